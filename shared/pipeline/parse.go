@@ -1,0 +1,350 @@
+package pipeline
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// file is the YAML as written.
+type file struct {
+	Schema      int               `yaml:"schema"`
+	Name        string            `yaml:"name"`
+	TimeZone    string            `yaml:"time_zone"`
+	Calendar    string            `yaml:"calendar"`
+	Kinds       map[string]string `yaml:"kinds"`
+	Phases      []filePhase       `yaml:"phases"`
+	Transitions []fileTransition  `yaml:"transitions"`
+	Schedules   []fileSchedule    `yaml:"schedules"`
+}
+
+type filePhase struct {
+	Name       string          `yaml:"name"`
+	Processors []fileProcessor `yaml:"processors"`
+}
+
+type fileProcessor struct {
+	Name       string   `yaml:"name"`
+	Kind       string   `yaml:"kind"`
+	Table      string   `yaml:"table"`
+	DateColumn string   `yaml:"date_column"`
+	Key        []string `yaml:"key"`
+	OrderBy    string   `yaml:"order_by"`
+	Partition  string   `yaml:"partition"`
+}
+
+type fileTransition struct {
+	ID       string `yaml:"id"`
+	Upstream struct {
+		Phase string `yaml:"phase"`
+		Topic string `yaml:"topic"`
+	} `yaml:"upstream"`
+	Downstream struct {
+		Phase           string   `yaml:"phase"`
+		Topic           string   `yaml:"topic"`
+		TriggeredBy     string   `yaml:"triggered_by"`
+		ParentProcessor string   `yaml:"parent_processor"`
+		Order           []string `yaml:"order"`
+	} `yaml:"downstream"`
+	CompatibilityCollection string     `yaml:"compatibility_collection"`
+	TriggerWithin           string     `yaml:"trigger_within"`
+	Modes                   []fileMode `yaml:"modes"`
+}
+
+type fileMode struct {
+	Name     string   `yaml:"name"`
+	Event    string   `yaml:"event"`
+	Critical []string `yaml:"critical"`
+	Optional []string `yaml:"optional"`
+	Complete string   `yaml:"complete"`
+	Grace    *struct {
+		QuorumPct int    `yaml:"quorum_pct"`
+		After     string `yaml:"after"`
+	} `yaml:"grace"`
+	CountsFrom    string   `yaml:"counts_from"`
+	AcceptEarlier []string `yaml:"accept_earlier"`
+	NotBefore     string   `yaml:"not_before"`
+	Deadline      string   `yaml:"deadline"`
+	SecondRuns    string   `yaml:"second_runs"`
+}
+
+type fileSchedule struct {
+	Name     string `yaml:"name"`
+	Cron     string `yaml:"cron"`
+	Function string `yaml:"function"`
+	Job      string `yaml:"job"`
+}
+
+// Parse reads a definition. The error joins every problem found, each with its line
+// (what YAML itself cannot accept) or its path (what the definition contradicts).
+func Parse(data []byte) (*Pipeline, error) {
+	var f file
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	var shape []error
+	if err := dec.Decode(&f); err != nil {
+		var te *yaml.TypeError
+		if !errors.As(err, &te) { // not YAML at all: nothing more can be said
+			return nil, fmt.Errorf("pipeline definition: %w", err)
+		}
+		for _, e := range te.Errors {
+			shape = append(shape, errors.New(e))
+		}
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		shape = append(shape, errors.New("a second document in the file"))
+	}
+	p, v := build(f)
+	if all := append(shape, v.problems...); len(all) > 0 {
+		return nil, fmt.Errorf("pipeline definition: %w", errors.Join(all...))
+	}
+	sum := sha256.Sum256(data)
+	p.Hash = hex.EncodeToString(sum[:6])
+	for _, t := range p.Transitions {
+		t.definition = p.Hash
+	}
+	return p, nil
+}
+
+// build turns the file into a Pipeline while the validator notes what is wrong.
+func build(f file) (*Pipeline, *validator) {
+	v := &validator{}
+	if f.Schema != 1 {
+		v.add("schema", "must be 1, is %d", f.Schema)
+	}
+	v.name("name", f.Name)
+	zone := v.zone("time_zone", f.TimeZone)
+	v.oneOf("calendar", f.Calendar, "day")
+	p := &Pipeline{Name: f.Name, Calendar: NewCalendar(zone), Kinds: f.Kinds}
+	for kind, key := range f.Kinds {
+		v.name("kinds", kind)
+		v.name("kinds."+kind, key)
+	}
+	phases := map[string]map[string]string{} // phase → processor → entities key
+	owner := map[string]string{}             // processor → path, unique over the pipeline
+	for i, fp := range f.Phases {
+		path := fmt.Sprintf("phases[%d]", i)
+		v.name(path+".name", fp.Name)
+		if phases[fp.Name] != nil {
+			v.add(path+".name", "phase %q is declared twice", fp.Name)
+			continue
+		}
+		phases[fp.Name] = map[string]string{}
+		phase := Phase{Name: fp.Name}
+		for j, pr := range fp.Processors {
+			path := fmt.Sprintf("%s.processors[%d]", path, j)
+			if first, dup := owner[pr.Name]; dup {
+				v.add(path+".name", "processor %q is declared twice, first at %s", pr.Name, first)
+			}
+			owner[pr.Name] = path
+			phases[fp.Name][pr.Name] = f.Kinds[pr.Kind]
+			phase.Processors = append(phase.Processors, v.processor(path, pr, f.Kinds))
+		}
+		if len(fp.Processors) == 0 {
+			v.add(path+".processors", "is empty")
+		}
+		p.Phases = append(p.Phases, phase)
+	}
+	v.transitions(p, f.Transitions, phases)
+	names := map[string]bool{}
+	for i, s := range f.Schedules {
+		path := fmt.Sprintf("schedules[%d]", i)
+		v.name(path+".name", s.Name)
+		v.unique(path+".name", "schedule", s.Name, names)
+		v.cron(path+".cron", s.Cron)
+		v.name(path+".function", s.Function)
+		v.name(path+".job", s.Job)
+		p.Schedules = append(p.Schedules, Schedule(s))
+	}
+	return p, v
+}
+
+func (v *validator) processor(path string, pr fileProcessor, kinds map[string]string) Processor {
+	v.name(path+".name", pr.Name)
+	if kinds[pr.Kind] == "" {
+		v.add(path+".kind", "unknown kind %q", pr.Kind)
+	}
+	v.table(path+".table", pr.Table)
+	v.column(path+".date_column", pr.DateColumn)
+	v.column(path+".order_by", pr.OrderBy)
+	if len(pr.Key) == 0 {
+		v.add(path+".key", "is empty")
+	}
+	seen := map[string]bool{}
+	for k, col := range pr.Key {
+		at := fmt.Sprintf("%s.key[%d]", path, k)
+		v.column(at, col)
+		v.unique(at, "column", col, seen)
+	}
+	if pr.Partition == "" {
+		pr.Partition = string(PartitionByDate)
+	}
+	v.oneOf(path+".partition", pr.Partition, string(PartitionByDate), string(PartitionByDateFilter), string(PartitionNone))
+	return Processor{Name: pr.Name, Kind: pr.Kind, Table: pr.Table, DateColumn: pr.DateColumn,
+		Key: pr.Key, OrderBy: pr.OrderBy, Partition: Partition(pr.Partition)}
+}
+
+func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[string]map[string]string) {
+	if len(fts) == 0 {
+		v.add("transitions", "is empty")
+	}
+	ids := map[string]bool{}
+	for i, ft := range fts {
+		path := fmt.Sprintf("transitions[%d]", i)
+		v.name(path+".id", ft.ID)
+		v.unique(path+".id", "transition", ft.ID, ids)
+		v.phase(path+".upstream.phase", ft.Upstream.Phase, phases)
+		v.phase(path+".downstream.phase", ft.Downstream.Phase, phases)
+		v.topic(path+".upstream.topic", ft.Upstream.Topic)
+		v.topic(path+".downstream.topic", ft.Downstream.Topic)
+		v.required(path+".downstream.triggered_by", ft.Downstream.TriggeredBy)
+		v.required(path+".downstream.parent_processor", ft.Downstream.ParentProcessor)
+		v.name(path+".compatibility_collection", ft.CompatibilityCollection)
+		t := &Transition{
+			ID:            ft.ID,
+			UpstreamPhase: ft.Upstream.Phase, UpstreamTopic: ft.Upstream.Topic,
+			DownstreamPhase: ft.Downstream.Phase, DownstreamTopic: ft.Downstream.Topic,
+			TriggeredBy: ft.Downstream.TriggeredBy, ParentProcessor: ft.Downstream.ParentProcessor,
+			Order:                   ft.Downstream.Order,
+			CompatibilityCollection: ft.CompatibilityCollection,
+			TriggerWithin:           v.duration(path+".trigger_within", ft.TriggerWithin),
+			calendar:                p.Calendar,
+			kinds:                   phases[ft.Upstream.Phase],
+		}
+		v.modes(path, t, ft.Modes)
+		v.order(path+".downstream.order", t)
+		p.Transitions = append(p.Transitions, t)
+	}
+	for i, a := range fts {
+		for _, b := range fts {
+			if len(b.ID) > len(a.ID) && b.ID[:len(a.ID)+1] == a.ID+"_" {
+				v.add(fmt.Sprintf("transitions[%d].id", i), "%q followed by _ begins the id %q: their documents would mingle", a.ID, b.ID)
+			}
+		}
+	}
+}
+
+func (v *validator) modes(path string, t *Transition, fms []fileMode) {
+	if len(fms) == 0 {
+		v.add(path+".modes", "is empty")
+	}
+	names, events := map[string]bool{}, map[string]bool{}
+	order := []string{string(Before), string(Within), string(After)}
+	last := -1
+	for i, fm := range fms {
+		path := fmt.Sprintf("%s.modes[%d]", path, i)
+		v.name(path+".name", fm.Name)
+		v.unique(path+".name", "mode", fm.Name, names)
+		v.oneOf(path+".event", fm.Event, order...)
+		v.unique(path+".event", "a mode for event", fm.Event, events)
+		if at := slices.Index(order, fm.Event); at >= 0 {
+			if at < last {
+				v.add(path+".event", "%s comes before the mode above: modes stand in the order before, within, after", fm.Event)
+			}
+			last = at
+		}
+		v.oneOf(path+".complete", fm.Complete, string(CompleteAll), string(CompleteCritical))
+		v.oneOf(path+".second_runs", fm.SecondRuns, string(SecondRunsIgnore), string(SecondRunsResend))
+		m := Mode{
+			Name: fm.Name, Event: Relation(fm.Event), Critical: fm.Critical, Optional: fm.Optional,
+			Complete: Completeness(fm.Complete), AcceptEarlier: fm.AcceptEarlier, SecondRuns: SecondRuns(fm.SecondRuns),
+			NotBefore: v.optionalOffset(path+".not_before", fm.NotBefore),
+			Deadline:  v.optionalOffset(path+".deadline", fm.Deadline),
+		}
+		if from := v.optionalOffset(path+".counts_from", fm.CountsFrom); from != nil {
+			m.CountsFrom = *from
+		} else if fm.CountsFrom == "" {
+			v.add(path+".counts_from", "is required")
+		}
+		if fm.Grace != nil {
+			if fm.Grace.QuorumPct < 1 || fm.Grace.QuorumPct > 100 {
+				v.add(path+".grace.quorum_pct", "must be 1 to 100, is %d", fm.Grace.QuorumPct)
+			}
+			m.Grace = &Grace{QuorumPct: fm.Grace.QuorumPct, After: v.duration(path+".grace.after", fm.Grace.After)}
+		}
+		v.sets(path, m, t)
+		m.named = map[string]bool{}
+		for _, name := range slices.Concat(m.Critical, m.Optional) {
+			m.named[name] = true
+		}
+		t.Modes = append(t.Modes, m)
+	}
+}
+
+// sets checks a mode's processors against each other and against the phase.
+func (v *validator) sets(path string, m Mode, t *Transition) {
+	if len(m.Critical) == 0 {
+		v.add(path+".critical", "is empty")
+	}
+	where := map[string]string{}
+	for _, set := range []struct {
+		field string
+		names []string
+	}{{"critical", m.Critical}, {"optional", m.Optional}} {
+		for i, name := range set.names {
+			at := fmt.Sprintf("%s.%s[%d]", path, set.field, i)
+			if _, ok := t.kinds[name]; !ok {
+				v.add(at, "unknown processor %q in phase %q", name, t.UpstreamPhase)
+			}
+			switch first := where[name]; {
+			case first == set.field:
+				v.add(at, "%q stands twice", name)
+			case first != "":
+				v.add(at, "%q is both critical and optional", name)
+			}
+			where[name] = set.field
+		}
+	}
+	seen := map[string]bool{}
+	for i, name := range m.AcceptEarlier {
+		at := fmt.Sprintf("%s.accept_earlier[%d]", path, i)
+		if where[name] == "" {
+			v.add(at, "%q is neither critical nor optional here", name)
+		}
+		v.unique(at, "processor", name, seen)
+	}
+}
+
+// order checks that the messages' order names each expected processor once.
+func (v *validator) order(path string, t *Transition) {
+	expected := map[string]bool{}
+	for _, m := range t.Modes {
+		maps.Copy(expected, m.named)
+	}
+	seen := map[string]bool{}
+	for i, name := range t.Order {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if !expected[name] {
+			v.add(at, "%q is expected by no mode", name)
+		}
+		v.unique(at, "processor", name, seen)
+	}
+	for _, name := range sortedKeys(expected) {
+		if !seen[name] {
+			v.add(path, "%q is missing", name)
+		}
+	}
+	if len(expected) > maxProcessors {
+		v.add(path, "%d processors: one document a period carries at most %d", len(expected), maxProcessors)
+	}
+}
+
+// maxProcessors bounds a transition: all runs of a period stand in one document of
+// at most 1 MiB.
+const maxProcessors = 300
+
+func (v *validator) duration(path, s string) time.Duration {
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		v.add(path, "%q is no positive duration such as 30m or 72h", s)
+	}
+	return d
+}

@@ -1,0 +1,231 @@
+package pipeline
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// change returns the default definition with the first occurrence of each text
+// replaced, and the line at which the last replacement begins. Texts come in pairs.
+func change(t *testing.T, pairs ...string) (definition string, line int) {
+	t.Helper()
+	definition = string(Default())
+	for i := 0; i < len(pairs); i += 2 {
+		before, after, found := strings.Cut(definition, pairs[i])
+		if !found {
+			t.Fatalf("%q is not in the definition", pairs[i])
+		}
+		definition = before + pairs[i+1] + after
+		line = 1 + strings.Count(before, "\n")
+	}
+	return definition, line
+}
+
+// Places in the default definition.
+const (
+	firstProcessor = `      - name: player_game_summary
+        kind: player
+        table: nba_analytics.player_game_summary
+        date_column: game_date
+        key: [game_date, player_lookup]
+        order_by: processed_at
+`
+	relay = `  - name: relay
+    cron: "*/5 * * * *"
+    function: reconcile
+    job: relay
+`
+)
+
+// problems are changes to the default definition, each with what its report must
+// name: path or line ({line} is the line of the change), and the value.
+var problems = map[string]struct {
+	from, to string
+	want     string
+}{
+	"unknown_field":         {"name: nba\n", "name: nba\ncolor: red\n", "line {line+1}: field color not found"},
+	"unknown_field_deep":    {"quorum_pct: 60", "quorum: 60", "line {line}: field quorum not found"},
+	"field_of_another_case": {"time_zone: A", "Time_Zone: A", "line {line}: field Time_Zone not found"},
+	"wrong_type":            {"quorum_pct: 60", "quorum_pct: sixty", "line {line}: cannot unmarshal !!str `sixty`"},
+	"list_for_a_name":       {"name: nba\n", "name: [nba]\n", "line {line}: cannot unmarshal !!seq"},
+	"field_twice":           {"name: nba\n", "name: nba\nname: nba2\n", `line {line+1}: mapping key "name" already defined`},
+	"second_document":       {relay, relay + "---\nschema: 1\n", "a second document"},
+
+	"schema":          {"schema: 1", "schema: 2", "schema: must be 1, is 2"},
+	"name":            {"name: nba\n", "name: NBA\n", `name: "NBA" is no safe name`},
+	"name_missing":    {"name: nba\n", "", `name: "" is no safe name`},
+	"zone":            {"America/New_York", "America/New_Yorck", `time_zone: unknown time zone "America/New_Yorck"`},
+	"zone_missing":    {"time_zone: America/New_York", "", `time_zone: unknown time zone ""`},
+	"zone_local":      {"America/New_York", "Local", `time_zone: unknown time zone "Local"`},
+	"zone_path":       {"America/New_York", "../../etc/passwd", `time_zone: unknown time zone "../../etc/passwd"`},
+	"calendar":        {"calendar: day", "calendar: hour", `calendar: "hour" is not one of day`},
+	"kind_name":       {"player: players", "Play.er: players", `kinds: "Play.er" is no safe name`},
+	"kind_key":        {"player: players", "player: pla/yers", `kinds.player: "pla/yers" is no safe name`},
+	"phase_name":      {"- name: phase_4_precompute", "- name: phase 4", `phases[1].name: "phase 4" is no safe name`},
+	"phase_twice":     {"- name: phase_4_precompute", "- name: phase_3_analytics", `phases[1].name: phase "phase_3_analytics" is declared twice`},
+	"phase_empty":     {"transitions:\n", "  - name: phase_5\ntransitions:\n", "phases[2].processors: is empty"},
+	"processor_name":  {"- name: player_composite_factors", "- name: __x__", `phases[1].processors[0].name: "__x__" is no safe name`},
+	"processor_long":  {"- name: player_composite_factors", "- name: " + strings.Repeat("x", 2000), `phases[1].processors[0].name: "` + strings.Repeat("x", 80) + "…"},
+	"processor_twice": {"- name: player_composite_factors", "- name: player_game_summary", `phases[1].processors[0].name: processor "player_game_summary" is declared twice, first at phases[0].processors[0]`},
+	"kind_unknown":    {"kind: team", "kind: referee", `phases[0].processors[1].kind: unknown kind "referee"`},
+	"kind_missing":    {"        kind: team\n", "", `phases[0].processors[1].kind: unknown kind ""`},
+	"table":           {"table: nba_analytics.player_game_summary", "table: player_game_summary", `phases[0].processors[0].table: "player_game_summary" is no table`},
+	"table_injection": {"table: nba_analytics.player_game_summary", "table: a.b` WHERE 1=1 --", "phases[0].processors[0].table: \"a.b` WHERE 1=1 --\" is no table"},
+	"date_column":     {"date_column: cache_date", "date_column: cache-date", `phases[1].processors[1].date_column: "cache-date" is no column`},
+	"order_by":        {"order_by: processed_at", "order_by: processed_at DESC", `phases[0].processors[0].order_by: "processed_at DESC" is no column`},
+	"key_column":      {"key: [game_date, player_lookup]", "key: [game_date, player lookup]", `phases[0].processors[0].key[1]: "player lookup" is no column`},
+	"key_empty":       {"key: [game_date, player_lookup]", "key: []", "phases[0].processors[0].key: is empty"},
+	"key_twice":       {"key: [game_date, player_lookup]", "key: [game_date, game_date]", `phases[0].processors[0].key[1]: column "game_date" is declared twice`},
+	"partition":       {"partition: none", "partition: monthly", `phases[1].processors[4].partition: "monthly" is not one of by_date, by_date_filter_required, none`},
+
+	"transition_id":       {"id: phase3_to_phase4", "id: phase3~phase4", `transitions[0].id: "phase3~phase4" is no safe name`},
+	"upstream_phase":      {"phase: phase_3_analytics", "phase: phase_2", `transitions[0].upstream.phase: unknown phase "phase_2"`},
+	"downstream_phase":    {"phase: phase_4_precompute", "phase: phase_9", `transitions[0].downstream.phase: unknown phase "phase_9"`},
+	"upstream_topic":      {"topic: nba-phase3-analytics-complete", "topic: google-topic", `transitions[0].upstream.topic: "google-topic" is no topic`},
+	"downstream_topic":    {"topic: nba-phase4-trigger", "topic: a b", `transitions[0].downstream.topic: "a b" is no topic`},
+	"triggered_by":        {"triggered_by: phase3_to_phase4_orchestrator", `triggered_by: ""`, "transitions[0].downstream.triggered_by: is required"},
+	"parent_processor":    {"parent_processor: Phase3Orchestrator", "", "transitions[0].downstream.parent_processor: is required"},
+	"collection":          {"compatibility_collection: phase3_completion", "compatibility_collection: a/b", `transitions[0].compatibility_collection: "a/b" is no safe name`},
+	"trigger_within":      {"trigger_within: 72h", "trigger_within: 3 days", `transitions[0].trigger_within: "3 days" is no positive duration`},
+	"trigger_within_zero": {"trigger_within: 72h", "trigger_within: 0s", `transitions[0].trigger_within: "0s" is no positive duration`},
+	"order_missing":       {"        - team_offense_game_summary\n", "", `transitions[0].downstream.order: "team_offense_game_summary" is missing`},
+	"order_stranger":      {"        - team_offense_game_summary\n", "        - team_offense_game_summary\n        - roster_history\n", `transitions[0].downstream.order[3]: "roster_history" is expected by no mode`},
+	"order_twice":         {"        - team_offense_game_summary\n", "        - team_offense_game_summary\n        - player_game_summary\n", `transitions[0].downstream.order[3]: processor "player_game_summary" is declared twice`},
+
+	"mode_name":             {"name: tomorrow", "name: to~morrow", `transitions[0].modes[0].name: "to~morrow" is no safe name`},
+	"mode_twice":            {"name: same_day", "name: tomorrow", `transitions[0].modes[1].name: mode "tomorrow" is declared twice`},
+	"event":                 {"event: before", "event: earlier", `transitions[0].modes[0].event: "earlier" is not one of before, within, after`},
+	"event_twice":           {"event: within", "event: before", `transitions[0].modes[1].event: a mode for event "before" is declared twice`},
+	"event_order":           {"event: before", "event: after", `transitions[0].modes[1].event: within comes before the mode above`},
+	"complete":              {"complete: all", "complete: most", `transitions[0].modes[2].complete: "most" is not one of all, critical`},
+	"second_runs":           {"second_runs: resend_if_changed", "second_runs: resend", `transitions[0].modes[2].second_runs: "resend" is not one of ignore, resend_if_changed`},
+	"counts_from":           {`counts_from: "10:00"`, `counts_from: "10.00"`, `transitions[0].modes[1].counts_from: "10.00" is no local time`},
+	"counts_from_missing":   {`counts_from: "10:00"`, "", "transitions[0].modes[1].counts_from: is required"},
+	"not_before":            {`not_before: "+1d 05:00"`, `not_before: "1d 05:00"`, `transitions[0].modes[2].not_before: "1d 05:00" is no local time`},
+	"deadline":              {`deadline: "+1d 10:00"`, `deadline: "24:00"`, `transitions[0].modes[2].deadline: "24:00" is no local time`},
+	"quorum_0":              {"quorum_pct: 60", "quorum_pct: 0", "transitions[0].modes[2].grace.quorum_pct: must be 1 to 100, is 0"},
+	"quorum_101":            {"quorum_pct: 60", "quorum_pct: 101", "transitions[0].modes[2].grace.quorum_pct: must be 1 to 100, is 101"},
+	"grace_after":           {"after: 30m", "after: -30m", `transitions[0].modes[2].grace.after: "-30m" is no positive duration`},
+	"critical_empty":        {"critical: [upcoming_player_game_context]", "critical: []", "transitions[0].modes[0].critical: is empty"},
+	"critical_unknown":      {"critical: [player_game_summary,", "critical: [player_gаme_summary,", `transitions[0].modes[2].critical[0]: unknown processor "player_gаme_summary"`},
+	"of_another_phase":      {"optional: [upcoming_team_game_context]", "optional: [ml_feature_store_v2]", `transitions[0].modes[0].optional[0]: unknown processor "ml_feature_store_v2" in phase "phase_3_analytics"`},
+	"critical_twice":        {"critical: [player_game_summary,", "critical: [upcoming_player_game_context,", `transitions[0].modes[2].critical[1]: "upcoming_player_game_context" stands twice`},
+	"critical_and_optional": {"optional: [upcoming_team_game_context]", "optional: [upcoming_player_game_context]", `transitions[0].modes[0].optional[0]: "upcoming_player_game_context" is both critical and optional`},
+	"earlier_stranger":      {"accept_earlier: [upcoming_player_game_context,", "accept_earlier: [player_daily_cache,", `transitions[0].modes[2].accept_earlier[0]: "player_daily_cache" is neither`},
+	"earlier_twice":         {"accept_earlier: [upcoming_player_game_context,", "accept_earlier: [upcoming_team_game_context,", `transitions[0].modes[2].accept_earlier[1]: processor "upcoming_team_game_context" is declared twice`},
+
+	"schedule_name":     {"- name: relay", "- name: Relay", `schedules[0].name: "Relay" is no safe name`},
+	"schedule_twice":    {relay, relay + relay, `schedules[1].name: schedule "relay" is declared twice`},
+	"schedule_function": {"function: reconcile", "function: re-concile", `schedules[0].function: "re-concile" is no safe name`},
+	"schedule_job":      {"job: relay", "job: ''", `schedules[0].job: "" is no safe name`},
+	"cron":              {"*/5 * * * *", "*/5 * * *", `schedules[0].cron: "*/5 * * *" is no cron expression of five fields`},
+	"cron_seconds":      {"*/5 * * * *", "0 */5 * * * *", `schedules[0].cron: "0 */5 * * * *" is no cron expression`},
+	"cron_descriptor":   {"*/5 * * * *", "@hourly", `schedules[0].cron: "@hourly" is no cron expression`},
+	"cron_zone":         {"*/5 * * * *", "TZ=UTC */5 * * * *", `schedules[0].cron: "TZ=UTC */5 * * * *" names a time zone`},
+}
+
+func TestEveryProblemIsNamedWithPlaceAndValue(t *testing.T) {
+	for name, tc := range problems {
+		t.Run(name, func(t *testing.T) {
+			definition, line := change(t, tc.from, tc.to)
+			_, err := Parse([]byte(definition))
+			wantProblem(t, err, atLine(tc.want, line))
+		})
+	}
+}
+
+func atLine(want string, line int) string {
+	return strings.NewReplacer("{line}", fmt.Sprint(line), "{line+1}", fmt.Sprint(line+1)).Replace(want)
+}
+
+func wantProblem(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error; want %q", want)
+	}
+	for line := range strings.Lines(err.Error()) {
+		if strings.HasPrefix(strings.TrimPrefix(line, "pipeline definition: "), want) {
+			return
+		}
+	}
+	t.Errorf("no line begins with %q in:\n%v", want, err)
+}
+
+func TestAllProblemsAreReportedAtOnce(t *testing.T) {
+	var pairs, wants []string
+	for _, name := range []string{
+		"unknown_field", "wrong_type", "schema", "zone", "kind_unknown", "key_empty", "partition", "downstream_topic",
+		"trigger_within", "order_missing", "counts_from", "second_runs", "earlier_stranger", "cron",
+	} {
+		pairs = append(pairs, problems[name].from, problems[name].to)
+		if want := problems[name].want; !strings.HasPrefix(want, "line") {
+			wants = append(wants, want)
+		}
+	}
+	definition, _ := change(t, pairs...)
+	_, err := Parse([]byte(definition))
+	for i, line := range strings.Split(definition, "\n") {
+		switch {
+		case strings.HasPrefix(line, "color"):
+			wants = append(wants, fmt.Sprintf("line %d: field color not found", i+1))
+		case strings.Contains(line, "sixty"):
+			wants = append(wants, fmt.Sprintf("line %d: cannot unmarshal !!str `sixty`", i+1))
+		}
+	}
+	if len(wants) != 14 {
+		t.Fatalf("%d problems to look for, not 14: %q", len(wants), wants)
+	}
+	for _, want := range wants {
+		wantProblem(t, err, want)
+	}
+}
+
+func TestWhatIsNoDefinitionIsRefused(t *testing.T) {
+	for name, data := range map[string]string{
+		"empty": "", "comment": "# nothing\n", "null": "null", "number": "5", "list": "- a\n", "not_yaml": "a: [", "tab": "a:\n\t- b\n", "binary": "\x00\xff",
+	} {
+		if p, err := Parse([]byte(data)); err == nil || p != nil || !strings.HasPrefix(err.Error(), "pipeline definition: ") {
+			t.Errorf("%s: %v, error %v", name, p, err)
+		}
+	}
+}
+
+func TestTransitionsWhoseDocumentsWouldMingleAreRefused(t *testing.T) {
+	_, rest, _ := strings.Cut(string(Default()), "transitions:\n")
+	first, _, _ := strings.Cut(rest, "\n# Jobs")
+	for id, want := range map[string]string{
+		"phase3_to_phase4_fast": `transitions[0].id: "phase3_to_phase4" followed by _ begins the id "phase3_to_phase4_fast"`,
+		"phase3_to_phase4":      `transitions[1].id: transition "phase3_to_phase4" is declared twice`,
+		"phase3_to_phase4fast":  "",
+	} {
+		second := strings.Replace(first, "id: phase3_to_phase4", "id: "+id, 1)
+		definition, _ := change(t, first, first+second)
+		p, err := Parse([]byte(definition))
+		if want != "" {
+			wantProblem(t, err, want)
+		} else if err != nil || p.TransitionIDs() != "phase3_to_phase4, "+id {
+			t.Errorf("%s: error %v", id, err)
+		}
+	}
+}
+
+func TestAPeriodsDocumentCarriesAtMost300Processors(t *testing.T) {
+	for n, want := range map[int]string{300: "", 301: "transitions[0].downstream.order: 301 processors"} {
+		var processors, order, optional strings.Builder
+		for i := 5; i < n; i++ {
+			fmt.Fprint(&processors, strings.ReplaceAll(firstProcessor, "- name: player_game_summary", fmt.Sprintf("- name: extra_%d", i)))
+			fmt.Fprintf(&order, "        - extra_%d\n", i)
+			fmt.Fprintf(&optional, "extra_%d, ", i)
+		}
+		definition, _ := change(t, firstProcessor, firstProcessor+processors.String(),
+			"        - team_offense_game_summary\n", "        - team_offense_game_summary\n"+order.String(),
+			"optional: [team_defense", "optional: ["+optional.String()+"team_defense")
+		_, err := Parse([]byte(definition))
+		if want != "" {
+			wantProblem(t, err, want)
+		} else if err != nil {
+			t.Errorf("%d processors: %v", n, err)
+		}
+	}
+}

@@ -1,0 +1,205 @@
+// Package pipeline is the definition of a pipeline: its phases and processors, the
+// transitions between phases with their policies, its calendar and its schedules.
+//
+// A definition is one YAML file, read strictly by [Parse]: whatever is unknown,
+// missing or contradictory is reported, all of it at once, with line or path. A
+// [Pipeline] that exists is valid and never changes; everything else in the
+// project takes names, rules and local times from it and has none of its own.
+package pipeline
+
+import (
+	_ "embed"
+	"slices"
+	"strings"
+	"time"
+)
+
+//go:embed nba.yaml
+var nba []byte
+
+// Default returns the YAML of the pipeline used where no file is named.
+func Default() []byte { return slices.Clone(nba) }
+
+// Pipeline is one valid definition.
+type Pipeline struct {
+	Name        string
+	Calendar    Calendar
+	Kinds       map[string]string // kind of a processor → key in entities_changed
+	Phases      []Phase
+	Transitions []*Transition
+	Schedules   []Schedule
+	Hash        string // first 12 hex digits of the SHA-256 of the file's bytes
+}
+
+// Phase is a stage of the pipeline.
+type Phase struct {
+	Name       string
+	Processors []Processor
+}
+
+// Processor fills one table.
+type Processor struct {
+	Name       string
+	Kind       string // a key of Pipeline.Kinds
+	Table      string // dataset.table
+	DateColumn string
+	Key        []string // columns by which rows are unique
+	OrderBy    string   // the newest by this column is the right row
+	Partition  Partition
+}
+
+// Partition says how a table is partitioned.
+type Partition string
+
+// The ways in which tables are partitioned.
+const (
+	PartitionByDate       Partition = "by_date"                 // by its date column
+	PartitionByDateFilter Partition = "by_date_filter_required" // and every query must filter by it
+	PartitionNone         Partition = "none"
+)
+
+// Transition hands periods over from one phase to the next.
+type Transition struct {
+	ID                      string
+	UpstreamPhase           string
+	UpstreamTopic           string
+	DownstreamPhase         string
+	DownstreamTopic         string
+	TriggeredBy             string // fixed value of the message
+	ParentProcessor         string // fixed value of the message
+	Order                   []string
+	CompatibilityCollection string
+	TriggerWithin           time.Duration // after the period's end; of the needed runs' event times
+	Modes                   []Mode        // in the order in which a period lives through them
+
+	calendar   Calendar
+	kinds      map[string]string // processor → kind's key in entities_changed
+	definition string
+}
+
+// Calendar returns the calendar by which the transition's periods are made.
+func (t *Transition) Calendar() Calendar { return t.calendar }
+
+// Definition returns the hash of the definition that the transition belongs to.
+func (t *Transition) Definition() string { return t.definition }
+
+// Expects reports whether any mode of the transition names the processor. Only
+// such names ever become field names of documents.
+func (t *Transition) Expects(processor string) bool { return slices.Contains(t.Order, processor) }
+
+// EntitiesKey returns the key of entities_changed under which the changed entities
+// of an expected processor are handed over.
+func (t *Transition) EntitiesKey(processor string) string { return t.kinds[processor] }
+
+// Subscription returns the name of the push subscription that feeds the transition.
+func (t *Transition) Subscription() string { return Subscription(t.UpstreamTopic, "transition") }
+
+// Mode returns the mode of that name.
+func (t *Transition) Mode(name string) (Mode, bool) {
+	i := slices.IndexFunc(t.Modes, func(m Mode) bool { return m.Name == name })
+	if i < 0 {
+		return Mode{}, false
+	}
+	return t.Modes[i], true
+}
+
+// ModeAt returns the name of the mode to which an event at time t belongs for the
+// period, "" when no mode is declared for that relation.
+func (t *Transition) ModeAt(p Period, event time.Time) string { return t.ModesOf(p)(event) }
+
+// ModesOf returns ModeAt for one period, with the period's bounds worked out once.
+func (t *Transition) ModesOf(p Period) func(event time.Time) string {
+	byRelation := map[Relation]string{}
+	for _, m := range t.Modes {
+		byRelation[m.Event] = m.Name
+	}
+	relation := t.calendar.relations(p)
+	return func(event time.Time) string { return byRelation[relation(event)] }
+}
+
+// Mode is one kind of cycle that a period goes through, with its policy.
+type Mode struct {
+	Name          string
+	Event         Relation
+	Critical      []string
+	Optional      []string
+	Complete      Completeness
+	Grace         *Grace // nil: never without completeness
+	CountsFrom    Offset
+	AcceptEarlier []string // processors whose runs of earlier modes count too
+	NotBefore     *Offset  // nil: at once
+	Deadline      *Offset  // nil: none
+	SecondRuns    SecondRuns
+
+	named map[string]bool
+}
+
+// Names reports whether the mode expects the processor, critical or optional.
+func (m Mode) Names(processor string) bool { return m.named[processor] }
+
+// Size returns how many processors the mode expects.
+func (m Mode) Size() int { return len(m.named) }
+
+// Completeness says which processors make a cycle complete.
+type Completeness string
+
+// The kinds of completeness.
+const (
+	CompleteAll      Completeness = "all"
+	CompleteCritical Completeness = "critical"
+)
+
+// Grace allows a hand-over without some optional processors: when the critical ones
+// and QuorumPct percent of all are complete, After that came to hold.
+type Grace struct {
+	QuorumPct int
+	After     time.Duration
+}
+
+// SecondRuns says what a further run of a processor means that was handed over.
+type SecondRuns string
+
+// The policies for second runs.
+const (
+	SecondRunsIgnore SecondRuns = "ignore"
+	SecondRunsResend SecondRuns = "resend_if_changed"
+)
+
+// Schedule is a job that the platform's scheduler sends.
+type Schedule struct {
+	Name     string
+	Cron     string // five fields, in the pipeline's time zone
+	Function string
+	Job      string
+}
+
+// Topic returns the name of the topic to which the job is sent.
+func (s Schedule) Topic() string { return "phasegate-" + s.Function }
+
+// Subscription names the push subscription by which a function reads a topic.
+func Subscription(topic, function string) string { return topic + "-" + function }
+
+// DeadLetterTopic names the topic that takes what a topic's subscription gave up.
+func DeadLetterTopic(topic string) string { return topic + "-dead-letter" }
+
+// Transition returns the transition with that id; an empty id means the only one.
+func (p *Pipeline) Transition(id string) (*Transition, bool) {
+	if id == "" && len(p.Transitions) == 1 {
+		return p.Transitions[0], true
+	}
+	for _, t := range p.Transitions {
+		if t.ID == id {
+			return t, true
+		}
+	}
+	return nil, false
+}
+
+// TransitionIDs returns the ids in the definition's order, for messages.
+func (p *Pipeline) TransitionIDs() string {
+	ids := make([]string, len(p.Transitions))
+	for i, t := range p.Transitions {
+		ids[i] = t.ID
+	}
+	return strings.Join(ids, ", ")
+}

@@ -1,0 +1,123 @@
+package pipeline
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// validator gathers problems, each with the path of the value it is about.
+type validator struct{ problems []error }
+
+func (v *validator) add(path, format string, args ...any) {
+	v.problems = append(v.problems, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+}
+
+var (
+	// Names become document ids, field names and parts of ids joined by _ and ~.
+	nameForm   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,99}$`)
+	columnForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,299}$`)
+	tableForm  = regexp.MustCompile(`^[A-Za-z0-9_]{1,300}\.[A-Za-z0-9_]{1,300}$`)
+	// https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names, less room
+	// for the suffixes that we add.
+	topicForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]{2,199}$`)
+)
+
+func (v *validator) name(path, s string) {
+	if !nameForm.MatchString(s) {
+		v.add(path, "%q is no safe name (lower-case letters, digits and _, a letter first, at most 100)", clip(s))
+	}
+}
+
+func (v *validator) column(path, s string) {
+	if !columnForm.MatchString(s) {
+		v.add(path, "%q is no column name", clip(s))
+	}
+}
+
+func (v *validator) table(path, s string) {
+	if !tableForm.MatchString(s) {
+		v.add(path, "%q is no table of the form dataset.table", clip(s))
+	}
+}
+
+func (v *validator) topic(path, s string) {
+	if !topicForm.MatchString(s) || strings.HasPrefix(s, "goog") {
+		v.add(path, "%q is no topic name", clip(s))
+	}
+}
+
+func (v *validator) required(path, s string) {
+	if s == "" {
+		v.add(path, "is required")
+	}
+}
+
+func (v *validator) oneOf(path, s string, allowed ...string) {
+	if !slices.Contains(allowed, s) {
+		v.add(path, "%q is not one of %s", clip(s), strings.Join(allowed, ", "))
+	}
+}
+
+func (v *validator) unique(path, what, s string, seen map[string]bool) {
+	if seen[s] {
+		v.add(path, "%s %q is declared twice", what, clip(s))
+	}
+	seen[s] = true
+}
+
+func (v *validator) phase(path, s string, phases map[string]map[string]string) {
+	if phases[s] == nil {
+		v.add(path, "unknown phase %q", clip(s))
+	}
+}
+
+func (v *validator) zone(path, s string) *time.Location {
+	zone, err := time.LoadLocation(s)
+	if err != nil || s == "" || s == "Local" {
+		v.add(path, "unknown time zone %q", clip(s))
+		return time.UTC
+	}
+	return zone
+}
+
+func (v *validator) optionalOffset(path, s string) *Offset {
+	if s == "" {
+		return nil
+	}
+	o, err := ParseOffset(s)
+	if err != nil {
+		v.add(path, "%v", err)
+		return nil
+	}
+	return &o
+}
+
+// CronParser reads the five fields that Cloud Scheduler reads; no descriptors, no
+// zone of its own (the pipeline's holds).
+var CronParser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow)
+
+func (v *validator) cron(path, s string) {
+	if strings.Contains(s, "=") {
+		v.add(path, "%q names a time zone; the pipeline's holds", clip(s))
+		return
+	}
+	if _, err := CronParser.Parse(s); err != nil {
+		v.add(path, "%q is no cron expression of five fields: %v", clip(s), err)
+	}
+}
+
+// clip keeps a hostile value from flooding the report.
+func clip(s string) string {
+	if len(s) > 80 {
+		return s[:80] + "…"
+	}
+	return s
+}
+
+func sortedKeys(m map[string]bool) []string { return slices.Sorted(maps.Keys(m)) }
