@@ -1,0 +1,100 @@
+package store
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Resolve is for drivers that keep the documents themselves: it returns a document
+// as one checked write leaves it in a commit at the given version. It answers
+// [ErrExists], [ErrConflict] and [ErrTooLarge]. A write that changes nothing
+// returns the document with the version it had. The document given is not
+// modified; the one returned shares values with it.
+func Resolve(doc Doc, w Write, at Version) (Doc, error) {
+	switch w.Op {
+	case OpCreate:
+		if doc.Exists {
+			return Doc{}, fmt.Errorf("%s %s: %w", w.Op, w.Ref, ErrExists)
+		}
+	case OpMergeIf, OpDeleteIf:
+		if !doc.Exists || doc.Version != w.Version {
+			return Doc{}, fmt.Errorf("%s %s at version %d, found %d: %w", w.Op, w.Ref, w.Version, doc.Version, ErrConflict)
+		}
+		if w.Op == OpDeleteIf {
+			return Doc{Ref: doc.Ref}, nil
+		}
+	}
+	data, changed := doc.Data, !doc.Exists
+	for _, f := range w.Fields {
+		var c bool
+		data, c = set(data, f.Path, f.Value, at.Time())
+		changed = changed || c
+	}
+	if !changed {
+		return doc, nil
+	}
+	if err := checkSize(w.Ref, data); err != nil {
+		return Doc{}, fmt.Errorf("%s %s: %w", w.Op, w.Ref, err)
+	}
+	return Doc{Ref: w.Ref, Exists: true, Version: at, Data: data}, nil
+}
+
+// set returns m with the value at a path, and whether that changed anything. It
+// copies the maps along the path and leaves m alone.
+func set(m map[string]any, path []string, value any, at time.Time) (map[string]any, bool) {
+	name, rest := path[0], path[1:]
+	old, had := m[name]
+	var next any
+	if len(rest) == 0 {
+		next = resolveValue(old, value, at)
+		if had && same(old, next) {
+			return m, false
+		}
+	} else {
+		inner, isMap := old.(map[string]any) // anything but a map gives way to one
+		deeper, changed := set(inner, rest, value, at)
+		if isMap && !changed {
+			return m, false
+		}
+		next = deeper
+	}
+	c := make(map[string]any, len(m)+1)
+	maps.Copy(c, m)
+	c[name] = next
+	return c, true
+}
+
+// resolveValue replaces the placeholders of a value that takes the place of old.
+func resolveValue(old, value any, at time.Time) any {
+	switch v := value.(type) {
+	case serverTime:
+		return at
+	case UnionValue:
+		return union(old, v.Values)
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for name, inner := range v {
+			m[name] = resolveValue(nil, inner, at)
+		}
+		return m
+	}
+	return value
+}
+
+// union appends the values that an array does not hold yet; anything but an array
+// counts as an empty one.
+func union(old any, values []any) []any {
+	elements, _ := old.([]any)
+	elements = slices.Clone(elements)
+	if elements == nil {
+		elements = []any{}
+	}
+	for _, v := range values {
+		if !slices.ContainsFunc(elements, func(e any) bool { return equivalent(e, v) }) {
+			elements = append(elements, v)
+		}
+	}
+	return elements
+}
