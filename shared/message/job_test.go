@@ -1,0 +1,50 @@
+package message_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/phasegate/phasegate/shared/message"
+)
+
+func TestJobsAreRead(t *testing.T) {
+	for data, want := range map[string]message.Job{
+		`{"job":"relay"}`:   {Job: message.JobRelay},
+		`{"job":"nightly"}`: {Job: message.JobNightly},
+		`{"job":"health"}`:  {Job: message.JobHealth},
+		`{"job":"verify"}`:  {Job: message.JobVerify},
+		` {"job":"sweep","table":"player_game_summary","date":"2026-02-03"} `: {Job: message.JobSweep, Table: "player_game_summary", Date: "2026-02-03"},
+		`{"job":"sweep","table":null,"date":null}`:                            {Job: message.JobSweep},
+	} {
+		if got, err := message.DecodeJob(delivered(data)); err != nil || got != want {
+			t.Errorf("%s: %+v, error %v, want %+v", data, got, err, want)
+		}
+	}
+}
+
+func TestAJobThatIsNotUnderstoodIsPermanent(t *testing.T) {
+	for _, tc := range []struct{ data, field, part string }{
+		{``, "data", "is required"},
+		{`relay`, "data", "(relay)"},
+		{`"relay"`, "data", "is not a JSON object"},
+		{`{}`, "job", "is required"},
+		{`{"job":null}`, "job", "is required"},
+		{`{"job":""}`, "job", "is required"},
+		{`{"job":5}`, "job", "(5)"},
+		{`{"job":"relax"}`, "job", `relay, nightly, sweep, health, verify ("relax")`},
+		{`{"job":"RELAY"}`, "job", `("RELAY")`},
+		{`{"Job":"relay"}`, "Job", `is no field of a job ("relay")`},
+		{`{"job":"sweep","tabel":"t"}`, "tabel", `("t")`},
+		{`{"job":"sweep","table":["t"]}`, "table", `(["t"])`},
+		{`{"job":"sweep","date":20260203}`, "date", "(20260203)"},
+		{`{"job":"sweep","":null}`, "", "is no field"},
+		{`{"job":"relay"}{"job":"sweep"}`, "data", "after top-level value"},
+		{`{"` + strings.Repeat("x", 5000) + `":1,"job":"relay"}`, strings.Repeat("x", 200), "is no field"},
+	} {
+		got, err := message.DecodeJob(delivered(tc.data))
+		wantPermanent(t, err, tc.field, tc.part)
+		if got != (message.Job{}) {
+			t.Errorf("%s: %+v", tc.data, got)
+		}
+	}
+}
