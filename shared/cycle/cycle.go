@@ -1,0 +1,228 @@
+// Package cycle is the engine: it records completions and moves each cycle towards
+// the state in which everything that its policy allows has been handed over, once.
+//
+// # The idea
+//
+// A completion is never the reason to trigger the next phase. The reason is the
+// state. [Engine.Record] writes what was reported; [Engine.Converge] reads, decides
+// and acts, over and over, until nothing is left to do or another instance holds the
+// claim. It may be called at any time, by anyone, any number of times at once: by the
+// function that recorded a completion, by the relay, by an operator.
+//
+// # Notions
+//
+//	cycle   (transition, period, mode); the modes of one period are cycles of their own
+//	run     one report of a processor; immutable, identified by a hash of its content
+//	batch   one hand-over: a frozen set of runs and one message a processor among them
+//	claim   the right to work on a batch, for a short time: a holder's id in the batch
+//
+// A cycle has batches 1, 2, 3, …: the first when its policy is met, a further one for
+// what comes later. Nothing is published in any other way.
+//
+// # A batch's states
+//
+//	grace       enough is there for a hand-over without the rest; waiting for the rest
+//	checking    claimed by its creator; readiness is being checked
+//	blocked     readiness failed or is unknown; tried again at next_attempt
+//	publishing  frozen: runs and payloads stand fixed, some messages have no id yet
+//	published   the broker has answered with an id for every message
+//
+// From publishing on, runs and payloads never change. Only [Engine] writes published,
+// and only together with the last missing id.
+//
+// # Protocol
+//
+// Handlers record, then read; so does the holder of a claim after each of its writes.
+// One of the two therefore sees the other: a run that arrives at any moment is either
+// in the snapshot that the holder decides on, or its handler finds the batch done and
+// goes on by itself. There is no transaction and nobody waits: creation is
+// create-if-absent, everything after it compare-and-set on the version that was read.
+//
+// # Failures
+//
+//   - A process dies: its claim runs out by the server's clock; the redelivered message
+//     or the relay takes it over and resumes at the first message without an id.
+//   - An answer is lost: the next read tells by the holder's id whose write it was.
+//   - The broker accepts a message and the id is lost: a copy with the same trigger_id
+//     follows, byte for byte. This, a holder that sleeps beyond its claim, and the
+//     broker's own redelivery are the only sources of copies.
+//   - A claim is trusted from the start of the attempt that took it, less a margin; when
+//     that ends, publishing ends by itself.
+//   - Anything that logging does cannot change an outcome.
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// Publish hands messages to a topic, in order, and answers for each one: the broker's
+// id, or an error, after which it may or may not have been accepted. It returns when
+// ctx ends at the latest.
+type Publish func(ctx context.Context, topic string, msgs []message.Outgoing) []Published
+
+// Published is the broker's answer for one message.
+type Published struct {
+	ID  string
+	Err error
+}
+
+// Readiness is what is known about the data behind a hand-over.
+type Readiness struct {
+	Outcome         Outcome  `json:"outcome"`
+	Reasons         []string `json:"reasons,omitempty"`
+	MinutesCoverage *float64 `json:"minutes_coverage_pct,omitempty"`
+}
+
+// Outcome of the readiness checks.
+type Outcome string
+
+// The outcomes. NotChecked passes, and says in the message that nothing was verified.
+const (
+	NotChecked Outcome = "not_checked"
+	Passed     Outcome = "pass"
+	Failed     Outcome = "fail"
+	Unknown    Outcome = "unknown"
+)
+
+// Check looks at the data of the processors that a cycle is about to hand over.
+type Check func(ctx context.Context, cycle Key, mode string, processors []string) Readiness
+
+// Unchecked is the Check of a pipeline that declares no readiness checks.
+func Unchecked(context.Context, Key, string, []string) Readiness {
+	return Readiness{Outcome: NotChecked}
+}
+
+// Key names the cycles of one period: all modes share one record of runs.
+type Key struct {
+	Transition *pipeline.Transition
+	Period     pipeline.Period
+}
+
+func (k Key) String() string { return k.Transition.ID + "_" + string(k.Period) }
+
+// Config is what an Engine stands on. All fields are required but Prefix.
+type Config struct {
+	Store   store.Store
+	Publish Publish
+	Check   Check
+	Now     func() time.Time // this machine's clock, for the trust in claims only
+	NewID   func() string    // unique and unguessable
+	Claim   time.Duration    // how long a claim lasts unless renewed
+	Prefix  string           // of collections and topics
+	Log     *slog.Logger
+}
+
+// Engine is safe for concurrent use.
+type Engine struct{ Config }
+
+// New returns an engine.
+func New(c Config) *Engine { return &Engine{c} }
+
+// Result tells how a Converge ended.
+type Result struct {
+	// Busy: another holder has the claim of a batch and finishes it.
+	Busy bool
+	// OwnClaim: that claim was taken for the very message being handled, by a try
+	// that died or still runs. The message must come again.
+	OwnClaim bool
+}
+
+// maxSteps bounds one Converge. A cycle takes some ten steps from the first look to
+// the projection, and as many again for each conflict with a rival.
+const maxSteps = 500
+
+// Converge does everything that is due for the cycles of a period. messageID names
+// the message on whose behalf it runs; the claim remembers it. Idempotent. An error
+// means that something due is left; calling again, later, carries on.
+func (e *Engine) Converge(ctx context.Context, key Key, messageID string) (Result, error) {
+	c := &convergence{Engine: e, key: key, messageID: messageID, me: e.NewID(),
+		taken: map[string]time.Time{}, failed: map[string]error{}, acted: map[string]bool{}}
+	for range maxSteps {
+		s, err := e.read(ctx, key, c.known)
+		if err != nil {
+			return Result{}, err
+		}
+		c.known = s.listed
+		a := c.next(s)
+		if a.do == idle {
+			c.report(ctx, s)
+			return c.result(s), c.unfinished()
+		}
+		switch err := c.execute(ctx, s, a); {
+		case err == nil && a.do == project:
+			// The last step, from the newest snapshot: whoever has written since then
+			// reads after it and goes on.
+			c.report(ctx, s)
+			return c.result(s), c.unfinished()
+		case errors.Is(err, store.ErrExists), errors.Is(err, store.ErrConflict):
+			// A rival was faster, or our own write's answer was lost: the next read tells.
+		case err != nil:
+			return Result{}, fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	return Result{}, fmt.Errorf("%s: no end after %d steps", key, maxSteps)
+}
+
+// convergence is the working state of one Converge. Losing it loses nothing.
+type convergence struct {
+	*Engine
+	key       Key
+	messageID string
+	me        string
+	attempts  int
+	known     []string             // batches that the period lists, from the last read
+	taken     map[string]time.Time // holder id of each attempt to claim → when it started
+	failed    map[string]error     // batches that this call could not finish
+	acted     map[string]bool      // batches that this call moved
+}
+
+// holder makes the id under which the next attempt to claim is recognised. Every
+// attempt has its own, so that trust counts from the attempt that succeeded.
+func (c *convergence) holder() string {
+	c.attempts++
+	id := c.me + "." + strconv.Itoa(c.attempts)
+	c.taken[id] = c.Now()
+	return id
+}
+
+// trust returns for how long a claim held under that id may still be relied upon,
+// by the stricter of the monotonic and the wall clock: a machine that was suspended
+// has seen only one of them move.
+func (c *convergence) trust(holder string) time.Duration {
+	began, now := c.taken[holder], c.Now()
+	elapsed := max(now.Sub(began), now.Round(0).Sub(began.Round(0)))
+	return c.Claim - c.Claim/10 - elapsed
+}
+
+func (c *convergence) mine(b *batch) bool { _, ok := c.taken[b.Holder]; return ok }
+
+// unfinished joins what this call could not do; doing it is due again.
+func (c *convergence) unfinished() error {
+	var errs []error
+	for id, err := range c.failed {
+		errs = append(errs, fmt.Errorf("%s: %w", id, err))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *convergence) result(s *snapshot) Result {
+	var r Result
+	for _, bs := range s.batches {
+		for _, b := range bs {
+			if b.live(s.now) && !c.mine(b) {
+				r.Busy = true
+				r.OwnClaim = r.OwnClaim || c.messageID != "" && b.ClaimMessage == c.messageID
+			}
+		}
+	}
+	return r
+}

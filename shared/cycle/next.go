@@ -1,0 +1,146 @@
+package cycle
+
+import (
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// step is the kind of an action.
+type step int
+
+const (
+	idle     step = iota // nothing is due, or another holds the claim
+	create               // the next batch of a cycle
+	claim                // take over a batch that nobody works on, or renew
+	freeze               // check readiness; fix runs and payloads, or block
+	publish              // send what has no id, write down the ids
+	giveBack             // end our claim on a batch that has to wait
+	project              // bring the compatibility document up to date
+)
+
+// action is what next found to be due.
+type action struct {
+	do      step
+	mode    pipeline.Mode
+	batch   *batch
+	n       int // of create
+	handing handing
+	fields  []store.Field // of project
+}
+
+// handing is what a batch would hand over now.
+type handing struct {
+	verdict gate.Verdict
+	runs    []gate.Run
+}
+
+// next decides the one thing to do about a snapshot. It has no effects and knows no
+// time but the snapshot's.
+func (c *convergence) next(s *snapshot) action {
+	contended := false
+	for _, m := range c.key.Transition.Modes {
+		bs := s.batches[m.Name]
+		open := firstUnpublished(bs)
+		if open == nil {
+			if a, ok := c.begin(s, m, len(bs)); ok {
+				return a
+			}
+			continue
+		}
+		if open.live(s.now) && !c.mine(open) {
+			contended = true
+			continue
+		}
+		if a := c.advance(s, m, open); a.do != idle {
+			return a
+		}
+	}
+	if contended {
+		return action{} // the holder reads after its last write and projects all it sees
+	}
+	if f := c.projection(s); f != nil {
+		return action{do: project, fields: f}
+	}
+	return action{}
+}
+
+func firstUnpublished(bs []*batch) *batch {
+	for _, b := range bs {
+		if b.State != StatePublished {
+			return b
+		}
+	}
+	return nil
+}
+
+// begin creates the next batch of a cycle whose earlier ones are all published.
+func (c *convergence) begin(s *snapshot, m pipeline.Mode, batches int) (action, bool) {
+	h := c.handing(s, m, batches+1, nil)
+	switch {
+	case h.verdict.State == gate.Ready && len(h.runs) > 0, h.verdict.State == gate.Grace:
+		return action{do: create, mode: m, n: batches + 1, handing: h}, true
+	}
+	return action{}, false
+}
+
+// advance moves an unpublished batch that is free or ours.
+func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
+	a := action{mode: m, batch: b}
+	switch b.State {
+	case StatePublishing:
+		a.do = publish
+	case StateBlocked:
+		if !s.now.Before(b.NextAttempt) {
+			a.do = freeze
+		}
+	default:
+		a.do = freeze
+	}
+	if a.do == freeze {
+		a.handing = c.handing(s, m, b.N, b)
+		if a.handing.verdict.State != gate.Ready || len(a.handing.runs) == 0 {
+			a.do = idle // its grace has not ended, or the definition changed under it
+		}
+	}
+	if c.failed[b.ID] != nil {
+		a.do = idle
+	}
+	switch held := b.Holder != "" && c.mine(b); {
+	case a.do == idle && held:
+		a.do = giveBack
+	case a.do == idle:
+	case !held, c.trust(b.Holder) < c.Claim*2/3:
+		a.do = claim
+	}
+	return a
+}
+
+// handing works out what the n-th batch of a cycle hands over: the first by the
+// mode's policy, a further one because there are pending runs.
+func (c *convergence) handing(s *snapshot, m pipeline.Mode, n int, b *batch) handing {
+	in := c.input(s, m)
+	if b != nil {
+		in.GraceStart = b.CreatedAt
+	}
+	v := gate.Decide(in)
+	runs, late := gate.Pending(in, s.covered(m.Name))
+	if n > 1 && len(runs) > 0 {
+		v.State, v.Cause, v.Since = gate.Ready, gate.SecondRun, runs[0].EventTime
+		if late {
+			v.Cause = gate.LateCompletion
+		}
+		for _, r := range runs {
+			if r.EventTime.After(v.Since) {
+				v.Since = r.EventTime
+			}
+		}
+	} else if n > 1 {
+		v.State = gate.Waiting
+	}
+	return handing{verdict: v, runs: runs}
+}
+
+func (c *convergence) input(s *snapshot, m pipeline.Mode) gate.Input {
+	return gate.Input{Transition: c.key.Transition, Mode: m, Period: c.key.Period, Runs: s.runs, Now: s.now}
+}

@@ -1,0 +1,89 @@
+package cycle
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// sourceOrchestrator is the trigger_source of batches that a policy caused.
+const sourceOrchestrator = "orchestrator"
+
+// processors returns the processors of the runs in the order of the messages.
+func processors(t *pipeline.Transition, runs []gate.Run) []string {
+	var names []string
+	for _, name := range t.Order {
+		if slices.ContainsFunc(runs, func(r gate.Run) bool { return r.Processor == name }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// payloads makes the messages of a batch, byte for byte as they will be sent: one a
+// processor, uniting its runs.
+func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntities bool) (map[string]any, error) {
+	messages := map[string]any{}
+	for _, name := range processors(c.key.Transition, a.handing.runs) {
+		t := message.Trigger{
+			SourceTable:  name,
+			AnalysisDate: c.key.Period, GameDate: c.key.Period,
+			Success:          true,
+			TriggerSource:    sourceOrchestrator,
+			TriggeredBy:      c.key.Transition.TriggeredBy,
+			ParentProcessor:  c.key.Transition.ParentProcessor,
+			Timestamp:        message.Timestamp(s.now),
+			Mode:             a.mode.Name,
+			TriggerReason:    a.handing.verdict.Cause,
+			FreshnessChecked: ready.Outcome == Passed,
+			MinutesCoverage:  ready.MinutesCoverage,
+			TriggerID:        a.batch.ID + "/" + name,
+			Cycle:            cycleID(c.key, a.mode.Name),
+			Batch:            a.batch.N,
+			Incremental:      withEntities,
+			EntitiesChanged:  map[string][]string{},
+		}
+		unite(&t, c.key.Transition.EntitiesKey(name), name, a.handing.runs)
+		out, err := t.Encode()
+		if err != nil {
+			return nil, fmt.Errorf("message for %s: %w", name, err)
+		}
+		messages[name] = map[string]any{"payload": string(out.Data), "id": ""}
+	}
+	return messages, nil
+}
+
+// unite puts a processor's runs, oldest first, into its message: the ids of the
+// latest, the entities of all. One run that does not name everything it changed
+// makes the whole message a full one.
+func unite(t *message.Trigger, entitiesKey, processor string, runs []gate.Run) {
+	var entities []string
+	for _, r := range runs {
+		if r.Processor != processor {
+			continue
+		}
+		t.CorrelationID, t.ParentExecution = r.CorrelationID, r.ExecutionID
+		t.Incremental = t.Incremental && r.Incremental && !r.Truncated
+		for _, e := range r.Entities {
+			if !slices.Contains(entities, e) {
+				entities = append(entities, e)
+			}
+		}
+	}
+	if t.Incremental && len(entities) > 0 {
+		t.EntitiesChanged[entitiesKey] = entities
+	}
+}
+
+// outgoing is a frozen payload with the attributes that repeat its identity.
+func (c *convergence) outgoing(b *batch, mode, name, payload string) message.Outgoing {
+	return message.Outgoing{Data: []byte(payload), Attributes: map[string]string{
+		"trigger_id": b.ID + "/" + name,
+		"cycle":      cycleID(c.key, mode),
+		"batch":      strconv.Itoa(b.N),
+	}}
+}

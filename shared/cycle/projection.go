@@ -1,0 +1,141 @@
+package cycle
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// projection returns the fields of the compatibility document as the snapshot has
+// them, or nil when the document says so already or there is nothing to say. Always
+// recomputed as a whole, never incremented; the engine itself never decides on it.
+func (c *convergence) projection(s *snapshot) []store.Field {
+	newest := c.newest(s)
+	if len(newest) == 0 && len(s.listed) == 0 {
+		return nil
+	}
+	var fields []store.Field
+	for _, name := range c.key.Transition.Order {
+		if r, ok := newest[name]; ok {
+			fields = append(fields, store.F(projectRun(r), name))
+		}
+	}
+	fields = append(fields, store.F(len(newest), "_completed_count"))
+	fields = append(fields, c.flags(s)...)
+	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {
+		return nil
+	}
+	return append(fields, store.F(store.ServerTime, "_last_update"))
+}
+
+// newest returns each processor's newest run that counts for any mode.
+func (c *convergence) newest(s *snapshot) map[string]gate.Run {
+	newest := map[string]gate.Run{}
+	for _, m := range c.key.Transition.Modes {
+		for _, r := range gate.Counting(c.input(s, m)) {
+			if old, ok := newest[r.Processor]; !ok || gate.Older(old, r) < 0 {
+				newest[r.Processor] = r
+			}
+		}
+	}
+	return newest
+}
+
+func projectRun(r gate.Run) map[string]any {
+	entities := make([]any, len(r.Entities))
+	for i, e := range r.Entities {
+		entities[i] = e
+	}
+	var count any
+	if r.RecordCount != nil {
+		count = *r.RecordCount
+	}
+	return map[string]any{
+		"completed_at":     r.EventTime,
+		"correlation_id":   r.CorrelationID,
+		"status":           string(r.Status),
+		"record_count":     count,
+		"execution_id":     r.ExecutionID,
+		"is_incremental":   r.Incremental,
+		"entities_changed": entities,
+	}
+}
+
+// flags describe one cycle: the most advanced with a run of its own mode; as long as
+// there is none, the most advanced with any run that counts for it.
+func (c *convergence) flags(s *snapshot) []store.Field {
+	mode, own := "", false
+	modeAt := c.key.Transition.ModesOf(c.key.Period)
+	for _, m := range c.key.Transition.Modes {
+		counting := gate.Counting(c.input(s, m))
+		hasOwn := slices.ContainsFunc(counting, func(r gate.Run) bool {
+			return modeAt(r.EventTime) == m.Name
+		})
+		if hasOwn || !own && len(counting) > 0 {
+			mode, own = m.Name, own || hasOwn
+		}
+	}
+	var triggeredAt, pendingAt, reason any
+	var triggered, pending bool
+	succeeded := len(s.batches[mode]) > 0
+	for _, b := range s.batches[mode] {
+		switch {
+		case b.State != StatePublished:
+			pending, pendingAt, succeeded = true, b.CreatedAt, false
+		case !triggered:
+			triggered, triggeredAt, reason = true, b.PublishedAt, b.Cause
+		}
+	}
+	return []store.Field{
+		store.F(mode, "_mode"),
+		store.F(pending, "_trigger_pending"),
+		store.F(pendingAt, "_trigger_pending_at"),
+		store.F(triggered, "_triggered"),
+		store.F(triggeredAt, "_triggered_at"),
+		store.F(succeeded, "_trigger_succeeded"),
+		store.F(reason, "_trigger_reason"),
+	}
+}
+
+// holds reports whether a document has exactly this value at a field's path.
+func holds(doc store.Doc, f store.Field) bool {
+	old, ok := doc.Data[f.Path[0]]
+	if n, isInt := f.Value.(int); isInt {
+		f.Value = int64(n)
+	}
+	return ok && equalValues(old, f.Value)
+}
+
+func equalValues(a, b any) bool {
+	switch a := a.(type) {
+	case time.Time:
+		b, ok := b.(time.Time)
+		return ok && a.Equal(b)
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		if !ok || len(a) != len(b) {
+			return false
+		}
+		for k, v := range a {
+			if w, ok := b[k]; !ok || !equalValues(v, w) {
+				return false
+			}
+		}
+		return true
+	}
+	return reflect.DeepEqual(a, b)
+}
+
+// project writes the projection against the version that the snapshot has: of two
+// convergers the one with the older snapshot fails, reads again and finds it done.
+func (c *convergence) project(ctx context.Context, s *snapshot, fields []store.Field) error {
+	ref := c.projectionRef(c.key)
+	if !s.compat.Exists {
+		return c.apply(ctx, store.Create(ref, fields...))
+	}
+	return c.apply(ctx, store.MergeIf(ref, s.compat.Version, fields...))
+}

@@ -1,0 +1,72 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+// Collections, before the prefix.
+const (
+	periodsCollection  = "phase_periods"
+	triggersCollection = "phase_triggers"
+)
+
+// Record writes one completion into its period: one blind merge of one field whose
+// name is the hash of its value. Nothing is read, nobody waits; a redelivery changes
+// nothing, and no later run can overwrite an earlier one. A completion whose entity
+// lists no longer fit into the document is recorded without them.
+func (e *Engine) Record(ctx context.Context, key Key, c message.Completion) error {
+	err := e.merge(ctx, key, c)
+	if errors.Is(err, store.ErrTooLarge) && len(c.Entities) > 0 {
+		e.Log.WarnContext(ctx, "period is near the size limit: completion recorded without its entities",
+			"transition", key.Transition.ID, "period", string(key.Period), "processor", c.Processor, "entities", len(c.Entities))
+		c = c.WithoutEntities()
+		err = e.merge(ctx, key, c)
+	}
+	if err != nil {
+		return fmt.Errorf("record %s for %s: %w", c.Reported, key, err)
+	}
+	level, msg := slog.LevelInfo, "completion recorded"
+	if c.Processor == "" {
+		level, msg = slog.LevelWarn, "completion of an unexpected processor recorded; it never counts"
+	}
+	e.Log.Log(ctx, level, msg, "event", telemetry.CompletionRecorded,
+		"transition", key.Transition.ID, "period", string(key.Period),
+		"mode", key.Transition.ModeAt(key.Period, c.EventTime),
+		"processor", c.Processor, "reported", c.Reported, "status", string(c.Status), "execution_id", c.ExecutionID)
+	return nil
+}
+
+func (e *Engine) merge(ctx context.Context, key Key, c message.Completion) error {
+	id, value := c.Record()
+	path := []string{"runs", c.Processor, id}
+	if c.Processor == "" { // what a stranger calls itself never names a field
+		path = []string{"unexpected", id}
+	}
+	_, err := e.Store.Apply(ctx, store.Merge(e.periodRef(key), store.F(value, path...)))
+	return err
+}
+
+func (e *Engine) periodRef(k Key) store.Ref {
+	return store.Ref{Collection: e.Prefix + periodsCollection, ID: k.String()}
+}
+
+func (e *Engine) batchRef(id string) store.Ref {
+	return store.Ref{Collection: e.Prefix + triggersCollection, ID: id}
+}
+
+func (e *Engine) projectionRef(k Key) store.Ref {
+	return store.Ref{Collection: e.Prefix + k.Transition.CompatibilityCollection, ID: string(k.Period)}
+}
+
+// cycleID names a cycle: {transition}_{period}_{mode}.
+func cycleID(k Key, mode string) string { return k.String() + "_" + mode }
+
+// batchID names the n-th batch of a cycle; n counts from 1.
+func batchID(k Key, mode string, n int) string { return fmt.Sprintf("%s~%d", cycleID(k, mode), n) }

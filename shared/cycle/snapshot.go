@@ -1,0 +1,228 @@
+package cycle
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// State of a batch; see the package comment.
+type State string
+
+// The states of a batch. A cycle without a batch is waiting or held.
+const (
+	StateGrace      State = "grace"
+	StateChecking   State = "checking"
+	StateBlocked    State = "blocked"
+	StatePublishing State = "publishing"
+	StatePublished  State = "published"
+)
+
+// batch is one hand-over as stored.
+type batch struct {
+	ID           string
+	N            int
+	Version      store.Version
+	State        State
+	Cause        string
+	Actor        string
+	Reason       string
+	CreatedAt    time.Time
+	FrozenAt     time.Time
+	PublishedAt  time.Time
+	DueAt        time.Time // when the policy came to be met, or the last of the runs completed
+	NextAttempt  time.Time // of blocked
+	Attempts     int       // failed readiness checks
+	Holder       string
+	ClaimedAt    time.Time
+	Claim        time.Duration
+	ClaimMessage string
+	Runs         []string // keys of the frozen runs
+	Messages     map[string]sent
+}
+
+// sent is one message of a batch: frozen payload, and the broker's id once known.
+type sent struct {
+	Payload string
+	ID      string
+}
+
+// live reports whether somebody's claim is still good by the server's clock.
+func (b *batch) live(now time.Time) bool {
+	return b.Holder != "" && !b.ClaimedAt.Add(b.Claim).Before(now)
+}
+
+// snapshot is everything about the cycles of one period, as of one instant.
+type snapshot struct {
+	now     time.Time // the server's
+	runs    []gate.Run
+	batches map[string][]*batch // by mode, ascending by n
+	listed  []string            // ids of the batches that the period lists
+	compat  store.Doc
+}
+
+// covered returns the keys of the runs in the frozen batches of a mode.
+func (s *snapshot) covered(mode string) map[string]bool {
+	keys := map[string]bool{}
+	for _, b := range s.batches[mode] {
+		for _, k := range b.Runs {
+			keys[k] = true
+		}
+	}
+	return keys
+}
+
+// read takes one snapshot: the period, the first batch of each mode and the
+// compatibility document in one call, and once more if the period lists batches that
+// were not asked for. Whoever commits last therefore sees all.
+func (e *Engine) read(ctx context.Context, key Key, known []string) (*snapshot, error) {
+	ids := slices.Clone(known)
+	for _, m := range key.Transition.Modes {
+		if first := batchID(key, m.Name, 1); !slices.Contains(ids, first) {
+			ids = append(ids, first)
+		}
+	}
+	for {
+		refs := []store.Ref{e.periodRef(key), e.projectionRef(key)}
+		for _, id := range ids {
+			refs = append(refs, e.batchRef(id))
+		}
+		got, err := e.Store.Get(ctx, refs...)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", key, err)
+		}
+		s := &snapshot{now: got.ReadTime, compat: got.Docs[1], batches: map[string][]*batch{}}
+		period := fields{doc: got.Docs[0]}
+		s.listed = period.strings("batches")
+		missing := false
+		for _, id := range s.listed {
+			if !slices.Contains(ids, id) {
+				ids, missing = append(ids, id), true
+			}
+		}
+		if missing {
+			continue
+		}
+		if s.runs, err = period.runs(); err != nil {
+			return nil, err
+		}
+		for _, doc := range got.Docs[2:] {
+			if !doc.Exists {
+				continue
+			}
+			mode, b, err := parseBatch(key, doc)
+			if err != nil {
+				return nil, err
+			}
+			s.batches[mode] = append(s.batches[mode], b)
+		}
+		for _, bs := range s.batches {
+			slices.SortFunc(bs, func(a, b *batch) int { return a.N - b.N })
+		}
+		return s, nil
+	}
+}
+
+func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
+	f := fields{doc: doc}
+	b = &batch{
+		ID: doc.Ref.ID, Version: doc.Version,
+		N: int(f.int("n")), State: State(f.str("state")),
+		Cause: f.str("cause"), Actor: f.str("actor"), Reason: f.str("reason"),
+		CreatedAt: f.time("created_at"), FrozenAt: f.time("frozen_at"), PublishedAt: f.time("published_at"),
+		DueAt: f.time("due_at"), NextAttempt: f.time("next_attempt"), Attempts: int(f.int("attempts")),
+		Holder: f.str("holder"), ClaimedAt: f.time("claimed_at"),
+		Claim: time.Duration(f.int("claim_ms")) * time.Millisecond, ClaimMessage: f.str("claim_message"),
+		Runs: f.strings("runs"), Messages: map[string]sent{},
+	}
+	for name, m := range f.maps("messages") {
+		payload, _ := m["payload"].(string)
+		id, _ := m["id"].(string)
+		b.Messages[name] = sent{Payload: payload, ID: id}
+	}
+	mode = strings.TrimPrefix(strings.TrimSuffix(b.ID, fmt.Sprintf("~%d", b.N)), key.String()+"_")
+	if f.err == nil {
+		switch b.State {
+		case StateGrace, StateChecking, StateBlocked, StatePublishing, StatePublished:
+		default:
+			f.err = fmt.Errorf("%s: state: %q is none", doc.Ref, b.State)
+		}
+	}
+	return mode, b, f.err
+}
+
+// fields reads a document's fields and keeps the first that is of another type than
+// we write: such a document was changed by somebody else, and nothing is decided on it.
+type fields struct {
+	doc store.Doc
+	err error
+}
+
+func field[T any](f *fields, name string) (v T) {
+	raw, ok := f.doc.Data[name]
+	if !ok || raw == nil {
+		return v
+	}
+	v, ok = raw.(T)
+	if !ok && f.err == nil {
+		f.err = fmt.Errorf("%s: %s: unexpected %T", f.doc.Ref, name, raw)
+	}
+	return v
+}
+
+func (f *fields) str(name string) string     { return field[string](f, name) }
+func (f *fields) int(name string) int64      { return field[int64](f, name) }
+func (f *fields) time(name string) time.Time { return field[time.Time](f, name) }
+
+func (f *fields) strings(name string) []string {
+	var out []string
+	for _, v := range field[[]any](f, name) {
+		if s, ok := v.(string); ok {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func (f *fields) maps(name string) map[string]map[string]any {
+	out := map[string]map[string]any{}
+	for k, v := range field[map[string]any](f, name) {
+		if m, ok := v.(map[string]any); ok {
+			out[k] = m
+		}
+	}
+	return out
+}
+
+// runs parses every run of a period, expected and unexpected ones.
+func (f *fields) runs() ([]gate.Run, error) {
+	groups := f.maps("runs")
+	groups[""] = field[map[string]any](f, "unexpected")
+	var runs []gate.Run
+	for processor, group := range groups {
+		for key, v := range group {
+			value, _ := v.(string)
+			c, err := message.ParseCompletion(value)
+			if err != nil {
+				return nil, fmt.Errorf("%s: run %s of %q: %w", f.doc.Ref, key, processor, err)
+			}
+			runs = append(runs, gate.Run{Key: key, Completion: c})
+		}
+	}
+	return runs, f.err
+}
+
+func encode(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("a plain struct cannot fail to encode: %v", err))
+	}
+	return string(b)
+}

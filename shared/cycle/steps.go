@@ -1,0 +1,229 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+// ActorEngine is the actor of batches that a policy caused.
+const ActorEngine = "engine"
+
+// confirmTimeout bounds writing down the broker's ids once the caller has gone.
+const confirmTimeout = 10 * time.Second
+
+// execute does one action. store.ErrExists and store.ErrConflict say that the
+// snapshot was no longer current; nothing was written then.
+func (c *convergence) execute(ctx context.Context, s *snapshot, a action) error {
+	if a.batch != nil && a.do != giveBack {
+		c.acted[a.batch.ID] = true
+	}
+	switch a.do {
+	case create:
+		return c.create(ctx, a)
+	case claim:
+		return c.claim(ctx, a.batch)
+	case freeze:
+		return c.freeze(ctx, s, a)
+	case publish:
+		return c.publish(ctx, a)
+	case giveBack:
+		return c.apply(ctx, store.MergeIf(c.batchRef(a.batch.ID), a.batch.Version, store.F("", "holder")))
+	case project:
+		return c.project(ctx, s, a.fields)
+	}
+	return fmt.Errorf("no such step: %d", a.do)
+}
+
+func (c *convergence) apply(ctx context.Context, writes ...store.Write) error {
+	_, err := c.Store.Apply(ctx, writes...)
+	return err
+}
+
+// create makes a batch and lists it in the period, in one commit: of any number of
+// simultaneous deciders one wins. It is born claimed, unless it has to wait first.
+func (c *convergence) create(ctx context.Context, a action) error {
+	id := batchID(c.key, a.mode.Name, a.n)
+	c.acted[id] = true
+	fields := []store.Field{
+		store.F(a.n, "n"),
+		store.F(a.handing.verdict.Cause, "cause"),
+		store.F(ActorEngine, "actor"),
+		store.F(a.handing.verdict.Reason, "reason"),
+		store.F(encode(a.handing.verdict), "verdict"),
+		store.F(store.ServerTime, "created_at"),
+	}
+	if a.handing.verdict.State == gate.Grace {
+		fields = append(fields, store.F(string(StateGrace), "state"))
+	} else {
+		fields = append(append(fields, store.F(string(StateChecking), "state")), c.claimFields()...)
+	}
+	return c.apply(ctx, store.Create(c.batchRef(id), fields...),
+		store.Merge(c.periodRef(c.key), store.F(store.Union(id), "batches")))
+}
+
+// claim takes over a batch that nobody works on, or renews our claim.
+func (c *convergence) claim(ctx context.Context, b *batch) error {
+	if b.Holder != "" && !c.mine(b) {
+		c.Log.WarnContext(ctx, "taking over a hand-over that another instance left", "event", telemetry.BatchResumed,
+			"transition", c.key.Transition.ID, "period", string(c.key.Period), "batch", b.ID, "state", string(b.State))
+	}
+	return c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, c.claimFields()...))
+}
+
+func (c *convergence) claimFields() []store.Field {
+	return []store.Field{
+		store.F(c.holder(), "holder"),
+		store.F(store.ServerTime, "claimed_at"),
+		store.F(c.Claim.Milliseconds(), "claim_ms"),
+		store.F(c.messageID, "claim_message"),
+	}
+}
+
+// Readiness is tried again after 5 minutes, then 10, 20 and, from then on, 30.
+const (
+	firstRetry = 5 * time.Minute
+	lastRetry  = 30 * time.Minute
+)
+
+// freeze checks readiness for the runs of the snapshot and, when it passes, fixes
+// exactly these runs and their payloads. Otherwise the batch is blocked and free.
+func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
+	ref, h := c.batchRef(a.batch.ID), a.handing
+	names := processors(c.key.Transition, h.runs)
+	checkCtx, cancel := context.WithTimeout(ctx, max(c.trust(a.batch.Holder), 0))
+	ready := c.Check(checkCtx, c.key, a.mode.Name, names)
+	cancel()
+	if ready.Outcome == Failed || ready.Outcome == Unknown {
+		wait := min(firstRetry<<min(a.batch.Attempts, 3), lastRetry)
+		return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
+			store.F(string(StateBlocked), "state"), store.F("", "holder"),
+			store.F(blockedReason(ready), "reason"), store.F(encode(ready), "readiness"),
+			store.F(a.batch.Attempts+1, "attempts"), store.F(s.now.Add(wait), "next_attempt")))
+	}
+	write := func(withEntities bool) error {
+		messages, err := c.payloads(s, a, ready, withEntities)
+		if err != nil {
+			return err
+		}
+		keys := make([]any, len(h.runs))
+		for i, r := range h.runs {
+			keys[i] = r.Key
+		}
+		return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
+			store.F(string(StatePublishing), "state"),
+			store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
+			store.F(encode(h.verdict), "verdict"), store.F(encode(ready), "readiness"),
+			store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
+			store.F(keys, "runs"), store.F(messages, "messages")))
+	}
+	err := write(true)
+	if errors.Is(err, store.ErrTooLarge) {
+		c.Log.WarnContext(ctx, "hand-over is larger than a document: entities left out, consumers take everything",
+			"transition", c.key.Transition.ID, "period", string(c.key.Period), "mode", a.mode.Name)
+		err = write(false)
+	}
+	return err
+}
+
+func blockedReason(r Readiness) string {
+	s := "readiness " + string(r.Outcome)
+	for i, why := range r.Reasons {
+		if i == 0 {
+			s += ": " + why
+		} else {
+			s += "; " + why
+		}
+	}
+	return s
+}
+
+// publish sends the messages that have no id yet and writes down what the broker
+// answers. It sends nothing once the claim's trust has ended, and gives the claim
+// back in the write that ends its work.
+func (c *convergence) publish(ctx context.Context, a action) error {
+	var names []string
+	var msgs []message.Outgoing
+	for _, name := range c.key.Transition.Order {
+		m, frozen := a.batch.Messages[name]
+		if !frozen || m.ID != "" {
+			continue
+		}
+		names = append(names, name)
+		msgs = append(msgs, c.outgoing(a.batch, a.mode.Name, name, m.Payload))
+	}
+	left := c.trust(a.batch.Holder)
+	if left <= 0 {
+		return nil // slept since the claim was taken: look again whose it is now
+	}
+	sendCtx, cancel := context.WithTimeout(ctx, left)
+	answers := c.Publish(sendCtx, c.Prefix+c.key.Transition.DownstreamTopic, msgs)
+	cancel()
+	ids, errs := map[string]string{}, []error(nil)
+	for i, name := range names {
+		switch {
+		case answers[i].Err != nil:
+			errs = append(errs, fmt.Errorf("publish %s: %w", name, answers[i].Err))
+		case answers[i].ID == "":
+			errs = append(errs, fmt.Errorf("publish %s: no id from the broker", name))
+		default:
+			ids[name] = answers[i].ID
+		}
+	}
+	if len(errs) > 0 {
+		c.failed[a.batch.ID] = errors.Join(errs...)
+	}
+	// What the broker has accepted is written down even if our caller has gone.
+	confirmCtx, cancelConfirm := context.WithTimeout(context.WithoutCancel(ctx), confirmTimeout)
+	defer cancelConfirm()
+	return c.confirm(confirmCtx, a.batch, ids)
+}
+
+// confirm writes the broker's ids, and published with the last one. A rival that took
+// the batch over meanwhile may have ids of its own: whichever was written first
+// stays, the other is kept among the copies.
+func (c *convergence) confirm(ctx context.Context, b *batch, ids map[string]string) error {
+	for {
+		var fields []store.Field
+		complete := true
+		for name, m := range b.Messages {
+			switch id := ids[name]; {
+			case id == "":
+				complete = complete && m.ID != ""
+			case m.ID == "":
+				fields = append(fields, store.F(id, "messages", name, "id"))
+			case m.ID != id:
+				fields = append(fields, store.F(store.Union(id), "messages", name, "copies"))
+			}
+		}
+		if complete && b.State != StatePublished {
+			fields = append(fields, store.F(string(StatePublished), "state"), store.F(store.ServerTime, "published_at"))
+		}
+		if c.mine(b) || complete {
+			fields = append(fields, store.F("", "holder"))
+		}
+		if len(fields) == 0 {
+			return nil
+		}
+		err := c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, fields...))
+		if !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+		got, err := c.Store.Get(ctx, c.batchRef(b.ID))
+		if err != nil {
+			return err
+		}
+		if !got.Docs[0].Exists {
+			return fmt.Errorf("%s was deleted while it was published", c.batchRef(b.ID))
+		}
+		if _, b, err = parseBatch(c.key, got.Docs[0]); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,255 @@
+// Package gate decides. Given what is on record for one period and the policy of
+// one mode it says whether the next phase may start, with which processors, and
+// why; given what was handed over already it says which runs are still to go.
+//
+// Everything here is pure: no clock, no I/O, no state. The same input gives the same
+// verdict, on every instance and after every crash, which is what lets the engine
+// decide again at any time instead of remembering that it had decided.
+//
+// # When a run counts
+//
+// A run counts for a mode that names its processor when it succeeded (success or
+// partial) and belongs there: its own mode is that mode, or no other mode names the
+// processor, in both cases with an event time not before the mode's counts_from; or
+// the mode accepts earlier runs of the processor and the run's own mode is earlier.
+// A run's own mode follows from its event time against the period.
+//
+// # Verdicts
+//
+//	waiting  something needed is missing, or it is too early; NextLook says when to look again
+//	grace    the critical ones and the quorum are there; the rest may still come
+//	ready    hand over Satisfied now
+//	held     not without a person: past the deadline, or too old to trigger by itself
+package gate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// Run is one completion on record. Key identifies it within its period.
+type Run struct {
+	Key string
+	message.Completion
+}
+
+// State is the outcome of a decision.
+type State string
+
+// The states of a verdict.
+const (
+	Waiting State = "waiting"
+	Grace   State = "grace"
+	Ready   State = "ready"
+	Held    State = "held"
+)
+
+// Causes of a hand-over, as they stand in a trigger's trigger_reason. A hand-over
+// without some optional processors is critical_plus_majority_NNpct.
+const (
+	AllComplete      = "all_complete"
+	CriticalComplete = "critical_complete"
+	LateCompletion   = "late_completion"
+	SecondRun        = "second_run"
+)
+
+// Input is everything a decision depends on.
+type Input struct {
+	Transition *pipeline.Transition
+	Mode       pipeline.Mode
+	Period     pipeline.Period
+	Runs       []Run     // of the whole period, any mode
+	Now        time.Time // the server's read time of Runs
+	GraceStart time.Time // when the grace period began; zero when it has not
+}
+
+// Verdict is a decision with its grounds.
+type Verdict struct {
+	State      State     `json:"state"`
+	Cause      string    `json:"cause,omitempty"` // of Ready
+	Satisfied  []string  `json:"satisfied"`       // processors with a counting run, in the order of messages
+	Missing    []string  `json:"missing"`         // named by the mode, without one
+	Ignored    []string  `json:"ignored"`         // reported in this mode's time, counting for no mode
+	Reason     string    `json:"reason"`
+	NextLook   time.Time `json:"next_look,omitzero"` // zero: only a further run changes anything
+	Since      time.Time `json:"since,omitzero"`     // of Ready: when the policy came to be met
+	Policy     string    `json:"policy"`
+	Definition string    `json:"definition"` // hash of the pipeline definition
+}
+
+// Decide applies the mode's policy to what is on record.
+func Decide(in Input) Verdict {
+	m, cal := in.Mode, in.Transition.Calendar()
+	v := Verdict{Policy: policy(m), Definition: in.Transition.Definition()}
+	first := map[string]time.Time{}  // processor → event time of its first counting run
+	for _, r := range Counting(in) { // oldest first
+		if _, ok := first[r.Processor]; !ok {
+			first[r.Processor] = r.EventTime
+		}
+	}
+	v.Satisfied, v.Missing = partition(in.Transition.Order, m, first)
+	v.Ignored = ignored(in, first)
+
+	local := func(t time.Time) string { return clock(cal, in.Period, t) }
+	notBefore := instant(cal, in.Period, m.NotBefore)
+	critical, sum := all(m.Critical, first), summary(m, v)
+	quorum := critical && m.Grace != nil && len(v.Satisfied)*100 >= m.Grace.QuorumPct*m.Size()
+	complete := len(v.Missing) == 0 || critical && m.Complete == pipeline.CompleteCritical
+
+	if complete || quorum {
+		needed := heldSince(m, first)
+		if limit := cal.End(in.Period).Add(in.Transition.TriggerWithin); needed.After(limit) {
+			v.State = Held
+			v.Reason = fmt.Sprintf("%s, but only at %s, more than %s after the period: not handed over automatically",
+				sum, local(needed), in.Transition.TriggerWithin)
+			return v
+		}
+		v.Since = later(needed, notBefore)
+	}
+	switch {
+	case complete && in.Now.Before(notBefore):
+		v.State, v.NextLook = Waiting, notBefore
+		v.Reason = fmt.Sprintf("%s, not handed over before %s", sum, local(notBefore))
+	case complete:
+		v.State, v.Reason, v.Cause = Ready, sum, CriticalComplete
+		if len(v.Missing) == 0 {
+			v.Cause = AllComplete
+		}
+	case quorum && in.GraceStart.IsZero():
+		v.State, v.NextLook = Grace, later(in.Now.Add(m.Grace.After), notBefore)
+		v.Reason = fmt.Sprintf("%s, grace of %s begins", sum, m.Grace.After)
+	case quorum && in.Now.Before(later(in.GraceStart.Add(m.Grace.After), notBefore)):
+		v.State, v.NextLook = Grace, later(in.GraceStart.Add(m.Grace.After), notBefore)
+		v.Reason = fmt.Sprintf("%s, grace until %s", sum, local(v.NextLook))
+	case quorum:
+		ended := later(in.GraceStart.Add(m.Grace.After), notBefore)
+		v.State, v.Since = Ready, ended
+		v.Cause = fmt.Sprintf("critical_plus_majority_%dpct", len(v.Satisfied)*100/m.Size())
+		v.Reason = fmt.Sprintf("%s, grace ended %s", sum, local(ended))
+	default:
+		v.State, v.Reason = Waiting, sum
+		if deadline := instant(cal, in.Period, m.Deadline); !deadline.IsZero() {
+			v.NextLook = deadline
+			if !in.Now.Before(deadline) {
+				v.State, v.NextLook = Held, time.Time{}
+				v.Reason = fmt.Sprintf("deadline %s passed: %s", local(deadline), sum)
+			}
+		}
+	}
+	if len(v.Missing) > 0 {
+		v.Reason += "; missing " + join(v.Missing) + failures(in, v.Missing, local)
+	}
+	return v
+}
+
+// Counting returns the runs that count for the mode, oldest first.
+func Counting(in Input) []Run {
+	var out []Run
+	counts := counter(in.Transition, in.Mode, in.Period)
+	for _, r := range in.Runs {
+		if counts(r) {
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, Older)
+	return out
+}
+
+// counter returns the test whether a run counts for a mode, with everything that is
+// the same for all runs worked out once.
+func counter(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period) func(Run) bool {
+	modeAt, from := t.ModesOf(p), t.Calendar().Instant(p, m.CountsFrom)
+	return func(r Run) bool {
+		if !r.Status.Counts() || !m.Names(r.Processor) {
+			return false
+		}
+		own := modeAt(r.EventTime)
+		belongs := own == m.Name || !slices.ContainsFunc(t.Modes, func(o pipeline.Mode) bool {
+			return o.Name != m.Name && o.Names(r.Processor)
+		})
+		if belongs && !r.EventTime.Before(from) {
+			return true
+		}
+		return slices.Contains(m.AcceptEarlier, r.Processor) && rank(t, own) < rank(t, m.Name)
+	}
+}
+
+// rank orders modes by the time in which a period lives through them. A run whose
+// relation no mode declares ranks last: it is nobody's earlier run.
+func rank(t *pipeline.Transition, mode string) int {
+	if i := slices.IndexFunc(t.Modes, func(m pipeline.Mode) bool { return m.Name == mode }); i >= 0 {
+		return i
+	}
+	return len(t.Modes)
+}
+
+// Pending returns the counting runs that a further hand-over has to take: all
+// uncovered ones of every processor that was never handed over, or that has run
+// again with a difference that its consumers must see. covered holds the keys of
+// the runs in earlier batches of the cycle. late tells whether one of the
+// processors was never handed over before.
+//
+// Runs that came too late after the period's end to trigger anything by themselves
+// are not pending.
+func Pending(in Input, covered map[string]bool) (runs []Run, late bool) {
+	limit := in.Transition.Calendar().End(in.Period).Add(in.Transition.TriggerWithin)
+	type group struct{ covered, open []Run }
+	groups := map[string]*group{}
+	for _, r := range Counting(in) {
+		g := groups[r.Processor]
+		if g == nil {
+			g = &group{}
+			groups[r.Processor] = g
+		}
+		switch {
+		case covered[r.Key]:
+			g.covered = append(g.covered, r)
+		case !r.EventTime.After(limit):
+			g.open = append(g.open, r)
+		}
+	}
+	for _, name := range in.Transition.Order {
+		g := groups[name]
+		switch {
+		case g == nil || len(g.open) == 0:
+		case len(g.covered) == 0:
+			runs, late = append(runs, g.open...), true
+		case in.Mode.SecondRuns == pipeline.SecondRunsResend && slices.ContainsFunc(g.open, changed(g.covered)):
+			runs = append(runs, g.open...)
+		}
+	}
+	return runs, late
+}
+
+// changed tells whether a run brings consumers something that the covered runs did
+// not. Whole-table runs repeat often; only another count, or named entities, do.
+func changed(covered []Run) func(Run) bool {
+	newest := covered[len(covered)-1]
+	return func(r Run) bool {
+		if slices.ContainsFunc(covered, func(c Run) bool { return sameReport(c, r) }) {
+			return false
+		}
+		return !equal(r.RecordCount, newest.RecordCount) || len(r.Entities) > 0 || r.Truncated
+	}
+}
+
+// sameReport: one execution reported the same thing in two messages.
+func sameReport(a, b Run) bool {
+	return a.ExecutionID == b.ExecutionID && a.Status == b.Status && equal(a.RecordCount, b.RecordCount) &&
+		slices.Equal(a.Entities, b.Entities) && a.Truncated == b.Truncated
+}
+
+func equal(a, b *int64) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// Older orders runs by event time; equal times by key, so that the order is total.
+func Older(a, b Run) int {
+	if c := a.EventTime.Compare(b.EventTime); c != 0 {
+		return c
+	}
+	return strings.Compare(a.Key, b.Key)
+}

@@ -1,0 +1,170 @@
+package gate
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+func partition(order []string, m pipeline.Mode, first map[string]time.Time) (satisfied, missing []string) {
+	satisfied, missing = []string{}, []string{}
+	for _, name := range order {
+		if !m.Names(name) {
+			continue
+		}
+		if _, ok := first[name]; ok {
+			satisfied = append(satisfied, name)
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	return satisfied, missing
+}
+
+// ignored names what was reported in the mode's time and counts nowhere: unknown
+// names, failed runs, runs before counts_from. A processor that is satisfied all
+// the same is not ignored.
+func ignored(in Input, first map[string]time.Time) []string {
+	var counters []func(Run) bool
+	for _, m := range in.Transition.Modes {
+		counters = append(counters, counter(in.Transition, m, in.Period))
+	}
+	names, modeAt := map[string]bool{}, in.Transition.ModesOf(in.Period)
+	for _, r := range in.Runs {
+		name := r.Processor
+		if name == "" {
+			name = r.Reported
+		}
+		_, satisfied := first[name]
+		if !satisfied && modeAt(r.EventTime) == in.Mode.Name &&
+			!slices.ContainsFunc(counters, func(counts func(Run) bool) bool { return counts(r) }) {
+			names[name] = true
+		}
+	}
+	return slices.AppendSeq([]string{}, slices.Values(slices.Sorted(maps.Keys(names))))
+}
+
+func policy(m pipeline.Mode) string {
+	s := "complete: " + string(m.Complete)
+	if m.Grace != nil {
+		s += fmt.Sprintf(", or critical and %d%% after %s", m.Grace.QuorumPct, m.Grace.After)
+	}
+	if m.NotBefore != nil {
+		s += ", not before " + m.NotBefore.String()
+	}
+	if m.Deadline != nil {
+		s += ", deadline " + m.Deadline.String()
+	}
+	return s
+}
+
+// summary says how far the cycle is, the critical processors first: they decide.
+func summary(m pipeline.Mode, v Verdict) string {
+	of := fmt.Sprintf("%d of %d", len(v.Satisfied), m.Size())
+	if len(v.Missing) == 0 {
+		return of + " complete"
+	}
+	var done []string
+	for _, name := range m.Critical {
+		if slices.Contains(v.Satisfied, name) {
+			done = append(done, name)
+		}
+	}
+	switch len(done) {
+	case 0:
+		return of + " complete, none of them critical"
+	case len(m.Critical):
+		return fmt.Sprintf("%s complete, %s", join(done), of)
+	}
+	return fmt.Sprintf("%s complete, %s, not every critical one", join(done), of)
+}
+
+// failures adds the last bad outcome of each missing processor: the first thing that
+// the person on call wants to know.
+func failures(in Input, missing []string, local func(time.Time) string) string {
+	last, modeAt := map[string]Run{}, in.Transition.ModesOf(in.Period)
+	for _, r := range in.Runs {
+		if old, ok := last[r.Processor]; modeAt(r.EventTime) == in.Mode.Name && (!ok || Older(old, r) < 0) {
+			last[r.Processor] = r
+		}
+	}
+	var out []string
+	for _, name := range missing {
+		r, ok := last[name]
+		if !ok || r.Status.Counts() {
+			continue
+		}
+		s := fmt.Sprintf("%s reported %s at %s", name, r.Status, local(r.EventTime))
+		if r.Status == message.StatusFailed && r.ErrorType != "" {
+			s += " (" + r.ErrorType + ")"
+		}
+		out = append(out, s)
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(out, ", ")
+}
+
+// join lists names as a sentence does.
+func join(names []string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}
+
+// clock writes an instant in local time, with its date unless it lies in the period.
+func clock(cal pipeline.Calendar, p pipeline.Period, t time.Time) string {
+	local := t.In(cal.Zone())
+	if cal.At(t) == p {
+		return local.Format("15:04")
+	}
+	return local.Format("2006-01-02 15:04")
+}
+
+func instant(cal pipeline.Calendar, p pipeline.Period, o *pipeline.Offset) time.Time {
+	if o == nil {
+		return time.Time{}
+	}
+	return cal.Instant(p, *o)
+}
+
+func all(names []string, first map[string]time.Time) bool {
+	for _, n := range names {
+		if _, ok := first[n]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// heldSince returns when the mode's policy came to be met, as far as runs go: the
+// critical processors were there, and as many others as it needs.
+func heldSince(m pipeline.Mode, first map[string]time.Time) time.Time {
+	need := m.Size()
+	switch {
+	case m.Complete == pipeline.CompleteCritical:
+		need = len(m.Critical)
+	case m.Grace != nil && len(first) < need:
+		need = (m.Grace.QuorumPct*need + 99) / 100
+	}
+	times := slices.SortedFunc(maps.Values(first), time.Time.Compare)
+	at := times[min(need, len(times))-1]
+	for _, name := range m.Critical {
+		at = later(at, first[name])
+	}
+	return at
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
