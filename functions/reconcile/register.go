@@ -1,0 +1,12 @@
+package reconcile
+
+import (
+	"github.com/GoogleCloudPlatform/functions-framework-go/functions"
+
+	"github.com/phasegate/phasegate/shared/app/production"
+)
+
+// init registers the name that the platform looks up; it opens nothing.
+func init() {
+	functions.HTTP("reconcile", New(production.New().Get).ServeHTTP)
+}

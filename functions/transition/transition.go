@@ -1,0 +1,74 @@
+// Package transition is the function that a completion triggers: it records the
+// completion and brings its period's cycles up to date.
+package transition
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// timeout bounds one request: a claim's length and as much again, far below the
+// subscription's ack deadline of 600 s.
+const timeout = 2 * time.Minute
+
+// New returns the function's handler. POST takes a Pub/Sub push envelope or a
+// CloudEvent; ?transition=ID names the transition where the pipeline has several.
+func New(open func(context.Context) (*app.App, error)) http.Handler {
+	return intake.Function{
+		Name: "transition", Open: open, Timeout: timeout,
+		Topic: func(a *app.App, r *http.Request) (string, error) {
+			t, err := transitionOf(a, r)
+			if err != nil {
+				return "", err
+			}
+			return t.UpstreamTopic, nil
+		},
+		Handle: handle,
+	}
+}
+
+// transitionOf fails for a subscription that was set up with a wrong id: its messages
+// are sound, so they are retried and end in the dead letter, not in quarantine.
+func transitionOf(a *app.App, r *http.Request) (*pipeline.Transition, error) {
+	id := r.URL.Query().Get("transition")
+	t, ok := a.Pipeline.Transition(id)
+	if !ok {
+		return nil, fmt.Errorf("?transition=%q: the pipeline has %s", id, a.Pipeline.TransitionIDs())
+	}
+	return t, nil
+}
+
+func handle(ctx context.Context, a *app.App, r *http.Request, e message.Envelope) error {
+	t, err := transitionOf(a, r)
+	if err != nil {
+		return err
+	}
+	c, warnings, err := message.DecodeCompletion(e, t)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		a.Log.WarnContext(ctx, "field of a completion ignored: "+w.Problem, "field", w.Field, "value", w.Value,
+			"message_id", e.MessageID, "processor", c.Reported)
+	}
+	key := cycle.Key{Transition: t, Period: c.Period}
+	if err := a.Engine.Record(ctx, key, c); err != nil {
+		return err
+	}
+	result, err := a.Engine.Converge(ctx, key, e.MessageID)
+	if err != nil {
+		return err
+	}
+	if result.OwnClaim {
+		return intake.ErrBusy
+	}
+	return nil
+}

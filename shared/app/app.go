@@ -1,0 +1,110 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+// App is everything that a handler works with. It is safe for concurrent use.
+type App struct {
+	Config   Config
+	Pipeline *pipeline.Pipeline
+	Store    store.Store
+	Broker   *Broker
+	Engine   *cycle.Engine
+	Log      *slog.Logger
+	Now      func() time.Time
+}
+
+// Stores opens the store that a configuration names.
+type Stores func(ctx context.Context, c Config) (store.Store, error)
+
+// LoadPipeline reads the definition that the configuration names.
+func (c Config) LoadPipeline() (*pipeline.Pipeline, error) {
+	data := pipeline.Default()
+	if c.PipelineFile != "" {
+		var err error
+		if data, err = os.ReadFile(c.PipelineFile); err != nil {
+			return nil, fmt.Errorf("PIPELINE_FILE: %w", err)
+		}
+	}
+	p, err := pipeline.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("PIPELINE_FILE %q: %w", c.PipelineFile, err)
+	}
+	return p, nil
+}
+
+// Open makes an App. now is this machine's clock, logs go to w.
+func Open(ctx context.Context, c Config, stores Stores, now func() time.Time, w io.Writer) (*App, error) {
+	p, err := c.LoadPipeline()
+	if err != nil {
+		return nil, err
+	}
+	log, err := telemetry.New(w, c.LogLevel)
+	if err != nil {
+		return nil, err
+	}
+	st, err := stores(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", c.Store, err)
+	}
+	broker, err := NewBroker(ctx, c.Project, c.PubSubHost)
+	if err != nil {
+		closeStore(st)
+		return nil, err
+	}
+	return &App{
+		Config: c, Pipeline: p, Store: st, Broker: broker, Log: log, Now: now,
+		Engine: cycle.New(cycle.Config{
+			Store: st, Publish: broker.Publish, Check: cycle.Unchecked,
+			Now: now, NewID: rand.Text, Claim: c.Claim, Prefix: c.Prefix, Log: log,
+		}),
+	}, nil
+}
+
+// Close ends the clients. The App must not be used any more.
+func (a *App) Close() error {
+	closeStore(a.Store)
+	return a.Broker.Close()
+}
+
+func closeStore(s store.Store) {
+	if c, ok := s.(io.Closer); ok {
+		_ = c.Close() // nothing is buffered: every write has been answered
+	}
+}
+
+// Lazy makes an App at the first request, not at start, and again at the next one
+// when that failed: a client that cannot start must not disable an instance for ever.
+type Lazy struct {
+	Open func(ctx context.Context) (*App, error)
+
+	mu  sync.Mutex
+	app *App
+}
+
+// Get returns the App, making it if there is none yet. Clients outlive the request.
+func (l *Lazy) Get(ctx context.Context) (*App, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.app != nil {
+		return l.app, nil
+	}
+	a, err := l.Open(context.WithoutCancel(ctx))
+	if err == nil {
+		l.app = a
+	}
+	return a, err
+}

@@ -1,0 +1,79 @@
+// Package app turns the environment into a running application: configuration,
+// clients, store and engine, made when first needed. Functions and phasectl share
+// it; each hands in the store driver that it links.
+package app
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Version and SourceHash identify what runs; the build sets them (-ldflags -X).
+var (
+	Version    = "dev"
+	SourceHash = "unset"
+)
+
+// Config is what the environment says; see docs/configuration.md for the list.
+type Config struct {
+	Project      string
+	PipelineFile string // "" means the embedded definition
+	Store        string // firestore, firestore:DATABASE, sqlite:FILE, memory
+	Prefix       string // of collections and topics
+	Claim        time.Duration
+	LogLevel     string
+	PubSubHost   string // emulator's host:port; "" means Google's
+}
+
+var prefixForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_-]{0,29})?$`)
+
+// ConfigFromEnv reads and validates the environment. The error joins every problem,
+// each naming its variable and value.
+func ConfigFromEnv(getenv func(string) string) (Config, error) {
+	c := Config{
+		Project:      getenv("GOOGLE_CLOUD_PROJECT"),
+		PipelineFile: getenv("PIPELINE_FILE"),
+		Store:        getenv("PHASEGATE_STORE"),
+		Prefix:       getenv("PHASEGATE_PREFIX"),
+		Claim:        time.Minute,
+		LogLevel:     getenv("LOG_LEVEL"),
+		PubSubHost:   getenv("PUBSUB_EMULATOR_HOST"),
+	}
+	var errs []error
+	bad := func(name, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+	}
+	if c.Project == "" {
+		bad("GOOGLE_CLOUD_PROJECT", "is required")
+	}
+	if c.Store == "" {
+		c.Store = "firestore"
+	}
+	switch kind, name, named := strings.Cut(c.Store, ":"); {
+	case kind == "firestore" && (!named || name != ""), kind == "sqlite" && name != "", c.Store == "memory":
+	default:
+		bad("PHASEGATE_STORE", "%q is not one of firestore, firestore:DATABASE, sqlite:FILE, memory", c.Store)
+	}
+	if !prefixForm.MatchString(c.Prefix) {
+		bad("PHASEGATE_PREFIX", "%q may hold letters, digits, _ and -, a letter first, at most 30", c.Prefix)
+	}
+	if s := getenv("PHASEGATE_CLAIM"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < time.Second || d > 10*time.Minute {
+			bad("PHASEGATE_CLAIM", "%q is no duration from 1s to 10m", s)
+		}
+		c.Claim = d
+	}
+	// Taking an unknown mode for active would publish where nobody expects it.
+	if m := getenv("PHASEGATE_MODE"); m != "" && m != "active" {
+		bad("PHASEGATE_MODE", "%q is not supported; the only mode is active", m)
+	}
+	return c, errors.Join(errs...)
+}
+
+// FromEnv is ConfigFromEnv on the process's environment.
+func FromEnv() (Config, error) { return ConfigFromEnv(os.Getenv) }

@@ -1,0 +1,96 @@
+// Package intake takes deliveries on behalf of the functions and answers them so
+// that nothing is lost and nothing comes back for ever:
+//
+//	204  done, or done before
+//	202  can never be done: kept in quarantine/{message id}, with the reason
+//	503  not now: the broker delivers again, with backoff, up to its dead letter
+//
+// Pub/Sub takes any answer but 102, 200, 201, 202 and 204 for "deliver again", so a
+// hopeless message must not be answered 4xx. A GET tells what is running.
+package intake
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+// ErrBusy says that an earlier try of the same message may still be at work: it has
+// to come again. Expected, and not logged as an error.
+var ErrBusy = errors.New("an earlier try of this message holds the claim")
+
+// Function is one deployable function.
+type Function struct {
+	Name string
+	// Open returns the application; it is asked at each request.
+	Open func(ctx context.Context) (*app.App, error)
+	// Topic names the topic that the request's messages come from.
+	Topic func(a *app.App, r *http.Request) (string, error)
+	// Handle does the work: nil, a [*message.PermanentError], or what may pass.
+	Handle func(ctx context.Context, a *app.App, r *http.Request, e message.Envelope) error
+	// Timeout bounds one request, well within the subscription's ack deadline.
+	Timeout time.Duration
+}
+
+// ServeHTTP implements http.Handler.
+func (f Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		w.Header().Set("Content-Type", "application/json")
+		// A client that has gone is all that can fail here.
+		_ = json.NewEncoder(w).Encode(map[string]string{"name": f.Name, "version": app.Version, "source_hash": app.SourceHash})
+	case http.MethodPost:
+		f.post(w, r)
+	default:
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		http.Error(w, r.Method+" is not served here", http.StatusMethodNotAllowed)
+	}
+}
+
+func (f Function) post(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), f.Timeout)
+	defer cancel()
+	a, err := f.Open(ctx)
+	if err != nil {
+		if log, logErr := telemetry.New(os.Stdout, ""); logErr == nil { // there is no App to log with
+			log.ErrorContext(ctx, "cannot start: "+err.Error(), "function", f.Name)
+		}
+		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	ctx = telemetry.WithTrace(ctx, r, a.Config.Project)
+	log := a.Log.With("function", f.Name)
+	topic, err := f.Topic(a, r)
+	var e message.Envelope
+	if err == nil {
+		e, err = message.FromRequest(r)
+		if err == nil {
+			err = f.Handle(ctx, a, r, e)
+		}
+	}
+	var permanent *message.PermanentError
+	if errors.As(err, &permanent) {
+		err = quarantine(ctx, a, log, delivery{f.Name, topic, e, permanent})
+		if err == nil {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+	}
+	switch {
+	case err == nil:
+		w.WriteHeader(http.StatusNoContent)
+	case errors.Is(err, ErrBusy):
+		log.InfoContext(ctx, err.Error(), "message_id", e.MessageID)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	default:
+		log.ErrorContext(ctx, err.Error(), "message_id", e.MessageID, "delivery_attempt", e.DeliveryAttempt)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
+}

@@ -1,0 +1,109 @@
+package intake
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+// quarantineCollection holds one document a hopeless message, before the prefix.
+const quarantineCollection = "quarantine"
+
+const (
+	// maxEnvelope is what a quarantine document keeps whole: store.MaxDocumentBytes
+	// less room for the other fields.
+	maxEnvelope = 900_000
+	// headBytes is what it keeps of a larger message.
+	headBytes = 64 << 10
+)
+
+// delivery is a message that can never be processed, and where it came from.
+type delivery struct {
+	function, topic string
+	envelope        message.Envelope
+	why             *message.PermanentError
+}
+
+// quarantine keeps a message with its attributes, its original times and the reason.
+// One that is too large for a document goes to the dead-letter topic as it is, and
+// the document keeps its head and its hash. Idempotent: a redelivery finds the
+// document, and only finishes what an earlier try left undone.
+func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) error {
+	push := d.envelope.Push()
+	sum := sha256.Sum256(d.envelope.Data)
+	ref := store.Ref{Collection: a.Config.Prefix + quarantineCollection, ID: d.envelope.DocumentID()}
+	large := len(push) > maxEnvelope
+	fields := []store.Field{
+		store.F(d.function, "function"),
+		store.F(d.topic, "topic"),
+		store.F(d.envelope.MessageID, "message_id"),
+		store.F(d.envelope.Subscription, "subscription"),
+		store.F(d.why.Field, "field"), store.F(d.why.Value, "value"), store.F(d.why.Error(), "reason"),
+		store.F(len(d.envelope.Data), "bytes"),
+		store.F(hex.EncodeToString(sum[:]), "sha256"),
+		store.F(store.ServerTime, "received_at"),
+	}
+	if large {
+		fields = append(fields, store.F(head(d.envelope.Data), "head"), store.F("", "dead_letter_id"))
+	} else {
+		fields = append(fields, store.F(string(push), "envelope"))
+	}
+	_, err := a.Store.Apply(ctx, store.Create(ref, fields...))
+	switch {
+	case err == nil:
+		log.ErrorContext(ctx, "message quarantined: "+d.why.Error(), "event", telemetry.CompletionQuarantined,
+			"message_id", d.envelope.MessageID, "field", d.why.Field, "value", d.why.Value, "document", ref.String())
+	case !errors.Is(err, store.ErrExists):
+		return fmt.Errorf("quarantine %s: %w", d.envelope.MessageID, err)
+	}
+	if large {
+		return deadLetter(ctx, a, ref, d)
+	}
+	return nil
+}
+
+// deadLetter hands an oversized message on, unless an earlier try has. A crash
+// between the two writes leaves a copy on the topic, never a gap.
+func deadLetter(ctx context.Context, a *app.App, ref store.Ref, d delivery) error {
+	got, err := a.Store.Get(ctx, ref)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", ref, err)
+	}
+	if id, _ := got.Docs[0].Data["dead_letter_id"].(string); id != "" {
+		return nil
+	}
+	attributes := map[string]string{
+		"phasegate_message_id":   d.envelope.MessageID,
+		"phasegate_publish_time": d.envelope.PublishTime.Format(time.RFC3339Nano),
+		"phasegate_quarantine":   ref.String(),
+	}
+	for k, v := range d.envelope.Attributes {
+		attributes[k] = v
+	}
+	topic := a.Config.Prefix + pipeline.DeadLetterTopic(d.topic)
+	sent := a.Broker.Publish(ctx, topic, []message.Outgoing{{Data: d.envelope.Data, Attributes: attributes}})[0]
+	if sent.Err != nil {
+		return fmt.Errorf("dead-letter %s: %w", ref, sent.Err)
+	}
+	_, err = a.Store.Apply(ctx, store.Merge(ref, store.F(sent.ID, "dead_letter_id")))
+	if err != nil {
+		return fmt.Errorf("record dead letter of %s: %w", ref, err)
+	}
+	return nil
+}
+
+// head returns the beginning of a message as text.
+func head(data []byte) string {
+	return strings.ToValidUTF8(string(data[:min(len(data), headBytes)]), "\uFFFD")
+}
