@@ -1,0 +1,37 @@
+# Needs Go and make; a C compiler adds the race detector.
+.DEFAULT_GOAL := help
+GO ?= go
+RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
+LDFLAGS = -X github.com/phasegate/phasegate/shared/app.SourceHash=$$($(GO) run ./scripts/sourcehash)
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build build/phasectl
+	@mkdir -p build
+	$(GO) build -ldflags "$(LDFLAGS)" -o build/phasectl ./scripts/phasectl
+
+.PHONY: demo
+demo: build ## Replay a night of the NBA pipeline on this machine
+	@build/phasectl demo
+
+.PHONY: local
+local: build ## Run the whole system on this machine until Ctrl-C
+	@build/phasectl local
+
+.PHONY: test
+test: ## Run every test
+	@$(if $(RACE),,echo "no C compiler: tests run without the race detector")
+	$(GO) test $(RACE) -shuffle=on ./...
+
+.PHONY: lint
+lint: ## Check formatting, vet and staticcheck
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not gofmt-ed:"; echo "$$files"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -1,0 +1,114 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+const (
+	players    = "player_game_summary"
+	defense    = "team_defense_game_summary"
+	offense    = "team_offense_game_summary"
+	nextPlayer = "upcoming_player_game_context"
+	nextTeam   = "upcoming_team_game_context"
+)
+
+// play is the story.
+func (d *demo) play(ctx context.Context) error {
+	const night, today, tomorrow = pipeline.Period("2026-02-03"), pipeline.Period("2026-02-04"), pipeline.Period("2026-02-05")
+	d.say("The night of %s, times in %s. Pub/Sub %s, functions %s", night, d.zone, d.env.PubSub, d.env.Functions["transition"])
+
+	d.expect(night, "overnight", players, defense, offense, nextPlayer, nextTeam)
+	scenes := []func() error{
+		func() error {
+			return d.scene(ctx, "2026-02-03 22:40", "The games are over: the team summaries are the first to finish.", night, "overnight",
+				report{processor: "TeamOffenseGameSummaryProcessor", date: night, at: "2026-02-03 22:40", count: 20},
+				report{processor: "TeamDefenseGameSummaryProcessor", date: night, at: "2026-02-03 22:40", count: 20})
+		},
+		func() error {
+			return d.scene(ctx, "2026-02-04 06:02", "A run of the players' summary fails.", night, "overnight",
+				report{processor: "PlayerGameSummaryProcessor", date: night, at: "2026-02-04 06:02", status: "failed"})
+		},
+		func() error {
+			return d.scene(ctx, "2026-02-04 06:03", "The rest within one second, out of order and at once; and noise.", night, "overnight",
+				report{processor: "UpcomingTeamGameContextProcessor", date: night, at: "2026-02-04 06:03", count: 20},
+				report{processor: "PlayerGameSummaryProcessor", date: night, at: "2026-02-04 06:03", count: 348, times: 5, entities: []string{"lebronjames", "jaysontatum"}},
+				report{processor: "AsyncUpcomingPlayerGameContextProcessor", date: night, at: "2026-02-04 06:03", count: 312},
+				report{processor: "RosterHistoryProcessor", date: night, at: "2026-02-04 06:03", count: 9},
+				report{processor: "PlayerGameSummaryProcessor", date: "YESTERDAY", at: "2026-02-04 06:03", count: 348})
+		},
+		func() error {
+			d.expect(today, "same_day", nextPlayer, nextTeam)
+			return d.scene(ctx, "2026-02-04 10:35", "The same-day cycle: the optional team context comes first.", today, "same_day",
+				report{processor: "UpcomingTeamGameContextProcessor", date: today, at: "2026-02-04 10:35", count: 14})
+		},
+		func() error {
+			return d.scene(ctx, "2026-02-04 10:36", "The critical one completes it.", today, "same_day",
+				report{processor: "UpcomingPlayerGameContextProcessor", date: today, at: "2026-02-04 10:36", count: 208})
+		},
+		func() error {
+			return d.scene(ctx, "2026-02-04 11:20", "Odds have moved: the same processor again. The same-day policy ignores second runs.", today, "same_day",
+				report{processor: "UpcomingPlayerGameContextProcessor", date: today, at: "2026-02-04 11:20", count: 209})
+		},
+		func() error {
+			d.expect(tomorrow, "tomorrow", nextPlayer, nextTeam)
+			return d.scene(ctx, "2026-02-04 17:05", "The cycle for the next day's games.", tomorrow, "tomorrow",
+				report{processor: "UpcomingTeamGameContextProcessor", date: tomorrow, at: "2026-02-04 17:04", count: 16},
+				report{processor: "UpcomingPlayerGameContextProcessor", date: tomorrow, at: "2026-02-04 17:05", count: 240})
+		},
+	}
+	for _, scene := range scenes {
+		if err := scene(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// report is one completion as a processor sends it.
+type report struct {
+	processor string
+	date      pipeline.Period
+	at        string
+	status    string // "" means success
+	count     int
+	entities  []string
+	times     int // how often it is published; 0 means once
+}
+
+func (r report) label() string {
+	s := fmt.Sprintf("%s for %s: %s", r.processor, r.date, r.outcome())
+	if r.times > 1 {
+		s += fmt.Sprintf(", published %d times", r.times)
+	}
+	return s
+}
+
+func (r report) outcome() string {
+	if r.status == "" {
+		return fmt.Sprintf("success, %d rows", r.count)
+	}
+	return r.status
+}
+
+// encode writes the message as today's processors do.
+func (r report) encode(d *demo) ([]byte, error) {
+	status := r.status
+	if status == "" {
+		status = "success"
+	}
+	data, err := json.Marshal(map[string]any{
+		"processor_name": r.processor, "phase": d.transition.UpstreamPhase, "game_date": r.date, "status": status,
+		"execution_id": fmt.Sprintf("run-%s-%s", r.processor, r.at), "correlation_id": "night-" + string(r.date),
+		"record_count": r.count, "records_failed": 0, "duration_seconds": 28.9,
+		"timestamp": d.at(r.at).Format("2006-01-02T15:04:05.000000-07:00"), "trigger_source": "pubsub",
+		"metadata": map[string]any{"is_incremental": len(r.entities) > 0, "entities_changed": append([]string{}, r.entities...)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("completion of %s: %w", r.processor, err)
+	}
+	return data, nil
+}

@@ -1,0 +1,165 @@
+// Package local is the whole system in one process, for trying things out, for the
+// demo and for tests: a Pub/Sub server, a dispatcher that pushes as Pub/Sub does, a
+// scheduler, the real function handlers behind HTTP, and a store that needs nothing
+// but a file. Everything listens on the loopback interface.
+//
+// What differs from production: topics and messages in flight live in memory and are
+// gone with the process; documents in a SQLite file stay.
+package local
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/pstest"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// Options say what to start.
+type Options struct {
+	Config        app.Config // PubSubHost is filled in
+	Stores        func(now func() time.Time) app.Stores
+	Clock         *Clock
+	PubSubPort    int // 0 picks a free one
+	FunctionsPort int // 0 picks a free one
+	Schedule      bool
+	Consumers     map[string]http.Handler // by topic: pushed to, like a downstream service
+	Logs          io.Writer               // of the functions
+	Errors        func(format string, args ...any)
+}
+
+// Environment is a running one.
+type Environment struct {
+	PubSub    string            // host:port
+	Functions map[string]string // name → URL
+	App       *app.App          // the functions' own
+	Clock     *Clock
+
+	pubsub     *pstest.Server
+	server     *Server
+	dispatcher *dispatcher
+	routes     []route
+	stop       context.CancelFunc
+	running    sync.WaitGroup
+}
+
+// Start brings everything up; when it returns, messages flow.
+func Start(ctx context.Context, o Options) (*Environment, error) {
+	address, err := freeAddress(o.PubSubPort)
+	if err != nil {
+		return nil, fmt.Errorf("serve Pub/Sub: %w", err)
+	}
+	e := &Environment{Clock: o.Clock, pubsub: pstest.NewServerWithAddress(address), Functions: map[string]string{}}
+	e.pubsub.SetTimeNowFunc(o.Clock.Now)
+	e.PubSub = e.pubsub.Addr
+	if err := e.start(ctx, o); err != nil {
+		return nil, fmt.Errorf("start local environment: %w", err)
+	}
+	return e, nil
+}
+
+func (e *Environment) start(ctx context.Context, o Options) (err error) {
+	defer func() {
+		if err != nil {
+			e.Close()
+		}
+	}()
+	o.Config.PubSubHost = e.PubSub
+	if e.App, err = app.Open(ctx, o.Config, o.Stores(o.Clock.Now), o.Clock.Now, o.Logs); err != nil {
+		return err
+	}
+	open := func(context.Context) (*app.App, error) { return e.App, nil }
+	consumers := map[string]http.Handler{}
+	for topic, h := range o.Consumers {
+		consumers["consumer-"+topic] = h
+	}
+	if e.server, err = Serve(o.FunctionsPort, open, FunctionNames(), consumers); err != nil {
+		return err
+	}
+	for _, name := range FunctionNames() {
+		e.Functions[name] = e.server.URL + "/" + name
+	}
+	top := topology{client: e.App.Broker.Client, project: o.Config.Project}
+	for _, t := range e.App.Pipeline.Transitions {
+		if err := top.createTopic(ctx, o.Config.Prefix+t.DownstreamTopic); err != nil {
+			return err
+		}
+	}
+	e.routes = routes(e.App.Pipeline, o.Config.Prefix, e.server.URL)
+	for topic := range o.Consumers {
+		e.routes = append(e.routes, route{topic, pipeline.Subscription(topic, "consumer"), e.server.URL + "/consumer-" + topic})
+	}
+	for _, r := range e.routes {
+		if err := top.createRoute(ctx, r); err != nil {
+			return err
+		}
+	}
+	e.dispatcher = newDispatcher(top, o.Clock, o.Errors)
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	e.stop = stop
+	for _, r := range e.routes {
+		e.running.Go(func() { e.dispatcher.run(running, r) })
+	}
+	if o.Schedule {
+		for _, s := range e.App.Pipeline.Schedules {
+			e.running.Go(func() { schedule(running, e.App, o.Clock, s, o.Errors) })
+		}
+	}
+	return nil
+}
+
+// Failed yields the error of a server that stopped by itself.
+func (e *Environment) Failed() <-chan error { return e.server.Failed() }
+
+// Settle waits until every message that is due has been delivered and answered.
+func (e *Environment) Settle(ctx context.Context) error { return e.dispatcher.settle(ctx, e.routes) }
+
+// NextRetry returns when the next failed delivery comes again.
+func (e *Environment) NextRetry() (time.Time, bool) { return e.dispatcher.nextRetry() }
+
+// Close drains and ends everything that was started. Idempotent.
+func (e *Environment) Close() error {
+	if e.stop != nil {
+		e.stop()
+	}
+	e.running.Wait()
+	var err error
+	if e.server != nil {
+		err = e.server.Drain()
+	}
+	if e.App != nil {
+		err = first(err, e.App.Close())
+		e.App = nil
+	}
+	if e.pubsub != nil {
+		e.pubsub.Close() // its error is that of connections ending
+		e.pubsub = nil
+	}
+	return err
+}
+
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freeAddress checks a port before the Pub/Sub server takes it, which panics on one
+// that is taken.
+func freeAddress(port int) (string, error) {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}

@@ -1,0 +1,42 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// schedule sends a job at its times until ctx ends. Times that were slept through,
+// or skipped by setting the clock forward, are sent once, not one by one.
+func schedule(ctx context.Context, a *app.App, clock *Clock, s pipeline.Schedule, log func(string, ...any)) {
+	times, err := pipeline.CronParser.Parse(s.Cron)
+	if err != nil { // the definition was validated with the same parser
+		log("schedule %s: %v", s.Name, err)
+		return
+	}
+	for {
+		next := times.Next(clock.Now().In(a.Pipeline.Calendar.Zone()))
+		if clock.Until(ctx, next) != nil {
+			return
+		}
+		if err := SendJob(ctx, a, s); err != nil && ctx.Err() == nil {
+			log("schedule %s: %v", s.Name, err)
+		}
+	}
+}
+
+// SendJob publishes a schedule's job as the platform's scheduler does.
+func SendJob(ctx context.Context, a *app.App, s pipeline.Schedule) error {
+	data, err := json.Marshal(map[string]string{"job": s.Job})
+	if err != nil {
+		return fmt.Errorf("job %s: %w", s.Name, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return a.Broker.Publish(ctx, a.Config.Prefix+s.Topic(), []message.Outgoing{{Data: data}})[0].Err
+}

@@ -1,0 +1,86 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/functions/reconcile"
+	"github.com/phasegate/phasegate/functions/transition"
+	"github.com/phasegate/phasegate/shared/app"
+)
+
+// functions are the deployable ones, by name.
+var functions = map[string]func(func(context.Context) (*app.App, error)) http.Handler{
+	"transition": transition.New,
+	"reconcile":  reconcile.New,
+}
+
+// FunctionNames returns the names of the functions that can be served, sorted.
+func FunctionNames() []string { return slices.Sorted(maps.Keys(functions)) }
+
+// Server serves functions at /NAME and /NAME/…, as the platform serves each at its
+// own root, and can drain.
+type Server struct {
+	URL    string // http://127.0.0.1:PORT
+	server *http.Server
+	failed chan error
+}
+
+// drainTimeout is how long requests in flight may take once the server stops: the
+// platform's own limit after SIGTERM is 10 s.
+const drainTimeout = 10 * time.Second
+
+// Serve starts serving on the loopback interface; port 0 picks a free one. extra
+// handlers are served beside the functions.
+func Serve(port int, open func(context.Context) (*app.App, error), names []string, extra map[string]http.Handler) (*Server, error) {
+	mux := http.NewServeMux()
+	mount := func(name string, h http.Handler) {
+		mux.Handle("/"+name, http.StripPrefix("/"+name, h))
+		mux.Handle("/"+name+"/", http.StripPrefix("/"+name, h))
+	}
+	for _, name := range names {
+		f, ok := functions[name]
+		if !ok {
+			return nil, fmt.Errorf("function %q: there are %s", name, strings.Join(FunctionNames(), ", "))
+		}
+		mount(name, f(open))
+	}
+	for name, h := range extra {
+		mount(name, h)
+	}
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return nil, fmt.Errorf("serve functions: %w", err)
+	}
+	s := &Server{
+		URL:    "http://" + l.Addr().String(),
+		server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second},
+		failed: make(chan error, 1),
+	}
+	go func() {
+		if err := s.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+	}()
+	return s, nil
+}
+
+// Failed yields the error of a server that stopped by itself.
+func (s *Server) Failed() <-chan error { return s.failed }
+
+// Drain stops accepting requests and waits for those in flight.
+func (s *Server) Drain() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	if err := s.server.Shutdown(ctx); err != nil {
+		return fmt.Errorf("drain: %w", errors.Join(err, s.server.Close()))
+	}
+	return nil
+}

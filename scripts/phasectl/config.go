@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/app/production"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/memory"
+	"github.com/phasegate/phasegate/shared/store/sqlite"
+)
+
+// flags stand before the environment.
+type flags struct{ project, pipeline string }
+
+// getenv is the environment with the flags over it and defaults below it.
+func (f *flags) getenv(defaults map[string]string) func(string) string {
+	over := map[string]string{"GOOGLE_CLOUD_PROJECT": f.project, "PIPELINE_FILE": f.pipeline}
+	return func(name string) string {
+		for _, s := range []string{over[name], os.Getenv(name), defaults[name]} {
+			if s != "" {
+				return s
+			}
+		}
+		return ""
+	}
+}
+
+// stores opens every kind of store with a clock for those that need one.
+func stores(now func() time.Time) app.Stores {
+	return func(ctx context.Context, c app.Config) (store.Store, error) {
+		kind, name, _ := strings.Cut(c.Store, ":")
+		switch kind {
+		case "memory":
+			return memory.New(now), nil
+		case "sqlite":
+			return sqlite.Open(name, now)
+		}
+		return production.Firestore(ctx, c)
+	}
+}
+
+// open makes an App for a command that talks to a running system. Logs go to
+// standard error: standard output is the command's answer.
+func (f *flags) open(ctx context.Context) (*app.App, error) {
+	c, err := app.ConfigFromEnv(f.getenv(nil))
+	if err != nil {
+		return nil, usage(err)
+	}
+	if c.Store == "memory" {
+		return nil, usage(fmt.Errorf("PHASEGATE_STORE: memory is empty outside the process that fills it"))
+	}
+	if _, err := c.LoadPipeline(); err != nil {
+		return nil, usage(err)
+	}
+	a, err := app.Open(ctx, c, stores(time.Now), time.Now, os.Stderr)
+	if err != nil {
+		return nil, exitError{exitUnknown, err}
+	}
+	return a, nil
+}

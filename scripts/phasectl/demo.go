@@ -1,0 +1,70 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/scripts/demo"
+	"github.com/phasegate/phasegate/scripts/local"
+)
+
+func demoCommand(f *flags) *cobra.Command {
+	var keep, verbose bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Replay a night of the NBA pipeline in seconds, and count what was lost or doubled",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			dir, err := os.MkdirTemp("", "phasegate-demo-")
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+			c, err := localConfig(f, "sqlite:"+filepath.Join(dir, "store.db"))
+			if err != nil {
+				return err
+			}
+			out, logs := cmd.OutOrStdout(), io.Discard
+			if verbose {
+				logs = cmd.ErrOrStderr()
+			}
+			env, result, err := demo.Run(cmd.Context(), out, colourful(os.Stdout), local.Options{
+				Config: c, Stores: stores, Logs: logs, Errors: complain(cmd.ErrOrStderr())})
+			if env != nil {
+				defer func() { err = errors.Join(err, env.Close()) }()
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "\n%d messages received, %d of them copies with an id seen before\n", result.Published+result.Copies, result.Copies)
+			if keep {
+				fmt.Fprintln(out, "Still running until Ctrl-C. In another terminal:")
+				if err := printEnv(out, ready{Project: c.Project, PubSub: env.PubSub, Store: c.Store}); err != nil {
+					return err
+				}
+				fmt.Fprintln(out, "phasectl status --date 2026-02-03")
+				<-cmd.Context().Done()
+			}
+			fmt.Fprintf(out, "expected=%d published=%d lost=%d doubled=%d\n", result.Expected, result.Published, result.Lost, result.Doubled)
+			if !result.OK() {
+				return exitError{exitFindings, errors.New("the night did not go as it should have")}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&keep, "keep", false, "leave the environment running until interrupted")
+	cmd.Flags().BoolVar(&verbose, "logs", false, "print the functions' log lines to standard error")
+	return cmd
+}
+
+// colourful reports whether a file is a terminal whose user has not asked for plain
+// text (https://no-color.org).
+func colourful(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == ""
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/shared/app"
+)
+
+// ready is what a running local environment says of itself; env reads it from the
+// data folder.
+type ready struct {
+	Project   string            `json:"project"`
+	PubSub    string            `json:"pubsub"`
+	BigQuery  string            `json:"bigquery"` // "" while nothing needs it
+	Store     string            `json:"store"`
+	Functions map[string]string `json:"functions"`
+	Pipeline  string            `json:"pipeline_file,omitempty"`
+}
+
+const readyFile = "local.json"
+
+// dataFlag: where the local environment keeps its documents.
+func dataFlag(cmd *cobra.Command, dir *string) {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		base = os.TempDir()
+	}
+	cmd.Flags().StringVar(dir, "data", filepath.Join(base, "phasegate"), "folder of the documents, kept between runs")
+}
+
+func localCommand(f *flags) *cobra.Command {
+	var data string
+	var base int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "local",
+		Short: "Run the whole system on this machine until interrupted",
+		Long: "Run Pub/Sub (port 8085), the functions (8088) and a scheduler in this process, on the loopback\n" +
+			"interface, with documents in a SQLite file. In another terminal:\n\n" +
+			"  eval \"$(phasectl env)\"\n  phasectl status",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := os.MkdirAll(data, 0o700); err != nil {
+				return usage(fmt.Errorf("--data: %w", err))
+			}
+			c, err := localConfig(f, "sqlite:"+filepath.Join(data, "store.db"))
+			if err != nil {
+				return err
+			}
+			o := local.Options{Config: c, Clock: local.NewClock(time.Time{}), PubSubPort: 8085, FunctionsPort: 8088, Schedule: true,
+				Logs: os.Stderr, Errors: complain(cmd.ErrOrStderr())}
+			if cmd.Flags().Changed("port-base") {
+				o.PubSubPort, o.FunctionsPort = base, base+1
+			}
+			o.Stores = stores
+			env, err := local.Start(cmd.Context(), o)
+			if err != nil {
+				return usage(err)
+			}
+			r := ready{Project: c.Project, PubSub: env.PubSub, Store: c.Store, Functions: env.Functions, Pipeline: c.PipelineFile}
+			if err := announce(cmd.OutOrStdout(), data, r, asJSON); err != nil {
+				return errors.Join(err, env.Close())
+			}
+			select {
+			case err = <-env.Failed():
+			case <-cmd.Context().Done():
+			}
+			return errors.Join(err, env.Close(), os.Remove(filepath.Join(data, readyFile)))
+		},
+	}
+	dataFlag(cmd, &data)
+	cmd.Flags().IntVar(&base, "port-base", 0, "Pub/Sub on this port, functions on the next, instead of 8085 and 8088")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object when ready")
+	return cmd
+}
+
+// localConfig is the environment's configuration with the local defaults below it and
+// the store fixed: a local environment never opens production's.
+func localConfig(f *flags, store string) (app.Config, error) {
+	getenv := f.getenv(nil)
+	c, err := app.ConfigFromEnv(func(name string) string {
+		switch name {
+		case "PHASEGATE_STORE":
+			return store
+		case "GOOGLE_CLOUD_PROJECT": // never production's either, unless named by the flag
+			if f.project == "" {
+				return localProjectID
+			}
+		}
+		return getenv(name)
+	})
+	if err != nil {
+		return c, usage(err)
+	}
+	if _, err := c.LoadPipeline(); err != nil {
+		return c, usage(err)
+	}
+	if c.PipelineFile != "" { // other commands may run in another folder
+		c.PipelineFile, err = filepath.Abs(c.PipelineFile)
+	}
+	return c, err
+}
+
+func announce(w io.Writer, data string, r ready, asJSON bool) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(data, readyFile), b, 0o600); err != nil {
+		return err
+	}
+	if asJSON {
+		return printLine(w, r)
+	}
+	_, err = fmt.Fprintf(w, "Phasegate runs locally. Pub/Sub %s, documents in %s\n", r.PubSub, strings.TrimPrefix(r.Store, "sqlite:"))
+	for _, name := range local.FunctionNames() {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "  %-12s %s\n", name, r.Functions[name])
+		}
+	}
+	if err == nil {
+		_, err = fmt.Fprintln(w, "In another terminal:  eval \"$(phasectl env)\"; phasectl status     Stop with Ctrl-C.")
+	}
+	return err
+}
+
+func complain(w io.Writer) func(string, ...any) {
+	return func(format string, args ...any) {
+		// Standard error is the last resort: nothing is left to tell when it fails.
+		_, _ = fmt.Fprintf(w, "local: "+format+"\n", args...)
+	}
+}
+
+func envCommand() *cobra.Command {
+	var data string
+	cmd := &cobra.Command{
+		Use:     "env",
+		Short:   "Print the environment that points other commands at the local environment",
+		Example: "  eval \"$(phasectl env)\"",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			b, err := os.ReadFile(filepath.Join(data, readyFile))
+			if errors.Is(err, fs.ErrNotExist) {
+				return exitError{exitUnknown, fmt.Errorf("no local environment runs on %s; start one: phasectl local", data)}
+			}
+			var r ready
+			if err == nil {
+				err = json.Unmarshal(b, &r)
+			}
+			if err != nil {
+				return exitError{exitUnknown, err}
+			}
+			return printEnv(cmd.OutOrStdout(), r)
+		},
+	}
+	dataFlag(cmd, &data)
+	return cmd
+}
+
+func printEnv(w io.Writer, r ready) error {
+	vars := [][2]string{{"GOOGLE_CLOUD_PROJECT", r.Project}, {"PUBSUB_EMULATOR_HOST", r.PubSub}, {"PHASEGATE_STORE", r.Store}}
+	if r.Pipeline != "" {
+		vars = append(vars, [2]string{"PIPELINE_FILE", r.Pipeline})
+	}
+	for _, v := range vars {
+		if _, err := fmt.Fprintf(w, "export %s=%s\n", v[0], shellQuote(v[1])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shellQuote quotes a value for a POSIX shell.
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

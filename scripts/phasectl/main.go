@@ -1,0 +1,92 @@
+// Command phasectl is the operator's command: it looks at cycles, serves the
+// functions, and runs the whole system locally.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes; 0 is ok. 64 and 70 are those of sysexits.h.
+const (
+	exitFindings   = 1
+	exitUnknown    = 2
+	exitUsage      = 64
+	exitSoftware   = 70
+	usageHint      = "run phasectl help"
+	localProjectID = "phasegate-local"
+)
+
+// exitError carries an exit code with an error.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e exitError) Error() string { return e.err.Error() }
+func (e exitError) Unwrap() error { return e.err }
+
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return exitError{exitUsage, err}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+func run(ctx context.Context, args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	code := exitSoftware
+	var e exitError
+	if errors.As(err, &e) {
+		code = e.code
+	}
+	fmt.Fprintln(os.Stderr, "phasectl:", err)
+	if code == exitUsage {
+		fmt.Fprintln(os.Stderr, usageHint)
+	}
+	return code
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "phasectl",
+		Short:         "Watch and operate the hand-overs between the phases of a pipeline",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage(fmt.Errorf("unknown command %q", args[0]))
+			}
+			return cmd.Help()
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	var f flags
+	root.PersistentFlags().StringVar(&f.project, "project", "", "Google Cloud project (default $GOOGLE_CLOUD_PROJECT)")
+	root.PersistentFlags().StringVar(&f.pipeline, "pipeline", "", "pipeline definition FILE (default $PIPELINE_FILE, else the embedded nba.yaml)")
+	root.AddCommand(statusCommand(&f), serveCommand(&f), localCommand(&f), envCommand(), demoCommand(&f), versionCommand())
+	return root
+}
+
+// exactly, atLeast: cobra's argument checks, as usage errors.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, a []string) error { return usage(check(cmd, a)) }
+}

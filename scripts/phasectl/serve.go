@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/shared/app"
+)
+
+func serveCommand(f *flags) *cobra.Command {
+	var port int
+	cmd := &cobra.Command{
+		Use:   "serve NAME...",
+		Short: "Serve functions at /NAME until SIGTERM, then drain",
+		Long: "Serve functions with their own handlers at /NAME and /NAME/…, configured by the environment.\n" +
+			"Nothing is created. The first line on standard output says where; logs follow.\n\n" +
+			"Functions: " + strings.Join(local.FunctionNames(), ", "),
+		Example: "  phasectl serve transition reconcile --port 8088",
+		Args:    args(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			c, err := app.ConfigFromEnv(f.getenv(nil))
+			if err != nil {
+				return usage(err)
+			}
+			lazy := &app.Lazy{Open: func(ctx context.Context) (*app.App, error) {
+				return app.Open(ctx, c, stores(time.Now), time.Now, os.Stdout)
+			}}
+			s, err := local.Serve(port, lazy.Get, names, nil)
+			if err != nil {
+				return usage(err)
+			}
+			if err := printLine(cmd.OutOrStdout(), map[string]string{"event": "ready", "url": s.URL}); err != nil {
+				return err
+			}
+			select {
+			case err := <-s.Failed():
+				return err
+			case <-cmd.Context().Done():
+				return s.Drain()
+			}
+		},
+	}
+	cmd.Flags().IntVar(&port, "port", 8088, "port on the loopback interface; 0 picks a free one")
+	return cmd
+}
+
+func printLine(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(w, string(b))
+	return err
+}
+
+func versionCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version and the hash of the source that this was built from",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asJSON {
+				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "version": app.Version, "source_hash": app.SourceHash})
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "phasectl %s, source %s\n", app.Version, app.SourceHash)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}

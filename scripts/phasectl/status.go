@@ -1,0 +1,118 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+func statusCommand(f *flags) *cobra.Command {
+	var days int
+	var date string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "status",
+		Short:   "Show the cycles of the recent periods: state, what is missing, what was handed over",
+		Example: "  phasectl status\n  phasectl status --date 2026-02-03 --json",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if days < 1 || days > 365 {
+				return usage(fmt.Errorf("--days: %d is not within 1 to 365", days))
+			}
+			a, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			periods, err := window(a, days, date)
+			if err != nil {
+				return usage(err)
+			}
+			cycles := []cycle.Status{}
+			for _, t := range a.Pipeline.Transitions {
+				for _, p := range periods {
+					ss, err := a.Engine.Status(cmd.Context(), cycle.Key{Transition: t, Period: p})
+					if err != nil {
+						return exitError{exitUnknown, err}
+					}
+					cycles = append(cycles, ss...)
+				}
+			}
+			if asJSON {
+				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "cycles": cycles})
+			}
+			return printStatus(cmd.OutOrStdout(), cycles, a.Pipeline.Calendar.Zone())
+		},
+	}
+	cmd.Flags().IntVar(&days, "days", 3, "how many days back, today included; the next day is always shown")
+	cmd.Flags().StringVar(&date, "date", "", "one date only, YYYY-MM-DD")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// window returns the periods to show, newest first.
+func window(a *app.App, days int, date string) ([]pipeline.Period, error) {
+	cal := a.Pipeline.Calendar
+	if date != "" {
+		p, err := cal.Parse(date)
+		if err != nil {
+			return nil, fmt.Errorf("--date: %w", err)
+		}
+		return []pipeline.Period{p}, nil
+	}
+	var out []pipeline.Period
+	for n := 1; n > -days; n-- {
+		out = append(out, cal.Add(cal.At(a.Now()), n))
+	}
+	return out, nil
+}
+
+// printStatus writes two lines a cycle, and one a batch, times in the given zone.
+func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location) error {
+	if len(cycles) == 0 {
+		_, err := fmt.Fprintln(w, "no completions on record in this window")
+		return err
+	}
+	var b strings.Builder
+	for _, c := range cycles {
+		fmt.Fprintf(&b, "%s  %-10s %-10s %s", c.Period, c.Mode, c.State, c.Reason)
+		if !c.NextLook.IsZero() {
+			fmt.Fprintf(&b, "; next look %s", c.NextLook.In(zone).Format("2006-01-02 15:04"))
+		}
+		b.WriteByte('\n')
+		if len(c.Ignored) > 0 {
+			fmt.Fprintf(&b, "            ignored: %s\n", quoted(c.Ignored))
+		}
+		for _, batch := range c.Batches {
+			sent := 0
+			for _, id := range batch.Messages {
+				if id != "" {
+					sent++
+				}
+			}
+			fmt.Fprintf(&b, "            batch %d  %-10s %s, %d of %d messages sent, %d runs\n",
+				batch.N, batch.State, batch.Cause, sent, len(batch.Messages), len(batch.Runs))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// quoted shows names as reported without letting them write to the terminal.
+func quoted(names []string) string {
+	out := slices.Clone(names)
+	for i, n := range out {
+		if q := fmt.Sprintf("%q", n); q != `"`+n+`"` {
+			out[i] = q
+		}
+	}
+	return strings.Join(out, ", ")
+}
