@@ -155,7 +155,7 @@ func (c *Completion) readOptional(o *optional, e Envelope) {
 	c.Parent = o.text("parent_processor")
 	c.TriggerSource = o.text("trigger_source")
 	c.TriggerID = o.text("trigger_message_id")
-	c.ErrorMessage = o.text("error_message")
+	c.ErrorMessage = o.prose("error_message")
 	c.ErrorType = o.text("error_type")
 }
 

@@ -75,17 +75,19 @@ func missing(field string) *PermanentError {
 // clipLength bounds values in errors, in warnings and in Completion.Reported, in bytes.
 const clipLength = 200
 
-// clip shortens a string to clipLength bytes of valid UTF-8, never within a rune.
-func clip(s string) string {
+// clip shortens a string to clipLength bytes.
+func clip(s string) string { return clipTo(s, clipLength) }
+
+// clipTo shortens a string to n bytes of valid UTF-8, never within a rune.
+func clipTo(s string, n int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD") // before the cut: it can make s longer
-	if len(s) <= clipLength {
+	if len(s) <= n {
 		return s
 	}
-	end := clipLength
-	for !utf8.RuneStart(s[end]) {
-		end--
+	for !utf8.RuneStart(s[n]) {
+		n--
 	}
-	return s[:end]
+	return s[:n]
 }
 
 func clipBytes(b []byte) string {

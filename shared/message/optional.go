@@ -50,6 +50,20 @@ func (o *optional) text(key string) string {
 	return s
 }
 
+// prose reads text for people: of one that is too long the beginning tells most.
+func (o *optional) prose(key string) string {
+	raw, ok := o.fields.lookup(key)
+	if !ok {
+		return ""
+	}
+	s, ok := asText(raw)
+	if !ok {
+		o.warn(key, raw, "is not a string")
+		return ""
+	}
+	return clipTo(s, maxOptional)
+}
+
 func (o *optional) count(key string) *int64 {
 	raw, ok := o.fields.lookup(key)
 	if !ok {

@@ -78,7 +78,11 @@ func TestOptionalStringsHave1024Bytes(t *testing.T) {
 				t.Errorf("1,024 bytes: got %d", len(get(c)))
 			}
 			absent, _ := decode(t, report())
-			for _, malformed := range []string{`"x` + longest + `"`, "5", "{}", "[]", "true"} {
+			malformedValues := []string{"5", "{}", "[]", "true"}
+			if key != "error_message" { // prose is clipped instead
+				malformedValues = append(malformedValues, `"x`+longest+`"`)
+			}
+			for _, malformed := range malformedValues {
 				c, warnings := decode(t, report(fmt.Sprintf("%q:%s", key, malformed)))
 				wantWarnings(t, warnings, key+": "+malformed[:min(len(malformed), 100)])
 				if diff := cmp.Diff(absent, c); diff != "" {
@@ -86,6 +90,14 @@ func TestOptionalStringsHave1024Bytes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestALongErrorMessageKeepsItsBeginning(t *testing.T) {
+	c, warnings := decode(t, report(fmt.Sprintf(`"error_message":"x%s"`, strings.Repeat("é", 5000))))
+	wantWarnings(t, warnings)
+	if want := "x" + strings.Repeat("é", 511); c.ErrorMessage != want {
+		t.Errorf("kept %d bytes, want %d", len(c.ErrorMessage), len(want))
 	}
 }
 
