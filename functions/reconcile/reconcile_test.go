@@ -1,0 +1,83 @@
+package reconcile_test
+
+import (
+	"context"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/functions/reconcile"
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/app/apptest"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/message"
+)
+
+var now = time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC)
+
+func job(w *apptest.World, data string) *httptest.ResponseRecorder {
+	h := reconcile.New(func(context.Context) (*app.App, error) { return w.App, nil })
+	rec := httptest.NewRecorder()
+	body := message.Envelope{MessageID: "job-1", PublishTime: w.Now(), Data: []byte(data)}.Push()
+	h.ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader(string(body))))
+	return rec
+}
+
+// recorded puts a complete night on record as a process that died right after its
+// last record would leave it.
+func recorded(t *testing.T, w *apptest.World) {
+	t.Helper()
+	tr := w.Pipeline.Transitions[0]
+	for _, name := range tr.Order {
+		c := message.Completion{Processor: name, Reported: name, Period: "2026-02-03", Status: message.StatusSuccess,
+			EventTime: now.Add(-time.Minute), ExecutionID: name, CorrelationID: name}
+		if err := w.Engine.Record(context.Background(), cycle.Key{Transition: tr, Period: c.Period}, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTheRelayFinishesWhatWasLeft(t *testing.T) {
+	w := apptest.New(t, now)
+	recorded(t, w)
+	for range 2 { // the second finds nothing to do
+		if rec := job(w, `{"job":"relay"}`); rec.Code != 204 {
+			t.Fatalf("%d %s", rec.Code, rec.Body)
+		}
+	}
+	if n := len(w.PubSub.Messages()); n != 5 {
+		t.Errorf("%d messages published, want 5", n)
+	}
+}
+
+func TestTheRelayLooksSevenPeriodsBackAndNoFurther(t *testing.T) {
+	for days, want := range map[int]int{7: 5, 8: 0} {
+		w := apptest.New(t, now)
+		recorded(t, w)
+		w.SetNow(time.Date(2026, 2, 3+days, 12, 0, 0, 0, time.UTC))
+		if rec := job(w, `{"job":"relay"}`); rec.Code != 204 {
+			t.Fatalf("%d %s", rec.Code, rec.Body)
+		}
+		if n := len(w.PubSub.Messages()); n != want {
+			t.Errorf("%d days after: %d messages, want %d", days, n, want)
+		}
+	}
+}
+
+func TestAnUnknownJobIsQuarantined(t *testing.T) {
+	for _, data := range []string{`{"job":"dance"}`, `{"job":"sweep"}`, `{}`, `[]`, `relay`, `{"job":"relay","speed":9}`} {
+		w := apptest.New(t, now)
+		if rec := job(w, data); rec.Code != 202 || !w.Doc(t, "quarantine", "job-1").Exists {
+			t.Errorf("%s: %d %s", data, rec.Code, rec.Body)
+		}
+	}
+}
+
+func TestARelayThatCannotReadSaysSo(t *testing.T) {
+	w := apptest.New(t, now)
+	w.SetDown(true)
+	if rec := job(w, `{"job":"relay"}`); rec.Code != 503 {
+		t.Errorf("%d, want 503", rec.Code)
+	}
+}

@@ -1,0 +1,166 @@
+package transition_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/phasegate/phasegate/functions/transition"
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/app/apptest"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+var now = time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC) // 06:05 in New York
+
+func handler(w *apptest.World) http.Handler {
+	return transition.New(func(context.Context) (*app.App, error) { return w.App, nil })
+}
+
+// deliver posts a completion as Pub/Sub does.
+func deliver(h http.Handler, path, id string, completion map[string]any) *httptest.ResponseRecorder {
+	data, err := json.Marshal(completion)
+	if err != nil {
+		panic(err)
+	}
+	body := message.Envelope{MessageID: id, PublishTime: now, Data: data}.Push()
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, path, strings.NewReader(string(body))))
+	return rec
+}
+
+func completed(processor string) map[string]any {
+	return map[string]any{"processor_name": processor, "game_date": "2026-02-03", "status": "success",
+		"execution_id": processor, "timestamp": now.Format(time.RFC3339), "record_count": 348}
+}
+
+var five = []string{"PlayerGameSummaryProcessor", "TeamDefenseGameSummaryProcessor", "TeamOffenseGameSummaryProcessor",
+	"AsyncUpcomingPlayerGameContextProcessor", "upcoming_team_game_context"}
+
+func TestFiveCompletionsTriggerThePhase(t *testing.T) {
+	w := apptest.New(t, now)
+	h := handler(w)
+	for i, name := range five {
+		if rec := deliver(h, "/", fmt.Sprint(i), completed(name)); rec.Code != 204 {
+			t.Fatalf("%s: %d %s", name, rec.Code, rec.Body)
+		}
+	}
+	if n := len(w.PubSub.Messages()); n != 5 {
+		t.Errorf("%d messages published, want 5", n)
+	}
+	if rec := deliver(h, "/", "0", completed(five[0])); rec.Code != 204 {
+		t.Errorf("what was done already: %d, want 204", rec.Code)
+	}
+}
+
+func TestAnUnknownTransitionIsAnErrorOfTheSubscriptionNotOfTheMessage(t *testing.T) {
+	w := apptest.New(t, now)
+	rec := deliver(handler(w), "/?transition=phase9", "1", completed(five[0]))
+	if rec.Code != 503 || !strings.Contains(rec.Body.String(), `"phase9"`) || !strings.Contains(rec.Body.String(), "phase3_to_phase4") {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+	if rec := deliver(handler(w), "/?transition=phase3_to_phase4", "1", completed(five[0])); rec.Code != 204 {
+		t.Errorf("named transition: %d %s", rec.Code, rec.Body)
+	}
+}
+
+func TestALiveClaimIsLeftToItsHolder(t *testing.T) {
+	for name, tc := range map[string]struct {
+		claimMessage string
+		status       int
+	}{
+		"taken_for_another_message":   {"another", 204},
+		"taken_for_this_very_message": {"mine", 503}, // its earlier try has died, or still runs
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := apptest.New(t, now)
+			h := handler(w)
+			for i, name := range five[:4] {
+				deliver(h, "/", fmt.Sprint(i), completed(name))
+			}
+			// Four of five wait out their grace; somebody has just claimed them.
+			ref := store.Ref{Collection: "phase_triggers", ID: "phase3_to_phase4_2026-02-03_overnight~1"}
+			_, err := w.Store.Apply(context.Background(), store.Merge(ref, store.F("someone", "holder"),
+				store.F(store.ServerTime, "claimed_at"), store.F(60_000, "claim_ms"), store.F(tc.claimMessage, "claim_message")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rec := deliver(h, "/", "mine", completed(five[4])); rec.Code != tc.status {
+				t.Errorf("answered %d, want %d", rec.Code, tc.status)
+			}
+			if n := len(w.PubSub.Messages()); n != 0 {
+				t.Errorf("%d messages published beside the holder", n)
+			}
+			w.SetNow(now.Add(61 * time.Second)) // the holder has died
+			if rec := deliver(h, "/", "mine", completed(five[4])); rec.Code != 204 {
+				t.Errorf("after the claim: %d", rec.Code)
+			}
+			if n := len(w.PubSub.Messages()); n != 5 {
+				t.Errorf("%d messages published, want 5", n)
+			}
+		})
+	}
+}
+
+func TestHostileNamesNeverBecomeFieldNames(t *testing.T) {
+	w := apptest.New(t, now)
+	h := handler(w)
+	hostile := []string{"a.b.c", "_mode", "__name__", "a/b", strings.Repeat("x", 2000), "_completed_count", "pl\u0430yer_game_summary", "`", "batches", "\x00"}
+	for i, name := range hostile {
+		if rec := deliver(h, "/", fmt.Sprint(i), completed(name)); rec.Code != 204 {
+			t.Errorf("%q: %d %s", name, rec.Code, rec.Body)
+		}
+	}
+	if rec := deliver(h, "/", "empty", completed("")); rec.Code != 202 {
+		t.Errorf("empty name: %d, want quarantine", rec.Code)
+	}
+	period := w.Doc(t, "phase_periods", "phase3_to_phase4_2026-02-03")
+	if diff := cmp.Diff([]string{"unexpected"}, slices.Collect(maps.Keys(period.Data))); diff != "" {
+		t.Errorf("fields of the period (-want +got):\n%s", diff)
+	}
+	for key := range period.Data["unexpected"].(map[string]any) {
+		if strings.Trim(key, "0123456789abcdef") != "" || len(key) != 16 {
+			t.Errorf("field name %q is no hash", key)
+		}
+	}
+	if doc := w.Doc(t, "phase3_completion", "2026-02-03"); doc.Exists {
+		t.Errorf("projected: %v", doc.Data)
+	}
+}
+
+func TestF46_AMessageWithoutADateIsQuarantinedAndAnsweredForGood(t *testing.T) {
+	for name, edit := range map[string]func(map[string]any){
+		"literal_date":    func(c map[string]any) { c["game_date"] = "TODAY" },
+		"impossible_date": func(c map[string]any) { c["game_date"] = "2026-02-30" },
+		"unknown_status":  func(c map[string]any) { c["status"] = "done" },
+		"other_phase":     func(c map[string]any) { c["phase"] = "phase_2_raw" },
+		"no_name":         func(c map[string]any) { delete(c, "processor_name") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := apptest.New(t, now)
+			c := completed(five[0])
+			edit(c)
+			for range 3 {
+				if rec := deliver(handler(w), "/", "7", c); rec.Code != 202 {
+					t.Fatalf("answered %d", rec.Code)
+				}
+			}
+			if !w.Doc(t, "quarantine", "7").Exists {
+				t.Error("not in quarantine")
+			}
+			if n := len(w.Logs.Lines("severity", "ERROR")); n != 1 {
+				t.Errorf("%d ERROR lines for one message, want 1", n)
+			}
+		})
+	}
+}

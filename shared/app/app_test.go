@@ -1,0 +1,85 @@
+package app_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+)
+
+func env(vars map[string]string) func(string) string {
+	return func(name string) string { return vars[name] }
+}
+
+func TestConfigDefaults(t *testing.T) {
+	c, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (app.Config{Project: "p", Store: "firestore", Claim: time.Minute}); c != want {
+		t.Errorf("got %+v, want %+v", c, want)
+	}
+	if _, err := c.LoadPipeline(); err != nil {
+		t.Errorf("the embedded pipeline: %v", err)
+	}
+}
+
+func TestConfigNamesEveryProblemAtOnce(t *testing.T) {
+	_, err := app.ConfigFromEnv(env(map[string]string{"PHASEGATE_STORE": "redis", "PHASEGATE_PREFIX": "a/b",
+		"PHASEGATE_CLAIM": "soon", "PHASEGATE_MODE": "shadow"}))
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{"GOOGLE_CLOUD_PROJECT: is required", `PHASEGATE_STORE: "redis"`, `PHASEGATE_PREFIX: "a/b"`,
+		`PHASEGATE_CLAIM: "soon"`, `PHASEGATE_MODE: "shadow"`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not named in:\n%v", want, err)
+		}
+	}
+}
+
+func TestStores(t *testing.T) {
+	for name, ok := range map[string]bool{"firestore": true, "firestore:other": true, "sqlite:/tmp/x.db": true, "memory": true,
+		"firestore:": false, "sqlite": false, "sqlite:": false, "memory:x": false, "Firestore": false} {
+		_, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PHASEGATE_STORE": name}))
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAPipelineFileReplacesTheEmbeddedOne(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "p.yaml")
+	if err := os.WriteFile(bad, []byte("schema: 2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{bad, bad + ".missing"} {
+		_, err := app.Config{PipelineFile: file}.LoadPipeline()
+		if err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+// What a deployed function links is what can fail in it.
+func TestFunctionsLinkFirestoreAlone(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "github.com/phasegate/phasegate/functions/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	deps := strings.Fields(string(out))
+	for _, d := range deps {
+		for _, no := range []string{"/store/sqlite", "/store/memory", "modernc.org/", "spf13/cobra", "/pstest", "phasegate/phasegate/scripts", "testing"} {
+			if strings.Contains(d, no) && (no != "testing" || d == no) {
+				t.Errorf("functions depend on %s", d)
+			}
+		}
+	}
+	if len(deps) < 100 {
+		t.Errorf("only %d dependencies listed", len(deps))
+	}
+}

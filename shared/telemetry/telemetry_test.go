@@ -1,0 +1,63 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+func TestLinesAreAsCloudLoggingReadsThem(t *testing.T) {
+	var b bytes.Buffer
+	log, err := telemetry.New(&b, "debug")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Debug("a")
+	log.Info("b", "event", telemetry.BatchPublished, "seconds", 1.5)
+	log.Warn("c")
+	log.Error("d")
+	want := []string{"DEBUG", "INFO", "WARNING", "ERROR"}
+	dec := json.NewDecoder(&b)
+	for i, severity := range want {
+		var line map[string]any
+		if err := dec.Decode(&line); err != nil {
+			t.Fatal(err)
+		}
+		if line["severity"] != severity || line["message"] != string(rune('a'+i)) || line["time"] == nil {
+			t.Errorf("line %d: %v", i, line)
+		}
+		if severity == "INFO" && (line["event"] != "batch_published" || line["seconds"] != 1.5) {
+			t.Errorf("attributes: %v", line)
+		}
+	}
+}
+
+func TestTheLevelIsTheEnvironments(t *testing.T) {
+	var b bytes.Buffer
+	log, err := telemetry.New(&b, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Debug("hidden")
+	if b.Len() != 0 {
+		t.Errorf("the default shows debug lines: %s", b.String())
+	}
+	if _, err := telemetry.New(&b, "loud"); err == nil {
+		t.Error(`"loud" is accepted as a level`)
+	}
+}
+
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, errors.New("closed") }
+
+func TestABrokenLogIsNobodysProblem(t *testing.T) {
+	log, err := telemetry.New(broken{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Error("into the void")
+}
