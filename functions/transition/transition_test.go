@@ -17,6 +17,7 @@ import (
 	"github.com/phasegate/phasegate/functions/transition"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
+	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
 )
@@ -60,6 +61,32 @@ func TestFiveCompletionsTriggerThePhase(t *testing.T) {
 	}
 	if rec := deliver(h, "/", "0", completed(five[0])); rec.Code != 204 {
 		t.Errorf("what was done already: %d, want 204", rec.Code)
+	}
+}
+
+func TestF10_ARedeliveryOfARunAlreadyOnRecordStillTriggers(t *testing.T) {
+	w := apptest.New(t, now)
+	tr := w.Pipeline.Transitions[0]
+	var last message.Envelope
+	for i, name := range five { // every one recorded, by tries that died right after it
+		data, err := json.Marshal(completed(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = message.Envelope{MessageID: fmt.Sprint(i), PublishTime: now, Data: data}
+		c, _, err := message.DecodeCompletion(last, tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Engine.Record(context.Background(), cycle.Key{Transition: tr, Period: c.Period}, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body := strings.TrimSuffix(string(last.Push()), "}") + `,"deliveryAttempt":2}`
+	rec := httptest.NewRecorder()
+	handler(w).ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))
+	if n := len(w.PubSub.Messages()); rec.Code != 204 || n != 5 {
+		t.Errorf("answered %d, %d messages published, want 5", rec.Code, n)
 	}
 }
 

@@ -63,6 +63,8 @@ type demo struct {
 	phase4     *phase4
 	expected   []expectation
 	shown      int // messages received and printed so far
+
+	quarantined int // documents printed so far
 }
 
 // expectation is what the story says must reach Phase 4.
@@ -109,6 +111,9 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 		d.shown++
 		d.say("   %s  %s  %s, %s, batch %d", d.green("out"), t.SourceTable, t.Mode, t.TriggerReason, t.Batch)
 	}
+	if err := d.showQuarantine(ctx); err != nil {
+		return err
+	}
 	ss, err := d.env.App.Engine.Status(ctx, cycle.Key{Transition: d.transition, Period: period})
 	if err != nil {
 		return err
@@ -125,6 +130,21 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 	return nil
 }
 
+// showQuarantine prints what was set aside since the last scene.
+func (d *demo) showQuarantine(ctx context.Context) error {
+	n := 0
+	for doc, err := range d.env.App.Store.Scan(ctx, "quarantine", "!", "~") {
+		if err != nil {
+			return fmt.Errorf("read quarantine: %w", err)
+		}
+		if n++; n > d.quarantined {
+			d.quarantined = n
+			d.say("   %s message %s to quarantine: %s", d.red("!! "), doc.Ref.ID, doc.Data["reason"])
+		}
+	}
+	return nil
+}
+
 func (d *demo) say(format string, args ...any) {
 	// A closed terminal ends nothing; the balance and the exit code still tell.
 	_, _ = fmt.Fprintf(d.w, format+"\n", args...)
@@ -132,6 +152,8 @@ func (d *demo) say(format string, args ...any) {
 
 func (d *demo) bold(s string) string  { return d.paint("1", s) }
 func (d *demo) green(s string) string { return d.paint("32", s) }
+
+func (d *demo) red(s string) string { return d.paint("31", s) }
 
 func (d *demo) paint(code, s string) string {
 	if !d.colour {

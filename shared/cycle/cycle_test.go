@@ -363,21 +363,6 @@ func TestF09_WritersOfOneDocumentNeverOverwriteEachOther(t *testing.T) {
 	}
 }
 
-func TestF10_ARunThatIsAlreadyOnRecordStillTriggers(t *testing.T) {
-	w := newWorld(t, "memory")
-	w.clock.set(at("2026-02-04 06:10"))
-	for _, name := range five { // another writer, or an earlier try, has recorded them all
-		c := run(name, "2026-02-04 06:00")
-		if err := w.engine.Record(context.Background(), w.key(c.Period), c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.mustDeliver(run(pgs, "2026-02-04 06:00"))
-	if diff := cmp.Diff(five, w.broker.tables()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
 func TestF11_NoStatusSaysTriggeredBeforeTheBrokerAnswered(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:00"))

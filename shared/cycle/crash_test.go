@@ -1,0 +1,319 @@
+package cycle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// The crash matrix: every call that handling one completion makes to the store or the
+// broker goes wrong in every way, and whatever then happens next, the end is the same
+// as if nothing had happened.
+
+// harm is what happens at one call of a process.
+type harm int
+
+const (
+	none     harm = iota
+	diesHere      // before the call: it has no effect, and the process makes no other
+	diesNext      // after the call: it has its effect, and the process makes no other
+	lost          // the call has its effect, its answer is an error; the process lives
+	refused       // the call has no effect, its answer is an error; the process lives
+)
+
+var harms = map[harm]string{diesHere: "dies_before", diesNext: "dies_after", lost: "answer_lost", refused: "fails"}
+
+var (
+	errDead = errors.New("this process is dead")
+	errLost = errors.New("connection reset")
+)
+
+// process is one instance whose calls are numbered from 1. At call number at, first
+// the rival acts, if there is one, then the harm.
+type process struct {
+	store.Store
+	send  Publish
+	at    int
+	harm  harm
+	rival func()
+	calls int
+	dead  bool
+}
+
+// call runs one call and tells what the process sees of it.
+func (p *process) call(do func() error) error {
+	p.calls++
+	if p.dead {
+		return errDead
+	}
+	if p.calls != p.at {
+		return do()
+	}
+	if p.rival != nil {
+		p.rival()
+	}
+	switch p.harm {
+	case diesHere:
+		p.dead = true
+		return errDead
+	case diesNext:
+		_ = do()
+		p.dead = true
+		return errDead
+	case lost:
+		_ = do()
+		return errLost
+	case refused:
+		return errLost
+	}
+	return do()
+}
+
+func (p *process) Get(ctx context.Context, refs ...store.Ref) (s store.Snapshot, err error) {
+	err = p.call(func() (err error) { s, err = p.Store.Get(ctx, refs...); return err })
+	return s, err
+}
+
+func (p *process) Apply(ctx context.Context, ws ...store.Write) (vs []store.Version, err error) {
+	err = p.call(func() (err error) { vs, err = p.Store.Apply(ctx, ws...); return err })
+	return vs, err
+}
+
+func (p *process) Scan(context.Context, string, string, string) iter.Seq2[store.Doc, error] {
+	panic("the engine does not scan")
+}
+
+func (p *process) publish(ctx context.Context, topic string, msgs []message.Outgoing) []Published {
+	var out []Published
+	if err := p.call(func() error { out = p.send(ctx, topic, msgs); return nil }); err != nil {
+		out = make([]Published, len(msgs))
+		for i := range out {
+			out[i] = Published{Err: err}
+		}
+	}
+	return out
+}
+
+// night is one case: a world of its own.
+type night struct {
+	t *testing.T
+	w *world
+}
+
+func (n *night) engine(p *process) *Engine {
+	c := n.w.engine.Config
+	c.Store, c.Publish = p, p.publish
+	return New(c)
+}
+
+func (n *night) healthy() *process { return &process{Store: n.w.store.Store, send: n.w.broker.publish} }
+
+// handle is what the function does with one delivery: false means not acknowledged.
+func (n *night) handle(p *process, id string, c message.Completion) bool {
+	e, ctx := n.engine(p), context.Background()
+	if n.w.clock.now().Before(c.EventTime) {
+		n.w.clock.set(c.EventTime)
+	}
+	if e.Record(ctx, n.w.key(c.Period), c) != nil {
+		return false
+	}
+	r, err := e.Converge(ctx, n.w.key(c.Period), id)
+	return err == nil && !r.OwnClaim
+}
+
+func (n *night) pass(d time.Duration) { n.w.clock.set(n.w.clock.now().Add(d)) }
+
+// redeliver brings a message again, every 10 s, until it is acknowledged.
+func (n *night) redeliver(id string, c message.Completion) {
+	for range 20 {
+		n.pass(10 * time.Second)
+		if n.handle(n.healthy(), id, c) {
+			return
+		}
+	}
+	n.t.Error("the message was never acknowledged")
+}
+
+func (n *night) relay() {
+	// A relay that meets a live claim leaves it to its holder.
+	if err := n.engine(n.healthy()).Relay(context.Background(), n.w.tr, "relay"); err != nil {
+		n.t.Error(err)
+	}
+}
+
+// aftermaths are what can follow a disturbed delivery that was not acknowledged. Each
+// ends with the broker's own redelivery, which always comes.
+var aftermaths = map[string]func(n *night, id string, c message.Completion){
+	"alone":               func(n *night, id string, c message.Completion) { n.pass(time.Hour); n.redeliver(id, c) },
+	"redelivered_at_once": func(n *night, id string, c message.Completion) { n.redeliver(id, c) },
+	"relay_at_once_and_on": func(n *night, id string, c message.Completion) {
+		n.relay()
+		n.pass(5 * time.Minute)
+		n.relay()
+		n.redeliver(id, c)
+	},
+	"relay_after_the_claim": func(n *night, id string, c message.Completion) {
+		n.pass(61 * time.Second)
+		n.relay()
+		n.redeliver(id, c)
+	},
+}
+
+// scenes are the paths that a delivery can take: what came before, and the delivery.
+var scenes = map[string]struct {
+	before []message.Completion
+	last   message.Completion
+}{
+	"completes_the_cycle":  {overnight()[:4], overnight()[4]},
+	"completes_nothing":    {overnight()[:2], overnight()[2]},
+	"starts_the_grace":     {nil, run(upg, "2026-02-03 10:31")},
+	"late_optional":        {[]message.Completion{run(upg, "2026-02-03 10:31")}, run(utg, "2026-02-03 10:40")},
+	"second_changed_run":   {overnight(), run(pgs, "2026-02-04 07:10", count(348))},
+	"second_run_unchanged": {overnight(), run(pgs, "2026-02-04 07:10")},
+	"failed_run":           {overnight()[:4], run(pgs, "2026-02-04 06:03", status(message.StatusFailed))},
+}
+
+func TestCrashMatrix(t *testing.T) {
+	for driver := range drivers {
+		t.Run(driver, func(t *testing.T) {
+			var cases atomic.Int64
+			t.Cleanup(func() { t.Logf("%d cases on %s", cases.Load(), driver) })
+			for name, scene := range scenes {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					play := func(t *testing.T, p func(n *night) *process, aftermath func(*night, string, message.Completion)) (*process, outcome) {
+						cases.Add(1)
+						n := &night{t: t, w: newWorld(t, driver)}
+						n.w.clock.set(at("2026-02-02 16:00"))
+						for i, c := range scene.before {
+							if !n.handle(n.healthy(), fmt.Sprint("before", i), c) {
+								t.Fatalf("%s was not acknowledged", c.Processor)
+							}
+						}
+						disturbed := p(n)
+						if !n.handle(disturbed, "last", scene.last) {
+							aftermath(n, "last", scene.last)
+						}
+						return disturbed, n.outcome()
+					}
+					_, want := play(t, (*night).healthy, aftermaths["alone"])
+					for h, kind := range harms {
+						for after, aftermath := range aftermaths {
+							for _, rival := range []bool{false, true} {
+								for k := 1; ; k++ {
+									reached := false
+									t.Run(fmt.Sprintf("%s_at_%d/%s/rival_%t", kind, k, after, rival), func(t *testing.T) {
+										p, got := play(t, func(n *night) *process {
+											p := n.healthy()
+											p.at, p.harm = k, h
+											if rival {
+												p.rival = func() { n.handle(n.healthy(), "rival", scene.last) }
+											}
+											return p
+										}, aftermath)
+										reached = p.calls >= k
+										if diff := cmp.Diff(want, got); diff != "" {
+											t.Errorf("the end differs (-undisturbed +disturbed):\n%s", diff)
+										}
+									})
+									if !reached {
+										break
+									}
+								}
+							}
+						}
+					}
+				})
+			}
+		})
+	}
+}
+
+// outcome is everything that must not depend on what went wrong. Times of the
+// hand-over itself are left out: it happens when it can.
+type outcome struct {
+	Batches    map[string]endBatch
+	Projection map[string]any
+	Sent       []string // trigger ids, each once
+}
+
+type endBatch struct {
+	State    State
+	Cause    string
+	Runs     []string
+	Payloads map[string]string
+}
+
+func (n *night) outcome() outcome {
+	n.t.Helper()
+	o := outcome{Batches: map[string]endBatch{}, Projection: map[string]any{}}
+	sent := map[string]string{} // trigger id → payload
+	for _, tr := range n.w.broker.got {
+		raw, err := tr.Encode()
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if first, copied := sent[tr.TriggerID]; copied && first != string(raw.Data) {
+			n.t.Errorf("two messages with the trigger id %s differ:\n%s\n%s", tr.TriggerID, first, raw.Data)
+		}
+		sent[tr.TriggerID] = string(raw.Data)
+	}
+	o.Sent = slices.Sorted(maps.Keys(sent))
+	for doc, err := range n.w.store.Store.Scan(context.Background(), triggersCollection, "!", "~") {
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		_, b, err := parseBatch(n.w.key("2026-02-03"), doc)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		end := endBatch{State: b.State, Cause: b.Cause, Runs: sorted(b.Runs), Payloads: map[string]string{}}
+		for name, m := range b.Messages {
+			end.Payloads[name] = withoutTime(n.t, m.Payload)
+			if m.ID == "" && b.State == StatePublished {
+				n.t.Errorf("%s is published without an id for %s", b.ID, name)
+			}
+			if m.Payload != sent[b.ID+"/"+name] {
+				n.t.Errorf("%s/%s: stored and sent payload differ", b.ID, name)
+			}
+		}
+		if b.Holder != "" {
+			n.t.Errorf("%s is still claimed by %s", b.ID, b.Holder)
+		}
+		o.Batches[b.ID] = end
+	}
+	for field, v := range n.w.projection() {
+		if _, isTime := v.(time.Time); isTime {
+			v = "some time"
+		}
+		o.Projection[field] = v
+	}
+	return o
+}
+
+func withoutTime(t *testing.T, payload string) string {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal([]byte(payload), &m); err != nil {
+		t.Fatal(err)
+	}
+	delete(m, "timestamp")
+	b, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
