@@ -103,9 +103,9 @@ func checkWrite(w Write) (Write, error) {
 		return Write{}, err
 	}
 	w.Fields = fields
-	// What a merge brings along is in the document afterwards, whatever else is.
-	alone := Write{Op: OpMerge, Ref: w.Ref, Fields: fields}
-	if _, err := Resolve(Doc{Ref: w.Ref}, alone, 0); err != nil {
+	// What a write brings along is in the document afterwards, whatever else is.
+	alone, _ := setAll(nil, fields, w.Version)
+	if err := checkSize(w.Ref, alone); err != nil {
 		return Write{}, err
 	}
 	if w.Version == 0 && (w.Op == OpMergeIf || w.Op == OpDeleteIf) {

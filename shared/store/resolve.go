@@ -26,19 +26,26 @@ func Resolve(doc Doc, w Write, at Version) (Doc, error) {
 			return Doc{Ref: doc.Ref}, nil
 		}
 	}
-	data, changed := doc.Data, !doc.Exists
-	for _, f := range w.Fields {
-		var c bool
-		data, c = set(data, f.Path, f.Value, at.Time())
-		changed = changed || c
-	}
-	if !changed {
+	data, changed := setAll(doc.Data, w.Fields, at)
+	if doc.Exists && !changed {
 		return doc, nil
 	}
 	if err := checkSize(w.Ref, data); err != nil {
 		return Doc{}, fmt.Errorf("%s %s: %w", w.Op, w.Ref, err)
 	}
 	return Doc{Ref: w.Ref, Exists: true, Version: at, Data: data}, nil
+}
+
+// setAll returns data with the fields of a commit at a version, and whether that
+// changed anything. It leaves data alone.
+func setAll(data map[string]any, fields []Field, at Version) (map[string]any, bool) {
+	changed := false
+	for _, f := range fields {
+		var c bool
+		data, c = set(data, f.Path, f.Value, at.Time())
+		changed = changed || c
+	}
+	return data, changed
 }
 
 // set returns m with the value at a path, and whether that changed anything. It
@@ -86,11 +93,8 @@ func resolveValue(old, value any, at time.Time) any {
 // union appends the values that an array does not hold yet; anything but an array
 // counts as an empty one.
 func union(old any, values []any) []any {
-	elements, _ := old.([]any)
-	elements = slices.Clone(elements)
-	if elements == nil {
-		elements = []any{}
-	}
+	present, _ := old.([]any)
+	elements := append([]any{}, present...)
 	for _, v := range values {
 		if !slices.ContainsFunc(elements, func(e any) bool { return equivalent(e, v) }) {
 			elements = append(elements, v)

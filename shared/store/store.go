@@ -30,10 +30,9 @@
 //
 // [ErrExists], [ErrConflict], [ErrTooLarge] and [ErrInvalid] are answers, and
 // nothing was written. Any other error of Apply is ambiguous: the commit may have
-// happened.
-// A driver may itself retry a commit whose answer was lost, so even ErrExists and
-// ErrConflict can be caused by the caller's own write: read back and compare the
-// holder before taking them for a rival's.
+// happened. A driver may itself retry a commit whose answer was lost, so even
+// ErrExists and ErrConflict can be caused by the caller's own write: read back and
+// compare the holder before taking them for a rival's.
 package store
 
 import (
@@ -64,9 +63,9 @@ const MaxDocumentBytes = 1 << 20
 // Store is implemented by the drivers in the packages below this one; each passes
 // the suite in storetest.
 type Store interface {
-	// Get returns the documents of one consistent snapshot in the order of refs,
-	// missing ones with Exists false. The snapshot carries the server's read time,
-	// also when every document is missing.
+	// Get returns the documents of one consistent snapshot in the order of refs, of
+	// which there must be one, missing ones with Exists false. The snapshot carries
+	// the server's read time, also when every document is missing.
 	Get(ctx context.Context, refs ...Ref) (Snapshot, error)
 
 	// Apply commits all writes or none, and returns the version of each document
@@ -75,12 +74,13 @@ type Store interface {
 	Apply(ctx context.Context, writes ...Write) ([]Version, error)
 
 	// Scan yields the documents of a collection with from <= id <= to in ascending
-	// order of id (bytewise). It is not a snapshot: documents may change while it
-	// runs. After an error it yields nothing more.
+	// order of id (bytewise); both bounds must be possible ids. It is not a snapshot:
+	// documents may change while it runs. After an error it yields nothing more.
 	Scan(ctx context.Context, collection, from, to string) iter.Seq2[Doc, error]
 }
 
-// Ref names a document. Neither part may be empty or contain a slash.
+// Ref names a document. Neither part may be empty, longer than 1,500 bytes, ".",
+// "..", of the form __x__, or contain a slash.
 type Ref struct{ Collection, ID string }
 
 func (r Ref) String() string { return r.Collection + "/" + r.ID }
@@ -135,7 +135,7 @@ func (o Op) String() string {
 type Write struct {
 	Op      Op
 	Ref     Ref
-	Version Version // of OpMergeIf and OpDeleteIf
+	Version Version // of OpMergeIf and OpDeleteIf; 0, a missing document's, never fits
 	Fields  []Field // of all but OpDeleteIf; paths must not overlap
 }
 

@@ -20,7 +20,7 @@ func TestConformance(t *testing.T) {
 }
 
 // needEmulator skips a test where there is no emulator, or fails where one is required.
-func needEmulator(t testing.TB) {
+func needEmulator(t *testing.T) {
 	t.Helper()
 	if os.Getenv("FIRESTORE_EMULATOR_HOST") != "" {
 		return
@@ -32,7 +32,7 @@ func needEmulator(t testing.TB) {
 	t.Skip(start)
 }
 
-func open(t testing.TB) *firestore.Store {
+func open(t *testing.T) *firestore.Store {
 	t.Helper()
 	s, err := firestore.Open(t.Context(), "phasegate-test", "")
 	if err != nil {
@@ -44,11 +44,6 @@ func open(t testing.TB) *firestore.Store {
 		}
 	})
 	return s
-}
-
-func BenchmarkStore(b *testing.B) {
-	needEmulator(b)
-	storetest.Benchmark(b, func(b *testing.B) store.Store { return open(b) })
 }
 
 func TestBlindMergesIntoOneDocumentAllSucceed(t *testing.T) {

@@ -28,6 +28,9 @@ import (
 	_ "modernc.org/sqlite" // the database/sql driver
 )
 
+// connections bounds the readers at one time, whose connections are kept open.
+const connections = 8
+
 // scanPage is how many documents a Scan reads at a time.
 const scanPage = 100
 
@@ -75,6 +78,8 @@ func Open(file string, now func() time.Time) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", file, err)
 	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
 	s := &Store{now: now, db: db, turn: make(chan struct{}, 1)}
 	err = retry(context.Background(), "open", func(ctx context.Context) error {
 		return s.commit(ctx, prepare)

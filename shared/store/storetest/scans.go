@@ -83,10 +83,16 @@ func ranges(t *testing.T, b bench) {
 }
 
 func bytewise(_ *testing.T, b bench) {
-	ids := []string{"a", "a\x00", "a b", "B", "~", "_", "é", "\uf8ff", "\uffee", "\U0001F600", "0", "10", "9", "-", "a~", "a_", "aa"}
+	parts := []string{"a", "A", "b", "B", "\x00", " ", "~", "_", "é", "\uf8ff", "\uffee", "\U0001F600", "0", "10", "9", "-", "aa"}
+	var ids []string
+	for _, part := range parts {
+		for _, next := range parts {
+			ids = append(ids, "x"+part+"x"+next)
+		}
+	}
 	b.fill(ids)
 	slices.Sort(ids)
-	b.equal(b.scan(" ", "\U0010FFFD"), ids)
+	b.equal(b.scan("a", "\U0010FFFD"), ids)
 }
 
 func prefixes(_ *testing.T, b bench) {
