@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -281,11 +282,14 @@ func (w *world) doc(collection, id string) store.Doc {
 func (w *world) projection() map[string]any { return w.doc("phase3_completion", "2026-02-03").Data }
 
 // events returns the log lines with that event name.
-func (w *world) events(name string) []map[string]any {
+func (w *world) events(name string) []map[string]any { return w.lines("event", name) }
+
+// lines returns the log lines in which a field has a value.
+func (w *world) lines(field, value string) []map[string]any {
 	var out []map[string]any
 	for _, line := range bytes.Split([]byte(w.log.String()), []byte("\n")) {
 		var m map[string]any
-		if json.Unmarshal(line, &m) == nil && m["event"] == name {
+		if json.Unmarshal(line, &m) == nil && m[field] == value {
 			out = append(out, m)
 		}
 	}
@@ -295,3 +299,17 @@ func (w *world) events(name string) []map[string]any {
 func sorted(s []string) []string { s = slices.Clone(s); slices.Sort(s); return s }
 
 var errBroker = errors.New("broker is down")
+
+type closedPipe struct{}
+
+func (closedPipe) Write([]byte) (int, error) { return 0, errors.New("closed pipe") }
+
+// brokenLog is a logger whose every line is lost with an error.
+func brokenLog(t *testing.T) *slog.Logger {
+	t.Helper()
+	log, err := telemetry.New(closedPipe{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log
+}

@@ -19,15 +19,18 @@ const (
 
 // Record writes one completion into its period: one blind merge of one field whose
 // name is the hash of its value. Nothing is read, nobody waits; a redelivery changes
-// nothing, and no later run can overwrite an earlier one. A completion whose entity
-// lists no longer fit into the document is recorded without them.
+// nothing, and no later run can overwrite an earlier one.
+//
+// A period whose document is full goes on in a second one, which takes runs without
+// their entity lists: what is handed over from such a run is not incremental. Some
+// 3,000 runs fit into the second document whatever the first holds.
 func (e *Engine) Record(ctx context.Context, key Key, c message.Completion) error {
-	err := e.merge(ctx, key, c)
-	if errors.Is(err, store.ErrTooLarge) && len(c.Entities) > 0 {
-		e.Log.WarnContext(ctx, "period is near the size limit: completion recorded without its entities",
+	err := e.merge(ctx, e.periodRef(key), c)
+	if errors.Is(err, store.ErrTooLarge) {
+		e.Log.WarnContext(ctx, "period is at its size limit: completion recorded without its entities",
 			"transition", key.Transition.ID, "period", string(key.Period), "processor", c.Processor, "entities", len(c.Entities))
 		c = c.WithoutEntities()
-		err = e.merge(ctx, key, c)
+		err = e.merge(ctx, e.overflowRef(key), c)
 	}
 	if err != nil {
 		return fmt.Errorf("record %s for %s: %w", c.Reported, key, err)
@@ -43,18 +46,24 @@ func (e *Engine) Record(ctx context.Context, key Key, c message.Completion) erro
 	return nil
 }
 
-func (e *Engine) merge(ctx context.Context, key Key, c message.Completion) error {
+func (e *Engine) merge(ctx context.Context, period store.Ref, c message.Completion) error {
 	id, value := c.Record()
 	path := []string{"runs", c.Processor, id}
 	if c.Processor == "" { // what a stranger calls itself never names a field
 		path = []string{"unexpected", id}
 	}
-	_, err := e.Store.Apply(ctx, store.Merge(e.periodRef(key), store.F(value, path...)))
+	_, err := e.Store.Apply(ctx, store.Merge(period, store.F(value, path...)))
 	return err
 }
 
 func (e *Engine) periodRef(k Key) store.Ref {
 	return store.Ref{Collection: e.Prefix + periodsCollection, ID: k.String()}
+}
+
+// overflowRef names the document that a full period goes on in; it sorts after the
+// period's own and before the next period's.
+func (e *Engine) overflowRef(k Key) store.Ref {
+	return store.Ref{Collection: e.Prefix + periodsCollection, ID: k.String() + "~overflow"}
 }
 
 func (e *Engine) batchRef(id string) store.Ref {

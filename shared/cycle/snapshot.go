@@ -90,7 +90,7 @@ func (e *Engine) read(ctx context.Context, key Key, known []string) (*snapshot, 
 		}
 	}
 	for {
-		refs := []store.Ref{e.periodRef(key), e.projectionRef(key)}
+		refs := []store.Ref{e.periodRef(key), e.overflowRef(key), e.projectionRef(key)}
 		for _, id := range ids {
 			refs = append(refs, e.batchRef(id))
 		}
@@ -98,7 +98,7 @@ func (e *Engine) read(ctx context.Context, key Key, known []string) (*snapshot, 
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
-		s := &snapshot{now: got.ReadTime, compat: got.Docs[1], batches: map[string][]*batch{}}
+		s := &snapshot{now: got.ReadTime, compat: got.Docs[2], batches: map[string][]*batch{}}
 		period := fields{doc: got.Docs[0]}
 		s.listed = period.strings("batches")
 		missing := false
@@ -110,10 +110,14 @@ func (e *Engine) read(ctx context.Context, key Key, known []string) (*snapshot, 
 		if missing {
 			continue
 		}
-		if s.runs, err = period.runs(); err != nil {
-			return nil, err
+		for _, doc := range got.Docs[:2] {
+			runs, err := (&fields{doc: doc}).runs()
+			if err != nil {
+				return nil, err
+			}
+			s.runs = append(s.runs, runs...)
 		}
-		for _, doc := range got.Docs[2:] {
+		for _, doc := range got.Docs[3:] {
 			if !doc.Exists {
 				continue
 			}
