@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -42,12 +43,15 @@ func usage(err error) error {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:]))
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func run(ctx context.Context, args []string) int {
+// run is one call of the command; it returns its exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
@@ -57,9 +61,9 @@ func run(ctx context.Context, args []string) int {
 	if errors.As(err, &e) {
 		code = e.code
 	}
-	fmt.Fprintln(os.Stderr, "phasectl:", err)
+	fmt.Fprintln(stderr, "phasectl:", err)
 	if code == exitUsage {
-		fmt.Fprintln(os.Stderr, usageHint)
+		fmt.Fprintln(stderr, usageHint)
 	}
 	return code
 }
@@ -82,7 +86,7 @@ func newRoot() *cobra.Command {
 	var f flags
 	root.PersistentFlags().StringVar(&f.project, "project", "", "Google Cloud project (default $GOOGLE_CLOUD_PROJECT)")
 	root.PersistentFlags().StringVar(&f.pipeline, "pipeline", "", "pipeline definition FILE (default $PIPELINE_FILE, else the embedded nba.yaml)")
-	root.AddCommand(statusCommand(&f), serveCommand(&f), localCommand(&f), envCommand(), demoCommand(&f), versionCommand())
+	root.AddCommand(statusCommand(&f), explainCommand(&f), serveCommand(&f), localCommand(&f), envCommand(), demoCommand(&f), versionCommand())
 	return root
 }
 

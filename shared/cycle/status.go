@@ -34,7 +34,7 @@ type BatchStatus struct {
 	Actor    string            `json:"actor"`
 	Reason   string            `json:"reason"`
 	State    State             `json:"state"`
-	Runs     []string          `json:"runs"`     // processor@execution_id, oldest first
+	Runs     []string          `json:"runs"`     // processor@execution_id#key, oldest first
 	Messages map[string]string `json:"messages"` // table → the broker's id, "" while unknown
 }
 
@@ -96,7 +96,7 @@ func describe(s *snapshot, b *batch) BatchStatus {
 	slices.SortFunc(runs, gate.Older)
 	for _, r := range runs {
 		if slices.Contains(b.Runs, r.Key) {
-			d.Runs = append(d.Runs, r.Processor+"@"+r.ExecutionID)
+			d.Runs = append(d.Runs, runName(r))
 		}
 	}
 	for name, m := range b.Messages {
@@ -104,6 +104,9 @@ func describe(s *snapshot, b *batch) BatchStatus {
 	}
 	return d
 }
+
+// runName names a run: one execution may have reported twice.
+func runName(r gate.Run) string { return r.Processor + "@" + r.ExecutionID + "#" + r.Key }
 
 // report logs one line for each cycle that this Converge has moved or that is open:
 // the verdict, its sets, its reason and, for a finished hand-over, the seconds from

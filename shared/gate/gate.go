@@ -87,9 +87,15 @@ func Decide(in Input) Verdict {
 	m, cal := in.Mode, in.Transition.Calendar()
 	v := Verdict{Policy: policy(m), Definition: in.Transition.Definition()}
 	first := map[string]time.Time{}  // processor → event time of its first counting run
+	inTime := map[string]time.Time{} // those that may be handed over automatically
+	limit := lastInTime(in)
 	for _, r := range Counting(in) { // oldest first
-		if _, ok := first[r.Processor]; !ok {
-			first[r.Processor] = r.EventTime
+		if _, ok := first[r.Processor]; ok {
+			continue
+		}
+		first[r.Processor] = r.EventTime
+		if !r.EventTime.After(limit) {
+			inTime[r.Processor] = r.EventTime
 		}
 	}
 	v.Satisfied, v.Missing = partition(in.Transition.Order, m, first)
@@ -97,40 +103,34 @@ func Decide(in Input) Verdict {
 
 	local := func(t time.Time) string { return clock(cal, in.Period, t) }
 	notBefore := instant(cal, in.Period, m.NotBefore)
-	critical, sum := all(m.Critical, first), summary(m, v)
-	quorum := critical && m.Grace != nil && len(v.Satisfied)*100 >= m.Grace.QuorumPct*m.Size()
-	complete := len(v.Missing) == 0 || critical && m.Complete == pipeline.CompleteCritical
+	sum := summary(m, v)
+	complete, quorum := met(m, inTime)
+	completeLate, quorumLate := met(m, first)
 
-	if complete || quorum {
-		needed := heldSince(m, first)
-		if limit := cal.End(in.Period).Add(in.Transition.TriggerWithin); needed.After(limit) {
-			v.State = Held
-			v.Reason = fmt.Sprintf("%s, but only at %s, more than %s after the period: not handed over automatically",
-				sum, local(needed), in.Transition.TriggerWithin)
-			return v
-		}
-		v.Since = later(needed, notBefore)
-	}
 	switch {
 	case complete && in.Now.Before(notBefore):
 		v.State, v.NextLook = Waiting, notBefore
 		v.Reason = fmt.Sprintf("%s, not handed over before %s", sum, local(notBefore))
 	case complete:
 		v.State, v.Reason, v.Cause = Ready, sum, CriticalComplete
-		if len(v.Missing) == 0 {
+		v.Since = later(heldSince(m, inTime), notBefore)
+		if len(inTime) == m.Size() {
 			v.Cause = AllComplete
 		}
 	case quorum && in.GraceStart.IsZero():
 		v.State, v.NextLook = Grace, later(in.Now.Add(m.Grace.After), notBefore)
-		v.Reason = fmt.Sprintf("%s, grace of %s begins", sum, m.Grace.After)
+		v.Reason = fmt.Sprintf("%s, grace of %s begins", sum, short(m.Grace.After))
 	case quorum && in.Now.Before(later(in.GraceStart.Add(m.Grace.After), notBefore)):
 		v.State, v.NextLook = Grace, later(in.GraceStart.Add(m.Grace.After), notBefore)
 		v.Reason = fmt.Sprintf("%s, grace until %s", sum, local(v.NextLook))
 	case quorum:
-		ended := later(in.GraceStart.Add(m.Grace.After), notBefore)
-		v.State, v.Since = Ready, ended
-		v.Cause = fmt.Sprintf("critical_plus_majority_%dpct", len(v.Satisfied)*100/m.Size())
-		v.Reason = fmt.Sprintf("%s, grace ended %s", sum, local(ended))
+		v.State, v.Since = Ready, later(in.GraceStart.Add(m.Grace.After), notBefore)
+		v.Cause = fmt.Sprintf("critical_plus_majority_%dpct", len(inTime)*100/m.Size())
+		v.Reason = fmt.Sprintf("%s, grace ended %s", sum, local(v.Since))
+	case completeLate || quorumLate:
+		v.State = Held
+		v.Reason = fmt.Sprintf("%s, but only at %s, more than %s after the period: not handed over automatically",
+			sum, local(heldSince(m, first)), short(in.Transition.TriggerWithin))
 	default:
 		v.State, v.Reason = Waiting, sum
 		if deadline := instant(cal, in.Period, m.Deadline); !deadline.IsZero() {
@@ -144,7 +144,26 @@ func Decide(in Input) Verdict {
 	if len(v.Missing) > 0 {
 		v.Reason += "; missing " + join(v.Missing) + failures(in, v.Missing, local)
 	}
+	if complete || quorum {
+		v.Reason += tooLate(v.Satisfied, first, limit, local)
+	}
 	return v
+}
+
+// met tells whether processors that completed make the mode complete, and whether
+// they are enough for a hand-over after the grace period.
+func met(m pipeline.Mode, first map[string]time.Time) (complete, quorum bool) {
+	if !all(m.Critical, first) {
+		return false, false
+	}
+	complete = m.Complete == pipeline.CompleteCritical || len(first) == m.Size()
+	return complete, m.Grace != nil && len(first)*100 >= m.Grace.QuorumPct*m.Size()
+}
+
+// lastInTime returns the latest event time of a run that may be handed over
+// automatically.
+func lastInTime(in Input) time.Time {
+	return in.Transition.Calendar().End(in.Period).Add(in.Transition.TriggerWithin)
 }
 
 // Counting returns the runs that count for the mode, oldest first.
@@ -163,9 +182,15 @@ func Counting(in Input) []Run {
 // counter returns the test whether a run counts for a mode, with everything that is
 // the same for all runs worked out once.
 func counter(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period) func(Run) bool {
+	belongs := belonging(t, m, p)
+	return func(r Run) bool { return r.Status.Counts() && belongs(r) }
+}
+
+// belonging returns the test whether a run would count for a mode, had it succeeded.
+func belonging(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period) func(Run) bool {
 	modeAt, from := t.ModesOf(p), t.Calendar().Instant(p, m.CountsFrom)
 	return func(r Run) bool {
-		if !r.Status.Counts() || !m.Names(r.Processor) {
+		if !m.Names(r.Processor) {
 			return false
 		}
 		own := modeAt(r.EventTime)
@@ -197,7 +222,7 @@ func rank(t *pipeline.Transition, mode string) int {
 // Runs that came too late after the period's end to trigger anything by themselves
 // are not pending.
 func Pending(in Input, covered map[string]bool) (runs []Run, late bool) {
-	limit := in.Transition.Calendar().End(in.Period).Add(in.Transition.TriggerWithin)
+	limit := lastInTime(in)
 	type group struct{ covered, open []Run }
 	groups := map[string]*group{}
 	for _, r := range Counting(in) {
@@ -231,10 +256,10 @@ func Pending(in Input, covered map[string]bool) (runs []Run, late bool) {
 func changed(covered []Run) func(Run) bool {
 	newest := covered[len(covered)-1]
 	return func(r Run) bool {
-		if slices.ContainsFunc(covered, func(c Run) bool { return sameReport(c, r) }) {
-			return false
+		if equal(r.RecordCount, newest.RecordCount) && len(r.Entities) == 0 && !r.Truncated {
+			return false // most are: the covered runs need not be searched for them
 		}
-		return !equal(r.RecordCount, newest.RecordCount) || len(r.Entities) > 0 || r.Truncated
+		return !slices.ContainsFunc(covered, func(c Run) bool { return sameReport(c, r) })
 	}
 }
 

@@ -52,7 +52,7 @@ func ignored(in Input, first map[string]time.Time) []string {
 func policy(m pipeline.Mode) string {
 	s := "complete: " + string(m.Complete)
 	if m.Grace != nil {
-		s += fmt.Sprintf(", or critical and %d%% after %s", m.Grace.QuorumPct, m.Grace.After)
+		s += fmt.Sprintf(", or critical and %d%% after %s", m.Grace.QuorumPct, short(m.Grace.After))
 	}
 	if m.NotBefore != nil {
 		s += ", not before " + m.NotBefore.String()
@@ -84,12 +84,17 @@ func summary(m pipeline.Mode, v Verdict) string {
 	return fmt.Sprintf("%s complete, %s, not every critical one", join(done), of)
 }
 
-// failures adds the last bad outcome of each missing processor: the first thing that
-// the person on call wants to know.
+// failures adds the last bad outcome of each missing processor in the mode's time, or
+// where a success would have counted: the first thing that the person on call wants to
+// know.
 func failures(in Input, missing []string, local func(time.Time) string) string {
 	last, modeAt := map[string]Run{}, in.Transition.ModesOf(in.Period)
+	belongs := belonging(in.Transition, in.Mode, in.Period)
 	for _, r := range in.Runs {
-		if old, ok := last[r.Processor]; modeAt(r.EventTime) == in.Mode.Name && (!ok || Older(old, r) < 0) {
+		if modeAt(r.EventTime) != in.Mode.Name && !belongs(r) {
+			continue
+		}
+		if old, ok := last[r.Processor]; !ok || Older(old, r) < 0 {
 			last[r.Processor] = r
 		}
 	}
@@ -109,6 +114,17 @@ func failures(in Input, missing []string, local func(time.Time) string) string {
 		return ""
 	}
 	return "; " + strings.Join(out, ", ")
+}
+
+// tooLate adds what completed only after the limit: a hand-over leaves it out.
+func tooLate(satisfied []string, first map[string]time.Time, limit time.Time, local func(time.Time) string) string {
+	var out string
+	for _, name := range satisfied {
+		if first[name].After(limit) {
+			out += fmt.Sprintf("; %s only at %s, too late to be handed over automatically", name, local(first[name]))
+		}
+	}
+	return out
 }
 
 // join lists names as a sentence does.
@@ -167,4 +183,16 @@ func later(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// short writes a duration without its zero parts: 30m, not 30m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+func explainCommand(f *flags) *cobra.Command {
+	var transition string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "explain PERIOD MODE",
+		Short:   "Say why a cycle was not triggered, when it is looked at next, and what helps",
+		Example: "  phasectl explain 2026-02-03 overnight",
+		Args:    args(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			app, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer app.Close()
+			t, ok := app.Pipeline.Transition(transition)
+			if !ok {
+				return usage(fmt.Errorf("--transition: %q: the pipeline has %s", transition, app.Pipeline.TransitionIDs()))
+			}
+			p, err := app.Pipeline.Calendar.Parse(a[0])
+			if err != nil {
+				return usage(fmt.Errorf("PERIOD: %w", err))
+			}
+			m, ok := t.Mode(a[1])
+			if !ok {
+				return usage(fmt.Errorf("MODE: %q: %s has %s", a[1], t.ID, modeNames(t)))
+			}
+			x, err := app.Engine.Explain(cmd.Context(), cycle.Key{Transition: t, Period: p}, m)
+			if err != nil {
+				return exitError{exitUnknown, err}
+			}
+			if asJSON {
+				return printLine(cmd.OutOrStdout(), struct {
+					Schema int `json:"schema"`
+					cycle.Explanation
+					Help string `json:"help"`
+				}{1, x, help(x, t)})
+			}
+			return printExplanation(cmd.OutOrStdout(), x, t)
+		},
+	}
+	cmd.Flags().StringVar(&transition, "transition", "", "id of the transition (default: the pipeline's only one)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func modeNames(t *pipeline.Transition) string {
+	names := make([]string, len(t.Modes))
+	for i, m := range t.Modes {
+		names[i] = m.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// help names the one thing to do about a cycle.
+func help(x cycle.Explanation, t *pipeline.Transition) string {
+	switch cycle.State(x.State) {
+	case cycle.StatePublished:
+		return "nothing is to be done; if Phase " + t.DownstreamPhase + " did not start, look at the subscriptions of topic " + t.DownstreamTopic
+	case cycle.StatePublishing:
+		return "redelivery and relay go on by themselves; check that topic " + t.DownstreamTopic +
+			" exists and that the function may publish: gcloud pubsub topics get-iam-policy " + t.DownstreamTopic
+	case cycle.StateBlocked:
+		return "repair the data named above; it is checked again by itself"
+	case cycle.StateGrace, cycle.StateChecking:
+		return "nothing is to be done yet"
+	}
+	if len(x.Missing) > 0 && len(x.Batches) == 0 {
+		return "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; its completion is handled at once"
+	}
+	return "nothing is to be done yet"
+}
+
+func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) error {
+	zone := t.Calendar().Zone()
+	local := func(at time.Time) string { return at.In(zone).Format("2006-01-02 15:04:05") }
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s is %s\n", x.Cycle, x.State)
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	row("why", "%s", x.Reason)
+	row("policy", "%s", x.Policy)
+	if len(x.Missing) > 0 {
+		row("missing", "%s", strings.Join(x.Missing, ", "))
+	}
+	if !x.NextLook.IsZero() {
+		row("next look", "%s, by the relay; any completion is looked at when it comes", local(x.NextLook))
+	}
+	if x.Claim != nil {
+		state := "ran out"
+		if x.Claim.Live {
+			state = "is good until " + local(x.Claim.Until)
+		}
+		row("claim", "taken %s for message %s, %s", local(x.Claim.Since), x.Claim.MessageID, state)
+	}
+	for _, batch := range x.Batches {
+		row(fmt.Sprintf("batch %d", batch.N), "%s: %s by %s, %s", batch.State, batch.Cause, batch.Actor, batch.Reason)
+		for _, table := range t.Order {
+			if id, ok := batch.Messages[table]; ok {
+				if id == "" {
+					id = "not sent"
+				}
+				fmt.Fprintf(&b, "             %s → %s\n", table, id)
+			}
+		}
+	}
+	for _, r := range x.Runs {
+		verdict := "counts"
+		switch {
+		case r.Batch > 0:
+			verdict = fmt.Sprintf("in batch %d", r.Batch)
+		case !r.Counts:
+			verdict = "does not count: " + r.Why
+		}
+		row("run", "%s  %s %s (%s): %s", local(r.EventTime), quoted([]string{r.Processor}), r.Status, quoted([]string{r.ExecutionID}), verdict)
+	}
+	row("help", "%s", help(x, t))
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,80 @@
+package cycle
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// Explanation is everything that is known about one cycle, with the grounds of its
+// verdict.
+type Explanation struct {
+	Status
+	Policy   string       `json:"policy"`
+	Deadline time.Time    `json:"deadline,omitzero"` // UTC
+	Runs     []RunStatus  `json:"runs"`              // of the processors that the mode names, and unexpected ones of its time; oldest first
+	Claim    *ClaimStatus `json:"claim,omitempty"`   // on the unpublished batch
+}
+
+// RunStatus is one run and what becomes of it in a cycle.
+type RunStatus struct {
+	Processor   string         `json:"processor"` // as expected; as reported when it is not
+	ExecutionID string         `json:"execution_id"`
+	EventTime   time.Time      `json:"event_time"` // UTC
+	Status      message.Status `json:"status"`
+	RecordCount *int64         `json:"record_count,omitempty"`
+	Counts      bool           `json:"counts"`
+	Why         string         `json:"why,omitempty"`   // it does not count
+	Batch       int            `json:"batch,omitempty"` // that handed it over
+}
+
+// ClaimStatus tells who works on a batch.
+type ClaimStatus struct {
+	Holder    string    `json:"holder"`
+	MessageID string    `json:"message_id"` // on whose behalf
+	Since     time.Time `json:"since"`      // UTC, the server's clock
+	Until     time.Time `json:"until"`
+	Live      bool      `json:"live"`
+}
+
+// Explain reads one cycle and says why it is where it is. It changes nothing.
+func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explanation, error) {
+	s, err := e.read(ctx, key, nil)
+	if err != nil {
+		return Explanation{}, err
+	}
+	c := &convergence{Engine: e, key: key}
+	in := c.input(s, m)
+	x := Explanation{Status: c.status(s, m), Policy: gate.Decide(in).Policy, Runs: []RunStatus{}}
+	if m.Deadline != nil {
+		x.Deadline = key.Transition.Calendar().Instant(key.Period, *m.Deadline)
+	}
+	if b := firstUnpublished(s.batches[m.Name]); b != nil && b.Holder != "" {
+		x.Claim = &ClaimStatus{Holder: b.Holder, MessageID: b.ClaimMessage, Since: b.ClaimedAt,
+			Until: b.ClaimedAt.Add(b.Claim), Live: b.live(s.now)}
+	}
+	slices.SortFunc(s.runs, gate.Older)
+	for _, r := range s.runs {
+		mine := key.Transition.ModeAt(key.Period, r.EventTime) == m.Name
+		if !m.Names(r.Processor) && (r.Processor != "" || !mine) {
+			continue
+		}
+		rs := RunStatus{Processor: r.Processor, ExecutionID: r.ExecutionID, EventTime: r.EventTime,
+			Status: r.Status, RecordCount: r.RecordCount, Why: gate.WhyNot(in, r)}
+		if r.Processor == "" {
+			rs.Processor = r.Reported
+		}
+		rs.Counts = rs.Why == ""
+		for _, b := range s.batches[m.Name] {
+			if slices.Contains(b.Runs, r.Key) {
+				rs.Batch = b.N
+			}
+		}
+		x.Runs = append(x.Runs, rs)
+	}
+	return x, nil
+}
