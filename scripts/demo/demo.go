@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/phasegate/phasegate/scripts/local"
@@ -32,7 +33,7 @@ func (r Result) OK() bool { return r.Lost == 0 && r.Doubled == 0 && r.Published 
 // Run plays the story and prints it to w as it happens; colour marks what matters.
 // The environment is left running, for the caller to close.
 func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local.Environment, Result, error) {
-	d := &demo{w: w, colour: colour, phase4: &phase4{}}
+	d := &demo{w: w, colour: colour, phase4: &phase4{}, seen: map[string]bool{}}
 	p, err := o.Config.LoadPipeline()
 	if err != nil {
 		return nil, Result{}, err
@@ -44,6 +45,8 @@ func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local
 	d.zone = p.Calendar.Zone()
 	o.Clock = local.NewClock(d.at("2026-02-03 22:00"))
 	o.Consumers = d.phase4.consumers(d.transition)
+	o.Stores = d.crash.on(o.Stores)
+	o.Errors = func(format string, args ...any) { d.say("   %s %s", d.red("!! "), fmt.Sprintf(format, args...)) }
 	if d.env, err = local.Start(ctx, o); err != nil {
 		return nil, Result{}, err
 	}
@@ -55,14 +58,17 @@ func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local
 }
 
 type demo struct {
+	mu         sync.Mutex // of w: deliveries fail in the background
 	w          io.Writer
 	colour     bool
 	env        *local.Environment
 	transition *pipeline.Transition
 	zone       *time.Location
 	phase4     *phase4
+	crash      crash
 	expected   []expectation
-	shown      int // messages received and printed so far
+	shown      int             // messages received and printed so far
+	seen       map[string]bool // their trigger ids
 
 	quarantined int // documents printed so far
 }
@@ -107,13 +113,45 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 	if err := d.env.Settle(ctx); err != nil {
 		return err
 	}
-	for _, t := range d.phase4.since(d.shown) {
-		d.shown++
-		d.say("   %s  %s  %s, %s, batch %d", d.green("out"), t.SourceTable, t.Mode, t.TriggerReason, t.Batch)
-	}
+	d.showReceived()
 	if err := d.showQuarantine(ctx); err != nil {
 		return err
 	}
+	return d.showCycle(ctx, period, mode)
+}
+
+// redeliveries lets time pass until no delivery is waiting to be tried again.
+func (d *demo) redeliveries(ctx context.Context, title string, period pipeline.Period, mode string) error {
+	d.say("\n%s  %s", d.bold(d.env.Clock.Now().In(d.zone).Format("2006-01-02 15:04")), title)
+	for {
+		due, waiting := d.env.NextRetry()
+		if !waiting {
+			break
+		}
+		d.env.Clock.AdvanceTo(due)
+		if err := d.env.Settle(ctx); err != nil {
+			return err
+		}
+		d.say("   in   redelivered at %s", d.env.Clock.Now().In(d.zone).Format("15:04:05"))
+		d.showReceived()
+	}
+	return d.showCycle(ctx, period, mode)
+}
+
+// showReceived prints what Phase 4 got since the last scene.
+func (d *demo) showReceived() {
+	for _, t := range d.phase4.since(d.shown) {
+		d.shown++
+		copied := ""
+		if d.seen[t.TriggerID] {
+			copied = ", a copy with the same trigger_id"
+		}
+		d.seen[t.TriggerID] = true
+		d.say("   %s  %s  %s, %s, batch %d%s", d.green("out"), t.SourceTable, t.Mode, t.TriggerReason, t.Batch, copied)
+	}
+}
+
+func (d *demo) showCycle(ctx context.Context, period pipeline.Period, mode string) error {
 	ss, err := d.env.App.Engine.Status(ctx, cycle.Key{Transition: d.transition, Period: period})
 	if err != nil {
 		return err
@@ -146,6 +184,8 @@ func (d *demo) showQuarantine(ctx context.Context) error {
 }
 
 func (d *demo) say(format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	// A closed terminal ends nothing; the balance and the exit code still tell.
 	_, _ = fmt.Fprintf(d.w, format+"\n", args...)
 }

@@ -33,21 +33,31 @@ func (d *demo) play(ctx context.Context) error {
 				report{processor: "PlayerGameSummaryProcessor", date: night, at: "2026-02-04 06:02", status: "failed"})
 		},
 		func() error {
-			return d.scene(ctx, "2026-02-04 06:03", "The rest within one second, out of order and at once; and noise.", night, "overnight",
+			d.crash.armed.Store(true)
+			return d.scene(ctx, "2026-02-04 06:03", "The rest within one second, out of order; noise; and the process dies between publishing and noting it.", night, "overnight",
 				report{processor: "UpcomingTeamGameContextProcessor", date: night, at: "2026-02-04 06:03", count: 20},
-				report{processor: "PlayerGameSummaryProcessor", date: night, at: "2026-02-04 06:03", count: 348, times: 5, entities: []string{"lebronjames", "jaysontatum"}},
+				report{processor: "PlayerGameSummaryProcessor", date: night, at: "2026-02-04 06:03", count: 280, times: 5, entities: []string{"lebronjames", "jaysontatum"}},
 				report{processor: "AsyncUpcomingPlayerGameContextProcessor", date: night, at: "2026-02-04 06:03", count: 312},
 				report{processor: "RosterHistoryProcessor", date: night, at: "2026-02-04 06:03", count: 9},
-				report{processor: "PlayerGameSummaryProcessor", date: "YESTERDAY", at: "2026-02-04 06:03", count: 348})
+				report{processor: "PlayerGameSummaryProcessor", date: "YESTERDAY", at: "2026-02-04 06:03", count: 280})
 		},
 		func() error {
-			d.expect(today, "same_day", nextPlayer, nextTeam)
-			return d.scene(ctx, "2026-02-04 10:35", "The same-day cycle: the optional team context comes first.", today, "same_day",
-				report{processor: "UpcomingTeamGameContextProcessor", date: today, at: "2026-02-04 10:35", count: 14})
+			return d.redeliveries(ctx, "Its message comes again until the dead process's claim has run out.", night, "overnight")
 		},
 		func() error {
-			return d.scene(ctx, "2026-02-04 10:36", "The critical one completes it.", today, "same_day",
+			d.expect(night, "overnight", players)
+			return d.scene(ctx, "2026-02-04 07:10", "Two late games are in: the players' summary runs again, with another count.", night, "overnight",
+				report{processor: "PlayerGameSummaryProcessor", date: night, at: "2026-02-04 07:10", count: 348})
+		},
+		func() error {
+			d.expect(today, "same_day", nextPlayer)
+			return d.scene(ctx, "2026-02-04 10:36", "The same-day cycle: its critical processor is enough.", today, "same_day",
 				report{processor: "UpcomingPlayerGameContextProcessor", date: today, at: "2026-02-04 10:36", count: 208})
+		},
+		func() error {
+			d.expect(today, "same_day", nextTeam)
+			return d.scene(ctx, "2026-02-04 10:50", "The optional one is late, and handed over late.", today, "same_day",
+				report{processor: "UpcomingTeamGameContextProcessor", date: today, at: "2026-02-04 10:50", count: 14})
 		},
 		func() error {
 			return d.scene(ctx, "2026-02-04 11:20", "Odds have moved: the same processor again. The same-day policy ignores second runs.", today, "same_day",

@@ -5,18 +5,24 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // dispatcher pushes what the broker holds to URLs, as Pub/Sub does for its push
 // subscriptions: at least once, acknowledged by the answer, redelivered with
-// exponential backoff. Attempts and dead-lettering are the broker's own.
+// exponential backoff, and handed to the dead-letter topic after the last attempt.
+// Backoff and attempts are kept here: the library's server waits in whole seconds,
+// counts one message's deliveries over all its subscriptions, and never lets go of
+// what it has dead-lettered.
 type dispatcher struct {
 	topology
 	clock  *Clock
@@ -25,9 +31,19 @@ type dispatcher struct {
 
 	mu       sync.Mutex
 	inFlight int
-	started  int                  // deliveries ever
-	retries  map[string]time.Time // message in backoff → when it is due
+	started  int // deliveries ever
+	failed   map[delivery]retry
 	settled  *sync.Cond
+}
+
+// delivery is one message on its way to one subscription.
+type delivery struct{ subscription, messageID string }
+
+// retry is what is known of a delivery that has failed.
+type retry struct {
+	attempts int
+	due      time.Time // zero while it is being tried again
+	ackID    string
 }
 
 // pollInterval is how often an idle subscription is looked at. The broker has no
@@ -35,7 +51,10 @@ type dispatcher struct {
 const pollInterval = 5 * time.Millisecond
 
 func newDispatcher(t topology, clock *Clock, log func(string, ...any)) *dispatcher {
-	d := &dispatcher{topology: t, clock: clock, log: log, client: &http.Client{Timeout: ackDeadline}, retries: map[string]time.Time{}}
+	// A transport of its own, so that close can end its connections: a server that
+	// drains waits five seconds for one that was opened and never used.
+	transport := &http.Transport{MaxIdleConnsPerHost: 100}
+	d := &dispatcher{topology: t, clock: clock, log: log, client: &http.Client{Timeout: ackDeadline, Transport: transport}, failed: map[delivery]retry{}}
 	d.settled = sync.NewCond(&d.mu)
 	return d
 }
@@ -61,12 +80,18 @@ func (d *dispatcher) run(ctx context.Context, r route) {
 	}
 }
 
+// close ends what run has left open; call it when every run has returned.
+func (d *dispatcher) close() { d.client.CloseIdleConnections() }
+
 // round pulls what is due and starts delivering it.
 func (d *dispatcher) round(ctx context.Context, r route) error {
 	d.mu.Lock()
 	d.inFlight++ // a pull counts: between pull and delivery nothing is settled
 	d.mu.Unlock()
 	defer d.done()
+	if err := d.giveBack(ctx, r); err != nil {
+		return err
+	}
 	req := &pubsubpb.PullRequest{Subscription: d.subscription(r.subscription), MaxMessages: 1000}
 	//lint:ignore SA1019 without it the broker sits half a second on a message that arrives meanwhile
 	req.ReturnImmediately = true
@@ -78,7 +103,6 @@ func (d *dispatcher) round(ctx context.Context, r route) error {
 		d.mu.Lock()
 		d.inFlight++
 		d.started++
-		delete(d.retries, r.subscription+m.Message.MessageId)
 		d.mu.Unlock()
 		go func() {
 			defer d.done()
@@ -88,6 +112,32 @@ func (d *dispatcher) round(ctx context.Context, r route) error {
 	return nil
 }
 
+// giveBack lets the broker hand out again what is due after its backoff.
+func (d *dispatcher) giveBack(ctx context.Context, r route) error {
+	due := map[delivery]retry{}
+	var ackIDs []string
+	d.mu.Lock()
+	now := d.clock.Now()
+	for key, f := range d.failed {
+		if key.subscription == r.subscription && !f.due.IsZero() && !f.due.After(now) {
+			due[key], ackIDs = f, append(ackIDs, f.ackID)
+			d.failed[key] = retry{attempts: f.attempts}
+		}
+	}
+	d.mu.Unlock()
+	if len(ackIDs) == 0 {
+		return nil
+	}
+	err := d.topology.client.SubscriptionAdminClient.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
+		Subscription: d.subscription(r.subscription), AckIds: ackIDs, AckDeadlineSeconds: 0})
+	if err != nil {
+		d.mu.Lock()
+		maps.Copy(d.failed, due)
+		d.mu.Unlock()
+	}
+	return err
+}
+
 func (d *dispatcher) done() {
 	d.mu.Lock()
 	d.inFlight--
@@ -95,25 +145,50 @@ func (d *dispatcher) done() {
 	d.mu.Unlock()
 }
 
-// deliver pushes one message and tells the broker the outcome.
+// deliver pushes one message. It ends with an acknowledgement, a dead letter or a
+// time to try again.
 func (d *dispatcher) deliver(ctx context.Context, r route, m *pubsubpb.ReceivedMessage) {
-	if d.push(ctx, r, m) {
+	key := delivery{r.subscription, m.Message.MessageId}
+	d.mu.Lock()
+	attempt := d.failed[key].attempts + 1
+	d.mu.Unlock()
+	finished := d.push(ctx, r, m.Message, attempt) || attempt >= maxAttempts && d.deadLetter(ctx, r, m.Message, attempt)
+	if finished {
 		err := d.topology.client.SubscriptionAdminClient.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{
 			Subscription: d.subscription(r.subscription), AckIds: []string{m.AckId}})
 		if err != nil {
 			d.log("acknowledge %s: %v", m.Message.MessageId, err)
 		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if finished {
+		delete(d.failed, key)
 		return
 	}
-	wait := backoff(int(m.DeliveryAttempt))
-	d.mu.Lock()
-	d.retries[r.subscription+m.Message.MessageId] = d.clock.Now().Add(wait)
-	d.mu.Unlock()
-	err := d.topology.client.SubscriptionAdminClient.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
-		Subscription: d.subscription(r.subscription), AckIds: []string{m.AckId}, AckDeadlineSeconds: int32(wait / time.Second)})
+	d.failed[key] = retry{attempts: attempt, due: d.clock.Now().Add(backoff(attempt)), ackID: m.AckId}
+}
+
+// deadLetter reports whether a message that used up its attempts is on the
+// dead-letter topic, with what Pub/Sub adds to it there
+// (https://cloud.google.com/pubsub/docs/handling-failures#track-delivery-attempts).
+func (d *dispatcher) deadLetter(ctx context.Context, r route, m *pubsubpb.PubsubMessage, attempts int) bool {
+	attributes := map[string]string{}
+	maps.Copy(attributes, m.Attributes)
+	maps.Copy(attributes, map[string]string{ // over those of an earlier dead letter that was replayed
+		"CloudPubSubDeadLetterSourceDeliveryCount":       strconv.Itoa(attempts),
+		"CloudPubSubDeadLetterSourceSubscription":        r.subscription,
+		"CloudPubSubDeadLetterSourceSubscriptionProject": d.project,
+		"CloudPubSubDeadLetterSourceTopicPublishTime":    m.PublishTime.AsTime().Format(time.RFC3339Nano),
+	})
+	_, err := d.topology.client.TopicAdminClient.Publish(ctx, &pubsubpb.PublishRequest{
+		Topic:    d.topic(pipeline.DeadLetterTopic(r.topic)),
+		Messages: []*pubsubpb.PubsubMessage{{Data: m.Data, Attributes: attributes}},
+	})
 	if err != nil {
-		d.log("back off %s: %v", m.Message.MessageId, err)
+		d.log("dead-letter %s: %v", m.MessageId, err)
 	}
+	return err == nil
 }
 
 func backoff(attempt int) time.Duration {
@@ -121,17 +196,17 @@ func backoff(attempt int) time.Duration {
 }
 
 // push reports whether the endpoint took the message.
-func (d *dispatcher) push(ctx context.Context, r route, m *pubsubpb.ReceivedMessage) bool {
+func (d *dispatcher) push(ctx context.Context, r route, m *pubsubpb.PubsubMessage, attempt int) bool {
 	e := message.Envelope{
-		MessageID: m.Message.MessageId, PublishTime: m.Message.PublishTime.AsTime(),
-		Attributes: m.Message.Attributes, Data: m.Message.Data, Subscription: d.subscription(r.subscription),
+		MessageID: m.MessageId, PublishTime: m.PublishTime.AsTime(),
+		Attributes: m.Attributes, Data: m.Data, Subscription: d.subscription(r.subscription),
 	}
 	var body map[string]any
 	if err := json.Unmarshal(e.Push(), &body); err != nil {
 		d.log("envelope of %s: %v", e.MessageID, err)
 		return false
 	}
-	body["deliveryAttempt"] = m.DeliveryAttempt
+	body["deliveryAttempt"] = attempt
 	data, err := json.Marshal(body)
 	if err != nil {
 		d.log("envelope of %s: %v", e.MessageID, err)
@@ -184,9 +259,9 @@ func (d *dispatcher) settle(ctx context.Context, rs []route) error {
 func (d *dispatcher) nextRetry() (due time.Time, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, t := range d.retries {
-		if !ok || t.Before(due) {
-			due, ok = t, true
+	for _, f := range d.failed {
+		if !f.due.IsZero() && (!ok || f.due.Before(due)) {
+			due, ok = f.due, true
 		}
 	}
 	return due, ok

@@ -11,12 +11,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"sync"
 	"time"
-
-	"cloud.google.com/go/pubsub/v2/pstest"
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -42,7 +39,7 @@ type Environment struct {
 	App       *app.App          // the functions' own
 	Clock     *Clock
 
-	pubsub     *pstest.Server
+	pubsub     *pubsubServer
 	server     *Server
 	dispatcher *dispatcher
 	routes     []route
@@ -52,13 +49,11 @@ type Environment struct {
 
 // Start brings everything up; when it returns, messages flow.
 func Start(ctx context.Context, o Options) (*Environment, error) {
-	address, err := freeAddress(o.PubSubPort)
+	server, err := servePubSub(o.PubSubPort, o.Clock.Now)
 	if err != nil {
-		return nil, fmt.Errorf("serve Pub/Sub: %w", err)
+		return nil, fmt.Errorf("start local environment: %w", err)
 	}
-	e := &Environment{Clock: o.Clock, pubsub: pstest.NewServerWithAddress(address), Functions: map[string]string{}}
-	e.pubsub.SetTimeNowFunc(o.Clock.Now)
-	e.PubSub = e.pubsub.Addr
+	e := &Environment{Clock: o.Clock, PubSub: server.Addr, pubsub: server, Functions: map[string]string{}}
 	if err := e.start(ctx, o); err != nil {
 		return nil, fmt.Errorf("start local environment: %w", err)
 	}
@@ -108,8 +103,9 @@ func (e *Environment) start(ctx context.Context, o Options) (err error) {
 		e.running.Go(func() { e.dispatcher.run(running, r) })
 	}
 	if o.Schedule {
+		from := o.Clock.Now()
 		for _, s := range e.App.Pipeline.Schedules {
-			e.running.Go(func() { schedule(running, e.App, o.Clock, s, o.Errors) })
+			e.running.Go(func() { schedule(running, e.App, o.Clock, from, s, o.Errors) })
 		}
 	}
 	return nil
@@ -130,6 +126,9 @@ func (e *Environment) Close() error {
 		e.stop()
 	}
 	e.running.Wait()
+	if e.dispatcher != nil {
+		e.dispatcher.close()
+	}
 	var err error
 	if e.server != nil {
 		err = e.server.Drain()
@@ -139,7 +138,7 @@ func (e *Environment) Close() error {
 		e.App = nil
 	}
 	if e.pubsub != nil {
-		e.pubsub.Close() // its error is that of connections ending
+		e.pubsub.Close()
 		e.pubsub = nil
 	}
 	return err
@@ -152,14 +151,4 @@ func first(errs ...error) error {
 		}
 	}
 	return nil
-}
-
-// freeAddress checks a port before the Pub/Sub server takes it, which panics on one
-// that is taken.
-func freeAddress(port int) (string, error) {
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }

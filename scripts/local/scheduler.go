@@ -11,19 +11,24 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// schedule sends a job at its times until ctx ends. Times that were slept through,
-// or skipped by setting the clock forward, are sent once, not one by one.
-func schedule(ctx context.Context, a *app.App, clock *Clock, s pipeline.Schedule, log func(string, ...any)) {
+// schedule sends a job at its times after from, until ctx ends. Times that were slept
+// through, or skipped by setting the clock forward, are sent once, not one by one.
+func schedule(ctx context.Context, a *app.App, clock *Clock, from time.Time, s pipeline.Schedule, log func(string, ...any)) {
 	times, err := pipeline.CronParser.Parse(s.Cron)
 	if err != nil { // the definition was validated with the same parser
 		log("schedule %s: %v", s.Name, err)
 		return
 	}
 	for {
-		next := times.Next(clock.Now().In(a.Pipeline.Calendar.Zone()))
+		next := times.Next(from.In(a.Pipeline.Calendar.Zone()))
+		if next.IsZero() { // such as 31 February
+			log("schedule %s: %q never comes", s.Name, s.Cron)
+			return
+		}
 		if clock.Until(ctx, next) != nil {
 			return
 		}
+		from = clock.Now() // before sending: what falls due meanwhile is the next one
 		if err := SendJob(ctx, a, s); err != nil && ctx.Err() == nil {
 			log("schedule %s: %v", s.Name, err)
 		}

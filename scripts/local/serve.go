@@ -45,7 +45,10 @@ func Serve(port int, open func(context.Context) (*app.App, error), names []strin
 		mux.Handle("/"+name, http.StripPrefix("/"+name, h))
 		mux.Handle("/"+name+"/", http.StripPrefix("/"+name, h))
 	}
-	for _, name := range names {
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return nil, fmt.Errorf("function %q is named twice", name)
+		}
 		f, ok := functions[name]
 		if !ok {
 			return nil, fmt.Errorf("function %q: there are %s", name, strings.Join(FunctionNames(), ", "))

@@ -76,7 +76,7 @@ func (t topology) createRoute(ctx context.Context, r route) error {
 		PushConfig:         &pubsubpb.PushConfig{PushEndpoint: r.url},
 		AckDeadlineSeconds: int32(ackDeadline / time.Second),
 		RetryPolicy:        &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(minBackoff), MaximumBackoff: durationpb.New(maxBackoff)},
-		DeadLetterPolicy:   &pubsubpb.DeadLetterPolicy{DeadLetterTopic: t.topic(dead), MaxDeliveryAttempts: maxAttempts},
+		// No DeadLetterPolicy: the dispatcher keeps it.
 	})
 }
 

@@ -33,8 +33,8 @@ func demoCommand(f *flags) *cobra.Command {
 			if verbose {
 				logs = cmd.ErrOrStderr()
 			}
-			env, result, err := demo.Run(cmd.Context(), out, colourful(os.Stdout), local.Options{
-				Config: c, Stores: stores, Logs: logs, Errors: complain(cmd.ErrOrStderr())})
+			env, result, err := demo.Run(cmd.Context(), out, colourful(out), local.Options{
+				Config: c, Stores: stores, Logs: logs})
 			if env != nil {
 				defer func() { err = errors.Join(err, env.Close()) }()
 			}
@@ -62,9 +62,13 @@ func demoCommand(f *flags) *cobra.Command {
 	return cmd
 }
 
-// colourful reports whether a file is a terminal whose user has not asked for plain
+// colourful reports whether w is a terminal whose user has not asked for plain
 // text (https://no-color.org).
-func colourful(f *os.File) bool {
+func colourful(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == ""
 }

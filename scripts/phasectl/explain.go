@@ -69,7 +69,7 @@ func modeNames(t *pipeline.Transition) string {
 func help(x cycle.Explanation, t *pipeline.Transition) string {
 	switch cycle.State(x.State) {
 	case cycle.StatePublished:
-		return "nothing is to be done; if Phase " + t.DownstreamPhase + " did not start, look at the subscriptions of topic " + t.DownstreamTopic
+		return "nothing is to be done; if " + t.DownstreamPhase + " did not start, look at the subscriptions of topic " + t.DownstreamTopic
 	case cycle.StatePublishing:
 		return "redelivery and relay go on by themselves; check that topic " + t.DownstreamTopic +
 			" exists and that the function may publish: gcloud pubsub topics get-iam-policy " + t.DownstreamTopic

@@ -59,9 +59,12 @@ func localCommand(f *flags) *cobra.Command {
 				return err
 			}
 			o := local.Options{Config: c, Clock: local.NewClock(time.Time{}), PubSubPort: 8085, FunctionsPort: 8088, Schedule: true,
-				Logs: os.Stderr, Errors: complain(cmd.ErrOrStderr())}
+				Logs: cmd.ErrOrStderr(), Errors: complain(cmd.ErrOrStderr())}
 			if cmd.Flags().Changed("port-base") {
 				o.PubSubPort, o.FunctionsPort = base, base+1
+				if base == 0 {
+					o.FunctionsPort = 0
+				}
 			}
 			o.Stores = stores
 			env, err := local.Start(cmd.Context(), o)
@@ -80,7 +83,7 @@ func localCommand(f *flags) *cobra.Command {
 		},
 	}
 	dataFlag(cmd, &data)
-	cmd.Flags().IntVar(&base, "port-base", 0, "Pub/Sub on this port, functions on the next, instead of 8085 and 8088")
+	cmd.Flags().IntVar(&base, "port-base", 0, "Pub/Sub on this port, functions on the next, instead of 8085 and 8088; 0 picks free ones")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object when ready")
 	return cmd
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -31,7 +30,7 @@ func serveCommand(f *flags) *cobra.Command {
 				return usage(err)
 			}
 			lazy := &app.Lazy{Open: func(ctx context.Context) (*app.App, error) {
-				return app.Open(ctx, c, stores(time.Now), time.Now, os.Stdout)
+				return app.Open(ctx, c, stores(time.Now), time.Now, cmd.OutOrStdout())
 			}}
 			s, err := local.Serve(port, lazy.Get, names, nil)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -196,7 +197,7 @@ func TestBeforeNotBeforeACompleteCycleWaitsForTheRelay(t *testing.T) {
 }
 
 func TestManyCompletionsAtOnceAreAllRecordedInOneBatch(t *testing.T) {
-	for driver := range drivers {
+	for _, driver := range []string{"memory", "sqlite", "firestore"} {
 		for _, n := range []int{5, 23, 100, 300} {
 			t.Run(fmt.Sprintf("%s/%d", driver, n), func(t *testing.T) {
 				w := newWorld(t, driver)
@@ -204,6 +205,7 @@ func TestManyCompletionsAtOnceAreAllRecordedInOneBatch(t *testing.T) {
 				w.clock.set(at("2026-02-04 06:00"))
 				var wg sync.WaitGroup
 				errs := make([]error, n)
+				began := time.Now()
 				for i := range n {
 					wg.Go(func() {
 						ctx := context.Background()
@@ -214,6 +216,7 @@ func TestManyCompletionsAtOnceAreAllRecordedInOneBatch(t *testing.T) {
 					})
 				}
 				wg.Wait()
+				took := time.Since(began)
 				for i, err := range errs {
 					if err != nil {
 						t.Fatalf("completion %d: %v", i, err)
@@ -229,7 +232,7 @@ func TestManyCompletionsAtOnceAreAllRecordedInOneBatch(t *testing.T) {
 				if got := w.projection()["_completed_count"]; got != int64(n) {
 					t.Errorf("projection counts %v of %d", got, n)
 				}
-				t.Logf("%d completions: %d store calls", n, w.store.calls.Load())
+				t.Logf("%d completions: %d store calls in %s", n, w.store.calls.Load(), took)
 			})
 		}
 	}
@@ -378,8 +381,8 @@ func TestF11_NoStatusSaysTriggeredBeforeTheBrokerAnswered(t *testing.T) {
 	for i, name := range five {
 		w.mustDeliver(run(name, fmt.Sprintf("2026-02-04 06:0%d", i)))
 	}
-	if w.projection()["_triggered"] != true {
-		t.Error("not triggered after all")
+	if w.projection()["_triggered"] != true || len(w.broker.got) != 5 {
+		t.Errorf("%d messages sent, projection %v", len(w.broker.got), w.projection())
 	}
 }
 

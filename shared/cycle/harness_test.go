@@ -3,11 +3,13 @@ package cycle
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -18,6 +20,7 @@ import (
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/firestore"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/store/sqlite"
 	"github.com/phasegate/phasegate/shared/telemetry"
@@ -124,6 +127,7 @@ type world struct {
 	engine *Engine
 	log    *syncBuffer
 	msgs   int
+	prefix string
 }
 
 type syncBuffer struct {
@@ -160,10 +164,33 @@ var drivers = map[string]func(t *testing.T, now func() time.Time) store.Store{
 	},
 }
 
+// onFirestore opens the emulator, whose clock is real. The world's prefix keeps tests
+// apart.
+func onFirestore(t *testing.T) store.Store {
+	t.Helper()
+	if os.Getenv("FIRESTORE_EMULATOR_HOST") == "" {
+		if os.Getenv("REQUIRE_EMULATORS") == "1" {
+			t.Fatal("FIRESTORE_EMULATOR_HOST is not set")
+		}
+		t.Skip("FIRESTORE_EMULATOR_HOST is not set: start gcloud emulators firestore")
+	}
+	s, err := firestore.Open(context.Background(), "phasegate-test", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
 func newWorld(t *testing.T, driver string) *world {
 	t.Helper()
 	w := &world{t: t, tr: nba(t), clock: &clock{t: at("2026-02-03 12:00")}, broker: &broker{}, log: &syncBuffer{}}
-	w.store = &counting{Store: drivers[driver](t, w.clock.now)}
+	if driver == "firestore" {
+		w.prefix = "t" + rand.Text()
+		w.store = &counting{Store: onFirestore(t)}
+	} else {
+		w.store = &counting{Store: drivers[driver](t, w.clock.now)}
+	}
 	w.engine = w.newEngine()
 	return w
 }
@@ -175,7 +202,7 @@ func (w *world) newEngine() *Engine {
 		w.t.Fatal(err)
 	}
 	return New(Config{Store: w.store, Publish: w.broker.publish, Check: Unchecked, Now: w.clock.now,
-		NewID: ids(), Claim: time.Minute, Log: log})
+		NewID: ids(), Claim: time.Minute, Prefix: w.prefix, Log: log})
 }
 
 var idCounter atomic.Int64
@@ -272,7 +299,7 @@ func (w *world) statuses() map[string]Status {
 
 func (w *world) doc(collection, id string) store.Doc {
 	w.t.Helper()
-	s, err := w.store.Store.Get(context.Background(), store.Ref{Collection: collection, ID: id})
+	s, err := w.store.Store.Get(context.Background(), store.Ref{Collection: w.prefix + collection, ID: id})
 	if err != nil {
 		w.t.Fatal(err)
 	}

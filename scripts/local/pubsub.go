@@ -1,0 +1,102 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"cloud.google.com/go/pubsub/v2/pstest"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// pubsubServer serves the library's Pub/Sub server on a port of ours. That server
+// forgets, by its clock, whatever is not being delivered ten minutes after it was
+// published: a message in backoff and every dead letter. So its clock stands still,
+// and publish times are put in on the way out. Its ack deadlines stand still too: who
+// pulls and does not acknowledge has to give back (a deadline of 0).
+type pubsubServer struct {
+	*pstest.GServer
+	Addr string // host:port
+
+	inner *pstest.Server
+	grpc  *grpc.Server
+	now   func() time.Time
+
+	mu        sync.RWMutex
+	published map[string]*timestamppb.Timestamp // by message id
+}
+
+// servePubSub starts a server on the loopback interface; port 0 picks a free one.
+func servePubSub(port int, now func() time.Time) (*pubsubServer, error) {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return nil, fmt.Errorf("serve Pub/Sub: %w", err)
+	}
+	inner := pstest.NewServerWithAddress("127.0.0.1:0")
+	began := now()
+	inner.SetTimeNowFunc(func() time.Time { return began })
+	s := &pubsubServer{GServer: &inner.GServer, Addr: l.Addr().String(), inner: inner, grpc: grpc.NewServer(),
+		now: now, published: map[string]*timestamppb.Timestamp{}}
+	pubsubpb.RegisterPublisherServer(s.grpc, s)
+	pubsubpb.RegisterSubscriberServer(s.grpc, s)
+	// It ends when it is stopped; nothing else can end a listener on loopback.
+	go func() { _ = s.grpc.Serve(l) }()
+	return s, nil
+}
+
+// Publish notes the time of what is published before anybody can pull it.
+func (s *pubsubServer) Publish(ctx context.Context, req *pubsubpb.PublishRequest) (*pubsubpb.PublishResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := timestamppb.New(s.now())
+	resp, err := s.GServer.Publish(ctx, req)
+	for _, id := range resp.GetMessageIds() {
+		s.published[id] = at
+	}
+	return resp, err
+}
+
+// Pull hands out messages with the times at which they were published.
+func (s *pubsubServer) Pull(ctx context.Context, req *pubsubpb.PullRequest) (*pubsubpb.PullResponse, error) {
+	resp, err := s.GServer.Pull(ctx, req)
+	return &pubsubpb.PullResponse{ReceivedMessages: s.stamped(resp.GetReceivedMessages())}, err
+}
+
+// StreamingPull is Pull for clients that hold a stream.
+func (s *pubsubServer) StreamingPull(stream pubsubpb.Subscriber_StreamingPullServer) error {
+	return s.GServer.StreamingPull(stampingStream{stream, s})
+}
+
+// stamped copies: the messages belong to the server within, which works on them.
+func (s *pubsubServer) stamped(ms []*pubsubpb.ReceivedMessage) []*pubsubpb.ReceivedMessage {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]*pubsubpb.ReceivedMessage, len(ms))
+	for i, m := range ms {
+		out[i] = proto.CloneOf(m)
+		out[i].Message.PublishTime = s.published[m.Message.MessageId]
+	}
+	return out
+}
+
+// Close ends every call. What was not acknowledged is gone.
+func (s *pubsubServer) Close() {
+	s.grpc.Stop()
+	_ = s.inner.Close() // never an error
+}
+
+type stampingStream struct {
+	pubsubpb.Subscriber_StreamingPullServer
+	server *pubsubServer
+}
+
+func (s stampingStream) Send(resp *pubsubpb.StreamingPullResponse) error {
+	out := proto.CloneOf(resp)
+	out.ReceivedMessages = s.server.stamped(resp.ReceivedMessages)
+	return s.Subscriber_StreamingPullServer.Send(out)
+}

@@ -1,0 +1,140 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/phasegate/phasegate/shared/app"
+)
+
+func notOpened(context.Context) (*app.App, error) { return nil, errors.New("not opened by this test") }
+
+// get returns status and body, over a connection of its own.
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func TestFunctionsAreServedAtTheirNamesAndBelow(t *testing.T) {
+	t.Parallel()
+	paths := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "path "+r.URL.Path) })
+	s, err := Serve(0, notOpened, []string{"transition"}, map[string]http.Handler{"extra": paths})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Drain(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for path, want := range map[string]struct {
+		status int
+		part   string
+	}{
+		"/transition": {200, `"name":"transition"`}, "/transition/": {200, `"name":"transition"`},
+		"/transition/a/b?transition=x": {200, `"source_hash"`},
+		"/extra":                       {200, "path "}, "/extra/": {200, "path /"}, "/extra/a/b": {200, "path /a/b"},
+		"/reconcile": {404, ""}, "/transitions": {404, ""}, "/": {404, ""},
+	} {
+		if status, body := get(t, s.URL+path); status != want.status || !strings.Contains(body, want.part) {
+			t.Errorf("%s: %d %q, want %d with %q", path, status, body, want.status, want.part)
+		}
+	}
+	if status := post(t, s.URL+"/transition", "{}"); status != http.StatusServiceUnavailable {
+		t.Errorf("without an application: %d, want 503", status)
+	}
+}
+
+func TestWhatCannotBeServedIsAnError(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := l.Addr().(*net.TCPAddr).Port
+	for name, tc := range map[string]struct {
+		port  int
+		names []string
+		part  string
+	}{
+		"unknown":       {0, []string{"transition", "publish"}, `"publish": there are reconcile, transition`},
+		"twice":         {0, []string{"transition", "transition"}, "named twice"},
+		"port_in_use":   {taken, []string{"transition"}, "address already in use"},
+		"port_too_high": {65536, []string{"transition"}, "invalid port"},
+	} {
+		if s, err := Serve(tc.port, notOpened, tc.names, nil); err == nil || !strings.Contains(err.Error(), tc.part) {
+			t.Errorf("%s: %v, %v, want an error with %q", name, s, err, tc.part)
+		}
+	}
+	// An environment whose ports are taken leaves nothing behind; TestMain looks.
+	for _, o := range []Options{{PubSubPort: taken}, {FunctionsPort: taken}} {
+		o.Config = app.Config{Project: "test", LogLevel: "info"}
+		o.Stores, o.Clock, o.Logs, o.Errors = openStore(t, "sqlite"), NewClock(at("2026-02-03 12:00")), io.Discard, t.Logf
+		if _, err := Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), "address already in use") {
+			t.Errorf("%v, want that the address is in use", err)
+		}
+	}
+}
+
+func TestDrainLetsARequestInFlightFinishAndRefusesNewOnes(t *testing.T) {
+	t.Parallel()
+	began, release := make(chan struct{}), make(chan struct{})
+	slow := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(began)
+		<-release
+		w.WriteHeader(http.StatusTeapot)
+	})
+	s, err := Serve(0, notOpened, nil, map[string]http.Handler{"slow": slow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopping := make(chan struct{})
+	s.server.RegisterOnShutdown(func() { close(stopping) }) // called with the listener closed
+	status := make(chan int, 1)
+	go func() { status <- post(t, s.URL+"/slow", "") }()
+	<-began
+	drained := make(chan error, 1)
+	go func() { drained <- s.Drain() }()
+	<-stopping
+	if c, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://")); err == nil {
+		c.Close()
+		t.Error("a new connection was taken")
+	}
+	select {
+	case err := <-drained:
+		t.Errorf("drained with a request in flight: %v", err)
+	default:
+	}
+	close(release)
+	if got := <-status; got != http.StatusTeapot {
+		t.Errorf("the request in flight: %d, want its own answer", got)
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-s.Failed():
+		t.Errorf("failed with %v, want nothing after a drain", err)
+	default:
+	}
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/shared/message"
+)
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestLocalAnnouncesItselfAndCleansUp(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "it's here")
+	_, first, stop := start(t, "local", "--data", data, "--port-base", "0", "--json")
+	m := object(t, first)
+	functions, _ := m["functions"].(map[string]any)
+	for _, name := range local.FunctionNames() {
+		url, _ := functions[name].(string)
+		if body := get(t, url); !strings.Contains(body, `"name":"`+name+`"`) {
+			t.Errorf("%s at %q: %q", name, url, body)
+		}
+	}
+	if m["project"] != "phasegate-local" || m["store"] != "sqlite:"+filepath.Join(data, "store.db") || m["bigquery"] != "" {
+		t.Errorf("%v", m)
+	}
+
+	code, stdout, _ := command(t, "env", "--data", data)
+	if code != 0 {
+		t.Fatalf("env: %d", code)
+	}
+	// A shell reads it back, the quote in the folder's name included.
+	out, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", stdout+`printf '%s\n' "$GOOGLE_CLOUD_PROJECT" "$PUBSUB_EMULATOR_HOST" "$PHASEGATE_STORE"`).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"phasegate-local", m["pubsub"].(string), m["store"].(string)}
+	if got := strings.Split(strings.TrimSpace(string(out)), "\n"); !reflect.DeepEqual(got, want) {
+		t.Errorf("env gives %q, want %q", got, want)
+	}
+
+	if code := stop(); code != 0 {
+		t.Errorf("interrupted: %d, want 0", code)
+	}
+	if _, err := os.Stat(filepath.Join(data, readyFile)); !os.IsNotExist(err) {
+		t.Errorf("%s is left: %v", readyFile, err)
+	}
+	if code, _, _ := command(t, "env", "--data", data); code != 2 {
+		t.Errorf("env afterwards: %d, want 2", code)
+	}
+}
+
+func TestLocalNamesThePipelineAbsolutely(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "p.yaml")
+	definition, err := os.ReadFile("../../shared/pipeline/nba.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, definition, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	_, first, _ := start(t, "local", "--data", dir, "--port-base", "0", "--json", "--pipeline", "p.yaml")
+	if got := object(t, first)["pipeline_file"]; got != file {
+		t.Errorf("%v, want %s", got, file)
+	}
+	if _, stdout, _ := command(t, "env", "--data", dir); !strings.Contains(stdout, "export PIPELINE_FILE='"+file+"'\n") {
+		t.Errorf("env: %q", stdout)
+	}
+}
+
+func TestServeAnnouncesItselfAndDrains(t *testing.T) {
+	_, first, stop := start(t, "serve", "transition", "--port", "0", "--project", "p")
+	m := object(t, first)
+	url, _ := m["url"].(string)
+	if len(m) != 2 || m["event"] != "ready" || !strings.HasPrefix(url, "http://127.0.0.1:") {
+		t.Fatalf("first line %q", first)
+	}
+	if body := get(t, url+"/transition/x"); !strings.Contains(body, `"name":"transition"`) {
+		t.Errorf("%q", body)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("drained with %d, want 0", code)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/transition", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := http.DefaultClient.Do(req); err == nil {
+		resp.Body.Close()
+		t.Error("still serving")
+	}
+}
+
+// night leaves the documents of a cycle that waits and one that was handed over, and
+// points the environment variables at them.
+func night(t *testing.T) {
+	t.Helper()
+	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
+	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
+	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // status publishes nothing
+	f := &flags{}
+	c, err := localConfig(f, os.Getenv("PHASEGATE_STORE"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := local.Start(t.Context(), local.Options{Config: c, Stores: stores, Logs: io.Discard, Errors: t.Logf,
+		Clock: local.NewClock(time.Date(2026, 2, 3, 15, 40, 0, 0, time.UTC))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := env.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, processor := range []string{"upcoming_team_game_context", "upcoming_player_game_context", "roster\x1b[31m"} {
+		data, err := json.Marshal(map[string]any{"processor_name": processor, "game_date": "2026-02-03", "status": "success"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := env.App.Broker.Publish(t.Context(), env.App.Pipeline.Transitions[0].UpstreamTopic, []message.Outgoing{{Data: data}})
+		if sent[0].Err != nil {
+			t.Fatal(sent[0].Err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		err = env.Settle(ctx)
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestStatusAsText(t *testing.T) {
+	night(t)
+	code, stdout, _ := command(t, "status", "--date", "2026-02-03")
+	for _, part := range []string{"2026-02-03  same_day   published  2 of 2 complete\n", "batch 1  published  all_complete, 2 of 2 messages sent, 2 runs\n",
+		"2026-02-03  overnight  ", `ignored: "roster\x1b[31m"`} {
+		if code != 0 || !strings.Contains(stdout, part) {
+			t.Errorf("%d, %q does not contain %q", code, stdout, part)
+		}
+	}
+	if strings.Contains(stdout, "\x1b") {
+		t.Errorf("a reported name writes to the terminal: %q", stdout)
+	}
+	if code, stdout, _ := command(t, "status", "--date", "2025-02-03"); code != 0 || stdout != "no completions on record in this window\n" {
+		t.Errorf("%d %q", code, stdout)
+	}
+	if code, _, stderr := command(t, "status", "--date", "yesterday"); code != 64 || !strings.Contains(stderr, "--date") {
+		t.Errorf("%d %q, want 64", code, stderr)
+	}
+}
+
+func TestStatusAsJSON(t *testing.T) {
+	night(t)
+	_, stdout, _ := command(t, "status", "--date", "2026-02-03", "--json")
+	m := object(t, stdout)
+	cycles, _ := m["cycles"].([]any)
+	if len(m) != 2 || m["schema"] != 1.0 || len(cycles) < 2 {
+		t.Fatalf("%s", stdout)
+	}
+	for _, c := range cycles {
+		c := c.(map[string]any)
+		delete(c, "next_look") // there only when something is due by time
+		wantKeys(t, c, "cycle transition period mode state reason", "satisfied missing ignored batches")
+		for _, b := range c["batches"].([]any) {
+			b := b.(map[string]any)
+			if messages, ok := b["messages"].(map[string]any); !ok || messages["upcoming_player_game_context"] == "" {
+				t.Errorf("messages %v", b["messages"])
+			}
+			delete(b, "messages")
+			delete(b, "n")
+			wantKeys(t, b, "id cause actor reason state", "runs")
+		}
+	}
+	if _, stdout, _ = command(t, "status", "--date", "2025-02-03", "--json"); stdout != `{"cycles":[],"schema":1}`+"\n" {
+		t.Errorf("nothing on record: %q", stdout)
+	}
+}
+
+// wantKeys checks that an object has exactly these strings and arrays, none null.
+func wantKeys(t *testing.T, m map[string]any, strs, arrays string) {
+	t.Helper()
+	for _, key := range strings.Fields(strs) {
+		if _, ok := m[key].(string); !ok {
+			t.Errorf("%s is %#v, want a string", key, m[key])
+		}
+	}
+	for _, key := range strings.Fields(arrays) {
+		if _, ok := m[key].([]any); !ok {
+			t.Errorf("%s is %#v, want an array", key, m[key])
+		}
+	}
+	if want := len(strings.Fields(strs)) + len(strings.Fields(arrays)); len(m) != want {
+		t.Errorf("%d keys in %v, want %d", len(m), m, want)
+	}
+}
