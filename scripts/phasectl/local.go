@@ -25,6 +25,7 @@ type ready struct {
 	BigQuery  string            `json:"bigquery"` // "" while nothing needs it
 	Store     string            `json:"store"`
 	Functions map[string]string `json:"functions"`
+	Prefix    string            `json:"prefix,omitempty"`
 	Pipeline  string            `json:"pipeline_file,omitempty"`
 }
 
@@ -71,7 +72,7 @@ func localCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
-			r := ready{Project: c.Project, PubSub: env.PubSub, Store: c.Store, Functions: env.Functions, Pipeline: c.PipelineFile}
+			r := ready{Project: c.Project, PubSub: env.PubSub, Store: c.Store, Functions: env.Functions, Prefix: c.Prefix, Pipeline: c.PipelineFile}
 			if err := announce(cmd.OutOrStdout(), data, r, asJSON); err != nil {
 				return errors.Join(err, env.Close())
 			}
@@ -173,6 +174,9 @@ func envCommand() *cobra.Command {
 
 func printEnv(w io.Writer, r ready) error {
 	vars := [][2]string{{"GOOGLE_CLOUD_PROJECT", r.Project}, {"PUBSUB_EMULATOR_HOST", r.PubSub}, {"PHASEGATE_STORE", r.Store}}
+	if r.Prefix != "" {
+		vars = append(vars, [2]string{"PHASEGATE_PREFIX", r.Prefix})
+	}
 	if r.Pipeline != "" {
 		vars = append(vars, [2]string{"PIPELINE_FILE", r.Pipeline})
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -43,7 +44,7 @@ func serveCommand(f *flags) *cobra.Command {
 			case err := <-s.Failed():
 				return err
 			case <-cmd.Context().Done():
-				return s.Drain()
+				return errors.Join(s.Drain(), lazy.Close())
 			}
 		},
 	}

@@ -95,6 +95,16 @@ type Lazy struct {
 	app *App
 }
 
+// Close ends the App's clients, if there are any.
+func (l *Lazy) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.app == nil {
+		return nil
+	}
+	return l.app.Close()
+}
+
 // Get returns the App, making it if there is none yet. Clients outlive the request.
 func (l *Lazy) Get(ctx context.Context) (*App, error) {
 	l.mu.Lock()

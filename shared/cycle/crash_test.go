@@ -266,10 +266,10 @@ func (n *night) outcome() outcome {
 		if err != nil {
 			n.t.Fatal(err)
 		}
-		if first, copied := sent[tr.TriggerID]; copied && first != string(raw.Data) {
-			n.t.Errorf("two messages with the trigger id %s differ:\n%s\n%s", tr.TriggerID, first, raw.Data)
+		if first, copied := sent[tr.TriggerID]; copied && first != string(raw) {
+			n.t.Errorf("two messages with the trigger id %s differ:\n%s\n%s", tr.TriggerID, first, raw)
 		}
-		sent[tr.TriggerID] = string(raw.Data)
+		sent[tr.TriggerID] = string(raw)
 	}
 	o.Sent = slices.Sorted(maps.Keys(sent))
 	for doc, err := range n.w.store.Store.Scan(context.Background(), triggersCollection, "!", "~") {

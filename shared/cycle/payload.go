@@ -52,7 +52,7 @@ func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntit
 		if err != nil {
 			return nil, fmt.Errorf("message for %s: %w", name, err)
 		}
-		messages[name] = map[string]any{"payload": string(out.Data), "id": ""}
+		messages[name] = map[string]any{"payload": string(out), "id": ""}
 	}
 	return messages, nil
 }

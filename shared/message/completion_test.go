@@ -299,7 +299,7 @@ func TestF15_EntitiesAreKeyedByTheDefinitionsKind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `"entities_changed":{"athletes":["lebronjames"]}`; !strings.Contains(string(out.Data), want) {
-		t.Errorf("%s does not contain %s", out.Data, want)
+	if want := `"entities_changed":{"athletes":["lebronjames"]}`; !strings.Contains(string(out), want) {
+		t.Errorf("%s does not contain %s", out, want)
 	}
 }

@@ -4,15 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 )
 
-// Encode returns the message to publish: the trigger's JSON, and its identity as
-// attributes. The bytes are the same each time. Lists without entities are left out.
-// It refuses a trigger that no reader would take.
-func (t Trigger) Encode() (Outgoing, error) {
+// Encode returns the trigger's JSON, the same bytes each time. Lists without entities
+// are left out. It refuses a trigger that no reader would take.
+func (t Trigger) Encode() ([]byte, error) {
 	if err := t.check(); err != nil {
-		return Outgoing{}, fmt.Errorf("encode trigger %q: %w", t.TriggerID, err)
+		return nil, fmt.Errorf("encode trigger %q: %w", t.TriggerID, err)
 	}
 	changed := make(map[string][]string, len(t.EntitiesChanged))
 	for key, names := range t.EntitiesChanged {
@@ -23,13 +21,9 @@ func (t Trigger) Encode() (Outgoing, error) {
 	t.EntitiesChanged = changed
 	data, err := encode(t)
 	if err != nil {
-		return Outgoing{}, fmt.Errorf("encode trigger %q: %w", t.TriggerID, err)
+		return nil, fmt.Errorf("encode trigger %q: %w", t.TriggerID, err)
 	}
-	return Outgoing{Data: data, Attributes: map[string]string{
-		"trigger_id": t.TriggerID,
-		"cycle":      t.Cycle,
-		"batch":      strconv.Itoa(t.Batch),
-	}}, nil
+	return data, nil
 }
 
 func (t Trigger) check() error {
