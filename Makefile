@@ -25,6 +25,7 @@ local: build ## Run the whole system on this machine until Ctrl-C
 test: ## Run every test
 	@$(if $(RACE),,echo "no C compiler: tests run without the race detector")
 	$(GO) test $(RACE) -shuffle=on ./...
+	$(if $(RACE),$(GO) test -shuffle=on -run TestCrashMatrix ./shared/cycle)
 
 .PHONY: lint
 lint: ## Check formatting, vet and staticcheck

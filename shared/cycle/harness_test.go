@@ -325,7 +325,10 @@ func (w *world) lines(field, value string) []map[string]any {
 
 func sorted(s []string) []string { s = slices.Clone(s); slices.Sort(s); return s }
 
-var errBroker = errors.New("broker is down")
+var (
+	errBroker = errors.New("broker is down")
+	errLost   = errors.New("connection reset")
+)
 
 type closedPipe struct{}
 
