@@ -191,3 +191,26 @@ func TestF46_AMessageWithoutADateIsQuarantinedAndAnsweredForGood(t *testing.T) {
 		})
 	}
 }
+
+func TestAMessageWithTenThousandEntitiesIsRecordedWithTheFirstOfThem(t *testing.T) {
+	w := apptest.New(t, now)
+	c := completed(five[0])
+	names := make([]string, 10_000)
+	for i := range names {
+		names[i] = fmt.Sprintf("player-%d", i)
+	}
+	c["metadata"] = map[string]any{"is_incremental": true, "entities_changed": names}
+	if rec := deliver(handler(w), "/", "1", c); rec.Code != 204 {
+		t.Fatalf("answered %d %s", rec.Code, rec.Body)
+	}
+	runs := w.Doc(t, "phase_periods", "phase3_to_phase4_2026-02-03").Data["runs"].(map[string]any)["player_game_summary"].(map[string]any)
+	for _, value := range runs {
+		run, err := message.ParseCompletion(value.(string))
+		if err != nil || len(run.Entities) != message.MaxEntities || !run.Truncated {
+			t.Errorf("%d entities, truncated %t: %v", len(run.Entities), run.Truncated, err)
+		}
+	}
+	if n := len(w.Logs.Lines("severity", "WARNING")); n != 1 || len(runs) != 1 {
+		t.Errorf("%d warnings, %d runs", n, len(runs))
+	}
+}

@@ -45,6 +45,7 @@ func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local
 	d.zone = p.Calendar.Zone()
 	o.Clock = local.NewClock(d.at("2026-02-03 22:00"))
 	o.Consumers = d.phase4.consumers(d.transition)
+	o.Schedule = true
 	o.Stores = d.crash.on(o.Stores)
 	o.Errors = func(format string, args ...any) { d.say("   %s %s", d.red("!! "), fmt.Sprintf(format, args...)) }
 	if d.env, err = local.Start(ctx, o); err != nil {

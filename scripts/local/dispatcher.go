@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -220,7 +222,11 @@ func (d *dispatcher) push(ctx context.Context, r route, m *pubsubpb.PubsubMessag
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := d.client.Do(req)
 	if err != nil {
-		d.log("push %s to %s: %v", e.MessageID, r.url, err)
+		var broken *url.Error // says the URL again
+		if errors.As(err, &broken) {
+			err = broken.Err
+		}
+		d.log("push of %s to %s broke off: %v", e.MessageID, req.URL.Path, err)
 		return false
 	}
 	defer resp.Body.Close()

@@ -162,7 +162,7 @@ func night(t *testing.T) {
 func TestStatusAsText(t *testing.T) {
 	night(t)
 	code, stdout, _ := command(t, "status", "--date", "2026-02-03")
-	for _, part := range []string{"2026-02-03  same_day   published  2 of 2 complete\n", "batch 1  published  all_complete, 2 of 2 messages sent, 2 runs\n",
+	for _, part := range []string{"2026-02-03  same_day   published  2 of 2 complete\n", "batch 1  published  all_complete, 2 of 2 messages sent\n                     upcoming_team_game_context@m0\n",
 		"2026-02-03  overnight  ", `ignored: "roster\x1b[31m"`} {
 		if code != 0 || !strings.Contains(stdout, part) {
 			t.Errorf("%d, %q does not contain %q", code, stdout, part)

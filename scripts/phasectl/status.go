@@ -75,7 +75,7 @@ func window(a *app.App, days int, date string) ([]pipeline.Period, error) {
 	return out, nil
 }
 
-// printStatus writes two lines a cycle, and one a batch, times in the given zone.
+// printStatus writes a line a cycle, one a batch and one a run, times in the given zone.
 func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location) error {
 	if len(cycles) == 0 {
 		_, err := fmt.Fprintln(w, "no completions on record in this window")
@@ -98,8 +98,12 @@ func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location) error 
 					sent++
 				}
 			}
-			fmt.Fprintf(&b, "            batch %d  %-10s %s, %d of %d messages sent, %d runs\n",
-				batch.N, batch.State, batch.Cause, sent, len(batch.Messages), len(batch.Runs))
+			fmt.Fprintf(&b, "            batch %d  %-10s %s, %d of %d messages sent\n",
+				batch.N, batch.State, batch.Cause, sent, len(batch.Messages))
+			for _, r := range batch.Runs {
+				name, _, _ := strings.Cut(r, "#")
+				fmt.Fprintf(&b, "                     %s\n", quoted([]string{name}))
+			}
 		}
 	}
 	_, err := io.WriteString(w, b.String())
