@@ -232,7 +232,13 @@ func TestManyCompletionsAtOnceAreAllRecordedInOneBatch(t *testing.T) {
 				if got := w.projection()["_completed_count"]; got != int64(n) {
 					t.Errorf("projection counts %v of %d", got, n)
 				}
-				t.Logf("%d completions: %d store calls in %s", n, w.store.calls.Load(), took)
+				calls, conflicts := w.store.calls.Load(), w.store.conflicts.Load()
+				t.Logf("%d completions: %d store calls, %d conflicts, in %s", n, calls, conflicts, took)
+				// Three calls a completion, some ten for the hand-over, and for each conflict
+				// the write that failed and one more read: a fight would take n*n.
+				if most := int64(3*n + 30 + 2*int(conflicts)); calls > most || conflicts > int64(10*n) {
+					t.Errorf("%d calls and %d conflicts for %d completions", calls, conflicts, n)
+				}
 			})
 		}
 	}

@@ -94,7 +94,8 @@ func (b *broker) tables() []string {
 // counting counts remote calls.
 type counting struct {
 	store.Store
-	calls atomic.Int64
+	calls     atomic.Int64
+	conflicts atomic.Int64
 	// before runs ahead of every Apply.
 	before func(ws []store.Write)
 }
@@ -109,7 +110,11 @@ func (c *counting) Apply(ctx context.Context, ws ...store.Write) ([]store.Versio
 	if c.before != nil {
 		c.before(ws)
 	}
-	return c.Store.Apply(ctx, ws...)
+	vs, err := c.Store.Apply(ctx, ws...)
+	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrExists) {
+		c.conflicts.Add(1)
+	}
+	return vs, err
 }
 
 func (c *counting) Scan(ctx context.Context, collection, from, to string) iter.Seq2[store.Doc, error] {
@@ -166,7 +171,7 @@ var drivers = map[string]func(t *testing.T, now func() time.Time) store.Store{
 
 // onFirestore opens the emulator, whose clock is real. The world's prefix keeps tests
 // apart.
-func onFirestore(t *testing.T) store.Store {
+func onFirestore(t testing.TB) store.Store {
 	t.Helper()
 	if os.Getenv("FIRESTORE_EMULATOR_HOST") == "" {
 		if os.Getenv("REQUIRE_EMULATORS") == "1" {
@@ -335,7 +340,7 @@ type closedPipe struct{}
 func (closedPipe) Write([]byte) (int, error) { return 0, errors.New("closed pipe") }
 
 // brokenLog is a logger whose every line is lost with an error.
-func brokenLog(t *testing.T) *slog.Logger {
+func brokenLog(t testing.TB) *slog.Logger {
 	t.Helper()
 	log, err := telemetry.New(closedPipe{}, "")
 	if err != nil {
