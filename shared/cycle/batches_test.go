@@ -3,7 +3,6 @@ package cycle
 import (
 	"context"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 
 	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/message"
-	"github.com/phasegate/phasegate/shared/store"
 )
 
 // described is a batch in a line.
@@ -287,172 +285,4 @@ func TestAnyStreamOfRunsIsHandedOverOnceAndEnds(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestThreeModesOfADateShareOneProjection(t *testing.T) {
-	w := newWorld(t, "memory")
-	w.clock.set(at("2026-02-02 17:00"))
-	type flags struct {
-		Mode      any
-		Count     any
-		Triggered any
-		Succeeded any
-	}
-	for _, step := range []struct {
-		run  message.Completion
-		want flags
-	}{
-		{run(utg, "2026-02-02 17:06"), flags{"tomorrow", int64(1), false, false}},
-		{run(upg, "2026-02-02 17:07"), flags{"tomorrow", int64(2), true, true}},
-		{run(upg, "2026-02-03 10:35"), flags{"same_day", int64(2), true, true}},
-		{run(toff, "2026-02-03 22:40"), flags{"same_day", int64(3), true, true}}, // counts for overnight, whose own mode has no run yet
-		{run(tdef, "2026-02-04 05:30"), flags{"overnight", int64(4), false, false}},
-		{run(pgs, "2026-02-04 06:03"), flags{"overnight", int64(5), true, true}},
-	} {
-		w.mustDeliver(step.run)
-		p := w.projection()
-		got := flags{p["_mode"], p["_completed_count"], p["_triggered"], p["_trigger_succeeded"]}
-		if got != step.want {
-			t.Errorf("after %s: %+v, want %+v", step.run.ExecutionID, got, step.want)
-		}
-	}
-	newest := w.projection()[upg].(map[string]any)
-	if !newest["completed_at"].(time.Time).Equal(at("2026-02-03 10:35")) {
-		t.Errorf("%s completed at %v", upg, newest["completed_at"])
-	}
-}
-
-func TestAProjectionThatACrashLeftBehindIsCaughtUpByTheRelay(t *testing.T) {
-	w := newWorld(t, "memory")
-	w.ready()
-	w.engine.Store = &failing{Store: w.store, collection: "phase3_completion"}
-	if _, err := w.engine.Converge(context.Background(), w.key("2026-02-03"), "m"); err == nil {
-		t.Fatal("no error")
-	}
-	w.engine.Store = w.store
-	if err := w.engine.Relay(context.Background(), w.tr, ""); err != nil {
-		t.Fatal(err)
-	}
-	if p := w.projection(); p["_triggered"] != true || p["_completed_count"] != int64(5) {
-		t.Errorf("projection %v", p)
-	}
-}
-
-func TestWhatOtherToolsWroteIsCorrectedAndTheirOwnFieldsKept(t *testing.T) {
-	w := newWorld(t, "memory")
-	ref := store.Ref{Collection: "phase3_completion", ID: "2026-02-03"}
-	_, err := w.store.Apply(context.Background(), store.Create(ref,
-		store.F(int64(1), "_completed_count"), store.F(true, "_triggered"), store.F("x", "their_note"),
-		store.F(map[string]any{"status": "success", "extra": int64(1)}, pgs)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.clock.set(at("2026-02-03 22:00"))
-	w.mustDeliver(run(toff, "2026-02-03 22:40"), run(tdef, "2026-02-03 22:41"))
-	p := w.projection()
-	if p["_completed_count"] != int64(2) || p["_triggered"] != false || p["their_note"] != "x" {
-		t.Errorf("projection %v", p)
-	}
-	w.mustDeliver(run(pgs, "2026-02-04 06:00"))
-	if _, there := w.projection()[pgs].(map[string]any)["extra"]; there {
-		t.Error("a field that we own was merged instead of replaced")
-	}
-}
-
-func TestFiftyConvergersDoNotFightOverTheProjection(t *testing.T) {
-	w := newWorld(t, "memory")
-	w.clock.set(at("2026-02-03 22:40"))
-	for _, name := range []string{toff, tdef} {
-		c := run(name, "2026-02-03 22:40")
-		if err := w.engine.Record(context.Background(), w.key(c.Period), c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.store.calls.Store(0)
-	done := make(chan error)
-	for range 50 {
-		go func() {
-			_, err := w.engine.Converge(context.Background(), w.key("2026-02-03"), "")
-			done <- err
-		}()
-	}
-	for range 50 {
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}
-	// One read each, a write that at most each tries once, and one more read for each loser.
-	if n := w.store.calls.Load(); n > 150 {
-		t.Errorf("%d calls by 50 convergers", n)
-	}
-}
-
-func TestThreeThousandRunsOfAPeriodAreAllRecorded(t *testing.T) {
-	w := newWorld(t, "memory")
-	w.clock.set(at("2026-02-03 22:40"))
-	var long []string
-	for i := range message.MaxEntities {
-		long = append(long, fmt.Sprintf("player-number-%d", i))
-	}
-	ctx := context.Background()
-	for i := range 3000 {
-		c := run(five[i%5], "2026-02-03 22:40", execution(fmt.Sprintf("0f8fad5b-d9cb-469f-a165-%012d", i)), entities(long...))
-		for range 1 + i%2 { // every other one is delivered twice
-			if err := w.engine.Record(ctx, w.key(c.Period), c); err != nil {
-				t.Fatalf("run %d: %v", i, err)
-			}
-		}
-	}
-	s, err := w.engine.read(ctx, w.key("2026-02-03"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	executions := map[string]int{}
-	full := 0
-	for _, r := range s.runs {
-		executions[r.ExecutionID]++
-		switch {
-		case len(r.Entities) > 0:
-			full++
-		case !r.Truncated:
-			t.Fatalf("%s lost its entities and does not say so", r.ExecutionID)
-		}
-	}
-	if len(s.runs) != 3000 || len(executions) != 3000 {
-		t.Errorf("%d runs of %d executions on record", len(s.runs), len(executions))
-	}
-	if full == 0 || full == 3000 {
-		t.Errorf("%d runs with entities: the limit was not reached", full)
-	}
-	if n := len(w.lines("severity", "WARNING")); n == 0 {
-		t.Error("no warning")
-	}
-	w.clock.set(at("2026-02-04 06:00"))
-	w.mustDeliver(run(pgs, "2026-02-04 06:00"))
-	if st := w.statuses()["overnight"]; st.State != "published" {
-		t.Errorf("%s: %s", st.State, st.Reason)
-	}
-}
-
-func TestAHandOverLargerThanADocumentGoesWithoutEntities(t *testing.T) {
-	w := newWorld(t, "memory")
-	w.tr = wide(t, 300)
-	w.clock.set(at("2026-02-04 06:00"))
-	var long []string
-	for i := range message.MaxEntities {
-		long = append(long, fmt.Sprintf("player-number-%d", i))
-	}
-	for i := range 300 {
-		c := run(fmt.Sprintf("processor_%d", i), "2026-02-04 06:00", entities(long...))
-		if err := w.engine.Record(context.Background(), w.key(c.Period), c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.converge("2026-02-03")
-	if len(w.broker.got) != 300 {
-		t.Fatalf("%d messages", len(w.broker.got))
-	}
-	if i := slices.IndexFunc(w.broker.got, func(tr message.Trigger) bool { return tr.Incremental || len(tr.EntitiesChanged) > 0 }); i >= 0 {
-		t.Errorf("%+v", w.broker.got[i])
-	}
 }

@@ -1,0 +1,160 @@
+package cycle
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+func TestThreeThousandRunsOfAPeriodAreAllRecorded(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-03 22:40"))
+	var long []string
+	for i := range message.MaxEntities {
+		long = append(long, fmt.Sprintf("player-number-%d", i))
+	}
+	ctx := context.Background()
+	for i := range 3000 {
+		c := run(five[i%5], "2026-02-03 22:40", execution(fmt.Sprintf("0f8fad5b-d9cb-469f-a165-%012d", i)), entities(long...))
+		for range 1 + i%2 { // every other one is delivered twice
+			if err := w.engine.Record(ctx, w.key(c.Period), c); err != nil {
+				t.Fatalf("run %d: %v", i, err)
+			}
+		}
+	}
+	s, err := w.engine.read(ctx, w.key("2026-02-03"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	executions := map[string]int{}
+	full := 0
+	for _, r := range s.runs {
+		executions[r.ExecutionID]++
+		switch {
+		case len(r.Entities) > 0:
+			full++
+		case !r.Truncated:
+			t.Fatalf("%s lost its entities and does not say so", r.ExecutionID)
+		}
+	}
+	if len(s.runs) != 3000 || len(executions) != 3000 {
+		t.Errorf("%d runs of %d executions on record", len(s.runs), len(executions))
+	}
+	if full == 0 || full == 3000 {
+		t.Errorf("%d runs with entities: the limit was not reached", full)
+	}
+	if n := len(w.lines("severity", "WARNING")); n == 0 {
+		t.Error("no warning")
+	}
+	w.clock.set(at("2026-02-04 06:00"))
+	w.mustDeliver(run(pgs, "2026-02-04 06:00"))
+	if st := w.statuses()["overnight"]; st.State != "published" {
+		t.Errorf("%s: %s", st.State, st.Reason)
+	}
+}
+
+func TestAHandOverLargerThanADocumentGoesWithoutEntities(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.tr = wide(t, 300)
+	w.clock.set(at("2026-02-04 06:00"))
+	var long []string
+	for i := range message.MaxEntities {
+		long = append(long, fmt.Sprintf("player-number-%d", i))
+	}
+	for i := range 300 {
+		c := run(fmt.Sprintf("processor_%d", i), "2026-02-04 06:00", entities(long...))
+		if err := w.engine.Record(context.Background(), w.key(c.Period), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.converge("2026-02-03")
+	if len(w.broker.got) != 300 {
+		t.Fatalf("%d messages", len(w.broker.got))
+	}
+	if i := slices.IndexFunc(w.broker.got, func(tr message.Trigger) bool { return tr.Incremental || len(tr.EntitiesChanged) > 0 }); i >= 0 {
+		t.Errorf("%+v", w.broker.got[i])
+	}
+}
+
+func TestManyCompletionsAtOnceAreAllRecordedInOneBatch(t *testing.T) {
+	for _, driver := range []string{"memory", "sqlite", "firestore"} {
+		for _, n := range []int{5, 23, 100, 300} {
+			t.Run(fmt.Sprintf("%s/%d", driver, n), func(t *testing.T) {
+				w := newWorld(t, driver)
+				w.tr = wide(t, n)
+				w.clock.set(at("2026-02-04 06:00"))
+				var wg sync.WaitGroup
+				errs := make([]error, n)
+				began := time.Now()
+				for i := range n {
+					wg.Go(func() {
+						ctx := context.Background()
+						c := run(fmt.Sprintf("processor_%d", i), "2026-02-04 06:00")
+						if errs[i] = w.engine.Record(ctx, w.key(c.Period), c); errs[i] == nil {
+							_, errs[i] = w.engine.Converge(ctx, w.key(c.Period), fmt.Sprint("m", i))
+						}
+					})
+				}
+				wg.Wait()
+				took := time.Since(began)
+				for i, err := range errs {
+					if err != nil {
+						t.Fatalf("completion %d: %v", i, err)
+					}
+				}
+				if got := len(slices.Compact(sorted(w.broker.tables()))); got != n || len(w.broker.got) != n {
+					t.Errorf("%d messages for %d processors, want %d", len(w.broker.got), got, n)
+				}
+				st := w.statuses()["overnight"]
+				if st.State != "published" || len(st.Batches) != 1 {
+					t.Errorf("%s with %d batches", st.State, len(st.Batches))
+				}
+				if got := w.projection()["_completed_count"]; got != int64(n) {
+					t.Errorf("projection counts %v of %d", got, n)
+				}
+				calls, conflicts := w.store.calls.Load(), w.store.conflicts.Load()
+				t.Logf("%d completions: %d store calls, %d conflicts, in %s", n, calls, conflicts, took)
+				// Three calls a completion, some ten for the hand-over, and for each conflict
+				// the write that failed and one more read: a fight would take n*n.
+				if most := int64(3*n + 30 + 2*int(conflicts)); calls > most || conflicts > int64(10*n) {
+					t.Errorf("%d calls and %d conflicts for %d completions", calls, conflicts, n)
+				}
+			})
+		}
+	}
+}
+
+// wide is a transition of n processors that are all needed.
+func wide(t testing.TB, n int) *pipeline.Transition {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("schema: 1\nname: wide\ntime_zone: America/New_York\ncalendar: day\nkinds: {thing: things}\nphases:\n  - name: up\n    processors:\n")
+	var names []string
+	for i := range n {
+		names = append(names, fmt.Sprintf("processor_%d", i))
+		fmt.Fprintf(&b, "      - {name: %s, kind: thing, table: d.t%d, date_column: day, key: [day, id], order_by: processed_at}\n", names[i], i)
+	}
+	b.WriteString("  - name: down\n    processors:\n      - {name: cache, kind: thing, table: d.cache, date_column: day, key: [day], order_by: processed_at}\n")
+	all := "[" + strings.Join(names, ", ") + "]"
+	fmt.Fprintf(&b, `transitions:
+  - id: phase3_to_phase4
+    upstream: {phase: up, topic: completed}
+    downstream: {phase: down, topic: trigger, triggered_by: us, parent_processor: Us, order: %s}
+    compatibility_collection: phase3_completion
+    trigger_within: 72h
+    modes:
+      - {name: overnight, event: after, critical: %s, complete: all, counts_from: "00:00", second_runs: ignore}
+`, all, all)
+	p, err := pipeline.Parse([]byte(b.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Transitions[0]
+}
