@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
@@ -78,7 +79,7 @@ func help(x cycle.Explanation, t *pipeline.Transition) string {
 	case cycle.StateGrace, cycle.StateChecking:
 		return "nothing is to be done yet"
 	}
-	if len(x.Missing) > 0 && len(x.Batches) == 0 {
+	if x.State == string(gate.Held) {
 		return "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; its completion is handled at once"
 	}
 	return "nothing is to be done yet"

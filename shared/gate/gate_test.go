@@ -12,7 +12,7 @@ func TestWaitingSaysWhatIsMissingAndWhenToLookAgain(t *testing.T) {
 	check(t, nba(t), []decision{{
 		name: "overnight_without_a_run", mode: "overnight", now: "2026-02-04 02:00",
 		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(pgs, tdef, toff, upg, utg), NextLook: deadline,
-			Reason: "0 of 5 complete, none of them critical; missing player_game_summary, team_defense_game_summary, " +
+			Reason: "0 of 5 complete; missing player_game_summary, team_defense_game_summary, " +
 				"team_offense_game_summary, upcoming_player_game_context and upcoming_team_game_context"},
 	}, {
 		name: "overnight_with_optional_ones_alone", mode: "overnight", now: "2026-02-04 02:00",
@@ -44,7 +44,7 @@ func TestWaitingSaysWhatIsMissingAndWhenToLookAgain(t *testing.T) {
 	}, {
 		name: "same_day_without_a_run", mode: "same_day", now: "2026-02-03 12:59:59",
 		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(upg, utg), NextLook: at("2026-02-03 13:00"),
-			Reason: "0 of 2 complete, none of them critical; missing upcoming_player_game_context and upcoming_team_game_context"},
+			Reason: "0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
 	}, {
 		name: "same_day_with_the_optional_one", mode: "same_day", now: "2026-02-03 11:00",
 		runs: runs("2026-02-03 10:40", utg),
@@ -53,7 +53,7 @@ func TestWaitingSaysWhatIsMissingAndWhenToLookAgain(t *testing.T) {
 	}, {
 		name: "tomorrow_without_a_run", mode: "tomorrow", now: "2026-02-02 17:00",
 		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(upg, utg), NextLook: at("2026-02-02 21:00"),
-			Reason: "0 of 2 complete, none of them critical; missing upcoming_player_game_context and upcoming_team_game_context"},
+			Reason: "0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
 	}})
 }
 
@@ -61,7 +61,7 @@ func TestWithoutADeadlineOnlyARunChangesAnything(t *testing.T) {
 	check(t, nba(t, `deadline: "13:00"`, `not_before: "10:30"`), []decision{{
 		name: "waits_for_good", mode: "same_day", now: "2026-02-05 12:00",
 		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(upg, utg),
-			Reason: "0 of 2 complete, none of them critical; missing upcoming_player_game_context and upcoming_team_game_context"},
+			Reason: "0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
 	}, {
 		name: "an_instant_within_the_period_is_said_without_its_date", mode: "same_day", now: "2026-02-03 10:20", runs: runs("2026-02-03 10:10", upg),
 		want: Verdict{State: Waiting, Satisfied: names(upg), Missing: names(utg), NextLook: at("2026-02-03 10:30"),
@@ -178,7 +178,7 @@ func TestHeldSaysWhyAPersonIsNeeded(t *testing.T) {
 	}, {
 		name: "tomorrow_deadline", mode: "tomorrow", now: "2026-02-02 21:00",
 		want: Verdict{State: Held, Satisfied: names(), Missing: names(upg, utg),
-			Reason: "deadline 2026-02-02 21:00 passed: 0 of 2 complete, none of them critical; missing upcoming_player_game_context and upcoming_team_game_context"},
+			Reason: "deadline 2026-02-02 21:00 passed: 0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
 	}, {
 		name: "complete_too_late", mode: "overnight", now: "2026-02-07 00:10",
 		runs: append(runs("2026-02-07 00:00:01", upg), runs("2026-02-04 05:10", pgs, tdef, toff, utg)...),

@@ -66,7 +66,7 @@ func policy(m pipeline.Mode) string {
 // summary says how far the cycle is, the critical processors first: they decide.
 func summary(m pipeline.Mode, v Verdict) string {
 	of := fmt.Sprintf("%d of %d", len(v.Satisfied), m.Size())
-	if len(v.Missing) == 0 {
+	if len(v.Missing) == 0 || len(v.Satisfied) == 0 {
 		return of + " complete"
 	}
 	var done []string
