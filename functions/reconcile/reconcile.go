@@ -33,8 +33,13 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	if err != nil {
 		return err
 	}
-	if job.Job != "relay" {
+	switch {
+	case job.Job != message.JobRelay:
 		return &message.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by reconcile; relay is"}
+	case job.Table != "":
+		return &message.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to the relay"}
+	case job.Date != "":
+		return &message.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to the relay"}
 	}
 	var errs []error
 	for _, t := range a.Pipeline.Transitions {

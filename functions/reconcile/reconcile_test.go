@@ -66,7 +66,7 @@ func TestTheRelayLooksSevenPeriodsBackAndNoFurther(t *testing.T) {
 }
 
 func TestAnUnknownJobIsQuarantined(t *testing.T) {
-	for _, data := range []string{`{"job":"dance"}`, `{"job":"sweep"}`, `{}`, `[]`, `relay`, `{"job":"relay","speed":9}`} {
+	for _, data := range []string{`{"job":"dance"}`, `{"job":"sweep"}`, `{}`, `[]`, `relay`, `{"job":"relay","speed":9}`, `{"job":"relay","date":"2026-02-03"}`, `{"job":"relay","table":"x"}`} {
 		w := apptest.New(t, now)
 		if rec := job(w, data); rec.Code != 202 || !w.Doc(t, "quarantine", "job-1").Exists {
 			t.Errorf("%s: %d %s", data, rec.Code, rec.Body)

@@ -2,8 +2,8 @@ package demo
 
 import (
 	"context"
+	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 
 	"github.com/phasegate/phasegate/shared/cycle"
@@ -56,11 +56,11 @@ func (d *demo) balance(ctx context.Context) (Result, error) {
 			continue
 		}
 		ids[t.TriggerID] = true
-		batch, _, _ := strings.Cut(t.TriggerID, "/")
-		if other := byTable[batch+" "+t.SourceTable]; other != "" {
+		place := fmt.Sprint(t.Cycle, " ", t.Batch, " ", t.SourceTable)
+		if byTable[place] != "" {
 			r.Doubled++
 		}
-		byTable[batch+" "+t.SourceTable] = t.TriggerID
+		byTable[place] = t.TriggerID
 		received[expectation{t.GameDate, t.Mode, t.SourceTable}]++
 	}
 	r.Published = len(ids)

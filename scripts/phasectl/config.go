@@ -54,6 +54,12 @@ func (f *flags) open(ctx context.Context) (*app.App, error) {
 	if c.Store == "memory" {
 		return nil, usage(fmt.Errorf("PHASEGATE_STORE: memory is empty outside the process that fills it"))
 	}
+	if file, ok := strings.CutPrefix(c.Store, "sqlite:"); ok {
+		// Opening would create it, and an empty store reads as if nothing had happened.
+		if _, err := os.Stat(file); err != nil {
+			return nil, exitError{exitUnknown, fmt.Errorf("PHASEGATE_STORE: %w", err)}
+		}
+	}
 	if _, err := c.LoadPipeline(); err != nil {
 		return nil, usage(err)
 	}

@@ -79,6 +79,9 @@ func help(x cycle.Explanation, t *pipeline.Transition) string {
 	case cycle.StateGrace, cycle.StateChecking:
 		return "nothing is to be done yet"
 	}
+	if x.State == string(gate.Held) && len(x.Missing) == 0 {
+		return "nothing happens by itself any more: raise trigger_within in the pipeline file if it should"
+	}
 	if x.State == string(gate.Held) {
 		return "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; its completion is handled at once"
 	}

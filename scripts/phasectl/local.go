@@ -70,7 +70,7 @@ func localCommand(f *flags) *cobra.Command {
 			o.Stores = stores
 			env, err := local.Start(cmd.Context(), o)
 			if err != nil {
-				return usage(err)
+				return startError(err)
 			}
 			r := ready{Project: c.Project, PubSub: env.PubSub, Store: c.Store, Functions: env.Functions, Prefix: c.Prefix, Pipeline: c.PipelineFile}
 			if err := announce(cmd.OutOrStdout(), data, r, asJSON); err != nil {

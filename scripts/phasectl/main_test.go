@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -109,10 +110,32 @@ func object(t *testing.T, s string) map[string]any {
 	return m
 }
 
+func TestAMistypedStoreIsNotAnEmptyOne(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "stroe.db")
+	t.Setenv("GOOGLE_CLOUD_PROJECT", "p")
+	t.Setenv("PHASEGATE_STORE", "sqlite:"+file)
+	code, stdout, stderr := command(t, "status")
+	if code != 2 || stdout != "" || !strings.Contains(stderr, file) {
+		t.Errorf("%d %q %q", code, stdout, stderr)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("looking at a store created it")
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, taken, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
@@ -134,6 +157,7 @@ func TestExitCodes(t *testing.T) {
 		"no_function":          {[]string{"serve"}, 64, ""},
 		"unknown_function":     {[]string{"serve", "publish", "--project", "p", "--port", "0"}, 64, "publish"},
 		"function_twice":       {[]string{"serve", "transition", "transition", "--project", "p", "--port", "0"}, 64, "twice"},
+		"port_in_use":          {[]string{"serve", "transition", "--project", "p", "--port", taken}, 1, "address already in use"},
 		"data_is_a_file":       {[]string{"local", "--data", file}, 64, "--data"},
 		"env_before_local":     {[]string{"env", "--data", dir}, 2, "phasectl local"},
 		"env_of_broken_folder": {[]string{"env", "--data", file}, 2, ""},

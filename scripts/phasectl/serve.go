@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"time"
 
@@ -35,7 +36,7 @@ func serveCommand(f *flags) *cobra.Command {
 			}}
 			s, err := local.Serve(port, lazy.Get, names, nil)
 			if err != nil {
-				return usage(err)
+				return startError(err)
 			}
 			if err := printLine(cmd.OutOrStdout(), map[string]string{"event": "ready", "url": s.URL}); err != nil {
 				return err
@@ -50,6 +51,15 @@ func serveCommand(f *flags) *cobra.Command {
 	}
 	cmd.Flags().IntVar(&port, "port", 8088, "port on the loopback interface; 0 picks a free one")
 	return cmd
+}
+
+// startError tells wrong names from a machine that cannot serve, say a port in use.
+func startError(err error) error {
+	var network *net.OpError
+	if errors.As(err, &network) {
+		return exitError{exitFindings, err}
+	}
+	return usage(err)
 }
 
 func printLine(w io.Writer, v any) error {

@@ -12,13 +12,14 @@ import (
 	"time"
 )
 
-// Version and SourceHash identify what runs; the build sets them (-ldflags -X).
+// Version and SourceHash identify what runs. phasectl's build sets them with linker
+// flags; a function's archive, built by the platform, in its root file.
 var (
 	Version    = "dev"
 	SourceHash = "unset"
 )
 
-// Config is what the environment says; see docs/configuration.md for the list.
+// Config is what the environment says; the README lists the variables.
 type Config struct {
 	Project      string
 	PipelineFile string // "" means the embedded definition

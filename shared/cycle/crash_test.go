@@ -181,7 +181,9 @@ var scenes = map[string]struct {
 }{
 	"completes_the_cycle":  {overnight()[:4], overnight()[4]},
 	"completes_nothing":    {overnight()[:2], overnight()[2]},
-	"starts_the_grace":     {nil, run(upg, "2026-02-03 10:31")},
+	"critical_alone":       {nil, run(upg, "2026-02-03 10:31")},
+	"starts_the_grace":     {[]message.Completion{overnight()[0], overnight()[2], overnight()[3]}, run(pgs, "2026-02-04 06:03")},
+	"ends_the_grace":       {[]message.Completion{overnight()[0], overnight()[2], overnight()[3], overnight()[4]}, run(utg, "2026-02-04 06:10")},
 	"late_optional":        {[]message.Completion{run(upg, "2026-02-03 10:31")}, run(utg, "2026-02-03 10:40")},
 	"second_changed_run":   {overnight(), run(pgs, "2026-02-04 07:10", count(348))},
 	"second_run_unchanged": {overnight(), run(pgs, "2026-02-04 07:10")},

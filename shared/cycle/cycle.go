@@ -145,7 +145,7 @@ const maxSteps = 500
 // means that something due is left; calling again, later, carries on.
 func (e *Engine) Converge(ctx context.Context, key Key, messageID string) (Result, error) {
 	c := &convergence{Engine: e, key: key, messageID: messageID, me: e.NewID(),
-		taken: map[string]time.Time{}, failed: map[string]error{}, acted: map[string]bool{}}
+		taken: map[string]time.Time{}, failed: map[string]error{}, published: map[string]bool{}}
 	for range maxSteps {
 		s, err := e.read(ctx, key, c.known)
 		if err != nil {
@@ -182,7 +182,8 @@ type convergence struct {
 	known     []string             // batches that the period lists, from the last read
 	taken     map[string]time.Time // holder id of each attempt to claim → when it started
 	failed    map[string]error     // batches that this call could not finish
-	acted     map[string]bool      // batches that this call moved
+	published map[string]bool      // batches that this call finished
+	fresh     string               // holder of a claim just taken and not used yet
 }
 
 // holder makes the id under which the next attempt to claim is recognised. Every
@@ -190,7 +191,7 @@ type convergence struct {
 func (c *convergence) holder() string {
 	c.attempts++
 	id := c.me + "." + strconv.Itoa(c.attempts)
-	c.taken[id] = c.Now()
+	c.taken[id], c.fresh = c.Now(), id
 	return id
 }
 

@@ -1,6 +1,11 @@
 package cycle
 
 import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
 	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
@@ -43,7 +48,7 @@ func (c *convergence) next(s *snapshot) action {
 		bs := s.batches[m.Name]
 		open := firstUnpublished(bs)
 		if open == nil {
-			if a, ok := c.begin(s, m, len(bs)); ok {
+			if a, ok := c.begin(s, m, highest(bs)); ok {
 				return a
 			}
 			continue
@@ -56,6 +61,18 @@ func (c *convergence) next(s *snapshot) action {
 			return a
 		}
 	}
+	for _, m := range c.orphans(s) {
+		// The definition knows the mode no more. What is frozen was promised all the same.
+		open := firstUnpublished(s.batches[m.Name])
+		if open == nil || open.State != StatePublishing {
+			continue
+		}
+		if open.live(s.now) && !c.mine(open) {
+			contended = true
+		} else if a := c.advance(s, m, open); a.do != idle {
+			return a
+		}
+	}
 	if contended {
 		return action{} // the holder reads after its last write and projects all it sees
 	}
@@ -63,6 +80,25 @@ func (c *convergence) next(s *snapshot) action {
 		return action{do: project, fields: f}
 	}
 	return action{}
+}
+
+// orphans are the modes that have batches and no place in the definition any more.
+func (c *convergence) orphans(s *snapshot) []pipeline.Mode {
+	var modes []pipeline.Mode
+	for _, name := range slices.Sorted(maps.Keys(s.batches)) {
+		if _, known := c.key.Transition.Mode(name); !known {
+			modes = append(modes, pipeline.Mode{Name: name})
+		}
+	}
+	return modes
+}
+
+// highest returns the number of a cycle's newest batch, 0 when there is none.
+func highest(bs []*batch) int {
+	if len(bs) == 0 {
+		return 0
+	}
+	return bs[len(bs)-1].N
 }
 
 func firstUnpublished(bs []*batch) *batch {
@@ -110,8 +146,8 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 	case a.do == idle && held:
 		a.do = giveBack
 	case a.do == idle:
-	case !held, c.trust(b.Holder) < c.Claim*2/3:
-		a.do = claim
+	case !held, c.trust(b.Holder) <= 0, c.trust(b.Holder) < c.Claim*2/3 && b.Holder != c.fresh:
+		a.do = claim // renewed when a third of it is gone, but never twice without using it
 	}
 	return a
 }
@@ -125,18 +161,21 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, n int, b *batch) han
 	}
 	v := gate.Decide(in)
 	runs, late := gate.Pending(in, s.covered(m.Name))
-	if n > 1 && len(runs) > 0 {
-		v.State, v.Cause, v.Since = gate.Ready, gate.SecondRun, runs[0].EventTime
+	switch {
+	case n > 1 && len(runs) > 0:
+		v.State, v.Cause, v.Since, v.NextLook = gate.Ready, gate.SecondRun, runs[0].EventTime, time.Time{}
+		v.Reason = "ran again: " + strings.Join(processors(c.key.Transition, runs), ", ")
 		if late {
 			v.Cause = gate.LateCompletion
+			v.Reason = "after the first hand-over: " + strings.Join(processors(c.key.Transition, runs), ", ")
 		}
 		for _, r := range runs {
 			if r.EventTime.After(v.Since) {
 				v.Since = r.EventTime
 			}
 		}
-	} else if n > 1 {
-		v.State = gate.Waiting
+	case n > 1:
+		v.State, v.NextLook = gate.Waiting, time.Time{}
 	}
 	return handing{verdict: v, runs: runs}
 }

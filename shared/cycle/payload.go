@@ -25,9 +25,9 @@ func processors(t *pipeline.Transition, runs []gate.Run) []string {
 }
 
 // payloads makes the messages of a batch, byte for byte as they will be sent: one a
-// processor, uniting its runs.
-func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntities bool) (map[string]any, error) {
-	messages := map[string]any{}
+// processor, uniting its runs. size is the payloads' bytes.
+func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntities bool) (messages map[string]any, size int, err error) {
+	messages = map[string]any{}
 	for _, name := range processors(c.key.Transition, a.handing.runs) {
 		t := message.Trigger{
 			SourceTable:  name,
@@ -50,11 +50,12 @@ func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntit
 		unite(&t, c.key.Transition.EntitiesKey(name), name, a.handing.runs)
 		out, err := t.Encode()
 		if err != nil {
-			return nil, fmt.Errorf("message for %s: %w", name, err)
+			return nil, 0, fmt.Errorf("message for %s: %w", name, err)
 		}
+		size += len(out)
 		messages[name] = map[string]any{"payload": string(out), "id": ""}
 	}
-	return messages, nil
+	return messages, size, nil
 }
 
 // unite puts a processor's runs, oldest first, into its message: the ids of the

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -65,20 +66,33 @@ func projectRun(r gate.Run) map[string]any {
 	}
 }
 
-// flags describe one cycle: the most advanced with a run of its own mode; as long as
-// there is none, the most advanced with any run that counts for it.
-func (c *convergence) flags(s *snapshot) []store.Field {
-	mode, own := "", false
+// shownMode returns the most advanced mode to which a counting run belongs or in
+// whose time it fell; a run that a mode merely accepts from earlier does not make it
+// the mode shown. As runs only come, the mode only advances.
+func (c *convergence) shownMode(s *snapshot) string {
 	modeAt := c.key.Transition.ModesOf(c.key.Period)
-	for _, m := range c.key.Transition.Modes {
-		counting := gate.Counting(c.input(s, m))
-		hasOwn := slices.ContainsFunc(counting, func(r gate.Run) bool {
-			return modeAt(r.EventTime) == m.Name
-		})
-		if hasOwn || !own && len(counting) > 0 {
-			mode, own = m.Name, own || hasOwn
+	rank := func(name string) int {
+		return slices.IndexFunc(c.key.Transition.Modes, func(m pipeline.Mode) bool { return m.Name == name })
+	}
+	shown := -1
+	for i, m := range c.key.Transition.Modes {
+		for _, r := range gate.Counting(c.input(s, m)) {
+			own := rank(modeAt(r.EventTime))
+			shown = max(shown, own)
+			if own >= i || !slices.Contains(m.AcceptEarlier, r.Processor) {
+				shown = max(shown, i)
+			}
 		}
 	}
+	if shown < 0 {
+		return ""
+	}
+	return c.key.Transition.Modes[shown].Name
+}
+
+// flags describe the cycle of the mode shown.
+func (c *convergence) flags(s *snapshot) []store.Field {
+	mode := c.shownMode(s)
 	var triggeredAt, pendingAt, reason any
 	var triggered, pending bool
 	succeeded := len(s.batches[mode]) > 0

@@ -25,7 +25,7 @@ func TestThreeModesOfADateShareOneProjection(t *testing.T) {
 		{run(utg, "2026-02-02 17:06"), flags{"tomorrow", int64(1), false, false}},
 		{run(upg, "2026-02-02 17:07"), flags{"tomorrow", int64(2), true, true}},
 		{run(upg, "2026-02-03 10:35"), flags{"same_day", int64(2), true, true}},
-		{run(toff, "2026-02-03 22:40"), flags{"same_day", int64(3), true, true}}, // counts for overnight, whose own mode has no run yet
+		{run(toff, "2026-02-03 22:40"), flags{"overnight", int64(3), false, false}}, // on the game's evening, yet it belongs to overnight
 		{run(tdef, "2026-02-04 05:30"), flags{"overnight", int64(4), false, false}},
 		{run(pgs, "2026-02-04 06:03"), flags{"overnight", int64(5), true, true}},
 	} {

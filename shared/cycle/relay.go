@@ -16,9 +16,10 @@ const relayPeriods = 7
 // One period's error does not keep it from the others.
 func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID string) error {
 	cal := t.Calendar()
+	today := cal.At(e.Now())
 	var errs []error
 	for n := -relayPeriods; n <= 1; n++ {
-		_, err := e.Converge(ctx, Key{Transition: t, Period: cal.Add(cal.At(e.Now()), n)}, messageID)
+		_, err := e.Converge(ctx, Key{Transition: t, Period: cal.Add(today, n)}, messageID)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -35,7 +35,6 @@ type batch struct {
 	Actor        string
 	Reason       string
 	CreatedAt    time.Time
-	FrozenAt     time.Time
 	PublishedAt  time.Time
 	DueAt        time.Time // when the policy came to be met, or the last of the runs completed
 	NextAttempt  time.Time // of blocked
@@ -99,8 +98,13 @@ func (e *Engine) read(ctx context.Context, key Key, known []string) (*snapshot, 
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
 		s := &snapshot{now: got.ReadTime, compat: got.Docs[2], batches: map[string][]*batch{}}
-		period := fields{doc: got.Docs[0]}
-		s.listed = period.strings("batches")
+		for _, doc := range got.Docs[:2] {
+			f := fields{doc: doc}
+			s.listed = append(s.listed, f.strings("batches")...)
+			if f.err != nil {
+				return nil, f.err
+			}
+		}
 		missing := false
 		for _, id := range s.listed {
 			if !slices.Contains(ids, id) {
@@ -118,6 +122,9 @@ func (e *Engine) read(ctx context.Context, key Key, known []string) (*snapshot, 
 			s.runs = append(s.runs, runs...)
 		}
 		for _, doc := range got.Docs[3:] {
+			if !doc.Exists && slices.Contains(s.listed, doc.Ref.ID) {
+				return nil, fmt.Errorf("%s is listed in %s and gone: nothing is decided without it", doc.Ref, e.periodRef(key))
+			}
 			if !doc.Exists {
 				continue
 			}
@@ -140,7 +147,7 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		ID: doc.Ref.ID, Version: doc.Version,
 		N: int(f.int("n")), State: State(f.str("state")),
 		Cause: f.str("cause"), Actor: f.str("actor"), Reason: f.str("reason"),
-		CreatedAt: f.time("created_at"), FrozenAt: f.time("frozen_at"), PublishedAt: f.time("published_at"),
+		CreatedAt: f.time("created_at"), PublishedAt: f.time("published_at"),
 		DueAt: f.time("due_at"), NextAttempt: f.time("next_attempt"), Attempts: int(f.int("attempts")),
 		Holder: f.str("holder"), ClaimedAt: f.time("claimed_at"),
 		Claim: time.Duration(f.int("claim_ms")) * time.Millisecond, ClaimMessage: f.str("claim_message"),
@@ -175,10 +182,14 @@ func field[T any](f *fields, name string) (v T) {
 		return v
 	}
 	v, ok = raw.(T)
-	if !ok && f.err == nil {
-		f.err = fmt.Errorf("%s: %s: unexpected %T", f.doc.Ref, name, raw)
-	}
+	f.check(ok, name, raw)
 	return v
+}
+
+func (f *fields) check(ok bool, name string, value any) {
+	if !ok && f.err == nil {
+		f.err = fmt.Errorf("%s: %s: unexpected %T", f.doc.Ref, name, value)
+	}
 }
 
 func (f *fields) str(name string) string     { return field[string](f, name) }
@@ -188,9 +199,9 @@ func (f *fields) time(name string) time.Time { return field[time.Time](f, name) 
 func (f *fields) strings(name string) []string {
 	var out []string
 	for _, v := range field[[]any](f, name) {
-		if s, ok := v.(string); ok {
-			out = append(out, s)
-		}
+		s, ok := v.(string)
+		f.check(ok, name, v)
+		out = append(out, s)
 	}
 	return out
 }
@@ -198,9 +209,9 @@ func (f *fields) strings(name string) []string {
 func (f *fields) maps(name string) map[string]map[string]any {
 	out := map[string]map[string]any{}
 	for k, v := range field[map[string]any](f, name) {
-		if m, ok := v.(map[string]any); ok {
-			out[k] = m
-		}
+		m, ok := v.(map[string]any)
+		f.check(ok, name+"."+k, v)
+		out[k] = m
 	}
 	return out
 }

@@ -47,7 +47,7 @@ func (e *Engine) Status(ctx context.Context, key Key) ([]Status, error) {
 	}
 	c := &convergence{Engine: e, key: key}
 	var out []Status
-	for _, m := range key.Transition.Modes {
+	for _, m := range slices.Concat(key.Transition.Modes, c.orphans(s)) {
 		if st := c.status(s, m); len(st.Satisfied)+len(st.Ignored)+len(st.Batches) > 0 {
 			out = append(out, st)
 		}
@@ -58,11 +58,14 @@ func (e *Engine) Status(ctx context.Context, key Key) ([]Status, error) {
 func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 	bs := s.batches[m.Name]
 	open := firstUnpublished(bs)
-	var h handing
-	if open != nil {
+	h := handing{verdict: gate.Verdict{Satisfied: []string{}, Missing: []string{}, Ignored: []string{},
+		Reason: "the definition has no such mode any more"}}
+	_, known := c.key.Transition.Mode(m.Name) // else there is no policy to judge it by
+	switch {
+	case known && open != nil:
 		h = c.handing(s, m, open.N, open)
-	} else {
-		h = c.handing(s, m, len(bs)+1, nil)
+	case known:
+		h = c.handing(s, m, highest(bs)+1, nil)
 	}
 	st := Status{
 		Cycle: cycleID(c.key, m.Name), Transition: c.key.Transition.ID,
@@ -116,7 +119,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 		st := c.status(s, m)
 		moved := 0
 		for _, b := range s.batches[m.Name] {
-			if c.acted[b.ID] && b.State == StatePublished {
+			if c.published[b.ID] {
 				moved++
 				c.line(ctx, st, slog.LevelInfo, telemetry.BatchPublished, "batch", b.N, "cause", b.Cause,
 					"messages", len(b.Messages), "seconds", b.PublishedAt.Sub(b.DueAt).Seconds())

@@ -1,9 +1,13 @@
 package cycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/gate"
@@ -21,8 +25,8 @@ const confirmTimeout = 10 * time.Second
 // execute does one action. store.ErrExists and store.ErrConflict say that the
 // snapshot was no longer current; nothing was written then.
 func (c *convergence) execute(ctx context.Context, s *snapshot, a action) error {
-	if a.batch != nil && a.do != giveBack {
-		c.acted[a.batch.ID] = true
+	if a.do != claim && a.do != create {
+		c.fresh = "" // the claim has been used
 	}
 	switch a.do {
 	case create:
@@ -50,7 +54,6 @@ func (c *convergence) apply(ctx context.Context, writes ...store.Write) error {
 // simultaneous deciders one wins. It is born claimed, unless it has to wait first.
 func (c *convergence) create(ctx context.Context, a action) error {
 	id := batchID(c.key, a.mode.Name, a.n)
-	c.acted[id] = true
 	fields := []store.Field{
 		store.F(a.n, "n"),
 		store.F(a.handing.verdict.Cause, "cause"),
@@ -64,8 +67,14 @@ func (c *convergence) create(ctx context.Context, a action) error {
 	} else {
 		fields = append(append(fields, store.F(string(StateChecking), "state")), c.claimFields()...)
 	}
-	return c.apply(ctx, store.Create(c.batchRef(id), fields...),
-		store.Merge(c.periodRef(c.key), store.F(store.Union(id), "batches")))
+	var err error
+	for _, list := range []store.Ref{c.periodRef(c.key), c.overflowRef(c.key)} {
+		err = c.apply(ctx, store.Create(c.batchRef(id), fields...), store.Merge(list, store.F(store.Union(id), "batches")))
+		if !errors.Is(err, store.ErrTooLarge) { // the period is full to its last bytes: its second document lists the batch
+			break
+		}
+	}
+	return err
 }
 
 // claim takes over a batch that nobody works on, or renews our claim.
@@ -107,30 +116,31 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 			store.F(blockedReason(ready), "reason"), store.F(encode(ready), "readiness"),
 			store.F(a.batch.Attempts+1, "attempts"), store.F(s.now.Add(wait), "next_attempt")))
 	}
-	write := func(withEntities bool) error {
-		messages, err := c.payloads(s, a, ready, withEntities)
-		if err != nil {
-			return err
-		}
-		keys := make([]any, len(h.runs))
-		for i, r := range h.runs {
-			keys[i] = r.Key
-		}
-		return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
-			store.F(string(StatePublishing), "state"),
-			store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
-			store.F(encode(h.verdict), "verdict"), store.F(encode(ready), "readiness"),
-			store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
-			store.F(keys, "runs"), store.F(messages, "messages")))
-	}
-	err := write(true)
-	if errors.Is(err, store.ErrTooLarge) {
+	messages, size, err := c.payloads(s, a, ready, true)
+	if err == nil && size > maxPayloads {
 		c.Log.WarnContext(ctx, "hand-over is larger than a document: entities left out, consumers take everything",
-			"transition", c.key.Transition.ID, "period", string(c.key.Period), "mode", a.mode.Name)
-		err = write(false)
+			"transition", c.key.Transition.ID, "period", string(c.key.Period), "mode", a.mode.Name, "bytes", size)
+		messages, _, err = c.payloads(s, a, ready, false)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	keys := make([]any, len(h.runs))
+	for i, r := range h.runs {
+		keys[i] = r.Key
+	}
+	return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
+		store.F(string(StatePublishing), "state"),
+		store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
+		store.F(encode(h.verdict), "verdict"), store.F(encode(ready), "readiness"),
+		store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
+		store.F(keys, "runs"), store.F(messages, "messages")))
 }
+
+// maxPayloads bounds the payloads of a batch in bytes, so that its document keeps
+// room for what is written later: the broker's ids, and a rival's copies of them, of
+// 300 messages, beside the keys of some 3,000 runs.
+const maxPayloads = store.MaxDocumentBytes - 256<<10
 
 func blockedReason(r Readiness) string {
 	s := "readiness " + string(r.Outcome)
@@ -150,9 +160,9 @@ func blockedReason(r Readiness) string {
 func (c *convergence) publish(ctx context.Context, a action) error {
 	var names []string
 	var msgs []message.Outgoing
-	for _, name := range c.key.Transition.Order {
-		m, frozen := a.batch.Messages[name]
-		if !frozen || m.ID != "" {
+	for _, name := range messageOrder(c.key.Transition.Order, a.batch.Messages) {
+		m := a.batch.Messages[name]
+		if m.ID != "" {
 			continue
 		}
 		names = append(names, name)
@@ -185,6 +195,20 @@ func (c *convergence) publish(ctx context.Context, a action) error {
 	return c.confirm(confirmCtx, a.batch, ids)
 }
 
+// messageOrder puts the names of frozen messages into the definition's order; those
+// that the definition has dropped since come last: they were promised.
+func messageOrder(order []string, messages map[string]sent) []string {
+	rank := func(name string) int {
+		if i := slices.Index(order, name); i >= 0 {
+			return i
+		}
+		return len(order)
+	}
+	return slices.SortedFunc(maps.Keys(messages), func(a, b string) int {
+		return cmp.Or(rank(a)-rank(b), strings.Compare(a, b))
+	})
+}
+
 // confirm writes the broker's ids, and published with the last one. A rival that took
 // the batch over meanwhile may have ids of its own: whichever was written first
 // stays, the other is kept among the copies.
@@ -212,6 +236,9 @@ func (c *convergence) confirm(ctx context.Context, b *batch, ids map[string]stri
 			return nil
 		}
 		err := c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, fields...))
+		if err == nil && complete && b.State != StatePublished {
+			c.published[b.ID] = true
+		}
 		if !errors.Is(err, store.ErrConflict) {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,7 +107,7 @@ func failures(in Input, missing []string, local func(time.Time) string) string {
 		}
 		s := fmt.Sprintf("%s reported %s at %s", name, r.Status, local(r.EventTime))
 		if r.Status == message.StatusFailed && r.ErrorType != "" {
-			s += " (" + r.ErrorType + ")"
+			s += " (" + printable(r.ErrorType) + ")"
 		}
 		out = append(out, s)
 	}
@@ -125,6 +126,19 @@ func tooLate(satisfied []string, first map[string]time.Time, limit time.Time, lo
 		}
 	}
 	return out
+}
+
+// printable keeps what a processor reported from writing to a terminal or flooding a
+// line.
+func printable(s string) string {
+	const most = 100
+	if q := strconv.QuoteToGraphic(s); q != `"`+s+`"` {
+		s = q
+	}
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
 }
 
 // join lists names as a sentence does.

@@ -160,6 +160,22 @@ func TestARedeliveredHopelessMessageIsQuarantinedOnce(t *testing.T) {
 	}
 }
 
+func TestTwoMessagesWithOneIDAreBothKept(t *testing.T) {
+	w := apptest.New(t, now)
+	f := function(w, refuse)
+	for range 2 {
+		for _, data := range []string{"first", "second"} { // ids are unique within a topic only
+			if rec := post(f, string(envelope("1", data))); rec.Code != 202 {
+				t.Fatalf("answered %d", rec.Code)
+			}
+		}
+	}
+	lines := w.Logs.Lines("event", "completion_quarantined")
+	if len(lines) != 2 || lines[0]["document"] != "quarantine/1" || !strings.HasPrefix(lines[1]["document"].(string), "quarantine/1-") {
+		t.Errorf("%d lines: %v", len(lines), lines)
+	}
+}
+
 func TestNothingIsAcknowledgedThatCouldNotBeKept(t *testing.T) {
 	w := apptest.New(t, now)
 	f := function(w, refuse)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"time"
 
@@ -60,6 +61,18 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) e
 		fields = append(fields, store.F(string(push), "envelope"))
 	}
 	_, err := a.Store.Apply(ctx, store.Create(ref, fields...))
+	if errors.Is(err, store.ErrExists) {
+		// Usually its own earlier delivery. Ids are unique within a topic only, so
+		// another message may stand there; this one is then kept under its hash too.
+		other, readErr := another(ctx, a, ref, d.topic, sum)
+		if readErr != nil {
+			return readErr
+		}
+		if other {
+			ref.ID = ref.ID + "-" + hex.EncodeToString(sum[:8])
+			_, err = a.Store.Apply(ctx, store.Create(ref, fields...))
+		}
+	}
 	switch {
 	case err == nil:
 		log.ErrorContext(ctx, "message quarantined: "+d.why.Error(), "event", telemetry.CompletionQuarantined,
@@ -73,6 +86,17 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) e
 	return nil
 }
 
+// another reports whether the document holds another message than the one with that
+// topic and hash.
+func another(ctx context.Context, a *app.App, ref store.Ref, topic string, sum [sha256.Size]byte) (bool, error) {
+	got, err := a.Store.Get(ctx, ref)
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", ref, err)
+	}
+	data := got.Docs[0].Data
+	return got.Docs[0].Exists && (data["topic"] != topic || data["sha256"] != hex.EncodeToString(sum[:])), nil
+}
+
 // deadLetter hands an oversized message on, unless an earlier try has. A crash
 // between the two writes leaves a copy on the topic, never a gap.
 func deadLetter(ctx context.Context, a *app.App, ref store.Ref, d delivery) error {
@@ -83,14 +107,11 @@ func deadLetter(ctx context.Context, a *app.App, ref store.Ref, d delivery) erro
 	if id, _ := got.Docs[0].Data["dead_letter_id"].(string); id != "" {
 		return nil
 	}
-	attributes := map[string]string{
-		"phasegate_message_id":   d.envelope.MessageID,
-		"phasegate_publish_time": d.envelope.PublishTime.Format(time.RFC3339Nano),
-		"phasegate_quarantine":   ref.String(),
-	}
-	for k, v := range d.envelope.Attributes {
-		attributes[k] = v
-	}
+	attributes := map[string]string{}
+	maps.Copy(attributes, d.envelope.Attributes)
+	attributes["phasegate_message_id"] = d.envelope.MessageID
+	attributes["phasegate_publish_time"] = d.envelope.PublishTime.Format(time.RFC3339Nano)
+	attributes["phasegate_quarantine"] = ref.String()
 	topic := a.Config.Prefix + pipeline.DeadLetterTopic(d.topic)
 	sent := a.Broker.Publish(ctx, topic, []message.Outgoing{{Data: d.envelope.Data, Attributes: attributes}})[0]
 	if sent.Err != nil {

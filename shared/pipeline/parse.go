@@ -160,8 +160,8 @@ func build(f file) (*Pipeline, *validator) {
 		v.name(path+".name", s.Name)
 		v.unique(path+".name", "schedule", s.Name, names)
 		v.cron(path+".cron", s.Cron)
-		v.name(path+".function", s.Function)
-		v.name(path+".job", s.Job)
+		v.oneOf(path+".function", s.Function, "reconcile")
+		v.oneOf(path+".job", s.Job, "relay")
 		p.Schedules = append(p.Schedules, Schedule(s))
 	}
 	return p, v
@@ -196,7 +196,7 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 	if len(fts) == 0 {
 		v.add("transitions", "is empty")
 	}
-	ids := map[string]bool{}
+	ids, topics, collections := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i, ft := range fts {
 		path := fmt.Sprintf("transitions[%d]", i)
 		v.name(path+".id", ft.ID)
@@ -205,9 +205,14 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 		v.phase(path+".downstream.phase", ft.Downstream.Phase, phases)
 		v.topic(path+".upstream.topic", ft.Upstream.Topic)
 		v.topic(path+".downstream.topic", ft.Downstream.Topic)
+		v.unique(path+".upstream.topic", "a transition from topic", ft.Upstream.Topic, topics) // one subscription each
 		v.required(path+".downstream.triggered_by", ft.Downstream.TriggeredBy)
 		v.required(path+".downstream.parent_processor", ft.Downstream.ParentProcessor)
 		v.name(path+".compatibility_collection", ft.CompatibilityCollection)
+		v.unique(path+".compatibility_collection", "collection", ft.CompatibilityCollection, collections)
+		if slices.Contains(ownCollections, ft.CompatibilityCollection) {
+			v.add(path+".compatibility_collection", "%q is one of our own collections", ft.CompatibilityCollection)
+		}
 		t := &Transition{
 			ID:            ft.ID,
 			UpstreamPhase: ft.Upstream.Phase, UpstreamTopic: ft.Upstream.Topic,
@@ -336,6 +341,10 @@ func (v *validator) order(path string, t *Transition) {
 		v.add(path, "%d processors: one document a period carries at most %d", len(expected), maxProcessors)
 	}
 }
+
+// ownCollections are those whose documents the system keeps for itself.
+var ownCollections = []string{"phase_periods", "phase_triggers", "processing_locks", "lock_tokens", "quarantine",
+	"function_status", "sweeps", "audit"}
 
 // maxProcessors bounds a transition: all runs of a period stand in one document of
 // at most 1 MiB.

@@ -117,8 +117,8 @@ var problems = map[string]struct {
 
 	"schedule_name":     {"- name: relay", "- name: Relay", `schedules[0].name: "Relay" is no safe name`},
 	"schedule_twice":    {relay, relay + relay, `schedules[1].name: schedule "relay" is declared twice`},
-	"schedule_function": {"function: reconcile", "function: re-concile", `schedules[0].function: "re-concile" is no safe name`},
-	"schedule_job":      {"job: relay", "job: ''", `schedules[0].job: "" is no safe name`},
+	"schedule_function": {"function: reconcile", "function: re-concile", `schedules[0].function: "re-concile" is not one of reconcile`},
+	"schedule_job":      {"job: relay", "job: ''", `schedules[0].job: "" is not one of relay`},
 	"cron":              {"*/5 * * * *", "*/5 * * *", `schedules[0].cron: "*/5 * * *" is no cron expression of five fields`},
 	"cron_seconds":      {"*/5 * * * *", "0 */5 * * * *", `schedules[0].cron: "0 */5 * * * *" is no cron expression`},
 	"cron_descriptor":   {"*/5 * * * *", "@hourly", `schedules[0].cron: "@hourly" is no cron expression`},
@@ -199,7 +199,8 @@ func TestTransitionsWhoseDocumentsWouldMingleAreRefused(t *testing.T) {
 		"phase3_to_phase4":      `transitions[1].id: transition "phase3_to_phase4" is declared twice`,
 		"phase3_to_phase4fast":  "",
 	} {
-		second := strings.Replace(first, "id: phase3_to_phase4", "id: "+id, 1)
+		second := strings.NewReplacer("id: phase3_to_phase4", "id: "+id, "topic: nba-phase3-analytics-complete", "topic: other-complete",
+			"compatibility_collection: phase3_completion", "compatibility_collection: other_completion").Replace(first)
 		definition, _ := change(t, first, first+second)
 		p, err := Parse([]byte(definition))
 		if want != "" {
@@ -208,6 +209,18 @@ func TestTransitionsWhoseDocumentsWouldMingleAreRefused(t *testing.T) {
 			t.Errorf("%s: error %v", id, err)
 		}
 	}
+}
+
+func TestTransitionsShareNeitherTopicNorCollection(t *testing.T) {
+	_, rest, _ := strings.Cut(string(Default()), "transitions:\n")
+	first, _, _ := strings.Cut(rest, "\n# Jobs")
+	definition, _ := change(t, first, first+strings.Replace(first, "id: phase3_to_phase4", "id: other", 1))
+	_, err := Parse([]byte(definition))
+	wantProblem(t, err, `transitions[1].upstream.topic: a transition from topic "nba-phase3-analytics-complete" is declared twice`)
+	wantProblem(t, err, `transitions[1].compatibility_collection: collection "phase3_completion" is declared twice`)
+	definition, _ = change(t, "compatibility_collection: phase3_completion", "compatibility_collection: phase_periods")
+	_, err = Parse([]byte(definition))
+	wantProblem(t, err, `transitions[0].compatibility_collection: "phase_periods" is one of our own collections`)
 }
 
 func TestAPeriodsDocumentCarriesAtMost300Processors(t *testing.T) {
