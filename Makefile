@@ -2,7 +2,9 @@
 .DEFAULT_GOAL := help
 GO ?= go
 RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
-LDFLAGS = -X github.com/phasegate/phasegate/shared/app.SourceHash=$$($(GO) run ./scripts/sourcehash)
+VERSION ?= dev
+PACKAGING = $(GO) run ./scripts/packaging --version '$(VERSION)' $(if $(PIPELINE),--pipeline '$(PIPELINE)')
+APP := github.com/phasegate/phasegate/shared/app
 
 .PHONY: help
 help: ## List the commands
@@ -11,7 +13,8 @@ help: ## List the commands
 .PHONY: build
 build: ## Build build/phasectl
 	@mkdir -p build
-	$(GO) build -ldflags "$(LDFLAGS)" -o build/phasectl ./scripts/phasectl
+	hash=$$($(PACKAGING) --hash) && \
+	$(GO) build -ldflags "-X $(APP).Version=$(VERSION) -X $(APP).SourceHash=$$hash" -o build/phasectl ./scripts/phasectl
 
 .PHONY: demo
 demo: build ## Replay a night of the NBA pipeline on this machine
@@ -24,7 +27,7 @@ local: build ## Run the whole system on this machine until Ctrl-C
 .PHONY: test
 test: ## Run every test
 	@$(if $(RACE),,echo "no C compiler: tests run without the race detector")
-	$(GO) test $(RACE) -shuffle=on ./...
+	$(GO) run ./scripts/emulators -- $(GO) test $(RACE) -shuffle=on ./...
 	$(if $(RACE),$(GO) test -shuffle=on -run TestCrashMatrix ./shared/cycle)
 
 .PHONY: lint
@@ -36,3 +39,7 @@ lint: ## Check formatting, vet and staticcheck
 .PHONY: bench
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: package
+package: ## Pack the functions into build/functions; PIPELINE=FILE replaces nba.yaml
+	@$(PACKAGING)
