@@ -175,19 +175,21 @@ var aftermaths = map[string]func(n *night, id string, c message.Completion){
 }
 
 // scenes are the paths that a delivery can take: what came before, and the delivery.
+// Where a grace period runs, its end is part of the scene, and the relay's to see.
 var scenes = map[string]struct {
 	before []message.Completion
 	last   message.Completion
+	grace  bool
 }{
-	"completes_the_cycle":  {overnight()[:4], overnight()[4]},
-	"completes_nothing":    {overnight()[:2], overnight()[2]},
-	"critical_alone":       {nil, run(upg, "2026-02-03 10:31")},
-	"starts_the_grace":     {[]message.Completion{overnight()[0], overnight()[2], overnight()[3]}, run(pgs, "2026-02-04 06:03")},
-	"ends_the_grace":       {[]message.Completion{overnight()[0], overnight()[2], overnight()[3], overnight()[4]}, run(utg, "2026-02-04 06:10")},
-	"late_optional":        {[]message.Completion{run(upg, "2026-02-03 10:31")}, run(utg, "2026-02-03 10:40")},
-	"second_changed_run":   {overnight(), run(pgs, "2026-02-04 07:10", count(348))},
-	"second_run_unchanged": {overnight(), run(pgs, "2026-02-04 07:10")},
-	"failed_run":           {overnight()[:4], run(pgs, "2026-02-04 06:03", status(message.StatusFailed))},
+	"completes_the_cycle":  {overnight()[:4], overnight()[4], false},
+	"completes_nothing":    {overnight()[:2], overnight()[2], false},
+	"critical_alone":       {nil, run(upg, "2026-02-03 10:31"), false},
+	"starts_the_grace":     {[]message.Completion{overnight()[0], overnight()[2], overnight()[3]}, run(pgs, "2026-02-04 06:03"), true},
+	"ends_the_grace":       {[]message.Completion{overnight()[0], overnight()[2], overnight()[3], overnight()[4]}, run(utg, "2026-02-04 06:10"), true},
+	"late_optional":        {[]message.Completion{run(upg, "2026-02-03 10:31")}, run(utg, "2026-02-03 10:40"), false},
+	"second_changed_run":   {overnight(), run(pgs, "2026-02-04 07:10", count(348)), false},
+	"second_run_unchanged": {overnight(), run(pgs, "2026-02-04 07:10"), false},
+	"failed_run":           {overnight()[:4], run(pgs, "2026-02-04 06:03", status(message.StatusFailed)), false},
 }
 
 func TestCrashMatrix(t *testing.T) {
@@ -210,6 +212,10 @@ func TestCrashMatrix(t *testing.T) {
 						disturbed := p(n)
 						if !n.handle(disturbed, "last", scene.last) {
 							aftermath(n, "last", scene.last)
+						}
+						if scene.grace {
+							n.pass(2 * time.Hour)
+							n.relay()
 						}
 						return disturbed, n.outcome()
 					}
