@@ -37,8 +37,8 @@ lint: ## Check formatting, vet and staticcheck
 	$(GO) tool staticcheck ./...
 
 .PHONY: bench
-bench: ## Run the benchmarks
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: ## Run the benchmarks, beside the alternatives
+	$(GO) run ./scripts/emulators -- $(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: package
 package: ## Pack the functions into build/functions; PIPELINE=FILE replaces nba.yaml
