@@ -251,7 +251,7 @@ func TestTheReasonOfAFurtherBatchIsItsOwn(t *testing.T) {
 func TestTheModeShownOnlyAdvances(t *testing.T) {
 	runs := []message.Completion{
 		run(utg, "2026-02-02 17:06"), run(upg, "2026-02-03 09:00"), run(upg, "2026-02-03 10:30"),
-		run(toff, "2026-02-03 22:40"), run(pgs, "2026-02-03 23:50"), run(tdef, "2026-02-04 05:30"),
+		run(toff, "2026-02-03 22:40"), run(pgs, "2026-02-03 23:50"),
 	}
 	modes := []string{"", "tomorrow", "same_day", "overnight"}
 	permute(len(runs), func(order []int) {

@@ -1,0 +1,57 @@
+// Package e2e runs the functions as they run in production, as a process of their
+// own that pushes reach over HTTP, against the real emulators of Firestore and
+// Pub/Sub: what a fake could take for granted has to hold here. The clock is real, so
+// the definition is the NBA pipeline's without its local times.
+//
+// A test has a project of its own in both emulators, so tests disturb neither each
+// other nor those of other packages. Where the emulators are not there, each test
+// skips with one line; REQUIRE_EMULATORS=1 makes that a failure.
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+var dir string // of what is built once
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if dir, err = os.MkdirTemp("", "phasegate-e2e-"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		return m.Run()
+	}())
+}
+
+// phasectl builds the command once, and only for a test that is going to run it.
+var phasectl = sync.OnceValues(func() (string, error) {
+	file := filepath.Join(dir, "phasectl")
+	out, err := exec.Command("go", "build", "-o", file, "github.com/phasegate/phasegate/scripts/phasectl").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build phasectl: %w\n%s", err, out)
+	}
+	return file, nil
+})
+
+// needEmulators skips a test where there are none, or fails where they are required.
+func needEmulators(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST"} {
+		if os.Getenv(name) != "" {
+			continue
+		}
+		const hint = "is not set: go run ./scripts/emulators -- go test ./scripts/e2e"
+		if os.Getenv("REQUIRE_EMULATORS") == "1" {
+			t.Fatal(name, hint)
+		}
+		t.Skip(name, hint)
+	}
+}

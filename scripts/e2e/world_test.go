@@ -1,0 +1,266 @@
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2"
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/firestore"
+)
+
+// limit bounds the wait for anything remote.
+const limit = time.Minute
+
+// world is one project in both emulators, with the topology of production.
+type world struct {
+	t           *testing.T
+	project     string
+	environment []string
+	tr          *pipeline.Transition
+	store       *firestore.Store
+	broker      *app.Broker
+	front       *front
+	process     *process
+	phase4      *consumer
+	started     time.Time
+}
+
+// definition is the NBA pipeline's without its local times: what may happen only at
+// an hour of the day could be tested only then. A period may be long past, so that
+// there are enough of them.
+func definition() string {
+	s := regexp.MustCompile(`(?m)^ *(not_before|deadline): .*\n`).ReplaceAllString(string(pipeline.Default()), "")
+	return strings.Replace(s, "trigger_within: 72h", "trigger_within: 87600h", 1)
+}
+
+// newWorld makes the topology and starts the process.
+func newWorld(t *testing.T, environment ...string) *world {
+	t.Helper()
+	needEmulators(t)
+	file := filepath.Join(t.TempDir(), "pipeline.yaml")
+	if err := os.WriteFile(file, []byte(definition()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := pipeline.Parse([]byte(definition()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, project: "e2e-" + strings.ToLower(rand.Text()[:20]), tr: p.Transitions[0], front: newFront(t), started: time.Now()}
+	w.environment = append([]string{"GOOGLE_CLOUD_PROJECT=" + w.project, "PHASEGATE_STORE=firestore", "PHASEGATE_PREFIX=",
+		"PHASEGATE_MODE=", "PHASEGATE_CLAIM=1s", "LOG_LEVEL=info", "PIPELINE_FILE=" + file}, environment...)
+	if w.store, err = firestore.Open(t.Context(), w.project, ""); err != nil {
+		t.Fatal(err)
+	}
+	if w.broker, err = app.NewBroker(t.Context(), w.project, os.Getenv("PUBSUB_EMULATOR_HOST")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = w.store.Close()
+		_ = w.broker.Close()
+	})
+	w.topic(w.tr.DownstreamTopic)
+	w.subscribe(&pubsubpb.Subscription{Name: "phase4", Topic: w.tr.DownstreamTopic})
+	w.phase4 = consume(t, w.broker.Client, "phase4")
+	w.push(w.tr.UpstreamTopic, w.tr.Subscription(), w.front.server.URL+"/transition?transition="+w.tr.ID, maxAttempts)
+	reconcile := pipeline.Schedule{Function: "reconcile"}.Topic()
+	w.push(reconcile, pipeline.Subscription(reconcile, "reconcile"), w.front.server.URL+"/reconcile", maxAttempts)
+	t.Cleanup(func() {
+		if t.Failed() && w.process != nil {
+			t.Logf("the process said last:\n%s", w.process.tail())
+		}
+	})
+	w.start()
+	return w
+}
+
+// start starts a process, and sends it what is pushed.
+func (w *world) start() {
+	w.t.Helper()
+	w.process = launch(w.t, w.environment)
+	w.front.to(w.process)
+}
+
+// The bounds of a dead-letter policy.
+const (
+	minAttempts = 5
+	maxAttempts = 100
+)
+
+func (w *world) topic(name string) {
+	w.t.Helper()
+	if _, err := w.broker.Client.TopicAdminClient.CreateTopic(w.t.Context(), &pubsubpb.Topic{Name: w.name("topics", name)}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) name(kind, name string) string {
+	return "projects/" + w.project + "/" + kind + "/" + name
+}
+
+func (w *world) subscribe(s *pubsubpb.Subscription) {
+	w.t.Helper()
+	s.Name, s.Topic = w.name("subscriptions", s.Name), w.name("topics", s.Topic)
+	if _, err := w.broker.Client.SubscriptionAdminClient.CreateSubscription(w.t.Context(), s); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { // else the emulator pushes for ever, at the cost of the other tests
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		if err := w.broker.Client.SubscriptionAdminClient.DeleteSubscription(ctx, &pubsubpb.DeleteSubscriptionRequest{Subscription: s.Name}); err != nil {
+			w.t.Error(err)
+		}
+	})
+}
+
+// push makes a topic with a push subscription and its dead letter as they are deployed,
+// but for the retry policy: with one, the emulator forgets several messages that fail
+// at once after their third delivery; without, it delivers again after a second.
+func (w *world) push(topic, subscription, url string, attempts int32) {
+	w.t.Helper()
+	dead := pipeline.DeadLetterTopic(topic)
+	w.topic(topic)
+	w.topic(dead)
+	w.subscribe(&pubsubpb.Subscription{Name: dead, Topic: dead})
+	w.subscribe(&pubsubpb.Subscription{
+		Name: subscription, Topic: topic, PushConfig: &pubsubpb.PushConfig{PushEndpoint: url}, AckDeadlineSeconds: 600,
+		DeadLetterPolicy: &pubsubpb.DeadLetterPolicy{DeadLetterTopic: w.name("topics", dead), MaxDeliveryAttempts: attempts},
+	})
+}
+
+// period is n days before today.
+func (w *world) period(n int) pipeline.Period {
+	return w.tr.Calendar().Add(w.tr.Calendar().At(w.started), -n)
+}
+
+// report is a completion on the wire: the nth run of a processor for a period, which
+// has just ended and is like no other run.
+func (w *world) report(processor string, p pipeline.Period, n int) []byte {
+	w.t.Helper()
+	data, err := json.Marshal(map[string]any{
+		"processor_name": processor, "phase": w.tr.UpstreamPhase, "game_date": p, "status": "success",
+		"execution_id": fmt.Sprintf("%s-%s-%d", processor, p, n), "correlation_id": "e2e", "record_count": 100 + n,
+		"timestamp": w.started.Add(time.Duration(n) * time.Second).UTC().Format(time.RFC3339Nano),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return data
+}
+
+// night is a first run of every processor for a period.
+func (w *world) night(p pipeline.Period) (all [][]byte) {
+	for _, processor := range w.tr.Order {
+		all = append(all, w.report(processor, p, 1))
+	}
+	return all
+}
+
+// publish sends messages in one request, and returns their ids.
+func (w *world) publish(topic string, all ...[]byte) (ids []string) {
+	w.t.Helper()
+	var msgs []message.Outgoing
+	for _, data := range all {
+		msgs = append(msgs, message.Outgoing{Data: data})
+	}
+	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
+	defer cancel()
+	for _, sent := range w.broker.Publish(ctx, topic, msgs) {
+		if sent.Err != nil {
+			w.t.Fatal(sent.Err)
+		}
+		ids = append(ids, sent.ID)
+	}
+	return ids
+}
+
+func (w *world) relay() {
+	w.t.Helper()
+	w.publish(pipeline.Schedule{Function: "reconcile"}.Topic(), []byte(`{"job":"relay"}`))
+}
+
+// doc reads a document.
+func (w *world) doc(collection, id string) store.Doc {
+	w.t.Helper()
+	got, err := w.store.Get(w.t.Context(), store.Ref{Collection: collection, ID: id})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return got.Docs[0]
+}
+
+// await polls what is remote and cannot signal, until it is as it should be: wrong
+// says what is still missing, "" when nothing is.
+func (w *world) await(within time.Duration, wrong func() string) {
+	w.t.Helper()
+	tick, end := time.NewTicker(20*time.Millisecond), time.After(within)
+	defer tick.Stop()
+	for {
+		problem := wrong()
+		if problem == "" {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			w.t.Fatalf("after %v: %s", within, problem)
+		}
+	}
+}
+
+// received is a message as a subscriber takes it.
+type received struct {
+	id         string
+	attributes map[string]string
+	data       string
+	trigger    message.Trigger
+}
+
+// consumer takes everything from a subscription until the test ends.
+type consumer struct {
+	mu  sync.Mutex
+	all []received
+}
+
+func consume(t *testing.T, client *pubsub.Client, subscription string) *consumer {
+	c, done := &consumer{}, make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		done <- client.Subscriber(subscription).Receive(ctx, func(_ context.Context, m *pubsub.Message) {
+			r := received{id: m.ID, attributes: m.Attributes, data: string(m.Data)}
+			r.trigger, _ = message.DecodeTrigger(m.Data) // dead letters are none
+			c.mu.Lock()
+			c.all = append(c.all, r)
+			c.mu.Unlock()
+			m.Ack()
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("receive from %s: %v", subscription, err)
+		}
+	})
+	return c
+}
+
+// messages are those received so far.
+func (c *consumer) messages() []received {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.all[:len(c.all):len(c.all)]
+}
