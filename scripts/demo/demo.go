@@ -7,6 +7,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -30,6 +31,9 @@ type Result struct {
 // OK reports whether the night went well.
 func (r Result) OK() bool { return r.Lost == 0 && r.Doubled == 0 && r.Published == r.Expected }
 
+// ErrStory: the pipeline is not the one that the story is about.
+var ErrStory = errors.New("the demo's story is about the pipeline nba")
+
 // Run plays the story and prints it to w as it happens; colour marks what matters.
 // The environment is left running, for the caller to close.
 func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local.Environment, Result, error) {
@@ -39,7 +43,7 @@ func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local
 		return nil, Result{}, err
 	}
 	if p.Name != "nba" || len(p.Transitions) != 1 {
-		return nil, Result{}, fmt.Errorf("the demo's story is about the pipeline nba; this one is %s", p.Name)
+		return nil, Result{}, fmt.Errorf("%w; this one is %s", ErrStory, p.Name)
 	}
 	d.transition = p.Transitions[0]
 	d.zone = p.Calendar.Zone()

@@ -39,6 +39,9 @@ func demoCommand(f *flags) *cobra.Command {
 			if env != nil {
 				defer func() { err = errors.Join(err, env.Close()) }()
 			}
+			if errors.Is(err, demo.ErrStory) {
+				return usage(err)
+			}
 			if err != nil {
 				return err
 			}
