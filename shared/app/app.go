@@ -102,7 +102,9 @@ func (l *Lazy) Close() error {
 	if l.app == nil {
 		return nil
 	}
-	return l.app.Close()
+	a := l.app
+	l.app = nil
+	return a.Close()
 }
 
 // Get returns the App, making it if there is none yet. Clients outlive the request.

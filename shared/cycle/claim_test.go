@@ -350,14 +350,16 @@ func TestABlockedHandOverIsTriedAgainLaterAndLater(t *testing.T) {
 	}
 }
 
-func TestAnUnknownReadinessBlocks(t *testing.T) {
-	w := newWorld(t, "memory")
-	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
-		return Readiness{Outcome: Unknown, Reasons: []string{"schedule not readable"}}
-	}
-	w.ready()
-	w.converge("2026-02-03")
-	if st := w.statuses()["overnight"]; st.State != "blocked" || len(w.broker.got) != 0 {
-		t.Errorf("%s with %d messages", st.State, len(w.broker.got))
+func TestWhateverDoesNotPassBlocks(t *testing.T) {
+	for _, outcome := range []Outcome{Unknown, Failed, "", "passed"} {
+		w := newWorld(t, "memory")
+		w.engine.Check = func(context.Context, Key, string, []string) Readiness {
+			return Readiness{Outcome: outcome, Reasons: []string{"schedule not readable"}}
+		}
+		w.ready()
+		w.converge("2026-02-03")
+		if st := w.statuses()["overnight"]; st.State != "blocked" || len(w.broker.got) != 0 {
+			t.Errorf("%q: %s with %d messages", outcome, st.State, len(w.broker.got))
+		}
 	}
 }

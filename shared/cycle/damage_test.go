@@ -107,6 +107,27 @@ func TestADocumentThatSomebodyBrokeIsNotDecidedOn(t *testing.T) {
 	}
 }
 
+func TestABatchThatSomebodyBrokeIsNotSent(t *testing.T) {
+	for name, field := range map[string]store.Field{
+		"payload_no_text": store.F(int64(1), "messages", utg, "payload"),
+		"payload_empty":   store.F("", "messages", utg, "payload"),
+		"id_no_text":      store.F(int64(1), "messages", utg, "id"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := halfSent(t)
+			before := len(w.broker.got)
+			ref := store.Ref{Collection: "phase_triggers", ID: overnightOne}
+			if _, err := w.store.Apply(context.Background(), store.Merge(ref, field)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := w.engine.Converge(context.Background(), w.key("2026-02-03"), "m")
+			if err == nil || !strings.Contains(err.Error(), "messages."+utg) || len(w.broker.got) != before {
+				t.Errorf("error %v, %d more messages", err, len(w.broker.got)-before)
+			}
+		})
+	}
+}
+
 // fill puts junk into a document until only a few bytes are free.
 func (w *world) fill(ref store.Ref, free int) {
 	w.t.Helper()

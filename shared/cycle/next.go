@@ -44,32 +44,23 @@ type handing struct {
 // time but the snapshot's.
 func (c *convergence) next(s *snapshot) action {
 	contended := false
-	for _, m := range c.key.Transition.Modes {
+	for _, m := range slices.Concat(c.key.Transition.Modes, c.orphans(s)) {
+		_, known := c.key.Transition.Mode(m.Name)
 		bs := s.batches[m.Name]
 		open := firstUnpublished(bs)
-		if open == nil {
-			if a, ok := c.begin(s, m, highest(bs)); ok {
-				return a
-			}
-			continue
-		}
-		if open.live(s.now) && !c.mine(open) {
+		var a action
+		switch {
+		case open == nil && known:
+			a = c.begin(s, m, highest(bs))
+		case open == nil, !known && open.State != StatePublishing:
+			// A mode that the definition has dropped begins nothing; what is frozen in
+			// it was promised all the same.
+		case open.live(s.now) && !c.mine(open):
 			contended = true
-			continue
+		default:
+			a = c.advance(s, m, open)
 		}
-		if a := c.advance(s, m, open); a.do != idle {
-			return a
-		}
-	}
-	for _, m := range c.orphans(s) {
-		// The definition knows the mode no more. What is frozen was promised all the same.
-		open := firstUnpublished(s.batches[m.Name])
-		if open == nil || open.State != StatePublishing {
-			continue
-		}
-		if open.live(s.now) && !c.mine(open) {
-			contended = true
-		} else if a := c.advance(s, m, open); a.do != idle {
+		if a.do != idle {
 			return a
 		}
 	}
@@ -111,13 +102,12 @@ func firstUnpublished(bs []*batch) *batch {
 }
 
 // begin creates the next batch of a cycle whose earlier ones are all published.
-func (c *convergence) begin(s *snapshot, m pipeline.Mode, batches int) (action, bool) {
+func (c *convergence) begin(s *snapshot, m pipeline.Mode, batches int) action {
 	h := c.handing(s, m, batches+1, nil)
-	switch {
-	case h.verdict.State == gate.Ready && len(h.runs) > 0, h.verdict.State == gate.Grace:
-		return action{do: create, mode: m, n: batches + 1, handing: h}, true
+	if h.verdict.State == gate.Ready && len(h.runs) > 0 || h.verdict.State == gate.Grace {
+		return action{do: create, mode: m, n: batches + 1, handing: h}
 	}
-	return action{}, false
+	return action{}
 }
 
 // advance moves an unpublished batch that is free or ours.

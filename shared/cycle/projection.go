@@ -15,7 +15,7 @@ import (
 // them, or nil when the document says so already or there is nothing to say. Always
 // recomputed as a whole, never incremented; the engine itself never decides on it.
 func (c *convergence) projection(s *snapshot) []store.Field {
-	newest := c.newest(s)
+	newest, mode := c.counted(s)
 	if len(newest) == 0 && len(s.listed) == 0 {
 		return nil
 	}
@@ -26,24 +26,11 @@ func (c *convergence) projection(s *snapshot) []store.Field {
 		}
 	}
 	fields = append(fields, store.F(len(newest), "_completed_count"))
-	fields = append(fields, c.flags(s)...)
+	fields = append(fields, flags(s, mode)...)
 	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {
 		return nil
 	}
 	return append(fields, store.F(store.ServerTime, "_last_update"))
-}
-
-// newest returns each processor's newest run that counts for any mode.
-func (c *convergence) newest(s *snapshot) map[string]gate.Run {
-	newest := map[string]gate.Run{}
-	for _, m := range c.key.Transition.Modes {
-		for _, r := range gate.Counting(c.input(s, m)) {
-			if old, ok := newest[r.Processor]; !ok || gate.Older(old, r) < 0 {
-				newest[r.Processor] = r
-			}
-		}
-	}
-	return newest
 }
 
 func projectRun(r gate.Run) map[string]any {
@@ -66,18 +53,20 @@ func projectRun(r gate.Run) map[string]any {
 	}
 }
 
-// shownMode returns the most advanced mode to which a counting run belongs or in
-// whose time it fell; a run that a mode merely accepts from earlier does not make it
-// the mode shown. As runs only come, the mode only advances.
-func (c *convergence) shownMode(s *snapshot) string {
-	modeAt := c.key.Transition.ModesOf(c.key.Period)
-	rank := func(name string) int {
-		return slices.IndexFunc(c.key.Transition.Modes, func(m pipeline.Mode) bool { return m.Name == name })
-	}
-	shown := -1
-	for i, m := range c.key.Transition.Modes {
+// counted returns each processor's newest run that counts for any mode, and the mode
+// to show: the most advanced one to which a counting run belongs or in whose time it
+// fell. A run that a mode merely accepts from earlier does not make it the mode
+// shown. As runs only come, the mode only advances.
+func (c *convergence) counted(s *snapshot) (newest map[string]gate.Run, mode string) {
+	modes, modeAt := c.key.Transition.Modes, c.key.Transition.ModesOf(c.key.Period)
+	newest, shown := map[string]gate.Run{}, -1
+	for i, m := range modes {
 		for _, r := range gate.Counting(c.input(s, m)) {
-			own := rank(modeAt(r.EventTime))
+			if old, ok := newest[r.Processor]; !ok || gate.Older(old, r) < 0 {
+				newest[r.Processor] = r
+			}
+			at := modeAt(r.EventTime)
+			own := slices.IndexFunc(modes, func(o pipeline.Mode) bool { return o.Name == at })
 			shown = max(shown, own)
 			if own >= i || !slices.Contains(m.AcceptEarlier, r.Processor) {
 				shown = max(shown, i)
@@ -85,14 +74,13 @@ func (c *convergence) shownMode(s *snapshot) string {
 		}
 	}
 	if shown < 0 {
-		return ""
+		return newest, ""
 	}
-	return c.key.Transition.Modes[shown].Name
+	return newest, modes[shown].Name
 }
 
 // flags describe the cycle of the mode shown.
-func (c *convergence) flags(s *snapshot) []store.Field {
-	mode := c.shownMode(s)
+func flags(s *snapshot, mode string) []store.Field {
 	var triggeredAt, pendingAt, reason any
 	var triggered, pending bool
 	succeeded := len(s.batches[mode]) > 0

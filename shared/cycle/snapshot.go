@@ -154,8 +154,10 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		Runs: f.strings("runs"), Messages: map[string]sent{},
 	}
 	for name, m := range f.maps("messages") {
-		payload, _ := m["payload"].(string)
-		id, _ := m["id"].(string)
+		payload, ok := m["payload"].(string)
+		f.check(ok && payload != "", "messages."+name+".payload", m["payload"])
+		id, ok := m["id"].(string)
+		f.check(ok, "messages."+name+".id", m["id"])
 		b.Messages[name] = sent{Payload: payload, ID: id}
 	}
 	mode = strings.TrimPrefix(strings.TrimSuffix(b.ID, fmt.Sprintf("~%d", b.N)), key.String()+"_")

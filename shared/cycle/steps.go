@@ -109,7 +109,7 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	checkCtx, cancel := context.WithTimeout(ctx, max(c.trust(a.batch.Holder), 0))
 	ready := c.Check(checkCtx, c.key, a.mode.Name, names)
 	cancel()
-	if ready.Outcome == Failed || ready.Outcome == Unknown {
+	if ready.Outcome != Passed && ready.Outcome != NotChecked { // whatever else is said is not fine
 		wait := min(firstRetry<<min(a.batch.Attempts, 3), lastRetry)
 		return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
 			store.F(string(StateBlocked), "state"), store.F("", "holder"),
