@@ -20,6 +20,14 @@
 //	grace    the critical ones and the quorum are there; the rest may still come
 //	ready    hand over Satisfied now
 //	held     not without a person: past the deadline, or too old to trigger by itself
+//
+// # Deadlines
+//
+// When a mode's deadline passes and its policy is not met, its cycle is held; a policy
+// that is met later ends that by itself. A mode may instead say hand_over: then what
+// is complete goes at the deadline, or as soon after it as the critical processors
+// are, without waiting for a quorum or a grace period. Without them even such a cycle
+// is held: no trigger claims what its critical processors have not done.
 package gate
 
 import (
@@ -66,15 +74,20 @@ type Input struct {
 	Runs       []Run     // of the whole period, any mode
 	Now        time.Time // the server's read time of Runs
 	GraceStart time.Time // when the grace period began; zero when it has not
+	// Began holds the names that the mode expected when the cycle's first hand-over was
+	// frozen, nil before that. What is late, or ran again, is judged by them: a
+	// processor that the definition gains afterwards reopens nothing.
+	Began []string
 }
 
 // Verdict is a decision with its grounds.
 type Verdict struct {
 	State      State     `json:"state"`
-	Cause      string    `json:"cause,omitempty"` // of Ready
-	Satisfied  []string  `json:"satisfied"`       // processors with a counting run, in the order of messages
-	Missing    []string  `json:"missing"`         // named by the mode, without one
-	Ignored    []string  `json:"ignored"`         // reported in this mode's time, counting for no mode
+	Cause      string    `json:"cause,omitempty"`  // of Ready
+	Satisfied  []string  `json:"satisfied"`        // processors with a counting run, in the order of messages
+	Missing    []string  `json:"missing"`          // named by the mode, without one
+	Ignored    []string  `json:"ignored"`          // reported in this mode's time, counting for no mode
+	Failed     []string  `json:"failed,omitempty"` // of Missing: the last report says failed
 	Reason     string    `json:"reason"`
 	NextLook   time.Time `json:"next_look,omitzero"` // zero: only a further run changes anything
 	Since      time.Time `json:"since,omitzero"`     // of Ready: when the policy came to be met
@@ -102,10 +115,20 @@ func Decide(in Input) Verdict {
 	v.Ignored = ignored(in, first)
 
 	local := func(t time.Time) string { return clock(cal, in.Period, t) }
-	notBefore := instant(cal, in.Period, m.NotBefore)
+	notBefore, deadline := instant(cal, in.Period, m.NotBefore), instant(cal, in.Period, m.Deadline)
 	sum := summary(m, v)
 	complete, quorum := met(m, inTime)
 	completeLate, quorumLate := met(m, first)
+	var graceEnd time.Time
+	if quorum {
+		graceEnd = later(in.GraceStart.Add(m.Grace.After), notBefore)
+	}
+	handOver := m.AtDeadline == pipeline.DeadlineHandOver && !deadline.IsZero()
+	if handOver {
+		deadline = later(deadline, notBefore)
+	}
+	passed := !deadline.IsZero() && !in.Now.Before(deadline)
+	atDeadline := handOver && all(m.Critical, inTime)
 
 	switch {
 	case complete && in.Now.Before(notBefore):
@@ -117,37 +140,47 @@ func Decide(in Input) Verdict {
 		if len(inTime) == m.Size() {
 			v.Cause = AllComplete
 		}
-	case quorum && in.GraceStart.IsZero():
-		v.State, v.NextLook = Grace, later(in.Now.Add(m.Grace.After), notBefore)
-		v.Reason = fmt.Sprintf("%s, grace of %s begins", sum, short(m.Grace.After))
-	case quorum && in.Now.Before(later(in.GraceStart.Add(m.Grace.After), notBefore)):
-		v.State, v.NextLook = Grace, later(in.GraceStart.Add(m.Grace.After), notBefore)
-		v.Reason = fmt.Sprintf("%s, grace until %s", sum, local(v.NextLook))
-	case quorum:
-		v.State, v.Since = Ready, later(in.GraceStart.Add(m.Grace.After), notBefore)
-		v.Cause = fmt.Sprintf("critical_plus_majority_%dpct", len(inTime)*100/m.Size())
+	case quorum && !in.GraceStart.IsZero() && !in.Now.Before(graceEnd):
+		v.State, v.Cause, v.Since = Ready, majority(m, inTime), graceEnd
 		v.Reason = fmt.Sprintf("%s, grace ended %s", sum, local(v.Since))
-	case completeLate || quorumLate:
+	case atDeadline && passed:
+		v.State, v.Cause = Ready, majority(m, inTime)
+		v.Since = later(lastOf(m.Critical, inTime), deadline)
+		v.Reason = fmt.Sprintf("%s, deadline %s passed: handed over without the rest", sum, local(deadline))
+	case quorum && in.GraceStart.IsZero():
+		v.State, v.NextLook = Grace, sooner(later(in.Now.Add(m.Grace.After), notBefore), deadline, atDeadline)
+		v.Reason = fmt.Sprintf("%s, grace of %s begins", sum, short(m.Grace.After))
+	case quorum:
+		v.State, v.NextLook = Grace, sooner(graceEnd, deadline, atDeadline)
+		v.Reason = fmt.Sprintf("%s, grace until %s", sum, local(v.NextLook))
+	case completeLate || quorumLate || passed && handOver && all(m.Critical, first):
 		v.State = Held
 		v.Reason = fmt.Sprintf("%s, but only at %s, more than %s after the period: not handed over automatically",
 			sum, local(heldSince(m, first)), short(in.Transition.TriggerWithin))
+	case passed:
+		v.State = Held
+		v.Reason = fmt.Sprintf("deadline %s passed: %s", local(deadline), sum)
 	default:
-		v.State, v.Reason = Waiting, sum
-		if deadline := instant(cal, in.Period, m.Deadline); !deadline.IsZero() {
-			v.NextLook = deadline
-			if !in.Now.Before(deadline) {
-				v.State, v.NextLook = Held, time.Time{}
-				v.Reason = fmt.Sprintf("deadline %s passed: %s", local(deadline), sum)
-			}
+		v.State, v.Reason, v.NextLook = Waiting, sum, deadline
+	}
+	bad := badReports(in, v.Missing)
+	for _, r := range bad {
+		if r.Status == message.StatusFailed {
+			v.Failed = append(v.Failed, r.Processor)
 		}
 	}
 	if len(v.Missing) > 0 {
-		v.Reason += "; missing " + join(v.Missing) + failures(in, v.Missing, local)
+		v.Reason += "; missing " + join(v.Missing) + failures(bad, local)
 	}
-	if complete || quorum {
+	if v.Cause != "" || complete || quorum {
 		v.Reason += tooLate(v.Satisfied, first, limit, local)
 	}
 	return v
+}
+
+// majority is the cause of a hand-over without some optional processors.
+func majority(m pipeline.Mode, done map[string]time.Time) string {
+	return fmt.Sprintf("critical_plus_majority_%dpct", len(done)*100/m.Size())
 }
 
 // met tells whether processors that completed make the mode complete, and whether
@@ -220,7 +253,8 @@ func rank(t *pipeline.Transition, mode string) int {
 // processors was never handed over before.
 //
 // Runs that came too late after the period's end to trigger anything by themselves
-// are not pending.
+// are not pending, nor are those of a processor that the mode did not expect when the
+// cycle's first hand-over was frozen.
 func Pending(in Input, covered map[string]bool) (runs []Run, late bool) {
 	limit := lastInTime(in)
 	type group struct{ covered, open []Run }
@@ -242,6 +276,7 @@ func Pending(in Input, covered map[string]bool) (runs []Run, late bool) {
 		g := groups[name]
 		switch {
 		case g == nil || len(g.open) == 0:
+		case in.Began != nil && !slices.Contains(in.Began, name):
 		case len(g.covered) == 0:
 			runs, late = append(runs, g.open...), true
 		case in.Mode.SecondRuns == pipeline.SecondRunsResend && slices.ContainsFunc(g.open, changed(g.covered)):

@@ -51,6 +51,9 @@ func definitions(t *rapid.T) string {
 		for _, field := range []string{"not_before", "deadline"} {
 			if rapid.Bool().Draw(t, "has "+field) {
 				fmt.Fprintf(&modes, "        %s: %q\n", field, offsets(t, field))
+				if field == "deadline" {
+					fmt.Fprintf(&modes, "        at_deadline: %s\n", rapid.SampledFrom([]string{"hold", "hand_over"}).Draw(t, "at deadline"))
+				}
 			}
 		}
 	}
@@ -290,12 +293,15 @@ func TestTheSituationsDrawnHaveEveryOutcome(t *testing.T) {
 		if reason, _, held := strings.Cut(v.Reason, " "); v.State == Held && held {
 			cause = map[bool]string{true: "deadline", false: "too late"}[reason == "deadline"]
 		}
+		if v.State == Ready && strings.Contains(v.Reason, "handed over without the rest") {
+			cause = "at deadline"
+		}
 		seen[string(v.State)+" "+cause]++
 		if runs, late := Pending(in, firstHalf(in)); len(runs) > 0 {
 			seen[fmt.Sprintf("pending, late %v", late)]++
 		}
 	}
-	for _, want := range []string{"waiting ", "grace ", "held deadline", "held too late", "ready all_complete", "ready critical_complete", "ready critical_plus",
+	for _, want := range []string{"waiting ", "grace ", "held deadline", "held too late", "ready all_complete", "ready critical_complete", "ready critical_plus", "ready at deadline",
 		"pending, late true", "pending, late false"} {
 		if seen[want] < 5 {
 			t.Errorf("%d of 500 situations are %q: %v", seen[want], want, seen)

@@ -60,6 +60,9 @@ func policy(m pipeline.Mode) string {
 	}
 	if m.Deadline != nil {
 		s += ", deadline " + m.Deadline.String()
+		if m.AtDeadline == pipeline.DeadlineHandOver {
+			s += " without the optional ones"
+		}
 	}
 	return s
 }
@@ -85,10 +88,12 @@ func summary(m pipeline.Mode, v Verdict) string {
 	return fmt.Sprintf("%s complete, %s, not every critical one", join(done), of)
 }
 
-// failures adds the last bad outcome of each missing processor in the mode's time, or
-// where a success would have counted: the first thing that the person on call wants to
-// know.
-func failures(in Input, missing []string, local func(time.Time) string) string {
+// badReports returns the last report of each missing processor in the mode's time, or
+// where a success would have counted, if it is none.
+func badReports(in Input, missing []string) []Run {
+	if len(missing) == 0 {
+		return nil
+	}
 	last, modeAt := map[string]Run{}, in.Transition.ModesOf(in.Period)
 	belongs := belonging(in.Transition, in.Mode, in.Period)
 	for _, r := range in.Runs {
@@ -99,22 +104,27 @@ func failures(in Input, missing []string, local func(time.Time) string) string {
 			last[r.Processor] = r
 		}
 	}
-	var out []string
+	var out []Run
 	for _, name := range missing {
-		r, ok := last[name]
-		if !ok || r.Status.Counts() {
-			continue
+		if r, ok := last[name]; ok && !r.Status.Counts() {
+			out = append(out, r)
 		}
-		s := fmt.Sprintf("%s reported %s at %s", name, r.Status, local(r.EventTime))
+	}
+	return out
+}
+
+// failures says what missing processors reported instead: the first thing that the
+// person on call wants to know.
+func failures(bad []Run, local func(time.Time) string) string {
+	var out string
+	for i, r := range bad {
+		out += map[bool]string{true: "; ", false: ", "}[i == 0]
+		out += fmt.Sprintf("%s reported %s at %s", r.Processor, r.Status, local(r.EventTime))
 		if r.Status == message.StatusFailed && r.ErrorType != "" {
-			s += " (" + printable(r.ErrorType) + ")"
+			out += " (" + printable(r.ErrorType) + ")"
 		}
-		out = append(out, s)
 	}
-	if len(out) == 0 {
-		return ""
-	}
-	return "; " + strings.Join(out, ", ")
+	return out
 }
 
 // tooLate adds what completed only after the limit: a hand-over leaves it out.
@@ -185,11 +195,7 @@ func heldSince(m pipeline.Mode, first map[string]time.Time) time.Time {
 		need = (m.Grace.QuorumPct*need + 99) / 100
 	}
 	times := slices.SortedFunc(maps.Values(first), time.Time.Compare)
-	at := times[min(need, len(times))-1]
-	for _, name := range m.Critical {
-		at = later(at, first[name])
-	}
-	return at
+	return later(times[min(need, len(times))-1], lastOf(m.Critical, first))
 }
 
 func later(a, b time.Time) time.Time {
@@ -197,6 +203,22 @@ func later(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// sooner returns a, or b if that comes first and counts.
+func sooner(a, b time.Time, counts bool) time.Time {
+	if counts && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// lastOf returns when the last of the named processors was done.
+func lastOf(names []string, done map[string]time.Time) (at time.Time) {
+	for _, name := range names {
+		at = later(at, done[name])
+	}
+	return at
 }
 
 // short writes a duration without its zero parts: 30m, not 30m0s.

@@ -73,6 +73,7 @@ type fileMode struct {
 	AcceptEarlier []string `yaml:"accept_earlier"`
 	NotBefore     string   `yaml:"not_before"`
 	Deadline      string   `yaml:"deadline"`
+	AtDeadline    string   `yaml:"at_deadline"`
 	SecondRuns    string   `yaml:"second_runs"`
 }
 
@@ -261,8 +262,9 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 		m := Mode{
 			Name: fm.Name, Event: Relation(fm.Event), Critical: fm.Critical, Optional: fm.Optional,
 			Complete: Completeness(fm.Complete), AcceptEarlier: fm.AcceptEarlier, SecondRuns: SecondRuns(fm.SecondRuns),
-			NotBefore: v.optionalOffset(path+".not_before", fm.NotBefore),
-			Deadline:  v.optionalOffset(path+".deadline", fm.Deadline),
+			NotBefore:  v.optionalOffset(path+".not_before", fm.NotBefore),
+			Deadline:   v.optionalOffset(path+".deadline", fm.Deadline),
+			AtDeadline: v.atDeadline(path, fm),
 		}
 		if from := v.optionalOffset(path+".counts_from", fm.CountsFrom); from != nil {
 			m.CountsFrom = *from
@@ -282,6 +284,17 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 		}
 		t.Modes = append(t.Modes, m)
 	}
+}
+
+func (v *validator) atDeadline(path string, fm fileMode) AtDeadline {
+	if fm.AtDeadline == "" {
+		return DeadlineHold
+	}
+	if fm.Deadline == "" {
+		v.add(path+".at_deadline", "means nothing without a deadline")
+	}
+	v.oneOf(path+".at_deadline", fm.AtDeadline, string(DeadlineHold), string(DeadlineHandOver))
+	return AtDeadline(fm.AtDeadline)
 }
 
 // sets checks a mode's processors against each other and against the phase.

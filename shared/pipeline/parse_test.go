@@ -103,6 +103,8 @@ var problems = map[string]struct {
 	"counts_from":           {`counts_from: "10:00"`, `counts_from: "10.00"`, `transitions[0].modes[1].counts_from: "10.00" is no local time`},
 	"counts_from_missing":   {`counts_from: "10:00"`, "", "transitions[0].modes[1].counts_from: is required"},
 	"not_before":            {`not_before: "+1d 05:00"`, `not_before: "1d 05:00"`, `transitions[0].modes[2].not_before: "1d 05:00" is no local time`},
+	"at_deadline":           {`deadline: "+1d 10:00"`, "deadline: \"+1d 10:00\"\n        at_deadline: give_up", `transitions[0].modes[2].at_deadline: "give_up" is not one of hold, hand_over`},
+	"at_no_deadline":        {`deadline: "+1d 10:00"`, "at_deadline: hand_over", `transitions[0].modes[2].at_deadline: means nothing without a deadline`},
 	"deadline":              {`deadline: "+1d 10:00"`, `deadline: "24:00"`, `transitions[0].modes[2].deadline: "24:00" is no local time`},
 	"quorum_0":              {"quorum_pct: 60", "quorum_pct: 0", "transitions[0].modes[2].grace.quorum_pct: must be 1 to 100, is 0"},
 	"quorum_101":            {"quorum_pct: 60", "quorum_pct: 101", "transitions[0].modes[2].grace.quorum_pct: must be 1 to 100, is 101"},

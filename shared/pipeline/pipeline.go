@@ -129,6 +129,7 @@ type Mode struct {
 	AcceptEarlier []string // processors whose runs of earlier modes count too
 	NotBefore     *Offset  // nil: at once
 	Deadline      *Offset  // nil: none
+	AtDeadline    AtDeadline
 	SecondRuns    SecondRuns
 
 	named map[string]bool
@@ -156,6 +157,16 @@ type Grace struct {
 	After     time.Duration
 }
 
+// AtDeadline says what becomes of a cycle whose deadline passes before its policy is
+// met. Completeness ends a hold at any time.
+type AtDeadline string
+
+// What can be done at a deadline.
+const (
+	DeadlineHold     AtDeadline = "hold"      // nothing without a person; somebody is told
+	DeadlineHandOver AtDeadline = "hand_over" // what is complete, if the critical ones are; else hold
+)
+
 // SecondRuns says what a further run of a processor means that was handed over.
 type SecondRuns string
 
@@ -178,6 +189,16 @@ func (s Schedule) Topic() string { return "phasegate-" + s.Function }
 
 // Subscription names the push subscription by which a function reads a topic.
 func Subscription(topic, function string) string { return topic + "-" + function }
+
+// Lead returns how many periods ahead of the present one completions are expected: a
+// mode may live before its period begins.
+func (t *Transition) Lead() int {
+	lead := 0
+	for _, m := range t.Modes {
+		lead = max(lead, -m.CountsFrom.Days)
+	}
+	return lead
+}
 
 // DeadLetterTopic names the topic that takes what a topic's subscription gave up.
 func DeadLetterTopic(topic string) string { return topic + "-dead-letter" }

@@ -62,17 +62,17 @@ func TestTheDefaultsTransition(t *testing.T) {
 		CompatibilityCollection: "phase3_completion", TriggerWithin: 72 * time.Hour,
 		Modes: []Mode{{
 			Name: "tomorrow", Event: Before, Critical: []string{"upcoming_player_game_context"}, Optional: []string{"upcoming_team_game_context"},
-			Complete: CompleteCritical, CountsFrom: Offset{-1, 16*60 + 30}, Deadline: &Offset{-1, 21 * 60}, SecondRuns: SecondRunsIgnore,
+			Complete: CompleteCritical, CountsFrom: Offset{-1, 16*60 + 30}, Deadline: &Offset{-1, 21 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsIgnore,
 		}, {
 			Name: "same_day", Event: Within, Critical: []string{"upcoming_player_game_context"}, Optional: []string{"upcoming_team_game_context"},
-			Complete: CompleteCritical, CountsFrom: Offset{0, 10 * 60}, Deadline: &Offset{0, 13 * 60}, SecondRuns: SecondRunsIgnore,
+			Complete: CompleteCritical, CountsFrom: Offset{0, 10 * 60}, Deadline: &Offset{0, 13 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsIgnore,
 		}, {
 			Name: "overnight", Event: After,
 			Critical: []string{"player_game_summary", "upcoming_player_game_context"},
 			Optional: []string{"team_defense_game_summary", "team_offense_game_summary", "upcoming_team_game_context"},
 			Complete: CompleteAll, Grace: &Grace{QuorumPct: 60, After: 30 * time.Minute}, CountsFrom: Offset{0, 18 * 60},
 			AcceptEarlier: []string{"upcoming_player_game_context", "upcoming_team_game_context"},
-			NotBefore:     &Offset{1, 5 * 60}, Deadline: &Offset{1, 10 * 60}, SecondRuns: SecondRunsResend,
+			NotBefore:     &Offset{1, 5 * 60}, Deadline: &Offset{1, 10 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsResend,
 		}},
 	}
 	if diff := cmp.Diff([]*Transition{want}, p.Transitions, cmpopts.IgnoreUnexported(Transition{}, Mode{})); diff != "" {
