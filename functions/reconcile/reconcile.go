@@ -1,5 +1,6 @@
 // Package reconcile is the function that the scheduler triggers to find what is left
-// unfinished. Its job relay converges the recent periods.
+// unfinished. Its job relay converges the recent periods, and leaves a heartbeat when
+// all of them were.
 package reconcile
 
 import (
@@ -45,5 +46,8 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	for _, t := range a.Pipeline.Transitions {
 		errs = append(errs, a.Engine.Relay(ctx, t, e.MessageID))
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err // and no heartbeat: a relay that keeps failing has to be noticed
+	}
+	return a.Heartbeat(ctx, "reconcile", job.Job)
 }

@@ -80,4 +80,25 @@ func TestARelayThatCannotReadSaysSo(t *testing.T) {
 	if rec := job(w, `{"job":"relay"}`); rec.Code != 503 {
 		t.Errorf("%d, want 503", rec.Code)
 	}
+	w.SetDown(false)
+	if w.Doc(t, "function_status", "reconcile").Exists || len(w.Logs.Lines("event", "heartbeat")) != 0 {
+		t.Error("a relay that failed left a heartbeat")
+	}
+}
+
+func TestAHeartbeatIsTheLastThingThatARelayDoes(t *testing.T) {
+	w := apptest.New(t, now)
+	recorded(t, w)
+	if rec := job(w, `{"job":"relay"}`); rec.Code != 204 {
+		t.Fatalf("%d %s", rec.Code, rec.Body)
+	}
+	doc := w.Doc(t, "function_status", "reconcile")
+	beats, _ := doc.Data["heartbeats"].(map[string]any)
+	if at, _ := beats["relay"].(time.Time); at.Before(now) || doc.Data["source_hash"] != app.SourceHash || doc.Data["version"] != app.Version {
+		t.Errorf("%v", doc.Data)
+	}
+	lines := w.Logs.Lines("function", "reconcile")
+	if last := lines[len(lines)-1]; last["event"] != "heartbeat" || last["job"] != "relay" {
+		t.Errorf("the last line is %v", last)
+	}
 }

@@ -32,20 +32,19 @@ func statusCommand(f *flags) *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			periods, err := window(a, days, date)
+			from, to, err := window(a, days, date)
 			if err != nil {
 				return usage(err)
 			}
 			cycles := []cycle.Status{}
 			for _, t := range a.Pipeline.Transitions {
-				for _, p := range periods {
-					ss, err := a.Engine.Status(cmd.Context(), cycle.Key{Transition: t, Period: p})
-					if err != nil {
-						return exitError{exitUnknown, err}
-					}
-					cycles = append(cycles, ss...)
+				cs, err := a.Engine.Cycles(cmd.Context(), t, from, to)
+				if err != nil {
+					return exitError{exitUnknown, err}
 				}
+				cycles = append(cycles, cs...)
 			}
+			slices.SortStableFunc(cycles, func(a, b cycle.Status) int { return strings.Compare(b.Period, a.Period) })
 			if asJSON {
 				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "cycles": cycles})
 			}
@@ -58,21 +57,18 @@ func statusCommand(f *flags) *cobra.Command {
 	return cmd
 }
 
-// window returns the periods to show, newest first.
-func window(a *app.App, days int, date string) ([]pipeline.Period, error) {
+// window returns the first and the last period to show.
+func window(a *app.App, days int, date string) (from, to pipeline.Period, err error) {
 	cal := a.Pipeline.Calendar
 	if date != "" {
 		p, err := cal.Parse(date)
 		if err != nil {
-			return nil, fmt.Errorf("--date: %w", err)
+			return "", "", fmt.Errorf("--date: %w", err)
 		}
-		return []pipeline.Period{p}, nil
+		return p, p, nil
 	}
-	var out []pipeline.Period
-	for n := 1; n > -days; n-- {
-		out = append(out, cal.Add(cal.At(a.Now()), n))
-	}
-	return out, nil
+	today := cal.At(a.Now())
+	return cal.Add(today, 1-days), cal.Add(today, 1), nil
 }
 
 // printStatus writes a line a cycle, one a batch and one a run, times in the given zone.

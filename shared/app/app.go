@@ -120,3 +120,21 @@ func (l *Lazy) Get(ctx context.Context) (*App, error) {
 	}
 	return a, err
 }
+
+// statusCollection holds one document a function, before the prefix.
+const statusCollection = "function_status"
+
+// Heartbeat notes that a function has done a job to its end: in
+// function_status/{function}, by the server's clock, with what runs, and as a log line.
+// It is a job's very last act: whoever watches the watchers takes its absence for a
+// failure.
+func (a *App) Heartbeat(ctx context.Context, function, job string) error {
+	ref := store.Ref{Collection: a.Config.Prefix + statusCollection, ID: function}
+	_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(store.ServerTime, "heartbeats", job),
+		store.F(Version, "version"), store.F(SourceHash, "source_hash")))
+	if err != nil {
+		return fmt.Errorf("heartbeat of %s: %w", job, err)
+	}
+	a.Log.InfoContext(ctx, job+" done", "event", telemetry.Heartbeat, "function", function, "job", job)
+	return nil
+}

@@ -94,8 +94,14 @@ func (p *process) Apply(ctx context.Context, ws ...store.Write) (vs []store.Vers
 	return vs, err
 }
 
-func (p *process) Scan(context.Context, string, string, string) iter.Seq2[store.Doc, error] {
-	panic("the engine does not scan")
+func (p *process) Scan(ctx context.Context, collection, from, to string) iter.Seq2[store.Doc, error] {
+	return func(yield func(store.Doc, error) bool) {
+		if err := p.call(func() error { return nil }); err != nil {
+			yield(store.Doc{}, err)
+			return
+		}
+		p.Store.Scan(ctx, collection, from, to)(yield)
+	}
 }
 
 func (p *process) publish(ctx context.Context, topic string, msgs []message.Outgoing) []Published {

@@ -27,6 +27,11 @@
 //	publishing  frozen: runs and payloads stand fixed, some messages have no id yet
 //	published   the broker has answered with an id for every message
 //
+// A person can hold a cycle ([Engine.Hold]): what is not frozen waits, its state is
+// shown as held. A person can ask for a hand-over ([Engine.Trigger]): the batch that
+// the policy has begun takes the runs that were chosen, or a further one is made of
+// them. Either is one compare-and-set or create-if-absent, like every other step.
+//
 // From publishing on, runs and payloads never change. Only [Engine] writes published,
 // and only together with the last missing id.
 //
@@ -144,14 +149,37 @@ const maxSteps = 500
 // the message on whose behalf it runs; the claim remembers it. Idempotent. An error
 // means that something due is left; calling again, later, carries on.
 func (e *Engine) Converge(ctx context.Context, key Key, messageID string) (Result, error) {
-	c := &convergence{Engine: e, key: key, messageID: messageID, me: e.NewID(),
+	return e.convergence(key, messageID).run(ctx)
+}
+
+func (e *Engine) convergence(key Key, messageID string) *convergence {
+	return &convergence{Engine: e, key: key, messageID: messageID, me: e.NewID(),
 		taken: map[string]time.Time{}, failed: map[string]error{}, published: map[string]bool{}}
+}
+
+// convergence is the working state of one Converge. Losing it loses nothing.
+type convergence struct {
+	*Engine
+	key       Key
+	messageID string
+	me        string
+	expected  bool // completions are expected even where nothing is on record
+	recorded  bool // something is on record
+	attempts  int
+	known     []string             // batches that the period lists, from the last read
+	taken     map[string]time.Time // holder id of each attempt to claim → when it started
+	failed    map[string]error     // batches that this call could not finish
+	published map[string]bool      // batches that this call finished
+	fresh     string               // holder of a claim just taken and not used yet
+}
+
+func (c *convergence) run(ctx context.Context) (Result, error) {
 	for range maxSteps {
-		s, err := e.read(ctx, key, c.known)
+		s, err := c.read(ctx, c.key, c.known)
 		if err != nil {
 			return Result{}, err
 		}
-		c.known = s.listed
+		c.known, c.recorded = s.listed, s.recorded()
 		a := c.next(s)
 		if a.do == idle {
 			c.report(ctx, s)
@@ -166,24 +194,10 @@ func (e *Engine) Converge(ctx context.Context, key Key, messageID string) (Resul
 		case errors.Is(err, store.ErrExists), errors.Is(err, store.ErrConflict):
 			// A rival was faster, or our own write's answer was lost: the next read tells.
 		case err != nil:
-			return Result{}, fmt.Errorf("%s: %w", key, err)
+			return Result{}, fmt.Errorf("%s: %w", c.key, err)
 		}
 	}
-	return Result{}, fmt.Errorf("%s: no end after %d steps", key, maxSteps)
-}
-
-// convergence is the working state of one Converge. Losing it loses nothing.
-type convergence struct {
-	*Engine
-	key       Key
-	messageID string
-	me        string
-	attempts  int
-	known     []string             // batches that the period lists, from the last read
-	taken     map[string]time.Time // holder id of each attempt to claim → when it started
-	failed    map[string]error     // batches that this call could not finish
-	published map[string]bool      // batches that this call finished
-	fresh     string               // holder of a claim just taken and not used yet
+	return Result{}, fmt.Errorf("%s: no end after %d steps", c.key, maxSteps)
 }
 
 // holder makes the id under which the next attempt to claim is recognised. Every

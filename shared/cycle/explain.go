@@ -14,10 +14,13 @@ import (
 // verdict.
 type Explanation struct {
 	Status
-	Policy   string       `json:"policy"`
-	Deadline time.Time    `json:"deadline,omitzero"` // UTC
-	Runs     []RunStatus  `json:"runs"`              // of the processors that the mode names, and unexpected ones of its time; oldest first
-	Claim    *ClaimStatus `json:"claim,omitempty"`   // on the unpublished batch
+	Policy string `json:"policy"`
+	// Definition is the hash of the pipeline definition by which it is decided now.
+	Definition string       `json:"definition"`
+	Deadline   time.Time    `json:"deadline,omitzero"` // UTC
+	Runs       []RunStatus  `json:"runs"`              // of the processors that the mode names, and unexpected ones of its time; oldest first
+	Claim      *ClaimStatus `json:"claim,omitempty"`   // on the unpublished batch
+	Hold       *Hold        `json:"hold,omitempty"`    // in force
 }
 
 // RunStatus is one run and what becomes of it in a cycle.
@@ -49,7 +52,8 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 	}
 	c := &convergence{Engine: e, key: key}
 	in := c.input(s, m)
-	x := Explanation{Status: c.status(s, m), Policy: gate.Decide(in).Policy, Runs: []RunStatus{}}
+	x := Explanation{Status: c.status(s, m), Policy: gate.Decide(in).Policy, Definition: key.Transition.Definition(), Runs: []RunStatus{}}
+	x.Hold = x.Status.Hold
 	if m.Deadline != nil {
 		x.Deadline = key.Transition.Calendar().Instant(key.Period, *m.Deadline)
 	}

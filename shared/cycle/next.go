@@ -17,6 +17,7 @@ type step int
 const (
 	idle     step = iota // nothing is due, or another holds the claim
 	create               // the next batch of a cycle
+	regrace              // begin the grace period of a batch, or end it: the definition changed
 	claim                // take over a batch that nobody works on, or renew
 	freeze               // check readiness; fix runs and payloads, or block
 	publish              // send what has no id, write down the ids
@@ -38,6 +39,7 @@ type action struct {
 type handing struct {
 	verdict gate.Verdict
 	runs    []gate.Run
+	began   bool // the cycle's first hand-over is frozen
 }
 
 // next decides the one thing to do about a snapshot. It has no effects and knows no
@@ -101,10 +103,11 @@ func firstUnpublished(bs []*batch) *batch {
 	return nil
 }
 
-// begin creates the next batch of a cycle whose earlier ones are all published.
+// begin creates the next batch of a cycle whose earlier ones are all published. A hold
+// does not keep a grace period from beginning: it hands nothing over.
 func (c *convergence) begin(s *snapshot, m pipeline.Mode, batches int) action {
-	h := c.handing(s, m, batches+1, nil)
-	if h.verdict.State == gate.Ready && len(h.runs) > 0 || h.verdict.State == gate.Grace {
+	h := c.handing(s, m, nil)
+	if h.verdict.State == gate.Grace || h.due() && s.hold(m.Name) == nil {
 		return action{do: create, mode: m, n: batches + 1, handing: h}
 	}
 	return action{}
@@ -113,20 +116,20 @@ func (c *convergence) begin(s *snapshot, m pipeline.Mode, batches int) action {
 // advance moves an unpublished batch that is free or ours.
 func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 	a := action{mode: m, batch: b}
-	switch b.State {
-	case StatePublishing:
+	if b.State == StatePublishing {
 		a.do = publish
-	case StateBlocked:
-		if !s.now.Before(b.NextAttempt) {
+	} else {
+		a.handing = c.handing(s, m, b)
+		switch h := a.handing; {
+		case h.verdict.State == gate.Grace && b.GraceSince.IsZero(),
+			h.verdict.State != gate.Grace && !h.due() && len(h.verdict.Missing) > 0 && !b.GraceSince.IsZero():
+			a.do = regrace
+			return a // no claim is needed: it hands nothing over
+		case !h.due(): // its grace has not ended, or the definition changed under it
+		case s.hold(m.Name) != nil && !b.Force:
+		case b.State == StateBlocked && s.now.Before(b.NextAttempt):
+		default:
 			a.do = freeze
-		}
-	default:
-		a.do = freeze
-	}
-	if a.do == freeze {
-		a.handing = c.handing(s, m, b.N, b)
-		if a.handing.verdict.State != gate.Ready || len(a.handing.runs) == 0 {
-			a.do = idle // its grace has not ended, or the definition changed under it
 		}
 	}
 	if c.failed[b.ID] != nil {
@@ -142,17 +145,25 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 	return a
 }
 
-// handing works out what the n-th batch of a cycle hands over: the first by the
-// mode's policy, a further one because there are pending runs.
-func (c *convergence) handing(s *snapshot, m pipeline.Mode, n int, b *batch) handing {
+// due reports whether there is something to hand over now.
+func (h handing) due() bool { return h.verdict.State == gate.Ready && len(h.runs) > 0 }
+
+// handing works out what a cycle hands over next, b being its unpublished batch or
+// nil: what somebody chose; else, until the cycle has begun, what the mode's policy
+// says, and from then on what is pending.
+func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 	in := c.input(s, m)
 	if b != nil {
-		in.GraceStart = b.CreatedAt
+		in.GraceStart = b.GraceSince
 	}
 	v := gate.Decide(in)
 	runs, late := gate.Pending(in, s.covered(m.Name))
+	given := given(in, b)
 	switch {
-	case n > 1 && len(runs) > 0:
+	case len(given) > 0:
+		runs = given
+		v.State, v.Cause, v.Reason, v.Since, v.NextLook = gate.Ready, b.Cause, b.Reason, b.DueAt, time.Time{}
+	case in.Began != nil && len(runs) > 0:
 		v.State, v.Cause, v.Since, v.NextLook = gate.Ready, gate.SecondRun, runs[0].EventTime, time.Time{}
 		v.Reason = "ran again: " + strings.Join(processors(c.key.Transition, runs), ", ")
 		if late {
@@ -164,12 +175,20 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, n int, b *batch) han
 				v.Since = r.EventTime
 			}
 		}
-	case n > 1:
+	case in.Began != nil:
 		v.State, v.NextLook = gate.Waiting, time.Time{}
 	}
-	return handing{verdict: v, runs: runs}
+	return handing{verdict: v, runs: runs, began: in.Began != nil}
+}
+
+// given returns the runs that somebody chose for a batch and that still count.
+func given(in gate.Input, b *batch) []gate.Run {
+	if b == nil || !b.Given {
+		return nil
+	}
+	return slices.DeleteFunc(gate.Counting(in), func(r gate.Run) bool { return !slices.Contains(b.Runs, r.Key) })
 }
 
 func (c *convergence) input(s *snapshot, m pipeline.Mode) gate.Input {
-	return gate.Input{Transition: c.key.Transition, Mode: m, Period: c.key.Period, Runs: s.runs, Now: s.now}
+	return gate.Input{Transition: c.key.Transition, Mode: m, Period: c.key.Period, Runs: s.runs, Now: s.now, Began: s.began(m.Name)}
 }

@@ -10,8 +10,18 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// sourceOrchestrator is the trigger_source of batches that a policy caused.
-const sourceOrchestrator = "orchestrator"
+// The sources of triggers: a policy, or whoever caused the batch.
+const (
+	sourceOrchestrator = "orchestrator"
+	CauseOperator      = "operator"
+)
+
+func source(cause string) string {
+	if cause == CauseOperator {
+		return cause
+	}
+	return sourceOrchestrator
+}
 
 // processors returns the processors of the runs in the order of the messages.
 func processors(t *pipeline.Transition, runs []gate.Run) []string {
@@ -33,7 +43,7 @@ func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntit
 			SourceTable:  name,
 			AnalysisDate: c.key.Period, GameDate: c.key.Period,
 			Success:          true,
-			TriggerSource:    sourceOrchestrator,
+			TriggerSource:    source(a.handing.verdict.Cause),
 			TriggeredBy:      c.key.Transition.TriggeredBy,
 			ParentProcessor:  c.key.Transition.ParentProcessor,
 			Timestamp:        message.Timestamp(s.now),

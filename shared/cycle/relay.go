@@ -3,24 +3,107 @@ package cycle
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
-// relayPeriods is how far back the relay looks.
-const relayPeriods = 7
+const (
+	// relayPeriods is how far back the relay looks, and then once more as far to name
+	// what it leaves.
+	relayPeriods = 7
+	// maxAhead bounds how many periods beyond the newest expected one it looks at: a
+	// processor with a broken clock must not make every relay longer.
+	maxAhead = 100
+)
 
-// Relay converges the periods from a week back to the next one: whatever is due there
-// by time, or was left by a process that died, is finished. One read a period, and
-// writes only where something is unfinished. Idempotent; two at once are harmless.
-// One period's error does not keep it from the others.
+// Relay converges the periods from a week back to the newest expected or recorded
+// one: whatever is due there by time, or was left by a process that died, is finished.
+// A cycle of which nothing is on record has a deadline too, from the first recorded
+// period on. What is unfinished in the week before is named, and left to reconciliation.
+//
+// It reads each of these periods once, whatever history there is, and writes only
+// where something is unfinished. Idempotent; two at once are harmless. One period's
+// error does not keep it from the others.
 func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID string) error {
-	cal := t.Calendar()
-	today := cal.At(e.Now())
-	var errs []error
-	for n := -relayPeriods; n <= 1; n++ {
-		_, err := e.Converge(ctx, Key{Transition: t, Period: cal.Add(today, n)}, messageID)
+	today := t.Calendar().At(e.Now()) // once: midnight may pass while it reads
+	managed := e.nameWhatIsLeft(ctx, t, today)
+	keys, err := e.window(ctx, t, today)
+	errs := []error{err}
+	for _, key := range keys {
+		c := e.convergence(key, messageID)
+		c.expected = managed
+		_, err := c.run(ctx)
 		errs = append(errs, err)
+		managed = managed || c.recorded
 	}
 	return errors.Join(errs...)
+}
+
+// window returns the periods that the relay looks after, oldest first.
+func (e *Engine) window(ctx context.Context, t *pipeline.Transition, today pipeline.Period) ([]Key, error) {
+	cal := t.Calendar()
+	var keys []Key
+	for n := -relayPeriods; n <= t.Lead(); n++ {
+		keys = append(keys, Key{Transition: t, Period: cal.Add(today, n)})
+	}
+	ahead, err := e.recordedFrom(ctx, t, cal.Add(today, t.Lead()+1))
+	return append(keys, ahead...), err
+}
+
+// recordedFrom returns the periods from one on that have a document.
+func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from pipeline.Period) ([]Key, error) {
+	var keys []Key
+	prefix := t.ID + "_"
+	for doc, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+string(from), prefix+"~") {
+		if err != nil {
+			return keys, fmt.Errorf("periods from %s on: %w", from, err)
+		}
+		id, _, _ := strings.Cut(strings.TrimPrefix(doc.Ref.ID, prefix), "~")
+		p, err := t.Calendar().Parse(id)
+		if err != nil {
+			e.Log.WarnContext(ctx, "no period's document, left alone: "+err.Error(), "document", doc.Ref.String())
+			continue
+		}
+		if n := len(keys); n > 0 && keys[n-1].Period == p {
+			continue // its second document
+		}
+		if len(keys) == maxAhead {
+			e.Log.WarnContext(ctx, "more periods ahead than the relay looks at", "transition", t.ID, "first_left", string(p))
+			break
+		}
+		keys = append(keys, Key{Transition: t, Period: p})
+	}
+	return keys, nil
+}
+
+// nameWhatIsLeft logs what is unfinished in the week before the window, and reports
+// whether anything is on record there.
+func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, today pipeline.Period) (recorded bool) {
+	cal := t.Calendar()
+	for n := -2 * relayPeriods; n < -relayPeriods; n++ {
+		key := Key{Transition: t, Period: cal.Add(today, n)}
+		finding := func(mode, typ, what string) {
+			e.Log.WarnContext(ctx, "left to reconciliation: "+what, "event", telemetry.Finding, "type", typ,
+				"transition", t.ID, "period", string(key.Period), "mode", mode)
+		}
+		s, err := e.read(ctx, key, nil)
+		if err != nil {
+			finding("", "unknown", err.Error())
+			continue
+		}
+		recorded = recorded || s.recorded()
+		for _, st := range e.describe(key, s) {
+			switch {
+			case len(st.Satisfied) == 0 || st.State == string(StatePublished):
+			case st.State == string(StatePublishing):
+				finding(st.Mode, "unpublished", st.Reason)
+			default:
+				finding(st.Mode, "untriggered", st.Reason)
+			}
+		}
+	}
+	return recorded
 }

@@ -35,6 +35,7 @@ type batch struct {
 	Actor        string
 	Reason       string
 	CreatedAt    time.Time
+	GraceSince   time.Time // when the grace period began; zero while there is none
 	PublishedAt  time.Time
 	DueAt        time.Time // when the policy came to be met, or the last of the runs completed
 	NextAttempt  time.Time // of blocked
@@ -43,9 +44,16 @@ type batch struct {
 	ClaimedAt    time.Time
 	Claim        time.Duration
 	ClaimMessage string
-	Runs         []string // keys of the frozen runs
+	Runs         []string // keys of the frozen runs; of a given batch from its creation on
+	Given        bool     // somebody chose the runs; the policy did not
+	Force        bool     // of a given batch: neither a hold nor a readiness check stops it
+	Request      string   // of a given batch: which request made it
+	Expects      []string // of the batch that began its cycle: what the mode expected then
 	Messages     map[string]sent
 }
+
+// unfrozen reports whether runs and payloads can still change.
+func (b *batch) unfrozen() bool { return b.State != StatePublishing && b.State != StatePublished }
 
 // sent is one message of a batch: frozen payload, and the broker's id once known.
 type sent struct {
@@ -64,10 +72,37 @@ type snapshot struct {
 	runs    []gate.Run
 	batches map[string][]*batch // by mode, ascending by n
 	listed  []string            // ids of the batches that the period lists
+	holds   map[string]*Hold    // by mode; "" is the whole transition's
+	heldIn  map[string][]store.Ref
 	compat  store.Doc
 }
 
-// covered returns the keys of the runs in the frozen batches of a mode.
+// recorded reports whether anything was ever written down for the period.
+func (s *snapshot) recorded() bool { return len(s.runs)+len(s.listed)+len(s.heldIn) > 0 }
+
+// hold returns what holds a mode's cycle at the snapshot's time, nil when nothing does.
+func (s *snapshot) hold(mode string) *Hold {
+	for _, h := range []*Hold{s.holds[""], s.holds[mode]} {
+		if h != nil && s.now.Before(h.Until) {
+			return h
+		}
+	}
+	return nil
+}
+
+// began returns the names that the mode expected when its cycle's first hand-over was
+// frozen, nil while there is none. A hand-over that somebody asked for begins a cycle
+// only with the last of the critical processors.
+func (s *snapshot) began(mode string) []string {
+	for _, b := range s.batches[mode] {
+		if len(b.Expects) > 0 {
+			return b.Expects
+		}
+	}
+	return nil
+}
+
+// covered returns the keys of the runs that batches of a mode have taken.
 func (s *snapshot) covered(mode string) map[string]bool {
 	keys := map[string]bool{}
 	for _, b := range s.batches[mode] {
@@ -89,7 +124,7 @@ func (e *Engine) read(ctx context.Context, key Key, known []string) (*snapshot, 
 		}
 	}
 	for {
-		refs := []store.Ref{e.periodRef(key), e.overflowRef(key), e.projectionRef(key)}
+		refs := []store.Ref{e.periodRef(key), e.overflowRef(key), e.projectionRef(key), e.holdRef(key.Transition)}
 		for _, id := range ids {
 			refs = append(refs, e.batchRef(id))
 		}
@@ -97,7 +132,8 @@ func (e *Engine) read(ctx context.Context, key Key, known []string) (*snapshot, 
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
-		s := &snapshot{now: got.ReadTime, compat: got.Docs[2], batches: map[string][]*batch{}}
+		s := &snapshot{now: got.ReadTime, compat: got.Docs[2], batches: map[string][]*batch{},
+			holds: map[string]*Hold{}, heldIn: map[string][]store.Ref{}}
 		for _, doc := range got.Docs[:2] {
 			f := fields{doc: doc}
 			s.listed = append(s.listed, f.strings("batches")...)
@@ -120,8 +156,14 @@ func (e *Engine) read(ctx context.Context, key Key, known []string) (*snapshot, 
 				return nil, err
 			}
 			s.runs = append(s.runs, runs...)
+			if err := s.readHolds(doc); err != nil {
+				return nil, err
+			}
 		}
-		for _, doc := range got.Docs[3:] {
+		if err := s.readHold(got.Docs[3]); err != nil {
+			return nil, err
+		}
+		for _, doc := range got.Docs[4:] {
 			if !doc.Exists && slices.Contains(s.listed, doc.Ref.ID) {
 				return nil, fmt.Errorf("%s is listed in %s and gone: nothing is decided without it", doc.Ref, e.periodRef(key))
 			}
@@ -147,11 +189,12 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		ID: doc.Ref.ID, Version: doc.Version,
 		N: int(f.int("n")), State: State(f.str("state")),
 		Cause: f.str("cause"), Actor: f.str("actor"), Reason: f.str("reason"),
-		CreatedAt: f.time("created_at"), PublishedAt: f.time("published_at"),
+		CreatedAt: f.time("created_at"), GraceSince: f.time("grace_since"), PublishedAt: f.time("published_at"),
 		DueAt: f.time("due_at"), NextAttempt: f.time("next_attempt"), Attempts: int(f.int("attempts")),
 		Holder: f.str("holder"), ClaimedAt: f.time("claimed_at"),
 		Claim: time.Duration(f.int("claim_ms")) * time.Millisecond, ClaimMessage: f.str("claim_message"),
-		Runs: f.strings("runs"), Messages: map[string]sent{},
+		Runs: f.strings("runs"), Given: f.bool("given"), Force: f.bool("force"), Request: f.str("request"),
+		Expects: f.strings("expects"), Messages: map[string]sent{},
 	}
 	for name, m := range f.maps("messages") {
 		payload, ok := m["payload"].(string)
@@ -195,6 +238,7 @@ func (f *fields) check(ok bool, name string, value any) {
 }
 
 func (f *fields) str(name string) string     { return field[string](f, name) }
+func (f *fields) bool(name string) bool      { return field[bool](f, name) }
 func (f *fields) int(name string) int64      { return field[int64](f, name) }
 func (f *fields) time(name string) time.Time { return field[time.Time](f, name) }
 

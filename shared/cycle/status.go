@@ -2,6 +2,7 @@ package cycle
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -24,6 +25,8 @@ type Status struct {
 	Reason     string        `json:"reason"`
 	NextLook   time.Time     `json:"next_look,omitzero"` // UTC
 	Batches    []BatchStatus `json:"batches"`
+	Hold       *Hold         `json:"-"` // in force
+	Failed     []string      `json:"-"` // of Missing: the last report says failed
 }
 
 // BatchStatus is one hand-over of a cycle.
@@ -39,57 +42,108 @@ type BatchStatus struct {
 }
 
 // Status reads one period and describes its cycles, those of which nothing is known
-// left out. It changes nothing.
+// included. It changes nothing.
 func (e *Engine) Status(ctx context.Context, key Key) ([]Status, error) {
 	s, err := e.read(ctx, key, nil)
 	if err != nil {
 		return nil, err
 	}
-	c := &convergence{Engine: e, key: key}
+	return e.describe(key, s), nil
+}
+
+// Cycles describes the cycles of the periods from one to another, oldest first: those of
+// which anything is known, and those whose deadline has passed all the same, from the
+// first period on of which anything is known. It reads each period once, and the week
+// before. It changes nothing.
+func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) ([]Status, error) {
 	var out []Status
-	for _, m := range slices.Concat(key.Transition.Modes, c.orphans(s)) {
-		if st := c.status(s, m); len(st.Satisfied)+len(st.Ignored)+len(st.Batches) > 0 {
-			out = append(out, st)
+	managed := false
+	for p := t.Calendar().Add(from, -relayPeriods); p <= to; p = t.Calendar().Add(p, 1) {
+		key := Key{Transition: t, Period: p}
+		s, err := e.read(ctx, key, nil)
+		if err != nil {
+			return nil, err
 		}
+		for _, st := range e.describe(key, s) {
+			if p >= from && (st.Recorded() || managed && st.State == string(gate.Held)) {
+				out = append(out, st)
+			}
+		}
+		managed = managed || s.recorded()
 	}
 	return out, nil
 }
 
+// Recorded reports whether anything is known about the cycle.
+func (st Status) Recorded() bool {
+	return len(st.Satisfied)+len(st.Ignored)+len(st.Batches) > 0 || st.Hold != nil
+}
+
+func (e *Engine) describe(key Key, s *snapshot) []Status {
+	c := &convergence{Engine: e, key: key}
+	var out []Status
+	for _, m := range slices.Concat(key.Transition.Modes, c.orphans(s)) {
+		out = append(out, c.status(s, m))
+	}
+	return out
+}
+
 func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 	bs := s.batches[m.Name]
-	open := firstUnpublished(bs)
+	open, hold := firstUnpublished(bs), s.hold(m.Name)
 	h := handing{verdict: gate.Verdict{Satisfied: []string{}, Missing: []string{}, Ignored: []string{},
 		Reason: "the definition has no such mode any more"}}
 	_, known := c.key.Transition.Mode(m.Name) // else there is no policy to judge it by
-	switch {
-	case known && open != nil:
-		h = c.handing(s, m, open.N, open)
-	case known:
-		h = c.handing(s, m, highest(bs)+1, nil)
+	if known {
+		h = c.handing(s, m, open)
 	}
 	st := Status{
 		Cycle: cycleID(c.key, m.Name), Transition: c.key.Transition.ID,
 		Period: string(c.key.Period), Mode: m.Name,
 		State: string(h.verdict.State), Satisfied: h.verdict.Satisfied, Missing: h.verdict.Missing,
 		Ignored: h.verdict.Ignored, Reason: h.verdict.Reason, NextLook: h.verdict.NextLook,
-		Batches: []BatchStatus{},
+		Batches: []BatchStatus{}, Failed: h.verdict.Failed,
 	}
+	waits := true // nothing is promised yet: a hold keeps it
 	switch {
-	case open != nil:
+	case open != nil && (!open.unfrozen() || !known):
+		st.State, waits = string(open.State), false
+	case open != nil && (h.due() || h.verdict.State == gate.Grace):
 		st.State = string(open.State)
 		if open.State == StateBlocked {
-			st.Reason, st.NextLook = open.Reason, open.NextAttempt
+			c.blocked(s, m, open, &st)
 		}
-	case len(bs) > 0:
+	case open == nil && len(bs) > 0 && (!known || h.began && len(h.runs) == 0):
 		st.State, st.Reason, st.NextLook = string(StatePublished), bs[len(bs)-1].Reason, time.Time{}
+		waits = false
 	case h.verdict.State == gate.Ready, h.verdict.State == gate.Grace:
 		// Due, and whoever looks next begins it.
 		st.State, st.NextLook = string(gate.Waiting), s.now
+	}
+	if hold != nil {
+		st.Hold = hold
+		words := fmt.Sprintf("held by %s until %s: %s", hold.Actor, hold.Until.In(c.key.Transition.Calendar().Zone()).Format("2006-01-02 15:04"), hold.Reason)
+		if waits && (open == nil || !open.Force) {
+			st.State, st.Reason, st.NextLook = string(gate.Held), words+"; "+st.Reason, hold.Until
+		} else {
+			st.Reason += "; what comes next is " + words
+		}
 	}
 	for _, b := range bs {
 		st.Batches = append(st.Batches, describe(s, b))
 	}
 	return st
+}
+
+// blocked says what a batch waits for whose data is not ready, and past the deadline
+// that somebody has to look.
+func (c *convergence) blocked(s *snapshot, m pipeline.Mode, b *batch, st *Status) {
+	st.Reason, st.NextLook = b.Reason, b.NextAttempt
+	if c.overdue(s, m) {
+		deadline := c.key.Transition.Calendar().Instant(c.key.Period, *m.Deadline)
+		st.State = string(gate.Held)
+		st.Reason = fmt.Sprintf("deadline %s passed: %s", deadline.In(c.key.Transition.Calendar().Zone()).Format("2006-01-02 15:04"), b.Reason)
+	}
 }
 
 func describe(s *snapshot, b *batch) BatchStatus {
@@ -125,17 +179,24 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 					"messages", len(b.Messages), "seconds", b.PublishedAt.Sub(b.DueAt).Seconds())
 			}
 		}
-		if moved > 0 || len(st.Satisfied)+len(st.Ignored) == 0 && len(st.Batches) == 0 {
+		if moved > 0 || !st.Recorded() && !(c.expected && st.State == string(gate.Held)) {
 			continue
 		}
 		switch State(st.State) {
 		case StatePublished:
+			if st.Hold != nil {
+				c.line(ctx, st, slog.LevelWarn, telemetry.CycleHeld)
+			}
 		case StateBlocked:
 			c.line(ctx, st, slog.LevelWarn, telemetry.CycleBlocked)
 		case State(gate.Held):
 			c.line(ctx, st, slog.LevelWarn, telemetry.CycleHeld)
 		default:
-			c.line(ctx, st, slog.LevelInfo, telemetry.CycleWaiting)
+			level := slog.LevelInfo
+			if len(st.Failed) > 0 {
+				level = slog.LevelWarn
+			}
+			c.line(ctx, st, level, telemetry.CycleWaiting, "failed", st.Failed)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
@@ -31,6 +32,8 @@ func (c *convergence) execute(ctx context.Context, s *snapshot, a action) error 
 	switch a.do {
 	case create:
 		return c.create(ctx, a)
+	case regrace:
+		return c.regrace(ctx, a)
 	case claim:
 		return c.claim(ctx, a.batch)
 	case freeze:
@@ -63,18 +66,36 @@ func (c *convergence) create(ctx context.Context, a action) error {
 		store.F(store.ServerTime, "created_at"),
 	}
 	if a.handing.verdict.State == gate.Grace {
-		fields = append(fields, store.F(string(StateGrace), "state"))
+		fields = append(fields, store.F(string(StateGrace), "state"), store.F(store.ServerTime, "grace_since"))
 	} else {
 		fields = append(append(fields, store.F(string(StateChecking), "state")), c.claimFields()...)
 	}
+	return c.inPeriod(ctx, c.key, store.F(store.Union(id), "batches"), store.Create(c.batchRef(id), fields...))
+}
+
+// inPeriod commits writes together with one field of the period. One that is full to
+// its last bytes has it in its second document.
+func (e *Engine) inPeriod(ctx context.Context, key Key, f store.Field, writes ...store.Write) error {
 	var err error
-	for _, list := range []store.Ref{c.periodRef(c.key), c.overflowRef(c.key)} {
-		err = c.apply(ctx, store.Create(c.batchRef(id), fields...), store.Merge(list, store.F(store.Union(id), "batches")))
-		if !errors.Is(err, store.ErrTooLarge) { // the period is full to its last bytes: its second document lists the batch
+	for _, ref := range []store.Ref{e.periodRef(key), e.overflowRef(key)} {
+		_, err = e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(ref, f))...)
+		if !errors.Is(err, store.ErrTooLarge) {
 			break
 		}
 	}
 	return err
+}
+
+// regrace follows a definition that changed while a batch was waiting: the quorum that
+// it waits with has just come to hold, or holds no more.
+func (c *convergence) regrace(ctx context.Context, a action) error {
+	var since any
+	if a.handing.verdict.State == gate.Grace {
+		since = store.ServerTime
+	}
+	return c.apply(ctx, store.MergeIf(c.batchRef(a.batch.ID), a.batch.Version,
+		store.F(string(StateGrace), "state"), store.F(since, "grace_since"),
+		store.F(a.handing.verdict.Reason, "reason"), store.F(encode(a.handing.verdict), "verdict")))
 }
 
 // claim takes over a batch that nobody works on, or renews our claim.
@@ -102,19 +123,21 @@ const (
 )
 
 // freeze checks readiness for the runs of the snapshot and, when it passes, fixes
-// exactly these runs and their payloads. Otherwise the batch is blocked and free.
+// exactly these runs and their payloads. Otherwise the batch is blocked and free,
+// unless its deadline says that it goes all the same.
 func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	ref, h := c.batchRef(a.batch.ID), a.handing
 	names := processors(c.key.Transition, h.runs)
-	checkCtx, cancel := context.WithTimeout(ctx, max(c.trust(a.batch.Holder), 0))
-	ready := c.Check(checkCtx, c.key, a.mode.Name, names)
-	cancel()
+	ready := c.check(ctx, a, names)
 	if ready.Outcome != Passed && ready.Outcome != NotChecked { // whatever else is said is not fine
-		wait := min(firstRetry<<min(a.batch.Attempts, 3), lastRetry)
-		return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
-			store.F(string(StateBlocked), "state"), store.F("", "holder"),
-			store.F(blockedReason(ready), "reason"), store.F(encode(ready), "readiness"),
-			store.F(a.batch.Attempts+1, "attempts"), store.F(s.now.Add(wait), "next_attempt")))
+		if !c.overdue(s, a.mode) || a.mode.AtDeadline != pipeline.DeadlineHandOver {
+			wait := c.retry(s, a)
+			return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
+				store.F(string(StateBlocked), "state"), store.F("", "holder"),
+				store.F(blockedReason(ready), "reason"), store.F(encode(ready), "readiness"),
+				store.F(a.batch.Attempts+1, "attempts"), store.F(s.now.Add(wait), "next_attempt")))
+		}
+		h.verdict.Reason += "; deadline passed, handed over in spite of " + blockedReason(ready)
 	}
 	messages, size, err := c.payloads(s, a, ready, true)
 	if err == nil && size > maxPayloads {
@@ -134,7 +157,58 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 		store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
 		store.F(encode(h.verdict), "verdict"), store.F(encode(ready), "readiness"),
 		store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
-		store.F(keys, "runs"), store.F(messages, "messages")))
+		store.F(keys, "runs"), store.F(messages, "messages"), store.F(c.expects(s, a), "expects")))
+}
+
+// check asks for readiness, for as long as the claim is good.
+func (c *convergence) check(ctx context.Context, a action, names []string) Readiness {
+	if a.batch.Given && a.batch.Force {
+		return Readiness{Outcome: NotChecked, Reasons: []string{"not checked: " + a.batch.Actor + " forced it"}}
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(c.trust(a.batch.Holder), 0))
+	defer cancel()
+	return c.Check(ctx, c.key, a.mode.Name, names)
+}
+
+// overdue reports whether a cycle that has not begun is past its deadline. A further
+// batch has none.
+func (c *convergence) overdue(s *snapshot, m pipeline.Mode) bool {
+	return m.Deadline != nil && s.began(m.Name) == nil && !s.now.Before(c.key.Transition.Calendar().Instant(c.key.Period, *m.Deadline))
+}
+
+// retry returns how long a blocked batch waits: longer each time, but not past the
+// deadline of its cycle, at which something else may be due.
+func (c *convergence) retry(s *snapshot, a action) time.Duration {
+	wait := min(firstRetry<<min(a.batch.Attempts, 3), lastRetry)
+	if a.mode.Deadline != nil && s.began(a.mode.Name) == nil && !c.overdue(s, a.mode) {
+		wait = min(wait, c.key.Transition.Calendar().Instant(c.key.Period, *a.mode.Deadline).Sub(s.now))
+	}
+	return wait
+}
+
+// expects returns what the mode expects if this hand-over begins its cycle, that is,
+// brings the last of the critical processors; else nothing.
+func (c *convergence) expects(s *snapshot, a action) []any {
+	if s.began(a.mode.Name) != nil {
+		return nil
+	}
+	done, covered := map[string]bool{}, s.covered(a.mode.Name)
+	for _, r := range s.runs {
+		done[r.Processor] = done[r.Processor] || covered[r.Key]
+	}
+	for _, r := range a.handing.runs {
+		done[r.Processor] = true
+	}
+	if slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {
+		return nil
+	}
+	var names []any
+	for _, name := range c.key.Transition.Order {
+		if a.mode.Names(name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // maxPayloads bounds the payloads of a batch in bytes, so that its document keeps

@@ -24,6 +24,9 @@ const (
 	CycleHeld             = "cycle_held"
 	BatchPublished        = "batch_published"
 	BatchResumed          = "batch_resumed"
+	Finding               = "finding"
+	Heartbeat             = "heartbeat"
+	OperatorAction        = "operator_action"
 )
 
 // New returns a logger that writes to w at the given level (debug, info, warn,

@@ -1,0 +1,45 @@
+// Package audit keeps what people did to the system: one document an action, in
+// audit/{time}-{id}, so that ids sort by time, and one log line.
+//
+// Where the action is a write of ours, its record goes into the same commit: neither
+// is there without the other. Nothing is ever decided on a record.
+package audit
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+// collection holds the records, before the prefix.
+const collection = "audit"
+
+// Record is one action.
+type Record struct {
+	Action     string // such as trigger, hold, release, quarantine_replay
+	Actor      string // who did it
+	Reason     string // in the actor's words
+	Transition string // "" where the action is about none
+	Period     string // "" for all
+	Mode       string // "" for all
+	Detail     string // what exactly was done, in words
+}
+
+// Write returns the record as part of a commit. at is this machine's time and only
+// orders ids; the document has the server's. id must be unique and unguessable: a
+// commit that finds the record there is one whose first answer was lost.
+func (r Record) Write(prefix string, at time.Time, id string) store.Write {
+	ref := store.Ref{Collection: prefix + collection, ID: at.UTC().Format("20060102T150405.000000Z-") + id}
+	return store.Create(ref, store.F(store.ServerTime, "at"),
+		store.F(r.Action, "action"), store.F(r.Actor, "actor"), store.F(r.Reason, "reason"),
+		store.F(r.Transition, "transition"), store.F(r.Period, "period"), store.F(r.Mode, "mode"), store.F(r.Detail, "detail"))
+}
+
+// Log says that the action was done.
+func (r Record) Log(ctx context.Context, log *slog.Logger) {
+	log.WarnContext(ctx, r.Actor+": "+r.Action+": "+r.Detail, "event", telemetry.OperatorAction, "action", r.Action, "actor", r.Actor,
+		"reason", r.Reason, "transition", r.Transition, "period", r.Period, "mode", r.Mode)
+}

@@ -1,0 +1,189 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/phasegate/phasegate/shared/audit"
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// Request asks for a hand-over that no policy has caused.
+type Request struct {
+	Processors []string // to hand over; empty: every one with a counting run
+	Actor      string   // who asks
+	Reason     string   // why, in words
+	Force      bool     // in spite of a hold, of what the policy still needs, and of the data's readiness
+}
+
+// Plan is what a Request would do now.
+type Plan struct {
+	Batch      int      // its number in the cycle
+	Processors []string // in the order of messages
+	Runs       []string // processor@execution_id#key, oldest first
+	Refusal    string   // why not, in words; "" when it would be done
+	Forcible   bool     // Force passes the refusal
+}
+
+// ErrRefused says that a hand-over was not made, and nothing was written.
+var ErrRefused = errors.New("refused")
+
+// Plan says what a Request would do. It changes nothing.
+func (e *Engine) Plan(ctx context.Context, key Key, m pipeline.Mode, r Request) (Plan, error) {
+	s, err := e.read(ctx, key, nil)
+	if err != nil {
+		return Plan{}, err
+	}
+	p, _ := e.convergence(key, "").plan(s, m, r)
+	return p, nil
+}
+
+// Trigger hands a cycle over because somebody asks: every counting run of the chosen
+// processors, sent before or not, as a batch with a cause, an actor and a reason. The
+// batch that the policy is waiting with, if there is one, takes these runs in place of
+// its own; else a further one is made. It returns the batch as it is afterwards:
+// published, or waiting for its data, its predecessor or another's claim, and then the
+// relay goes on with it.
+//
+// Each call is one more hand-over. The audit record is in the commit that makes the
+// batch. [ErrRefused] says that the cycle is in no state for it, and nothing was
+// written. Any other error may mean that the batch is there; the relay would finish it.
+func (e *Engine) Trigger(ctx context.Context, key Key, m pipeline.Mode, r Request) (BatchStatus, error) {
+	c, id := e.convergence(key, ""), e.NewID()
+	if err := c.request(ctx, m, r, id); err != nil {
+		return BatchStatus{}, err
+	}
+	_, failed := c.run(ctx)
+	s, err := c.read(ctx, key, nil)
+	if err != nil {
+		return BatchStatus{}, errors.Join(failed, err)
+	}
+	b := requested(s.batches[m.Name], id)
+	if b == nil {
+		return BatchStatus{}, fmt.Errorf("%s: somebody's forced request has taken the place of this one", cycleID(key, m.Name))
+	}
+	return describe(s, b), failed
+}
+
+// request writes the batch that a Request makes.
+func (c *convergence) request(ctx context.Context, m pipeline.Mode, r Request, id string) error {
+	var ambiguous error
+	for range maxSteps {
+		s, err := c.read(ctx, c.key, nil)
+		if err != nil {
+			return errors.Join(ambiguous, err)
+		}
+		if requested(s.batches[m.Name], id) != nil {
+			return nil // an earlier write, whose answer was lost
+		}
+		if ambiguous != nil {
+			return ambiguous
+		}
+		p, runs := c.plan(s, m, r)
+		if p.Refusal != "" && !(r.Force && p.Forcible) {
+			return fmt.Errorf("%s: %s: %w", cycleID(c.key, m.Name), p.Refusal, ErrRefused)
+		}
+		record := audit.Record{Action: "trigger", Actor: r.Actor, Reason: r.Reason, Transition: c.key.Transition.ID, Period: string(c.key.Period), Mode: m.Name,
+			Detail: fmt.Sprintf("%s of %s: %s", batchID(c.key, m.Name, p.Batch), strings.Join(p.Processors, ", "), r.Reason)}
+		if p.Refusal != "" {
+			record.Detail += "; forced although " + p.Refusal
+		}
+		switch err := c.writeRequest(ctx, s, m, r, runs, id, record); {
+		case err == nil:
+			record.Log(ctx, c.Log)
+			return nil
+		case !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrConflict):
+			ambiguous = fmt.Errorf("trigger %s: %w", cycleID(c.key, m.Name), err)
+		}
+	}
+	return fmt.Errorf("%s: no end after %d steps", c.key, maxSteps)
+}
+
+func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.Mode, r Request, runs []gate.Run, id string, record audit.Record) error {
+	keys := make([]any, len(runs))
+	for i, run := range runs {
+		keys[i] = run.Key
+	}
+	fields := []store.Field{
+		store.F(string(StateChecking), "state"), store.F(CauseOperator, "cause"), store.F(r.Actor, "actor"), store.F(r.Reason, "reason"),
+		store.F(keys, "runs"), store.F(true, "given"), store.F(r.Force, "force"), store.F(id, "request"), store.F(store.ServerTime, "due_at"),
+	}
+	note := record.Write(c.Prefix, c.Now(), c.NewID())
+	if b := waiting(s.batches[m.Name]); b != nil {
+		return c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, fields...), note)
+	}
+	n := highest(s.batches[m.Name]) + 1
+	fields = append(append(fields, store.F(n, "n"), store.F(store.ServerTime, "created_at")), c.claimFields()...)
+	batch := batchID(c.key, m.Name, n)
+	return c.inPeriod(ctx, c.key, store.F(store.Union(batch), "batches"), store.Create(c.batchRef(batch), fields...), note)
+}
+
+// plan works out what a Request does in a snapshot.
+func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []gate.Run) {
+	in := c.input(s, m)
+	v := gate.Decide(in)
+	names := r.Processors
+	if len(names) == 0 {
+		names = v.Satisfied
+	}
+	runs := slices.DeleteFunc(gate.Counting(in), func(run gate.Run) bool { return !slices.Contains(names, run.Processor) })
+	p := Plan{Batch: highest(s.batches[m.Name]) + 1, Processors: processors(c.key.Transition, runs), Runs: []string{}}
+	if b := waiting(s.batches[m.Name]); b != nil {
+		p.Batch = b.N
+	}
+	for _, run := range runs {
+		p.Runs = append(p.Runs, runName(run))
+	}
+	var absent, critical []string
+	for _, name := range names {
+		if !slices.Contains(p.Processors, name) {
+			absent = append(absent, name)
+		}
+	}
+	for _, name := range m.Critical {
+		if in.Began == nil && slices.Contains(v.Missing, name) {
+			critical = append(critical, name)
+		}
+	}
+	hold, other := s.hold(m.Name), waiting(s.batches[m.Name])
+	p.Forcible = true
+	switch {
+	case len(absent) > 0: // a message would claim what did not happen
+		p.Refusal, p.Forcible = "no counting run of "+strings.Join(absent, ", ")+" is on record", false
+	case len(runs) == 0:
+		p.Refusal, p.Forcible = "no counting run is on record", false
+	case other != nil && other.Given:
+		p.Refusal = fmt.Sprintf("batch %d, which %s asked for, is not handed over yet: %s", other.N, other.Actor, other.Reason)
+	case hold != nil:
+		p.Refusal = fmt.Sprintf("it is held by %s: %s", hold.Actor, hold.Reason)
+	case len(critical) > 0:
+		p.Refusal = "critical processors are missing: " + strings.Join(critical, ", ")
+	case in.Began == nil && m.NotBefore != nil && s.now.Before(c.key.Transition.Calendar().Instant(c.key.Period, *m.NotBefore)):
+		p.Refusal = "its policy hands nothing over before " + m.NotBefore.String()
+	}
+	return p, runs
+}
+
+// waiting returns the batch of a cycle that is not frozen: there is one at most.
+func waiting(bs []*batch) *batch {
+	for _, b := range bs {
+		if b.unfrozen() {
+			return b
+		}
+	}
+	return nil
+}
+
+func requested(bs []*batch, id string) *batch {
+	for _, b := range bs {
+		if b.Request == id {
+			return b
+		}
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+//go:build !race
+
+// As with the crash matrix, one goroutine runs all of a case.
+
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Every call that an operator's action makes goes wrong in every way. Then either
+// nothing was done and nothing is on record, or it was done once, is on record, and
+// the relay finishes it. A success that was reported is one.
+func TestOperatorActionsSurviveEveryCall(t *testing.T) {
+	for name, tc := range map[string]struct {
+		prepare func(n *night)
+		act     func(e *Engine, w *world) error
+		done    func(w *world) int // how often it took effect, after the relay
+	}{
+		"trigger": {
+			func(n *night) { n.w.mustDeliver(overnight()...) },
+			func(e *Engine, w *world) error {
+				_, err := e.Trigger(context.Background(), w.key("2026-02-03"), w.mode("overnight"), Request{Processors: []string{pgs}, Actor: actor, Reason: "again"})
+				return err
+			},
+			func(w *world) int { return published(w, "operator") },
+		},
+		"trigger_what_waits": {
+			func(n *night) { n.w.mustDeliver(overnight()[0], overnight()[2], overnight()[3], overnight()[4]) },
+			func(e *Engine, w *world) error {
+				_, err := e.Trigger(context.Background(), w.key("2026-02-03"), w.mode("overnight"), Request{Actor: actor, Reason: "now", Force: true})
+				return err
+			},
+			func(w *world) int { return published(w, "operator") },
+		},
+		"hold": {
+			func(n *night) { n.w.ready() },
+			func(e *Engine, w *world) error {
+				_, err := e.Hold(context.Background(), w.key("2026-02-03"), "overnight", Hold{Until: w.clock.now().Add(24 * time.Hour), Actor: actor, Reason: "wait"})
+				return err
+			},
+			func(w *world) int { return map[bool]int{true: 1}[w.statuses()["overnight"].State == "held"] },
+		},
+		"hold_all": {
+			func(n *night) { n.w.ready() },
+			func(e *Engine, w *world) error {
+				_, err := e.Hold(context.Background(), w.key("2026-02-03"), "", Hold{Until: w.clock.now().Add(24 * time.Hour), Actor: actor, Reason: "wait"})
+				return err
+			},
+			func(w *world) int { return map[bool]int{true: 1}[w.statuses()["overnight"].State == "held"] },
+		},
+		"release": {
+			func(n *night) { n.w.ready(); n.w.hold("overnight", 24*time.Hour) },
+			func(e *Engine, w *world) error {
+				_, err := e.Release(context.Background(), w.key("2026-02-03"), "overnight", actor, "go on")
+				return err
+			},
+			func(w *world) int { return published(w, "all_complete") },
+		},
+	} {
+		for h, kind := range harms {
+			cases := 0
+			for k := 1; ; k++ {
+				n := &night{t: t, w: newWorld(t, "memory")}
+				n.w.clock.set(at("2026-02-02 16:00"))
+				tc.prepare(n)
+				before := len(n.w.audits())
+				p := n.healthy()
+				p.at, p.harm = k, h
+				err := tc.act(n.engine(p), n.w)
+				n.pass(2 * time.Hour) // also beyond the grace period of what was not triggered
+				n.relay()
+				done, audits := tc.done(n.w), len(n.w.audits())-before
+				where := fmt.Sprintf("%s, %s at %d", name, kind, k)
+				if done != audits || done > 1 || err == nil && done != 1 {
+					t.Errorf("%s: answered %v, done %d times, %d records", where, err, done, audits)
+				}
+				if strings.HasPrefix(name, "trigger") && h == lost && k == 2 && err != nil {
+					t.Errorf("%s: the request's answer was lost, and what is on record was not read back: %v", where, err)
+				}
+				if errors.Is(err, ErrRefused) || err != nil && strings.Contains(err.Error(), "no end") {
+					t.Errorf("%s: %v", where, err)
+				}
+				if st := n.w.statuses()["overnight"]; st.State != "published" && st.State != "held" {
+					t.Errorf("%s: ends as %s (%s)", where, st.State, st.Reason)
+				}
+				cases++
+				if p.calls < k {
+					break
+				}
+			}
+			if cases < 3 {
+				t.Errorf("%s, %s: only %d cases", name, kind, cases)
+			}
+		}
+	}
+}
+
+// published counts the batches of a cause, and that each was sent once or more.
+func published(w *world, cause string) (n int) {
+	sent := w.broker.counts()
+	for _, b := range w.statuses()["overnight"].Batches {
+		if b.Cause != cause {
+			continue
+		}
+		n++
+		for table := range b.Messages {
+			if b.State != StatePublished || sent[b.ID+"/"+table] == 0 {
+				w.t.Errorf("%s of %s is %s and was sent %d times", table, b.ID, b.State, sent[b.ID+"/"+table])
+			}
+		}
+	}
+	return n
+}

@@ -1,0 +1,333 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// degrading is the NBA transition whose overnight cycle goes at its deadline.
+func degrading(t *testing.T) *pipeline.Transition {
+	return changed(t, `deadline: "+1d 10:00"`, "deadline: \"+1d 10:00\"\n        at_deadline: hand_over")
+}
+
+// held returns "period mode" of each cycle_held line since the last call.
+func (w *world) held() (out []string) {
+	for _, line := range w.events("cycle_held") {
+		out = append(out, fmt.Sprint(line["period"], " ", line["mode"]))
+	}
+	w.log.reset()
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (s *syncBuffer) reset() { s.mu.Lock(); defer s.mu.Unlock(); s.b.Reset() }
+
+func TestTheRelayHoldsAtTheDeadlineAndCompletenessEndsIt(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-02 17:00"))
+	w.mustDeliver(overnight()[:4]...)
+	missing := overnight()[4].Processor
+	w.clock.set(at("2026-02-04 09:59"))
+	w.relay()
+	w.held()
+	w.clock.set(at("2026-02-04 10:00"))
+	w.relay()
+	st := w.statuses()["overnight"]
+	if held := w.held(); !slices.Contains(held, "2026-02-03 overnight") || st.State != "held" || len(w.tablesOf("overnight")) != 0 {
+		t.Fatalf("%s (%s); held %v", st.State, st.Reason, held)
+	}
+	w.mustDeliver(run(missing, "2026-02-04 10:20"))
+	if got := w.tablesOf("overnight"); len(got) != 5 {
+		t.Errorf("handed over %v", got)
+	}
+}
+
+// tablesOf returns what was sent in a mode.
+func (w *world) tablesOf(mode string) (out []string) {
+	for _, tr := range w.broker.got {
+		if tr.Mode == mode {
+			out = append(out, tr.SourceTable)
+		}
+	}
+	return sorted(out)
+}
+
+// A time-out handler of its own would latch first and publish later. Here a deadline is
+// one more reason for the one way in which anything is handed over: frozen, sent,
+// confirmed, and resumed by the relay where a process dies in between.
+func TestF20_ADeadlineGoesThroughTheSameEngine(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.tr = degrading(t)
+	w.clock.set(at("2026-02-04 06:00"))
+	w.mustDeliver(run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02"))
+	w.clock.set(at("2026-02-04 10:00"))
+	w.broker.fail = func(i int, _ message.Trigger) error {
+		if i > 0 {
+			return errBroker
+		}
+		return nil
+	}
+	if err := w.engine.Relay(context.Background(), w.tr, "relay"); !errors.Is(err, errBroker) {
+		t.Fatalf("%v", err)
+	}
+	if st := w.statuses()["overnight"]; st.State != "publishing" || w.projection()["_triggered"] != false || w.projection()["_trigger_pending"] != true {
+		t.Fatalf("%s, projection %v", st.State, w.projection())
+	}
+	w.broker.fail = nil
+	w.pass(5 * time.Minute)
+	w.relay()
+	st := w.statuses()["overnight"]
+	if diff := cmp.Diff([]string{"1 critical_plus_majority_40pct published [" + pgs + " " + upg + "]"}, described(st)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if !strings.Contains(st.Reason, "deadline 2026-02-04 10:00 passed: handed over without the rest; missing "+tdef) {
+		t.Errorf("reason %q", st.Reason)
+	}
+	w.mustDeliver(run(tdef, "2026-02-04 10:20"))
+	if got := w.tablesOf("overnight"); !slices.Equal(got, sorted([]string{pgs, upg, tdef})) {
+		t.Errorf("handed over %v", got)
+	}
+	w.eachRunOnce()
+}
+
+// Data that is not ready is looked at again at the deadline, and then the policy holds
+// or hands over, saying that nothing was verified.
+func TestABlockedCycleAtItsDeadline(t *testing.T) {
+	for name, tc := range map[string]struct {
+		tr    func(t *testing.T) *pipeline.Transition
+		state string
+		sent  int
+	}{
+		"hold":      {func(t *testing.T) *pipeline.Transition { return nba(t) }, "held", 0},
+		"hand_over": {degrading, "published", 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "memory")
+			w.tr = tc.tr(t)
+			checks := 0
+			w.engine.Check = func(context.Context, Key, string, []string) Readiness {
+				checks++
+				return Readiness{Outcome: Unknown, Reasons: []string{"BigQuery does not answer"}}
+			}
+			w.ready()
+			w.clock.set(at("2026-02-04 09:57"))
+			w.converge("2026-02-03")
+			if st := w.statuses()["overnight"]; st.State != "blocked" || !st.NextLook.Truncate(time.Second).Equal(at("2026-02-04 10:00")) {
+				t.Fatalf("%s until %s: the deadline is no time to look", st.State, st.NextLook)
+			}
+			w.clock.set(at("2026-02-04 10:00"))
+			w.relay()
+			st := w.statuses()["overnight"]
+			if st.State != tc.state || len(w.broker.got) != tc.sent || checks != 2 || !strings.Contains(st.Reason, "deadline") || !strings.Contains(st.Reason, "readiness unknown: BigQuery does not answer") {
+				t.Fatalf("%s (%s), %d messages, %d checks", st.State, st.Reason, len(w.broker.got), checks)
+			}
+			for _, tr := range w.broker.got {
+				if tr.FreshnessChecked {
+					t.Errorf("%s says that the data was verified", tr.SourceTable)
+				}
+			}
+			if tc.sent > 0 {
+				// Further batches have no deadline: they wait for their data.
+				w.mustDeliver(run(pgs, "2026-02-04 10:30", count(348)))
+				if st := w.statuses()["overnight"]; st.State != "blocked" || len(w.broker.got) != tc.sent {
+					t.Errorf("a second run: %s, %d messages", st.State, len(w.broker.got))
+				}
+				return
+			}
+			w.engine.Check = Unchecked // the data is repaired: no person is needed
+			w.pass(30 * time.Minute)
+			w.relay()
+			if st := w.statuses()["overnight"]; st.State != "published" {
+				t.Errorf("%s: %s", st.State, st.Reason)
+			}
+		})
+	}
+}
+
+// A date of which nothing at all arrived is as late as any other, once something was
+// ever recorded: before that, nobody expects anything.
+func TestAPeriodWithoutAnyDocumentHasADeadlineToo(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-04 11:00"))
+	w.relay()
+	if got := w.held(); len(got) != 0 {
+		t.Errorf("nothing was ever recorded, and %v are held", got)
+	}
+	w.mustDeliver(run("roster_history", "2026-02-04 11:00"))
+	w.held()
+	w.clock.set(at("2026-02-05 14:00"))
+	w.relay()
+	want := []string{"2026-02-03 overnight", "2026-02-04 overnight", "2026-02-04 same_day", "2026-02-04 tomorrow", "2026-02-05 same_day", "2026-02-05 tomorrow"}
+	if diff := cmp.Diff(want, w.held()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	var shown []string
+	all, err := w.engine.Cycles(context.Background(), w.tr, "2026-02-01", "2026-02-06")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range all {
+		shown = append(shown, st.Period+" "+st.Mode)
+	}
+	if diff := cmp.Diff(want, sorted(shown)); diff != "" {
+		t.Errorf("status (-want +got):\n%s", diff)
+	}
+}
+
+// A processor may report for days that nobody expects yet.
+func TestTheRelayLooksAheadAsFarAsAnythingIsRecorded(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-03 17:00"))
+	c := run(upg, "2026-02-03 17:00", func(c *message.Completion) { c.Period = "2026-02-09" })
+	if err := w.engine.Record(context.Background(), w.key(c.Period), c); err != nil {
+		t.Fatal(err)
+	}
+	junk := store.Ref{Collection: "phase_periods", ID: "phase3_to_phase4_zzz"}
+	if _, err := w.store.Apply(context.Background(), store.Merge(junk, store.F("x", "y"))); err != nil {
+		t.Fatal(err)
+	}
+	var read []string
+	w.engine.Store = &watching{counting: w.store, get: func(refs []store.Ref) {
+		read = append(read, strings.TrimPrefix(refs[0].ID, "phase3_to_phase4_"))
+	}}
+	w.relay()
+	if last := read[len(read)-1]; last != "2026-02-09" || read[len(read)-2] != "2026-02-04" {
+		t.Errorf("read %v", read)
+	}
+	if n := len(w.lines("document", junk.String())); n != 1 {
+		t.Errorf("%d lines about the junk", n)
+	}
+}
+
+func TestTheRelayIsBoundedWhateverLiesAhead(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-03 17:00"))
+	p := pipeline.Period("2026-03-01")
+	for range maxAhead + 20 {
+		c := run(upg, "2026-02-03 17:00", func(c *message.Completion) { c.Period = p })
+		if err := w.engine.Record(context.Background(), w.key(p), c); err != nil {
+			t.Fatal(err)
+		}
+		p = w.tr.Calendar().Add(p, 1)
+	}
+	before := w.store.calls.Load()
+	w.relay()
+	first := w.store.calls.Load() - before
+	w.relay()
+	if n := w.store.calls.Load() - before - first; n > 17+maxAhead {
+		t.Errorf("%d calls", n)
+	}
+	if n := len(w.lines("first_left", string(w.tr.Calendar().Add("2026-03-01", maxAhead)))); n != 2 {
+		t.Errorf("said %d times what is left, want twice", n)
+	}
+}
+
+// What the relay no longer acts on, it names.
+func TestTheRelayNamesWhatItLeavesToReconciliation(t *testing.T) {
+	w := halfSent(t) // 2026-02-03: two of five sent
+	for _, tc := range []struct{ now, want string }{
+		{"2026-02-11 12:00", "unpublished 2026-02-03 overnight"},
+		{"2026-02-17 12:00", "unpublished 2026-02-03 overnight"},
+		{"2026-02-18 12:00", ""},
+	} {
+		w.clock.set(at(tc.now))
+		w.log.reset()
+		w.relay()
+		var got string
+		for _, line := range w.events("finding") {
+			got += fmt.Sprint(line["type"], " ", line["period"], " ", line["mode"])
+		}
+		if got != tc.want || len(w.broker.got) != 2 {
+			t.Errorf("%s: named %q, want %q; %d messages", tc.now, got, tc.want, len(w.broker.got))
+		}
+	}
+}
+
+func TestAPeriodThatCannotBeReadIsNamedAndStopsNothingElse(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.ready()
+	for _, p := range []string{"2026-01-25", "2026-01-30"} { // before the window, and in it
+		ref := store.Ref{Collection: "phase_periods", ID: "phase3_to_phase4_" + p}
+		if _, err := w.store.Apply(context.Background(), store.Merge(ref, store.F("x", "runs"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := w.engine.Relay(context.Background(), w.tr, "relay")
+	if err == nil || !strings.Contains(err.Error(), "2026-01-30") || strings.Contains(err.Error(), "2026-01-25") {
+		t.Errorf("%v", err)
+	}
+	if len(w.broker.got) != 5 {
+		t.Errorf("%d messages", len(w.broker.got))
+	}
+	if lines := w.lines("type", "unknown"); len(lines) != 1 || lines[0]["period"] != "2026-01-25" {
+		t.Errorf("%v", lines)
+	}
+}
+
+// The relay acts on what is unfinished; what is finished it does not even touch.
+func TestF48_TheRelayTouchesNothingThatIsFinished(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-02 17:00"))
+	w.mustDeliver(overnight()...)
+	sent, writes := len(w.broker.got), 0
+	w.store.before = func([]store.Write) { writes++ }
+	for range 288 { // a day of relays, two at a time
+		w.pass(5 * time.Minute)
+		w.relay()
+		w.relay()
+	}
+	if writes != 0 || len(w.broker.got) != sent {
+		t.Errorf("%d writes, %d messages more", writes, len(w.broker.got)-sent)
+	}
+}
+
+// Two relays at once, and any number of handlers: one hands over.
+func TestTwoRelaysAtOnceAreHarmless(t *testing.T) {
+	for driver := range drivers {
+		w := newWorld(t, driver)
+		w.ready()
+		errs := make([]error, 8)
+		atOnce(len(errs), func(i int) { errs[i] = w.newEngine().Relay(context.Background(), w.tr, fmt.Sprint(i)) })
+		if err := errors.Join(errs...); err != nil || len(w.broker.got) != 5 {
+			t.Errorf("%s: %v, %d messages", driver, err, len(w.broker.got))
+		}
+		w.eachRunOnce()
+	}
+}
+
+// No message is sent for a processor that did not complete, whatever else did, and no
+// consumer may rely on an order: what Phase 4 may read is what it was told of.
+func TestF56_AMessageOnlyForAProcessorThatCompleted(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.tr = degrading(t)
+	w.clock.set(at("2026-02-04 06:00"))
+	w.mustDeliver(run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02"), run(toff, "2026-02-04 06:03", status(message.StatusFailed)),
+		run(tdef, "2026-02-04 06:03", status(message.StatusNoData)), run(utg, "2026-02-04 06:03", status(message.StatusSkipped)))
+	var checked []string
+	w.engine.Check = func(_ context.Context, _ Key, _ string, processors []string) Readiness {
+		checked = processors
+		return Readiness{Outcome: Passed}
+	}
+	w.clock.set(at("2026-02-04 10:00"))
+	w.relay()
+	if _, err := w.trigger(force); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{pgs, pgs, upg, upg}, w.tablesOf("overnight")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{pgs, upg}, checked); diff != "" {
+		t.Errorf("checked (-want +got):\n%s", diff)
+	}
+}
