@@ -178,10 +178,10 @@ func (d *dispatcher) deadLetter(ctx context.Context, r route, m *pubsubpb.Pubsub
 	attributes := map[string]string{}
 	maps.Copy(attributes, m.Attributes)
 	maps.Copy(attributes, map[string]string{ // over those of an earlier dead letter that was replayed
-		"CloudPubSubDeadLetterSourceDeliveryCount":       strconv.Itoa(attempts),
-		"CloudPubSubDeadLetterSourceSubscription":        r.subscription,
-		"CloudPubSubDeadLetterSourceSubscriptionProject": d.project,
-		"CloudPubSubDeadLetterSourceTopicPublishTime":    m.PublishTime.AsTime().Format(time.RFC3339Nano),
+		message.DeadLetterAttempts:            strconv.Itoa(attempts),
+		message.DeadLetterSubscription:        r.subscription,
+		message.DeadLetterSubscriptionProject: d.project,
+		message.DeadLetterPublishTime:         m.PublishTime.AsTime().Format(time.RFC3339Nano),
 	})
 	_, err := d.topology.client.TopicAdminClient.Publish(ctx, &pubsubpb.PublishRequest{
 		Topic:    d.topic(pipeline.DeadLetterTopic(r.topic)),

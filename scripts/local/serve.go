@@ -25,6 +25,14 @@ var functions = map[string]func(func(context.Context) (*app.App, error)) http.Ha
 // FunctionNames returns the names of the functions that can be served, sorted.
 func FunctionNames() []string { return slices.Sorted(maps.Keys(functions)) }
 
+// Handler returns a function's own handler, nil where there is no such function.
+func Handler(name string, open func(context.Context) (*app.App, error)) http.Handler {
+	if f, ok := functions[name]; ok {
+		return f(open)
+	}
+	return nil
+}
+
 // Server serves functions at /NAME and /NAME/…, as the platform serves each at its
 // own root, and can drain.
 type Server struct {
@@ -49,11 +57,11 @@ func Serve(port int, open func(context.Context) (*app.App, error), names []strin
 		if slices.Contains(names[:i], name) {
 			return nil, fmt.Errorf("function %q is named twice", name)
 		}
-		f, ok := functions[name]
-		if !ok {
+		h := Handler(name, open)
+		if h == nil {
 			return nil, fmt.Errorf("function %q: there are %s", name, strings.Join(FunctionNames(), ", "))
 		}
-		mount(name, f(open))
+		mount(name, h)
 	}
 	for name, h := range extra {
 		mount(name, h)

@@ -27,18 +27,36 @@ type route struct {
 	topic, subscription, url string
 }
 
-// routes are the subscriptions that feed the functions of a pipeline.
-func routes(p *pipeline.Pipeline, prefix, base string) []route {
-	var out []route
+// Place is where a topic's messages go: a function, and the path it is called with.
+type Place struct {
+	Topic        string // without prefix
+	Subscription string // without prefix
+	Function     string
+	Path         string // "/" and what follows
+}
+
+// Places are the push subscriptions that feed the functions of a pipeline. Each has a
+// dead letter.
+func Places(p *pipeline.Pipeline) []Place {
+	var out []Place
 	for _, t := range p.Transitions {
-		out = append(out, route{prefix + t.UpstreamTopic, prefix + t.Subscription(), base + "/transition?transition=" + t.ID})
+		out = append(out, Place{t.UpstreamTopic, t.Subscription(), "transition", "/?transition=" + t.ID})
 	}
 	seen := map[string]bool{}
 	for _, s := range p.Schedules {
 		if !seen[s.Function] {
 			seen[s.Function] = true
-			out = append(out, route{prefix + s.Topic(), prefix + pipeline.Subscription(s.Topic(), s.Function), base + "/" + s.Function})
+			out = append(out, Place{s.Topic(), pipeline.Subscription(s.Topic(), s.Function), s.Function, "/"})
 		}
+	}
+	return out
+}
+
+// routes are the places of a pipeline as they are served under base.
+func routes(p *pipeline.Pipeline, prefix, base string) []route {
+	var out []route
+	for _, pl := range Places(p) {
+		out = append(out, route{prefix + pl.Topic, prefix + pl.Subscription, base + "/" + pl.Function + pl.Path})
 	}
 	return out
 }

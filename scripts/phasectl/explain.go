@@ -66,26 +66,44 @@ func modeNames(t *pipeline.Transition) string {
 	return strings.Join(names, ", ")
 }
 
-// help names the one thing to do about a cycle.
+// help names the one thing to do about a cycle, with the command that does it.
 func help(x cycle.Explanation, t *pipeline.Transition) string {
+	command := func(verb, rest string) string {
+		return fmt.Sprintf(`phasectl %s --date %s --mode %s%s --reason "…"`, verb, x.Period, x.Mode, rest)
+	}
+	if x.State == string(gate.Held) && x.Hold != nil {
+		release := fmt.Sprintf(`phasectl release %s %s --reason "…"`, x.Period, x.Mode)
+		if x.Hold.Whole {
+			release = `phasectl release --reason "…"`
+		}
+		return "somebody holds it; it goes on by itself when the hold ends, or at once: " + release
+	}
 	switch cycle.State(x.State) {
 	case cycle.StatePublished:
-		return "nothing is to be done; if " + t.DownstreamPhase + " did not start, look at the subscriptions of topic " + t.DownstreamTopic
+		return "nothing is to be done; if " + t.DownstreamPhase + " did not start, look at the subscriptions of topic " + t.DownstreamTopic +
+			", and send it again: " + command("trigger", "")
 	case cycle.StatePublishing:
 		return "redelivery and relay go on by themselves; check that topic " + t.DownstreamTopic +
 			" exists and that the function may publish: gcloud pubsub topics get-iam-policy " + t.DownstreamTopic
 	case cycle.StateBlocked:
-		return "repair the data named above; it is checked again by itself"
-	case cycle.StateGrace, cycle.StateChecking:
+		return "repair the data named above; it is checked again by itself. Without the checks: " + command("trigger", " --force")
+	case cycle.StateGrace:
+		return "nothing is to be done yet; without waiting: " + command("trigger", "")
+	case cycle.StateChecking:
 		return "nothing is to be done yet"
 	}
-	if x.State == string(gate.Held) && len(x.Missing) == 0 {
-		return "nothing happens by itself any more: raise trigger_within in the pipeline file if it should"
-	}
-	if x.State == string(gate.Held) {
+	switch {
+	case x.State != string(gate.Held):
+		return "nothing is to be done yet"
+	case len(x.Batches) > 0 && x.Batches[len(x.Batches)-1].State == cycle.StateBlocked:
+		return "repair the data named above; it is checked again by itself. Without the checks: " + command("trigger", " --force")
+	case len(x.Missing) == 0:
+		return "nothing happens by itself any more; hand it over: " + command("trigger", "")
+	case len(x.Satisfied) == 0:
 		return "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; its completion is handled at once"
 	}
-	return "nothing is to be done yet"
+	return "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; its completion is handled at once. " +
+		"To hand over what there is: " + command("trigger", " --force")
 }
 
 func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) error {
@@ -103,6 +121,9 @@ func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) 
 	}
 	if !x.NextLook.IsZero() {
 		row("next look", "%s, by the relay; any completion is looked at when it comes", local(x.NextLook))
+	}
+	if x.Hold != nil {
+		row("hold", "by %s since %s until %s: %s", quoted([]string{x.Hold.Actor}), local(x.Hold.Since), local(x.Hold.Until), quoted([]string{x.Hold.Reason}))
 	}
 	if x.Claim != nil {
 		state := "ran out"

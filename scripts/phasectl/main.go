@@ -86,11 +86,13 @@ func newRoot() *cobra.Command {
 	var f flags
 	root.PersistentFlags().StringVar(&f.project, "project", "", "Google Cloud project (default $GOOGLE_CLOUD_PROJECT)")
 	root.PersistentFlags().StringVar(&f.pipeline, "pipeline", "", "pipeline definition FILE (default $PIPELINE_FILE, else the embedded nba.yaml)")
-	root.AddCommand(statusCommand(&f), explainCommand(&f), serveCommand(&f), localCommand(&f), envCommand(), demoCommand(&f), versionCommand())
+	root.AddCommand(statusCommand(&f), explainCommand(&f), triggerCommand(&f), holdCommand(&f), releaseCommand(&f),
+		quarantineCommand(&f), deadLetterCommand(&f),
+		serveCommand(&f), localCommand(&f), envCommand(), demoCommand(&f), versionCommand())
 	return root
 }
 
-// exactly, atLeast: cobra's argument checks, as usage errors.
+// args makes cobra's argument checks usage errors.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error { return usage(check(cmd, a)) }
 }

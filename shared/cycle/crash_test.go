@@ -53,6 +53,8 @@ type process struct {
 	rival func()
 	calls int
 	dead  bool
+	// request: the call number at wrote an operator's request.
+	request bool
 }
 
 // call runs one call and tells what the process sees of it.
@@ -90,6 +92,9 @@ func (p *process) Get(ctx context.Context, refs ...store.Ref) (s store.Snapshot,
 }
 
 func (p *process) Apply(ctx context.Context, ws ...store.Write) (vs []store.Version, err error) {
+	for _, w := range ws {
+		p.request = p.request || p.calls+1 == p.at && slices.ContainsFunc(w.Fields, func(f store.Field) bool { return f.Path[0] == "request" })
+	}
 	err = p.call(func() (err error) { vs, err = p.Store.Apply(ctx, ws...); return err })
 	return vs, err
 }

@@ -19,6 +19,7 @@ type Hold struct {
 	Since  time.Time `json:"since"` // UTC, the server's clock
 	Actor  string    `json:"actor"`
 	Reason string    `json:"reason"`
+	Whole  bool      `json:"whole_transition"`
 }
 
 // MaxHold bounds a hold: one that nobody ends must end.
@@ -57,6 +58,7 @@ func (s *snapshot) readHolds(doc store.Doc) error {
 func (s *snapshot) readHold(doc store.Doc) error {
 	f := &fields{doc: doc}
 	if h := f.hold(); !h.Until.IsZero() {
+		h.Whole = true
 		s.holds[""] = h
 	}
 	return f.err

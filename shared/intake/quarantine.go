@@ -109,9 +109,9 @@ func deadLetter(ctx context.Context, a *app.App, ref store.Ref, d delivery) erro
 	}
 	attributes := map[string]string{}
 	maps.Copy(attributes, d.envelope.Attributes)
-	attributes["phasegate_message_id"] = d.envelope.MessageID
-	attributes["phasegate_publish_time"] = d.envelope.PublishTime.Format(time.RFC3339Nano)
-	attributes["phasegate_quarantine"] = ref.String()
+	attributes[message.OriginalMessageID] = d.envelope.MessageID
+	attributes[message.OriginalPublishTime] = d.envelope.PublishTime.Format(time.RFC3339Nano)
+	attributes[message.QuarantineDocument] = ref.String()
 	topic := a.Config.Prefix + pipeline.DeadLetterTopic(d.topic)
 	sent := a.Broker.Publish(ctx, topic, []message.Outgoing{{Data: d.envelope.Data, Attributes: attributes}})[0]
 	if sent.Err != nil {

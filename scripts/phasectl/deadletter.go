@@ -1,0 +1,280 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/audit"
+	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+func deadLetterCommand(f *flags) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "dead-letter",
+		Short: "Look at messages that were given up after all their attempts, and hand them over again",
+		Args:  args(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(deadLetterList(f), deadLetterReplay(f))
+	return cmd
+}
+
+// deadLetter is one message that was given up.
+type deadLetter struct {
+	ID           string    `json:"id"` // on the dead-letter topic
+	Subscription string    `json:"subscription"`
+	Topic        string    `json:"topic"`        // that it was sent to, without prefix
+	PublishTime  time.Time `json:"publish_time"` // the original one
+	Attempts     string    `json:"attempts"`     // as the broker says; "" where it was never delivered
+	Quarantine   string    `json:"quarantine"`   // its document, of one that was too large for it
+	Data         string    `json:"data"`
+
+	original message.Envelope
+	place    local.Place
+	ackID    string
+}
+
+// pullTimeout bounds one look at a subscription: the broker keeps a pull waiting while
+// nothing is there.
+const pullTimeout = 5 * time.Second
+
+// dead pulls what lies in one subscription, up to most messages, each once. Whoever
+// pulls has them for the subscription's ack deadline, and gives back what it does not
+// acknowledge.
+func dead(ctx context.Context, a *app.App, pl local.Place, most int) ([]deadLetter, error) {
+	name := a.Config.Prefix + pipeline.DeadLetterTopic(pl.Topic)
+	var out []deadLetter
+	seen := map[string]bool{}
+	for len(out) < most {
+		pullCtx, cancel := context.WithTimeout(ctx, pullTimeout)
+		resp, err := a.Broker.Client.SubscriptionAdminClient.Pull(pullCtx, &pubsubpb.PullRequest{
+			Subscription: subscriptionName(a, name), MaxMessages: int32(min(most-len(out), 1000))})
+		cancel()
+		if status.Code(err) == codes.DeadlineExceeded && ctx.Err() == nil {
+			break // nothing there
+		}
+		if err != nil {
+			return out, fmt.Errorf("read subscription %s: %w", name, err)
+		}
+		before := len(out)
+		for _, m := range resp.ReceivedMessages {
+			if seen[m.Message.MessageId] {
+				continue
+			}
+			seen[m.Message.MessageId] = true
+			e := message.Envelope{MessageID: m.Message.MessageId, PublishTime: m.Message.PublishTime.AsTime(), Attributes: m.Message.Attributes, Data: m.Message.Data}
+			original := e.Original()
+			out = append(out, deadLetter{ID: e.MessageID, Subscription: name, Topic: pl.Topic, PublishTime: original.PublishTime,
+				Attempts: e.Attributes[message.DeadLetterAttempts], Quarantine: e.Attributes[message.QuarantineDocument],
+				Data: string(e.Data), original: original, place: pl, ackID: m.AckId})
+		}
+		if len(out) == before {
+			break
+		}
+	}
+	return out, nil
+}
+
+func subscriptionName(a *app.App, name string) string {
+	return "projects/" + a.Config.Project + "/subscriptions/" + name
+}
+
+// giveBack lets messages be pulled again at once.
+func giveBack(ctx context.Context, a *app.App, ds []deadLetter) error {
+	bySubscription := map[string][]string{}
+	for _, d := range ds {
+		bySubscription[d.Subscription] = append(bySubscription[d.Subscription], d.ackID)
+	}
+	var errs []error
+	for name, ids := range bySubscription {
+		errs = append(errs, a.Broker.Client.SubscriptionAdminClient.ModifyAckDeadline(context.WithoutCancel(ctx), &pubsubpb.ModifyAckDeadlineRequest{
+			Subscription: subscriptionName(a, name), AckIds: ids, AckDeadlineSeconds: 0}))
+	}
+	return errors.Join(errs...)
+}
+
+// allDead pulls from every dead letter, or from one topic's.
+func allDead(ctx context.Context, a *app.App, topic string, most int) ([]deadLetter, error) {
+	ps := local.Places(a.Pipeline)
+	if topic != "" {
+		pl, err := placeOf(a.Pipeline, topic)
+		if err != nil {
+			return nil, usage(fmt.Errorf("--topic: %w", err))
+		}
+		ps = []local.Place{pl}
+	}
+	out := []deadLetter{}
+	for _, pl := range ps {
+		ds, err := dead(ctx, a, pl, most)
+		out = append(out, ds...)
+		if err != nil {
+			return nil, exitError{exitUnknown, errors.Join(err, giveBack(ctx, a, out))}
+		}
+	}
+	return out, nil
+}
+
+// maxDead bounds one call, a subscription: what is pulled is held back from others.
+const maxDead = 1000
+
+func topicFlag(cmd *cobra.Command, topic *string) {
+	cmd.Flags().StringVar(topic, "topic", "", "the dead letter of this topic only (default: of every topic that feeds a function)")
+}
+
+func deadLetterList(f *flags) *cobra.Command {
+	var topic string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List what was given up, up to 1000 messages a subscription",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			a, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			ds, err := allDead(cmd.Context(), a, topic, maxDead)
+			if err != nil {
+				return err
+			}
+			if err := giveBack(cmd.Context(), a, ds); err != nil {
+				return exitError{exitUnknown, err}
+			}
+			if asJSON {
+				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "messages": ds})
+			}
+			return printDead(cmd.OutOrStdout(), a, ds)
+		},
+	}
+	topicFlag(cmd, &topic)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func printDead(w io.Writer, a *app.App, ds []deadLetter) error {
+	var b strings.Builder
+	for _, d := range ds {
+		after := "after " + d.Attempts + " attempts"
+		if d.Attempts == "" {
+			after = "too large for quarantine"
+		}
+		data := d.Data
+		if len(data) > 100 {
+			data = strings.ToValidUTF8(data[:100], "") + "…"
+		}
+		fmt.Fprintf(&b, "%s  %s  %s, %s  %s\n", localTime(a, d.PublishTime), d.ID, d.Topic, after, quoted([]string{data}))
+	}
+	if len(ds) == 0 {
+		b.WriteString("nothing was given up\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func deadLetterReplay(f *flags) *cobra.Command {
+	var topic, reason string
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "replay ID... | --all",
+		Short: "Hand messages that were given up to their function again",
+		Long: "Hand dead letters, with their original times, to the handler that failed, in this process. What is taken, or\n" +
+			"kept in quarantine, is acknowledged; what fails again, or is too large for quarantine, stays where it is.",
+		Example: "  phasectl dead-letter replay --all --reason \"BigQuery is back\"",
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			if err := checkReason(reason); err != nil {
+				return err
+			}
+			if all == (len(ids) > 0) {
+				return usage(errors.New("wants either ids or --all"))
+			}
+			a, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			ds, err := allDead(cmd.Context(), a, topic, maxDead)
+			if err != nil {
+				return err
+			}
+			return replayDead(cmd, a, ds, ids, reason)
+		},
+	}
+	topicFlag(cmd, &topic)
+	cmd.Flags().BoolVar(&all, "all", false, "everything, up to 1000 messages a subscription")
+	reasonFlag(cmd, &reason)
+	return cmd
+}
+
+// replayDead hands over the named ones, all without names, and gives back the rest.
+func replayDead(cmd *cobra.Command, a *app.App, ds []deadLetter, ids []string, reason string) error {
+	var t tally
+	var stay []deadLetter
+	found := map[string]bool{}
+	for _, d := range ds {
+		if len(ids) > 0 && !slices.Contains(ids, d.ID) {
+			stay = append(stay, d)
+			continue
+		}
+		found[d.ID] = true
+		err := replayOne(cmd.Context(), a, d, reason)
+		t.add(cmd.OutOrStdout(), d.ID, err)
+		if err != nil {
+			stay = append(stay, d)
+		}
+	}
+	for _, id := range ids {
+		if !found[id] {
+			t.add(cmd.OutOrStdout(), id, fmt.Errorf("%w: no such message among the dead letters", errRefusedAgain))
+		}
+	}
+	if err := giveBack(cmd.Context(), a, stay); err != nil {
+		return exitError{exitUnknown, err}
+	}
+	return t.err()
+}
+
+// replayOne hands over one dead letter, notes that, and only then acknowledges it: a
+// crash in between brings it again, to a handler that has seen it.
+func replayOne(ctx context.Context, a *app.App, d deadLetter, reason string) error {
+	err := handOver(ctx, a, d.place, d.original)
+	outcome := "taken"
+	switch {
+	case errors.Is(err, errRefusedAgain) && d.Quarantine == "":
+		outcome = "set aside in quarantine"
+	case err != nil: // also one that is too large for quarantine: here alone it is whole
+		return err
+	}
+	record := audit.Record{Action: "dead_letter_replay", Actor: actor(), Reason: reason,
+		Detail: fmt.Sprintf("dead letter %s of %s was handed to %s again and %s: %s", d.ID, d.Topic, d.place.Function, outcome, reason)}
+	if _, id, ok := strings.Cut(d.Quarantine, "/"); ok {
+		err = intake.MarkReplayed(ctx, a, id, record, rand.Text())
+	} else {
+		_, err = a.Store.Apply(ctx, record.Write(a.Config.Prefix, a.Now(), rand.Text()))
+		record.Log(ctx, a.Log)
+	}
+	if err != nil {
+		return err
+	}
+	err = a.Broker.Client.SubscriptionAdminClient.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{
+		Subscription: subscriptionName(a, d.Subscription), AckIds: []string{d.ackID}})
+	if err != nil {
+		return fmt.Errorf("%s, but not acknowledged: %w", outcome, err)
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// actor names whoever runs the command, for batches and audit records.
+func actor() string {
+	name := os.Getenv("USER")
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown-host"
+	}
+	if name == "" {
+		name = "unknown"
+	}
+	return name + "@" + host
+}
+
+// reasonFlag: what a person does to a pipeline needs a reason, for the next person.
+func reasonFlag(cmd *cobra.Command, reason *string) {
+	cmd.Flags().StringVar(reason, "reason", "", "why, in words that the next person understands (required)")
+}
+
+func checkReason(reason string) error {
+	if strings.TrimSpace(reason) == "" {
+		return usage(errors.New(`--reason: is required, such as --reason "Phase 4 lost its tables"`))
+	}
+	return nil
+}
+
+func transitionFlag(cmd *cobra.Command, id *string) {
+	cmd.Flags().StringVar(id, "transition", "", "id of the transition (default: the pipeline's only one)")
+}
+
+// cycleOf reads a period and a mode of a transition. Without both it is the transition.
+func cycleOf(a *app.App, transition string, words []string) (key cycle.Key, m pipeline.Mode, err error) {
+	t, ok := a.Pipeline.Transition(transition)
+	if !ok {
+		return key, m, usage(fmt.Errorf("--transition: %q: the pipeline has %s", transition, a.Pipeline.TransitionIDs()))
+	}
+	key.Transition = t
+	if len(words) == 0 {
+		return key, m, nil
+	}
+	if key.Period, err = a.Pipeline.Calendar.Parse(words[0]); err != nil {
+		return key, m, usage(fmt.Errorf("PERIOD: %w", err))
+	}
+	if m, ok = t.Mode(words[1]); !ok {
+		return key, m, usage(fmt.Errorf("MODE: %q: %s has %s", words[1], t.ID, modeNames(t)))
+	}
+	return key, m, nil
+}
+
+// noneOrTwo: a cycle is named by its period and its mode, a transition by neither.
+func noneOrTwo(cmd *cobra.Command, a []string) error {
+	if len(a) != 0 && len(a) != 2 {
+		return usage(fmt.Errorf("wants PERIOD MODE, or neither for the whole transition; got %q", a))
+	}
+	return nil
+}
+
+func holdCommand(f *flags) *cobra.Command {
+	var transition, reason string
+	var lasts time.Duration
+	cmd := &cobra.Command{
+		Use:   "hold [PERIOD MODE]",
+		Short: "Keep a cycle, or a whole transition, from being handed over for a while",
+		Long: "Keep a cycle, or without PERIOD and MODE every cycle of the transition, from being handed over until the\n" +
+			"hold ends or is released. Completions are recorded meanwhile. What is being published already goes on.",
+		Example: "  phasectl hold 2026-02-03 overnight --for 6h --reason \"box scores are being corrected\"\n" +
+			"  phasectl hold --for 2h --reason \"Phase 4 is being deployed\"",
+		Args: noneOrTwo,
+		RunE: func(cmd *cobra.Command, words []string) error {
+			if err := checkReason(reason); err != nil {
+				return err
+			}
+			if lasts <= 0 || lasts > cycle.MaxHold {
+				return usage(fmt.Errorf("--for: %s is not within 1s to %s", lasts, cycle.MaxHold))
+			}
+			a, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			key, m, err := cycleOf(a, transition, words)
+			if err != nil {
+				return err
+			}
+			until := a.Now().Add(lasts)
+			r, err := a.Engine.Hold(cmd.Context(), key, m.Name, cycle.Hold{Until: until, Actor: actor(), Reason: reason})
+			if err != nil {
+				return exitError{exitUnknown, err}
+			}
+			out := cmd.OutOrStdout()
+			fmt.Fprintf(out, "%s is held until %s\n", what(key, m.Name), until.In(a.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04:05"))
+			for _, id := range r.Publishing {
+				fmt.Fprintf(out, "  %s is being published already: the hold takes effect after it\n", id)
+			}
+			_, err = fmt.Fprintf(out, "  end it before that: phasectl release %s\n", strings.TrimSpace(strings.Join(words, " ")+` --reason "…"`))
+			return err
+		},
+	}
+	transitionFlag(cmd, &transition)
+	reasonFlag(cmd, &reason)
+	cmd.Flags().DurationVar(&lasts, "for", 0, "how long, such as 6h (required)")
+	return cmd
+}
+
+func what(key cycle.Key, mode string) string {
+	if mode == "" {
+		return "every cycle of " + key.Transition.ID
+	}
+	return string(key.Period) + " " + mode
+}
+
+func releaseCommand(f *flags) *cobra.Command {
+	var transition, reason string
+	cmd := &cobra.Command{
+		Use:     "release [PERIOD MODE]",
+		Short:   "End a hold; what is due is handed over at once",
+		Example: "  phasectl release 2026-02-03 overnight --reason \"box scores are right now\"",
+		Args:    noneOrTwo,
+		RunE: func(cmd *cobra.Command, words []string) error {
+			if err := checkReason(reason); err != nil {
+				return err
+			}
+			a, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			key, m, err := cycleOf(a, transition, words)
+			if err != nil {
+				return err
+			}
+			r, err := a.Engine.Release(cmd.Context(), key, m.Name, actor(), reason)
+			if err != nil {
+				return exitError{exitUnknown, err}
+			}
+			if r.Was == nil {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s was not held\n", what(key, m.Name))
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is released; it was held by %s: %s\n", what(key, m.Name), r.Was.Actor, r.Was.Reason)
+			return err
+		},
+	}
+	transitionFlag(cmd, &transition)
+	reasonFlag(cmd, &reason)
+	return cmd
+}

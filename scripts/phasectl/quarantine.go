@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/audit"
+	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/message"
+)
+
+func quarantineCommand(f *flags) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "quarantine",
+		Short: "Look at messages that were set aside as hopeless, and hand them over again",
+		Args:  args(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(quarantineList(f), quarantineShow(f), quarantineReplay(f))
+	return cmd
+}
+
+// quarantined reads what is waiting, newest first; with all, what was replayed too.
+func quarantined(ctx context.Context, a *app.App, all bool) ([]intake.Quarantined, error) {
+	out := []intake.Quarantined{}
+	for q, err := range intake.ListQuarantine(ctx, a) {
+		if err != nil {
+			return nil, exitError{exitUnknown, err}
+		}
+		if all || q.ReplayedAt.IsZero() {
+			out = append(out, q)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b intake.Quarantined) int { return b.ReceivedAt.Compare(a.ReceivedAt) })
+	return out, nil
+}
+
+func quarantineList(f *flags) *cobra.Command {
+	var all, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the messages in quarantine that were not replayed, newest first",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			qs, err := quarantined(cmd.Context(), a, all)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "messages": qs})
+			}
+			if len(qs) == 0 {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "nothing is in quarantine")
+				return err
+			}
+			for _, q := range qs {
+				replayed := ""
+				if !q.ReplayedAt.IsZero() {
+					replayed = "  (replayed " + localTime(a, q.ReplayedAt) + " by " + q.ReplayedBy + ")"
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s  %s%s\n", localTime(a, q.ReceivedAt), quoted([]string{q.ID}), q.Function, quoted([]string{q.Reason}), replayed)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "also those that were replayed and taken")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func localTime(a *app.App, t time.Time) string {
+	return t.In(a.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04:05")
+}
+
+func quarantineShow(f *flags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show ID",
+		Short: "Show one message: where it came from, what is wrong with it, and its data",
+		Args:  args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			a, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			q, err := intake.GetQuarantined(cmd.Context(), a, ids[0])
+			if errors.Is(err, intake.ErrNotQuarantined) {
+				return exitError{exitFindings, err}
+			}
+			if err != nil {
+				return exitError{exitUnknown, err}
+			}
+			return printQuarantined(cmd.OutOrStdout(), a, q)
+		},
+	}
+}
+
+func printQuarantined(w io.Writer, a *app.App, q intake.Quarantined) error {
+	var b strings.Builder
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "  %-10s %s\n", name, value)
+		}
+	}
+	fmt.Fprintf(&b, "%s\n", quoted([]string{q.ID}))
+	row("reason", quoted([]string{q.Reason}))
+	row("received", localTime(a, q.ReceivedAt))
+	row("function", q.Function)
+	row("topic", q.Topic)
+	data, help := q.Head, "it is too large to be kept here: phasectl dead-letter replay"
+	if e, err := envelopeOf(q); err == nil {
+		row("published", localTime(a, e.PublishTime))
+		for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {
+			row("attribute", quoted([]string{name + "=" + e.Attributes[name]}))
+		}
+		data, help = string(e.Data), `phasectl quarantine replay `+q.ID+` --reason "…", once the cause is removed`
+	}
+	row("data", quoted([]string{data}))
+	if !q.ReplayedAt.IsZero() {
+		row("replayed", localTime(a, q.ReplayedAt)+" by "+q.ReplayedBy)
+		help = "nothing is to be done: it was replayed and taken"
+	}
+	row("help", help)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// envelopeOf returns the delivery that was kept.
+func envelopeOf(q intake.Quarantined) (message.Envelope, error) {
+	if q.Envelope == "" {
+		return message.Envelope{}, errors.New("too large to be kept in quarantine: phasectl dead-letter replay")
+	}
+	r, err := http.NewRequest(http.MethodPost, "/", strings.NewReader(q.Envelope))
+	if err != nil {
+		return message.Envelope{}, err
+	}
+	return message.FromRequest(r)
+}
+
+func quarantineReplay(f *flags) *cobra.Command {
+	var all bool
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "replay ID... | --all",
+		Short: "Hand messages from quarantine to their function again, as they were",
+		Long: "Hand the original delivery, with its times and ids, to the handler that refused it, in this process and with\n" +
+			"this command's pipeline definition. What is taken is marked; what is refused again stays.",
+		Example: "  phasectl quarantine replay 4711 --reason \"the definition knows the date now\"",
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			if err := checkReason(reason); err != nil {
+				return err
+			}
+			if all == (len(ids) > 0) {
+				return usage(errors.New("wants either ids or --all"))
+			}
+			a, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			if all {
+				qs, err := quarantined(cmd.Context(), a, false)
+				if err != nil {
+					return err
+				}
+				for _, q := range slices.Backward(qs) { // as they came
+					ids = append(ids, q.ID)
+				}
+			}
+			var t tally
+			for _, id := range ids {
+				t.add(cmd.OutOrStdout(), id, replayQuarantined(cmd.Context(), a, id, reason))
+			}
+			return t.err()
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "everything that was not replayed yet")
+	reasonFlag(cmd, &reason)
+	return cmd
+}
+
+func replayQuarantined(ctx context.Context, a *app.App, id, reason string) error {
+	q, err := intake.GetQuarantined(ctx, a, id)
+	if err != nil {
+		return err
+	}
+	e, err := envelopeOf(q)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRefusedAgain, err)
+	}
+	pl, err := placeOf(a.Pipeline, q.Topic)
+	if err != nil {
+		return err
+	}
+	if err := handOver(ctx, a, pl, e); err != nil {
+		return err
+	}
+	return intake.MarkReplayed(ctx, a, id, audit.Record{Action: "quarantine_replay", Actor: actor(), Reason: reason,
+		Detail: fmt.Sprintf("message %s of %s was handed to %s again and taken: %s", e.MessageID, q.Topic, q.Function, reason)}, rand.Text())
+}
+
+// tally counts what became of replayed messages.
+type tally struct{ done, refused, failed int }
+
+func (t *tally) add(w io.Writer, id string, err error) {
+	switch {
+	case err == nil:
+		t.done++
+		fmt.Fprintf(w, "%s: taken\n", quoted([]string{id}))
+	case errors.Is(err, errRefusedAgain), errors.Is(err, intake.ErrNotQuarantined):
+		t.refused++
+		fmt.Fprintf(w, "%s: %v\n", quoted([]string{id}), err)
+	default:
+		t.failed++
+		fmt.Fprintf(w, "%s: %v\n", quoted([]string{id}), err)
+	}
+}
+
+func (t *tally) err() error {
+	switch {
+	case t.failed > 0:
+		return exitError{exitUnknown, fmt.Errorf("%d taken, %d refused, %d could not be handed over; nothing is lost, try again", t.done, t.refused, t.failed)}
+	case t.refused > 0:
+		return exitError{exitFindings, fmt.Errorf("%d taken, %d refused", t.done, t.refused)}
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// placeOf returns where a topic's messages go.
+func placeOf(p *pipeline.Pipeline, topic string) (local.Place, error) {
+	var known []string
+	for _, pl := range local.Places(p) {
+		if pl.Topic == topic {
+			return pl, nil
+		}
+		known = append(known, pl.Topic)
+	}
+	return local.Place{}, fmt.Errorf("topic %q feeds no function of this pipeline; these do: %s", topic, strings.Join(known, ", "))
+}
+
+// answer is what a function's handler says.
+type answer struct {
+	status int
+	body   bytes.Buffer
+	header http.Header
+}
+
+// Header implements http.ResponseWriter.
+func (a *answer) Header() http.Header { return a.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (a *answer) Write(b []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	return a.body.Write(b)
+}
+
+// errRefusedAgain says that a message is still hopeless: it is in quarantine.
+var errRefusedAgain = errors.New("refused again")
+
+// handOver gives a delivery to its function's own handler, in this process: the same
+// code, state and answers as when it was pushed. nil: it is done, or was before.
+// Idempotent, as the handler is.
+func handOver(ctx context.Context, a *app.App, pl local.Place, e message.Envelope) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, pl.Path, bytes.NewReader(e.Push()))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	got := &answer{header: http.Header{}}
+	local.Handler(pl.Function, func(context.Context) (*app.App, error) { return a, nil }).ServeHTTP(got, r)
+	switch got.status {
+	case http.StatusNoContent:
+		return nil
+	case http.StatusAccepted:
+		return errRefusedAgain
+	}
+	return fmt.Errorf("%s answered %d: %s", pl.Function, got.status, strings.TrimSpace(got.body.String()))
+}
