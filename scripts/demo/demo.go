@@ -49,7 +49,6 @@ func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local
 	d.zone = p.Calendar.Zone()
 	o.Clock = local.NewClock(d.at("2026-02-03 22:00"))
 	o.Consumers = d.phase4.consumers(d.transition)
-	o.Schedule = true
 	o.Stores = d.crash.on(o.Stores)
 	o.Errors = func(format string, args ...any) { d.say("   %s %s", d.red("!! "), fmt.Sprintf(format, args...)) }
 	if d.env, err = local.Start(ctx, o); err != nil {
@@ -123,6 +122,21 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 		return err
 	}
 	return d.showCycle(ctx, period, mode)
+}
+
+// relay is a scene in which nothing comes but the scheduler's job. The story sends it:
+// a scheduler that follows a clock which jumps would send it at any point of a scene.
+func (d *demo) relay(ctx context.Context, when, title string, period pipeline.Period, mode string) error {
+	d.env.Clock.AdvanceTo(d.at(when))
+	for _, s := range d.env.App.Pipeline.Schedules {
+		if s.Job != message.JobRelay {
+			continue
+		}
+		if err := local.SendJob(ctx, d.env.App, s); err != nil {
+			return fmt.Errorf("send the relay's job: %w", err)
+		}
+	}
+	return d.scene(ctx, when, title, period, mode)
 }
 
 // redeliveries lets time pass until no delivery is waiting to be tried again.

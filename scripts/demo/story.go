@@ -69,6 +69,40 @@ func (d *demo) play(ctx context.Context) error {
 				report{processor: "UpcomingTeamGameContextProcessor", date: tomorrow, at: "2026-02-04 17:04", count: 16},
 				report{processor: "UpcomingPlayerGameContextProcessor", date: tomorrow, at: "2026-02-04 17:05", count: 240})
 		},
+		func() error {
+			d.expect(today, "overnight", players, offense, nextPlayer, nextTeam)
+			return d.scene(ctx, "2026-02-05 06:10", "The next night: the team defense does not come. Enough is there for a hand-over after 30 minutes of grace.", today, "overnight",
+				report{processor: "PlayerGameSummaryProcessor", date: today, at: "2026-02-05 06:09", count: 208},
+				report{processor: "TeamOffenseGameSummaryProcessor", date: today, at: "2026-02-05 06:10", count: 14})
+		},
+		func() error {
+			d.crash.armed.Store(true)
+			return d.relay(ctx, "2026-02-05 06:45", "The grace period is over: the relay hands over without it, and dies before it has noted so.", today, "overnight")
+		},
+		func() error {
+			return d.redeliveries(ctx, "Its job comes again, and leaves the hand-over to whoever has the claim.", today, "overnight")
+		},
+		func() error {
+			return d.relay(ctx, "2026-02-05 06:50", "The next relay finishes what the crash left.", today, "overnight")
+		},
+		func() error {
+			d.expect(today, "overnight", defense)
+			return d.scene(ctx, "2026-02-05 07:30", "The team defense comes late, and is handed over late.", today, "overnight",
+				report{processor: "TeamDefenseGameSummaryProcessor", date: today, at: "2026-02-05 07:30", count: 14})
+		},
+		func() error {
+			return d.scene(ctx, "2026-02-05 10:40", "The same-day cycle without its critical processor.", tomorrow, "same_day",
+				report{processor: "UpcomingTeamGameContextProcessor", date: tomorrow, at: "2026-02-05 10:40", count: 16},
+				report{processor: "UpcomingPlayerGameContextProcessor", date: tomorrow, at: "2026-02-05 10:40", status: "failed"})
+		},
+		func() error {
+			return d.relay(ctx, "2026-02-05 13:00", "At its deadline it is held: somebody is told, nothing is claimed.", tomorrow, "same_day")
+		},
+		func() error {
+			d.expect(tomorrow, "same_day", nextPlayer, nextTeam)
+			return d.scene(ctx, "2026-02-05 13:20", "Completeness ends the hold.", tomorrow, "same_day",
+				report{processor: "UpcomingPlayerGameContextProcessor", date: tomorrow, at: "2026-02-05 13:20", count: 240})
+		},
 	}
 	for _, scene := range scenes {
 		if err := scene(); err != nil {

@@ -27,12 +27,12 @@ type route struct {
 	topic, subscription, url string
 }
 
-// Place is where a topic's messages go: a function, and the path it is called with.
+// Place is where a topic's messages go: a function, and the query it is called with.
 type Place struct {
 	Topic        string // without prefix
 	Subscription string // without prefix
 	Function     string
-	Path         string // "/" and what follows
+	Query        string // of its URL, with the question mark; "" for none
 }
 
 // Places are the push subscriptions that feed the functions of a pipeline. Each has a
@@ -40,13 +40,13 @@ type Place struct {
 func Places(p *pipeline.Pipeline) []Place {
 	var out []Place
 	for _, t := range p.Transitions {
-		out = append(out, Place{t.UpstreamTopic, t.Subscription(), "transition", "/?transition=" + t.ID})
+		out = append(out, Place{t.UpstreamTopic, t.Subscription(), "transition", "?transition=" + t.ID})
 	}
 	seen := map[string]bool{}
 	for _, s := range p.Schedules {
 		if !seen[s.Function] {
 			seen[s.Function] = true
-			out = append(out, Place{s.Topic(), pipeline.Subscription(s.Topic(), s.Function), s.Function, "/"})
+			out = append(out, Place{s.Topic(), pipeline.Subscription(s.Topic(), s.Function), s.Function, ""})
 		}
 	}
 	return out
@@ -56,7 +56,7 @@ func Places(p *pipeline.Pipeline) []Place {
 func routes(p *pipeline.Pipeline, prefix, base string) []route {
 	var out []route
 	for _, pl := range Places(p) {
-		out = append(out, route{prefix + pl.Topic, prefix + pl.Subscription, base + "/" + pl.Function + pl.Path})
+		out = append(out, route{prefix + pl.Topic, prefix + pl.Subscription, base + "/" + pl.Function + pl.Query})
 	}
 	return out
 }

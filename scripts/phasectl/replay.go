@@ -56,7 +56,7 @@ var errRefusedAgain = errors.New("refused again")
 // code, state and answers as when it was pushed. nil: it is done, or was before.
 // Idempotent, as the handler is.
 func handOver(ctx context.Context, a *app.App, pl local.Place, e message.Envelope) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, pl.Path, bytes.NewReader(e.Push()))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/"+pl.Query, bytes.NewReader(e.Push()))
 	if err != nil {
 		return err
 	}

@@ -68,8 +68,8 @@ func (f *fields) hold() *Hold {
 	return &Hold{Until: f.time("until"), Since: f.time("since"), Actor: f.str("actor"), Reason: f.str("reason")}
 }
 
-// Hold holds a cycle, or with an empty mode every cycle of the transition, whatever
-// held it before. When it returns, every batch is either frozen, and named in the
+// Hold holds a cycle, or with an empty mode every cycle of the transition (the key's
+// period then means nothing), whatever held it before. When it returns, every batch is either frozen, and named in the
 // result, or will not be handed over before the hold ends. Idempotent; the audit
 // record is written in the same commit.
 func (e *Engine) Hold(ctx context.Context, key Key, mode string, h Hold) (HoldResult, error) {
@@ -90,7 +90,7 @@ func (e *Engine) Hold(ctx context.Context, key Key, mode string, h Hold) (HoldRe
 		err = e.inPeriod(ctx, key, store.F(value, "holds", mode), write)
 	}
 	if err != nil && !errors.Is(err, store.ErrExists) { // the record's id is ours alone: an earlier try's answer was lost
-		return HoldResult{}, fmt.Errorf("hold %s: %w", key, err)
+		return HoldResult{}, fmt.Errorf("hold %s: %w", record.Detail, err)
 	}
 	record.Log(ctx, e.Log)
 	keys := []Key{key}
@@ -111,11 +111,11 @@ func (e *Engine) Hold(ctx context.Context, key Key, mode string, h Hold) (HoldRe
 }
 
 func (e *Engine) holdRecord(action string, key Key, mode string, h Hold) audit.Record {
-	what := "every cycle of " + key.Transition.ID
+	what, period := "every cycle of "+key.Transition.ID, ""
 	if mode != "" {
-		what = cycleID(key, mode)
+		what, period = cycleID(key, mode), string(key.Period)
 	}
-	return audit.Record{Action: action, Actor: h.Actor, Reason: h.Reason, Transition: key.Transition.ID, Period: string(key.Period), Mode: mode,
+	return audit.Record{Action: action, Actor: h.Actor, Reason: h.Reason, Transition: key.Transition.ID, Period: period, Mode: mode,
 		Detail: fmt.Sprintf("%s, until %s: %s", what, h.Until.UTC().Format(time.RFC3339), h.Reason)}
 }
 
@@ -150,6 +150,9 @@ func (e *Engine) touch(ctx context.Context, key Key, mode string) (publishing []
 // Release ends the hold of a cycle, or with an empty mode that of the transition, and
 // does what is due. Idempotent: what is not held stays so, and nothing is recorded.
 func (e *Engine) Release(ctx context.Context, key Key, mode, actor, reason string) (HoldResult, error) {
+	if mode == "" {
+		key.Period = key.Transition.Calendar().At(e.Now()) // any will do: each is read with the transition's hold
+	}
 	s, err := e.read(ctx, key, nil)
 	if err != nil {
 		return HoldResult{}, err
@@ -167,7 +170,7 @@ func (e *Engine) Release(ctx context.Context, key Key, mode, actor, reason strin
 		writes = append(writes, store.Merge(ref, store.F(nil, "holds", mode)))
 	}
 	if _, err := e.Store.Apply(ctx, writes...); err != nil && !errors.Is(err, store.ErrExists) {
-		return HoldResult{}, fmt.Errorf("release %s: %w", key, err)
+		return HoldResult{}, fmt.Errorf("release %s: %w", record.Detail, err)
 	}
 	record.Log(ctx, e.Log)
 	r := HoldResult{Was: was}

@@ -17,7 +17,7 @@ const actor = "ada@host"
 // hold holds the overnight cycle of 2026-02-03, or with "" the whole transition.
 func (w *world) hold(mode string, lasts time.Duration) HoldResult {
 	w.t.Helper()
-	r, err := w.engine.Hold(context.Background(), w.key("2026-02-03"), mode,
+	r, err := w.engine.Hold(context.Background(), w.heldKey(mode), mode,
 		Hold{Until: w.clock.now().Add(lasts), Actor: actor, Reason: "source data is wrong"})
 	if err != nil {
 		w.t.Fatal(err)
@@ -25,9 +25,17 @@ func (w *world) hold(mode string, lasts time.Duration) HoldResult {
 	return r
 }
 
+// heldKey names the night, and for the whole transition no period.
+func (w *world) heldKey(mode string) Key {
+	if mode == "" {
+		return w.key("")
+	}
+	return w.key("2026-02-03")
+}
+
 func (w *world) release(mode string) HoldResult {
 	w.t.Helper()
-	r, err := w.engine.Release(context.Background(), w.key("2026-02-03"), mode, actor, "repaired")
+	r, err := w.engine.Release(context.Background(), w.heldKey(mode), mode, actor, "repaired")
 	if err != nil {
 		w.t.Fatal(err)
 	}

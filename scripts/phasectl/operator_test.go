@@ -1,0 +1,339 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// system is a running local environment whose clock stands in the morning of
+// 2026-02-04, and which the environment variables name.
+type system struct {
+	*local.Environment
+	t    *testing.T
+	down *atomic.Bool // every call to the functions' store fails
+}
+
+// standstill fails while down.
+type standstill struct {
+	store.Store
+	down *atomic.Bool
+}
+
+func (s standstill) Apply(ctx context.Context, ws ...store.Write) ([]store.Version, error) {
+	if s.down.Load() {
+		return nil, context.DeadlineExceeded
+	}
+	return s.Store.Apply(ctx, ws...)
+}
+
+func (s standstill) Close() error { return s.Store.(io.Closer).Close() }
+
+func running(t *testing.T) *system {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "store.db")
+	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
+	t.Setenv("PHASEGATE_STORE", "sqlite:"+file)
+	s := &system{t: t, down: new(atomic.Bool)}
+	c, err := localConfig(&flags{}, os.Getenv("PHASEGATE_STORE"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := func(now func() time.Time) app.Stores {
+		return func(ctx context.Context, c app.Config) (store.Store, error) {
+			st, err := stores(now)(ctx, c)
+			return standstill{st, s.down}, err
+		}
+	}
+	phase4 := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	s.Environment, err = local.Start(t.Context(), local.Options{Config: c, Stores: opened, Logs: io.Discard, Errors: t.Logf,
+		Consumers: map[string]http.Handler{"nba-phase4-trigger": phase4},
+		Clock:     local.NewClock(time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Setenv("PUBSUB_EMULATOR_HOST", s.PubSub)
+	return s
+}
+
+// report publishes completions and lets them be handled.
+func (s *system) report(reports ...map[string]any) {
+	s.t.Helper()
+	var msgs []message.Outgoing
+	for _, r := range reports {
+		data, err := json.Marshal(r)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		msgs = append(msgs, message.Outgoing{Data: data})
+	}
+	for _, sent := range s.App.Broker.Publish(s.t.Context(), s.App.Pipeline.Transitions[0].UpstreamTopic, msgs) {
+		if sent.Err != nil {
+			s.t.Fatal(sent.Err)
+		}
+	}
+	s.settle()
+}
+
+func (s *system) settle() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	if err := s.Settle(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func completion(processor, date string) map[string]any {
+	return map[string]any{"processor_name": processor, "game_date": date, "status": "success", "record_count": 100, "execution_id": "run-" + processor + date}
+}
+
+var five = []string{"player_game_summary", "team_defense_game_summary", "team_offense_game_summary", "upcoming_player_game_context", "upcoming_team_game_context"}
+
+func (s *system) night(date string) {
+	s.t.Helper()
+	for _, name := range five {
+		s.report(completion(name, date))
+	}
+}
+
+// want runs phasectl and checks its exit code and that its output has all parts.
+func want(t *testing.T, code int, parts []string, args ...string) string {
+	t.Helper()
+	got, stdout, stderr := command(t, args...)
+	out := stdout + stderr
+	if got != code {
+		t.Errorf("phasectl %s: exit %d, want %d:\n%s", strings.Join(args, " "), got, code, out)
+	}
+	for _, part := range parts {
+		if !strings.Contains(out, part) {
+			t.Errorf("phasectl %s: no %q in:\n%s", strings.Join(args, " "), part, out)
+		}
+	}
+	return stdout
+}
+
+func TestTriggerHandsOverAgain(t *testing.T) {
+	s := running(t)
+	s.night("2026-02-03")
+	want(t, 0, []string{"2026-02-03 overnight: would hand over batch 2 of player_game_summary, team_defense_game_summary"},
+		"trigger", "--date", "2026-02-03", "--mode", "overnight", "--dry-run")
+	want(t, 0, []string{"2026-02-03 overnight: batch 2 of player_game_summary published\n"},
+		"trigger", "--date", "2026-02-03", "--mode", "overnight", "--processor", "player_game_summary", "--reason", "tables lost")
+	want(t, 0, []string{"batch 2", "operator by " + actor() + ", tables lost", "player_game_summary → m"}, "explain", "2026-02-03", "overnight")
+	want(t, 0, []string{"batch 2  published  operator, 1 of 1 messages sent"}, "status", "--date", "2026-02-03")
+}
+
+func TestTriggerOverARangeSaysWhatItRefused(t *testing.T) {
+	s := running(t)
+	s.night("2026-02-02")
+	s.night("2026-02-03")
+	out := want(t, 1, []string{"2 of 4 are not handed over"},
+		"trigger", "--from", "2026-02-01", "--to", "2026-02-04", "--mode", "overnight", "--pace", "1ms", "--reason", "backfilled", "--json")
+	var got struct {
+		Schema   int
+		Triggers []triggered
+	}
+	if err := json.Unmarshal([]byte(out), &got); err != nil || got.Schema != 1 || len(got.Triggers) != 4 {
+		t.Fatalf("%s: %v", out, err)
+	}
+	for i, refused := range []bool{true, false, false, true} {
+		tr := got.Triggers[i]
+		if refused != strings.Contains(tr.Refusal, "no counting run is on record") || refused == (tr.State == "published") || !refused && len(tr.Runs) != 5 {
+			t.Errorf("%+v", tr)
+		}
+	}
+}
+
+func TestARangeIsPacedAndSaysHowToGoOn(t *testing.T) {
+	s := running(t)
+	s.night("2026-02-02")
+	s.night("2026-02-03")
+	ctx, cancel := context.WithCancel(t.Context())
+	out := newOutput()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"trigger", "--from", "2026-02-02", "--to", "2026-02-03", "--mode", "overnight", "--pace", "1h", "--reason", "again"}, out, out)
+	}()
+	out.line(t, ended) // the first was handed over; the second waits for its hour
+	cancel()
+	if code := <-ended; code != 1 || !strings.Contains(out.String(), "2026-02-02 overnight: batch 2") || !strings.Contains(out.String(), "go on with --from 2026-02-03 --to 2026-02-03") {
+		t.Errorf("%d: %s", code, out.String())
+	}
+	if strings.Contains(out.String(), "2026-02-03 overnight: batch") {
+		t.Errorf("the second was not paced: %s", out.String())
+	}
+}
+
+func TestHoldAndRelease(t *testing.T) {
+	s := running(t)
+	want(t, 0, []string{"2026-02-03 overnight is held until ", `phasectl release 2026-02-03 overnight --reason`},
+		"hold", "2026-02-03", "overnight", "--for", "6h", "--reason", "scores are wrong")
+	s.night("2026-02-03")
+	want(t, 0, []string{"2026-02-03  overnight  held       held by " + actor(), "scores are wrong; 5 of 5 complete"}, "status", "--date", "2026-02-03")
+	want(t, 0, []string{"is held", "hold       by " + actor(), "help       somebody holds it", "phasectl release 2026-02-03 overnight"}, "explain", "2026-02-03", "overnight")
+	want(t, 1, []string{"refused: ", "it is held by " + actor() + ": scores are wrong"}, "trigger", "--date", "2026-02-03", "--mode", "overnight", "--reason", "x")
+	want(t, 0, []string{"2026-02-03 overnight is released; it was held by " + actor()}, "release", "2026-02-03", "overnight", "--reason", "right now")
+	want(t, 0, []string{"2026-02-03  overnight  published  5 of 5 complete"}, "status", "--date", "2026-02-03")
+	want(t, 0, []string{"was not held"}, "release", "2026-02-03", "overnight", "--reason", "again")
+
+	want(t, 0, []string{"every cycle of phase3_to_phase4 is held until "}, "hold", "--for", "1h", "--reason", "Phase 4 is being deployed")
+	want(t, 0, []string{"overnight is published", "what comes next is held by", "hold       by"}, "explain", "2026-02-03", "overnight")
+	want(t, 0, []string{"every cycle of phase3_to_phase4 is released"}, "release", "--reason", "deployed")
+	for _, action := range []string{"hold", "release"} {
+		n := 0
+		for doc, err := range s.App.Store.Scan(t.Context(), "audit", "!", "~") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if doc.Data["action"] == action && doc.Data["actor"] == actor() {
+				n++
+			}
+		}
+		if n != 2 {
+			t.Errorf("%d audit records of %s, want 2", n, action)
+		}
+	}
+}
+
+func TestQuarantineCanBeReadAndReplayed(t *testing.T) {
+	s := running(t)
+	for _, name := range five[:4] {
+		s.report(completion(name, "2026-02-03"))
+	}
+	bad := completion(five[4], "2026-02-03")
+	bad["phase"] = "phase_3_\x1b[31mlegacy"
+	s.report(bad)
+	out := want(t, 0, []string{"transition", `is not phase_3_analytics`}, "quarantine", "list")
+	if strings.Contains(out, "\x1b") {
+		t.Errorf("a message writes to the terminal: %q", out)
+	}
+	id := strings.Fields(out)[2]
+	want(t, 0, []string{"reason", "topic      nba-phase3-analytics-complete", `\"processor_name\":\"upcoming_team_game_context\"`, "phasectl quarantine replay " + id}, "quarantine", "show", id)
+	want(t, 1, []string{"no-such: ", "not in quarantine"}, "quarantine", "replay", "no-such", "--reason", "x")
+	want(t, 1, []string{id + ": refused again", "0 taken, 1 refused"}, "quarantine", "replay", id, "--reason", "try")
+
+	// The definition learns the name of the phase; the message as it was is now sound.
+	definition, err := os.ReadFile("../../shared/pipeline/nba.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "p.yaml")
+	renamed := strings.ReplaceAll(string(definition), "phase_3_analytics", "legacy")
+	if err := os.WriteFile(file, []byte(renamed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bad = completion(five[4], "2026-02-03")
+	bad["phase"] = "legacy"
+	s.report(bad)
+	want(t, 1, []string{": taken\n", "1 taken, 1 refused"}, "quarantine", "replay", "--all", "--pipeline", file, "--reason", "renamed")
+	want(t, 0, []string{"2026-02-03  overnight  published  5 of 5 complete"}, "status", "--date", "2026-02-03")
+	out = want(t, 0, []string{"(replayed ", "by " + actor()}, "quarantine", "list", "--all")
+	if n := strings.Count(out, "\n"); n != 2 {
+		t.Errorf("%d lines, want 2:\n%s", n, out)
+	}
+	out = want(t, 0, nil, "quarantine", "list", "--json")
+	m := object(t, out)
+	if list, _ := m["messages"].([]any); m["schema"] != 1.0 || len(list) != 1 {
+		t.Errorf("%s", out)
+	}
+	want(t, 1, []string{"not in quarantine"}, "quarantine", "show", "no-such")
+}
+
+func TestDeadLettersCanBeReadAndReplayed(t *testing.T) {
+	s := running(t)
+	for _, name := range five[:4] {
+		s.report(completion(name, "2026-02-03"))
+	}
+	want(t, 0, []string{"nothing was given up"}, "dead-letter", "list")
+	s.down.Store(true)
+	s.report(completion(five[4], "2026-02-03"))
+	published := s.Clock.Now()
+	for {
+		due, waiting := s.NextRetry()
+		if !waiting {
+			break
+		}
+		s.Clock.AdvanceTo(due)
+		s.settle()
+	}
+	s.down.Store(false)
+	// A day later, in another mode's time: the original time decides.
+	for range 2 { // looking changes nothing
+		want(t, 0, []string{published.In(time.FixedZone("", -5*3600)).Format("2006-01-02 15:04"), "nba-phase3-analytics-complete, after 100 attempts", "upcoming_team_game_context"}, "dead-letter", "list")
+	}
+	want(t, 64, []string{`--topic`, "feeds no function"}, "dead-letter", "list", "--topic", "x")
+	want(t, 1, []string{"no such message"}, "dead-letter", "replay", "m999", "--reason", "x")
+	out := want(t, 0, nil, "dead-letter", "list", "--json")
+	var got struct{ Messages []deadLetter }
+	if err := json.Unmarshal([]byte(out), &got); err != nil || len(got.Messages) != 1 {
+		t.Fatalf("%s: %v", out, err)
+	}
+	want(t, 0, []string{got.Messages[0].ID + ": taken\n"}, "dead-letter", "replay", got.Messages[0].ID, "--reason", "the store is back")
+	want(t, 0, []string{"nothing was given up"}, "dead-letter", "list")
+	want(t, 0, []string{"2026-02-03  overnight  published  5 of 5 complete"}, "status", "--date", "2026-02-03")
+}
+
+// A dead letter that cannot be handled now either stays, and one that is too large for
+// quarantine is nowhere else.
+func TestADeadLetterIsNotAcknowledgedBeforeItIsSafe(t *testing.T) {
+	s := running(t)
+	large := completion(five[0], "YESTERDAY")
+	large["error_message"] = strings.Repeat("x", 2<<20)
+	s.report(large)
+	id := strings.Fields(want(t, 0, []string{"too large for quarantine"}, "dead-letter", "list"))[2]
+	q := strings.Fields(want(t, 0, []string{"YESTERDAY"}, "quarantine", "list"))[2]
+	want(t, 1, []string{"phasectl dead-letter replay"}, "quarantine", "replay", q, "--reason", "x")
+	want(t, 0, []string{"too large to be kept here: phasectl dead-letter replay"}, "quarantine", "show", q)
+	for range 2 {
+		want(t, 1, []string{id + ": refused again"}, "dead-letter", "replay", "--all", "--reason", "x")
+	}
+	want(t, 0, []string{id}, "dead-letter", "list")
+}
+
+func TestOperatorsMistakesAreNamed(t *testing.T) {
+	s := running(t)
+	_ = s
+	for name, tc := range map[string]struct {
+		args []string
+		part string
+	}{
+		"no_reason":             {[]string{"trigger", "--date", "2026-02-03", "--mode", "overnight"}, "--reason"},
+		"blank_reason":          {[]string{"hold", "--for", "1h", "--reason", " "}, "--reason"},
+		"no_date":               {[]string{"trigger", "--mode", "overnight", "--reason", "x"}, "--date, or --from"},
+		"both":                  {[]string{"trigger", "--date", "2026-02-03", "--from", "2026-02-03", "--to", "2026-02-03", "--mode", "overnight", "--reason", "x"}, "--date, or --from"},
+		"half_a_range":          {[]string{"trigger", "--from", "2026-02-03", "--mode", "overnight", "--reason", "x"}, "--from and --to"},
+		"backwards":             {[]string{"trigger", "--from", "2026-02-03", "--to", "2026-02-01", "--mode", "overnight", "--reason", "x"}, "is before --from"},
+		"too_long":              {[]string{"trigger", "--from", "2020-02-03", "--to", "2026-02-01", "--mode", "overnight", "--reason", "x"}, "more than 366"},
+		"no_such_date":          {[]string{"trigger", "--date", "TODAY", "--mode", "overnight", "--reason", "x"}, `"TODAY"`},
+		"no_such_mode":          {[]string{"trigger", "--date", "2026-02-03", "--mode", "over", "--reason", "x"}, `--mode: "over": phase3_to_phase4 has tomorrow, same_day, overnight`},
+		"no_such_processor":     {[]string{"trigger", "--date", "2026-02-03", "--mode", "same_day", "--processor", five[0], "--reason", "x"}, `same_day does not expect "player_game_summary"`},
+		"no_such_transition":    {[]string{"release", "--transition", "x", "--reason", "x"}, "the pipeline has phase3_to_phase4"},
+		"hold_for_no_time":      {[]string{"hold", "--reason", "x"}, "--for"},
+		"hold_for_too_long":     {[]string{"hold", "--for", "1000h", "--reason", "x"}, "--for"},
+		"hold_half_a_cycle":     {[]string{"hold", "2026-02-03", "--for", "1h", "--reason", "x"}, "PERIOD MODE"},
+		"hold_no_such_mode":     {[]string{"hold", "2026-02-03", "x", "--for", "1h", "--reason", "x"}, "MODE"},
+		"quarantine_what":       {[]string{"quarantine", "replay", "--reason", "x"}, "either ids or --all"},
+		"dead_letter_what":      {[]string{"dead-letter", "replay", "a", "--all", "--reason", "x"}, "either ids or --all"},
+		"quarantine_unknown_do": {[]string{"quarantine", "drop"}, "drop"},
+	} {
+		t.Run(name, func(t *testing.T) { want(t, 64, []string{tc.part}, tc.args...) })
+	}
+}
