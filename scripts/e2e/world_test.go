@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -51,12 +52,18 @@ func definition() string {
 // newWorld makes the topology and starts the process.
 func newWorld(t *testing.T, environment ...string) *world {
 	t.Helper()
+	return newWorldOf(t, definition(), maxAttempts, environment...)
+}
+
+// newWorldOf is newWorld with a definition, and a bound on the upstream deliveries.
+func newWorldOf(t *testing.T, definition string, attempts int32, environment ...string) *world {
+	t.Helper()
 	needEmulators(t)
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
-	if err := os.WriteFile(file, []byte(definition()), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(definition), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, err := pipeline.Parse([]byte(definition()))
+	p, err := pipeline.Parse([]byte(definition))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +83,7 @@ func newWorld(t *testing.T, environment ...string) *world {
 	w.topic(w.tr.DownstreamTopic)
 	w.subscribe(&pubsubpb.Subscription{Name: "phase4", Topic: w.tr.DownstreamTopic})
 	w.phase4 = consume(t, w.broker.Client, "phase4")
-	w.push(w.tr.UpstreamTopic, w.tr.Subscription(), w.front.server.URL+"/transition?transition="+w.tr.ID, maxAttempts)
+	w.push(w.tr.UpstreamTopic, w.tr.Subscription(), w.front.server.URL+"/transition?transition="+w.tr.ID, attempts)
 	reconcile := pipeline.Schedule{Function: "reconcile"}.Topic()
 	w.push(reconcile, pipeline.Subscription(reconcile, "reconcile"), w.front.server.URL+"/reconcile", maxAttempts)
 	t.Cleanup(func() {
@@ -186,6 +193,22 @@ func (w *world) publish(topic string, all ...[]byte) (ids []string) {
 		ids = append(ids, sent.ID)
 	}
 	return ids
+}
+
+// operate runs phasectl as somebody at a terminal does, and returns what it printed.
+func (w *world) operate(code int, args ...string) string {
+	w.t.Helper()
+	binary, err := phasectl()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(w.t.Context(), binary, args...)
+	cmd.Env = append(os.Environ(), w.environment...)
+	out, err := cmd.CombinedOutput()
+	if got := cmd.ProcessState.ExitCode(); got != code {
+		w.t.Fatalf("phasectl %s: exit %d (%v), want %d:\n%s", strings.Join(args, " "), got, err, code, out)
+	}
+	return string(out)
 }
 
 func (w *world) relay() {

@@ -1,0 +1,234 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// relay sends the scheduler's job at a local time, and lets it be done.
+func (w *world) relay(when string) {
+	w.t.Helper()
+	w.Clock.AdvanceTo(at(when))
+	w.send("phasegate-reconcile", message.Outgoing{Data: []byte(`{"job":"relay"}`)})
+	w.settle()
+}
+
+// of returns a processor's completion for a period.
+func of(period, processor, when string) report {
+	return done(processor, when, with("game_date", period))
+}
+
+// cycleOf returns the overnight cycle of a period.
+func (w *world) cycleOf(period string) cycle.Status {
+	w.t.Helper()
+	ss, err := w.App.Engine.Status(w.t.Context(), cycle.Key{Transition: w.tr, Period: pipeline.Period(period)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return ss[slices.IndexFunc(ss, func(s cycle.Status) bool { return s.Mode == "overnight" })]
+}
+
+// The clock goes forward in the first night and back in the second; local times stay
+// where people set them, and a grace period is the time that passes.
+func TestNightsWithGraceAndDeadline(t *testing.T) {
+	for _, tc := range []struct{ period, morning, deadline string }{
+		{"2026-02-03", "2026-02-04", "2026-02-04T15:00:00Z"},
+		{"2026-03-07", "2026-03-08", "2026-03-08T14:00:00Z"},
+		{"2026-10-31", "2026-11-01", "2026-11-01T15:00:00Z"},
+	} {
+		t.Run(tc.period, func(t *testing.T) {
+			onEachStore(t, func(t *testing.T, kind string) {
+				deadline, err := time.Parse(time.RFC3339, tc.deadline)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w := newWorld(t, kind)
+				hour := func(clock string) string { return tc.morning + " " + clock }
+				// Four of five.
+				w.atTime(hour("05:40"), of(tc.period, pgs, hour("05:40")), of(tc.period, upg, hour("05:40")), of(tc.period, toff, hour("05:40")), of(tc.period, utg, hour("05:40")))
+				w.exhaust()
+				st := w.cycleOf(tc.period)
+				if st.State != "grace" {
+					t.Fatalf("%s: %s", st.State, st.Reason)
+				}
+				w.relay(hour("06:05"))
+				w.wantHandedOver("overnight")
+				w.relay(hour("06:15"))
+				w.wantHandedOver("overnight", pgs, upg, toff, utg)
+				if st := w.cycleOf(tc.period); st.State != "published" || !strings.Contains(st.Reason, "grace ended") || !strings.Contains(st.Reason, "missing team_defense_game_summary") {
+					t.Errorf("%s: %s", st.State, st.Reason)
+				}
+				w.atTime(hour("06:40"), of(tc.period, tdef, hour("06:40")))
+				w.wantHandedOver("overnight", five...)
+
+				// The night before, of which only the critical ones ran: no quorum, held.
+				before := string(w.tr.Calendar().Add(pipeline.Period(tc.period), -1))
+				w.publish(of(before, pgs, hour("07:00")), of(before, upg, hour("07:00")))
+				w.settle()
+				w.exhaust()
+				if st := w.cycleOf(before); st.State != "held" {
+					t.Errorf("%s, a day after its deadline: %s", before, st.State)
+				}
+				// The next: nothing has come, its deadline is a day later.
+				w.Clock.AdvanceTo(deadline.Add(-time.Minute))
+				w.send("phasegate-reconcile", message.Outgoing{Data: []byte(`{"job":"relay"}`)})
+				w.settle()
+				if w.logs.count(`"period":"`+tc.period+`","mode":"overnight","state":"held"`) != 0 {
+					t.Errorf("held before its deadline")
+				}
+			})
+		})
+	}
+}
+
+// degrading writes a definition whose overnight cycle goes at its deadline.
+func degrading(t *testing.T) func(*Options) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "pipeline.yaml")
+	definition := strings.Replace(string(pipeline.Default()), `deadline: "+1d 10:00"`, "deadline: \"+1d 10:00\"\n        at_deadline: hand_over", 1)
+	if err := os.WriteFile(file, []byte(definition), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return func(o *Options) { o.Config.PipelineFile = file }
+}
+
+func TestADeadlineThatHandsOver(t *testing.T) {
+	onEachStore(t, func(t *testing.T, kind string) {
+		w := newWorld(t, kind, degrading(t))
+		w.atTime("2026-02-04 06:00", done(pgs, "2026-02-04 06:00"), done(upg, "2026-02-04 06:00"))
+		w.exhaust()
+		w.relay("2026-02-04 09:55")
+		w.wantHandedOver("overnight")
+		w.relay("2026-02-04 10:00")
+		w.wantHandedOver("overnight", pgs, upg)
+		for _, r := range w.phase4.accepted() {
+			if r.Trigger.TriggerReason != "critical_plus_majority_40pct" || r.Trigger.FreshnessChecked {
+				t.Errorf("%+v", r.Trigger)
+			}
+		}
+	})
+}
+
+func TestAHeldCycleWaitsForItsReleaseOrItsEnd(t *testing.T) {
+	onEachStore(t, func(t *testing.T, kind string) {
+		w := newWorld(t, kind)
+		key := cycle.Key{Transition: w.tr, Period: night}
+		w.Clock.AdvanceTo(at("2026-02-04 06:00"))
+		if _, err := w.App.Engine.Hold(t.Context(), key, "overnight", cycle.Hold{Until: at("2026-02-04 08:00"), Actor: "ada", Reason: "wait"}); err != nil {
+			t.Fatal(err)
+		}
+		w.publish(morning()...)
+		w.settle()
+		w.exhaust()
+		w.relay("2026-02-04 07:55")
+		w.wantHandedOver("overnight")
+		w.relay("2026-02-04 08:00")
+		w.wantHandedOver("overnight", five...)
+		w.wantPublishedOnce("overnight")
+	})
+}
+
+func TestAnOperatorsHandOverReachesTheNextPhase(t *testing.T) {
+	onEachStore(t, func(t *testing.T, kind string) {
+		w := newWorld(t, kind)
+		w.phase4.answer = strict
+		w.atTime("2026-02-04 06:05", morning()...)
+		w.exhaust()
+		m, _ := w.tr.Mode("overnight")
+		key := cycle.Key{Transition: w.tr, Period: night}
+		if _, err := w.App.Engine.Trigger(t.Context(), key, m, cycle.Request{Processors: []string{pgs}, Actor: "ada", Reason: "again"}); err != nil {
+			t.Fatal(err)
+		}
+		w.settle()
+		w.wantHandedOver("overnight", append([]string{pgs}, five...)...)
+		if _, err := w.App.Engine.Trigger(t.Context(), cycle.Key{Transition: w.tr, Period: "2026-02-01"}, m, cycle.Request{Actor: "ada", Reason: "again"}); !errors.Is(err, cycle.ErrRefused) {
+			t.Errorf("nothing is on record: %v", err)
+		}
+	})
+}
+
+// A store that fails for good makes each delivery fail. That must not grow: no delivery
+// does more than its share, each message comes a bounded number of times, ever less
+// often, and ends where somebody finds it.
+func TestF47_ALoopOfRedeliveriesEnds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "memory", failing(1<<40, false))
+	w.publish(morning()...)
+	deliveries := func() int { return w.logs.count("store is down") }
+	start := w.Clock.Now()
+	for w.Clock.Now().Before(start.Add(24 * time.Hour)) {
+		w.settle()
+		due, ok := w.NextRetry()
+		if !ok {
+			break
+		}
+		w.Clock.AdvanceTo(due)
+	}
+	day := deliveries()
+	if most := len(five) * maxAttempts; day == 0 || day > most {
+		t.Errorf("%d failed deliveries in a day, want some and at most %d", day, most)
+	}
+	if n := w.exhaust(); n > maxAttempts {
+		t.Errorf("%d more backoffs", n)
+	}
+	if n := deliveries(); n != len(five)*maxAttempts {
+		t.Errorf("%d failed deliveries in all, want %d of each of 5 messages", n, maxAttempts)
+	}
+	if n := len(w.phase4.deliveries()); n != 0 {
+		t.Errorf("%d messages to the next phase", n)
+	}
+	dead := 0
+	for _, m := range w.pubsub.inner.Messages() {
+		if strings.HasSuffix(m.Topic, "nba-phase3-analytics-complete-dead-letter") {
+			dead++
+		}
+	}
+	if dead != len(five) {
+		t.Errorf("%d dead letters, want %d", dead, len(five))
+	}
+}
+
+// Each relay leaves a heartbeat by the environment's clock, and does nothing else to
+// what is finished.
+func TestRelaysLeaveAHeartbeatAndNothingElse(t *testing.T) {
+	onEachStore(t, func(t *testing.T, kind string) {
+		w := newWorld(t, kind)
+		w.atTime("2026-02-04 06:05", morning()...)
+		w.exhaust()
+		versions := func() (out []string) {
+			for _, c := range []string{"phase_periods", "phase_triggers", "phase3_completion"} {
+				for _, d := range w.documents(c) {
+					out = append(out, fmt.Sprint(d.Ref, d.Version))
+				}
+			}
+			return out
+		}
+		before := versions()
+		for i := range 3 {
+			when := fmt.Sprintf("2026-02-04 07:%02d", 5*i)
+			w.relay(when)
+			got, err := w.App.Store.Get(t.Context(), store.Ref{Collection: "function_status", ID: "reconcile"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			beats, _ := got.Docs[0].Data["heartbeats"].(map[string]any)
+			if beat, _ := beats["relay"].(time.Time); beat.Before(at(when)) || beat.After(at(when).Add(time.Minute)) {
+				t.Errorf("heartbeat at %s, want %s", beat, at(when))
+			}
+		}
+		if after := versions(); !slices.Equal(before, after) {
+			t.Errorf("before %v\nafter %v", before, after)
+		}
+	})
+}
