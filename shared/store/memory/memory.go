@@ -15,7 +15,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -29,9 +28,16 @@ type Store struct {
 
 	mu   sync.RWMutex
 	last store.Version // of the latest commit
-	// Documents by collection and id. Their data is never modified, only replaced,
-	// so that it can be copied outside the lock.
-	docs map[string]map[string]store.Doc
+	// Their data is never modified, only replaced, so that it can be copied outside the
+	// lock.
+	collections map[string]*collection
+}
+
+// collection holds documents by id, and their ids in order: a scan costs what it
+// yields, whatever else there is.
+type collection struct {
+	docs map[string]store.Doc
+	ids  []string
 }
 
 var _ store.Store = (*Store)(nil)
@@ -39,7 +45,7 @@ var _ store.Store = (*Store)(nil)
 // New returns an empty store on the given clock, which must be safe for concurrent
 // use.
 func New(now func() time.Time) *Store {
-	return &Store{now: now, docs: map[string]map[string]store.Doc{}}
+	return &Store{now: now, collections: map[string]*collection{}}
 }
 
 // Get implements [store.Store].
@@ -98,18 +104,26 @@ func (s *Store) Apply(ctx context.Context, writes ...store.Write) ([]store.Versi
 
 // put stores one document of a commit at a version; only a change moves the clock.
 func (s *Store) put(doc store.Doc, at store.Version) {
-	if !doc.Exists {
-		delete(s.docs[doc.Ref.Collection], doc.Ref.ID)
-		s.last = at
-		return
+	c := s.collections[doc.Ref.Collection]
+	if c == nil {
+		c = &collection{docs: map[string]store.Doc{}}
+		s.collections[doc.Ref.Collection] = c
 	}
-	if doc.Version != at {
-		return
+	i, had := slices.BinarySearch(c.ids, doc.Ref.ID)
+	switch {
+	case !doc.Exists:
+		if had {
+			c.ids = slices.Delete(c.ids, i, i+1)
+		}
+		delete(c.docs, doc.Ref.ID)
+	case doc.Version != at:
+		return // nothing changed
+	default:
+		if !had {
+			c.ids = slices.Insert(c.ids, i, doc.Ref.ID)
+		}
+		c.docs[doc.Ref.ID] = doc
 	}
-	if s.docs[doc.Ref.Collection] == nil {
-		s.docs[doc.Ref.Collection] = map[string]store.Doc{}
-	}
-	s.docs[doc.Ref.Collection][doc.Ref.ID] = doc
 	s.last = at
 }
 
@@ -142,16 +156,24 @@ func (s *Store) Scan(ctx context.Context, collection, from, to string) iter.Seq2
 func (s *Store) ids(collection, from, to string) []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	ids := slices.Collect(maps.Keys(s.docs[collection]))
-	ids = slices.DeleteFunc(ids, func(id string) bool { return id < from || id > to })
-	slices.Sort(ids)
-	return ids
+	c := s.collections[collection]
+	if c == nil || to < from {
+		return nil
+	}
+	first, _ := slices.BinarySearch(c.ids, from)
+	last, found := slices.BinarySearch(c.ids, to)
+	if found {
+		last++
+	}
+	return slices.Clone(c.ids[first:last])
 }
 
 // find returns the stored document, whose data must not be modified.
 func (s *Store) find(ref store.Ref) store.Doc {
-	if doc, ok := s.docs[ref.Collection][ref.ID]; ok {
-		return doc
+	if c := s.collections[ref.Collection]; c != nil {
+		if doc, ok := c.docs[ref.ID]; ok {
+			return doc
+		}
 	}
 	return store.Doc{Ref: ref}
 }
