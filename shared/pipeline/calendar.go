@@ -109,10 +109,10 @@ func (c Calendar) Instant(p Period, o Offset) time.Time {
 	day := c.day(p).AddDate(0, 0, o.Days)
 	wall := day.Add(time.Duration(o.Minute) * time.Minute)
 	var first time.Time
-	for _, probe := range []time.Time{wall.Add(-24 * time.Hour), wall.Add(24 * time.Hour)} {
-		_, seconds := probe.In(c.zone).Zone()
-		t := wall.Add(-time.Duration(seconds) * time.Second)
-		if shows(t.In(c.zone), wall) && (first.IsZero() || t.Before(first)) {
+	for _, probe := range [...]time.Time{wall.Add(-24 * time.Hour), wall.Add(24 * time.Hour)} {
+		offset := c.offset(probe)
+		// The clock shows the wall's time at t when its offset there is the one assumed.
+		if t := wall.Add(-offset); c.offset(t) == offset && (first.IsZero() || t.Before(first)) {
 			first = t
 		}
 	}
@@ -121,8 +121,7 @@ func (c Calendar) Instant(p Period, o Offset) time.Time {
 	}
 	// Skipped: by the offset before the gap the instant lies after it, in the zone's
 	// next stretch, whose start is the gap.
-	_, seconds := wall.Add(-24 * time.Hour).In(c.zone).Zone()
-	start, _ := wall.Add(-time.Duration(seconds) * time.Second).In(c.zone).ZoneBounds()
+	start, _ := wall.Add(-c.offset(wall.Add(-24 * time.Hour))).In(c.zone).ZoneBounds()
 	return start.UTC()
 }
 
@@ -135,6 +134,8 @@ func (c Calendar) day(p Period) time.Time {
 	return t
 }
 
-func shows(local, wall time.Time) bool {
-	return local.Format("2006-01-02T15:04") == wall.Format("2006-01-02T15:04")
+// offset returns how far the zone's clock is ahead of UTC at an instant.
+func (c Calendar) offset(t time.Time) time.Duration {
+	_, seconds := t.In(c.zone).Zone()
+	return time.Duration(seconds) * time.Second
 }

@@ -109,12 +109,16 @@ func (t *Transition) ModeAt(p Period, event time.Time) string { return t.ModesOf
 
 // ModesOf returns ModeAt for one period, with the period's bounds worked out once.
 func (t *Transition) ModesOf(p Period) func(event time.Time) string {
-	byRelation := map[Relation]string{}
-	for _, m := range t.Modes {
-		byRelation[m.Event] = m.Name
-	}
 	relation := t.calendar.relations(p)
-	return func(event time.Time) string { return byRelation[relation(event)] }
+	return func(event time.Time) string {
+		r := relation(event)
+		for i := range t.Modes {
+			if t.Modes[i].Event == r {
+				return t.Modes[i].Name
+			}
+		}
+		return ""
+	}
 }
 
 // Mode is one kind of cycle that a period goes through, with its policy.

@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -16,8 +15,10 @@ const (
 	maxDepth     = 20
 )
 
-// reserved matches the names that Firestore keeps for itself.
-var reserved = regexp.MustCompile(`(?s)^__.*__$`)
+// reserved reports whether Firestore keeps a name for itself.
+func reserved(name string) bool {
+	return len(name) >= 4 && strings.HasPrefix(name, "__") && strings.HasSuffix(name, "__")
+}
 
 // CheckGet is for drivers: it refuses the arguments of a Get that Firestore would
 // not take, with [ErrInvalid].
@@ -103,16 +104,32 @@ func checkWrite(w Write) (Write, error) {
 		return Write{}, err
 	}
 	w.Fields = fields
-	// What a write brings along is in the document afterwards, whatever else is.
-	alone, _ := setAll(nil, fields, w.Version)
-	if err := checkSize(w.Ref, alone); err != nil {
-		return Write{}, err
+	// What a write brings along is in the document afterwards, whatever else is. Most
+	// bring so little that it needs no closer look.
+	if atMost(fields) > maxFieldBytes/2 {
+		alone, _ := setAll(nil, fields, w.Version)
+		if err := checkSize(w.Ref, alone); err != nil {
+			return Write{}, err
+		}
 	}
 	if w.Version == 0 && (w.Op == OpMergeIf || w.Op == OpDeleteIf) {
 		// The version of a missing document. Firestore would take it for one and write.
 		return Write{}, fmt.Errorf("at version 0: %w", ErrConflict)
 	}
 	return w, nil
+}
+
+// atMost returns bytes that fields cannot exceed in a document that has nothing else,
+// its name apart.
+func atMost(fields []Field) int {
+	n := 0
+	for _, f := range fields {
+		n += valueSize(f.Value)
+		for _, name := range f.Path {
+			n += stringSize(name) + mapSize(nil)
+		}
+	}
+	return n
 }
 
 func checkRef(r Ref) error {
@@ -150,7 +167,7 @@ func checkName(name string) error {
 		return fmt.Errorf("name of %d bytes, at most %d: %w", len(name), maxNameBytes, ErrInvalid)
 	case !utf8.ValidString(name):
 		return fmt.Errorf("name %q is not UTF-8: %w", name, ErrInvalid)
-	case reserved.MatchString(name):
+	case reserved(name):
 		return fmt.Errorf("name %q is reserved: %w", name, ErrInvalid)
 	}
 	return nil

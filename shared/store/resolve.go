@@ -41,36 +41,43 @@ func Resolve(doc Doc, w Write, at Version) (Doc, error) {
 func setAll(data map[string]any, fields []Field, at Version) (map[string]any, bool) {
 	changed := false
 	for _, f := range fields {
-		var c bool
-		data, c = set(data, f.Path, f.Value, at.Time())
-		changed = changed || c
+		next, c := set(data[f.Path[0]], has(data, f.Path[0]), f.Path[1:], f.Value, at.Time())
+		if !c {
+			continue
+		}
+		if !changed {
+			data, changed = copyMap(data), true
+		}
+		data[f.Path[0]] = next
 	}
 	return data, changed
 }
 
-// set returns m with the value at a path, and whether that changed anything. It
-// copies the maps along the path and leaves m alone.
-func set(m map[string]any, path []string, value any, at time.Time) (map[string]any, bool) {
-	name, rest := path[0], path[1:]
-	old, had := m[name]
-	var next any
+// set returns what stands in the place of old when the value is put at the rest of a
+// path below it, and whether that is another thing. It copies the maps along the path
+// and leaves old alone.
+func set(old any, had bool, rest []string, value any, at time.Time) (any, bool) {
 	if len(rest) == 0 {
-		next = resolveValue(old, value, at)
-		if had && same(old, next) {
-			return m, false
-		}
-	} else {
-		inner, isMap := old.(map[string]any) // anything but a map gives way to one
-		deeper, changed := set(inner, rest, value, at)
-		if isMap && !changed {
-			return m, false
-		}
-		next = deeper
+		next := resolveValue(old, value, at)
+		return next, !had || !same(old, next)
 	}
-	c := make(map[string]any, len(m)+1)
-	maps.Copy(c, m)
-	c[name] = next
-	return c, true
+	inner, isMap := old.(map[string]any) // anything but a map gives way to one
+	next, changed := set(inner[rest[0]], has(inner, rest[0]), rest[1:], value, at)
+	if isMap && !changed {
+		return old, false
+	}
+	inner = copyMap(inner)
+	inner[rest[0]] = next
+	return inner, true
+}
+
+func has(m map[string]any, name string) bool { _, ok := m[name]; return ok }
+
+func copyMap(m map[string]any) map[string]any {
+	if m == nil {
+		return map[string]any{}
+	}
+	return maps.Clone(m)
 }
 
 // resolveValue replaces the placeholders of a value that takes the place of old.

@@ -7,8 +7,8 @@ import "fmt"
 const maxFieldBytes = MaxDocumentBytes - 89
 
 // Size returns the bytes that Firestore counts for a document
-// (https://firebase.google.com/docs/firestore/storage-size). Placeholders are not
-// counted: resolve them first.
+// (https://firebase.google.com/docs/firestore/storage-size). Resolve
+// placeholders first: what they stand for is not known here.
 func Size(ref Ref, data map[string]any) int {
 	// A document's name: its parts and 16 bytes.
 	return 16 + stringSize(ref.Collection) + stringSize(ref.ID) + mapSize(data)
@@ -49,6 +49,8 @@ func valueSize(v any) int {
 		return n
 	case map[string]any:
 		return mapSize(v)
+	case UnionValue: // what it brings, at most
+		return valueSize(v.Values)
 	}
 	return 8 // numbers and times
 }

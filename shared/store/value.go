@@ -11,21 +11,19 @@ import (
 
 // Clone is for drivers: it returns a deep copy of a document's data.
 func Clone(data map[string]any) map[string]any {
-	c := make(map[string]any, len(data))
-	for name, v := range data {
-		c[name] = cloneValue(v)
+	c := maps.Clone(data)
+	if c == nil {
+		c = map[string]any{}
+	}
+	for name, v := range c {
+		switch v := v.(type) {
+		case map[string]any:
+			c[name] = Clone(v)
+		case []any:
+			c[name] = slices.Clone(v) // of scalars
+		}
 	}
 	return c
-}
-
-func cloneValue(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		return Clone(v)
-	case []any:
-		return slices.Clone(v) // of scalars
-	}
-	return v
 }
 
 // normalize returns a deep copy of a value as the port defines values, or refuses
