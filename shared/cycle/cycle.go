@@ -166,7 +166,7 @@ type convergence struct {
 	expected  bool // completions are expected even where nothing is on record
 	recorded  bool // something is on record
 	attempts  int
-	known     []string             // batches that the period lists, from the last read
+	last      *snapshot            // as of the last read
 	taken     map[string]time.Time // holder id of each attempt to claim → when it started
 	failed    map[string]error     // batches that this call could not finish
 	published map[string]bool      // batches that this call finished
@@ -175,11 +175,11 @@ type convergence struct {
 
 func (c *convergence) run(ctx context.Context) (Result, error) {
 	for range maxSteps {
-		s, err := c.read(ctx, c.key, c.known)
+		s, err := c.read(ctx, c.key, c.last)
 		if err != nil {
 			return Result{}, err
 		}
-		c.known, c.recorded = s.listed, s.recorded()
+		c.last, c.recorded = s, s.recorded()
 		a := c.next(s)
 		if a.do == idle {
 			c.report(ctx, s)

@@ -45,6 +45,9 @@ type handing struct {
 // next decides the one thing to do about a snapshot. It has no effects and knows no
 // time but the snapshot's.
 func (c *convergence) next(s *snapshot) action {
+	if len(s.runs)+len(s.listed) == 0 {
+		return action{} // nothing is known of the period: what a relay finds most often
+	}
 	contended := false
 	for _, m := range slices.Concat(c.key.Transition.Modes, c.orphans(s)) {
 		_, known := c.key.Transition.Mode(m.Name)

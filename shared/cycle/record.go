@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
@@ -78,4 +79,4 @@ func (e *Engine) projectionRef(k Key) store.Ref {
 func cycleID(k Key, mode string) string { return k.String() + "_" + mode }
 
 // batchID names the n-th batch of a cycle; n counts from 1.
-func batchID(k Key, mode string, n int) string { return fmt.Sprintf("%s~%d", cycleID(k, mode), n) }
+func batchID(k Key, mode string, n int) string { return cycleID(k, mode) + "~" + strconv.Itoa(n) }

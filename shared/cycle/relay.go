@@ -94,7 +94,10 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, tod
 			finding("", "unknown", err.Error())
 			continue
 		}
-		recorded = recorded || s.recorded()
+		if !s.recorded() {
+			continue
+		}
+		recorded = true
 		for _, st := range e.describe(key, s) {
 			switch {
 			case len(st.Satisfied) == 0 || st.State == string(StatePublished):

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,6 +77,7 @@ type snapshot struct {
 	holds   map[string]*Hold    // by mode; "" is the whole transition's
 	heldIn  map[string][]store.Ref
 	compat  store.Doc
+	parsed  parsedRuns
 }
 
 // recorded reports whether anything was ever written down for the period.
@@ -115,9 +118,14 @@ func (s *snapshot) covered(mode string) map[string]bool {
 
 // read takes one snapshot: the period, the first batch of each mode and the
 // compatibility document in one call, and once more if the period lists batches that
-// were not asked for. Whoever commits last therefore sees all.
-func (e *Engine) read(ctx context.Context, key Key, known []string) (*snapshot, error) {
-	ids := slices.Clone(known)
+// were not asked for. Whoever commits last therefore sees all. last is what the caller
+// read before, if it did: it saves asking twice for batches, and parsing runs again.
+func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, error) {
+	var ids []string
+	parsed := parsedRuns{}
+	if last != nil {
+		ids, parsed = slices.Clone(last.listed), last.parsed
+	}
 	for _, m := range key.Transition.Modes {
 		if first := batchID(key, m.Name, 1); !slices.Contains(ids, first) {
 			ids = append(ids, first)
@@ -133,7 +141,7 @@ func (e *Engine) read(ctx context.Context, key Key, known []string) (*snapshot, 
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
 		s := &snapshot{now: got.ReadTime, compat: got.Docs[2], batches: map[string][]*batch{},
-			holds: map[string]*Hold{}, heldIn: map[string][]store.Ref{}}
+			holds: map[string]*Hold{}, heldIn: map[string][]store.Ref{}, parsed: parsed}
 		for _, doc := range got.Docs[:2] {
 			f := fields{doc: doc}
 			s.listed = append(s.listed, f.strings("batches")...)
@@ -151,11 +159,9 @@ func (e *Engine) read(ctx context.Context, key Key, known []string) (*snapshot, 
 			continue
 		}
 		for _, doc := range got.Docs[:2] {
-			runs, err := (&fields{doc: doc}).runs()
-			if err != nil {
+			if s.runs, err = (&fields{doc: doc}).runs(s.runs, parsed); err != nil {
 				return nil, err
 			}
-			s.runs = append(s.runs, runs...)
 			if err := s.readHolds(doc); err != nil {
 				return nil, err
 			}
@@ -203,7 +209,7 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		f.check(ok, "messages."+name+".id", m["id"])
 		b.Messages[name] = sent{Payload: payload, ID: id}
 	}
-	mode = strings.TrimPrefix(strings.TrimSuffix(b.ID, fmt.Sprintf("~%d", b.N)), key.String()+"_")
+	mode = strings.TrimPrefix(strings.TrimSuffix(b.ID, "~"+strconv.Itoa(b.N)), key.String()+"_")
 	if f.err == nil {
 		switch b.State {
 		case StateGrace, StateChecking, StateBlocked, StatePublishing, StatePublished:
@@ -252,32 +258,53 @@ func (f *fields) strings(name string) []string {
 	return out
 }
 
-func (f *fields) maps(name string) map[string]map[string]any {
-	out := map[string]map[string]any{}
-	for k, v := range field[map[string]any](f, name) {
-		m, ok := v.(map[string]any)
-		f.check(ok, name+"."+k, v)
-		out[k] = m
-	}
-	return out
-}
-
-// runs parses every run of a period, expected and unexpected ones.
-func (f *fields) runs() ([]gate.Run, error) {
-	groups := f.maps("runs")
-	groups[""] = field[map[string]any](f, "unexpected")
-	var runs []gate.Run
-	for processor, group := range groups {
-		for key, v := range group {
-			value, _ := v.(string)
-			c, err := message.ParseCompletion(value)
-			if err != nil {
-				return nil, fmt.Errorf("%s: run %s of %q: %w", f.doc.Ref, key, processor, err)
+func (f *fields) maps(name string) iter.Seq2[string, map[string]any] {
+	return func(yield func(string, map[string]any) bool) {
+		for k, v := range field[map[string]any](f, name) {
+			m, ok := v.(map[string]any)
+			if f.check(ok, name+"."+k, v); !yield(k, m) {
+				return
 			}
-			runs = append(runs, gate.Run{Key: key, Completion: c})
 		}
 	}
-	return runs, f.err
+}
+
+// parsedRuns are runs by their text on record: a converge reads them at each of its
+// steps, and what stands there never changes.
+type parsedRuns map[string]message.Completion
+
+func (p parsedRuns) parse(value string) (message.Completion, error) {
+	if c, ok := p[value]; ok {
+		return c, nil
+	}
+	c, err := message.ParseCompletion(value)
+	if err == nil {
+		p[value] = c
+	}
+	return c, err
+}
+
+// runs adds every run of a period, expected and unexpected ones.
+func (f *fields) runs(runs []gate.Run, parsed parsedRuns) ([]gate.Run, error) {
+	for processor, group := range f.maps("runs") {
+		if runs = f.group(runs, processor, group, parsed); f.err != nil {
+			return nil, f.err
+		}
+	}
+	return f.group(runs, "", field[map[string]any](f, "unexpected"), parsed), f.err
+}
+
+func (f *fields) group(runs []gate.Run, processor string, group map[string]any, parsed parsedRuns) []gate.Run {
+	runs = slices.Grow(runs, len(group))
+	for key, v := range group {
+		value, _ := v.(string)
+		c, err := parsed.parse(value)
+		if err != nil && f.err == nil {
+			f.err = fmt.Errorf("%s: run %s of %q: %w", f.doc.Ref, key, processor, err)
+		}
+		runs = append(runs, gate.Run{Key: key, Completion: c})
+	}
+	return runs
 }
 
 func encode(v any) string {

@@ -169,6 +169,9 @@ func runName(r gate.Run) string { return r.Processor + "@" + r.ExecutionID + "#"
 // the verdict, its sets, its reason and, for a finished hand-over, the seconds from
 // the moment it was due to the broker's last id.
 func (c *convergence) report(ctx context.Context, s *snapshot) {
+	if !s.recorded() && !c.expected || !c.Log.Enabled(ctx, slog.LevelWarn) {
+		return // the usual period of a relay
+	}
 	for _, m := range c.key.Transition.Modes {
 		st := c.status(s, m)
 		moved := 0

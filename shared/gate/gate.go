@@ -201,7 +201,7 @@ func lastInTime(in Input) time.Time {
 
 // Counting returns the runs that count for the mode, oldest first.
 func Counting(in Input) []Run {
-	var out []Run
+	out := make([]Run, 0, len(in.Runs))
 	counts := counter(in.Transition, in.Mode, in.Period)
 	for _, r := range in.Runs {
 		if counts(r) {

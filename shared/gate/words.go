@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/message"
@@ -31,10 +32,12 @@ func partition(order []string, m pipeline.Mode, first map[string]time.Time) (sat
 // names, failed runs, runs before counts_from. A processor that is satisfied all
 // the same is not ignored.
 func ignored(in Input, first map[string]time.Time) []string {
-	var counters []func(Run) bool
-	for _, m := range in.Transition.Modes {
-		counters = append(counters, counter(in.Transition, m, in.Period))
-	}
+	counters := sync.OnceValue(func() (out []func(Run) bool) { // seldom needed
+		for _, m := range in.Transition.Modes {
+			out = append(out, counter(in.Transition, m, in.Period))
+		}
+		return out
+	})
 	names, modeAt := map[string]bool{}, in.Transition.ModesOf(in.Period)
 	for _, r := range in.Runs {
 		name := r.Processor
@@ -43,7 +46,7 @@ func ignored(in Input, first map[string]time.Time) []string {
 		}
 		_, satisfied := first[name]
 		if !satisfied && modeAt(r.EventTime) == in.Mode.Name &&
-			!slices.ContainsFunc(counters, func(counts func(Run) bool) bool { return counts(r) }) {
+			!slices.ContainsFunc(counters(), func(counts func(Run) bool) bool { return counts(r) }) {
 			names[name] = true
 		}
 	}
