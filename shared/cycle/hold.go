@@ -120,8 +120,9 @@ func (e *Engine) holdRecord(action string, key Key, mode string, h Hold) audit.R
 }
 
 // touch changes every unfrozen batch that somebody is working on, so that what its
-// holder decided before the hold cannot be written: it has to read again. It returns
-// the batches that are frozen and not published yet.
+// holder decided before the hold cannot be written: it has to read again. That holds
+// for one whose claim has run out, too: it may only be asleep. It returns the batches
+// that are frozen and not published yet.
 func (e *Engine) touch(ctx context.Context, key Key, mode string) (publishing []string, err error) {
 	for range maxSteps {
 		s, err := e.read(ctx, key, nil)
@@ -135,7 +136,7 @@ func (e *Engine) touch(ctx context.Context, key Key, mode string) (publishing []
 				case mode != "" && m != mode:
 				case b.State == StatePublishing:
 					publishing = append(publishing, b.ID)
-				case b.unfrozen() && b.live(s.now) && err == nil:
+				case b.unfrozen() && b.Holder != "" && err == nil:
 					_, err = e.Store.Apply(ctx, store.MergeIf(e.batchRef(b.ID), b.Version, store.F(store.ServerTime, "held_at")))
 				}
 			}
