@@ -2,8 +2,13 @@ package cycle
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/phasegate/phasegate/shared/message"
 )
 
 // What the simulation found; docs/robustness.md has the seeds.
@@ -29,5 +34,31 @@ func TestAHoldReachesAHolderThatSleptBeyondItsClaim(t *testing.T) {
 	w.relay()
 	if len(w.broker.got) != 5 {
 		t.Errorf("%d messages after the hold", len(w.broker.got))
+	}
+}
+
+// A request behind a batch that another is publishing is nobody's yet: the one who
+// publishes goes on with it at once, not when a claim has run out.
+func TestARequestBehindAnotherBatchIsLeftUnclaimed(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.ready()
+	w.broker.fail = func(_ int, tr message.Trigger) error {
+		if tr.Batch != 1 || tr.SourceTable != five[0] {
+			return nil
+		}
+		w.broker.mu.Unlock() // while the first message is on the wire
+		defer w.broker.mu.Lock()
+		if _, err := w.trigger(of(pgs)); err != nil {
+			t.Error(err)
+		}
+		if holder := w.doc("phase_triggers", strings.Replace(overnightOne, "~1", "~2", 1)).Data["holder"]; holder != nil {
+			t.Errorf("the request is held by %v", holder)
+		}
+		return nil
+	}
+	w.converge("2026-02-03")
+	want := []string{"1 all_complete published [" + strings.Join(five, " ") + "]", "2 operator published [" + pgs + "]"}
+	if diff := cmp.Diff(want, described(w.statuses()["overnight"])); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -118,7 +118,10 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 		return c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, fields...), note)
 	}
 	n := highest(s.batches[m.Name]) + 1
-	fields = append(append(fields, store.F(n, "n"), store.F(store.ServerTime, "created_at")), c.claimFields()...)
+	fields = append(fields, store.F(n, "n"), store.F(store.ServerTime, "created_at"))
+	if firstUnpublished(s.batches[m.Name]) == nil { // else whoever finishes that one goes on with it
+		fields = append(fields, c.claimFields()...)
+	}
 	batch := batchID(c.key, m.Name, n)
 	return c.inPeriod(ctx, c.key, store.F(store.Union(batch), "batches"), store.Create(c.batchRef(batch), fields...), note)
 }
