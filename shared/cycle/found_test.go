@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // What the simulation found; docs/robustness.md has the seeds.
@@ -60,5 +61,23 @@ func TestARequestBehindAnotherBatchIsLeftUnclaimed(t *testing.T) {
 	want := []string{"1 all_complete published [" + strings.Join(five, " ") + "]", "2 operator published [" + pgs + "]"}
 	if diff := cmp.Diff(want, described(w.statuses()["overnight"])); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A run in a time for which no mode is declared can count for the one mode that names
+// its processor. It is nobody's earlier run, and its mode is the one to show.
+func TestARunInNoModesTimeShowsTheModeThatItCountsFor(t *testing.T) {
+	w := newWorld(t, "memory")
+	before, rest, _ := strings.Cut(string(pipeline.Default()), "      - name: tomorrow\n")
+	_, overnight, _ := strings.Cut(rest, "      - name: overnight\n")
+	p, err := pipeline.Parse([]byte(before + "      - name: overnight\n" + overnight))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.tr = p.Transitions[0]
+	w.clock.set(at("2026-02-03 18:30"))
+	w.mustDeliver(run(upg, "2026-02-03 18:30"))
+	if got := w.projection(); got["_mode"] != "overnight" || got["_completed_count"] != int64(1) {
+		t.Errorf("_mode %q, _completed_count %v", got["_mode"], got["_completed_count"])
 	}
 }

@@ -68,7 +68,8 @@ func (c *convergence) counted(s *snapshot) (newest map[string]gate.Run, mode str
 			at := modeAt(r.EventTime)
 			own := slices.IndexFunc(modes, func(o pipeline.Mode) bool { return o.Name == at })
 			shown = max(shown, own)
-			if own >= i || !slices.Contains(m.AcceptEarlier, r.Processor) {
+			// A time for which no mode is declared is nobody's earlier time.
+			if own < 0 || own >= i || !slices.Contains(m.AcceptEarlier, r.Processor) {
 				shown = max(shown, i)
 			}
 		}
