@@ -81,3 +81,30 @@ func TestARunInNoModesTimeShowsTheModeThatItCountsFor(t *testing.T) {
 		t.Errorf("_mode %q, _completed_count %v", got["_mode"], got["_completed_count"])
 	}
 }
+
+// What completed too late does not keep a grace period alive whose quorum holds no more.
+func TestAQuorumThatHoldsNoMoreEndsItsGraceAlthoughTheRestCameTooLate(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-02 17:00"))
+	w.mustDeliver(run(upg, "2026-02-02 17:05"), run(utg, "2026-02-02 17:06"), run(tdef, "2026-02-07 01:00"), run(toff, "2026-02-07 01:01"),
+		run(pgs, "2026-02-06 23:50"))
+	if st := w.statuses()["overnight"]; st.State != "grace" {
+		t.Fatalf("%s: %s", st.State, st.Reason)
+	}
+	w.tr = changed(t, "quorum_pct: 60", "quorum_pct: 100")
+	w.relay()
+	if since := w.doc("phase_triggers", overnightOne).Data["grace_since"]; since != nil {
+		t.Errorf("its grace runs on, since %v", since)
+	}
+	w.pass(time.Hour)
+	w.tr = nba(t)
+	w.relay()
+	if st := w.statuses()["overnight"]; st.State != "grace" || len(w.broker.got) != 2 {
+		t.Errorf("%s (%s), %d messages", st.State, st.Reason, len(w.broker.got))
+	}
+	w.pass(31 * time.Minute)
+	w.relay()
+	if st := w.statuses()["overnight"]; st.State != "published" {
+		t.Errorf("%s: %s", st.State, st.Reason)
+	}
+}
