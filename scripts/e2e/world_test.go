@@ -142,7 +142,7 @@ func (w *world) push(topic, subscription, url string, attempts int32) {
 	dead := pipeline.DeadLetterTopic(topic)
 	w.topic(topic)
 	w.topic(dead)
-	w.subscribe(&pubsubpb.Subscription{Name: dead, Topic: dead})
+	w.subscribe(&pubsubpb.Subscription{Name: dead, Topic: dead, AckDeadlineSeconds: 600})
 	w.subscribe(&pubsubpb.Subscription{
 		Name: subscription, Topic: topic, PushConfig: &pubsubpb.PushConfig{PushEndpoint: url}, AckDeadlineSeconds: 600,
 		DeadLetterPolicy: &pubsubpb.DeadLetterPolicy{DeadLetterTopic: w.name("topics", dead), MaxDeliveryAttempts: attempts},

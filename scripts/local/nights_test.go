@@ -41,18 +41,12 @@ func (w *world) cycleOf(period string) cycle.Status {
 
 // The clock goes forward in the first night and back in the second; local times stay
 // where people set them, and a grace period is the time that passes.
-func TestNightsWithGraceAndDeadline(t *testing.T) {
-	for _, tc := range []struct{ period, morning, deadline string }{
-		{"2026-02-03", "2026-02-04", "2026-02-04T15:00:00Z"},
-		{"2026-03-07", "2026-03-08", "2026-03-08T14:00:00Z"},
-		{"2026-10-31", "2026-11-01", "2026-11-01T15:00:00Z"},
+func TestNightsWithAGracePeriod(t *testing.T) {
+	for _, tc := range []struct{ period, morning string }{
+		{"2026-02-03", "2026-02-04"}, {"2026-03-07", "2026-03-08"}, {"2026-10-31", "2026-11-01"},
 	} {
 		t.Run(tc.period, func(t *testing.T) {
 			onEachStore(t, func(t *testing.T, kind string) {
-				deadline, err := time.Parse(time.RFC3339, tc.deadline)
-				if err != nil {
-					t.Fatal(err)
-				}
 				w := newWorld(t, kind)
 				hour := func(clock string) string { return tc.morning + " " + clock }
 				// Four of five.
@@ -72,21 +66,38 @@ func TestNightsWithGraceAndDeadline(t *testing.T) {
 				w.atTime(hour("06:40"), of(tc.period, tdef, hour("06:40")))
 				w.wantHandedOver("overnight", five...)
 
-				// The night before, of which only the critical ones ran: no quorum, held.
-				before := string(w.tr.Calendar().Add(pipeline.Period(tc.period), -1))
-				w.publish(of(before, pgs, hour("07:00")), of(before, upg, hour("07:00")))
-				w.settle()
-				w.exhaust()
-				if st := w.cycleOf(before); st.State != "held" {
-					t.Errorf("%s, a day after its deadline: %s", before, st.State)
+			})
+		})
+	}
+}
+
+func TestNightsThatAreHeldAtTheirDeadline(t *testing.T) {
+	for _, tc := range []struct{ period, morning, deadline string }{
+		{"2026-02-03", "2026-02-04", "2026-02-04T15:00:00Z"},
+		{"2026-03-07", "2026-03-08", "2026-03-08T14:00:00Z"},
+		{"2026-10-31", "2026-11-01", "2026-11-01T15:00:00Z"},
+	} {
+		t.Run(tc.period, func(t *testing.T) {
+			onEachStore(t, func(t *testing.T, kind string) {
+				deadline, err := time.Parse(time.RFC3339, tc.deadline)
+				if err != nil {
+					t.Fatal(err)
 				}
-				// The next: nothing has come, its deadline is a day later.
-				w.Clock.AdvanceTo(deadline.Add(-time.Minute))
-				w.send("phasegate-reconcile", message.Outgoing{Data: []byte(`{"job":"relay"}`)})
-				w.settle()
-				if w.logs.count(`"period":"`+tc.period+`","mode":"overnight","state":"held"`) != 0 {
-					t.Errorf("held before its deadline")
+				w := newWorld(t, kind)
+				w.atTime(tc.morning+" 06:00", of(tc.period, pgs, tc.morning+" 06:00"))
+				held := `"event":"cycle_held","transition":"phase3_to_phase4","period":"` + tc.period + `","mode":"overnight"`
+				for _, at := range []struct {
+					time  time.Time
+					state string
+				}{{deadline.Add(-time.Minute), "waiting"}, {deadline, "held"}} {
+					w.Clock.AdvanceTo(at.time)
+					w.send("phasegate-reconcile", message.Outgoing{Data: []byte(`{"job":"relay"}`)})
+					w.settle()
+					if st := w.cycleOf(tc.period); st.State != at.state || (w.logs.count(held) > 0) != (at.state == "held") {
+						t.Errorf("%s: %s (%s), said held %d times; want %s", at.time, st.State, st.Reason, w.logs.count(held), at.state)
+					}
 				}
+				w.wantHandedOver("overnight")
 			})
 		})
 	}
@@ -125,7 +136,7 @@ func TestAHeldCycleWaitsForItsReleaseOrItsEnd(t *testing.T) {
 		w := newWorld(t, kind)
 		key := cycle.Key{Transition: w.tr, Period: night}
 		w.Clock.AdvanceTo(at("2026-02-04 06:00"))
-		if _, err := w.App.Engine.Hold(t.Context(), key, "overnight", cycle.Hold{Until: at("2026-02-04 08:00"), Actor: "ada", Reason: "wait"}); err != nil {
+		if _, err := w.App.Engine.Hold(t.Context(), key, "overnight", 2*time.Hour, "ada", "wait"); err != nil {
 			t.Fatal(err)
 		}
 		w.publish(morning()...)
@@ -133,7 +144,7 @@ func TestAHeldCycleWaitsForItsReleaseOrItsEnd(t *testing.T) {
 		w.exhaust()
 		w.relay("2026-02-04 07:55")
 		w.wantHandedOver("overnight")
-		w.relay("2026-02-04 08:00")
+		w.relay("2026-02-04 08:01")
 		w.wantHandedOver("overnight", five...)
 		w.wantPublishedOnce("overnight")
 	})

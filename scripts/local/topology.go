@@ -86,7 +86,7 @@ func (t topology) createRoute(ctx context.Context, r route) error {
 			return err
 		}
 	}
-	if err := t.createSubscription(ctx, &pubsubpb.Subscription{Name: dead, Topic: dead}); err != nil {
+	if err := t.createSubscription(ctx, &pubsubpb.Subscription{Name: dead, Topic: dead, AckDeadlineSeconds: int32(ackDeadline / time.Second)}); err != nil {
 		return err
 	}
 	return t.createSubscription(ctx, &pubsubpb.Subscription{

@@ -59,7 +59,7 @@ const pullTimeout = 5 * time.Second
 func dead(ctx context.Context, a *app.App, pl local.Place, most int) ([]deadLetter, error) {
 	name := a.Config.Prefix + pipeline.DeadLetterTopic(pl.Topic)
 	var out []deadLetter
-	seen := map[string]bool{}
+	seen := map[string]int{} // message id → its place in out
 	for len(out) < most {
 		pullCtx, cancel := context.WithTimeout(ctx, pullTimeout)
 		resp, err := a.Broker.Client.SubscriptionAdminClient.Pull(pullCtx, &pubsubpb.PullRequest{
@@ -73,10 +73,11 @@ func dead(ctx context.Context, a *app.App, pl local.Place, most int) ([]deadLett
 		}
 		before := len(out)
 		for _, m := range resp.ReceivedMessages {
-			if seen[m.Message.MessageId] {
+			if i, again := seen[m.Message.MessageId]; again { // its lease ran out: the new one holds
+				out[i].ackID = m.AckId
 				continue
 			}
-			seen[m.Message.MessageId] = true
+			seen[m.Message.MessageId] = len(out)
 			e := message.Envelope{MessageID: m.Message.MessageId, PublishTime: m.Message.PublishTime.AsTime(), Attributes: m.Message.Attributes, Data: m.Message.Data}
 			original := e.Original()
 			out = append(out, deadLetter{ID: e.MessageID, Subscription: name, Topic: pl.Topic, PublishTime: original.PublishTime,
@@ -92,6 +93,19 @@ func dead(ctx context.Context, a *app.App, pl local.Place, most int) ([]deadLett
 
 func subscriptionName(a *app.App, name string) string {
 	return "projects/" + a.Config.Project + "/subscriptions/" + name
+}
+
+// leaseSeconds is the longest that the broker leaves a message to whoever pulled it.
+const leaseSeconds = 600
+
+// lease keeps a message from being handed to others while it is replayed.
+func lease(ctx context.Context, a *app.App, d deadLetter) error {
+	err := a.Broker.Client.SubscriptionAdminClient.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
+		Subscription: subscriptionName(a, d.Subscription), AckIds: []string{d.ackID}, AckDeadlineSeconds: leaseSeconds})
+	if err != nil {
+		return fmt.Errorf("keep %s: %w", d.ID, err)
+	}
+	return nil
 }
 
 // giveBack lets messages be pulled again at once.
@@ -252,6 +266,9 @@ func replayDead(cmd *cobra.Command, a *app.App, ds []deadLetter, ids []string, r
 // replayOne hands over one dead letter, notes that, and only then acknowledges it: a
 // crash in between brings it again, to a handler that has seen it.
 func replayOne(ctx context.Context, a *app.App, d deadLetter, reason string) error {
+	if err := lease(ctx, a, d); err != nil {
+		return err
+	}
 	err := handOver(ctx, a, d.place, d.original)
 	outcome := "taken"
 	switch {

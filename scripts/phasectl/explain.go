@@ -48,9 +48,9 @@ func explainCommand(f *flags) *cobra.Command {
 					Schema int `json:"schema"`
 					cycle.Explanation
 					Help string `json:"help"`
-				}{1, x, help(x, t)})
+				}{1, x, help(x, app.Pipeline, t)})
 			}
-			return printExplanation(cmd.OutOrStdout(), x, t)
+			return printExplanation(cmd.OutOrStdout(), x, app.Pipeline, t)
 		},
 	}
 	cmd.Flags().StringVar(&transition, "transition", "", "id of the transition (default: the pipeline's only one)")
@@ -67,46 +67,51 @@ func modeNames(t *pipeline.Transition) string {
 }
 
 // help names the one thing to do about a cycle, with the command that does it.
-func help(x cycle.Explanation, t *pipeline.Transition) string {
-	command := func(verb, rest string) string {
-		return fmt.Sprintf(`phasectl %s --date %s --mode %s%s --reason "…"`, verb, x.Period, x.Mode, rest)
+func help(x cycle.Explanation, p *pipeline.Pipeline, t *pipeline.Transition) string {
+	trigger := func(rest string) string {
+		if len(p.Transitions) > 1 {
+			rest += " --transition " + t.ID
+		}
+		return fmt.Sprintf(`phasectl trigger --date %s --mode %s%s --reason "…"`, x.Period, x.Mode, rest)
 	}
 	if x.State == string(gate.Held) && x.Hold != nil {
-		release := fmt.Sprintf(`phasectl release %s %s --reason "…"`, x.Period, x.Mode)
+		words := []string{x.Period, x.Mode}
 		if x.Hold.Whole {
-			release = `phasectl release --reason "…"`
+			words = nil
 		}
-		return "somebody holds it; it goes on by itself when the hold ends, or at once: " + release
+		return "somebody holds it; it goes on by itself when the hold ends, or at once: " + releaseLine(p, t, words)
 	}
 	switch cycle.State(x.State) {
 	case cycle.StatePublished:
 		return "nothing is to be done; if " + t.DownstreamPhase + " did not start, look at the subscriptions of topic " + t.DownstreamTopic +
-			", and send it again: " + command("trigger", "")
+			", and send it again: " + trigger("")
 	case cycle.StatePublishing:
 		return "redelivery and relay go on by themselves; check that topic " + t.DownstreamTopic +
 			" exists and that the function may publish: gcloud pubsub topics get-iam-policy " + t.DownstreamTopic
 	case cycle.StateBlocked:
-		return "repair the data named above; it is checked again by itself. Without the checks: " + command("trigger", " --force")
+		return "repair the data named above; it is checked again by itself. Without the checks: " + trigger(" --force")
 	case cycle.StateGrace:
-		return "nothing is to be done yet; without waiting: " + command("trigger", "")
+		return "nothing is to be done yet; without waiting: " + trigger("")
 	case cycle.StateChecking:
 		return "nothing is to be done yet"
 	}
+	logs := "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; its completion is handled at once"
 	switch {
+	case x.State != string(gate.Held) && len(x.Failed) > 0:
+		return "look at the logs of " + strings.Join(x.Failed, ", ") + " and run it again; its completion is handled at once"
 	case x.State != string(gate.Held):
 		return "nothing is to be done yet"
 	case len(x.Batches) > 0 && x.Batches[len(x.Batches)-1].State == cycle.StateBlocked:
-		return "repair the data named above; it is checked again by itself. Without the checks: " + command("trigger", " --force")
-	case len(x.Missing) == 0:
-		return "nothing happens by itself any more; hand it over: " + command("trigger", "")
+		return "repair the data named above; it is checked again by itself. Without the checks: " + trigger(" --force")
+	case x.TooLate:
+		return "nothing happens by itself any more; hand it over: " + trigger("")
 	case len(x.Satisfied) == 0:
-		return "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; its completion is handled at once"
+		return logs
 	}
-	return "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; its completion is handled at once. " +
-		"To hand over what there is: " + command("trigger", " --force")
+	return logs + ". To hand over what there is: " + trigger(" --force")
 }
 
-func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) error {
+func printExplanation(w io.Writer, x cycle.Explanation, p *pipeline.Pipeline, t *pipeline.Transition) error {
 	zone := t.Calendar().Zone()
 	local := func(at time.Time) string { return at.In(zone).Format("2006-01-02 15:04:05") }
 	var b strings.Builder
@@ -153,7 +158,7 @@ func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) 
 		}
 		row("run", "%s  %s %s (%s): %s", local(r.EventTime), quoted([]string{r.Processor}), r.Status, quoted([]string{r.ExecutionID}), verdict)
 	}
-	row("help", "%s", help(x, t))
+	row("help", "%s", help(x, p, t))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

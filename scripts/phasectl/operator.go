@@ -89,8 +89,12 @@ func holdCommand(f *flags) *cobra.Command {
 			if err := checkReason(reason); err != nil {
 				return err
 			}
-			if lasts <= 0 || lasts > cycle.MaxHold {
-				return usage(fmt.Errorf("--for: %s is not within 1s to %s", lasts, cycle.MaxHold))
+			most := cycle.MaxHold
+			if len(words) == 0 {
+				most = cycle.MaxWholeHold
+			}
+			if lasts <= 0 || lasts > most {
+				return usage(fmt.Errorf("--for: %s is not within 1s to %s", lasts, most))
 			}
 			a, err := f.open(cmd.Context())
 			if err != nil {
@@ -101,17 +105,16 @@ func holdCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			until := a.Now().Add(lasts)
-			r, err := a.Engine.Hold(cmd.Context(), key, m.Name, cycle.Hold{Until: until, Actor: actor(), Reason: reason})
+			r, err := a.Engine.Hold(cmd.Context(), key, m.Name, lasts, actor(), reason)
 			if err != nil {
 				return exitError{exitUnknown, err}
 			}
 			out := cmd.OutOrStdout()
-			fmt.Fprintf(out, "%s is held until %s\n", what(key, m.Name), until.In(a.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04:05"))
+			fmt.Fprintf(out, "%s is held until %s\n", what(key, m.Name), r.Hold.Until.In(a.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04:05"))
 			for _, id := range r.Publishing {
 				fmt.Fprintf(out, "  %s is being published already: the hold takes effect after it\n", id)
 			}
-			_, err = fmt.Fprintf(out, "  end it before that: phasectl release %s\n", strings.TrimSpace(strings.Join(words, " ")+` --reason "…"`))
+			_, err = fmt.Fprintf(out, "  end it before that: %s\n", releaseLine(a.Pipeline, key.Transition, words))
 			return err
 		},
 	}
@@ -119,6 +122,15 @@ func holdCommand(f *flags) *cobra.Command {
 	reasonFlag(cmd, &reason)
 	cmd.Flags().DurationVar(&lasts, "for", 0, "how long, such as 6h (required)")
 	return cmd
+}
+
+// releaseLine is the command that ends a hold.
+func releaseLine(p *pipeline.Pipeline, t *pipeline.Transition, words []string) string {
+	line := append([]string{"phasectl", "release"}, words...)
+	if len(p.Transitions) > 1 {
+		line = append(line, "--transition", t.ID)
+	}
+	return strings.Join(append(line, `--reason "…"`), " ")
 }
 
 func what(key cycle.Key, mode string) string {
@@ -149,14 +161,17 @@ func releaseCommand(f *flags) *cobra.Command {
 				return err
 			}
 			r, err := a.Engine.Release(cmd.Context(), key, m.Name, actor(), reason)
+			if errors.Is(err, cycle.ErrRefused) {
+				return exitError{exitFindings, err}
+			}
 			if err != nil {
 				return exitError{exitUnknown, err}
 			}
-			if r.Was == nil {
+			if r.Hold == nil {
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s was not held\n", what(key, m.Name))
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is released; it was held by %s: %s\n", what(key, m.Name), r.Was.Actor, r.Was.Reason)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is released; it was held by %s: %s\n", what(key, m.Name), r.Hold.Actor, r.Hold.Reason)
 			return err
 		},
 	}

@@ -337,3 +337,60 @@ func TestOperatorsMistakesAreNamed(t *testing.T) {
 		t.Run(name, func(t *testing.T) { want(t, 64, []string{tc.part}, tc.args...) })
 	}
 }
+
+// Whoever interrupts a range is told where to go on, whatever was under way.
+func TestAnInterruptedRangeNamesTheFirstThatWasNotAskedFor(t *testing.T) {
+	s := running(t)
+	for _, date := range []string{"2026-02-01", "2026-02-02", "2026-02-03"} {
+		s.night(date)
+	}
+	for _, pace := range []string{"0s", "1ms", "1h"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		out := &interrupting{cancel: cancel}
+		var errs strings.Builder
+		code := run(ctx, []string{"trigger", "--from", "2026-02-01", "--to", "2026-02-03", "--mode", "overnight", "--pace", pace, "--reason", "again"}, out, &errs)
+		if code != 1 || !strings.Contains(errs.String(), "go on with --from 2026-02-02 --to 2026-02-03") || strings.Contains(out.String(), "2026-02-02") {
+			t.Errorf("pace %s: %d\n%s%s", pace, code, out.String(), errs.String())
+		}
+	}
+}
+
+// interrupting is a terminal at which somebody presses Ctrl-C after the first line.
+type interrupting struct {
+	strings.Builder
+	cancel func()
+}
+
+func (i *interrupting) Write(b []byte) (int, error) {
+	defer i.cancel()
+	return i.Builder.Write(b)
+}
+
+// A command that failed half-way says that it must not be repeated, and repeating it
+// does no harm.
+func TestATriggerWhoseMessagesAreNotConfirmedIsNotRepeated(t *testing.T) {
+	s := running(t)
+	s.night("2026-02-03")
+	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // nobody answers there
+	t.Setenv("PHASEGATE_CLAIM", "2s")               // and nobody waits for long
+	args := []string{"trigger", "--date", "2026-02-03", "--mode", "overnight", "--reason", "again"}
+	want(t, 2, []string{"batch 2 of player_game_summary", "is publishing and goes on by itself; do not ask again"}, args...)
+	want(t, 1, []string{"is being sent with these runs: it goes on by itself"}, args...)
+}
+
+func TestExplainNamesTheCommandThatHelps(t *testing.T) {
+	s := running(t)
+	failed := completion(five[0], "2026-02-03")
+	failed["status"] = "failed"
+	s.report(failed)
+	want(t, 0, []string{"help       look at the logs of player_game_summary, "}, "explain", "2026-02-03", "overnight") // by now its deadline has passed
+	for _, name := range five[:2] {
+		s.report(completion(name, "2026-02-03"))
+	}
+	want(t, 0, []string{"To hand over what there is: phasectl trigger --date 2026-02-03 --mode overnight --force --reason"}, "explain", "2026-02-03", "overnight")
+	s.report(completion(five[3], "2026-02-03"))
+	s.report(completion(five[4], "2026-02-03"))
+	want(t, 0, []string{"without waiting: phasectl trigger --date 2026-02-03 --mode overnight --reason"}, "explain", "2026-02-03", "overnight")
+	want(t, 0, []string{"published"}, "trigger", "--date", "2026-02-03", "--mode", "overnight", "--reason", "now")
+	want(t, 0, []string{"and send it again: phasectl trigger"}, "explain", "2026-02-03", "overnight")
+}

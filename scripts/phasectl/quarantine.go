@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -39,6 +40,7 @@ func quarantined(ctx context.Context, a *app.App, all bool) ([]intake.Quarantine
 			return nil, exitError{exitUnknown, err}
 		}
 		if all || q.ReplayedAt.IsZero() {
+			q.Envelope, q.Head = "", "" // a list is of lines
 			out = append(out, q)
 		}
 	}
@@ -208,11 +210,27 @@ func replayQuarantined(ctx context.Context, a *app.App, id, reason string) error
 	if err != nil {
 		return err
 	}
-	if err := handOver(ctx, a, pl, e); err != nil {
+	err = handOver(ctx, a, pl, e)
+	if errors.Is(err, errRefusedAgain) {
+		if q, readErr := intake.GetQuarantined(ctx, a, id); readErr == nil {
+			err = fmt.Errorf("%w: %s", err, q.Reason)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	return intake.MarkReplayed(ctx, a, id, audit.Record{Action: "quarantine_replay", Actor: actor(), Reason: reason,
 		Detail: fmt.Sprintf("message %s of %s was handed to %s again and taken: %s", e.MessageID, q.Topic, q.Function, reason)}, rand.Text())
+}
+
+// plain shows text that others may have written without letting it steer the terminal.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
 }
 
 // tally counts what became of replayed messages.
@@ -225,10 +243,10 @@ func (t *tally) add(w io.Writer, id string, err error) {
 		fmt.Fprintf(w, "%s: taken\n", quoted([]string{id}))
 	case errors.Is(err, errRefusedAgain), errors.Is(err, intake.ErrNotQuarantined):
 		t.refused++
-		fmt.Fprintf(w, "%s: %v\n", quoted([]string{id}), err)
+		fmt.Fprintf(w, "%s: %s\n", quoted([]string{id}), plain(err.Error()))
 	default:
 		t.failed++
-		fmt.Fprintf(w, "%s: %v\n", quoted([]string{id}), err)
+		fmt.Fprintf(w, "%s: %s\n", quoted([]string{id}), plain(err.Error()))
 	}
 }
 

@@ -77,6 +77,8 @@ func (tr triggered) print(w io.Writer, dryRun bool) {
 	place := fmt.Sprintf("%s %s", tr.Period, tr.Mode)
 	of := fmt.Sprintf("batch %d of %s", tr.Batch, strings.Join(tr.Processors, ", "))
 	switch {
+	case tr.Error != "" && tr.State != "":
+		fmt.Fprintf(w, "%s: %s is %s and goes on by itself; do not ask again: %s\n", place, of, tr.State, tr.Error)
 	case tr.Error != "":
 		fmt.Fprintf(w, "%s: %s\n", place, tr.Error)
 	case tr.Refusal != "":
@@ -116,18 +118,20 @@ func (t *trigger) run(cmd *cobra.Command, a *app.App) error {
 		return usage(err)
 	}
 	t.request.Actor = actor()
-	results, done := []triggered{}, 0
+	results, made := []triggered{}, 0
 	var stopped error
 	for _, p := range periods {
-		if done > 0 && !t.dryRun {
-			if stopped = wait(cmd.Context(), t.pace); stopped != nil {
-				stopped = fmt.Errorf("stopped; go on with --from %s --to %s", p, periods[len(periods)-1])
-				break
-			}
+		err := cmd.Context().Err()
+		if made > 0 && !t.dryRun && err == nil {
+			err = wait(cmd.Context(), t.pace)
+		}
+		if err != nil {
+			stopped = fmt.Errorf("stopped; go on with --from %s --to %s", p, periods[len(periods)-1])
+			break
 		}
 		r := t.one(cmd.Context(), a, cycle.Key{Transition: tr, Period: p}, m)
 		if r.State != "" {
-			done++
+			made++
 		}
 		results = append(results, r)
 		if !t.asJSON {
@@ -139,10 +143,13 @@ func (t *trigger) run(cmd *cobra.Command, a *app.App) error {
 			return err
 		}
 	}
-	if stopped != nil {
-		return exitError{exitFindings, stopped}
+	err = verdict(results)
+	if stopped != nil && err == nil {
+		err = exitError{exitFindings, stopped}
+	} else if stopped != nil {
+		err = exitError{exitUnknown, errors.Join(err, stopped)}
 	}
-	return verdict(results)
+	return err
 }
 
 // verdict turns the results into an exit status.
@@ -158,7 +165,7 @@ func verdict(results []triggered) error {
 	}
 	switch {
 	case failed > 0:
-		return exitError{exitUnknown, fmt.Errorf("%d of %d could not be handed over", failed, len(results))}
+		return exitError{exitUnknown, fmt.Errorf("%d of %d are not confirmed as handed over", failed, len(results))}
 	case left > 0:
 		return exitError{exitFindings, fmt.Errorf("%d of %d are not handed over", left, len(results))}
 	}

@@ -164,7 +164,6 @@ type convergence struct {
 	messageID string
 	me        string
 	expected  bool // completions are expected even where nothing is on record
-	recorded  bool // something is on record
 	attempts  int
 	last      *snapshot            // as of the last read
 	taken     map[string]time.Time // holder id of each attempt to claim → when it started
@@ -179,7 +178,7 @@ func (c *convergence) run(ctx context.Context) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		c.last, c.recorded = s, s.recorded()
+		c.last = s
 		a := c.next(s)
 		if a.do == idle {
 			c.report(ctx, s)

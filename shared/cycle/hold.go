@@ -15,23 +15,26 @@ import (
 // ends. Completions are recorded meanwhile; a grace period may begin. What is frozen
 // already goes on: it was promised.
 type Hold struct {
-	Until  time.Time `json:"until"` // UTC
+	Until  time.Time `json:"until"` // UTC, by the server's clock
 	Since  time.Time `json:"since"` // UTC, the server's clock
 	Actor  string    `json:"actor"`
 	Reason string    `json:"reason"`
 	Whole  bool      `json:"whole_transition"`
 }
 
-// MaxHold bounds a hold: one that nobody ends must end.
-const MaxHold = 30 * 24 * time.Hour
+// How long a hold may last: one that nobody ends must end, and that of a whole
+// transition before its periods are older than what the relay looks after.
+const (
+	MaxHold      = 30 * 24 * time.Hour
+	MaxWholeHold = (relayPeriods - 1) * 24 * time.Hour
+)
 
 // HoldResult tells what a hold or a release met.
 type HoldResult struct {
+	Hold *Hold // that was made, or that a release ended; nil when nothing was held
 	// Publishing names the batches that were frozen when a hold arrived: it takes effect
 	// after them.
 	Publishing []string
-	// Was is what a release ended, nil when nothing was held.
-	Was *Hold
 }
 
 // holdRef names the document of a whole transition's hold. Its id lies outside the
@@ -40,6 +43,8 @@ func (e *Engine) holdRef(t *pipeline.Transition) store.Ref {
 	return store.Ref{Collection: e.Prefix + periodsCollection, ID: t.ID + "~hold"}
 }
 
+// readHolds reads the holds of cycles. Of two, one in a period's second document, the
+// later one is in force.
 func (s *snapshot) readHolds(doc store.Doc) error {
 	f := &fields{doc: doc}
 	for mode, v := range field[map[string]any](f, "holds") {
@@ -48,9 +53,13 @@ func (s *snapshot) readHolds(doc store.Doc) error {
 		}
 		m, ok := v.(map[string]any)
 		f.check(ok, "holds."+mode, v)
-		h := &fields{doc: store.Doc{Ref: doc.Ref, Data: m}}
-		s.holds[mode], s.heldIn[mode] = h.hold(), append(s.heldIn[mode], doc.Ref)
-		f.err = errors.Join(f.err, h.err)
+		inner := &fields{doc: store.Doc{Ref: doc.Ref, Data: m}}
+		h := inner.hold()
+		if old := s.holds[mode]; old == nil || old.Since.Before(h.Since) {
+			s.holds[mode] = h
+		}
+		s.heldIn[mode] = append(s.heldIn[mode], doc)
+		f.err = errors.Join(f.err, inner.err)
 	}
 	return f.err
 }
@@ -59,7 +68,7 @@ func (s *snapshot) readHold(doc store.Doc) error {
 	f := &fields{doc: doc}
 	if h := f.hold(); !h.Until.IsZero() {
 		h.Whole = true
-		s.holds[""] = h
+		s.holds[""], s.heldIn[""] = h, []store.Doc{doc}
 	}
 	return f.err
 }
@@ -69,37 +78,43 @@ func (f *fields) hold() *Hold {
 }
 
 // Hold holds a cycle, or with an empty mode every cycle of the transition (the key's
-// period then means nothing), whatever held it before. When it returns, every batch is either frozen, and named in the
-// result, or will not be handed over before the hold ends. Idempotent; the audit
-// record is written in the same commit.
-func (e *Engine) Hold(ctx context.Context, key Key, mode string, h Hold) (HoldResult, error) {
-	if d := h.Until.Sub(e.Now()); d <= 0 || d > MaxHold {
-		return HoldResult{}, fmt.Errorf("hold until %s: must end within the next %d days", h.Until.UTC().Format(time.RFC3339), MaxHold/(24*time.Hour))
+// period then means nothing), whatever held it before. It lasts from the server's
+// present time. When it returns, every batch of a period that the relay looks after is
+// either frozen, and named in the result, or will not be handed over before the hold
+// ends. Holding again begins anew; the audit record is written in the same commit.
+func (e *Engine) Hold(ctx context.Context, key Key, mode string, lasts time.Duration, actor, reason string) (HoldResult, error) {
+	if most := longest(mode); lasts <= 0 || lasts > most {
+		return HoldResult{}, fmt.Errorf("hold for %s: must be more than nothing and at most %s", lasts, most)
 	}
-	value := map[string]any{"until": h.Until, "since": store.ServerTime, "actor": h.Actor, "reason": h.Reason}
-	record := e.holdRecord("hold", key, mode, h)
-	write := record.Write(e.Prefix, e.Now(), e.NewID())
-	var err error
+	key = e.any(key, mode)
+	s, err := e.read(ctx, key, nil)
+	if err != nil {
+		return HoldResult{}, err
+	}
+	h := &Hold{Until: s.now.Add(lasts), Actor: actor, Reason: reason, Whole: mode == ""}
+	record := holdRecord("hold", key, mode, h, actor, reason)
+	writes := []store.Write{record.Write(e.Prefix, e.Now(), e.NewID())}
+	value := map[string]any{"until": h.Until, "since": store.ServerTime, "actor": actor, "reason": reason}
 	if mode == "" {
 		var fields []store.Field
 		for name, v := range value {
 			fields = append(fields, store.F(v, name))
 		}
-		_, err = e.Store.Apply(ctx, write, store.Merge(e.holdRef(key.Transition), fields...))
+		_, err = e.Store.Apply(ctx, append(writes, store.Merge(e.holdRef(key.Transition), fields...))...)
 	} else {
-		err = e.inPeriod(ctx, key, store.F(value, "holds", mode), write)
+		err = e.inPeriod(ctx, key, store.F(value, "holds", mode), append(writes, e.watch(key))...)
 	}
 	if err != nil && !errors.Is(err, store.ErrExists) { // the record's id is ours alone: an earlier try's answer was lost
 		return HoldResult{}, fmt.Errorf("hold %s: %w", record.Detail, err)
 	}
 	record.Log(ctx, e.Log)
+	r := HoldResult{Hold: h}
 	keys := []Key{key}
 	if mode == "" {
 		if keys, err = e.window(ctx, key.Transition, key.Transition.Calendar().At(e.Now())); err != nil {
-			return HoldResult{}, err
+			return r, err
 		}
 	}
-	var r HoldResult
 	for _, k := range keys {
 		publishing, err := e.touch(ctx, k, mode)
 		if err != nil {
@@ -110,13 +125,29 @@ func (e *Engine) Hold(ctx context.Context, key Key, mode string, h Hold) (HoldRe
 	return r, nil
 }
 
-func (e *Engine) holdRecord(action string, key Key, mode string, h Hold) audit.Record {
+func longest(mode string) time.Duration {
+	if mode == "" {
+		return MaxWholeHold
+	}
+	return MaxHold
+}
+
+// any gives a key that is about a whole transition a period: each is read together
+// with the transition's hold.
+func (e *Engine) any(key Key, mode string) Key {
+	if mode == "" {
+		key.Period = key.Transition.Calendar().At(e.Now())
+	}
+	return key
+}
+
+func holdRecord(action string, key Key, mode string, h *Hold, actor, reason string) audit.Record {
 	what, period := "every cycle of "+key.Transition.ID, ""
 	if mode != "" {
 		what, period = cycleID(key, mode), string(key.Period)
 	}
-	return audit.Record{Action: action, Actor: h.Actor, Reason: h.Reason, Transition: key.Transition.ID, Period: period, Mode: mode,
-		Detail: fmt.Sprintf("%s, until %s: %s", what, h.Until.UTC().Format(time.RFC3339), h.Reason)}
+	return audit.Record{Action: action, Actor: actor, Reason: reason, Transition: key.Transition.ID, Period: period, Mode: mode,
+		Detail: fmt.Sprintf("%s, until %s: %s", what, h.Until.UTC().Format(time.RFC3339), reason)}
 }
 
 // touch changes every unfrozen batch that somebody is working on, so that what its
@@ -149,35 +180,53 @@ func (e *Engine) touch(ctx context.Context, key Key, mode string) (publishing []
 }
 
 // Release ends the hold of a cycle, or with an empty mode that of the transition, and
-// does what is due. Idempotent: what is not held stays so, and nothing is recorded.
+// does what is due, whether anything was held or not: calling again after an error
+// carries on. It ends the hold that it finds and no later one; meeting one that
+// somebody else has made meanwhile, it is [ErrRefused].
 func (e *Engine) Release(ctx context.Context, key Key, mode, actor, reason string) (HoldResult, error) {
-	if mode == "" {
-		key.Period = key.Transition.Calendar().At(e.Now()) // any will do: each is read with the transition's hold
-	}
-	s, err := e.read(ctx, key, nil)
+	key = e.any(key, mode)
+	r, err := e.endHold(ctx, key, mode, actor, reason)
 	if err != nil {
 		return HoldResult{}, err
 	}
-	was := s.holds[mode]
-	if was == nil || !s.now.Before(was.Until) {
-		return HoldResult{}, nil
-	}
-	record := e.holdRecord("release", key, mode, Hold{Until: was.Until, Actor: actor, Reason: reason})
-	writes := []store.Write{record.Write(e.Prefix, e.Now(), e.NewID())}
-	if mode == "" {
-		writes = append(writes, store.Merge(e.holdRef(key.Transition), store.F(nil, "until")))
-	}
-	for _, ref := range s.heldIn[mode] {
-		writes = append(writes, store.Merge(ref, store.F(nil, "holds", mode)))
-	}
-	if _, err := e.Store.Apply(ctx, writes...); err != nil && !errors.Is(err, store.ErrExists) {
-		return HoldResult{}, fmt.Errorf("release %s: %w", record.Detail, err)
-	}
-	record.Log(ctx, e.Log)
-	r := HoldResult{Was: was}
 	if mode == "" {
 		return r, e.Relay(ctx, key.Transition, "")
 	}
 	_, err = e.Converge(ctx, key, "")
 	return r, err
+}
+
+func (e *Engine) endHold(ctx context.Context, key Key, mode, actor, reason string) (HoldResult, error) {
+	var was *Hold
+	for range maxSteps {
+		s, err := e.read(ctx, key, nil)
+		if err != nil {
+			return HoldResult{}, err
+		}
+		h := s.holds[mode]
+		switch {
+		case h == nil || !s.now.Before(h.Until):
+			return HoldResult{Hold: was}, nil // was: ours, and its answer was lost
+		case was != nil && !h.Since.Equal(was.Since):
+			return HoldResult{}, fmt.Errorf("%s holds it now, until %s: %s: %w", h.Actor, h.Until.Format(time.RFC3339), h.Reason, ErrRefused)
+		}
+		was = h
+		record := holdRecord("release", key, mode, h, actor, reason)
+		writes := []store.Write{record.Write(e.Prefix, e.Now(), e.NewID())}
+		for _, doc := range s.heldIn[mode] { // against what was read: a hold made since is another
+			path := []string{"holds", mode}
+			if mode == "" {
+				path = []string{"until"}
+			}
+			writes = append(writes, store.MergeIf(doc.Ref, doc.Version, store.F(nil, path...)))
+		}
+		switch _, err := e.Store.Apply(ctx, writes...); {
+		case err == nil:
+			record.Log(ctx, e.Log)
+			return HoldResult{Hold: h}, nil
+		case !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrConflict):
+			return HoldResult{}, fmt.Errorf("release %s: %w", record.Detail, err)
+		}
+	}
+	return HoldResult{}, fmt.Errorf("%s: no end after %d steps", key, maxSteps)
 }

@@ -2,6 +2,7 @@ package cycle
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -17,8 +18,7 @@ const actor = "ada@host"
 // hold holds the overnight cycle of 2026-02-03, or with "" the whole transition.
 func (w *world) hold(mode string, lasts time.Duration) HoldResult {
 	w.t.Helper()
-	r, err := w.engine.Hold(context.Background(), w.heldKey(mode), mode,
-		Hold{Until: w.clock.now().Add(lasts), Actor: actor, Reason: "source data is wrong"})
+	r, err := w.engine.Hold(context.Background(), w.heldKey(mode), mode, lasts, actor, "source data is wrong")
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -71,19 +71,19 @@ func TestAHeldCycleIsHandedOverWhenTheHoldEnds(t *testing.T) {
 				w.converge("2026-02-03")
 				w.relay()
 				st := w.statuses()["overnight"]
-				if st.State != "held" || len(w.broker.got) != 0 || !st.NextLook.Equal(at("2026-02-04 09:05")) ||
+				if st.State != "held" || len(w.broker.got) != 0 || !st.NextLook.Truncate(time.Second).Equal(at("2026-02-04 09:05")) ||
 					!strings.HasPrefix(st.Reason, "held by ada@host until 2026-02-04 09:05: source data is wrong; 5 of 5 complete") {
 					t.Fatalf("%s until %s (%s), %d messages", st.State, st.NextLook, st.Reason, len(w.broker.got))
 				}
 				if n := len(w.events("cycle_held")); n == 0 {
 					t.Error("nothing is said while it lasts")
 				}
-				w.pass(3*time.Hour - time.Microsecond)
+				w.pass(3*time.Hour - time.Millisecond)
 				w.relay()
 				if len(w.broker.got) != 0 {
 					t.Fatal("handed over before its end")
 				}
-				w.pass(time.Microsecond)
+				w.pass(2 * time.Millisecond)
 				w.relay() // nobody released it
 				if st := w.statuses()["overnight"]; st.State != "published" || len(w.broker.got) != 5 {
 					t.Errorf("%s, %d messages", st.State, len(w.broker.got))
@@ -99,11 +99,11 @@ func TestAReleaseHandsOverAtOnce(t *testing.T) {
 		w.ready()
 		w.hold(mode, time.Hour)
 		w.converge("2026-02-03")
-		if r := w.release(mode); r.Was == nil || r.Was.Actor != actor || len(w.broker.got) != 5 {
+		if r := w.release(mode); r.Hold == nil || r.Hold.Actor != actor || len(w.broker.got) != 5 {
 			t.Errorf("%q: %+v, %d messages", mode, r, len(w.broker.got))
 		}
 		before := len(w.audits())
-		if r := w.release(mode); r.Was != nil || len(w.audits()) != before {
+		if r := w.release(mode); r.Hold != nil || len(w.audits()) != before {
 			t.Errorf("%q: released twice: %+v", mode, r)
 		}
 		what := map[string]string{"overnight": "phase3_to_phase4_2026-02-03_overnight", "": "every cycle of phase3_to_phase4"}[mode]
@@ -179,7 +179,7 @@ func TestAHoldDuringTheChecksIsInTime(t *testing.T) {
 		if st.State != "held" || len(w.broker.got) != 0 || w.doc("phase_triggers", overnightOne).Data["holder"] != "" {
 			t.Errorf("%q: %s, %d messages", mode, st.State, len(w.broker.got))
 		}
-		w.pass(time.Hour)
+		w.pass(time.Hour + time.Second)
 		w.relay()
 		if len(w.broker.got) != 5 || checks != 2 {
 			t.Errorf("%q: %d messages, %d checks", mode, len(w.broker.got), checks)
@@ -202,10 +202,12 @@ func TestAGracePeriodRunsDuringAHold(t *testing.T) {
 
 func TestAHoldMustEndSoonEnoughToBeRemembered(t *testing.T) {
 	w := newWorld(t, "memory")
-	for _, d := range []time.Duration{0, -time.Hour, MaxHold + time.Second} {
-		_, err := w.engine.Hold(context.Background(), w.key("2026-02-03"), "overnight", Hold{Until: w.clock.now().Add(d), Actor: actor})
-		if err == nil || len(w.audits()) != 0 {
-			t.Errorf("%s: accepted", d)
+	for mode, most := range map[string]time.Duration{"overnight": MaxHold, "": MaxWholeHold} {
+		for _, d := range []time.Duration{0, -time.Hour, most + time.Second} {
+			_, err := w.engine.Hold(context.Background(), w.heldKey(mode), mode, d, actor, "x")
+			if err == nil || len(w.audits()) != 0 {
+				t.Errorf("%q, %s: accepted", mode, d)
+			}
 		}
 	}
 }
@@ -245,5 +247,138 @@ func TestADamagedHoldIsNotTakenForNone(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), f.id) || len(w.broker.got) != 0 {
 			t.Errorf("%s: %v, %d messages", name, err, len(w.broker.got))
 		}
+	}
+}
+
+// Whatever the clock of the machine that asks says: a hold lasts from the server's time.
+func TestAHoldLastsFromTheServersTime(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.ready()
+	other := w.newEngine()
+	other.Now = func() time.Time { return w.clock.now().Add(-2 * time.Hour) }
+	r, err := other.Hold(context.Background(), w.key("2026-02-03"), "overnight", time.Hour, actor, "wait")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.converge("2026-02-03")
+	if st := w.statuses()["overnight"]; st.State != "held" || !st.NextLook.Equal(r.Hold.Until) || r.Hold.Until.Sub(w.clock.now()).Round(time.Minute) != time.Hour {
+		t.Errorf("%s until %s, said until %s", st.State, st.NextLook, r.Hold.Until)
+	}
+}
+
+// A hold may last until its period is older than what the relay looks after.
+func TestAHoldThatOutlivesTheRelaysWindowEndsInAHandOver(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.ready()
+	w.hold("overnight", 10*24*time.Hour)
+	for range 10 {
+		w.pass(23 * time.Hour)
+		w.relay()
+	}
+	if len(w.broker.got) != 0 {
+		t.Fatalf("%d messages during the hold", len(w.broker.got))
+	}
+	w.pass(24 * time.Hour)
+	w.relay()
+	if len(w.broker.got) != 5 {
+		t.Errorf("%d messages after it", len(w.broker.got))
+	}
+	w.relay()
+	if left, _ := w.doc("phase_periods", "phase3_to_phase4~watch").Data["periods"].([]any); len(left) != 0 {
+		t.Errorf("%v are watched still", left)
+	}
+}
+
+// A release ends the hold that it found, not one that came after.
+func TestAReleaseDoesNotEndAHoldThatItNeverSaw(t *testing.T) {
+	for _, mode := range []string{"overnight", ""} {
+		w := newWorld(t, "memory")
+		w.ready()
+		w.hold(mode, time.Hour)
+		rival, once := w.newEngine(), false
+		w.store.before = func(ws []store.Write) {
+			if once || ws[0].Ref.Collection != "audit" {
+				return
+			}
+			once = true
+			if _, err := rival.Hold(context.Background(), w.heldKey(mode), mode, 24*time.Hour, "bob", "another reason"); err != nil {
+				t.Error(err)
+			}
+		}
+		_, err := w.engine.Release(context.Background(), w.heldKey(mode), mode, actor, "repaired")
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "bob holds it now") || len(w.broker.got) != 0 {
+			t.Errorf("%q: %v, %d messages", mode, err, len(w.broker.got))
+		}
+		w.pass(2 * time.Hour)
+		w.relay()
+		if st := w.statuses()["overnight"]; st.State != "held" || len(w.audits()) != 2 {
+			t.Errorf("%q: %s; %v", mode, st.State, w.audits())
+		}
+	}
+}
+
+// A release whose hand-over failed is carried on by the next one.
+func TestAReleaseThatFailedCanBeRepeated(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.ready()
+	w.hold("overnight", 5*time.Hour)
+	w.broker.fail = func(int, message.Trigger) error { return errBroker }
+	if _, err := w.engine.Release(context.Background(), w.key("2026-02-03"), "overnight", actor, "x"); !errors.Is(err, errBroker) {
+		t.Fatal(err)
+	}
+	w.broker.fail = nil
+	w.pass(2 * time.Minute)
+	if r := w.release("overnight"); r.Hold != nil || len(w.broker.got) != 5 {
+		t.Errorf("%+v, %d messages", r.Hold, len(w.broker.got))
+	}
+}
+
+// Of two holds, one in a full period's second document, the later one is in force.
+func TestALaterHoldIsInForceWhereverItStands(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.ready()
+	w.fill(store.Ref{Collection: "phase_periods", ID: "phase3_to_phase4_2026-02-03"}, 300)
+	for _, h := range []struct {
+		lasts  time.Duration
+		reason string
+	}{{time.Hour, strings.Repeat("long ", 100)}, {24 * time.Hour, "short"}} {
+		if _, err := w.engine.Hold(context.Background(), w.key("2026-02-03"), "overnight", h.lasts, actor, h.reason); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(time.Minute)
+	}
+	w.pass(2 * time.Hour)
+	w.converge("2026-02-03")
+	if st := w.statuses()["overnight"]; st.State != "held" || !strings.Contains(st.Reason, "short") {
+		t.Errorf("%s: %s", st.State, st.Reason)
+	}
+	w.release("overnight")
+	if len(w.broker.got) != 5 {
+		t.Errorf("%d messages", len(w.broker.got))
+	}
+}
+
+// Old periods in which somebody asked for something are held with the rest.
+func TestAHoldOfTheTransitionReachesWatchedPeriods(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-02 17:00"))
+	w.mustDeliver(overnight()...)
+	sent := len(w.broker.got)
+	w.clock.set(at("2026-02-20 09:00"))
+	once := false
+	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
+		if !once {
+			once = true
+			w.hold("", time.Hour)
+		}
+		return Readiness{Outcome: Passed}
+	}
+	if _, err := w.trigger(); err != nil || len(w.broker.got) != sent {
+		t.Errorf("%v, %d messages during the hold", err, len(w.broker.got)-sent)
+	}
+	w.pass(time.Hour + time.Second)
+	w.relay()
+	if n := len(w.broker.got) - sent; n != 5 {
+		t.Errorf("%d messages after it", n)
 	}
 }

@@ -40,6 +40,8 @@ type handing struct {
 	verdict gate.Verdict
 	runs    []gate.Run
 	began   bool // the cycle's first hand-over is frozen
+	given   bool // somebody chose the runs
+	policy  gate.State
 }
 
 // next decides the one thing to do about a snapshot. It has no effects and knows no
@@ -129,7 +131,7 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 			a.do = regrace
 			return a // no claim is needed: it hands nothing over
 		case !h.due(): // its grace has not ended, or the definition changed under it
-		case s.hold(m.Name) != nil && !b.Force:
+		case s.hold(m.Name) != nil && !(h.given && b.Force):
 		case b.State == StateBlocked && s.now.Before(b.NextAttempt):
 		default:
 			a.do = freeze
@@ -160,6 +162,7 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 		in.GraceStart = b.GraceSince
 	}
 	v := gate.Decide(in)
+	policy := v.State
 	runs, late := gate.Pending(in, s.covered(m.Name))
 	given := given(in, b)
 	switch {
@@ -181,7 +184,7 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 	case in.Began != nil:
 		v.State, v.NextLook = gate.Waiting, time.Time{}
 	}
-	return handing{verdict: v, runs: runs, began: in.Began != nil}
+	return handing{verdict: v, runs: runs, began: in.Began != nil, given: len(given) > 0, policy: policy}
 }
 
 // given returns the runs that somebody chose for a batch and that still count.

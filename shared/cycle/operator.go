@@ -30,7 +30,7 @@ type Plan struct {
 	Forcible   bool     // Force passes the refusal
 }
 
-// ErrRefused says that a hand-over was not made, and nothing was written.
+// ErrRefused says that nothing was done, and nothing was written.
 var ErrRefused = errors.New("refused")
 
 // Plan says what a Request would do. It changes nothing.
@@ -113,9 +113,9 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 		store.F(string(StateChecking), "state"), store.F(CauseOperator, "cause"), store.F(r.Actor, "actor"), store.F(r.Reason, "reason"),
 		store.F(keys, "runs"), store.F(true, "given"), store.F(r.Force, "force"), store.F(id, "request"), store.F(store.ServerTime, "due_at"),
 	}
-	note := record.Write(c.Prefix, c.Now(), c.NewID())
+	writes := []store.Write{record.Write(c.Prefix, c.Now(), c.NewID()), c.watch(c.key)}
 	if b := waiting(s.batches[m.Name]); b != nil {
-		return c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, fields...), note)
+		return c.apply(ctx, append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, fields...))...)
 	}
 	n := highest(s.batches[m.Name]) + 1
 	fields = append(fields, store.F(n, "n"), store.F(store.ServerTime, "created_at"))
@@ -123,7 +123,7 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 		fields = append(fields, c.claimFields()...)
 	}
 	batch := batchID(c.key, m.Name, n)
-	return c.inPeriod(ctx, c.key, store.F(store.Union(batch), "batches"), store.Create(c.batchRef(batch), fields...), note)
+	return c.inPeriod(ctx, c.key, store.F(store.Union(batch), "batches"), append(writes, store.Create(c.batchRef(batch), fields...))...)
 }
 
 // plan works out what a Request does in a snapshot.
@@ -160,6 +160,9 @@ func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []gat
 		p.Refusal, p.Forcible = "no counting run of "+strings.Join(absent, ", ")+" is on record", false
 	case len(runs) == 0:
 		p.Refusal, p.Forcible = "no counting run is on record", false
+	case sending(s.batches[m.Name], runs) != nil:
+		b := sending(s.batches[m.Name], runs)
+		p.Refusal = fmt.Sprintf("batch %d, which %s asked for, is being sent with these runs: it goes on by itself", b.N, b.Actor)
 	case other != nil && other.Given:
 		p.Refusal = fmt.Sprintf("batch %d, which %s asked for, is not handed over yet: %s", other.N, other.Actor, other.Reason)
 	case hold != nil:
@@ -176,6 +179,18 @@ func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []gat
 func waiting(bs []*batch) *batch {
 	for _, b := range bs {
 		if b.unfrozen() {
+			return b
+		}
+	}
+	return nil
+}
+
+// sending returns a batch that somebody asked for with all of these runs and that is
+// not published yet: whoever asks again after an error has it already.
+func sending(bs []*batch, runs []gate.Run) *batch {
+	for _, b := range bs {
+		missing := func(r gate.Run) bool { return !slices.Contains(b.Runs, r.Key) }
+		if b.Given && b.State == StatePublishing && !slices.ContainsFunc(runs, missing) {
 			return b
 		}
 	}

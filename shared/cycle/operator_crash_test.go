@@ -41,7 +41,7 @@ func TestOperatorActionsSurviveEveryCall(t *testing.T) {
 		"hold": {
 			func(n *night) { n.w.ready() },
 			func(e *Engine, w *world) error {
-				_, err := e.Hold(context.Background(), w.key("2026-02-03"), "overnight", Hold{Until: w.clock.now().Add(24 * time.Hour), Actor: actor, Reason: "wait"})
+				_, err := e.Hold(context.Background(), w.key("2026-02-03"), "overnight", 24*time.Hour, actor, "wait")
 				return err
 			},
 			func(w *world) int { return map[bool]int{true: 1}[w.statuses()["overnight"].State == "held"] },
@@ -49,7 +49,7 @@ func TestOperatorActionsSurviveEveryCall(t *testing.T) {
 		"hold_all": {
 			func(n *night) { n.w.ready() },
 			func(e *Engine, w *world) error {
-				_, err := e.Hold(context.Background(), w.key("2026-02-03"), "", Hold{Until: w.clock.now().Add(24 * time.Hour), Actor: actor, Reason: "wait"})
+				_, err := e.Hold(context.Background(), w.key("2026-02-03"), "", 24*time.Hour, actor, "wait")
 				return err
 			},
 			func(w *world) int { return map[bool]int{true: 1}[w.statuses()["overnight"].State == "held"] },

@@ -173,8 +173,11 @@ func TestAnOperatorsHandOverTakesTheBatchThatWaits(t *testing.T) {
 			w.engine.Check = Unchecked
 			w.pass(time.Hour)
 			w.relay()
-			w.eachRunOnce() // the others are late now, in a batch of their own
-			if st := w.statuses()["overnight"]; st.State != "published" || len(st.Batches) != 2 || st.Batches[1].Cause != "late_completion" {
+			w.pass(time.Hour)
+			w.relay()
+			w.eachRunOnce() // the others follow as the policy says: late, or after a grace period of their own
+			cause := map[string]string{"blocked": "late_completion", "grace": "critical_plus_majority_60pct"}[name]
+			if st := w.statuses()["overnight"]; st.State != "published" || len(st.Batches) != 2 || st.Batches[1].Cause != cause {
 				t.Errorf("%s %v", st.State, described(st))
 			}
 		})
@@ -292,4 +295,127 @@ func TestWhoseRequestWasReplacedByForceIsTold(t *testing.T) {
 	if _, err := w.trigger(of(pgs, upg)); err == nil || !strings.Contains(err.Error(), "has taken the place of this one") {
 		t.Errorf("%v", err)
 	}
+}
+
+// While the broker is down, the command fails and its batch is frozen. Asking again is
+// not asking for more.
+func TestARepeatedRequestIsNotAnotherOne(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-02 17:00"))
+	w.mustDeliver(overnight()...)
+	before := len(w.broker.got)
+	w.broker.fail = func(int, message.Trigger) error { return errBroker }
+	if b, err := w.trigger(); !errors.Is(err, errBroker) || b.State != StatePublishing {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	for _, request := range [][]func(*Request){nil, {of(pgs)}} {
+		if _, err := w.trigger(request...); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "batch 2, which ada@host asked for, is being sent with these runs") {
+			t.Errorf("%v", err)
+		}
+	}
+	w.broker.fail = nil
+	w.pass(2 * time.Minute)
+	w.relay()
+	if n := len(w.broker.got) - before; n != 5 {
+		t.Errorf("%d messages, want 5", n)
+	}
+}
+
+// A hand-over of a period of any age is finished by the relay.
+func TestAnOldHandOverThatCouldNotGoAtOnceIsFinishedByTheRelay(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-02 17:00"))
+	w.mustDeliver(overnight()...)
+	before := len(w.broker.got)
+	w.clock.set(at("2026-02-20 09:00"))
+	ready := Readiness{Outcome: Unknown, Reasons: []string{"BigQuery does not answer"}}
+	w.engine.Check = func(context.Context, Key, string, []string) Readiness { return ready }
+	if b, err := w.trigger(); err != nil || b.State != StateBlocked {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	ready = Readiness{Outcome: Passed}
+	w.pass(6 * time.Minute)
+	w.relay()
+	if n := len(w.broker.got) - before; n != 5 {
+		t.Errorf("%d messages", n)
+	}
+	if left, _ := w.doc("phase_periods", "phase3_to_phase4~watch").Data["periods"].([]any); len(left) != 0 {
+		t.Errorf("%v are watched still", left)
+	}
+}
+
+// What was forced through is what was chosen, and nothing that comes into its place.
+func TestForceIsOfTheChosenRunsAlone(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-02 17:00"))
+	w.mustDeliver(overnight()...)
+	w.broker.fail = func(int, message.Trigger) error { return errBroker }
+	if _, err := w.deliver(run(pgs, "2026-02-04 06:30", count(348))); err == nil {
+		t.Fatal("the broker's failure was not reported")
+	}
+	w.pass(2 * time.Minute)
+	if _, err := w.trigger(of(utg), force); err == nil {
+		t.Fatal("the broker's failure was not reported")
+	}
+	w.broker.fail = nil
+	w.tr = changed(t, retired...)
+	w.engine.Check = func(context.Context, Key, string, []string) Readiness { return Readiness{Outcome: Failed} }
+	w.pass(2 * time.Minute)
+	w.relay()
+	before := len(w.broker.got)
+	w.hold("overnight", 5*time.Hour)
+	w.mustDeliver(run(pgs, "2026-02-04 07:30", count(349)))
+	w.relay()
+	if len(w.broker.got) != before {
+		t.Error("handed over in spite of a hold")
+	}
+	w.release("overnight")
+	if st := w.statuses()["overnight"]; st.State != "blocked" || len(w.broker.got) != before {
+		t.Errorf("%s, %d messages in spite of failed checks", st.State, len(w.broker.got)-before)
+	}
+	w.engine.Check = Unchecked
+	w.pass(time.Hour)
+	w.relay()
+	if b := w.statuses()["overnight"].Batches[2]; b.Actor != ActorEngine || b.Cause != "second_run" || b.State != StatePublished {
+		t.Errorf("%+v", b)
+	}
+}
+
+// A request without force waits for its data whatever the deadline's policy says.
+func TestADeadlineDoesNotForceARequest(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.tr = degrading(t)
+	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
+		return Readiness{Outcome: Failed, Reasons: []string{"no rows"}}
+	}
+	w.clock.set(at("2026-02-04 06:00"))
+	for _, name := range []string{pgs, upg, tdef} {
+		if err := w.engine.Record(context.Background(), w.key("2026-02-03"), run(name, "2026-02-04 06:00")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.clock.set(at("2026-02-04 10:01"))
+	if b, err := w.trigger(of(tdef)); err != nil || b.State != StateBlocked || len(w.broker.got) != 0 {
+		t.Errorf("%+v, %v, %d messages", b, err, len(w.broker.got))
+	}
+}
+
+// Whoever asks for two of three does not ask for the third: that one goes as the policy
+// says.
+func TestAChosenPartDoesNotBringTheRestAlong(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-04 05:00"))
+	w.mustDeliver(run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02"), run(tdef, "2026-02-04 06:02"))
+	if _, err := w.trigger(of(pgs, upg)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{pgs, upg}, w.tablesOf("overnight")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	w.mustDeliver(run(toff, "2026-02-04 06:10"), run(utg, "2026-02-04 06:11"))
+	want := []string{"1 operator published [" + pgs + " " + upg + "]", "2 all_complete published [" + tdef + " " + toff + " " + utg + "]"}
+	if diff := cmp.Diff(want, described(w.statuses()["overnight"])); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	w.eachRunOnce()
 }

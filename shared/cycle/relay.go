@@ -20,46 +20,65 @@ const (
 )
 
 // Relay converges the periods from a week back to the newest expected or recorded
-// one: whatever is due there by time, or was left by a process that died, is finished.
-// A cycle of which nothing is on record has a deadline too, from the first recorded
-// period on. What is unfinished in the week before is named, and left to reconciliation.
+// one, and older ones about which a person has asked for something: whatever is due
+// there by time, or was left by a process that died, is finished. A cycle of which
+// nothing is on record has a deadline too, from the first recorded period on. What is
+// unfinished in the week before is named, and left to reconciliation.
 //
 // It reads each of these periods once, whatever history there is, and writes only
 // where something is unfinished. Idempotent; two at once are harmless. One period's
 // error does not keep it from the others.
 func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID string) error {
 	today := t.Calendar().At(e.Now()) // once: midnight may pass while it reads
-	managed := e.nameWhatIsLeft(ctx, t, today)
-	keys, err := e.window(ctx, t, today)
+	managed, err := e.nameWhatIsLeft(ctx, t, today)
 	errs := []error{err}
+	list, watched, err := e.watched(ctx, t)
+	errs = append(errs, err)
+	keys, err := e.periods(ctx, t, today, watched)
+	errs = append(errs, err)
+	settled := map[pipeline.Period]bool{}
 	for _, key := range keys {
 		c := e.convergence(key, messageID)
 		c.expected = managed
 		_, err := c.run(ctx)
 		errs = append(errs, err)
-		managed = managed || c.recorded
+		managed = managed || c.last != nil && c.last.recorded()
+		settled[key.Period] = err == nil && c.last.settled()
 	}
+	errs = append(errs, e.unwatch(ctx, list, watched, settled))
 	return errors.Join(errs...)
 }
 
 // window returns the periods that the relay looks after, oldest first.
 func (e *Engine) window(ctx context.Context, t *pipeline.Transition, today pipeline.Period) ([]Key, error) {
+	_, watched, err := e.watched(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return e.periods(ctx, t, today, watched)
+}
+
+func (e *Engine) periods(ctx context.Context, t *pipeline.Transition, today pipeline.Period, watched []pipeline.Period) ([]Key, error) {
 	cal := t.Calendar()
-	var keys []Key
+	var ps []pipeline.Period
 	for n := -relayPeriods; n <= t.Lead(); n++ {
-		keys = append(keys, Key{Transition: t, Period: cal.Add(today, n)})
+		ps = append(ps, cal.Add(today, n))
 	}
 	ahead, err := e.recordedFrom(ctx, t, cal.Add(today, t.Lead()+1))
-	return append(keys, ahead...), err
+	var keys []Key
+	for _, p := range merged(append(ps, ahead...), watched) {
+		keys = append(keys, Key{Transition: t, Period: p})
+	}
+	return keys, err
 }
 
 // recordedFrom returns the periods from one on that have a document.
-func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from pipeline.Period) ([]Key, error) {
-	var keys []Key
+func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from pipeline.Period) ([]pipeline.Period, error) {
+	var ps []pipeline.Period
 	prefix := t.ID + "_"
 	for doc, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+string(from), prefix+"~") {
 		if err != nil {
-			return keys, fmt.Errorf("periods from %s on: %w", from, err)
+			return ps, fmt.Errorf("periods from %s on: %w", from, err)
 		}
 		id, _, _ := strings.Cut(strings.TrimPrefix(doc.Ref.ID, prefix), "~")
 		p, err := t.Calendar().Parse(id)
@@ -67,21 +86,21 @@ func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from 
 			e.Log.WarnContext(ctx, "no period's document, left alone: "+err.Error(), "document", doc.Ref.String())
 			continue
 		}
-		if n := len(keys); n > 0 && keys[n-1].Period == p {
+		if n := len(ps); n > 0 && ps[n-1] == p {
 			continue // its second document
 		}
-		if len(keys) == maxAhead {
+		if len(ps) == maxAhead {
 			e.Log.WarnContext(ctx, "more periods ahead than the relay looks at", "transition", t.ID, "first_left", string(p))
 			break
 		}
-		keys = append(keys, Key{Transition: t, Period: p})
+		ps = append(ps, p)
 	}
-	return keys, nil
+	return ps, nil
 }
 
 // nameWhatIsLeft logs what is unfinished in the week before the window, and reports
-// whether anything is on record there.
-func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, today pipeline.Period) (recorded bool) {
+// whether anything was ever recorded before the window.
+func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, today pipeline.Period) (recorded bool, err error) {
 	cal := t.Calendar()
 	for n := -2 * relayPeriods; n < -relayPeriods; n++ {
 		key := Key{Transition: t, Period: cal.Add(today, n)}
@@ -108,5 +127,14 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, tod
 			}
 		}
 	}
-	return recorded
+	if recorded {
+		return true, nil
+	}
+	// Two weeks of silence: is that an outage, or has nothing begun yet? One document
+	// tells.
+	prefix := t.ID + "_"
+	for _, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+"0", prefix+string(cal.Add(today, -2*relayPeriods))) {
+		return err == nil, err
+	}
+	return false, nil
 }

@@ -185,6 +185,42 @@ func TestAPeriodWithoutAnyDocumentHasADeadlineToo(t *testing.T) {
 	}
 }
 
+// The longer an outage lasts, the less it may be forgotten.
+func TestSilenceIsReportedForAsLongAsItLasts(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.ready()
+	w.converge("2026-02-03")
+	for d := range 40 {
+		w.pass(24 * time.Hour)
+		w.log.reset()
+		w.relay()
+		if n := len(w.events("cycle_held")); n == 0 {
+			t.Fatalf("after %d days of silence nothing is said", d+1)
+		}
+	}
+}
+
+// An evening run that fails belongs to a mode in whose time it does not lie.
+func TestAFailureIsShownWhereItIsMissed(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-03 22:00"))
+	w.mustDeliver(run(pgs, "2026-02-03 23:00", status(message.StatusFailed)))
+	all, err := w.engine.Cycles(context.Background(), w.tr, "2026-02-03", "2026-02-03")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(all, func(st Status) bool { return st.Mode == "overnight" })
+	if i < 0 || !slices.Equal(all[i].Failed, []string{pgs}) {
+		t.Fatalf("%+v", all)
+	}
+	for _, line := range w.events("cycle_waiting") {
+		if line["mode"] == "overnight" && line["severity"] == "WARNING" {
+			return
+		}
+	}
+	t.Error("nothing is said")
+}
+
 // A processor may report for days that nobody expects yet.
 func TestTheRelayLooksAheadAsFarAsAnythingIsRecorded(t *testing.T) {
 	w := newWorld(t, "memory")
@@ -225,7 +261,7 @@ func TestTheRelayIsBoundedWhateverLiesAhead(t *testing.T) {
 	w.relay()
 	first := w.store.calls.Load() - before
 	w.relay()
-	if n := w.store.calls.Load() - before - first; n > 17+maxAhead {
+	if n := w.store.calls.Load() - before - first; n > 19+maxAhead {
 		t.Errorf("%d calls", n)
 	}
 	if n := len(w.lines("first_left", string(w.tr.Calendar().Add("2026-03-01", maxAhead)))); n != 2 {

@@ -72,10 +72,10 @@ func (b *batch) live(now time.Time) bool {
 type snapshot struct {
 	now     time.Time // the server's
 	runs    []gate.Run
-	batches map[string][]*batch // by mode, ascending by n
-	listed  []string            // ids of the batches that the period lists
-	holds   map[string]*Hold    // by mode; "" is the whole transition's
-	heldIn  map[string][]store.Ref
+	batches map[string][]*batch    // by mode, ascending by n
+	listed  []string               // ids of the batches that the period lists
+	holds   map[string]*Hold       // by mode; "" is the whole transition's
+	heldIn  map[string][]store.Doc // by mode: where a hold is written down, in force or not
 	compat  store.Doc
 	parsed  parsedRuns
 }
@@ -141,7 +141,7 @@ func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, 
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
 		s := &snapshot{now: got.ReadTime, compat: got.Docs[2], batches: map[string][]*batch{},
-			holds: map[string]*Hold{}, heldIn: map[string][]store.Ref{}, parsed: parsed}
+			holds: map[string]*Hold{}, heldIn: map[string][]store.Doc{}, parsed: parsed}
 		for _, doc := range got.Docs[:2] {
 			f := fields{doc: doc}
 			s.listed = append(s.listed, f.strings("batches")...)

@@ -27,6 +27,7 @@ type Status struct {
 	Batches    []BatchStatus `json:"batches"`
 	Hold       *Hold         `json:"-"` // in force
 	Failed     []string      `json:"-"` // of Missing: the last report says failed
+	TooLate    bool          `json:"-"` // held: the policy is met, too long after the period
 }
 
 // BatchStatus is one hand-over of a cycle.
@@ -76,7 +77,7 @@ func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pi
 
 // Recorded reports whether anything is known about the cycle.
 func (st Status) Recorded() bool {
-	return len(st.Satisfied)+len(st.Ignored)+len(st.Batches) > 0 || st.Hold != nil
+	return len(st.Satisfied)+len(st.Ignored)+len(st.Failed)+len(st.Batches) > 0 || st.Hold != nil
 }
 
 func (e *Engine) describe(key Key, s *snapshot) []Status {
@@ -102,7 +103,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		Period: string(c.key.Period), Mode: m.Name,
 		State: string(h.verdict.State), Satisfied: h.verdict.Satisfied, Missing: h.verdict.Missing,
 		Ignored: h.verdict.Ignored, Reason: h.verdict.Reason, NextLook: h.verdict.NextLook,
-		Batches: []BatchStatus{}, Failed: h.verdict.Failed,
+		Batches: []BatchStatus{}, Failed: h.verdict.Failed, TooLate: h.verdict.TooLate,
 	}
 	waits := true // nothing is promised yet: a hold keeps it
 	switch {
@@ -113,7 +114,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		if open.State == StateBlocked {
 			c.blocked(s, m, open, &st)
 		}
-	case open == nil && len(bs) > 0 && (!known || h.began && len(h.runs) == 0):
+	case open == nil && len(bs) > 0 && len(h.runs) == 0 && (!known || h.began || h.verdict.State == gate.Ready):
 		st.State, st.Reason, st.NextLook = string(StatePublished), bs[len(bs)-1].Reason, time.Time{}
 		waits = false
 	case h.verdict.State == gate.Ready, h.verdict.State == gate.Grace:
@@ -172,7 +173,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 	if !s.recorded() && !c.expected || !c.Log.Enabled(ctx, slog.LevelWarn) {
 		return // the usual period of a relay
 	}
-	for _, m := range c.key.Transition.Modes {
+	for _, m := range slices.Concat(c.key.Transition.Modes, c.orphans(s)) {
 		st := c.status(s, m)
 		moved := 0
 		for _, b := range s.batches[m.Name] {

@@ -130,7 +130,7 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	names := processors(c.key.Transition, h.runs)
 	ready := c.check(ctx, a, names)
 	if ready.Outcome != Passed && ready.Outcome != NotChecked { // whatever else is said is not fine
-		if !c.overdue(s, a.mode) || a.mode.AtDeadline != pipeline.DeadlineHandOver {
+		if h.given || !c.overdue(s, a.mode) || a.mode.AtDeadline != pipeline.DeadlineHandOver {
 			wait := c.retry(s, a)
 			return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
 				store.F(string(StateBlocked), "state"), store.F("", "holder"),
@@ -152,8 +152,12 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	for i, r := range h.runs {
 		keys[i] = r.Key
 	}
+	actor := ActorEngine
+	if h.given {
+		actor = a.batch.Actor
+	}
 	return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
-		store.F(string(StatePublishing), "state"),
+		store.F(string(StatePublishing), "state"), store.F(actor, "actor"), store.F(h.given, "given"),
 		store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
 		store.F(encode(h.verdict), "verdict"), store.F(encode(ready), "readiness"),
 		store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
@@ -162,7 +166,7 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 
 // check asks for readiness, for as long as the claim is good.
 func (c *convergence) check(ctx context.Context, a action, names []string) Readiness {
-	if a.batch.Given && a.batch.Force {
+	if a.handing.given && a.batch.Force {
 		return Readiness{Outcome: NotChecked, Reasons: []string{"not checked: " + a.batch.Actor + " forced it"}}
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(c.trust(a.batch.Holder), 0))
@@ -187,17 +191,21 @@ func (c *convergence) retry(s *snapshot, a action) time.Duration {
 }
 
 // expects returns what the mode expects if this hand-over begins its cycle, that is,
-// brings the last of the critical processors; else nothing.
+// brings the last of the critical processors; else nothing. What somebody chose begins
+// none if it leaves something behind that the policy is still waiting with.
 func (c *convergence) expects(s *snapshot, a action) []any {
-	if s.began(a.mode.Name) != nil {
+	if a.handing.began {
 		return nil
 	}
 	done, covered := map[string]bool{}, s.covered(a.mode.Name)
+	for _, r := range a.handing.runs {
+		covered[r.Key] = true
+	}
 	for _, r := range s.runs {
 		done[r.Processor] = done[r.Processor] || covered[r.Key]
 	}
-	for _, r := range a.handing.runs {
-		done[r.Processor] = true
+	if left, _ := gate.Pending(c.input(s, a.mode), covered); a.handing.given && a.handing.policy != gate.Ready && len(left) > 0 {
+		return nil
 	}
 	if slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {
 		return nil

@@ -43,7 +43,7 @@ func TestADeadlineThatHandsOverTakesWhatIsCompleteIfTheCriticalOnesAre(t *testin
 	}, {
 		name: "is_held_when_the_critical_ones_came_too_late_to_be_handed_over", mode: "overnight", now: "2026-02-09 12:00",
 		runs: append(runs("2026-02-09 11:00", upg), runs("2026-02-04 06:10", pgs)...),
-		want: degraded(Verdict{State: Held,
+		want: degraded(Verdict{State: Held, TooLate: true,
 			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5, but only at 2026-02-09 11:00, more than 72h after the period: not handed over automatically" + missing}),
 	}})
 }

@@ -83,11 +83,12 @@ type Input struct {
 // Verdict is a decision with its grounds.
 type Verdict struct {
 	State      State     `json:"state"`
-	Cause      string    `json:"cause,omitempty"`  // of Ready
-	Satisfied  []string  `json:"satisfied"`        // processors with a counting run, in the order of messages
-	Missing    []string  `json:"missing"`          // named by the mode, without one
-	Ignored    []string  `json:"ignored"`          // reported in this mode's time, counting for no mode
-	Failed     []string  `json:"failed,omitempty"` // of Missing: the last report says failed
+	Cause      string    `json:"cause,omitempty"`    // of Ready
+	Satisfied  []string  `json:"satisfied"`          // processors with a counting run, in the order of messages
+	Missing    []string  `json:"missing"`            // named by the mode, without one
+	Ignored    []string  `json:"ignored"`            // reported in this mode's time, counting for no mode
+	Failed     []string  `json:"failed,omitempty"`   // of Missing: the last report says failed
+	TooLate    bool      `json:"too_late,omitempty"` // of Held: the policy is met, too long after the period
 	Reason     string    `json:"reason"`
 	NextLook   time.Time `json:"next_look,omitzero"` // zero: only a further run changes anything
 	Since      time.Time `json:"since,omitzero"`     // of Ready: when the policy came to be met
@@ -154,7 +155,7 @@ func Decide(in Input) Verdict {
 		v.State, v.NextLook = Grace, sooner(graceEnd, deadline, atDeadline)
 		v.Reason = fmt.Sprintf("%s, grace until %s", sum, local(v.NextLook))
 	case completeLate || quorumLate || passed && handOver && all(m.Critical, first):
-		v.State = Held
+		v.State, v.TooLate = Held, true
 		v.Reason = fmt.Sprintf("%s, but only at %s, more than %s after the period: not handed over automatically",
 			sum, local(heldSince(m, first)), short(in.Transition.TriggerWithin))
 	case passed:

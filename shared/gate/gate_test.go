@@ -182,18 +182,18 @@ func TestHeldSaysWhyAPersonIsNeeded(t *testing.T) {
 	}, {
 		name: "complete_too_late", mode: "overnight", now: "2026-02-07 00:10",
 		runs: append(runs("2026-02-07 00:00:01", upg), runs("2026-02-04 05:10", pgs, tdef, toff, utg)...),
-		want: Verdict{State: Held, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
+		want: Verdict{State: Held, TooLate: true, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
 			Reason: "5 of 5 complete, but only at 2026-02-07 00:00, more than 72h after the period: not handed over automatically"},
 	}, {
 		name: "quorum_too_late", mode: "overnight", now: "2026-02-09 12:00", graceStart: "2026-02-09 11:00",
 		runs: append(runs("2026-02-09 10:00", utg), runs("2026-02-04 05:10", pgs, upg)...),
-		want: Verdict{State: Held, Satisfied: names(pgs, upg, utg), Missing: names(tdef, toff),
+		want: Verdict{State: Held, TooLate: true, Satisfied: names(pgs, upg, utg), Missing: names(tdef, toff),
 			Reason: "player_game_summary and upcoming_player_game_context complete, 3 of 5, but only at 2026-02-09 10:00, more than 72h after the period: " +
 				"not handed over automatically; missing team_defense_game_summary and team_offense_game_summary"},
 	}, {
 		name: "critical_too_late_for_the_quorum", mode: "overnight", now: "2026-02-09 12:00", graceStart: "2026-02-09 11:00",
 		runs: append(runs("2026-02-09 10:00", pgs), runs("2026-02-04 05:10", tdef, toff, utg, upg)...),
-		want: Verdict{State: Held, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
+		want: Verdict{State: Held, TooLate: true, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
 			Reason: "5 of 5 complete, but only at 2026-02-09 10:00, more than 72h after the period: not handed over automatically"},
 	}})
 }

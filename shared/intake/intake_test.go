@@ -160,6 +160,18 @@ func TestARedeliveredHopelessMessageIsQuarantinedOnce(t *testing.T) {
 	}
 }
 
+func TestTheReasonInQuarantineIsThatOfTheLastRefusal(t *testing.T) {
+	w := apptest.New(t, now)
+	for _, problem := range []string{"is no date", "is too old"} {
+		post(function(w, func(message.Envelope) error {
+			return &message.PermanentError{Field: "game_date", Value: "x", Problem: problem}
+		}), string(envelope("4711", "{}")))
+	}
+	if doc := w.Doc(t, "quarantine", "4711"); doc.Data["reason"] != "game_date: is too old (x)" || !doc.Data["received_at"].(time.Time).Equal(now) {
+		t.Errorf("%v", doc.Data)
+	}
+}
+
 func TestTwoMessagesWithOneIDAreBothKept(t *testing.T) {
 	w := apptest.New(t, now)
 	f := function(w, refuse)

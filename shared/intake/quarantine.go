@@ -79,6 +79,11 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) e
 			"message_id", d.envelope.MessageID, "field", d.why.Field, "value", d.why.Value, "document", ref.String())
 	case !errors.Is(err, store.ErrExists):
 		return fmt.Errorf("quarantine %s: %w", d.envelope.MessageID, err)
+	default: // replayed under another definition, it may be refused for another reason
+		_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(d.why.Field, "field"), store.F(d.why.Value, "value"), store.F(d.why.Error(), "reason")))
+		if err != nil {
+			return fmt.Errorf("quarantine %s: %w", d.envelope.MessageID, err)
+		}
 	}
 	if large {
 		return deadLetter(ctx, a, ref, d)

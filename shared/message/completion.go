@@ -141,7 +141,7 @@ func (c *Completion) setEventTime(sent, published time.Time, o *optional) {
 func (c *Completion) readOptional(o *optional, e Envelope) {
 	c.ExecutionID = o.text("execution_id")
 	if c.ExecutionID == "" {
-		c.ExecutionID = e.MessageID
+		c.ExecutionID, c.IDSource = e.MessageID, IDSourceMessage
 	}
 	c.CorrelationID = o.text("correlation_id")
 	if c.CorrelationID == "" {
@@ -171,15 +171,30 @@ func (c *Completion) readMetadata(o *optional) {
 }
 
 // Record returns the completion as it is stored: its JSON, and as key the first 16
-// hex digits of that JSON's SHA-256. It is the same for every delivery of a report.
-// It panics on what no decoder returns, such as a Duration that is not a number.
+// hex digits of the SHA-256 of what the report itself says. It is the same for every
+// delivery of a report, also for one that comes back from a dead letter under another
+// message id. It panics on what no decoder returns, such as a Duration that is not a
+// number.
 func (c Completion) Record() (key, value string) {
+	value = c.json()
+	said := value
+	if c.IDSource != "" {
+		if c.CorrelationID == c.ExecutionID {
+			c.CorrelationID = ""
+		}
+		c.ExecutionID = ""
+		said = c.json()
+	}
+	sum := sha256.Sum256([]byte(said))
+	return hex.EncodeToString(sum[:8]), value
+}
+
+func (c Completion) json() string {
 	b, err := encode(c)
 	if err != nil {
 		panic(fmt.Sprintf("a decoded completion always has a JSON: %v", err))
 	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:8]), string(b)
+	return string(b)
 }
 
 // ParseCompletion reads what Record wrote. It knows no pipeline: names and periods

@@ -29,10 +29,37 @@ func TestCompletionWithTheRequiredFieldsAlone(t *testing.T) {
 	want := message.Completion{
 		Processor: "player_game_summary", Reported: "player_game_summary", Period: "2026-02-03", Status: message.StatusSuccess,
 		EventTime: time.Date(2026, 2, 4, 11, 3, 13, 456_789_000, time.UTC), TimeSource: message.TimeSourcePublish,
-		ExecutionID: "987", CorrelationID: "987",
+		ExecutionID: "987", CorrelationID: "987", IDSource: message.IDSourceMessage,
 	}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// What the broker gave up comes back under another message id. Without an execution_id
+// only the rest of the report can tell that it is the same.
+func TestAReportWithoutAnExecutionIsTheSameUnderAnotherMessageID(t *testing.T) {
+	tr := nba(t)
+	keyOf := func(id, data string) string {
+		c, _, err := message.DecodeCompletion(message.Envelope{MessageID: id, PublishTime: time.Date(2026, 2, 4, 11, 3, 13, 0, time.UTC), Data: []byte(data)}, tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, value := c.Record()
+		if back, err := message.ParseCompletion(value); err != nil || back.ExecutionID != c.ExecutionID {
+			t.Errorf("%+v, %v", back, err)
+		}
+		return key
+	}
+	for name, data := range map[string]string{"bare": report(), "with_a_correlation": report(`"correlation_id":"abc"`)} {
+		if a, b := keyOf("1", data), keyOf("2", data); a != b {
+			t.Errorf("%s: %s and %s", name, a, b)
+		}
+	}
+	for _, other := range []string{report(`"correlation_id":"abc"`), report(`"record_count":5`), report(`"execution_id":"1"`)} {
+		if a, b := keyOf("1", report()), keyOf("1", other); a == b {
+			t.Errorf("%s is taken for another report", other)
+		}
 	}
 }
 

@@ -69,6 +69,7 @@ type Completion struct {
 	TimeSource    string          `json:"time_source,omitempty"` // "publish_time" when the timestamp was absent or implausible
 	ExecutionID   string          `json:"execution_id"`          // the message id when absent
 	CorrelationID string          `json:"correlation_id"`        // the execution id when absent
+	IDSource      string          `json:"id_source,omitempty"`   // "message_id" when execution_id was absent
 	RecordCount   *int64          `json:"record_count,omitempty"`
 	RecordsFailed *int64          `json:"records_failed,omitempty"`
 	Duration      *float64        `json:"duration_seconds,omitempty"` // seconds
@@ -84,8 +85,11 @@ type Completion struct {
 	Truncated     bool            `json:"truncated,omitempty"`        // entities are missing from the list
 }
 
-// EventTime sources.
-const TimeSourcePublish = "publish_time"
+// What stands for what a report does not say.
+const (
+	TimeSourcePublish = "publish_time" // for its timestamp
+	IDSourceMessage   = "message_id"   // for its execution_id
+)
 
 // Trigger is one message to the next phase: which processor completed for a period.
 type Trigger struct {

@@ -1,0 +1,84 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// What a person asks for may be about a period of any age, or last until the period is
+// older than the relay's window. Such periods are watched: listed in one document, in
+// the commit that makes the hold or the hand-over, until nothing is left to do there.
+
+// watchRef names the list. Its id lies outside the range of the transition's periods.
+func (e *Engine) watchRef(t *pipeline.Transition) store.Ref {
+	return store.Ref{Collection: e.Prefix + periodsCollection, ID: t.ID + "~watch"}
+}
+
+// watch lists a period.
+func (e *Engine) watch(key Key) store.Write {
+	return store.Merge(e.watchRef(key.Transition), store.F(store.Union(string(key.Period)), "periods"))
+}
+
+// watched reads the list.
+func (e *Engine) watched(ctx context.Context, t *pipeline.Transition) (store.Doc, []pipeline.Period, error) {
+	got, err := e.Store.Get(ctx, e.watchRef(t))
+	if err != nil {
+		return store.Doc{}, nil, fmt.Errorf("read the watched periods of %s: %w", t.ID, err)
+	}
+	f := fields{doc: got.Docs[0]}
+	var periods []pipeline.Period
+	for _, s := range f.strings("periods") {
+		p, err := t.Calendar().Parse(s)
+		if err != nil {
+			return store.Doc{}, nil, fmt.Errorf("%s: periods: %w", f.doc.Ref, err)
+		}
+		periods = append(periods, p)
+	}
+	return got.Docs[0], periods, f.err
+}
+
+// unwatch takes the settled periods off the list, unless somebody has listed another
+// meanwhile: the next relay does it then.
+func (e *Engine) unwatch(ctx context.Context, list store.Doc, periods []pipeline.Period, settled map[pipeline.Period]bool) error {
+	var left []any
+	for _, p := range periods {
+		if !settled[p] {
+			left = append(left, string(p))
+		}
+	}
+	if len(left) == len(periods) {
+		return nil
+	}
+	_, err := e.Store.Apply(ctx, store.MergeIf(list.Ref, list.Version, store.F(left, "periods")))
+	if errors.Is(err, store.ErrConflict) {
+		return nil
+	}
+	return err
+}
+
+// settled reports whether nothing is left to do in a period, and nothing is held.
+func (s *snapshot) settled() bool {
+	for mode, bs := range s.batches {
+		if firstUnpublished(bs) != nil || s.hold(mode) != nil {
+			return false
+		}
+	}
+	for mode := range s.heldIn {
+		if s.hold(mode) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// merged returns both in order, each once.
+func merged(a, b []pipeline.Period) []pipeline.Period {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
