@@ -28,6 +28,7 @@ type file struct {
 
 type filePhase struct {
 	Name       string          `yaml:"name"`
+	Service    string          `yaml:"service"`
 	Processors []fileProcessor `yaml:"processors"`
 }
 
@@ -54,9 +55,13 @@ type fileTransition struct {
 		ParentProcessor string   `yaml:"parent_processor"`
 		Order           []string `yaml:"order"`
 	} `yaml:"downstream"`
-	CompatibilityCollection string     `yaml:"compatibility_collection"`
-	TriggerWithin           string     `yaml:"trigger_within"`
-	Modes                   []fileMode `yaml:"modes"`
+	CompatibilityCollection string `yaml:"compatibility_collection"`
+	TriggerWithin           string `yaml:"trigger_within"`
+	HandOver                *struct {
+		Warn     string `yaml:"warn"`
+		Critical string `yaml:"critical"`
+	} `yaml:"hand_over"`
+	Modes []fileMode `yaml:"modes"`
 }
 
 type fileMode struct {
@@ -139,7 +144,8 @@ func build(f file) (*Pipeline, *validator) {
 			continue
 		}
 		phases[fp.Name] = map[string]string{}
-		phase := Phase{Name: fp.Name}
+		v.service(path+".service", fp.Service)
+		phase := Phase{Name: fp.Name, Service: fp.Service}
 		for j, pr := range fp.Processors {
 			path := fmt.Sprintf("%s.processors[%d]", path, j)
 			if first, dup := owner[pr.Name]; dup {
@@ -224,6 +230,12 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 			TriggerWithin:           v.duration(path+".trigger_within", ft.TriggerWithin),
 			calendar:                p.Calendar,
 			kinds:                   phases[ft.Upstream.Phase],
+		}
+		if h := ft.HandOver; h != nil {
+			t.HandOver = &HandOver{Warn: v.seconds(path+".hand_over.warn", h.Warn), Critical: v.seconds(path+".hand_over.critical", h.Critical)}
+			if t.HandOver.Warn >= t.HandOver.Critical {
+				v.add(path+".hand_over.warn", "%s is not less than critical, %s", t.HandOver.Warn, t.HandOver.Critical)
+			}
 		}
 		v.modes(path, t, ft.Modes)
 		v.order(path+".downstream.order", t)

@@ -34,6 +34,7 @@ type Pipeline struct {
 // Phase is a stage of the pipeline.
 type Phase struct {
 	Name       string
+	Service    string // Cloud Run service of its processors, "" when it is not known or none
 	Processors []Processor
 }
 
@@ -70,6 +71,7 @@ type Transition struct {
 	Order                   []string
 	CompatibilityCollection string
 	TriggerWithin           time.Duration // after the period's end; of the needed runs' event times
+	HandOver                *HandOver     // nil: nobody is alerted by how long it takes
 	Modes                   []Mode        // in the order in which a period lives through them
 
 	calendar   Calendar
@@ -93,6 +95,10 @@ func (t *Transition) EntitiesKey(processor string) string { return t.kinds[proce
 
 // Subscription returns the name of the push subscription that feeds the transition.
 func (t *Transition) Subscription() string { return Subscription(t.UpstreamTopic, "transition") }
+
+// ShadowTopic returns the name of the topic whose completions are handled in the
+// shadow of the transition: recorded and decided in books apart, never handed over.
+func (t *Transition) ShadowTopic() string { return "phasegate-shadow-" + t.ID }
 
 // Mode returns the mode of that name.
 func (t *Transition) Mode(name string) (Mode, bool) {
@@ -119,6 +125,13 @@ func (t *Transition) ModesOf(p Period) func(event time.Time) string {
 		}
 		return ""
 	}
+}
+
+// HandOver says how long a hand-over may take, from the moment it is due to the
+// broker's last id. Whole seconds; Warn is less than Critical.
+type HandOver struct {
+	Warn     time.Duration
+	Critical time.Duration
 }
 
 // Mode is one kind of cycle that a period goes through, with its policy.

@@ -30,14 +30,14 @@ func TestTheDefaultsTablesAndKeys(t *testing.T) {
 	offense := analytics("team_offense_game_summary", "team", "team_abbr")
 	offense.Partition = PartitionByDateFilter
 	want := []Phase{
-		{Name: "phase_3_analytics", Processors: []Processor{
+		{Name: "phase_3_analytics", Service: "nba-phase3-analytics-processors", Processors: []Processor{
 			analytics("player_game_summary", "player", "player_lookup"),
 			analytics("team_defense_game_summary", "team", "defending_team_abbr"),
 			offense,
 			analytics("upcoming_player_game_context", "player", "player_lookup"),
 			analytics("upcoming_team_game_context", "team", "team_abbr"),
 		}},
-		{Name: "phase_4_precompute", Processors: []Processor{
+		{Name: "phase_4_precompute", Service: "nba-phase4-precompute-processors", Processors: []Processor{
 			precompute("player_composite_factors", "player", "game_date", "player_lookup"),
 			precompute("player_daily_cache", "player", "cache_date", "player_lookup"),
 			precompute("player_shot_zone_analysis", "player", "analysis_date", "player_lookup"),
@@ -59,7 +59,7 @@ func TestTheDefaultsTransition(t *testing.T) {
 		TriggeredBy: "phase3_to_phase4_orchestrator", ParentProcessor: "Phase3Orchestrator",
 		Order: []string{"player_game_summary", "team_defense_game_summary", "team_offense_game_summary",
 			"upcoming_player_game_context", "upcoming_team_game_context"},
-		CompatibilityCollection: "phase3_completion", TriggerWithin: 72 * time.Hour,
+		CompatibilityCollection: "phase3_completion", TriggerWithin: 72 * time.Hour, HandOver: &HandOver{Warn: 5 * time.Minute, Critical: 15 * time.Minute},
 		Modes: []Mode{{
 			Name: "tomorrow", Event: Before, Critical: []string{"upcoming_player_game_context"}, Optional: []string{"upcoming_team_game_context"},
 			Complete: CompleteCritical, CountsFrom: Offset{-1, 16*60 + 30}, Deadline: &Offset{-1, 21 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsIgnore,

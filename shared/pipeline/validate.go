@@ -26,6 +26,10 @@ var (
 	// https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names, less room
 	// for the suffixes that we add.
 	topicForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]{2,199}$`)
+	// https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.services
+	serviceForm = regexp.MustCompile(`^([a-z]([a-z0-9-]{0,47}[a-z0-9])?)?$`)
+	// Durations that the deployment reads too: Terraform has no parser for the others.
+	secondsForm = regexp.MustCompile(`^(\d{1,4}h)?(\d{1,4}m)?(\d{1,6}s)?$`)
 )
 
 func (v *validator) name(path, s string) {
@@ -50,6 +54,21 @@ func (v *validator) topic(path, s string) {
 	if !topicForm.MatchString(s) || strings.HasPrefix(s, "goog") {
 		v.add(path, "%q is no topic name", clip(s))
 	}
+}
+
+func (v *validator) service(path, s string) {
+	if !serviceForm.MatchString(s) {
+		v.add(path, "%q is no Cloud Run service name", clip(s))
+	}
+}
+
+// seconds reads a positive duration of whole hours, minutes and seconds.
+func (v *validator) seconds(path, s string) time.Duration {
+	if !secondsForm.MatchString(s) {
+		v.add(path, "%q is no duration of whole seconds such as 90s, 5m or 1h30m", clip(s))
+		return 0
+	}
+	return v.duration(path, s)
 }
 
 func (v *validator) required(path, s string) {
