@@ -102,3 +102,17 @@ func TestAHeartbeatIsTheLastThingThatARelayDoes(t *testing.T) {
 		t.Errorf("the last line is %v", last)
 	}
 }
+
+func TestARelayInShadowBeatsInItsOwnBooks(t *testing.T) {
+	w := apptest.New(t, now)
+	h := reconcile.New(func(context.Context) (*app.App, error) { return w.App, nil })
+	rec := httptest.NewRecorder()
+	body := message.Envelope{MessageID: "job-1", PublishTime: w.Now(), Data: []byte(`{"job":"relay"}`)}.Push()
+	h.ServeHTTP(rec, httptest.NewRequest("POST", "/?shadow=1", strings.NewReader(string(body))))
+	if rec.Code != 204 || !w.Doc(t, "shadow_function_status", "reconcile").Exists || w.Doc(t, "function_status", "reconcile").Exists {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+	if n := len(w.Logs.Lines("event", "heartbeat")); n != 0 {
+		t.Errorf("%d lines that are taken for the relay's heartbeat", n)
+	}
+}

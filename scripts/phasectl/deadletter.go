@@ -282,7 +282,7 @@ func replayOne(ctx context.Context, a *app.App, d deadLetter, reason string) err
 	if _, id, ok := strings.Cut(d.Quarantine, "/"); ok {
 		err = intake.MarkReplayed(ctx, a, id, record, rand.Text())
 	} else {
-		_, err = a.Store.Apply(ctx, record.Write(a.Config.Prefix, a.Now(), rand.Text()))
+		_, err = a.Store.Apply(ctx, record.Write(a.Config.Books(), a.Now(), rand.Text()))
 		record.Log(ctx, a.Log)
 	}
 	if err != nil {

@@ -65,13 +65,28 @@ func Open(ctx context.Context, c Config, stores Stores, now func() time.Time, w 
 		closeStore(st)
 		return nil, err
 	}
-	return &App{
-		Config: c, Pipeline: p, Store: st, Broker: broker, Log: log, Now: now,
-		Engine: cycle.New(cycle.Config{
-			Store: st, Publish: broker.Publish, Check: cycle.Unchecked,
-			Now: now, NewID: rand.Text, Claim: c.Claim, Prefix: c.Prefix, Log: log,
-		}),
-	}, nil
+	a := &App{Config: c, Pipeline: p, Store: st, Broker: broker, Log: log, Now: now}
+	a.Engine = a.engine()
+	return a, nil
+}
+
+func (a *App) engine() *cycle.Engine {
+	return cycle.New(cycle.Config{
+		Store: a.Store, Publish: a.Broker.Publish, Check: cycle.Unchecked,
+		Now: a.Now, NewID: rand.Text, Claim: a.Config.Claim, Log: a.Log,
+		Prefix: a.Config.Books(), Shadow: a.Config.Shadow != "",
+	})
+}
+
+// Shadowed returns an application on the same clients whose engine works in the shadow
+// of this one: on books apart, and without handing anything over. The shadow of a
+// shadow has books apart from both. Close the App that it came from, not this one.
+func (a *App) Shadowed() *App {
+	s := *a
+	s.Config.Shadow += shadow
+	s.Log = telemetry.InShadow(a.Log)
+	s.Engine = s.engine()
+	return &s
 }
 
 // Close ends the clients. The App must not be used any more.
@@ -121,15 +136,15 @@ func (l *Lazy) Get(ctx context.Context) (*App, error) {
 	return a, err
 }
 
-// statusCollection holds one document a function, before the prefix.
-const statusCollection = "function_status"
+// StatusCollection holds one document a function, before the books' prefix.
+const StatusCollection = "function_status"
 
 // Heartbeat notes that a function has done a job to its end: in
 // function_status/{function}, by the server's clock, with what runs, and as a log line.
 // It is a job's very last act: whoever watches the watchers takes its absence for a
 // failure.
 func (a *App) Heartbeat(ctx context.Context, function, job string) error {
-	ref := store.Ref{Collection: a.Config.Prefix + statusCollection, ID: function}
+	ref := store.Ref{Collection: a.Config.Books() + StatusCollection, ID: function}
 	_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(store.ServerTime, "heartbeats", job),
 		store.F(Version, "version"), store.F(SourceHash, "source_hash")))
 	if err != nil {

@@ -30,14 +30,35 @@ func TestConfigDefaults(t *testing.T) {
 
 func TestConfigNamesEveryProblemAtOnce(t *testing.T) {
 	_, err := app.ConfigFromEnv(env(map[string]string{"PHASEGATE_STORE": "redis", "PHASEGATE_PREFIX": "a/b",
-		"PHASEGATE_CLAIM": "soon", "PHASEGATE_MODE": "shadow"}))
+		"PHASEGATE_CLAIM": "soon", "PHASEGATE_MODE": "Shadow"}))
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{"GOOGLE_CLOUD_PROJECT: is required", `PHASEGATE_STORE: "redis"`, `PHASEGATE_PREFIX: "a/b"`,
-		`PHASEGATE_CLAIM: "soon"`, `PHASEGATE_MODE: "shadow"`} {
+		`PHASEGATE_CLAIM: "soon"`, `PHASEGATE_MODE: "Shadow" is not one of active, shadow`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not named in:\n%v", want, err)
+		}
+	}
+}
+
+func TestAShadowHasBooksOfItsOwn(t *testing.T) {
+	for name, tc := range map[string]struct{ mode, prefix, books string }{
+		"default":         {"", "", ""},
+		"active":          {"active", "dev-", "dev-"},
+		"shadow":          {"shadow", "", "shadow_"},
+		"shadow_prefixed": {"shadow", "dev-", "dev-shadow_"},
+	} {
+		c, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PHASEGATE_MODE": tc.mode, "PHASEGATE_PREFIX": tc.prefix}))
+		if err != nil || c.Books() != tc.books || c.Prefix != tc.prefix {
+			t.Errorf("%s: books %q, prefix %q, error %v", name, c.Books(), c.Prefix, err)
+		}
+	}
+	// An environment of that prefix would write into the books of another's shadow.
+	for _, prefix := range []string{"shadow_", "devshadow_"} {
+		_, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PHASEGATE_PREFIX": prefix}))
+		if err == nil || !strings.Contains(err.Error(), `PHASEGATE_PREFIX: "`+prefix+`"`) {
+			t.Errorf("prefix %q: %v", prefix, err)
 		}
 	}
 }

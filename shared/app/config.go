@@ -25,12 +25,20 @@ type Config struct {
 	PipelineFile string // "" means the embedded definition
 	Store        string // firestore, firestore:DATABASE, sqlite:FILE, memory
 	Prefix       string // of collections and topics
+	Shadow       string // of collections too, after Prefix; "" means active: see [Config.Books]
 	Claim        time.Duration
 	LogLevel     string
 	PubSubHost   string // emulator's host:port; "" means Google's
 }
 
 var prefixForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_-]{0,29})?$`)
+
+// shadow begins the names of the collections in which a shadow keeps its books.
+const shadow = "shadow_"
+
+// Books is what the names of all collections begin with. An application with a
+// Shadow has books of its own; it publishes and projects nothing.
+func (c Config) Books() string { return c.Prefix + c.Shadow }
 
 // ConfigFromEnv reads and validates the environment. The error joins every problem,
 // each naming its variable and value.
@@ -62,6 +70,9 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	if !prefixForm.MatchString(c.Prefix) {
 		bad("PHASEGATE_PREFIX", "%q may hold letters, digits, _ and -, a letter first, at most 30", c.Prefix)
 	}
+	if strings.HasSuffix(c.Prefix, shadow) {
+		bad("PHASEGATE_PREFIX", "%q ends as the books of a shadow begin: they would mingle", c.Prefix)
+	}
 	if s := getenv("PHASEGATE_CLAIM"); s != "" {
 		d, err := time.ParseDuration(s)
 		if err != nil || d < time.Second || d > 10*time.Minute {
@@ -70,8 +81,12 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		c.Claim = d
 	}
 	// Taking an unknown mode for active would publish where nobody expects it.
-	if m := getenv("PHASEGATE_MODE"); m != "" && m != "active" {
-		bad("PHASEGATE_MODE", "%q is not supported; the only mode is active", m)
+	switch m := getenv("PHASEGATE_MODE"); m {
+	case "", "active":
+	case "shadow":
+		c.Shadow = shadow
+	default:
+		bad("PHASEGATE_MODE", "%q is not one of active, shadow", m)
 	}
 	return c, errors.Join(errs...)
 }

@@ -54,6 +54,12 @@
 //   - A claim is trusted from the start of the attempt that took it, less a margin; when
 //     that ends, publishing ends by itself.
 //   - Anything that logging does cannot change an outcome.
+//
+// # Shadow
+//
+// An engine in shadow records, decides and keeps its books as always, in collections
+// of its own. It publishes and projects nothing: "published" means there that the
+// hand-over would have been sent.
 package cycle
 
 import (
@@ -114,7 +120,7 @@ type Key struct {
 
 func (k Key) String() string { return k.Transition.ID + "_" + string(k.Period) }
 
-// Config is what an Engine stands on. All fields are required but Prefix.
+// Config is what an Engine stands on. All fields are required but Prefix and Shadow.
 type Config struct {
 	Store   store.Store
 	Publish Publish
@@ -123,6 +129,7 @@ type Config struct {
 	NewID   func() string    // unique and unguessable
 	Claim   time.Duration    // how long a claim lasts unless renewed
 	Prefix  string           // of collections and topics
+	Shadow  bool             // see above; Prefix is then the shadow's own
 	Log     *slog.Logger
 }
 
@@ -130,7 +137,12 @@ type Config struct {
 type Engine struct{ Config }
 
 // New returns an engine.
-func New(c Config) *Engine { return &Engine{c} }
+func New(c Config) *Engine {
+	if c.Shadow {
+		c.Publish = unsent
+	}
+	return &Engine{c}
+}
 
 // Result tells how a Converge ended.
 type Result struct {

@@ -122,6 +122,7 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 	if firstUnpublished(s.batches[m.Name]) == nil { // else whoever finishes that one goes on with it
 		fields = append(fields, c.claimFields()...)
 	}
+	fields = append(fields, c.expiry(c.Now())...)
 	batch := batchID(c.key, m.Name, n)
 	return c.inPeriod(ctx, c.key, store.F(store.Union(batch), "batches"), append(writes, store.Create(c.batchRef(batch), fields...))...)
 }

@@ -15,6 +15,9 @@ import (
 // them, or nil when the document says so already or there is nothing to say. Always
 // recomputed as a whole, never incremented; the engine itself never decides on it.
 func (c *convergence) projection(s *snapshot) []store.Field {
+	if c.Shadow {
+		return nil
+	}
 	newest, mode := c.counted(s)
 	if len(newest) == 0 && len(s.listed) == 0 {
 		return nil

@@ -53,7 +53,8 @@ func (e *Engine) merge(ctx context.Context, period store.Ref, c message.Completi
 	if c.Processor == "" { // what a stranger calls itself never names a field
 		path = []string{"unexpected", id}
 	}
-	_, err := e.Store.Apply(ctx, store.Merge(period, store.F(value, path...)))
+	fields := append(e.expiry(c.EventTime), store.F(value, path...))
+	_, err := e.Store.Apply(ctx, store.Merge(period, fields...))
 	return err
 }
 

@@ -65,6 +65,7 @@ func (c *convergence) create(ctx context.Context, a action) error {
 		store.F(encode(a.handing.verdict), "verdict"),
 		store.F(store.ServerTime, "created_at"),
 	}
+	fields = append(fields, c.expiry(c.Now())...)
 	if a.handing.verdict.State == gate.Grace {
 		fields = append(fields, store.F(string(StateGrace), "state"), store.F(store.ServerTime, "grace_since"))
 	} else {

@@ -7,12 +7,16 @@
 //
 // Pub/Sub takes any answer but 102, 200, 201, 202 and 204 for "deliver again", so a
 // hopeless message must not be answered 4xx. A GET tells what is running.
+//
+// With ?shadow=1 a delivery is handled in the application's shadow: everything is done
+// as always, in books apart, and nothing is handed over.
 package intake
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"time"
@@ -66,8 +70,12 @@ func (f Function) post(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx = telemetry.WithTrace(ctx, r, a.Config.Project)
+	a, err = inShadow(a, r)
 	log := a.Log.With("function", f.Name)
-	topic, err := f.Topic(a, r)
+	var topic string
+	if err == nil {
+		topic, err = f.Topic(a, r)
+	}
 	var e message.Envelope
 	if err == nil {
 		e, err = message.FromRequest(r)
@@ -92,5 +100,18 @@ func (f Function) post(w http.ResponseWriter, r *http.Request) {
 	default:
 		log.ErrorContext(ctx, err.Error(), "message_id", e.MessageID, "delivery_attempt", e.DeliveryAttempt)
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
+}
+
+// inShadow returns the application that a request asks for. Like a wrong id, a wrong
+// value is the subscription's fault: its messages are sound and end in the dead letter.
+func inShadow(a *app.App, r *http.Request) (*app.App, error) {
+	switch v := r.URL.Query().Get("shadow"); v {
+	case "":
+		return a, nil
+	case "1":
+		return a.Shadowed(), nil
+	default:
+		return a, fmt.Errorf("?shadow=%q: is not 1", v)
 	}
 }

@@ -43,7 +43,7 @@ type delivery struct {
 func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) error {
 	push := d.envelope.Push()
 	sum := sha256.Sum256(d.envelope.Data)
-	ref := store.Ref{Collection: a.Config.Prefix + quarantineCollection, ID: d.envelope.DocumentID()}
+	ref := store.Ref{Collection: a.Config.Books() + quarantineCollection, ID: d.envelope.DocumentID()}
 	large := len(push) > maxEnvelope
 	fields := []store.Field{
 		store.F(d.function, "function"),
@@ -85,7 +85,7 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) e
 			return fmt.Errorf("quarantine %s: %w", d.envelope.MessageID, err)
 		}
 	}
-	if large {
+	if large && a.Config.Shadow == "" { // a shadow publishes nothing; whoever is active keeps the whole
 		return deadLetter(ctx, a, ref, d)
 	}
 	return nil

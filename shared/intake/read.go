@@ -34,7 +34,7 @@ var ErrNotQuarantined = errors.New("not in quarantine")
 // ListQuarantine yields everything that was ever set aside, in the order of ids.
 func ListQuarantine(ctx context.Context, a *app.App) iter.Seq2[Quarantined, error] {
 	return func(yield func(Quarantined, error) bool) {
-		for doc, err := range a.Store.Scan(ctx, a.Config.Prefix+quarantineCollection, "!", "~") {
+		for doc, err := range a.Store.Scan(ctx, a.Config.Books()+quarantineCollection, "!", "~") {
 			if err != nil {
 				yield(Quarantined{}, fmt.Errorf("read quarantine: %w", err))
 				return
@@ -48,7 +48,7 @@ func ListQuarantine(ctx context.Context, a *app.App) iter.Seq2[Quarantined, erro
 
 // GetQuarantined returns one message, or [ErrNotQuarantined].
 func GetQuarantined(ctx context.Context, a *app.App, id string) (Quarantined, error) {
-	ref := store.Ref{Collection: a.Config.Prefix + quarantineCollection, ID: id}
+	ref := store.Ref{Collection: a.Config.Books() + quarantineCollection, ID: id}
 	got, err := a.Store.Get(ctx, ref)
 	if err != nil {
 		return Quarantined{}, fmt.Errorf("read quarantine: %w", err)
@@ -62,8 +62,8 @@ func GetQuarantined(ctx context.Context, a *app.App, id string) (Quarantined, er
 // MarkReplayed notes that a message was handed over again and taken, with the audit
 // record in the same commit. The document stays: it says what was wrong.
 func MarkReplayed(ctx context.Context, a *app.App, id string, r audit.Record, recordID string) error {
-	ref := store.Ref{Collection: a.Config.Prefix + quarantineCollection, ID: id}
-	_, err := a.Store.Apply(ctx, r.Write(a.Config.Prefix, a.Now(), recordID),
+	ref := store.Ref{Collection: a.Config.Books() + quarantineCollection, ID: id}
+	_, err := a.Store.Apply(ctx, r.Write(a.Config.Books(), a.Now(), recordID),
 		store.Merge(ref, store.F(store.ServerTime, "replayed_at"), store.F(r.Actor, "replayed_by")))
 	if err != nil && !errors.Is(err, store.ErrExists) { // the record is there: an earlier try's answer was lost
 		return fmt.Errorf("note the replay of %s: %w", id, err)

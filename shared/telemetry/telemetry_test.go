@@ -61,3 +61,20 @@ func TestABrokenLogIsNobodysProblem(t *testing.T) {
 	}
 	log.Error("into the void")
 }
+
+func TestEventsInShadowAreOnRecordUnderAnotherName(t *testing.T) {
+	var b bytes.Buffer
+	log, err := telemetry.New(&b, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	telemetry.InShadow(log).With("function", "transition").Error("held", "event", telemetry.CycleHeld, "mode", "overnight")
+	var line map[string]any
+	if err := json.Unmarshal(b.Bytes(), &line); err != nil {
+		t.Fatal(err)
+	}
+	if line["event"] != nil || line["shadow_event"] != "cycle_held" || line["mode"] != "overnight" || line["function"] != "transition" ||
+		line["severity"] != "ERROR" || line["message"] != "held" || line["time"] == nil {
+		t.Errorf("%v", line)
+	}
+}

@@ -1,0 +1,34 @@
+package cycle
+
+import (
+	"context"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// shadowID stands where the broker's id of a message would stand.
+const shadowID = "shadow"
+
+// unsent is the Publish of an engine in shadow: nothing leaves it.
+func unsent(_ context.Context, _ string, msgs []message.Outgoing) []Published {
+	out := make([]Published, len(msgs))
+	for i := range out {
+		out[i].ID = shadowID
+	}
+	return out
+}
+
+// shadowKept is how long the documents of a shadow stay once nothing is added to
+// them. Nobody works on what they say, and no relay has to find them later.
+const shadowKept = 30 * 24 * time.Hour
+
+// expiry is the field by which the store removes documents of a shadow; others have
+// none and stay. A later time replaces an earlier one, whoever writes.
+func (e *Engine) expiry(from time.Time) []store.Field {
+	if !e.Shadow {
+		return nil
+	}
+	return []store.Field{store.F(from.Add(shadowKept), "expires_at")}
+}
