@@ -40,7 +40,9 @@ type Place struct {
 func Places(p *pipeline.Pipeline) []Place {
 	var out []Place
 	for _, t := range p.Transitions {
-		out = append(out, Place{t.UpstreamTopic, t.Subscription(), "transition", "?transition=" + t.ID})
+		query := "?transition=" + t.ID
+		out = append(out, Place{t.UpstreamTopic, t.Subscription(), "transition", query},
+			Place{t.ShadowTopic(), pipeline.Subscription(t.ShadowTopic(), "transition"), "transition", query + "&shadow=1"})
 	}
 	seen := map[string]bool{}
 	for _, s := range p.Schedules {
