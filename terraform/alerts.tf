@@ -1,0 +1,189 @@
+# Every alert, one map. A key is PAGE or PAGE/INSTANCE: docs/runbooks/PAGE.md says what it
+# means and what to do. Kinds:
+#
+#   log_match   a log entry that matches filter; at most one notification a rate_limit
+#   log_metric  more than so many entries within a window
+#   promql      a query over metrics of the platform and counted events
+#
+# Log filters use =, >=, : and AND alone, so that a small evaluator can try them on
+# entries that the code has really written.
+#
+# Two environments may share a project, so a filter names its function by its full name.
+
+locals {
+  # Services whose errors count: our functions, and the processors behind the phases.
+  watched = merge(
+    { for f in keys(local.functions) : f => { page = "function", service = module.function[f].name, what = "function ${f}" } },
+    { for phase, service in local.services : phase => { page = "processor", service = service, what = "the processors of ${phase}" } },
+  )
+
+  of_function  = { for f in keys(local.functions) : f => "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.function[f].name}\"" }
+  cycle_labels = { for l in ["transition", "period", "mode"] : l => "EXTRACT(jsonPayload.${l})" }
+  hour         = 3600
+
+  # A regular run may be missed; two in a row are not. Long pauses get an hour's grace.
+  heartbeat_window = { for name, s in local.interval : name => s + min(s, local.hour) if s != null }
+
+  alerts = { for key, a in merge(
+    { for key, w in local.watched : "${w.page}-errors/${key}" => {
+      kind      = "log_metric"
+      title     = "Errors in the log of ${w.what}"
+      severity  = "ERROR"
+      filter    = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${w.service}\" AND severity>=ERROR"
+      more_than = 5
+      within    = 600
+      command   = "gcloud logging read 'resource.labels.service_name=\"${w.service}\" AND severity>=ERROR' --freshness=1h --project=${var.project}"
+    } },
+    { for key, w in local.watched : "${w.page}-5xx/${key}" => {
+      kind     = "promql"
+      title    = "More than a fifth of the requests to ${w.what} fail"
+      severity = "ERROR"
+      query = join(" ", [
+        "sum(increase(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"${w.service}\",response_code_class=\"5xx\"}[600s]))",
+        "/ sum(increase(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"${w.service}\"}[600s])) > 0.2",
+        "and sum(increase(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"${w.service}\",response_code_class=\"5xx\"}[600s])) > 5",
+      ])
+      command = "gcloud logging read 'resource.labels.service_name=\"${w.service}\" AND httpRequest.status>=500' --freshness=1h --project=${var.project}"
+    } },
+    { for key, s in local.subscriptions : "dead-letters/${key}" => {
+      kind     = "promql"
+      title    = "Messages of ${google_pubsub_subscription.push[key].name} were given up"
+      severity = "CRITICAL"
+      query    = "max(pubsub_googleapis_com:subscription_num_undelivered_messages{monitored_resource=\"pubsub_subscription\",subscription_id=\"${google_pubsub_subscription.dead_letter[key].name}\"}) > 0"
+      command  = "phasectl dead-letter list --topic ${s.topic} --project ${var.project}"
+    } },
+    { for key, s in local.subscriptions : "oldest-unacknowledged/${key}" => {
+      kind     = "promql"
+      title    = "A message of ${google_pubsub_subscription.push[key].name} has waited for more than ${s.max_age} s"
+      severity = "ERROR"
+      query    = "max(pubsub_googleapis_com:subscription_oldest_unacked_message_age{monitored_resource=\"pubsub_subscription\",subscription_id=\"${google_pubsub_subscription.push[key].name}\"}) > ${s.max_age}"
+      command  = "gcloud logging read 'resource.labels.service_name=\"${module.function[s.function].name}\" AND severity>=WARNING' --freshness=1h --project=${var.project}"
+    } },
+    { for key, s in local.subscriptions : "redelivery-storm/${key}" => {
+      kind     = "promql"
+      title    = "Deliveries of ${google_pubsub_subscription.push[key].name} are refused over and over"
+      severity = "ERROR"
+      # increase() counts; rate() would be per second.
+      query   = "sum(increase(pubsub_googleapis_com:subscription_push_request_count{monitored_resource=\"pubsub_subscription\",subscription_id=\"${google_pubsub_subscription.push[key].name}\",response_class!=\"ack\"}[3600s])) > 50"
+      command = "gcloud logging read 'resource.labels.service_name=\"${module.function[s.function].name}\" AND jsonPayload.delivery_attempt>1' --freshness=1h --project=${var.project}"
+    } },
+    { for p in flatten([for id, levels in local.hand_over : [for f in keys(local.functions) : [for level, seconds in levels : { id = id, function = f, level = level, seconds = seconds }]]]) :
+      "hand-over-latency/${p.id}-${p.level}-${p.function}" => {
+        kind       = "log_match"
+        title      = "A hand-over of ${p.id} took ${p.seconds} s or more"
+        severity   = p.level == "critical" ? "CRITICAL" : "WARNING"
+        filter     = "${local.of_function[p.function]} AND jsonPayload.event=\"batch_published\" AND jsonPayload.transition=\"${p.id}\" AND jsonPayload.seconds>=${p.seconds}"
+        labels     = local.cycle_labels
+        rate_limit = 300
+        command    = "phasectl status --project ${var.project}"
+    } },
+    # The relay looks at every cycle that is due every few minutes; its lines are enough.
+    { for page, c in {
+      cycle-blocked   = { event = "cycle_blocked", severity = "CRITICAL", hours = 6, labels = ["transition", "period", "mode"], title = "A hand-over is blocked: its data is not ready" }
+      cycle-overdue   = { event = "cycle_held", severity = "CRITICAL", hours = 6, labels = ["transition", "period", "mode"], title = "A cycle is held or past its deadline, and not handed over" }
+      left-unfinished = { event = "finding", severity = "ERROR", hours = 24, labels = ["transition", "period", "mode", "type"], title = "A period was left unfinished, and the relay looks at it no more" }
+      } : page => {
+      kind       = "log_match"
+      title      = c.title
+      severity   = c.severity
+      filter     = "${local.of_function["reconcile"]} AND jsonPayload.event=\"${c.event}\""
+      labels     = { for l in c.labels : l => "EXTRACT(jsonPayload.${l})" }
+      rate_limit = c.hours * local.hour
+      command    = "phasectl explain PERIOD MODE --project ${var.project}"
+    } },
+    { for f in keys(local.functions) : "message-quarantined/${f}" => {
+      kind       = "log_match"
+      title      = "A message to ${f} can never be processed and was put aside"
+      severity   = "WARNING"
+      filter     = "${local.of_function[f]} AND jsonPayload.event=\"completion_quarantined\""
+      labels     = { field = "EXTRACT(jsonPayload.field)" }
+      rate_limit = local.hour
+      command    = "phasectl quarantine list --project ${var.project}"
+    } },
+    { for name, s in local.schedules : "heartbeat-absent/${name}" => {
+      kind     = "promql"
+      title    = "Job ${name} has not succeeded for more than ${local.heartbeat_window[name]} s"
+      severity = "CRITICAL"
+      # A count of zero and no data at all are the same silence.
+      query = "(sum(increase(logging_googleapis_com:user_${local.metric_prefix}_${s.function}_heartbeat{monitored_resource=\"cloud_run_revision\",scheduled_job=\"${s.job}\"}[${local.heartbeat_window[name]}s])) or vector(0)) < 0.5"
+      # Time for a job that has just been deployed to come round.
+      duration = min(local.interval[name], local.hour) + 300
+      command  = "gcloud scheduler jobs describe ${google_cloud_scheduler_job.this[name].name} --location=${var.region} --project=${var.project}"
+    } if local.interval[name] != null },
+    { for name, s in local.schedules : "scheduler-failed/${name}" => {
+      kind       = "log_match"
+      title      = "The scheduler could not send job ${name}"
+      severity   = "ERROR"
+      filter     = "resource.type=\"cloud_scheduler_job\" AND resource.labels.job_id=\"${google_cloud_scheduler_job.this[name].name}\" AND severity>=ERROR"
+      labels     = {}
+      rate_limit = local.hour
+      command    = "gcloud scheduler jobs describe ${google_cloud_scheduler_job.this[name].name} --location=${var.region} --project=${var.project}"
+    } },
+  ) : key => merge({ filter = null, query = null, labels = {}, duration = 0, rate_limit = null, more_than = null, within = null }, a) }
+}
+
+resource "google_monitoring_alert_policy" "this" {
+  for_each = local.alerts
+
+  display_name          = "${var.prefix}phasegate ${each.key}"
+  combiner              = "OR"
+  severity              = each.value.severity
+  notification_channels = local.channels
+
+  conditions {
+    display_name = each.value.title
+
+    dynamic "condition_matched_log" {
+      for_each = each.value.kind == "log_match" ? [each.value] : []
+      content {
+        filter           = condition_matched_log.value.filter
+        label_extractors = condition_matched_log.value.labels
+      }
+    }
+
+    dynamic "condition_prometheus_query_language" {
+      for_each = each.value.kind == "log_match" ? [] : [each.value]
+      content {
+        query = condition_prometheus_query_language.value.kind == "promql" ? condition_prometheus_query_language.value.query : join("", [
+          "sum(increase(logging_googleapis_com:user_${google_logging_metric.errors[each.key].name}{monitored_resource=\"cloud_run_revision\"}",
+          "[${condition_prometheus_query_language.value.within}s])) > ${condition_prometheus_query_language.value.more_than}",
+        ])
+        duration                  = "${condition_prometheus_query_language.value.duration}s"
+        evaluation_interval       = "60s"
+        disable_metric_validation = true # a metric exists from its first value on; alerts exist before
+      }
+    }
+  }
+
+  alert_strategy {
+    auto_close = "${24 * local.hour}s"
+
+    dynamic "notification_rate_limit" {
+      for_each = each.value.kind == "log_match" ? [each.value.rate_limit] : []
+      content {
+        period = "${notification_rate_limit.value}s"
+      }
+    }
+  }
+
+  documentation {
+    subject   = "${var.prefix}phasegate: ${each.value.title}"
+    mime_type = "text/markdown"
+    content   = <<-EOT
+      ${each.value.title}.
+
+      Look first:
+
+          ${each.value.command}
+
+      What it means and what to do: ${var.runbooks}/${split("/", each.key)[0]}.md
+    EOT
+
+    links {
+      display_name = "Runbook"
+      url          = "${var.runbooks}/${split("/", each.key)[0]}.md"
+    }
+  }
+
+  depends_on = [google_logging_metric.event, google_logging_metric.errors]
+}

@@ -1,0 +1,57 @@
+locals {
+  slack = var.slack_channel == "" ? [] : ["slack"]
+
+  # Never empty: the address is required.
+  channels = concat([google_monitoring_notification_channel.email.id], [for s in local.slack : google_monitoring_notification_channel.slack[s].id])
+}
+
+resource "google_monitoring_notification_channel" "email" {
+  display_name = "${var.prefix}phasegate mail"
+  type         = "email"
+
+  labels = {
+    email_address = var.email
+  }
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_monitoring_notification_channel" "slack" {
+  for_each = toset(local.slack)
+
+  display_name = "${var.prefix}phasegate Slack"
+  type         = "slack"
+
+  labels = {
+    channel_name = var.slack_channel
+  }
+
+  # Write-only: the token is in no state and no plan.
+  sensitive_labels {
+    auth_token_wo         = var.slack_token
+    auth_token_wo_version = var.slack_token_version
+  }
+
+  depends_on = [google_project_service.required]
+}
+
+# The same token for what reports to the channel by itself.
+resource "google_secret_manager_secret" "slack" {
+  for_each = toset(local.slack)
+
+  secret_id = "${var.prefix}phasegate-slack-token"
+
+  replication {
+    auto {}
+  }
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_secret_manager_secret_version" "slack" {
+  for_each = toset(local.slack)
+
+  secret                 = google_secret_manager_secret.slack[each.key].id
+  secret_data_wo         = var.slack_token
+  secret_data_wo_version = var.slack_token_version
+}

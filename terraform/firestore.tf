@@ -1,0 +1,55 @@
+# The books. Their documents are found by id alone, so no field needs an index; large
+# maps would run into the limit of index entries a document.
+
+locals {
+  # Maps, lists and stored messages, by collection.
+  wide = {
+    phase_periods   = ["batches", "holds", "periods", "runs", "unexpected"]
+    phase_triggers  = ["expects", "messages", "readiness", "runs", "verdict"]
+    quarantine      = ["envelope", "head"]
+    function_status = ["heartbeats"]
+  }
+  # A shadow has the first two again. A deployment in shadow has one itself, for smoke
+  # tests. Nobody works on what a shadow decided; everything else is kept.
+  shadows   = { for p in setproduct(["shadow_", "shadow_shadow_"], ["phase_periods", "phase_triggers"]) : "${p[0]}${p[1]}" => p[1] }
+  unindexed = merge(local.wide, { for collection, of in local.shadows : collection => local.wide[of] })
+}
+
+resource "google_firestore_database" "books" {
+  count = var.database_location == "" ? 0 : 1
+
+  name                              = var.database
+  location_id                       = var.database_location
+  type                              = "FIRESTORE_NATIVE"
+  point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"
+  delete_protection_state           = "DELETE_PROTECTION_ENABLED"
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_firestore_field" "unindexed" {
+  for_each = { for f in flatten([
+    for collection, fields in local.unindexed : [for field in fields : { collection = collection, field = field }]
+  ]) : "${f.collection}.${f.field}" => f }
+
+  database   = var.database
+  collection = "${var.prefix}${each.value.collection}"
+  field      = each.value.field
+
+  index_config {}
+
+  depends_on = [google_firestore_database.books, google_project_service.required]
+}
+
+resource "google_firestore_field" "expires" {
+  for_each = local.shadows
+
+  database   = var.database
+  collection = "${var.prefix}${each.key}"
+  field      = "expires_at"
+
+  ttl_config {}
+  index_config {} # times of one day would all be written to one end of it
+
+  depends_on = [google_firestore_database.books, google_project_service.required]
+}

@@ -1,0 +1,72 @@
+# What is derived from the pipeline's definition. Names follow shared/pipeline:
+# topic phasegate-FUNCTION, subscription TOPIC-FUNCTION, dead letter TOPIC-dead-letter.
+
+locals {
+  pipeline = yamldecode(file(coalesce(var.pipeline_file, "${path.module}/../shared/pipeline/nba.yaml")))
+
+  transitions = { for t in local.pipeline.transitions : t.id => t }
+  schedules   = { for s in local.pipeline.schedules : s.name => s }
+
+  # The Cloud Run services behind the phases, by phase.
+  services = { for p in local.pipeline.phases : p.name => p.service if try(p.service, "") != "" }
+
+  # Every subscription that feeds a function. Its topic, dead letter, rights and alerts
+  # follow from its row.
+  subscriptions = merge(
+    { for id, t in local.transitions : "transition-${id}" => {
+      function = "transition"
+      topic    = t.upstream.topic
+      query    = "?transition=${id}"
+      shadow   = false
+      # Somebody waits for the hand-over behind it.
+      max_age = try(local.hand_over[id].critical, 900)
+    } },
+    { for id, t in local.transitions : "shadow-${id}" => {
+      function = "transition"
+      topic    = "phasegate-shadow-${id}"
+      query    = "?transition=${id}&shadow=1"
+      shadow   = true
+      max_age  = 3600
+    } },
+    { for f in distinct([for s in local.pipeline.schedules : s.function]) : f => {
+      function = f
+      topic    = "phasegate-${f}"
+      query    = ""
+      shadow   = false
+      # Jobs are repeated; one that hangs for longer than this hangs for good.
+      max_age = 900
+    } },
+  )
+
+  # Topics that others publish to or read from, and those that are ours alone.
+  pipeline_topics   = toset(flatten([for t in local.pipeline.transitions : [t.upstream.topic, t.downstream.topic]]))
+  own_topics        = toset([for s in local.subscriptions : s.topic if !contains(local.pipeline_topics, s.topic)])
+  downstream_topics = toset([for t in local.pipeline.transitions : t.downstream.topic])
+
+  # Seconds that a hand-over may take, by transition: 1h30m is 5400.
+  duration_form = "^(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?$"
+  hand_over = { for id, t in local.transitions : id => {
+    for level, d in t.hand_over : level =>
+    3600 * tonumber(coalesce(regex(local.duration_form, d)[0], "0")) +
+    60 * tonumber(coalesce(regex(local.duration_form, d)[1], "0")) +
+    tonumber(coalesce(regex(local.duration_form, d)[2], "0"))
+  } if can(t.hand_over) }
+
+  # The longest regular pause between two runs of a schedule, in seconds. Null where it
+  # cannot be told from the cron expression; the job then refuses to be made.
+  cron_every = {
+    minutes = "^\\*/([0-9]+) \\* \\* \\* \\*$"
+    hours   = "^[0-9]+ \\*/([0-9]+) \\* \\* \\*$"
+    hourly  = "^[0-9]+ \\* \\* \\* \\*$"
+    daily   = "^[0-9]+ [0-9]+ \\* \\* \\*$"
+    weekly  = "^[0-9]+ [0-9]+ \\* \\* [0-6]$"
+  }
+  interval = { for name, s in local.schedules : name => try(
+    60 * tonumber(regex(local.cron_every.minutes, s.cron)[0]),
+    3600 * tonumber(regex(local.cron_every.hours, s.cron)[0]),
+    length(regex(local.cron_every.hourly, s.cron)) > 0 ? 3600 : 0,
+    length(regex(local.cron_every.daily, s.cron)) > 0 ? 24 * 3600 : 0,
+    length(regex(local.cron_every.weekly, s.cron)) > 0 ? 7 * 24 * 3600 : 0,
+    null,
+  ) }
+}

@@ -1,0 +1,26 @@
+resource "google_cloud_scheduler_job" "this" {
+  for_each = local.schedules
+
+  name        = "${var.prefix}phasegate-${each.key}"
+  description = "Job ${each.value.job} of function ${each.value.function}"
+  region      = var.region
+  schedule    = each.value.cron
+  time_zone   = local.pipeline.time_zone
+
+  # No attempt_deadline: on a Pub/Sub target it is a difference in every plan.
+  pubsub_target {
+    topic_name = local.topic_ids["phasegate-${each.value.function}"]
+    data       = base64encode(jsonencode({ job = each.value.job }))
+  }
+
+  retry_config {
+    retry_count = 3
+  }
+
+  lifecycle {
+    precondition {
+      condition     = local.interval[each.key] != null
+      error_message = "schedules: ${each.key}: cron ${each.value.cron}: its heartbeat cannot be watched, as the time between two runs cannot be told; use a form such as \"*/5 * * * *\", \"0 */6 * * *\", \"30 * * * *\", \"30 6 * * *\" or \"30 6 * * 1\"."
+    }
+  }
+}

@@ -1,0 +1,165 @@
+variable "project" {
+  description = "Project that everything is deployed to."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project))
+    error_message = "project: ${var.project} is no project id (6 to 30 lower-case letters, digits and hyphens, a letter first)."
+  }
+}
+
+variable "region" {
+  description = "Region of functions, scheduler jobs and archives."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "region: ${var.region} is no region such as us-central1."
+  }
+}
+
+variable "prefix" {
+  description = "Put before every name, the pipeline's topics and the collections included: two environments in one project. Empty, or such as \"dev-\"."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([a-z][a-z0-9-]{0,6}-)?$", var.prefix))
+    error_message = "prefix: ${var.prefix} is neither empty nor at most 8 lower-case letters, digits and hyphens that begin with a letter and end with a hyphen."
+  }
+}
+
+variable "pipeline_file" {
+  description = "Definition of the pipeline, the one that the archives were packed with. Default: shared/pipeline/nba.yaml."
+  type        = string
+  default     = null
+}
+
+variable "archives" {
+  description = "Folder of the functions' archives. Default: build/functions, where make package puts them."
+  type        = string
+  default     = null
+}
+
+variable "source_hash" {
+  description = "Hash of the source to deploy, as make package prints it. It picks the archives, so that an old one is never taken for the checkout."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[0-9a-f]{12}$", var.source_hash))
+    error_message = "source_hash: ${var.source_hash} is no hash of 12 hex digits; print it with: go run ./scripts/packaging --hash"
+  }
+}
+
+variable "mode" {
+  description = "active hands over; shadow records and decides in books of its own and hands nothing over."
+  type        = string
+  default     = "active"
+
+  validation {
+    condition     = contains(["active", "shadow"], var.mode)
+    error_message = "mode: ${var.mode} is not one of active, shadow."
+  }
+}
+
+variable "claim" {
+  description = "How long a process may work on a hand-over unless it renews: 1s to 10m."
+  type        = string
+  default     = "60s"
+
+  validation {
+    condition     = can(regex("^([1-9][0-9]{0,2}s|[1-9]m|10m)$", var.claim)) && try(tonumber(trimsuffix(var.claim, "s")) <= 600, true)
+    error_message = "claim: ${var.claim} is no duration from 1s to 10m such as 60s or 2m."
+  }
+}
+
+variable "log_level" {
+  description = "Least severity that the functions log: debug, info, warn, error. Alerts read the info lines."
+  type        = string
+  default     = "info"
+
+  validation {
+    condition     = contains(["debug", "info"], var.log_level)
+    error_message = "log_level: ${var.log_level} is not one of debug, info; alerts on latency and heartbeats read lines of level info."
+  }
+}
+
+variable "database" {
+  description = "Firestore database that holds the books."
+  type        = string
+  default     = "(default)"
+
+  validation {
+    condition     = var.database == "(default)" || can(regex("^[a-z][a-z0-9-]{2,61}[a-z0-9]$", var.database))
+    error_message = "database: ${var.database} is neither (default) nor 4 to 63 lower-case letters, digits and hyphens."
+  }
+}
+
+variable "database_location" {
+  description = "Where to create the database, such as nam5 or us-central1. Empty: it exists and is left alone."
+  type        = string
+  default     = ""
+}
+
+variable "existing_topics" {
+  description = "Topics of the pipeline that exist already, without prefix. They are adopted with their settings instead of created."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = length(setsubtract(var.existing_topics, local.pipeline_topics)) == 0
+    error_message = "existing_topics: ${join(", ", setsubtract(var.existing_topics, local.pipeline_topics))}: the pipeline has ${join(", ", local.pipeline_topics)}."
+  }
+}
+
+variable "email" {
+  description = "Address that every alert goes to. Required: an alert without a channel is none."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[^@ ]+@[^@ ]+\\.[^@ ]+$", var.email))
+    error_message = "email: ${var.email} is no mail address."
+  }
+}
+
+variable "slack_channel" {
+  description = "Slack channel that every alert goes to as well, such as #pipeline-alerts. Empty: none."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.slack_channel == "" || can(regex("^#[a-z0-9_-]{1,80}$", var.slack_channel))
+    error_message = "slack_channel: ${var.slack_channel} is no channel such as #pipeline-alerts."
+  }
+}
+
+variable "slack_token" {
+  description = "Token of the Slack bot (xoxb-…), of a bot that was invited to the channel. Sent once per slack_token_version and kept in no state: give it as TF_VAR_slack_token."
+  type        = string
+  default     = null
+  ephemeral   = true
+  sensitive   = true
+}
+
+variable "slack_token_version" {
+  description = "Raise it when slack_token is another one."
+  type        = number
+  default     = 1
+}
+
+variable "bigquery_location" {
+  description = "Location of the dataset of events."
+  type        = string
+  default     = "US"
+}
+
+variable "runbooks" {
+  description = "Address under which the pages of docs/runbooks can be read."
+  type        = string
+  default     = "https://github.com/phasegate/phasegate/blob/main/docs/runbooks"
+
+  validation {
+    condition     = startswith(var.runbooks, "https://")
+    error_message = "runbooks: ${var.runbooks} does not begin with https://."
+  }
+}
