@@ -26,6 +26,7 @@ type ready struct {
 	Store     string            `json:"store"`
 	Functions map[string]string `json:"functions"`
 	Prefix    string            `json:"prefix,omitempty"`
+	Mode      string            `json:"mode,omitempty"` // "" means active
 	Pipeline  string            `json:"pipeline_file,omitempty"`
 }
 
@@ -73,6 +74,9 @@ func localCommand(f *flags) *cobra.Command {
 				return startError(err)
 			}
 			r := ready{Project: c.Project, PubSub: env.PubSub, Store: c.Store, Functions: env.Functions, Prefix: c.Prefix, Pipeline: c.PipelineFile}
+			if c.Shadow != "" {
+				r.Mode = "shadow"
+			}
 			if err := announce(cmd.OutOrStdout(), data, r, asJSON); err != nil {
 				return errors.Join(err, env.Close())
 			}
@@ -176,6 +180,9 @@ func printEnv(w io.Writer, r ready) error {
 	vars := [][2]string{{"GOOGLE_CLOUD_PROJECT", r.Project}, {"PUBSUB_EMULATOR_HOST", r.PubSub}, {"PHASEGATE_STORE", r.Store}}
 	if r.Prefix != "" {
 		vars = append(vars, [2]string{"PHASEGATE_PREFIX", r.Prefix})
+	}
+	if r.Mode != "" {
+		vars = append(vars, [2]string{"PHASEGATE_MODE", r.Mode})
 	}
 	if r.Pipeline != "" {
 		vars = append(vars, [2]string{"PIPELINE_FILE", r.Pipeline})

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	// A command stands on an indented line of its own, or between backticks. Quotes are
+	// escaped in Terraform.
+	commandForm = regexp.MustCompile("(?m)(?:^    |`|= \")(phasectl [^`\\n]*)")
+	wordForm    = regexp.MustCompile(`"[^"]*"|[^" ]+`)
+	places      = strings.NewReplacer("PERIOD", "2026-02-03", "MODE", "overnight", "${var.project}", "my-project", "${s.topic}", "some-topic")
+)
+
+// Whoever is woken by an alert types what the runbook and the notification say.
+func TestCommandsOfRunbooksAndAlertsExist(t *testing.T) {
+	files, err := filepath.Glob("../../docs/runbooks/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range append(files, "../../terraform/alerts.tf") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range commandForm.FindAllStringSubmatch(string(text), -1) {
+			found++
+			line := strings.TrimSuffix(m[1], `"`)
+			if strings.Count(line, `"`)%2 == 1 {
+				line = m[1]
+			}
+			words := wordForm.FindAllString(places.Replace(line), -1)[1:]
+			cmd, rest, err := newRoot().Find(words)
+			if err == nil {
+				err = cmd.ParseFlags(rest)
+			}
+			if err == nil {
+				err = cmd.ValidateArgs(cmd.Flags().Args())
+			}
+			if err == nil {
+				err = cmd.ValidateRequiredFlags()
+			}
+			if err != nil || !cmd.HasParent() {
+				t.Errorf("%s: %s: %v", file, line, err)
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d commands found", found)
+	}
+}

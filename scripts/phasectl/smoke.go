@@ -1,0 +1,386 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// States of a check, and of all of them together.
+const (
+	checkOK      = "ok"
+	checkFailing = "failing"
+	checkUnknown = "unknown"
+)
+
+// check is one thing that was tried.
+type check struct {
+	ID       string `json:"id"`
+	State    string `json:"state"`
+	Evidence string `json:"evidence"`
+	Action   string `json:"action,omitempty"`
+}
+
+// smoke tries a running system from end to end without anybody noticing: completions
+// go to the shadow's topic, and what they complete is handed over to nobody. Every
+// call is another execution, so it can be repeated at any time, by two at once too; one
+// that breaks off leaves completions in the shadow's books, where they expire.
+type smoke struct {
+	app     *app.App
+	shadow  *app.App
+	timeout time.Duration
+	run     string // names this call in everything that it sends
+	source  string // hash that the functions must report
+	checks  []check
+}
+
+func smokeCommand(f *flags) *cobra.Command {
+	var timeout time.Duration
+	var source string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "smoke",
+		Short: "Try a deployment from end to end, in shadow: nothing is handed over to anybody",
+		Long: "Look at the subscriptions that feed the functions, let one cycle of each transition be completed in the books of\n" +
+			"the shadow, and send the relay a job. Completions go to a topic that nobody else reads, and what they complete is\n" +
+			"recorded as handed over, and is not.\n\n" +
+			"Exit status 0: everything works; 1: something does not; 2: not everything could be tried.",
+		Example: "  phasectl smoke --project my-project",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if timeout < time.Second || timeout > time.Hour {
+				return usage(fmt.Errorf("--timeout: %v is not within 1s to 1h", timeout))
+			}
+			a, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			s := &smoke{app: a, shadow: a.Shadowed(), timeout: timeout, run: "smoke-" + rand.Text(), source: source}
+			s.all(cmd.Context())
+			return s.report(cmd.OutOrStdout(), asJSON)
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Minute, "how long each of the functions may take; the first request after a deployment starts an instance")
+	cmd.Flags().StringVar(&source, "source", app.SourceHash, "hash of the source that has to be running (default: the one that this phasectl was built from)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func (s *smoke) all(ctx context.Context) {
+	for _, pl := range local.Places(s.app.Pipeline) {
+		s.add(s.subscription(ctx, pl))
+	}
+	for _, t := range s.app.Pipeline.Transitions {
+		s.add(s.cycle(ctx, t))
+	}
+	for _, sch := range s.app.Pipeline.Schedules {
+		s.add(s.job(ctx, sch))
+	}
+}
+
+func (s *smoke) add(c check) { s.checks = append(s.checks, c) }
+
+// failed is a check that did not succeed: failing when what is asked for is not there,
+// unknown when that could not be told.
+func failed(id string, err error, action string) check {
+	state := checkUnknown
+	if status.Code(err) == codes.NotFound {
+		state = checkFailing
+	}
+	return check{ID: id, State: state, Evidence: err.Error(), Action: action}
+}
+
+const redeploy = "make deploy puts topics, subscriptions and rights back as they should be"
+
+// subscription looks at how a function is fed: the address, and the dead letter's own
+// subscription. Those of one function all go to the same place, the shadow's too, so
+// that what is tried in shadow is what runs.
+func (s *smoke) subscription(ctx context.Context, pl local.Place) check {
+	name := s.app.Config.Prefix + pl.Subscription
+	id := "subscription " + name
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	sub, err := s.get(ctx, name)
+	if err != nil {
+		return failed(id, err, redeploy)
+	}
+	dead := s.app.Config.Prefix + pipeline.DeadLetterTopic(pl.Topic)
+	if _, err := s.get(ctx, dead); err != nil {
+		return failed(id, fmt.Errorf("its dead letter: %w", err), redeploy)
+	}
+	address, ok := strings.CutSuffix(sub.PushConfig.GetPushEndpoint(), pl.Query)
+	if topic := "projects/" + s.app.Config.Project + "/topics/" + s.app.Config.Prefix + pl.Topic; sub.Topic != topic {
+		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("reads %s, not %s", sub.Topic, topic), Action: redeploy}
+	}
+	if !ok || address == "" || strings.ContainsRune(address, '?') {
+		return check{ID: id, State: checkFailing, Action: redeploy,
+			Evidence: fmt.Sprintf("delivers to %q, which is no address of %s that ends in %q", sub.PushConfig.GetPushEndpoint(), pl.Function, pl.Query)}
+	}
+	for _, other := range local.Places(s.app.Pipeline) {
+		if other.Function != pl.Function || other.Subscription == pl.Subscription {
+			continue
+		}
+		o, err := s.get(ctx, s.app.Config.Prefix+other.Subscription)
+		if err != nil {
+			continue // has a check of its own
+		}
+		if at := strings.TrimSuffix(o.PushConfig.GetPushEndpoint(), other.Query); at != address {
+			return check{ID: id, State: checkFailing, Action: redeploy,
+				Evidence: fmt.Sprintf("delivers to %s, and %s to %s: two addresses of one function", address, s.app.Config.Prefix+other.Subscription, at)}
+		}
+	}
+	return check{ID: id, State: checkOK, Evidence: "delivers to " + address}
+}
+
+func (s *smoke) get(ctx context.Context, name string) (*pubsubpb.Subscription, error) {
+	return s.app.Broker.Client.SubscriptionAdminClient.GetSubscription(ctx, &pubsubpb.GetSubscriptionRequest{Subscription: subscriptionName(s.app, name)})
+}
+
+// cycle completes one cycle in shadow and waits until the shadow has handed it over.
+func (s *smoke) cycle(ctx context.Context, t *pipeline.Transition) check {
+	id := "shadow of " + t.ID
+	key, mode, err := s.choose(ctx, t)
+	if err != nil {
+		return failed(id, err, "try again when the first cycle of the day can be completed")
+	}
+	wanted, msgs, err := s.completions(t, key, mode)
+	if err != nil {
+		return failed(id, err, "")
+	}
+	if err := s.publish(ctx, t.ShadowTopic(), msgs); err != nil {
+		return failed(id, err, redeploy)
+	}
+	began := s.app.Now()
+	seen := "nothing of it is on record"
+	err = s.await(ctx, func(ctx context.Context) (bool, error) {
+		statuses, err := s.shadow.Engine.Status(ctx, key)
+		if err != nil {
+			return false, err
+		}
+		left := slices.Clone(wanted)
+		for _, st := range statuses {
+			if st.Mode != mode.Name || len(st.Satisfied)+len(st.Batches) == 0 {
+				continue
+			}
+			seen = st.State + ": " + st.Reason
+			for _, b := range st.Batches {
+				if b.State == cycle.StatePublished {
+					left = slices.DeleteFunc(left, func(run string) bool {
+						return slices.ContainsFunc(b.Runs, func(r string) bool { return strings.HasPrefix(r, run+"#") })
+					})
+				}
+			}
+		}
+		return len(left) == 0, nil
+	})
+	what := fmt.Sprintf("%s %s, as %s", key.Period, mode.Name, s.run)
+	action := "look at the function's log: gcloud logging read 'resource.labels.service_name=\"" + s.app.Config.Prefix + "phasegate-transition\"' --freshness=10m"
+	switch {
+	case errors.Is(err, errWaited):
+		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("%s: not handed over within %v; %s", what, s.timeout, seen), Action: action}
+	case err != nil:
+		return failed(id, fmt.Errorf("%s: %w", what, err), "")
+	}
+	return check{ID: id, State: checkOK, Evidence: fmt.Sprintf("%s: %d completions, handed over in shadow after %.1f s", what, len(wanted), s.app.Now().Sub(began).Seconds())}
+}
+
+// choose asks the policy itself which cycle would be ready if all its processors had
+// ended just now, and takes one in which this would be handed over: of the mode that
+// names the most, the newest period.
+func (s *smoke) choose(ctx context.Context, t *pipeline.Transition) (cycle.Key, pipeline.Mode, error) {
+	cal, now := t.Calendar(), s.app.Now()
+	today := cal.At(now)
+	back := int(t.TriggerWithin/(24*time.Hour)) + 2 // beyond, nothing is handed over by itself
+	for _, m := range slices.SortedStableFunc(slices.Values(t.Modes), func(a, b pipeline.Mode) int { return b.Size() - a.Size() }) {
+		for n := t.Lead(); n >= -back; n-- {
+			key := cycle.Key{Transition: t, Period: cal.Add(today, n)}
+			v := gate.Decide(gate.Input{Transition: t, Mode: m, Period: key.Period, Runs: s.runs(t, m, key.Period, now), Now: now})
+			if v.State != gate.Ready || len(v.Missing) > 0 {
+				continue
+			}
+			known, err := s.shadow.Engine.Status(ctx, key)
+			if err != nil || free(known, m) {
+				return key, m, err
+			}
+		}
+	}
+	return cycle.Key{}, pipeline.Mode{}, fmt.Errorf("no cycle of %s from %s to %s could be completed now that the shadow has not handed over already",
+		t.ID, cal.Add(today, -back), cal.Add(today, t.Lead()))
+}
+
+// free reports whether one more run of each of a mode's processors would be handed over:
+// as the first, or as a further one where the mode hands over what ran again.
+func free(known []cycle.Status, m pipeline.Mode) bool {
+	for _, st := range known {
+		if st.Mode == m.Name && len(st.Batches) > 0 {
+			return m.SecondRuns == pipeline.SecondRunsResend
+		}
+	}
+	return true
+}
+
+// runs are a mode's processors, all ended now.
+func (s *smoke) runs(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period, now time.Time) []gate.Run {
+	var runs []gate.Run
+	for _, name := range t.Order {
+		if m.Names(name) {
+			runs = append(runs, gate.Run{Key: name, Completion: message.Completion{Processor: name, Reported: name, Period: p,
+				Status: message.StatusSuccess, EventTime: now, ExecutionID: s.run}})
+		}
+	}
+	return runs
+}
+
+// completions returns the messages that complete a cycle, and how the books will name
+// their runs.
+func (s *smoke) completions(t *pipeline.Transition, key cycle.Key, m pipeline.Mode) (runs []string, msgs []message.Outgoing, err error) {
+	now := s.app.Now()
+	for _, r := range s.runs(t, m, key.Period, now) {
+		data, err := json.Marshal(map[string]any{
+			"processor_name": r.Processor, "phase": t.UpstreamPhase, "game_date": key.Period, "status": message.StatusSuccess,
+			"execution_id": s.run, "correlation_id": s.run, "trigger_source": "smoke", "timestamp": now.UTC().Format(time.RFC3339Nano),
+			// Another figure than any run before: what ran again and changed nothing is not handed over.
+			"record_count": now.UnixMilli(),
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		runs, msgs = append(runs, r.Processor+"@"+s.run), append(msgs, message.Outgoing{Data: data})
+	}
+	return runs, msgs, nil
+}
+
+// job sends a schedule's job, as the scheduler does, and waits for its heartbeat.
+func (s *smoke) job(ctx context.Context, sch pipeline.Schedule) check {
+	id := "job " + sch.Name
+	before, _, err := s.heartbeat(ctx, sch)
+	if err != nil {
+		return failed(id, err, "")
+	}
+	if err := local.SendJob(ctx, s.app, sch); err != nil {
+		return failed(id, err, redeploy)
+	}
+	var beat time.Time
+	var source string
+	err = s.await(ctx, func(ctx context.Context) (done bool, err error) {
+		beat, source, err = s.heartbeat(ctx, sch)
+		return beat.After(before), err
+	})
+	last := "never"
+	if !before.IsZero() {
+		last = localTime(s.app, before)
+	}
+	switch {
+	case errors.Is(err, errWaited):
+		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("no heartbeat of %s within %v, the last: %s", sch.Function, s.timeout, last),
+			Action: "look at the function's log: gcloud logging read 'resource.labels.service_name=\"" + s.app.Config.Prefix + "phasegate-" + sch.Function + "\"' --freshness=10m"}
+	case err != nil:
+		return failed(id, err, "")
+	case source != s.source:
+		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("%s runs source %s, not %s", sch.Function, source, s.source),
+			Action: "deploy the source that is meant: make deploy; or name the one that runs: --source"}
+	}
+	return check{ID: id, State: checkOK, Evidence: fmt.Sprintf("done by %s, source %s", sch.Function, source)}
+}
+
+// heartbeat reads when a job last ended well, and what ran it.
+func (s *smoke) heartbeat(ctx context.Context, sch pipeline.Schedule) (at time.Time, source string, err error) {
+	got, err := s.app.Store.Get(ctx, store.Ref{Collection: s.app.Config.Books() + app.StatusCollection, ID: sch.Function})
+	if err != nil {
+		return at, "", err
+	}
+	data := got.Docs[0].Data
+	beats, _ := data["heartbeats"].(map[string]any)
+	at, _ = beats[sch.Job].(time.Time)
+	source, _ = data["source_hash"].(string)
+	return at, source, nil
+}
+
+func (s *smoke) publish(ctx context.Context, topic string, msgs []message.Outgoing) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for _, p := range s.app.Broker.Publish(ctx, s.app.Config.Prefix+topic, msgs) {
+		if p.Err != nil {
+			return p.Err // one request, one outcome
+		}
+	}
+	return nil
+}
+
+// errWaited says that something has not happened in time.
+var errWaited = errors.New("waited in vain")
+
+// await asks whether something has happened, at growing intervals: the store that is
+// asked is remote and has no signal.
+func (s *smoke) await(ctx context.Context, done func(context.Context) (bool, error)) error {
+	within, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		ok, err := done(within)
+		switch {
+		case ok && err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case within.Err() != nil:
+			return errWaited
+		case err != nil:
+			return err
+		}
+		select {
+		case <-within.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// report prints the verdict. One failing check makes it failing, whatever is unknown.
+func (s *smoke) report(w io.Writer, asJSON bool) error {
+	overall, words, code := checkOK, "everything works", 0
+	for _, c := range s.checks {
+		switch {
+		case c.State == checkFailing:
+			overall, words, code = checkFailing, "it does not work as it is deployed", exitFindings
+		case c.State == checkUnknown && overall == checkOK:
+			overall, words, code = checkUnknown, "not everything could be tried", exitUnknown
+		}
+	}
+	var err error
+	if asJSON {
+		err = printLine(w, map[string]any{"schema": 1, "overall": overall, "checks": s.checks})
+	} else {
+		var b strings.Builder
+		for _, c := range s.checks {
+			fmt.Fprintf(&b, "%-8s %s: %s\n", c.State, c.ID, c.Evidence)
+			if c.Action != "" {
+				fmt.Fprintf(&b, "         %s\n", c.Action)
+			}
+		}
+		fmt.Fprintf(&b, "%s: %s\n", overall, words)
+		_, err = io.WriteString(w, b.String())
+	}
+	if err == nil && code != 0 {
+		err = exitError{code, errors.New(words)}
+	}
+	return err
+}
