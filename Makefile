@@ -8,7 +8,7 @@ APP := github.com/phasegate/phasegate/shared/app
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build build/phasectl
@@ -49,3 +49,42 @@ bench: ## Run the benchmarks, beside the alternatives
 .PHONY: package
 package: ## Pack the functions into build/functions; PIPELINE=FILE replaces nba.yaml
 	@$(PACKAGING)
+
+# What is deployed, and where. HASH= names archives that are there already, such as an
+# earlier deployment's; without it the checkout is packed.
+TERRAFORM := terraform -chdir=terraform
+STATE_BUCKET ?= $(PROJECT)-phasegate-state
+STATE_PREFIX ?= phasegate
+DEPLOY_HASH = $(if $(HASH),$(HASH),$$($(PACKAGING) --hash))
+DEPLOY_VARS = -var 'project=$(PROJECT)' -var 'region=$(REGION)' -var "source_hash=$$hash" \
+	$(if $(PIPELINE),-var 'pipeline_file=$(abspath $(PIPELINE))') $(TF_ARGS)
+
+.PHONY: deployable
+deployable:
+	$(if $(PROJECT),,$(error PROJECT= is required, such as make plan PROJECT=my-project REGION=us-central1))
+	$(if $(REGION),,$(error REGION= is required, such as make plan PROJECT=my-project REGION=us-central1))
+	@command -v terraform >/dev/null || { echo "terraform is not installed: https://developer.hashicorp.com/terraform/install"; exit 1; }
+	$(if $(HASH),,$(PACKAGING))
+	$(TERRAFORM) init -input=false -reconfigure -backend-config='bucket=$(STATE_BUCKET)' -backend-config='prefix=$(STATE_PREFIX)'
+
+.PHONY: plan
+plan: deployable ## Show what deploy would change; PROJECT=, REGION=
+	hash=$(DEPLOY_HASH) && $(TERRAFORM) plan $(DEPLOY_VARS)
+
+.PHONY: deploy
+deploy: deployable build ## Package, apply terraform/, try the result; PROJECT=, REGION=, HASH= an earlier archive
+	hash=$(DEPLOY_HASH) && $(TERRAFORM) apply $(DEPLOY_VARS) && \
+	eval "$$($(TERRAFORM) output -raw exports)" && \
+	build/phasectl smoke --source "$$hash" $(if $(PIPELINE),--pipeline '$(PIPELINE)')
+
+.PHONY: terraform-check
+terraform-check: ## Check terraform/: format and contracts; validate and test where its provider can be had
+	$(GO) test ./scripts/terraform
+	$(TERRAFORM) fmt -check -recursive
+	@if out=$$($(TERRAFORM) init -backend=false -input=false -no-color 2>&1); then \
+		$(TERRAFORM) validate && $(TERRAFORM) test; \
+	elif echo "$$out" | grep -q "Failed to query available provider packages"; then \
+		echo "terraform validate and test did not run: the google provider cannot be had here"; \
+	else \
+		echo "$$out"; exit 1; \
+	fi
