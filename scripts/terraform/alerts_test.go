@@ -1,0 +1,257 @@
+package terraform
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/zclconf/go-cty/cty"
+)
+
+// policies returns the alert policies by key.
+func policies(t *testing.T, p *plan) map[string]instance {
+	t.Helper()
+	out := map[string]instance{}
+	for _, i := range p.some("google_monitoring_alert_policy") {
+		out[i.key] = i
+	}
+	return out
+}
+
+func page(key string) string { name, _, _ := strings.Cut(key, "/"); return name }
+
+// filters returns every log filter of an alert, by the alert's key: of log matches, and
+// of metrics that count entries for an alert.
+func filters(t *testing.T, p *plan) map[string]filter {
+	t.Helper()
+	out := map[string]filter{}
+	add := func(key, text string) {
+		f, err := parseFilter(text)
+		if err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+		out[key] = f
+	}
+	for key, policy := range policies(t, p) {
+		if text := policy.text("conditions", "0", "condition_matched_log", "0", "filter"); text != "" {
+			add(key, text)
+		}
+	}
+	for _, metric := range p.some("google_logging_metric") {
+		if metric.name == "errors" {
+			add(metric.key, metric.text("filter"))
+		}
+	}
+	return out
+}
+
+// What our own code does not log is here as its owner does: the platform's scheduler,
+// and processors in other languages.
+var (
+	strangers = map[string]string{
+		"scheduler-failed": `{"severity":"ERROR","resource":{"type":"cloud_scheduler_job","labels":{"job_id":"phasegate-relay","location":"us-central1"}},
+			"jsonPayload":{"@type":"type.googleapis.com/google.cloud.scheduler.logging.AttemptFinished","status":"PERMISSION_DENIED","targetType":"PUB_SUB"}}`,
+		"processor-errors": `{"severity":"ERROR","resource":{"type":"cloud_run_revision","labels":{"service_name":"nba-phase3-analytics-processors"}},
+			"jsonPayload":{"message":"Traceback (most recent call last): …"}}`,
+	}
+	fineStrangers = []string{
+		`{"severity":"INFO","resource":{"type":"cloud_scheduler_job","labels":{"job_id":"phasegate-relay","location":"us-central1"}},
+			"jsonPayload":{"@type":"type.googleapis.com/google.cloud.scheduler.logging.AttemptFinished","targetType":"PUB_SUB"}}`,
+		`{"severity":"INFO","resource":{"type":"cloud_run_revision","labels":{"service_name":"nba-phase3-analytics-processors"}},"jsonPayload":{"message":"done"}}`,
+		`{"severity":"ERROR","resource":{"type":"cloud_run_revision","labels":{"service_name":"somebody-elses-service"}},"jsonPayload":{"message":"not ours"}}`,
+		`{"severity":"ERROR","resource":{"type":"cloud_scheduler_job","labels":{"job_id":"dev-phasegate-relay"}},"jsonPayload":{"message":"of another environment"}}`,
+		`{"severity":"ERROR","resource":{"type":"cloud_run_revision","labels":{"service_name":"dev-phasegate-reconcile"}},"jsonPayload":{"event":"cycle_held","message":"of another environment"}}`,
+	}
+)
+
+func stranger(t *testing.T, s string) (e entry) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(s), &e); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestF37_EachFilterFiresOnARecordedBadLineAndIsSilentOnAGoodNight(t *testing.T) {
+	good, bad, _ := recordings(t)
+	for _, s := range fineStrangers {
+		good = append(good, stranger(t, s))
+	}
+	quiet := map[string]bool{} // pages of which an instance never fired
+	all := filters(t, planned(t, nil))
+	for key, f := range all {
+		t.Run(key, func(t *testing.T) {
+			for _, e := range good {
+				if f.matches(e) {
+					t.Errorf("fires on a good night: %+v", e)
+				}
+			}
+		})
+		wrong := bad[page(key)]
+		if s, ok := strangers[page(key)]; ok {
+			wrong = []entry{stranger(t, s), stranger(t, strings.ReplaceAll(s, "nba-phase3-analytics-processors", "nba-phase4-precompute-processors"))}
+		}
+		if !slices.ContainsFunc(wrong, f.matches) {
+			quiet[key] = true
+		}
+	}
+	for key := range quiet {
+		t.Errorf("%s does not fire on any of what was recorded for it", key)
+	}
+	for page := range bad {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(all)), func(key string) bool { return strings.HasPrefix(key, page) }) {
+			t.Errorf("what goes wrong as %s has no alert", page)
+		}
+	}
+}
+
+// A smoke test completes a cycle past its deadline, one processor after the other.
+func TestWhatHappensInShadowSetsOffNoAlert(t *testing.T) {
+	recordings(t)
+	events, all := 0, filters(t, planned(t, nil))
+	for _, e := range sharedRecordings.shadow {
+		if name, _ := e.JSONPayload["shadow_event"].(string); name == "cycle_held" || name == "batch_published" {
+			events++
+		}
+		for key, f := range all {
+			if f.matches(e) {
+				t.Errorf("%s fires: %+v", key, e)
+			}
+		}
+	}
+	if events < 5 {
+		t.Errorf("only %d lines that would set off an alert out of shadow", events)
+	}
+}
+
+func TestAlertsOnLatencyTellWarnFromCritical(t *testing.T) {
+	all := filters(t, planned(t, nil))
+	fires := func(key string, seconds float64) bool {
+		e := logged("phasegate-transition", map[string]any{"severity": "INFO", "event": "batch_published",
+			"transition": "phase3_to_phase4", "seconds": seconds})
+		return all["hand-over-latency/phase3_to_phase4-"+key+"-transition"].matches(e)
+	}
+	for seconds, want := range map[float64][2]bool{299.9: {false, false}, 300: {true, false}, 899.9: {true, false}, 900: {true, true}} {
+		if got := [2]bool{fires("warn", seconds), fires("critical", seconds)}; got != want {
+			t.Errorf("%v s: warn and critical %v, want %v", seconds, got, want)
+		}
+	}
+}
+
+// eventNames are the constants of shared/telemetry.
+func eventNames(t *testing.T) map[string]bool {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "../../shared/telemetry/telemetry.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, d := range f.Decls {
+		g, ok := d.(*ast.GenDecl)
+		if !ok || g.Tok != token.CONST {
+			continue
+		}
+		for _, s := range g.Specs {
+			for _, v := range s.(*ast.ValueSpec).Values {
+				if l, ok := v.(*ast.BasicLit); ok {
+					name, err := strconv.Unquote(l.Value)
+					if err != nil {
+						t.Fatal(err)
+					}
+					names[name] = true
+				}
+			}
+		}
+	}
+	if len(names) < 7 {
+		t.Fatalf("only %d event names found: %v", len(names), names)
+	}
+	return names
+}
+
+var eventComparison = regexp.MustCompile(`jsonPayload\.event="([^"]*)"`)
+
+func TestEveryEventInAFilterIsOneThatTheCodeReallyLogs(t *testing.T) {
+	_, _, all := recordings(t)
+	emitted := map[string]bool{}
+	for _, e := range all {
+		if name, ok := e.JSONPayload["event"].(string); ok {
+			emitted[name] = true
+		}
+	}
+	p, names := planned(t, nil), eventNames(t)
+	var texts []string
+	for _, i := range p.some("google_logging_metric") {
+		texts = append(texts, i.text("filter"))
+	}
+	for _, i := range p.some("google_monitoring_alert_policy") {
+		texts = append(texts, i.text("conditions", "0", "condition_matched_log", "0", "filter"), i.text("documentation", "0", "content"))
+	}
+	found := 0
+	for _, text := range texts {
+		for _, m := range eventComparison.FindAllStringSubmatch(text, -1) {
+			found++
+			if !names[m[1]] {
+				t.Errorf("%s: %s is no event of shared/telemetry", text, m[1])
+			}
+			if !emitted[m[1]] {
+				t.Errorf("%s: nothing that was run has logged %s", text, m[1])
+			}
+		}
+	}
+	if found < 14 {
+		t.Errorf("only %d events in filters", found)
+	}
+}
+
+// Fields that filters and extractors read are fields that the code writes.
+func TestEveryFieldInAFilterIsOneThatTheCodeReallyWrites(t *testing.T) {
+	_, _, all := recordings(t)
+	p := planned(t, nil)
+	for _, i := range p.some("google_logging_metric") {
+		checkFields(t, all, i.text("filter"), i.at("label_extractors"))
+	}
+	for _, i := range p.some("google_monitoring_alert_policy") {
+		c := i.at("conditions", "0", "condition_matched_log", "0")
+		if c != cty.NilVal && text(c, "filter") != "" && !strings.Contains(text(c, "filter"), "cloud_scheduler_job") {
+			checkFields(t, all, text(c, "filter"), at(c, "label_extractors"))
+		}
+	}
+}
+
+var (
+	payloadField = regexp.MustCompile(`jsonPayload\.[a-z_]+`)
+	extractor    = regexp.MustCompile(`^EXTRACT\((jsonPayload\.[a-z_]+)\)$`)
+)
+
+// checkFields looks, among the entries with the filter's event, for its fields.
+func checkFields(t *testing.T, all []entry, filterText string, extractors cty.Value) {
+	t.Helper()
+	m := eventComparison.FindStringSubmatch(filterText)
+	if m == nil {
+		return
+	}
+	paths := payloadField.FindAllString(filterText, -1)
+	if extractors != cty.NilVal {
+		for label, v := range extractors.AsValueMap() {
+			x := extractor.FindStringSubmatch(v.AsString())
+			if x == nil {
+				t.Errorf("label %s: %s", label, v.AsString())
+				continue
+			}
+			paths = append(paths, x[1])
+		}
+	}
+	for _, path := range paths {
+		if !slices.ContainsFunc(all, func(e entry) bool { return e.JSONPayload["event"] == m[1] && e.field(path) != nil }) {
+			t.Errorf("%s: no entry of %s has %s", filterText, m[1], path)
+		}
+	}
+}

@@ -1,0 +1,159 @@
+package terraform
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// entry is a log entry as Cloud Logging keeps it, of what filters here may ask for.
+type entry struct {
+	Resource struct {
+		Type   string            `json:"type"`
+		Labels map[string]string `json:"labels"`
+	} `json:"resource"`
+	Severity    string         `json:"severity"`
+	JSONPayload map[string]any `json:"jsonPayload"`
+}
+
+// field returns what a filter's path names, nil where there is nothing.
+func (e entry) field(path string) any {
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic(err)
+	}
+	var v any
+	if err := json.Unmarshal(b, &v); err != nil {
+		panic(err)
+	}
+	for _, name := range strings.Split(path, ".") {
+		m, _ := v.(map[string]any)
+		v = m[name]
+	}
+	return v
+}
+
+// filter is a log filter: comparisons that must all hold.
+type filter []comparison
+
+type comparison struct{ path, op, value string }
+
+// https://cloud.google.com/logging/docs/view/logging-query-language, of which the
+// filters here use as much as this: a path, one of = >= : and a quoted text, a number,
+// a severity or, after a colon, a star.
+var comparisonForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)(>=|=|:)("(?:[^"\\]|\\.)*"|[0-9]+(?:\.[0-9]+)?|[A-Z]+|\*)$`)
+
+var severities = []string{"DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY"}
+
+// parseFilter refuses everything else: what the evaluator cannot try on real entries
+// has no place in an alert.
+func parseFilter(s string) (filter, error) {
+	var f filter
+	for _, term := range strings.Split(s, " AND ") {
+		m := comparisonForm.FindStringSubmatch(term)
+		if m == nil {
+			return nil, fmt.Errorf("%q is no comparison by =, >= or :", term)
+		}
+		c := comparison{path: m[1], op: m[2], value: m[3]}
+		bare := c.value != "*" && c.value[0] >= 'A' && c.value[0] <= 'Z'
+		switch {
+		case c.value == "*" && c.op != ":":
+			return nil, fmt.Errorf("%q: a star stands after : alone", term)
+		case bare && (c.path != "severity" || !slices.Contains(severities, c.value)):
+			return nil, fmt.Errorf("%q: %s is no severity", term, c.value)
+		}
+		f = append(f, c)
+	}
+	return f, nil
+}
+
+func (f filter) matches(e entry) bool {
+	for _, c := range f {
+		if !c.holds(e) {
+			return false
+		}
+	}
+	return len(f) > 0
+}
+
+// holds: a comparison with a field that is not there never does.
+func (c comparison) holds(e entry) bool {
+	v := e.field(c.path)
+	if v == nil {
+		return false
+	}
+	if c.value == "*" {
+		return true
+	}
+	value := c.value
+	if unquoted, err := strconv.Unquote(value); err == nil {
+		value = unquoted
+	}
+	if c.path == "severity" {
+		got, want := slices.Index(severities, fmt.Sprint(v)), slices.Index(severities, value)
+		return got >= 0 && (c.op == "=" && got == want || c.op == ">=" && got >= want)
+	}
+	if n, isNumber := v.(float64); isNumber {
+		want, err := strconv.ParseFloat(value, 64)
+		return err == nil && (c.op == ">=" && n >= want || c.op != ">=" && n == want)
+	}
+	got := strings.ToLower(fmt.Sprint(v)) // Cloud Logging compares texts without regard to case
+	value = strings.ToLower(value)
+	switch c.op {
+	case "=":
+		return got == value
+	case ":":
+		return strings.Contains(got, value)
+	}
+	return got >= value
+}
+
+func TestTheEvaluatorReadsFiltersAsCloudLoggingDoes(t *testing.T) {
+	var e entry
+	if err := json.Unmarshal([]byte(`{"resource":{"type":"cloud_run_revision","labels":{"service_name":"phasegate-transition"}},
+		"severity":"ERROR","jsonPayload":{"event":"batch_published","seconds":300.5,"function":"transition"}}`), &e); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{
+		`severity>=ERROR`:    true,
+		`severity>=WARNING`:  true,
+		`severity>=CRITICAL`: false,
+		`severity=ERROR`:     true,
+		`severity=INFO`:      false,
+		`resource.type="cloud_run_revision" AND resource.labels.service_name="phasegate-transition"`: true,
+		`resource.type="cloud_function" AND severity>=ERROR`:                                         false,
+		`resource.labels.service_name="phasegate"`:                                                   false,
+		`resource.labels.service_name:"phasegate"`:                                                   true,
+		`jsonPayload.seconds>=300`:                                                                   true,
+		`jsonPayload.seconds>=300.5`:                                                                 true,
+		`jsonPayload.seconds>=301`:                                                                   false,
+		`jsonPayload.absent>=0`:                                                                      false,
+		`jsonPayload.event:*`:                                                                        true,
+		`jsonPayload.absent:*`:                                                                       false,
+		`jsonPayload.event="BATCH_PUBLISHED"`:                                                        true,
+		`jsonPayload.event="batch_published" AND jsonPayload.seconds>=900`:                           false,
+	} {
+		f, err := parseFilter(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if f.matches(e) != want {
+			t.Errorf("%s: matches %v, want %v", text, !want, want)
+		}
+	}
+}
+
+func TestOtherOperatorsAreRefused(t *testing.T) {
+	for _, text := range []string{
+		``, `error`, `severity>ERROR`, `severity!=INFO`, `severity<=INFO`, `NOT severity=ERROR`, `severity>=ERROR OR severity=INFO`,
+		`(severity>=ERROR)`, `jsonPayload.event=~"batch.*"`, `severity>=LOUD`, `jsonPayload.event=batch_published`, `jsonPayload.event=*`,
+		`severity>=ERROR AND `, `jsonPayload.seconds>=3e5`, `severity>=ERROR and severity=INFO`, `jsonPayload.event="a" "b"`,
+	} {
+		if f, err := parseFilter(text); err == nil {
+			t.Errorf("%q is accepted as %v", text, f)
+		}
+	}
+}

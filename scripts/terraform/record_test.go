@@ -1,0 +1,288 @@
+package terraform
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/functions/reconcile"
+	"github.com/phasegate/phasegate/functions/transition"
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/app/apptest"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// recorder runs the functions and keeps what they log, as the platform would, and what
+// they write.
+type recorder struct {
+	*apptest.World
+	t       *testing.T
+	entries []entry
+	seen    map[string]int // lines taken so far, by severity
+	written *writes
+	sent    int
+	query   string // of the subscription that delivers
+}
+
+var morning = time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC) // 06:05 in New York, the day after
+
+func record(t *testing.T) *recorder {
+	r := &recorder{World: apptest.New(t, morning.AddDate(0, 0, -2)), t: t, seen: map[string]int{}}
+	r.written = &writes{Store: r.Store, fields: map[string]map[string]bool{}, wide: map[string]map[string]bool{}}
+	r.rebuild(nil)
+	return r
+}
+
+// rebuild makes the engine anew on the recording store, with other readiness checks.
+func (r *recorder) rebuild(check cycle.Check) {
+	c := r.Engine.Config
+	r.App.Store, c.Store = r.written, r.written
+	if check != nil {
+		c.Check = check
+	}
+	r.App.Engine = cycle.New(c)
+}
+
+var handlers = map[string]func(func(context.Context) (*app.App, error)) http.Handler{
+	"transition": transition.New, "reconcile": reconcile.New,
+}
+
+// deliver posts a message to a function and keeps what it logs.
+func (r *recorder) deliver(function string, data []byte) int {
+	r.t.Helper()
+	r.sent++
+	body := message.Envelope{MessageID: fmt.Sprint(r.sent), PublishTime: r.Now(), Data: data}.Push()
+	rec := httptest.NewRecorder()
+	h := handlers[function](func(context.Context) (*app.App, error) { return r.App, nil })
+	h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/"+r.query, strings.NewReader(string(body))))
+	for _, severity := range severities {
+		lines := r.Logs.Lines("severity", severity)
+		for _, line := range lines[r.seen[severity]:] {
+			r.entries = append(r.entries, logged("phasegate-"+function, line))
+		}
+		r.seen[severity] = len(lines)
+	}
+	return rec.Code
+}
+
+// logged is a line of a service's standard output as Cloud Logging keeps it: the
+// severity is taken out of the payload.
+func logged(service string, line map[string]any) entry {
+	var e entry
+	e.Resource.Type = "cloud_run_revision"
+	e.Resource.Labels = map[string]string{"service_name": service}
+	e.Severity, _ = line["severity"].(string)
+	e.JSONPayload = maps.Clone(line)
+	delete(e.JSONPayload, "severity")
+	return e
+}
+
+// complete reports processors as done for the night at a time.
+func (r *recorder) complete(at time.Time, processors ...string) {
+	r.t.Helper()
+	r.completeFor("2026-02-03", at, processors...)
+}
+
+func (r *recorder) completeFor(date string, at time.Time, processors ...string) {
+	r.t.Helper()
+	if r.Now().Before(at) {
+		r.SetNow(at)
+	}
+	for _, name := range processors {
+		data, err := json.Marshal(map[string]any{"processor_name": name, "game_date": date, "status": "success",
+			"execution_id": name + at.String(), "timestamp": at.Format(time.RFC3339), "record_count": 100})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.deliver("transition", data)
+	}
+}
+
+func (r *recorder) relay() int {
+	r.t.Helper()
+	return r.deliver("reconcile", []byte(`{"job":"relay"}`))
+}
+
+// good is a night on which everything goes well: nothing in it may set off an alert.
+func good(t *testing.T) *recorder {
+	r := record(t)
+	order := r.Pipeline.Transitions[0].Order
+	upcoming := order[3:]
+	r.completeFor("2026-02-03", morning.Add(-37*time.Hour), upcoming...) // 17:05 of the day before
+	r.completeFor("2026-02-03", morning.Add(-19*time.Hour), upcoming...) // 11:05 of the day
+	r.completeFor("2026-02-04", morning.Add(-13*time.Hour), upcoming...) // 17:05 of the day
+	r.relay()
+	r.complete(morning, order[:2]...)
+	r.relay()
+	r.complete(morning, order[2:]...)
+	if code := r.relay(); code != http.StatusNoContent || len(r.PubSub.Messages()) != 3*len(upcoming)+len(order) {
+		t.Fatalf("the good night is none: relay answered %d, %d messages", code, len(r.PubSub.Messages()))
+	}
+	return r
+}
+
+// bad holds, by the page of the alert that has to notice it, what goes wrong.
+var bad = map[string]func(*recorder){
+	"function-errors": func(r *recorder) {
+		r.SetDown(true)
+		r.complete(morning, r.Pipeline.Transitions[0].Order[0])
+		r.relay()
+	},
+	"hand-over-latency": func(r *recorder) {
+		// The last one ended 16 minutes before its message could be handled.
+		r.SetNow(morning)
+		r.complete(morning.Add(-16*time.Minute), r.Pipeline.Transitions[0].Order...)
+		// Another night, found by the relay.
+		r.SetNow(morning.Add(20 * time.Minute))
+		c := message.Completion{Processor: r.Pipeline.Transitions[0].Order[0], Reported: "late", Period: "2026-02-03", Status: message.StatusSuccess,
+			EventTime: morning.Add(time.Minute), ExecutionID: "late", CorrelationID: "late"}
+		if err := r.Engine.Record(r.t.Context(), cycle.Key{Transition: r.Pipeline.Transitions[0], Period: "2026-02-03"}, c); err != nil {
+			r.t.Fatal(err)
+		}
+		r.relay()
+	},
+	"cycle-blocked": func(r *recorder) {
+		r.rebuild(func(context.Context, cycle.Key, string, []string) cycle.Readiness {
+			return cycle.Readiness{Outcome: cycle.Failed, Reasons: []string{"coverage 60 %, at least 80 % are needed"}}
+		})
+		r.complete(morning, r.Pipeline.Transitions[0].Order...)
+		r.relay()
+	},
+	"cycle-overdue": func(r *recorder) {
+		r.complete(morning, r.Pipeline.Transitions[0].Order[0])
+		r.SetNow(time.Date(2026, 2, 4, 15, 1, 0, 0, time.UTC)) // 10:01 in New York, a minute after the deadline
+		r.relay()
+	},
+	"left-unfinished": func(r *recorder) {
+		r.complete(morning, r.Pipeline.Transitions[0].Order[0])
+		r.SetNow(morning.AddDate(0, 0, 9))
+		r.relay()
+	},
+	"message-quarantined": func(r *recorder) {
+		r.deliver("transition", []byte(`{"processor_name":"PlayerGameSummaryProcessor","game_date":"TODAY","status":"success"}`))
+		r.deliver("reconcile", []byte(`{"job":"dance"}`))
+	},
+}
+
+// resumed is a hand-over whose process died in its readiness check.
+func resumed(r *recorder) {
+	r.rebuild(func(context.Context, cycle.Key, string, []string) cycle.Readiness {
+		r.SetDown(true)
+		return cycle.Readiness{Outcome: cycle.NotChecked}
+	})
+	r.complete(morning, r.Pipeline.Transitions[0].Order...)
+	r.SetDown(false)
+	r.rebuild(cycle.Unchecked)
+	r.SetNow(morning.Add(2 * time.Minute))
+	r.relay()
+}
+
+// oddities write what a night without them does not.
+func oddities(r *recorder) {
+	tr := r.Pipeline.Transitions[0]
+	r.complete(morning, "RosterHistoryProcessor") // of no mode
+	r.deliver("transition", fmt.Appendf(nil, `{"game_date":"TODAY","padding":"%s"}`, strings.Repeat("x", 1<<20)))
+	key := cycle.Key{Transition: tr, Period: "2026-02-03"}
+	if _, err := r.Engine.Hold(r.t.Context(), key, "overnight", time.Hour, "ann", "the source is being repaired"); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// inShadow is what a smoke test leaves: a cycle past its deadline that is completed one
+// by one, and a relay in shadow that finds others overdue.
+func inShadow(r *recorder) {
+	r.query = "?shadow=1"
+	r.complete(morning.Add(6*time.Hour), r.Pipeline.Transitions[0].Order...)
+	r.relay()
+}
+
+// writes notes which fields of which collections are written, and which of them are
+// wide: maps, lists and stored messages.
+type writes struct {
+	store.Store
+	mu           sync.Mutex
+	fields, wide map[string]map[string]bool
+}
+
+func note(into map[string]map[string]bool, collection, field string) {
+	if into[collection] == nil {
+		into[collection] = map[string]bool{}
+	}
+	into[collection][field] = true
+}
+
+// Apply implements store.Store.
+func (w *writes) Apply(ctx context.Context, ws ...store.Write) ([]store.Version, error) {
+	w.mu.Lock()
+	for _, x := range ws {
+		for _, f := range x.Fields {
+			note(w.fields, x.Ref.Collection, f.Path[0])
+			if len(f.Path) > 1 || isWide(f.Value) {
+				note(w.wide, x.Ref.Collection, f.Path[0])
+			}
+		}
+	}
+	w.mu.Unlock()
+	return w.Store.Apply(ctx, ws...)
+}
+
+func isWide(v any) bool {
+	if s, ok := v.(string); ok {
+		return strings.HasPrefix(s, "{")
+	}
+	switch reflect.ValueOf(v).Kind() {
+	case reflect.Map, reflect.Slice:
+		return true
+	}
+	return reflect.TypeOf(v) == reflect.TypeOf(store.Union("x"))
+}
+
+// sharedRecordings are made once: every test reads the same entries.
+var sharedRecordings = struct {
+	sync.Once
+	good, shadow, all []entry
+	bad               map[string][]entry
+	// fields by collection, over all of them
+	written, wide map[string]map[string]bool
+}{}
+
+func recordings(t *testing.T) (goodEntries []entry, badEntries map[string][]entry, all []entry) {
+	t.Helper()
+	s := &sharedRecordings
+	s.Do(func() {
+		s.bad, s.written, s.wide = map[string][]entry{}, map[string]map[string]bool{}, map[string]map[string]bool{}
+		keep := func(r *recorder) []entry {
+			for _, x := range []struct{ from, to map[string]map[string]bool }{{r.written.fields, s.written}, {r.written.wide, s.wide}} {
+				for collection, fields := range x.from {
+					for field := range fields {
+						note(x.to, collection, field)
+					}
+				}
+			}
+			s.all = append(s.all, r.entries...)
+			return r.entries
+		}
+		s.good = keep(good(t))
+		for page, wrong := range bad {
+			r := record(t)
+			wrong(r)
+			s.bad[page] = keep(r)
+		}
+		for _, scene := range []func(*recorder){resumed, oddities, inShadow} {
+			r := record(t)
+			scene(r)
+			s.shadow = keep(r) // of the last
+		}
+	})
+	return s.good, s.bad, s.all
+}

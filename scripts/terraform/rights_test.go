@@ -1,0 +1,158 @@
+package terraform
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// roles is every role that is granted, and on what.
+var roles = map[string][]string{
+	"google_cloud_run_v2_service_iam_member": {"roles/run.invoker"},
+	"google_pubsub_topic_iam_member":         {"roles/pubsub.publisher"},
+	"google_pubsub_subscription_iam_member":  {"roles/pubsub.subscriber"},
+	"google_service_account_iam_member":      {"roles/iam.serviceAccountTokenCreator"},
+	"google_bigquery_dataset_iam_member":     {"roles/bigquery.dataEditor"},
+	"google_project_iam_member":              {"roles/cloudbuild.builds.builder", "roles/datastore.user"},
+}
+
+func TestNobodyMayDoMoreThanIsListed(t *testing.T) {
+	inEveryVariant(t, func(t *testing.T, p *plan) {
+		for _, i := range p.instances {
+			if strings.Contains(i.value.GoString(), "allUsers") || strings.Contains(i.value.GoString(), "allAuthenticatedUsers") {
+				t.Errorf("%s is for everybody", i.address)
+			}
+			if !strings.Contains(i.kind, "_iam_") {
+				continue
+			}
+			if !slices.Contains(roles[i.kind], i.text("role")) {
+				t.Errorf("%s: %s of %s is not listed", i.address, i.text("role"), i.kind)
+			}
+			if i.text("role") == "roles/datastore.user" && !strings.Contains(i.text("condition", "0", "expression"), `resource.name == "projects/`+project+`/databases/`) {
+				t.Errorf("%s: any database", i.address)
+			}
+		}
+	})
+}
+
+// A function publishes to what it hands over to and to its own dead letters, and in
+// shadow to nothing at all.
+func TestAShadowHasNoRightToPublish(t *testing.T) {
+	publishers := func(vars map[string]cty.Value) map[string]int {
+		out := map[string]int{}
+		for _, m := range planned(t, vars).some("google_pubsub_topic_iam_member") {
+			if m.name == "publishes" {
+				out[strings.TrimPrefix(m.text("topic"), "projects/"+project+"/topics/")]++
+			}
+		}
+		return out
+	}
+	got := publishers(nil)
+	want := map[string]int{"nba-phase4-trigger": 2, "nba-phase3-analytics-complete-dead-letter": 1, "phasegate-reconcile-dead-letter": 1}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("active: %v, want %v", got, want)
+	}
+	if got := publishers(map[string]cty.Value{"mode": cty.StringVal("shadow")}); len(got) != 0 {
+		t.Errorf("shadow: %v", got)
+	}
+}
+
+// named are the attributes by which two environments would meet in one project.
+var named = []string{"name", "account_id", "dataset_id", "secret_id", "display_name", "collection"}
+
+func TestTwoEnvironmentsShareNoName(t *testing.T) {
+	names := func(prefix string) map[string]string {
+		out := map[string]string{}
+		for _, i := range planned(t, map[string]cty.Value{"prefix": cty.StringVal(prefix), "slack_channel": cty.StringVal("#a")}).instances {
+			if i.kind == "google_project_service" || strings.Contains(i.kind, "_iam_") || i.name == "archive" {
+				continue
+			}
+			for _, attribute := range named {
+				if v := i.text(attribute); v != "" {
+					out[i.kind+"."+attribute+" "+v+" "+i.text("field")] = i.address
+				}
+			}
+		}
+		return out
+	}
+	one, two := names(""), names("dev-")
+	if len(one) < 60 {
+		t.Fatalf("only %d names", len(one))
+	}
+	for name, address := range two {
+		if other, same := one[name]; same && !strings.Contains(name, "display_name Phasegate:") {
+			t.Errorf("%s and %s are both %s", address, other, name)
+		}
+	}
+}
+
+// A token must reach no state: only write-only arguments and the variable itself may
+// name it.
+func TestTheSlackTokenIsKeptInNoState(t *testing.T) {
+	p := planned(t, map[string]cty.Value{"slack_channel": cty.StringVal("#alerts"), "slack_token": cty.StringVal("xoxb-secret")})
+	v := p.module.blocks["variable.slack_token"].Body
+	for _, attribute := range []string{"ephemeral", "sensitive"} {
+		if a := v.Attributes[attribute]; a == nil {
+			t.Errorf("the token is not %s", attribute)
+		}
+	}
+	found := 0
+	for name, b := range p.module.blocks {
+		walkAttributes(b.Body, func(attribute *hclsyntax.Attribute) {
+			for _, tr := range attribute.Expr.Variables() {
+				if tr.RootName() == "var" && tr[1].(hcl.TraverseAttr).Name == "slack_token" {
+					found++
+					if !strings.HasSuffix(attribute.Name, "_wo") {
+						t.Errorf("%s: %s would be kept in the state", name, attribute.Name)
+					}
+				}
+			}
+		})
+	}
+	if found != 2 {
+		t.Errorf("the token is used %d times, want twice", found)
+	}
+}
+
+func walkAttributes(b *hclsyntax.Body, visit func(*hclsyntax.Attribute)) {
+	for _, a := range b.Attributes {
+		visit(a)
+	}
+	for _, inner := range b.Blocks {
+		walkAttributes(inner.Body, visit)
+	}
+}
+
+func TestAdoptedTopicsAreImportedAndNeverDestroyed(t *testing.T) {
+	p := planned(t, nil)
+	imports := 0
+	for name, b := range p.module.blocks {
+		if !strings.HasPrefix(name, "import.") {
+			continue
+		}
+		imports++
+		topic := cty.StringVal("nba-phase4-trigger")
+		id, err := p.module.eval(b.Body.Attributes["id"].Expr, map[string]cty.Value{"each": cty.ObjectVal(map[string]cty.Value{"key": topic, "value": topic})})
+		if err != nil || id.AsString() != "projects/"+project+"/topics/nba-phase4-trigger" {
+			t.Errorf("%s: id %v: %v", name, id, err)
+		}
+	}
+	if imports != 1 {
+		t.Errorf("%d imports, want 1", imports)
+	}
+	protected := false
+	for _, b := range p.module.blocks["google_pubsub_topic.pipeline"].Body.Blocks {
+		if a := b.Body.Attributes["prevent_destroy"]; a != nil {
+			v, diags := a.Expr.Value(nil)
+			protected = !diags.HasErrors() && v.True()
+		}
+	}
+	if !protected {
+		t.Error("a topic that others hang on could be destroyed")
+	}
+}

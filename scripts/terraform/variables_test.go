@@ -1,0 +1,140 @@
+package terraform
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/zclconf/go-cty/cty"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// Intervals are told from cron expressions in HCL. Each must be as long as the longest
+// regular pause, by the parser that the definition is validated with; a clock that is
+// set back once a year makes it an hour longer.
+func TestHeartbeatWindowsFollowFromTheSchedules(t *testing.T) {
+	for cron, known := range map[string]bool{
+		"*/5 * * * *": true, "*/1 * * * *": true, "*/7 * * * *": true, "17 */6 * * *": true, "5 * * * *": true, "30 6 * * *": true, "0 3 * * 1": true,
+		"*/5 6-9 * * *": false, "0 6 1 * *": false, "0,30 * * * *": false, "0 6 * * 1-5": false, "* * * * *": false,
+	} {
+		changed := strings.Replace(string(pipeline.Default()), `"*/5 * * * *"`, `"`+cron+`"`, 1)
+		p := planned(t, map[string]cty.Value{"pipeline_file": cty.StringVal(definition(t, changed))})
+		if refused := len(p.failed) == 1 && strings.Contains(p.failed[0], "relay: cron "+cron); refused == known {
+			t.Errorf("%s: refused %v: %q", cron, refused, p.failed)
+		}
+		if !known {
+			continue
+		}
+		schedule, err := pipeline.CronParser.Parse(cron)
+		if err != nil {
+			t.Fatal(err)
+		}
+		zone := nba(t).Calendar.Zone()
+		var longest time.Duration
+		for _, week := range []time.Time{ // two of them with a day of 23 and of 25 hours
+			time.Date(2026, 1, 27, 0, 0, 0, 0, zone), time.Date(2026, 3, 1, 0, 0, 0, 0, zone), time.Date(2026, 10, 25, 0, 0, 0, 0, zone),
+		} {
+			for at := schedule.Next(week); at.Before(week.AddDate(0, 0, 15)); {
+				next := schedule.Next(at)
+				longest, at = max(longest, next.Sub(at)), next
+			}
+		}
+		interval := seconds(t, text(p.local("interval"), "relay"))
+		window := seconds(t, text(p.local("heartbeat_window"), "relay"))
+		if slack := longest - interval; slack < 0 || slack > time.Hour {
+			t.Errorf("%s: interval %v, the longest pause is %v", cron, interval, longest)
+		}
+		if window < longest || window > 2*interval {
+			t.Errorf("%s: window %v for pauses of up to %v", cron, window, longest)
+		}
+	}
+}
+
+func seconds(t *testing.T, s string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(s + "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// Durations of the definition are read twice: here by Terraform's expressions.
+func TestDurationsMeanTheSameInBothLanguages(t *testing.T) {
+	for _, d := range []string{"90s", "5m", "1h30m", "2h", "1h1m1s", "0h10s"} {
+		changed := strings.Replace(string(pipeline.Default()), "warn: 5m, critical: 15m", "warn: "+d+", critical: 23h", 1)
+		file := definition(t, changed)
+		got := seconds(t, text(planned(t, map[string]cty.Value{"pipeline_file": cty.StringVal(file)}).local("hand_over").GetAttr("phase3_to_phase4"), "warn"))
+		p, err := pipeline.Parse([]byte(changed))
+		if err != nil || got != p.Transitions[0].HandOver.Warn {
+			t.Errorf("%s: Terraform reads %v, Go %v", d, got, p.Transitions[0].HandOver.Warn)
+		}
+	}
+}
+
+func TestVariablesAreDescribedTypedAndRefuseWhatIsWrong(t *testing.T) {
+	p := planned(t, nil)
+	for _, name := range p.module.names("variable.") {
+		b := p.module.blocks["variable."+name].Body
+		if b.Attributes["type"] == nil || b.Attributes["description"] == nil {
+			t.Errorf("variable %s has no type or no description", name)
+		}
+	}
+	for _, name := range p.module.names("output.") {
+		if p.module.blocks["output."+name].Body.Attributes["description"] == nil {
+			t.Errorf("output %s has no description", name)
+		}
+	}
+	for name, bad := range map[string][]string{
+		"project": {"", "Nba", "a"}, "region": {"", "europe", "us-central1-a"}, "prefix": {"dev", "-", "Dev-", "developers-", "shadow_", "1-"},
+		"source_hash": {"", "unset", "0123456789AB"}, "mode": {"", "on"}, "claim": {"0s", "11m", "601s", "60", "1h"}, "log_level": {"warn", "error", ""},
+		"database": {"", "x", "(other)"}, "email": {"", "oncall", "a@b"}, "slack_channel": {"alerts", "#A"}, "runbooks": {"http://x", ""},
+	} {
+		for _, value := range bad {
+			q, err := tryPlan(t, map[string]cty.Value{name: cty.StringVal(value)})
+			if err != nil && len(q.failed) == 0 {
+				t.Errorf("%s = %q: %v", name, value, err)
+			}
+			if len(q.failed) == 0 || !strings.HasPrefix(q.failed[0], name+": "+value) {
+				t.Errorf("%s = %q is refused with %q", name, value, q.failed)
+			}
+		}
+	}
+	q, _ := tryPlan(t, map[string]cty.Value{"existing_topics": cty.SetVal([]cty.Value{cty.StringVal("nba-phase9")})})
+	if len(q.failed) != 1 || !strings.HasPrefix(q.failed[0], "existing_topics: nba-phase9: the pipeline has nba-phase3-analytics-complete") {
+		t.Errorf("an unknown topic is refused with %q", q.failed)
+	}
+}
+
+// tryPlan loads the root module alone: what validations say of its variables.
+func tryPlan(t *testing.T, vars map[string]cty.Value) (*plan, error) {
+	t.Helper()
+	all := given()
+	for name, v := range vars {
+		all[name] = v
+	}
+	p := &plan{t: t}
+	_, err := p.load(root, "", all)
+	return p, err
+}
+
+// The example is one that works.
+func TestTheExampleSetsVariablesThatExist(t *testing.T) {
+	b, err := os.ReadFile(root + "/terraform.tfvars.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, found := planned(t, nil), 0
+	for _, m := range regexp.MustCompile(`(?m)^(?:# )?([a-z_]+) += `).FindAllStringSubmatch(string(b), -1) {
+		found++
+		if p.module.blocks["variable."+m[1]] == nil {
+			t.Errorf("no variable %s", m[1])
+		}
+	}
+	if found < 6 {
+		t.Errorf("only %d variables", found)
+	}
+}
