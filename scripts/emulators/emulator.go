@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -21,14 +22,18 @@ import (
 type kind struct {
 	name      string
 	variable  string   // by which clients find it
+	program   string   // "" means gcloud
 	component string   // its directory in the CLI's installation
 	keepsData bool     // in a directory
 	args      []string // of gcloud; the address follows
 }
 
 var kinds = []kind{
-	{"Firestore", "FIRESTORE_EMULATOR_HOST", "cloud-firestore-emulator", false, []string{"emulators", "firestore", "start"}},
-	{"Pub/Sub", "PUBSUB_EMULATOR_HOST", "pubsub-emulator", true, []string{"beta", "emulators", "pubsub", "start", "--project=phasegate-test"}},
+	{name: "Firestore", variable: "FIRESTORE_EMULATOR_HOST", component: "cloud-firestore-emulator",
+		args: []string{"emulators", "firestore", "start"}},
+	{name: "Pub/Sub", variable: "PUBSUB_EMULATOR_HOST", component: "pubsub-emulator", keepsData: true,
+		args: []string{"beta", "emulators", "pubsub", "start", "--project=phasegate-test"}},
+	{name: "BigQuery", variable: "BIGQUERY_EMULATOR_HOST", program: "build/bqemu"},
 }
 
 const (
@@ -37,6 +42,30 @@ const (
 	probeEvery = 100 * time.Millisecond
 	tailLines  = 20
 )
+
+// startable returns those of the wanted emulators that can be started, each with its
+// program, and why the others cannot. Those of the CLI come together or not at all.
+func startable(wanted []kind) (ks []kind, why []error) {
+	var ofGcloud []kind
+	for _, k := range wanted {
+		if k.program == "" {
+			ofGcloud = append(ofGcloud, k)
+		} else if _, err := os.Stat(k.program); err != nil {
+			why = append(why, fmt.Errorf("%s is not built (make %s)", k.program, k.program))
+		} else {
+			ks = append(ks, k)
+		}
+	}
+	gcloud, err := find(ofGcloud)
+	if err != nil {
+		return ks, append(why, err)
+	}
+	for _, k := range ofGcloud {
+		k.program = gcloud
+		ks = append(ks, k)
+	}
+	return ks, why
+}
 
 // find returns the gcloud that can start the emulators.
 func find(wanted []kind) (string, error) {
@@ -70,8 +99,9 @@ type emulator struct {
 	kind    kind
 	address string
 	log     *os.File
-	data    string // directory
-	pid     int    // of the group's first process
+	input   io.Closer // its standard input: our own emulator ends when it is closed
+	data    string    // directory
+	pid     int       // of the group's first process
 	done    chan struct{}
 }
 
@@ -79,7 +109,7 @@ type emulators []*emulator
 
 // start starts emulators side by side. What it returns has to be ended, also when
 // there is an error.
-func start(ctx context.Context, gcloud string, wanted []kind) (emulators, error) {
+func start(ctx context.Context, wanted []kind) (emulators, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	addresses, err := freeAddresses(len(wanted))
@@ -88,7 +118,7 @@ func start(ctx context.Context, gcloud string, wanted []kind) (emulators, error)
 	}
 	var all emulators
 	for i, k := range wanted {
-		e, err := launch(gcloud, k, addresses[i])
+		e, err := launch(k, addresses[i])
 		if err != nil {
 			return all, fmt.Errorf("start the %s emulator: %w", k.name, err)
 		}
@@ -120,7 +150,7 @@ func freeAddresses(n int) ([]string, error) {
 	return addresses, nil
 }
 
-func launch(gcloud string, k kind, address string) (*emulator, error) {
+func launch(k kind, address string) (*emulator, error) {
 	data, err := os.MkdirTemp("", "phasegate-emulator-")
 	if err != nil {
 		return nil, err
@@ -133,14 +163,22 @@ func launch(gcloud string, k kind, address string) (*emulator, error) {
 	if k.keepsData {
 		args = append(args, "--data-dir="+data) // else two runs share one in the home directory
 	}
-	cmd := exec.Command(gcloud, args...)
+	if k.component == "" { // our own
+		_, port, _ := net.SplitHostPort(address)
+		args = []string{"--port=" + port}
+	}
+	cmd := exec.Command(k.program, args...)
 	cmd.Env = append(os.Environ(), "CLOUDSDK_CORE_DISABLE_PROMPTS=1", "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK=1")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	input, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
 		return nil, errors.Join(err, log.Close(), os.RemoveAll(data))
 	}
-	e := &emulator{kind: k, address: address, log: log, data: data, pid: cmd.Process.Pid, done: make(chan struct{})}
+	e := &emulator{kind: k, address: address, log: log, input: input, data: data, pid: cmd.Process.Pid, done: make(chan struct{})}
 	go func() {
 		// Its status says nothing: that it ended at all is the news. Its children end
 		// with it, before another process can come to bear the group's number.
@@ -213,7 +251,7 @@ func (es emulators) end() {
 			endGroup(e.pid)
 			<-e.done
 		}
-		_ = e.log.Close() // written by others
+		_, _ = e.input.Close(), e.log.Close() // used by others
 		if err := os.RemoveAll(e.data); err != nil {
 			say("%v", err)
 		}

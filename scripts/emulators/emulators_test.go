@@ -165,6 +165,43 @@ func TestWithoutGcloudWhereItIsRequiredNothingRuns(t *testing.T) {
 	}
 }
 
+func TestTheBigQueryEmulatorThatIsBuiltRunsBesideTheCommand(t *testing.T) {
+	s := newStage(t, "")
+	s.build(fakeBqemu)
+	s.env = []string{"FIRESTORE_EMULATOR_HOST=" + elsewhere, "PUBSUB_EMULATOR_HOST=" + elsewhere, "PATH=/usr/bin:/bin", "REQUIRE_EMULATORS=1"}
+	p := s.run()
+	e, command := s.enter(1)[0], s.enter(1)[0]
+	if _, port, _ := strings.Cut(command.BigQuery, "127.0.0.1:"); port == "" || strings.Join(e.Args, " ") != "--port="+port {
+		t.Errorf("started with %v, the command is told %q", e.Args, command.BigQuery)
+	}
+	command.end(t, 0)
+	p.want(0)
+	e.gone(t)
+}
+
+func TestWhereTheBigQueryEmulatorIsNotBuiltTheOthersRun(t *testing.T) {
+	s := newStage(t, fakeGcloud)
+	s.build("")
+	p := s.run()
+	emulators, command := s.enter(2), s.enter(1)[0]
+	if command.Firestore == "" || command.PubSub == "" || command.BigQuery != "" {
+		t.Errorf("told %+v", command)
+	}
+	command.end(t, 0)
+	p.want(0, "build/bqemu is not built (make build/bqemu): tests that need the emulators are skipped")
+	for _, e := range emulators {
+		e.gone(t)
+	}
+
+	s = newStage(t, fakeGcloud)
+	s.build("")
+	s.env = []string{"REQUIRE_EMULATORS=1"}
+	s.run().want(exitFailed, "build/bqemu is not built (make build/bqemu), and REQUIRE_EMULATORS=1")
+	if len(s.actors) > 0 {
+		t.Error("something ran")
+	}
+}
+
 func TestWrongUse(t *testing.T) {
 	newStage(t, fakeGcloud).run("--").want(exitUsage, "usage")
 	newStage(t, fakeGcloud).run("no-such-command").want(exitNotFound, "no-such-command")

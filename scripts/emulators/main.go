@@ -1,17 +1,19 @@
-// Command emulators runs a command beside the Firestore and the Pub/Sub emulator:
+// Command emulators runs a command beside the Firestore, the Pub/Sub and the BigQuery
+// emulator:
 //
 //	go run ./scripts/emulators -- go test ./...
 //
-// It starts both from the Google Cloud CLI on free ports of the loopback interface,
-// waits until both answer, and runs the command with FIRESTORE_EMULATOR_HOST and
-// PUBSUB_EMULATOR_HOST set, without standard input. Its exit status is the command's.
+// It starts the first two from the Google Cloud CLI and the third from build/bqemu, on
+// free ports of the loopback interface, waits until all answer, and runs the command
+// with FIRESTORE_EMULATOR_HOST, PUBSUB_EMULATOR_HOST and BIGQUERY_EMULATOR_HOST set,
+// without standard input. Its exit status is the command's.
 //
 // An address that the environment gives already is used, and nothing started for it.
-// Where the CLI or an emulator is not installed, one line says so and the command
-// runs without; with REQUIRE_EMULATORS=1 that is an error.
+// Where the CLI or an emulator is not installed or built, one line says so and the
+// command runs without; with REQUIRE_EMULATORS=1 that is an error.
 //
 // Emulators and command are process groups of their own and are ended as such,
-// whatever happens: the CLI starts the emulators as children that outlive it. SIGINT,
+// whatever happens: the CLI starts its emulators as children that outlive it. SIGINT,
 // SIGTERM and SIGHUP go to the command, which has 10 s to end; so does an emulator
 // that dies, and the death of the process that started this one.
 package main
@@ -68,16 +70,15 @@ func run(args []string) int {
 			missing = append(missing, k)
 		}
 	}
-	gcloud, err := find(missing)
-	if err != nil && os.Getenv("REQUIRE_EMULATORS") == "1" {
-		say("%v, and REQUIRE_EMULATORS=1", err)
+	wanted, why := startable(missing)
+	if len(why) > 0 && os.Getenv("REQUIRE_EMULATORS") == "1" {
+		say("%v, and REQUIRE_EMULATORS=1", errors.Join(why...))
 		return exitFailed
 	}
-	if err != nil {
+	for _, err := range why {
 		say("%v: tests that need the emulators are skipped", err)
-		missing = nil
 	}
-	running, err := start(ctx, gcloud, missing)
+	running, err := start(ctx, wanted)
 	defer running.end()
 	if err != nil {
 		return failed(err)

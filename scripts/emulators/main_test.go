@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -38,7 +39,8 @@ func play(args []string) int {
 	if err != nil {
 		return 99
 	}
-	me := hello{Part: os.Getenv("PART"), PID: os.Getpid(), Args: args, Firestore: os.Getenv("FIRESTORE_EMULATOR_HOST"), PubSub: os.Getenv("PUBSUB_EMULATOR_HOST")}
+	me := hello{Part: os.Getenv("PART"), PID: os.Getpid(), Args: args, Firestore: os.Getenv("FIRESTORE_EMULATOR_HOST"),
+		PubSub: os.Getenv("PUBSUB_EMULATOR_HOST"), BigQuery: os.Getenv("BIGQUERY_EMULATOR_HOST")}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	if json.NewEncoder(conn).Encode(me) != nil {
@@ -46,7 +48,15 @@ func play(args []string) int {
 	}
 	if me.Part == "emulator" {
 		for _, a := range args {
-			if address, ok := strings.CutPrefix(a, "--host-port="); ok {
+			address, ok := strings.CutPrefix(a, "--host-port=")
+			if port, ours := strings.CutPrefix(a, "--port="); ours {
+				address, ok = "127.0.0.1:"+port, true
+				go func() { // as ours does
+					_, _ = io.Copy(io.Discard, os.Stdin)
+					os.Exit(98)
+				}()
+			}
+			if ok {
 				fmt.Println(http.ListenAndServe(address, http.NotFoundHandler()))
 			}
 		}
@@ -74,6 +84,7 @@ type hello struct {
 	PID               int
 	Args              []string
 	Firestore, PubSub string
+	BigQuery          string
 }
 
 func (h hello) pubsub() bool { return len(h.Args) > 0 && h.Args[0] == "beta" }
@@ -107,11 +118,35 @@ func (a actor) end(t *testing.T, code int) {
 // stage is where the processes of one test meet.
 type stage struct {
 	t       *testing.T
-	path    string // of PATH
+	path    string // of PATH, and the working folder
 	actors  chan actor
 	address string
 	env     []string
 	parent  string // shell script that starts "$@"; "" means the test itself
+}
+
+// elsewhere is the address of an emulator that is not started here.
+const elsewhere = "127.0.0.1:9"
+
+// fakeBqemu is the emulator itself.
+const fakeBqemu = `#!/bin/sh
+PART=emulator exec "$FAKE" "$@"
+`
+
+// build makes the folder of what is built, with our own emulator in it unless it is
+// empty.
+func (s *stage) build(bqemu string) {
+	s.t.Helper()
+	dir := filepath.Join(s.path, "build")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if bqemu == "" {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bqemu"), []byte(bqemu), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // fakeGcloud starts its emulator as a child and waits for it, as the real one does.
@@ -169,6 +204,10 @@ func (s *stage) run(args ...string) *process {
 		path += ":/usr/bin:/bin"
 	}
 	p.cmd.Env = append([]string{"PART=main", "GORACE=atexit_sleep_ms=0", "FAKE=" + self, "STAGE=" + s.address, "TMPDIR=" + s.t.TempDir(), "PATH=" + path}, s.env...)
+	if _, err := os.Stat(filepath.Join(s.path, "build")); err != nil { // the play has no BigQuery in it
+		p.cmd.Env = append(p.cmd.Env, "BIGQUERY_EMULATOR_HOST="+elsewhere)
+	}
+	p.cmd.Dir = s.path
 	p.cmd.Stderr, p.cmd.Stdout = &p.out, &p.out
 	if err := p.cmd.Start(); err != nil {
 		s.t.Fatal(err)

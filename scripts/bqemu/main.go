@@ -1,0 +1,145 @@
+// Command bqemu is BigQuery for tests and for the local environment: the emulator
+// github.com/goccy/bigquery-emulator, which runs real GoogleSQL on data in memory, as
+// a process of its own.
+//
+//	build/bqemu --port 9050
+//
+// It is a module of its own, because linking the emulator takes minutes and 2.5 GB:
+// neither the functions nor phasectl nor any test shall pay for that. `make build/bqemu`
+// builds it.
+//
+// It listens on the loopback interface alone. Once it answers, it prints one line on
+// standard output: {"event":"ready","address":"127.0.0.1:PORT"}. A project exists as
+// soon as a request names it. Nothing is kept: data ends with the process.
+//
+// It ends with SIGTERM or SIGINT, when its standard input is closed, and when the
+// process that started it has gone: whoever starts it holds its standard input open.
+// The exit status is 0 then, 1 when it cannot serve, 64 for wrong usage.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/goccy/bigquery-emulator/server"
+)
+
+const (
+	// parentCheck is how often the process that started this one is looked for.
+	parentCheck = 500 * time.Millisecond
+	// patience is what requests in flight get at the end.
+	patience = 2 * time.Second
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	flags := flag.NewFlagSet("bqemu", flag.ContinueOnError)
+	port := flags.Int("port", 0, "port on the loopback interface; 0 picks a free one")
+	if flags.Parse(os.Args[1:]) != nil {
+		return 64
+	}
+	if flags.NArg() > 0 || *port < 0 || *port > 65535 {
+		fmt.Fprintln(os.Stderr, "usage: bqemu [--port 0..65535]")
+		return 64
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go watch(cancel)
+	if err := serve(ctx, *port); err != nil {
+		fmt.Fprintln(os.Stderr, "bqemu:", err)
+		return 1
+	}
+	return 0
+}
+
+// serve returns nil when ctx has ended, an error when it cannot go on.
+func serve(ctx context.Context, port int) error {
+	s, err := server.New(server.MemoryStorage)
+	if err != nil {
+		return fmt.Errorf("start the emulator: %w", err)
+	}
+	s.Handler = &projects{server: s, next: s.Handler, known: map[string]bool{}}
+	s.SetListenCallback(func(address, _ string) {
+		// Whoever does not read it will not find us; serving on does no harm.
+		_ = json.NewEncoder(os.Stdout).Encode(map[string]string{"event": "ready", "address": address})
+	})
+	failed := make(chan error, 1)
+	// The storage API's port goes with it and is of no use to us.
+	go func() { failed <- s.Serve(ctx, fmt.Sprintf("127.0.0.1:%d", port), "127.0.0.1:0") }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve on port %d: %w", port, err)
+	case <-ctx.Done():
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		_ = s.Stop(end) // there is nothing to save
+		return nil
+	}
+}
+
+// projects makes each project at its first mention: the API has no way to ask for
+// one, and the emulator refuses those that it does not know. Requests pass one at a
+// time, as the emulator would have them wait in any case: so none runs while a
+// project is made.
+type projects struct {
+	server *server.Server
+	next   http.Handler
+
+	mu    sync.Mutex
+	known map[string]bool
+}
+
+func (p *projects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if id := project(r.URL.Path); id != "" && !p.known[id] {
+		if err := p.server.SetProject(id); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		p.known[id] = true
+	}
+	p.next.ServeHTTP(w, r)
+}
+
+// project returns the id in a path of the API, such as /bigquery/v2/projects/ID/jobs.
+func project(path string) string {
+	_, rest, _ := strings.Cut(path, "/projects/")
+	id, _, _ := strings.Cut(rest, "/")
+	return id
+}
+
+// watch cancels when standard input is closed or the process that started us has gone.
+func watch(cancel context.CancelFunc) {
+	defer cancel()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_, _ = io.Copy(io.Discard, os.Stdin) // however it ends, nobody holds it any more
+	}()
+	parent, tick := os.Getppid(), time.NewTicker(parentCheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-closed:
+			return
+		case <-tick.C:
+			if os.Getppid() != parent {
+				return
+			}
+		}
+	}
+}
