@@ -40,6 +40,7 @@ type fileProcessor struct {
 	Key        []string `yaml:"key"`
 	OrderBy    string   `yaml:"order_by"`
 	Partition  string   `yaml:"partition"`
+	Filled     []string `yaml:"filled"`
 }
 
 type fileTransition struct {
@@ -61,7 +62,8 @@ type fileTransition struct {
 		Warn     string `yaml:"warn"`
 		Critical string `yaml:"critical"`
 	} `yaml:"hand_over"`
-	Modes []fileMode `yaml:"modes"`
+	Modes  []fileMode  `yaml:"modes"`
+	Checks *fileChecks `yaml:"checks"`
 }
 
 type fileMode struct {
@@ -195,8 +197,14 @@ func (v *validator) processor(path string, pr fileProcessor, kinds map[string]st
 		pr.Partition = string(PartitionByDate)
 	}
 	v.oneOf(path+".partition", pr.Partition, string(PartitionByDate), string(PartitionByDateFilter), string(PartitionNone))
+	seen = map[string]bool{}
+	for k, col := range pr.Filled {
+		at := fmt.Sprintf("%s.filled[%d]", path, k)
+		v.column(at, col)
+		v.unique(at, "column", col, seen)
+	}
 	return Processor{Name: pr.Name, Kind: pr.Kind, Table: pr.Table, DateColumn: pr.DateColumn,
-		Key: pr.Key, OrderBy: pr.OrderBy, Partition: Partition(pr.Partition)}
+		Key: pr.Key, OrderBy: pr.OrderBy, Partition: Partition(pr.Partition), Filled: pr.Filled}
 }
 
 func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[string]map[string]string) {
@@ -239,6 +247,7 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 		}
 		v.modes(path, t, ft.Modes)
 		v.order(path+".downstream.order", t)
+		t.Checks = v.checks(path+".checks", ft.Checks, t, p.processors(ft.Upstream.Phase))
 		p.Transitions = append(p.Transitions, t)
 	}
 	for i, a := range fts {

@@ -47,6 +47,7 @@ type Processor struct {
 	Key        []string // columns by which rows are unique
 	OrderBy    string   // the newest by this column is the right row
 	Partition  Partition
+	Filled     []string // columns in which NULL means that something is missing
 }
 
 // Partition says how a table is partitioned.
@@ -73,6 +74,7 @@ type Transition struct {
 	TriggerWithin           time.Duration // after the period's end; of the needed runs' event times
 	HandOver                *HandOver     // nil: nobody is alerted by how long it takes
 	Modes                   []Mode        // in the order in which a period lives through them
+	Checks                  *Checks       // nil: hand-overs are not checked
 
 	calendar   Calendar
 	kinds      map[string]string // processor → kind's key in entities_changed
@@ -231,6 +233,16 @@ func (p *Pipeline) Transition(id string) (*Transition, bool) {
 		}
 	}
 	return nil, false
+}
+
+// processors returns those of a phase.
+func (p *Pipeline) processors(phase string) []Processor {
+	for _, ph := range p.Phases {
+		if ph.Name == phase {
+			return ph.Processors
+		}
+	}
+	return nil
 }
 
 // TransitionIDs returns the ids in the definition's order, for messages.

@@ -19,23 +19,23 @@ func nbaPipeline(t *testing.T) *Pipeline {
 }
 
 func TestTheDefaultsTablesAndKeys(t *testing.T) {
-	analytics := func(name, kind string, key string) Processor {
+	analytics := func(name, kind string, key string, filled ...string) Processor {
 		return Processor{Name: name, Kind: kind, Table: "nba_analytics." + name, DateColumn: "game_date",
-			Key: []string{"game_date", key}, OrderBy: "processed_at", Partition: PartitionByDate}
+			Key: []string{"game_date", key}, OrderBy: "processed_at", Partition: PartitionByDate, Filled: filled}
 	}
 	precompute := func(name, kind, date, key string) Processor {
 		return Processor{Name: name, Kind: kind, Table: "nba_precompute." + name, DateColumn: date,
 			Key: []string{date, key}, OrderBy: "processed_at", Partition: PartitionByDate}
 	}
-	offense := analytics("team_offense_game_summary", "team", "team_abbr")
+	offense := analytics("team_offense_game_summary", "team", "team_abbr", "points_scored")
 	offense.Partition = PartitionByDateFilter
 	want := []Phase{
 		{Name: "phase_3_analytics", Service: "nba-phase3-analytics-processors", Processors: []Processor{
-			analytics("player_game_summary", "player", "player_lookup"),
-			analytics("team_defense_game_summary", "team", "defending_team_abbr"),
+			analytics("player_game_summary", "player", "player_lookup", "team_abbr", "points"),
+			analytics("team_defense_game_summary", "team", "defending_team_abbr", "points_allowed"),
 			offense,
-			analytics("upcoming_player_game_context", "player", "player_lookup"),
-			analytics("upcoming_team_game_context", "team", "team_abbr"),
+			analytics("upcoming_player_game_context", "player", "player_lookup", "team_abbr", "opponent_team_abbr"),
+			analytics("upcoming_team_game_context", "team", "team_abbr", "opponent_team_abbr"),
 		}},
 		{Name: "phase_4_precompute", Service: "nba-phase4-precompute-processors", Processors: []Processor{
 			precompute("player_composite_factors", "player", "game_date", "player_lookup"),
@@ -75,7 +75,8 @@ func TestTheDefaultsTransition(t *testing.T) {
 			NotBefore:     &Offset{1, 5 * 60}, Deadline: &Offset{1, 10 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsResend,
 		}},
 	}
-	if diff := cmp.Diff([]*Transition{want}, p.Transitions, cmpopts.IgnoreUnexported(Transition{}, Mode{})); diff != "" {
+	// The checks have a test of their own.
+	if diff := cmp.Diff([]*Transition{want}, p.Transitions, cmpopts.IgnoreUnexported(Transition{}, Mode{}), cmpopts.IgnoreFields(Transition{}, "Checks")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if p.Name != "nba" || p.Calendar.Zone().String() != "America/New_York" {

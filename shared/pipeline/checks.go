@@ -1,0 +1,264 @@
+package pipeline
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Checks say what has to be true of the data in the warehouse before a hand-over.
+// Every statement is GoogleSQL and yields one number; NULL says that it cannot be
+// known. @period is the period's date.
+type Checks struct {
+	Timeout        time.Duration // of one query
+	MaxBytesBilled int64         // of one query
+	Tables         []CheckTable
+	Expected       string // how many units of work the period should bring; "" when the pipeline cannot tell
+	All            []Check
+}
+
+// CheckTable is a query that the statements below can name like a table.
+type CheckTable struct{ Name, SQL string }
+
+// Check is one statement with what its number means. A check that the definition
+// states for every table stands here once for each.
+type Check struct {
+	Name       string // unique; with the processor and the column that it was made for
+	SQL        string
+	Modes      []string
+	Processors []string // it is asked before hand-overs of one of them
+	Warn       *Bound   // nil: none
+	Block      *Bound   // nil: none
+	Unknown    Unknown
+}
+
+// Unknown says what becomes of a hand-over when a check has no answer.
+type Unknown string
+
+// The meanings of an unknown answer.
+const (
+	UnknownBlocks Unknown = "block" // as a failed one
+	UnknownWarns  Unknown = "warn"  // handed over, and said not to be verified
+)
+
+// MinutesCoverage is the name of the check whose number a trigger carries in the
+// field of that name.
+const MinutesCoverage = "minutes_coverage_pct"
+
+// For returns the checks to be asked before a hand-over of these processors.
+func (c *Checks) For(mode string, processors []string) []Check {
+	var out []Check
+	for _, check := range c.All {
+		if slices.Contains(check.Modes, mode) && slices.ContainsFunc(check.Processors, func(p string) bool { return slices.Contains(processors, p) }) {
+			out = append(out, check)
+		}
+	}
+	return out
+}
+
+// Bound is one side of a threshold, written "< 80".
+type Bound struct {
+	Op    string // <, <=, > or >=
+	Limit float64
+}
+
+// Crossed reports whether a number lies on the wrong side.
+func (b *Bound) Crossed(v float64) bool {
+	if b == nil {
+		return false
+	}
+	switch b.Op {
+	case "<":
+		return v < b.Limit
+	case "<=":
+		return v <= b.Limit
+	case ">":
+		return v > b.Limit
+	}
+	return v >= b.Limit
+}
+
+func (b *Bound) String() string {
+	if b == nil {
+		return ""
+	}
+	return b.Op + " " + strconv.FormatFloat(b.Limit, 'f', -1, 64)
+}
+
+type fileChecks struct {
+	Timeout        string           `yaml:"timeout"`
+	MaxBytesBilled int64            `yaml:"max_bytes_billed"`
+	Tables         []fileCheckTable `yaml:"tables"`
+	Expected       string           `yaml:"expected"`
+	BeforeHandOver []fileCheck      `yaml:"before_hand_over"`
+}
+
+type fileCheckTable struct {
+	Name string `yaml:"name"`
+	SQL  string `yaml:"sql"`
+}
+
+type fileCheck struct {
+	Name       string   `yaml:"name"`
+	SQL        string   `yaml:"sql"`
+	Modes      []string `yaml:"modes"`
+	Processors []string `yaml:"processors"`
+	Warn       string   `yaml:"warn"`
+	Block      string   `yaml:"block"`
+	Unknown    string   `yaml:"unknown"`
+}
+
+// maxQueryTime bounds a query: a batch's claim is not trusted for longer by default.
+const maxQueryTime = 50 * time.Second
+
+// checks reads a transition's readiness checks; of is the upstream phase.
+func (v *validator) checks(path string, f *fileChecks, t *Transition, of []Processor) *Checks {
+	if f == nil {
+		return nil
+	}
+	c := &Checks{Timeout: v.duration(path+".timeout", f.Timeout), MaxBytesBilled: f.MaxBytesBilled, Expected: f.Expected}
+	if c.Timeout > maxQueryTime {
+		v.add(path+".timeout", "%s is more than %s, for which a claim is good", c.Timeout, maxQueryTime)
+	}
+	if f.MaxBytesBilled < 1 {
+		v.add(path+".max_bytes_billed", "must be positive, is %d", f.MaxBytesBilled)
+	}
+	names := map[string]bool{}
+	for i, ft := range f.Tables {
+		path := fmt.Sprintf("%s.tables[%d]", path, i)
+		v.name(path+".name", ft.Name)
+		v.unique(path+".name", "table", ft.Name, names)
+		v.statement(path+".sql", ft.SQL)
+		c.Tables = append(c.Tables, CheckTable(ft))
+	}
+	if f.Expected != "" {
+		v.statement(path+".expected", f.Expected)
+	}
+	if len(f.BeforeHandOver) == 0 {
+		v.add(path+".before_hand_over", "is empty")
+	}
+	names = map[string]bool{}
+	for i, fc := range f.BeforeHandOver {
+		path := fmt.Sprintf("%s.before_hand_over[%d]", path, i)
+		v.name(path+".name", fc.Name)
+		v.unique(path+".name", "check", fc.Name, names)
+		c.All = append(c.All, v.check(path, fc, t, of)...)
+	}
+	return c
+}
+
+// check reads one check and states it for each table and column that it is about.
+func (v *validator) check(path string, f fileCheck, t *Transition, of []Processor) []Check {
+	c := Check{Name: f.Name, SQL: f.SQL, Modes: f.Modes, Processors: f.Processors,
+		Warn: v.bound(path+".warn", f.Warn), Block: v.bound(path+".block", f.Block),
+		Unknown: Unknown(cmp.Or(f.Unknown, string(UnknownBlocks)))}
+	v.oneOf(path+".unknown", string(c.Unknown), string(UnknownBlocks), string(UnknownWarns))
+	if f.Warn == "" && f.Block == "" {
+		v.add(path, "neither warn nor block: its answer would mean nothing")
+	}
+	seen := map[string]bool{}
+	for i, name := range f.Modes {
+		at := fmt.Sprintf("%s.modes[%d]", path, i)
+		if _, ok := t.Mode(name); !ok {
+			v.add(at, "unknown mode %q", clip(name))
+		}
+		v.unique(at, "mode", name, seen)
+	}
+	for i, name := range f.Processors {
+		at := fmt.Sprintf("%s.processors[%d]", path, i)
+		if !t.Expects(name) {
+			v.add(at, "%q is expected by no mode", clip(name))
+		}
+		v.unique(at, "processor", name, seen)
+	}
+	if len(c.Modes) == 0 {
+		for _, m := range t.Modes {
+			c.Modes = append(c.Modes, m.Name)
+		}
+	}
+	if len(c.Processors) == 0 {
+		c.Processors = t.Order
+	}
+	holes := v.statement(path+".sql", f.SQL, "table", "date_column", "column")
+	if len(holes) == 0 {
+		return []Check{c}
+	}
+	return c.each(of, slices.Contains(holes, "column"))
+}
+
+// each states a check for every table, or for every filled column of every table.
+// Names from the definition are quoted: none can be read as anything but a name.
+func (c Check) each(of []Processor, columns bool) []Check {
+	var out []Check
+	for _, p := range of {
+		if !slices.Contains(c.Processors, p.Name) {
+			continue
+		}
+		made := c
+		made.Name, made.Processors = c.Name+"."+p.Name, []string{p.Name}
+		if !columns {
+			made.SQL = fill(c.SQL, p, "")
+			out = append(out, made)
+			continue
+		}
+		name := made.Name
+		for _, column := range p.Filled {
+			made.Name, made.SQL = name+"."+column, fill(c.SQL, p, column)
+			out = append(out, made)
+		}
+	}
+	return out
+}
+
+func fill(sql string, p Processor, column string) string {
+	return strings.NewReplacer("{table}", "`"+p.Table+"`", "{date_column}", "`"+p.DateColumn+"`", "{column}", "`"+column+"`").Replace(sql)
+}
+
+// What stands in a statement and is of interest here: literals, quoted names and
+// comments, which are left alone; parameters; holes to be filled; what ends one.
+var sqlParts = regexp.MustCompile(`(?s)"""(?:\\.|.)*?"""|'''(?:\\.|.)*?'''|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|` + "`[^`]*`" +
+	`|--[^\n]*|#[^\n]*|/\*.*?\*/|@@?\w+|\{[^{}\s]*\}|;`)
+
+// statement checks what can be seen without the warehouse, and returns the holes.
+func (v *validator) statement(path, sql string, fillable ...string) (holes []string) {
+	if strings.TrimSpace(sql) == "" {
+		v.add(path, "is required")
+	}
+	for _, part := range sqlParts.FindAllString(sql, -1) {
+		switch {
+		case part == ";":
+			v.add(path, "holds a semicolon: it must be one query")
+		case part[0] == '@' && part != "@period":
+			v.add(path, "unknown parameter %q; there is @period", clip(part))
+		case part[0] == '{':
+			hole := strings.Trim(part, "{}")
+			if !slices.Contains(fillable, hole) {
+				v.add(path, "unknown placeholder %q", clip(part))
+			}
+			holes = append(holes, hole)
+		}
+	}
+	return holes
+}
+
+var boundForm = regexp.MustCompile(`^(<|<=|>|>=) (-?\d{1,15}(?:\.\d{1,6})?)$`)
+
+func (v *validator) bound(path, s string) *Bound {
+	if s == "" {
+		return nil
+	}
+	m := boundForm.FindStringSubmatch(s)
+	if m == nil {
+		v.add(path, `%q is no bound of the form "< 80", with <, <=, > or >=`, clip(s))
+		return nil
+	}
+	limit, err := strconv.ParseFloat(m[2], 64)
+	if err != nil {
+		v.add(path, "%q: %v", clip(s), err)
+	}
+	return &Bound{Op: m[1], Limit: limit}
+}
