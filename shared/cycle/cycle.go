@@ -70,6 +70,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
@@ -87,21 +88,17 @@ type Published struct {
 }
 
 // Readiness is what is known about the data behind a hand-over.
-type Readiness struct {
-	Outcome         Outcome  `json:"outcome"`
-	Reasons         []string `json:"reasons,omitempty"`
-	MinutesCoverage *float64 `json:"minutes_coverage_pct,omitempty"`
-}
+type Readiness = gate.Readiness
 
 // Outcome of the readiness checks.
-type Outcome string
+type Outcome = gate.Outcome
 
-// The outcomes. NotChecked passes, and says in the message that nothing was verified.
+// The outcomes.
 const (
-	NotChecked Outcome = "not_checked"
-	Passed     Outcome = "pass"
-	Failed     Outcome = "fail"
-	Unknown    Outcome = "unknown"
+	NotChecked = gate.NotChecked
+	Passed     = gate.Passed
+	Failed     = gate.Failed
+	Unknown    = gate.Unknown
 )
 
 // Check looks at the data of the processors that a cycle is about to hand over.

@@ -49,7 +49,7 @@ func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntit
 			Timestamp:        message.Timestamp(s.now),
 			Mode:             a.mode.Name,
 			TriggerReason:    a.handing.verdict.Cause,
-			FreshnessChecked: ready.Outcome == Passed,
+			FreshnessChecked: ready.Verified(),
 			MinutesCoverage:  ready.MinutesCoverage,
 			TriggerID:        a.batch.ID + "/" + name,
 			Cycle:            cycleID(c.key, a.mode.Name),

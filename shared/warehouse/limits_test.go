@@ -1,0 +1,184 @@
+package warehouse_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+)
+
+func canceled(t *testing.T) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return ctx
+}
+
+// front passes requests on and notes the queries among them; answer may answer
+// instead.
+func front(t *testing.T, host string, answer func(http.ResponseWriter, map[string]any) bool) (address string, queries func() []map[string]any) {
+	t.Helper()
+	var mu sync.Mutex
+	var seen []map[string]any
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var body map[string]any
+		if strings.HasSuffix(r.URL.Path, "/queries") && json.NewDecoder(r.Body).Decode(&body) == nil {
+			mu.Lock()
+			seen = append(seen, body)
+			mu.Unlock()
+			if answer(w, body) {
+				return
+			}
+		}
+		b, _ := json.Marshal(body)
+		resp, err := http.Post("http://"+host+r.URL.Path, "application/json", strings.NewReader(string(b)))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer resp.Body.Close()
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(resp.StatusCode)
+		if _, err := resp.Body.Read(nil); err != nil {
+			t.Error(err)
+		}
+		var v any
+		_ = json.NewDecoder(resp.Body).Decode(&v)
+		_ = json.NewEncoder(w).Encode(v)
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String(), func() []map[string]any { mu.Lock(); defer mu.Unlock(); return seen }
+}
+
+func TestACycleIsOneQueryWithLimits(t *testing.T) {
+	w, night := warehousetest.Shared(t, good)
+	address, queries := front(t, w.Host, func(http.ResponseWriter, map[string]any) bool { return false })
+	limited := warehouse.New(w.Project, address)
+	defer limited.Close()
+	tr := w.Transition()
+	if r := limited.Check(t.Context(), tr, night, "overnight", tr.Order); r.Outcome != gate.Passed {
+		t.Fatalf("%+v", r)
+	}
+	qs := queries()
+	if len(qs) != 1 || fmt.Sprint(qs[0]["maximumBytesBilled"]) != "1000000000" || fmt.Sprint(qs[0]["labels"]) != "map[phasegate:readiness]" {
+		t.Errorf("%d queries, the first with %v bytes and labels %v", len(qs), qs[0]["maximumBytesBilled"], qs[0]["labels"])
+	}
+	if got := fmt.Sprint(qs[0]["queryParameters"]); !strings.Contains(got, string(night)) || !strings.Contains(got, "DATE") {
+		t.Errorf("parameters %s", got)
+	}
+}
+
+// What passes by itself is not asked statement by statement: that would be nineteen
+// queries where one was too many.
+func TestWhatTheWarehouseCannotAnswerIsUnknown(t *testing.T) {
+	fail := func(code int, reason, message string) func(http.ResponseWriter, map[string]any) bool {
+		return func(w http.ResponseWriter, _ map[string]any) bool {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(code)
+			_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"code": code, "message": message,
+				"errors": []any{map[string]any{"reason": reason, "message": message}}}})
+			return true
+		}
+	}
+	answer := func(body string) func(http.ResponseWriter, map[string]any) bool {
+		return func(w http.ResponseWriter, _ map[string]any) bool {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(body))
+			return true
+		}
+	}
+	for name, tc := range map[string]struct {
+		answer  func(http.ResponseWriter, map[string]any) bool
+		reason  string
+		queries int
+	}{
+		"denied":         {fail(403, "accessDenied", "Access Denied: Table x"), "Access Denied: Table x", 4},
+		"too_expensive":  {fail(400, "bytesBilledLimitExceeded", "Query exceeded limit for bytes billed"), "exceeded limit for bytes billed", 4},
+		"quota":          {fail(403, "quotaExceeded", "Quota exceeded"), "Quota exceeded", 1},
+		"no_such_thing":  {fail(501, "notImplemented", "no"), "no", 1},
+		"control_codes":  {fail(400, "invalidQuery", "bad\x1b[31m\nthing "+strings.Repeat("é", 400)), "bad [31m thing éé", 4},
+		"no_row":         {answer(`{"jobComplete": true, "schema": {"fields": []}}`), "without a row", 1},
+		"one_number":     {answer(`{"jobComplete": true, "schema": {"fields": [{"name": "c0", "type": "INTEGER"}]}, "rows": [{"f": [{"v": "5"}]}]}`), "1 numbers for 3 statements", 1},
+		"strings_and_so": {answer(`{"jobComplete": true, "schema": {"fields": [{"name": "c0", "type": "STRING"}, {"name": "c1", "type": "FLOAT"}, {"name": "c2", "type": "INTEGER"}]}, "rows": [{"f": [{"v": "5"}, {"v": "NaN"}, {"v": null}]}]}`), "string, no number", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			address, queries := front(t, "", tc.answer)
+			w := warehouse.New("p", address)
+			defer w.Close()
+			r := w.Check(t.Context(), nba(t), night, "overnight", []string{utg})
+			if r.Outcome != gate.Unknown || r.Verified() || len(r.Unknown()) != 3 || !strings.Contains(r.Reasons[0], tc.reason) {
+				t.Errorf("%+v", r)
+			}
+			if n := len(queries()); n != tc.queries {
+				t.Errorf("%d queries, want %d", n, tc.queries)
+			}
+			for _, c := range r.Checks {
+				if len(c.Problem) > 310 || strings.ContainsAny(c.Problem, "\n\x1b") {
+					t.Errorf("problem %q", c.Problem)
+				}
+			}
+		})
+	}
+}
+
+func nba(t *testing.T, pairs ...string) *pipeline.Transition {
+	t.Helper()
+	p, err := pipeline.Parse([]byte(strings.NewReplacer(pairs...).Replace(string(pipeline.Default()))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Transitions[0]
+}
+
+// A warehouse that takes the connection and never answers.
+func TestSilenceIsUnknownAfterTheTimeout(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w := warehouse.New("p", l.Addr().String())
+	defer w.Close()
+	r := w.Check(t.Context(), nba(t, "timeout: 30s", "timeout: 20ms"), night, "overnight", []string{utg})
+	if r.Outcome != gate.Unknown || !strings.Contains(r.Reasons[0], "no answer within 20ms") {
+		t.Errorf("%+v", r)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if r := w.Check(ctx, nba(t), night, "overnight", []string{utg}); r.Outcome != gate.Unknown {
+		t.Errorf("the caller's time is over: %+v", r)
+	}
+	for _, v := range w.Verify(ctx, nba(t), night) {
+		if v.Problem == "" || !v.Unknown {
+			t.Errorf("verify: %+v", v)
+		}
+	}
+}
+
+func TestAPipelineWithoutChecksAsksNothing(t *testing.T) {
+	tr := nba(t)
+	w := warehouse.New("p", "127.0.0.1:1")
+	if r := w.Check(t.Context(), tr, night, "weekly", tr.Order); r.Outcome != gate.NotChecked || r.Verified() {
+		t.Errorf("%+v", r)
+	}
+	tr.Checks = nil
+	if r := w.Check(t.Context(), tr, night, "overnight", tr.Order); r.Outcome != gate.NotChecked || r.Verified() {
+		t.Errorf("%+v", r)
+	}
+	if _, err := w.Expected(t.Context(), tr, night); err == nil {
+		t.Error("expects something of a pipeline that does not say")
+	}
+	if v := w.Verify(t.Context(), tr, night); v != nil {
+		t.Errorf("%+v", v)
+	}
+}

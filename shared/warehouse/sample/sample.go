@@ -1,0 +1,158 @@
+// Package sample fills a warehouse with what the NBA pipeline's tables hold: for the
+// demo, and for tests that need real tables. No function links it.
+package sample
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"cloud.google.com/go/bigquery"
+	"cloud.google.com/go/civil"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// datasets and tables of the pipeline, with the columns that anything here reads.
+var (
+	datasets = []string{"nba_raw", "nba_analytics"}
+	tables   = []string{
+		`CREATE TABLE nba_raw.v_nbac_schedule_latest (game_date DATE, game_id STRING, home_team_tricode STRING, away_team_tricode STRING,
+			game_status_text STRING)`,
+		`CREATE TABLE nba_analytics.player_game_summary (game_date DATE, game_id STRING, player_lookup STRING, team_abbr STRING,
+			opponent_team_abbr STRING, minutes_played FLOAT64, points INT64, processed_at TIMESTAMP) PARTITION BY game_date`,
+		`CREATE TABLE nba_analytics.team_defense_game_summary (game_date DATE, game_id STRING, defending_team_abbr STRING,
+			opponent_team_abbr STRING, points_allowed INT64, processed_at TIMESTAMP) PARTITION BY game_date`,
+		`CREATE TABLE nba_analytics.team_offense_game_summary (game_date DATE, game_id STRING, team_abbr STRING,
+			opponent_team_abbr STRING, points_scored INT64, processed_at TIMESTAMP) PARTITION BY game_date
+			OPTIONS (require_partition_filter = TRUE)`,
+		`CREATE TABLE nba_analytics.upcoming_player_game_context (game_date DATE, game_id STRING, player_lookup STRING, team_abbr STRING,
+			opponent_team_abbr STRING, processed_at TIMESTAMP) PARTITION BY game_date`,
+		`CREATE TABLE nba_analytics.upcoming_team_game_context (game_date DATE, game_id STRING, team_abbr STRING,
+			opponent_team_abbr STRING, processed_at TIMESTAMP) PARTITION BY game_date`,
+	}
+)
+
+// teams play in pairs, from the front: the first ten games are those of the first
+// twenty.
+var teams = strings.Fields("LAL BOS DEN GSW PHX MIL NYK PHI MIA CHI DAL SAC HOU ORL IND CLE ATL TOR MIN OKC MEM NOP SAS UTA POR LAC BKN CHA DET WAS")
+
+// Data is the data of one warehouse. Suffix, added to the datasets' names, keeps several
+// apart in one emulator, which knows no projects.
+type Data struct {
+	Client *bigquery.Client
+	Suffix string
+}
+
+// Rename puts the suffix to the datasets' names in a text.
+func (w Data) Rename(text string) string {
+	for _, d := range datasets {
+		text = strings.ReplaceAll(text, d+".", d+w.Suffix+".")
+	}
+	return text
+}
+
+// Create makes the tables, empty.
+func (w Data) Create(ctx context.Context) error {
+	for _, d := range datasets {
+		if err := w.Client.Dataset(d+w.Suffix).Create(ctx, nil); err != nil {
+			return fmt.Errorf("create dataset %s: %w", d+w.Suffix, err)
+		}
+	}
+	for _, ddl := range tables {
+		if err := w.Exec(ctx, ddl); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Drop removes the tables.
+func (w Data) Drop(ctx context.Context) error {
+	for _, d := range datasets {
+		if err := w.Client.Dataset(d + w.Suffix).DeleteWithContents(ctx); err != nil {
+			return fmt.Errorf("drop dataset %s: %w", d+w.Suffix, err)
+		}
+	}
+	return nil
+}
+
+// Day is what the tables hold for one date.
+type Day struct {
+	Date    pipeline.Period
+	Games   int // on the schedule, at most 15
+	Players int // of each game, in player_game_summary
+	Minutes int // how many players of each game have their minutes
+	Context int // players of each game in upcoming_player_game_context
+}
+
+// Schedule puts a day's games on the schedule.
+func (w Data) Schedule(ctx context.Context, d Day) error {
+	return w.Exec(ctx, `INSERT INTO nba_raw.v_nbac_schedule_latest
+		(game_date, game_id, home_team_tricode, away_team_tricode, game_status_text)
+		SELECT CAST(@date AS DATE), FORMAT('0022500%03d', game), @teams[OFFSET(2 * game)], @teams[OFFSET(2 * game + 1)], 'Final'
+		FROM UNNEST(GENERATE_ARRAY(0, @games - 1)) AS game`, d.parameters()...)
+}
+
+// Fill puts a day's complete run of every processor into the tables: two rows a game into
+// those of teams. Their game_id is not the schedule's.
+func (w Data) Fill(ctx context.Context, d Day) error {
+	const side = ` FROM UNNEST(GENERATE_ARRAY(0, @games - 1)) AS game, UNNEST([0, 1]) AS side`
+	const player = ` FROM UNNEST(GENERATE_ARRAY(0, @games - 1)) AS game, UNNEST(GENERATE_ARRAY(0, %s - 1)) AS player`
+	id := `FORMAT('%s_%s_%s', FORMAT_DATE('%Y%m%d', CAST(@date AS DATE)), @teams[OFFSET(2 * game + 1)], @teams[OFFSET(2 * game)])`
+	team := func(who string) string {
+		return fmt.Sprintf(`@teams[OFFSET(2 * game + MOD(%s, 2))], @teams[OFFSET(2 * game + 1 - MOD(%[1]s, 2))]`, who)
+	}
+	for _, sql := range []string{
+		`INSERT INTO nba_analytics.player_game_summary (game_date, game_id, player_lookup, team_abbr, opponent_team_abbr,
+			minutes_played, points, processed_at)
+			SELECT CAST(@date AS DATE), ` + id + `, FORMAT('player%d', game * 100 + player), ` + team("player") + `,
+			IF(player < @minutes, 24.5, NULL), MOD(player, 40), CURRENT_TIMESTAMP()` + fmt.Sprintf(player, "@players"),
+		`INSERT INTO nba_analytics.team_defense_game_summary (game_date, game_id, defending_team_abbr, opponent_team_abbr,
+			points_allowed, processed_at) SELECT CAST(@date AS DATE), ` + id + `, ` + team("side") + `, 110, CURRENT_TIMESTAMP()` + side,
+		`INSERT INTO nba_analytics.team_offense_game_summary (game_date, game_id, team_abbr, opponent_team_abbr,
+			points_scored, processed_at) SELECT CAST(@date AS DATE), ` + id + `, ` + team("side") + `, 110, CURRENT_TIMESTAMP()` + side,
+		`INSERT INTO nba_analytics.upcoming_player_game_context (game_date, game_id, player_lookup, team_abbr, opponent_team_abbr,
+			processed_at) SELECT CAST(@date AS DATE), ` + id + `, FORMAT('player%d', game * 100 + player), ` + team("player") + `,
+			CURRENT_TIMESTAMP()` + fmt.Sprintf(player, "@contexts"),
+		`INSERT INTO nba_analytics.upcoming_team_game_context (game_date, game_id, team_abbr, opponent_team_abbr, processed_at)
+			SELECT CAST(@date AS DATE), ` + id + `, ` + team("side") + `, CURRENT_TIMESTAMP()` + side,
+	} {
+		if err := w.Exec(ctx, sql, d.parameters()...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d Day) parameters() []bigquery.QueryParameter {
+	date, err := civil.ParseDate(string(d.Date))
+	if err != nil {
+		panic(fmt.Sprintf("a sample's date: %v", err))
+	}
+	return []bigquery.QueryParameter{{Name: "date", Value: date}, {Name: "teams", Value: teams}, {Name: "games", Value: d.Games},
+		{Name: "players", Value: d.Players}, {Name: "minutes", Value: d.Minutes}, {Name: "contexts", Value: d.Context}}
+}
+
+// Exec runs one statement, which names the datasets without the suffix, to its end.
+// Only the parameters that it names are passed: the emulator refuses others.
+func (w Data) Exec(ctx context.Context, sql string, parameters ...bigquery.QueryParameter) error {
+	q := w.Client.Query(w.Rename(sql))
+	for _, p := range parameters {
+		if strings.Contains(sql, "@"+p.Name) {
+			q.Parameters = append(q.Parameters, p)
+		}
+	}
+	job, err := q.Run(ctx)
+	if err != nil {
+		return fmt.Errorf("%.60s…: %w", sql, err)
+	}
+	status, err := job.Wait(ctx)
+	if err == nil {
+		err = status.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("%.60s…: %w", sql, err)
+	}
+	return nil
+}

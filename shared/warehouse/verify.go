@@ -1,0 +1,117 @@
+package warehouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+
+	"google.golang.org/api/googleapi"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// Verification is what BigQuery says of one statement before it is ever needed.
+type Verification struct {
+	Name    string `json:"name"`
+	Problem string `json:"problem,omitempty"` // "" when it can be asked
+	Unknown bool   `json:"unknown,omitempty"` // BigQuery could not be asked about it
+	Bytes   int64  `json:"bytes,omitempty"`   // that a whole query would read, at most
+}
+
+// Verify asks BigQuery, in dry runs that cost nothing and read nothing, about every
+// statement of a transition's checks: do its tables and columns exist, does it yield a
+// number, and does a whole hand-over of each mode stay below the limit of bytes. A
+// statement is asked about by itself where a whole query has a problem.
+func (w *Warehouse) Verify(ctx context.Context, t *pipeline.Transition, p pipeline.Period) []Verification {
+	if t.Checks == nil {
+		return nil
+	}
+	var alone []pipeline.Check
+	if t.Checks.Expected != "" {
+		alone = append(alone, pipeline.Check{Name: "expected", SQL: t.Checks.Expected})
+	}
+	var wholes []Verification
+	sound := map[string]bool{} // checks that stand in a query without a problem
+	for _, m := range t.Modes {
+		checks := t.Checks.For(m.Name, slices.Concat(m.Critical, m.Optional))
+		if len(checks) == 0 {
+			continue
+		}
+		var sqls []string
+		for _, c := range checks {
+			sqls = append(sqls, c.SQL)
+		}
+		v := w.verify(ctx, t, p, "all of "+m.Name, sqls)
+		for _, c := range checks {
+			sound[c.Name] = sound[c.Name] || v.Problem == ""
+		}
+		if v.Problem == "" && v.Bytes > t.Checks.MaxBytesBilled {
+			v.Problem = fmt.Sprintf("reads %d bytes, max_bytes_billed is %d", v.Bytes, t.Checks.MaxBytesBilled)
+		}
+		wholes = append(wholes, v)
+	}
+	for _, c := range t.Checks.All {
+		if !sound[c.Name] {
+			alone = append(alone, c)
+		}
+	}
+	out := make([]Verification, len(alone))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	for i, c := range alone {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			out[i] = w.verify(ctx, t, p, c.Name, []string{c.SQL})
+		})
+	}
+	wg.Wait()
+	for _, c := range t.Checks.All {
+		if sound[c.Name] {
+			out = append(out, Verification{Name: c.Name})
+		}
+	}
+	return append(out, wholes...)
+}
+
+func (w *Warehouse) verify(ctx context.Context, t *pipeline.Transition, p pipeline.Period, name string, sqls []string) Verification {
+	v := Verification{Name: name}
+	var err error
+	if v.Bytes, err = w.dryRun(ctx, t, p, sqls); err != nil {
+		var api *googleapi.Error
+		denied := errors.As(err, &api) && (api.Code == http.StatusForbidden || api.Code == http.StatusUnauthorized)
+		v.Problem, v.Unknown = problem(err), denied || !refused(err)
+	}
+	return v
+}
+
+// dryRun returns the bytes that a query would read. ABS takes numbers alone, so a
+// statement of another type is refused.
+func (w *Warehouse) dryRun(ctx context.Context, t *pipeline.Transition, p pipeline.Period, sqls []string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.Checks.Timeout)
+	defer cancel()
+	numbers := make([]string, len(sqls))
+	for i, sql := range sqls {
+		numbers[i] = "SELECT ABS((\n" + sql + "\n))"
+	}
+	q, err := w.query(ctx, t, p, numbers)
+	if err != nil {
+		return 0, err
+	}
+	q.DryRun = true
+	job, err := q.Run(ctx)
+	if err != nil {
+		return 0, err
+	}
+	status := job.LastStatus() // a dry run is over at once
+	if err := status.Err(); err != nil {
+		return 0, err
+	}
+	if status.Statistics == nil {
+		return 0, errors.New("BigQuery answered a dry run without statistics")
+	}
+	return status.Statistics.TotalBytesProcessed, nil
+}

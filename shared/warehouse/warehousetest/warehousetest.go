@@ -1,0 +1,172 @@
+// Package warehousetest gives a test a warehouse of its own: datasets of its own on the
+// emulator that BIGQUERY_EMULATOR_HOST names.
+package warehousetest
+
+import (
+	"context"
+	"crypto/rand"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/bigquery"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/warehouse/sample"
+)
+
+// limit bounds what a test does to its warehouse.
+const limit = 2 * time.Minute
+
+// World is a warehouse and what a test does to it.
+type World struct {
+	*warehouse.Warehouse
+	Project, Host string
+
+	t    testing.TB
+	data sample.Data
+}
+
+// open returns an empty warehouse. It ends with the test.
+func open(t testing.TB) *World {
+	t.Helper()
+	host := os.Getenv("BIGQUERY_EMULATOR_HOST")
+	switch {
+	case host != "":
+	case os.Getenv("REQUIRE_EMULATORS") == "1":
+		t.Fatal("BIGQUERY_EMULATOR_HOST is not set")
+	default:
+		t.Skip("BIGQUERY_EMULATOR_HOST is not set: make build/bqemu, then go run ./scripts/emulators -- go test …")
+	}
+	w := &World{Project: "phasegate-test", Host: host, t: t}
+	w.Warehouse = warehouse.New(w.Project, host)
+	t.Cleanup(func() { w.Close() })
+	client, err := w.Client(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.data = sample.Data{Client: client, Suffix: "_" + strings.ToLower(rand.Text())}
+	return w
+}
+
+// NBA returns a warehouse with the NBA pipeline's tables, which are empty but for
+// these days.
+func NBA(t testing.TB, days ...sample.Day) *World {
+	t.Helper()
+	w := open(t)
+	// The library tries again for as long as it is let.
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	if err := w.data.Create(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		// The emulator gets slower with every table. It cannot remove a dataset of which
+		// a table was dropped; that one stays, and harms nobody.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = w.data.Drop(ctx)
+	})
+	w.Fill(days...)
+	return w
+}
+
+var (
+	once   sync.Once
+	common *World
+	nights atomic.Int64
+)
+
+// Shared returns the warehouse that the tests of a package share, and a night of the
+// NBA's of this test's own, with all its data. For tests that change the rows of that
+// night alone: tables are what costs time and, in the emulator, memory.
+func Shared(t testing.TB, night sample.Day) (*World, pipeline.Period) {
+	t.Helper()
+	w := open(t) // or the test is skipped
+	once.Do(func() {
+		common = open(t)
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		if err := common.data.Create(ctx); err != nil {
+			t.Fatal(err)
+		}
+	})
+	w.data.Suffix = common.data.Suffix
+	night.Date = pipeline.Period(time.Date(2026, 1, int(nights.Add(1)), 0, 0, 0, 0, time.UTC).Format(time.DateOnly))
+	if night.Games > 0 {
+		w.Fill(night)
+	}
+	return w, night.Date
+}
+
+// Fill puts days on the schedule and into every table.
+func (w *World) Fill(days ...sample.Day) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
+	defer cancel()
+	for _, d := range days {
+		if err := w.data.Schedule(ctx, d); err != nil {
+			w.t.Fatal(err)
+		}
+		if err := w.data.Fill(ctx, d); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// Exec runs statements, which name the datasets as the NBA pipeline does.
+func (w *World) Exec(sqls ...string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
+	defer cancel()
+	for _, sql := range sqls {
+		if err := w.data.Exec(ctx, sql); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// Definition returns the NBA pipeline's, about this warehouse, with the first
+// occurrence of each text replaced. Texts come in pairs.
+func (w *World) Definition(pairs ...string) string {
+	w.t.Helper()
+	definition := string(pipeline.Default())
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(definition, pairs[i]) {
+			w.t.Fatalf("%q is not in the definition", pairs[i])
+		}
+		definition = strings.Replace(definition, pairs[i], pairs[i+1], 1)
+	}
+	return w.data.Rename(definition)
+}
+
+// Transition returns the definition's only one.
+func (w *World) Transition(pairs ...string) *pipeline.Transition {
+	w.t.Helper()
+	p, err := pipeline.Parse([]byte(w.Definition(pairs...)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p.Transitions[0]
+}
+
+// Count returns the rows of a table.
+func (w *World) Count(table string) (rows int64) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
+	defer cancel()
+	it, err := w.data.Client.Query(w.data.Rename("SELECT COUNT(*) FROM " + table)).Read(ctx)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var row []bigquery.Value
+	if err := it.Next(&row); err != nil {
+		w.t.Fatal(err)
+	}
+	rows, _ = row[0].(int64)
+	return rows
+}
