@@ -66,7 +66,7 @@ func (e *Environment) start(ctx context.Context, o Options) (err error) {
 			e.Close()
 		}
 	}()
-	o.Config.PubSubHost = e.PubSub
+	o.Config.PubSubHost, o.Config.Local = e.PubSub, true
 	if e.App, err = app.Open(ctx, o.Config, o.Stores(o.Clock.Now), o.Clock.Now, o.Logs); err != nil {
 		return err
 	}

@@ -97,6 +97,8 @@ func help(x cycle.Explanation, p *pipeline.Pipeline, t *pipeline.Transition) str
 	}
 	logs := "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; its completion is handled at once"
 	switch {
+	case x.State == string(gate.Closed):
+		return "nothing is to be done; a run that brings rows, or a corrected schedule, opens it again"
 	case x.State != string(gate.Held) && len(x.Failed) > 0:
 		return "look at the logs of " + strings.Join(x.Failed, ", ") + " and run it again; its completion is handled at once"
 	case x.State != string(gate.Held):
@@ -146,6 +148,12 @@ func printExplanation(w io.Writer, x cycle.Explanation, p *pipeline.Pipeline, t 
 				}
 				fmt.Fprintf(&b, "             %s → %s\n", table, id)
 			}
+		}
+	}
+	if x.Readiness != nil {
+		row("readiness", "%s", x.Readiness.Outcome)
+		for _, c := range x.Readiness.Checks {
+			fmt.Fprintf(&b, "             %s\n", checkLine(c))
 		}
 	}
 	for _, r := range x.Runs {

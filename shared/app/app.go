@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
 // App is everything that a handler works with. It is safe for concurrent use.
@@ -22,9 +24,12 @@ type App struct {
 	Pipeline *pipeline.Pipeline
 	Store    store.Store
 	Broker   *Broker
-	Engine   *cycle.Engine
-	Log      *slog.Logger
-	Now      func() time.Time
+	// Warehouse is nil where there is none: the emulator's is not there, and what runs
+	// on this machine never asks Google's.
+	Warehouse *warehouse.Warehouse
+	Engine    *cycle.Engine
+	Log       *slog.Logger
+	Now       func() time.Time
 }
 
 // Stores opens the store that a configuration names.
@@ -66,16 +71,42 @@ func Open(ctx context.Context, c Config, stores Stores, now func() time.Time, w 
 		return nil, err
 	}
 	a := &App{Config: c, Pipeline: p, Store: st, Broker: broker, Log: log, Now: now}
+	if !c.Local || c.BigQueryHost != "" {
+		a.Warehouse = warehouse.New(c.Project, c.BigQueryHost)
+	}
 	a.Engine = a.engine()
 	return a, nil
 }
 
 func (a *App) engine() *cycle.Engine {
-	return cycle.New(cycle.Config{
-		Store: a.Store, Publish: a.Broker.Publish, Check: cycle.Unchecked,
+	c := cycle.Config{
+		Store: a.Store, Publish: a.Broker.Publish, Check: a.check,
 		Now: a.Now, NewID: rand.Text, Claim: a.Config.Claim, Log: a.Log,
 		Prefix: a.Config.Books(), Shadow: a.Config.Shadow != "",
-	})
+	}
+	if a.Warehouse != nil {
+		c.Expected = a.expected
+	}
+	return cycle.New(c)
+}
+
+// check is a [cycle.Check].
+func (a *App) check(ctx context.Context, key cycle.Key, mode string, processors []string) cycle.Readiness {
+	switch {
+	case key.Transition.Checks == nil:
+		return cycle.Readiness{Outcome: cycle.NotChecked}
+	case a.Warehouse == nil:
+		return cycle.Readiness{Outcome: cycle.NotChecked, Reasons: []string{"not checked: there is no warehouse here"}}
+	}
+	return a.Warehouse.Check(ctx, key.Transition, key.Period, mode, processors)
+}
+
+// expected is a [cycle.Expected].
+func (a *App) expected(ctx context.Context, key cycle.Key) (int64, error) {
+	if key.Transition.Checks == nil || key.Transition.Checks.Expected == "" {
+		return 0, cycle.ErrNobodyKnows
+	}
+	return a.Warehouse.Expected(ctx, key.Transition, key.Period)
 }
 
 // Shadowed returns an application on the same clients whose engine works in the shadow
@@ -92,6 +123,9 @@ func (a *App) Shadowed() *App {
 // Close ends the clients. The App must not be used any more.
 func (a *App) Close() error {
 	closeStore(a.Store)
+	if a.Warehouse != nil {
+		return errors.Join(a.Warehouse.Close(), a.Broker.Close())
+	}
 	return a.Broker.Close()
 }
 

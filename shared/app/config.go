@@ -29,6 +29,9 @@ type Config struct {
 	Claim        time.Duration
 	LogLevel     string
 	PubSubHost   string // emulator's host:port; "" means Google's
+	BigQueryHost string // emulator's host:port; "" means Google's
+	// Local: the documents are on this machine, not in Google's Firestore.
+	Local bool
 }
 
 var prefixForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_-]{0,29})?$`)
@@ -51,6 +54,7 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		Claim:        time.Minute,
 		LogLevel:     getenv("LOG_LEVEL"),
 		PubSubHost:   getenv("PUBSUB_EMULATOR_HOST"),
+		BigQueryHost: getenv("BIGQUERY_EMULATOR_HOST"),
 	}
 	var errs []error
 	bad := func(name, format string, args ...any) {
@@ -67,6 +71,7 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	default:
 		bad("PHASEGATE_STORE", "%q is not one of firestore, firestore:DATABASE, sqlite:FILE, memory", c.Store)
 	}
+	c.Local = !strings.HasPrefix(c.Store, "firestore") || getenv("FIRESTORE_EMULATOR_HOST") != ""
 	if !prefixForm.MatchString(c.Prefix) {
 		bad("PHASEGATE_PREFIX", "%q may hold letters, digits, _ and -, a letter first, at most 30", c.Prefix)
 	}

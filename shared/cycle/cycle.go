@@ -109,6 +109,13 @@ func Unchecked(context.Context, Key, string, []string) Readiness {
 	return Readiness{Outcome: NotChecked}
 }
 
+// Expected tells how many units of work a period should bring. An error means that it
+// is not known; [ErrNobodyKnows], that it never will be.
+type Expected func(ctx context.Context, cycle Key) (int64, error)
+
+// ErrNobodyKnows is the answer of a pipeline that has no schedule to ask.
+var ErrNobodyKnows = errors.New("the pipeline has no schedule")
+
 // Key names the cycles of one period: all modes share one record of runs.
 type Key struct {
 	Transition *pipeline.Transition
@@ -117,17 +124,19 @@ type Key struct {
 
 func (k Key) String() string { return k.Transition.ID + "_" + string(k.Period) }
 
-// Config is what an Engine stands on. All fields are required but Prefix and Shadow.
+// Config is what an Engine stands on. All fields are required but Prefix, Shadow and
+// Expected.
 type Config struct {
-	Store   store.Store
-	Publish Publish
-	Check   Check
-	Now     func() time.Time // this machine's clock, for the trust in claims only
-	NewID   func() string    // unique and unguessable
-	Claim   time.Duration    // how long a claim lasts unless renewed
-	Prefix  string           // of collections and topics
-	Shadow  bool             // see above; Prefix is then the shadow's own
-	Log     *slog.Logger
+	Store    store.Store
+	Publish  Publish
+	Check    Check
+	Expected Expected         // nil: nobody knows
+	Now      func() time.Time // this machine's clock, for the trust in claims only
+	NewID    func() string    // unique and unguessable
+	Claim    time.Duration    // how long a claim lasts unless renewed
+	Prefix   string           // of collections and topics
+	Shadow   bool             // see above; Prefix is then the shadow's own
+	Log      *slog.Logger
 }
 
 // Engine is safe for concurrent use.
@@ -173,6 +182,7 @@ type convergence struct {
 	messageID string
 	me        string
 	expected  bool // completions are expected even where nothing is on record
+	lookedUp  bool // the schedule, in this call
 	attempts  int
 	last      *snapshot            // as of the last read
 	taken     map[string]time.Time // holder id of each attempt to claim → when it started

@@ -16,6 +16,7 @@ type step int
 
 const (
 	idle     step = iota // nothing is due, or another holds the claim
+	lookUp               // ask the schedule whether anything is expected of the period
 	create               // the next batch of a cycle
 	regrace              // begin the grace period of a batch, or end it: the definition changed
 	claim                // take over a batch that nobody works on, or renew
@@ -47,6 +48,9 @@ type handing struct {
 // next decides the one thing to do about a snapshot. It has no effects and knows no
 // time but the snapshot's.
 func (c *convergence) next(s *snapshot) action {
+	if c.asks(s) {
+		return action{do: lookUp}
+	}
 	if len(s.runs)+len(s.listed) == 0 {
 		return action{} // nothing is known of the period: what a relay finds most often
 	}
@@ -196,5 +200,6 @@ func given(in gate.Input, b *batch) []gate.Run {
 }
 
 func (c *convergence) input(s *snapshot, m pipeline.Mode) gate.Input {
-	return gate.Input{Transition: c.key.Transition, Mode: m, Period: c.key.Period, Runs: s.runs, Now: s.now, Began: s.began(m.Name)}
+	return gate.Input{Transition: c.key.Transition, Mode: m, Period: c.key.Period, Runs: s.runs, Now: s.now,
+		Began: s.began(m.Name), Expected: s.schedule.expected()}
 }

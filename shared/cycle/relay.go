@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
@@ -119,7 +120,7 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, tod
 		recorded = true
 		for _, st := range e.describe(key, s) {
 			switch {
-			case len(st.Satisfied) == 0 || st.State == string(StatePublished):
+			case len(st.Satisfied) == 0 || st.State == string(StatePublished) || st.State == string(gate.Closed):
 			case st.State == string(StatePublishing):
 				finding(st.Mode, "unpublished", st.Reason)
 			default:

@@ -3,6 +3,7 @@ package cycle
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -52,6 +53,7 @@ type batch struct {
 	Request      string   // of a given batch: which request made it
 	Expects      []string // of the batch that began its cycle: what the mode expected then
 	Messages     map[string]sent
+	Readiness    Readiness // of the last check; its Outcome is "" before that
 }
 
 // unfrozen reports whether runs and payloads can still change.
@@ -78,6 +80,8 @@ type snapshot struct {
 	heldIn  map[string][]store.Doc // by mode: where a hold is written down, in force or not
 	compat  store.Doc
 	parsed  parsedRuns
+
+	schedule schedule // the newest look-up
 }
 
 // recorded reports whether anything was ever written down for the period.
@@ -162,7 +166,7 @@ func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, 
 			if s.runs, err = (&fields{doc: doc}).runs(s.runs, parsed); err != nil {
 				return nil, err
 			}
-			if err := s.readHolds(doc); err != nil {
+			if err := errors.Join(s.readHolds(doc), s.readSchedule(doc)); err != nil {
 				return nil, err
 			}
 		}
@@ -200,7 +204,7 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		Holder: f.str("holder"), ClaimedAt: f.time("claimed_at"),
 		Claim: time.Duration(f.int("claim_ms")) * time.Millisecond, ClaimMessage: f.str("claim_message"),
 		Runs: f.strings("runs"), Given: f.bool("given"), Force: f.bool("force"), Request: f.str("request"),
-		Expects: f.strings("expects"), Messages: map[string]sent{},
+		Expects: f.strings("expects"), Messages: map[string]sent{}, Readiness: f.readiness(),
 	}
 	for name, m := range f.maps("messages") {
 		payload, ok := m["payload"].(string)

@@ -40,6 +40,8 @@ type BatchStatus struct {
 	State    State             `json:"state"`
 	Runs     []string          `json:"runs"`     // processor@execution_id#key, oldest first
 	Messages map[string]string `json:"messages"` // table → the broker's id, "" while unknown
+	// Readiness is the answer of its last check, nil before that.
+	Readiness *Readiness `json:"-"`
 }
 
 // Status reads one period and describes its cycles, those of which nothing is known
@@ -66,7 +68,7 @@ func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pi
 			return nil, err
 		}
 		for _, st := range e.describe(key, s) {
-			if p >= from && (st.Recorded() || managed && st.State == string(gate.Held)) {
+			if p >= from && (st.Recorded() || managed && (st.State == string(gate.Held) || st.State == string(gate.Closed))) {
 				out = append(out, st)
 			}
 		}
@@ -121,6 +123,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		// Due, and whoever looks next begins it.
 		st.State, st.NextLook = string(gate.Waiting), s.now
 	}
+	c.scheduled(s, m, &st)
 	if hold != nil {
 		st.Hold = hold
 		words := fmt.Sprintf("held by %s until %s: %s", hold.Actor, hold.Until.In(c.key.Transition.Calendar().Zone()).Format("2006-01-02 15:04"), hold.Reason)
@@ -134,6 +137,16 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		st.Batches = append(st.Batches, describe(s, b))
 	}
 	return st
+}
+
+// scheduled says what the schedule has to do with a cycle's state.
+func (c *convergence) scheduled(s *snapshot, m pipeline.Mode, st *Status) {
+	switch l := s.schedule; {
+	case st.State == string(gate.Closed):
+		st.NextLook = l.next()
+	case st.State == string(gate.Held) && l.Problem != "" && gate.Empty(c.input(s, m)):
+		st.Reason += "; " + l.Problem
+	}
 }
 
 // blocked says what a batch waits for whose data is not ready, and past the deadline
@@ -150,6 +163,9 @@ func (c *convergence) blocked(s *snapshot, m pipeline.Mode, b *batch, st *Status
 func describe(s *snapshot, b *batch) BatchStatus {
 	d := BatchStatus{ID: b.ID, N: b.N, Cause: b.Cause, Actor: b.Actor, Reason: b.Reason, State: b.State,
 		Runs: []string{}, Messages: map[string]string{}}
+	if b.Readiness.Outcome != "" {
+		d.Readiness = &b.Readiness
+	}
 	runs := slices.Clone(s.runs)
 	slices.SortFunc(runs, gate.Older)
 	for _, r := range runs {
@@ -179,20 +195,25 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 		for _, b := range s.batches[m.Name] {
 			if c.published[b.ID] {
 				moved++
-				c.line(ctx, st, slog.LevelInfo, telemetry.BatchPublished, "batch", b.N, "cause", b.Cause,
-					"messages", len(b.Messages), "seconds", b.PublishedAt.Sub(b.DueAt).Seconds())
+				c.line(ctx, st, slog.LevelInfo, telemetry.BatchPublished, append([]any{"batch", b.N, "cause", b.Cause,
+					"messages", len(b.Messages), "seconds", b.PublishedAt.Sub(b.DueAt).Seconds()}, measured(b)...)...)
 			}
 		}
-		if moved > 0 || !st.Recorded() && !(c.expected && st.State == string(gate.Held)) {
+		silent := st.State != string(gate.Held) && st.State != string(gate.Closed)
+		if moved > 0 || !st.Recorded() && (!c.expected || silent) {
 			continue
 		}
 		switch State(st.State) {
+		case State(gate.Closed):
+			if c.lookedUp { // not at every look
+				c.line(ctx, st, slog.LevelInfo, telemetry.CycleClosed)
+			}
 		case StatePublished:
 			if st.Hold != nil {
 				c.line(ctx, st, slog.LevelWarn, telemetry.CycleHeld)
 			}
 		case StateBlocked:
-			c.line(ctx, st, slog.LevelWarn, telemetry.CycleBlocked)
+			c.line(ctx, st, slog.LevelWarn, telemetry.CycleBlocked, measured(firstUnpublished(s.batches[m.Name]))...)
 		case State(gate.Held):
 			c.line(ctx, st, slog.LevelWarn, telemetry.CycleHeld)
 		default:

@@ -40,6 +40,8 @@ func (c *convergence) execute(ctx context.Context, s *snapshot, a action) error 
 		return c.freeze(ctx, s, a)
 	case publish:
 		return c.publish(ctx, a)
+	case lookUp:
+		return c.lookUp(ctx)
 	case giveBack:
 		return c.apply(ctx, store.MergeIf(c.batchRef(a.batch.ID), a.batch.Version, store.F("", "holder")))
 	case project:
@@ -130,6 +132,7 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	ref, h := c.batchRef(a.batch.ID), a.handing
 	names := processors(c.key.Transition, h.runs)
 	ready := c.check(ctx, a, names)
+	c.tellUnknown(ctx, a.mode.Name, ready)
 	if ready.Outcome != Passed && ready.Outcome != NotChecked { // whatever else is said is not fine
 		if h.given || !c.overdue(s, a.mode) || a.mode.AtDeadline != pipeline.DeadlineHandOver {
 			wait := c.retry(s, a)

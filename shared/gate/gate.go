@@ -20,6 +20,7 @@
 //	grace    the critical ones and the quorum are there; the rest may still come
 //	ready    hand over Satisfied now
 //	held     not without a person: past the deadline, or too old to trigger by itself
+//	closed   nothing is expected of the period and nothing came; rows that come reopen it
 //
 // # Deadlines
 //
@@ -55,6 +56,7 @@ const (
 	Grace   State = "grace"
 	Ready   State = "ready"
 	Held    State = "held"
+	Closed  State = "closed"
 )
 
 // Causes of a hand-over, as they stand in a trigger's trigger_reason. A hand-over
@@ -78,6 +80,26 @@ type Input struct {
 	// frozen, nil before that. What is late, or ran again, is judged by them: a
 	// processor that the definition gains afterwards reopens nothing.
 	Began []string
+	// Expected tells whether the period should bring anything at all.
+	Expected Expected
+}
+
+// Expected is what the schedule says of a period.
+type Expected int
+
+// What the schedule says. Only a schedule that could be read can say that nothing is to
+// come.
+const (
+	ExpectedUnknown Expected = iota
+	ExpectedSome
+	ExpectedNone
+)
+
+// Empty reports whether a cycle has neither begun nor any row to hand over: only then
+// does it matter whether anything is expected of its period. A run that does not say
+// how many rows it wrote may have written some.
+func Empty(in Input) bool {
+	return in.Began == nil && !slices.ContainsFunc(Counting(in), func(r Run) bool { return r.RecordCount == nil || *r.RecordCount != 0 })
 }
 
 // Verdict is a decision with its grounds.
@@ -132,6 +154,12 @@ func Decide(in Input) Verdict {
 	atDeadline := handOver && all(m.Critical, inTime)
 
 	switch {
+	case in.Expected == ExpectedNone && Empty(in):
+		v.State, v.Reason = Closed, "nothing is expected of "+string(in.Period)
+		if len(first) > 0 {
+			v.Reason += ", and " + join(v.Satisfied) + " brought no rows"
+		}
+		return v
 	case complete && in.Now.Before(notBefore):
 		v.State, v.NextLook = Waiting, notBefore
 		v.Reason = fmt.Sprintf("%s, not handed over before %s", sum, local(notBefore))

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
@@ -107,4 +108,39 @@ func TestNothingPassesThatIsNotKnownToBeRight(t *testing.T) {
 func encodable(r Readiness) bool {
 	_, err := json.Marshal(r)
 	return err == nil
+}
+
+// What the schedule says matters only to a cycle that comes to nothing, and closes it
+// only when it is known.
+func TestAnEmptyCycleIsClosedOnlyByAScheduleThatSaysSo(t *testing.T) {
+	tr := nba(t)
+	m, _ := tr.Mode("same_day")
+	none, some := int64(0), int64(208)
+	run := func(count *int64, status message.Status) Run {
+		return Run{Key: "k", Completion: message.Completion{Processor: upg, Reported: upg, Status: status, EventTime: at("2026-02-03 10:35"), RecordCount: count}}
+	}
+	for name, tc := range map[string]struct {
+		runs     []Run
+		expected Expected
+		began    []string
+		when     string
+		want     State
+	}{
+		"nothing_and_no_games":   {nil, ExpectedNone, nil, "2026-02-03 13:00", Closed},
+		"nothing_and_games":      {nil, ExpectedSome, nil, "2026-02-03 13:00", Held},
+		"nothing_and_unknown":    {nil, ExpectedUnknown, nil, "2026-02-03 13:00", Held},
+		"known_before_deadline":  {nil, ExpectedNone, nil, "2026-02-03 11:00", Closed},
+		"no_rows_and_no_games":   {[]Run{run(&none, message.StatusSuccess)}, ExpectedNone, nil, "2026-02-03 11:00", Closed},
+		"no_rows_and_unknown":    {[]Run{run(&none, message.StatusSuccess)}, ExpectedUnknown, nil, "2026-02-03 11:00", Ready},
+		"rows_and_no_games":      {[]Run{run(&some, message.StatusSuccess)}, ExpectedNone, nil, "2026-02-03 11:00", Ready},
+		"count_unknown":          {[]Run{run(nil, message.StatusSuccess)}, ExpectedNone, nil, "2026-02-03 11:00", Ready},
+		"rows_of_a_failed_run":   {[]Run{run(&some, message.StatusFailed)}, ExpectedNone, nil, "2026-02-03 13:00", Closed},
+		"begun_is_begun_anyhow":  {[]Run{run(&none, message.StatusSuccess)}, ExpectedNone, []string{upg}, "2026-02-03 11:00", Ready},
+		"partial_without_a_rows": {[]Run{run(&none, message.StatusPartial)}, ExpectedNone, nil, "2026-02-03 11:00", Closed},
+	} {
+		in := Input{Transition: tr, Mode: m, Period: gameDay, Runs: tc.runs, Now: at(tc.when), Expected: tc.expected, Began: tc.began}
+		if v := Decide(in); v.State != tc.want || v.Reason == "" {
+			t.Errorf("%s: %s (%s), want %s", name, v.State, v.Reason, tc.want)
+		}
+	}
 }

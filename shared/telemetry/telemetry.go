@@ -22,6 +22,8 @@ const (
 	CycleWaiting          = "cycle_waiting"
 	CycleBlocked          = "cycle_blocked"
 	CycleHeld             = "cycle_held"
+	CycleClosed           = "cycle_closed"
+	CheckUnknown          = "check_unknown"
 	BatchPublished        = "batch_published"
 	BatchResumed          = "batch_resumed"
 	Finding               = "finding"

@@ -39,7 +39,7 @@ func New(t testing.TB, now time.Time) *World {
 	t.Helper()
 	w := &World{PubSub: pstest.NewServer(), Logs: &Logs{}, now: now}
 	t.Cleanup(func() { w.PubSub.Close() })
-	c := app.Config{Project: "test", Store: "memory", Claim: time.Minute, PubSubHost: w.PubSub.Addr}
+	c := app.Config{Project: "test", Store: "memory", Claim: time.Minute, Local: true, PubSubHost: w.PubSub.Addr}
 	stores := func(context.Context, app.Config) (store.Store, error) {
 		return faulty{memory.New(w.Now), w}, nil
 	}

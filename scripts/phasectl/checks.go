@@ -1,0 +1,217 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+func checksCommand(f *flags) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "checks",
+		Short: "Verify the readiness checks against the warehouse, or run them",
+		Args:  args(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(checksVerifyCommand(f), checksRunCommand(f))
+	return cmd
+}
+
+func checksVerifyCommand(f *flags) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Ask the warehouse, in dry runs that cost nothing, whether every check can be asked",
+		Long: "Ask the warehouse, in dry runs that cost nothing, whether tables and columns of every check exist,\n" +
+			"whether it yields a number, and whether a hand-over's query stays below its limit of bytes.\n\n" +
+			"Exit status: 0 all can be asked, 1 some cannot, 2 the warehouse could not be asked.",
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, w, err := f.warehouse()
+			if err != nil {
+				return err
+			}
+			defer w.Close()
+			all, bad, unknown := []warehouse.Verification{}, 0, 0
+			for _, t := range p.Transitions {
+				for _, v := range w.Verify(cmd.Context(), t, p.Calendar.At(time.Now())) {
+					if len(p.Transitions) > 1 {
+						v.Name = t.ID + ": " + v.Name
+					}
+					switch {
+					case v.Unknown:
+						unknown++
+					case v.Problem != "":
+						bad++
+					}
+					all = append(all, v)
+				}
+			}
+			if asJSON {
+				err = printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "checks": all})
+			} else {
+				err = printVerifications(cmd.OutOrStdout(), all)
+			}
+			switch {
+			case err != nil:
+				return err
+			case bad > 0:
+				return exitError{exitFindings, fmt.Errorf("%d of %d statements cannot be asked", bad, len(all))}
+			case unknown > 0:
+				return exitError{exitUnknown, fmt.Errorf("%d of %d statements: the warehouse could not be asked", unknown, len(all))}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func printVerifications(w io.Writer, all []warehouse.Verification) error {
+	var b strings.Builder
+	if len(all) == 0 {
+		b.WriteString("the pipeline declares no checks\n")
+	}
+	for _, v := range all {
+		state, note := "ok", ""
+		switch {
+		case v.Unknown:
+			state, note = "unknown", v.Problem
+		case v.Problem != "":
+			state, note = "bad", v.Problem
+		case strings.Contains(v.Name, "all of "):
+			note = fmt.Sprintf("at most %d bytes read", v.Bytes)
+		}
+		b.WriteString(strings.TrimSpace(fmt.Sprintf("%-8s %s  %s", state, v.Name, note)) + "\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func checksRunCommand(f *flags) *cobra.Command {
+	var date, mode, transition string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "run --date DATE --mode MODE",
+		Short: "Run the checks of a hand-over of all that a mode expects, and show values against bounds",
+		Long: "Run the checks of a hand-over of all that a mode expects, and show values against bounds.\n" +
+			"Nothing is recorded and nothing handed over.\n\n" +
+			"Exit status: 0 pass, 1 fail, 2 unknown.",
+		Example: "  phasectl checks run --date 2026-02-03 --mode overnight",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, w, err := f.warehouse()
+			if err != nil {
+				return err
+			}
+			defer w.Close()
+			t, ok := p.Transition(transition)
+			if !ok {
+				return usage(fmt.Errorf("--transition: %q: the pipeline has %s", transition, p.TransitionIDs()))
+			}
+			period, err := p.Calendar.Parse(date)
+			if err != nil {
+				return usage(fmt.Errorf("--date: %w", err))
+			}
+			m, ok := t.Mode(mode)
+			if !ok {
+				return usage(fmt.Errorf("--mode: %q: %s has %s", mode, t.ID, modeNames(t)))
+			}
+			r := checksRun{Schema: 1, Transition: t.ID, Period: period, Mode: m.Name,
+				Readiness: w.Check(cmd.Context(), t, period, m.Name, slices.Concat(m.Critical, m.Optional))}
+			if n, err := w.Expected(cmd.Context(), t, period); err != nil {
+				r.ExpectedProblem = err.Error()
+			} else {
+				r.Expected = &n
+			}
+			if asJSON {
+				err = printLine(cmd.OutOrStdout(), r)
+			} else {
+				err = r.print(cmd.OutOrStdout())
+			}
+			switch {
+			case err != nil:
+				return err
+			case r.Outcome == gate.Failed:
+				return exitError{exitFindings, errors.New("the data is not ready")}
+			case r.Outcome != gate.Passed:
+				return exitError{exitUnknown, fmt.Errorf("readiness is %s", strings.ReplaceAll(string(r.Outcome), "_", " "))}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&date, "date", "", "the period, YYYY-MM-DD")
+	cmd.Flags().StringVar(&mode, "mode", "", "the mode")
+	cmd.Flags().StringVar(&transition, "transition", "", "id of the transition (default: the pipeline's only one)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// checksRun is the answer of checks run.
+type checksRun struct {
+	Schema          int             `json:"schema"`
+	Transition      string          `json:"transition"`
+	Period          pipeline.Period `json:"period"`
+	Mode            string          `json:"mode"`
+	Expected        *int64          `json:"expected"` // null: not known
+	ExpectedProblem string          `json:"expected_problem,omitempty"`
+	gate.Readiness
+}
+
+func (r checksRun) print(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s: %s\n", r.Period, r.Mode, r.Outcome)
+	for _, c := range r.Checks {
+		fmt.Fprintf(&b, "  %s\n", checkLine(c))
+	}
+	if r.Expected != nil {
+		fmt.Fprintf(&b, "  expected of the period: %d\n", *r.Expected)
+	} else {
+		fmt.Fprintf(&b, "  expected of the period: unknown, %s\n", r.ExpectedProblem)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// checkLine shows a check's value beside its bounds.
+func checkLine(c gate.CheckResult) string {
+	s := fmt.Sprintf("%-7s %s ", c.State, c.Name)
+	if c.Value == nil {
+		return s + "— " + quoted([]string{c.Problem})
+	}
+	var bounds []string
+	if c.Warn != "" {
+		bounds = append(bounds, "warns "+c.Warn)
+	}
+	if c.Block != "" {
+		bounds = append(bounds, "blocks "+c.Block)
+	}
+	return s + strconv.FormatFloat(*c.Value, 'f', -1, 64) + " (" + strings.Join(bounds, ", ") + ")"
+}
+
+// warehouse opens what checks are about: the definition and BigQuery, no store.
+func (f *flags) warehouse() (*pipeline.Pipeline, *warehouse.Warehouse, error) {
+	c, err := app.ConfigFromEnv(f.getenv(nil))
+	if err != nil {
+		return nil, nil, usage(err)
+	}
+	p, err := c.LoadPipeline()
+	if err != nil {
+		return nil, nil, usage(err)
+	}
+	if c.Local && c.BigQueryHost == "" {
+		return nil, nil, exitError{exitUnknown, errors.New("the documents are on this machine and BIGQUERY_EMULATOR_HOST is not set: Google's warehouse is not asked about them")}
+	}
+	return p, warehouse.New(c.Project, c.BigQueryHost), nil
+}
