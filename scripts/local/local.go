@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,20 +27,27 @@ type Options struct {
 	Clock         *Clock
 	PubSubPort    int // 0 picks a free one
 	FunctionsPort int // 0 picks a free one
-	Schedule      bool
-	Consumers     map[string]http.Handler // by topic: pushed to, like a downstream service
-	Logs          io.Writer               // of the functions
-	Errors        func(format string, args ...any)
+	// BigQuery is the emulator's program, started when the pipeline has readiness checks
+	// and the configuration names no running one; "" means that there is none, and
+	// nothing is checked then.
+	BigQuery     string
+	BigQueryPort int // 0 picks a free one
+	Schedule     bool
+	Consumers    map[string]http.Handler // by topic: pushed to, like a downstream service
+	Logs         io.Writer               // of the functions
+	Errors       func(format string, args ...any)
 }
 
 // Environment is a running one.
 type Environment struct {
 	PubSub    string            // host:port
+	BigQuery  string            // host:port, "" while nothing needs it
 	Functions map[string]string // name → URL
 	App       *app.App          // the functions' own
 	Clock     *Clock
 
 	pubsub     *pubsubServer
+	bigQuery   *bigQuery // that was started here
 	server     *Server
 	dispatcher *dispatcher
 	routes     []route
@@ -67,6 +75,9 @@ func (e *Environment) start(ctx context.Context, o Options) (err error) {
 		}
 	}()
 	o.Config.PubSubHost, o.Config.Local = e.PubSub, true
+	if err := e.findBigQuery(ctx, &o); err != nil {
+		return err
+	}
 	if e.App, err = app.Open(ctx, o.Config, o.Stores(o.Clock.Now), o.Clock.Now, o.Logs); err != nil {
 		return err
 	}
@@ -111,6 +122,25 @@ func (e *Environment) start(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
+// findBigQuery starts the emulator if something needs it.
+func (e *Environment) findBigQuery(ctx context.Context, o *Options) error {
+	p, err := o.Config.LoadPipeline()
+	if err != nil {
+		return err
+	}
+	needed := slices.ContainsFunc(p.Transitions, func(t *pipeline.Transition) bool { return t.Checks != nil })
+	if needed && o.Config.BigQueryHost == "" && o.BigQuery != "" {
+		if e.bigQuery, err = startBigQuery(ctx, o.BigQuery, o.BigQueryPort); err != nil {
+			return err
+		}
+		o.Config.BigQueryHost = e.bigQuery.Addr
+	}
+	if needed {
+		e.BigQuery = o.Config.BigQueryHost
+	}
+	return nil
+}
+
 // Failed yields the error of a server that stopped by itself.
 func (e *Environment) Failed() <-chan error { return e.server.Failed() }
 
@@ -136,6 +166,10 @@ func (e *Environment) Close() error {
 	if e.App != nil {
 		err = first(err, e.App.Close())
 		e.App = nil
+	}
+	if e.bigQuery != nil {
+		err = first(err, e.bigQuery.close())
+		e.bigQuery = nil
 	}
 	if e.pubsub != nil {
 		e.pubsub.Close()

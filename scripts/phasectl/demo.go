@@ -35,7 +35,7 @@ func demoCommand(f *flags) *cobra.Command {
 				logs = cmd.ErrOrStderr()
 			}
 			env, result, err := demo.Run(cmd.Context(), out, colourful(out), local.Options{
-				Config: c, Stores: stores, Logs: logs})
+				Config: c, Stores: stores, Logs: logs, BigQuery: bigQueryProgram()})
 			if env != nil {
 				defer func() { err = errors.Join(err, env.Close()) }()
 			}
@@ -48,7 +48,7 @@ func demoCommand(f *flags) *cobra.Command {
 			fmt.Fprintf(out, "\n%d messages received, %d of them copies with an id seen before\n", result.Published+result.Copies, result.Copies)
 			if keep {
 				fmt.Fprintln(out, "Still running until Ctrl-C. In another terminal:")
-				if err := printEnv(out, ready{Project: c.Project, PubSub: env.PubSub, Store: c.Store}); err != nil {
+				if err := printEnv(out, ready{Project: c.Project, PubSub: env.PubSub, BigQuery: env.BigQuery, Store: c.Store}); err != nil {
 					return err
 				}
 				fmt.Fprintln(out, "phasectl status --date 2026-02-03")

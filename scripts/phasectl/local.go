@@ -49,7 +49,8 @@ func localCommand(f *flags) *cobra.Command {
 		Use:   "local",
 		Short: "Run the whole system on this machine until interrupted",
 		Long: "Run Pub/Sub (port 8085), the functions (8088) and a scheduler in this process, on the loopback\n" +
-			"interface, with documents in a SQLite file. In another terminal:\n\n" +
+			"interface, with documents in a SQLite file. Beside it BigQuery (9050), if the pipeline has readiness\n" +
+			"checks and bqemu stands beside phasectl (make build/bqemu); else nothing is checked. In another terminal:\n\n" +
 			"  eval \"$(phasectl env)\"\n  phasectl status",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -60,12 +61,12 @@ func localCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := local.Options{Config: c, Clock: local.NewClock(time.Time{}), PubSubPort: 8085, FunctionsPort: 8088, Schedule: true,
+			o := local.Options{Config: c, Clock: local.NewClock(time.Time{}), PubSubPort: 8085, FunctionsPort: 8088, BigQueryPort: 9050, BigQuery: bigQueryProgram(), Schedule: true,
 				Logs: cmd.ErrOrStderr(), Errors: complain(cmd.ErrOrStderr())}
 			if cmd.Flags().Changed("port-base") {
-				o.PubSubPort, o.FunctionsPort = base, base+1
+				o.PubSubPort, o.FunctionsPort, o.BigQueryPort = base, base+1, base+2
 				if base == 0 {
-					o.FunctionsPort = 0
+					o.FunctionsPort, o.BigQueryPort = 0, 0
 				}
 			}
 			o.Stores = stores
@@ -73,7 +74,7 @@ func localCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return startError(err)
 			}
-			r := ready{Project: c.Project, PubSub: env.PubSub, Store: c.Store, Functions: env.Functions, Prefix: c.Prefix, Pipeline: c.PipelineFile}
+			r := ready{Project: c.Project, PubSub: env.PubSub, BigQuery: env.BigQuery, Store: c.Store, Functions: env.Functions, Prefix: c.Prefix, Pipeline: c.PipelineFile}
 			if c.Shadow != "" {
 				r.Mode = "shadow"
 			}
@@ -88,7 +89,7 @@ func localCommand(f *flags) *cobra.Command {
 		},
 	}
 	dataFlag(cmd, &data)
-	cmd.Flags().IntVar(&base, "port-base", 0, "Pub/Sub on this port, functions on the next, instead of 8085 and 8088; 0 picks free ones")
+	cmd.Flags().IntVar(&base, "port-base", 0, "Pub/Sub on this port, functions and BigQuery on the next, instead of 8085, 8088 and 9050; 0 picks free ones")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object when ready")
 	return cmd
 }
@@ -132,6 +133,13 @@ func announce(w io.Writer, data string, r ready, asJSON bool) error {
 		return printLine(w, r)
 	}
 	_, err = fmt.Fprintf(w, "Phasegate runs locally. Pub/Sub %s, documents in %s\n", r.PubSub, strings.TrimPrefix(r.Store, "sqlite:"))
+	bigQuery := "none: readiness is not checked (make build/bqemu)"
+	if r.BigQuery != "" {
+		bigQuery = r.BigQuery
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(w, "  %-12s %s\n", "BigQuery", bigQuery)
+	}
 	for _, name := range local.FunctionNames() {
 		if err == nil {
 			_, err = fmt.Fprintf(w, "  %-12s %s\n", name, r.Functions[name])
@@ -141,6 +149,20 @@ func announce(w io.Writer, data string, r ready, asJSON bool) error {
 		_, err = fmt.Fprintln(w, "In another terminal:  eval \"$(phasectl env)\"; phasectl status     Stop with Ctrl-C.")
 	}
 	return err
+}
+
+// bigQueryProgram is the emulator that is built beside this command, "" when there is
+// none.
+func bigQueryProgram() string {
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	program := filepath.Join(filepath.Dir(self), "bqemu")
+	if _, err := os.Stat(program); err != nil {
+		return ""
+	}
+	return program
 }
 
 func complain(w io.Writer) func(string, ...any) {
@@ -178,6 +200,9 @@ func envCommand() *cobra.Command {
 
 func printEnv(w io.Writer, r ready) error {
 	vars := [][2]string{{"GOOGLE_CLOUD_PROJECT", r.Project}, {"PUBSUB_EMULATOR_HOST", r.PubSub}, {"PHASEGATE_STORE", r.Store}}
+	if r.BigQuery != "" {
+		vars = append(vars, [2]string{"BIGQUERY_EMULATOR_HOST", r.BigQuery})
+	}
 	if r.Prefix != "" {
 		vars = append(vars, [2]string{"PHASEGATE_PREFIX", r.Prefix})
 	}

@@ -20,6 +20,7 @@ package warehouse
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 
@@ -36,6 +37,7 @@ type Warehouse struct {
 
 	mu     sync.Mutex
 	client *bigquery.Client
+	idle   func() // ends the connections to the emulator
 }
 
 // New returns the warehouse of a project; queries are billed there, and tables without
@@ -56,7 +58,9 @@ func (w *Warehouse) Client(ctx context.Context) (*bigquery.Client, error) {
 		if !strings.Contains(host, "://") {
 			host = "http://" + host
 		}
-		opts = append(opts, option.WithEndpoint(host), option.WithoutAuthentication())
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		w.idle = transport.CloseIdleConnections
+		opts = append(opts, option.WithEndpoint(host), option.WithoutAuthentication(), option.WithHTTPClient(&http.Client{Transport: transport}))
 	}
 	c, err := bigquery.NewClient(context.WithoutCancel(ctx), w.project, opts...)
 	if err != nil {
@@ -75,7 +79,11 @@ func (w *Warehouse) Close() error {
 	}
 	c := w.client
 	w.client = nil
-	return c.Close()
+	err := c.Close()
+	if w.idle != nil {
+		w.idle()
+	}
+	return err
 }
 
 // Check asks the checks of a hand-over of these processors. Whatever goes wrong is
