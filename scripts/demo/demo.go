@@ -17,6 +17,7 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse/sample"
 )
 
 // Result is the balance of a demo, in messages.
@@ -70,6 +71,7 @@ type demo struct {
 	zone       *time.Location
 	phase4     *phase4
 	crash      crash
+	data       *sample.Data // nil: there is no warehouse
 	expected   []expectation
 	shown      int             // messages received and printed so far
 	seen       map[string]bool // their trigger ids
@@ -166,6 +168,9 @@ func (d *demo) showReceived() {
 			copied = ", a copy with the same trigger_id"
 		}
 		d.seen[t.TriggerID] = true
+		if t.FreshnessChecked {
+			copied = ", data verified" + copied
+		}
 		d.say("   %s  %s  %s, %s, batch %d%s", d.green("out"), t.SourceTable, t.Mode, t.TriggerReason, t.Batch, copied)
 	}
 }

@@ -1,0 +1,51 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/memory"
+)
+
+func TestWithAWarehouseTheStoryBlocksAndFreesACycle(t *testing.T) {
+	program, err := filepath.Abs(filepath.Join("..", "..", "build", "bqemu"))
+	if err == nil {
+		_, err = os.Stat(program)
+	}
+	switch {
+	case err == nil:
+	case os.Getenv("REQUIRE_EMULATORS") == "1":
+		t.Fatal(err)
+	default:
+		t.Skip("build/bqemu is not built: make build/bqemu")
+	}
+	var out bytes.Buffer
+	env, result, err := Run(t.Context(), &out, false, local.Options{
+		Config: app.Config{Project: "demo", Claim: time.Minute}, BigQuery: program, Logs: io.Discard,
+		Stores: func(now func() time.Time) app.Stores {
+			return func(context.Context, app.Config) (store.Store, error) { return memory.New(now), nil }
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := env.Close(); err != nil {
+		t.Error(err)
+	}
+	if !result.OK() || result.Published != 22 {
+		t.Errorf("%+v", result)
+	}
+	_, blocked, _ := strings.Cut(out.String(), "2026-02-05 overnight: blocked — readiness fail: minutes_coverage_pct is 71.43, blocks when < 80\n")
+	if !strings.Contains(blocked, "2026-02-05 overnight: published — 5 of 5 complete") || !strings.Contains(blocked, "all_complete, batch 1, data verified\n") {
+		t.Errorf("%s", out.String())
+	}
+}
