@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/phasegate/phasegate/shared/warehouse/sample"
+	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+)
+
+// emulatorHost is kept from before TestMain forgets the environment.
+var emulatorHost = os.Getenv("BIGQUERY_EMULATOR_HOST")
+
+// atWarehouse points commands at a warehouse of their own.
+func atWarehouse(t *testing.T, days ...sample.Day) *warehousetest.World {
+	t.Helper()
+	t.Setenv("BIGQUERY_EMULATOR_HOST", emulatorHost)
+	w := warehousetest.NBA(t, days...)
+	file := filepath.Join(t.TempDir(), "pipeline.yaml")
+	if err := os.WriteFile(file, []byte(w.Definition()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PIPELINE_FILE", file)
+	t.Setenv("GOOGLE_CLOUD_PROJECT", w.Project)
+	return w
+}
+
+var sampleNight = sample.Day{Date: "2026-02-03", Games: 10, Players: 35, Minutes: 30, Context: 30}
+
+func TestChecksVerifyFindsWhatCannotBeAsked(t *testing.T) {
+	w := atWarehouse(t, sampleNight)
+	code, stdout, stderr := command(t, "checks", "verify")
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "ok       minutes_coverage_pct\n") || !strings.Contains(stdout, "ok       all of overnight  at most ") {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	w.Exec("DROP TABLE nba_analytics.upcoming_team_game_context", "CREATE TABLE nba_analytics.upcoming_team_game_context (game_date DATE)")
+	code, stdout, stderr = command(t, "checks", "verify")
+	if code != 1 || !strings.Contains(stderr, "statements cannot be asked") || strings.Count(stdout, "bad ") != 4 ||
+		!strings.Contains(stdout, "bad      null_pct.upcoming_team_game_context.opponent_team_abbr  ") {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, _ = command(t, "checks", "verify", "--json")
+	var answer struct {
+		Schema int
+		Checks []struct{ Name, Problem string }
+	}
+	if err := json.Unmarshal([]byte(stdout), &answer); err != nil || code != 1 || answer.Schema != 1 || len(answer.Checks) != 23 {
+		t.Errorf("%d, %v: %d checks\n%s", code, err, len(answer.Checks), stdout)
+	}
+}
+
+func TestChecksRunShowsValuesAgainstBounds(t *testing.T) {
+	w := atWarehouse(t, sampleNight)
+	code, stdout, stderr := command(t, "checks", "run", "--date", "2026-02-03", "--mode", "overnight")
+	if code != 0 || stderr != "" || !strings.HasPrefix(stdout, "2026-02-03 overnight: pass\n") ||
+		!strings.Contains(stdout, "  warn    minutes_coverage_pct 85.71428571428571 (warns < 90, blocks < 80)\n") ||
+		!strings.Contains(stdout, "  expected of the period: 10\n") {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, _ = command(t, "checks", "run", "--date", "2026-02-04", "--mode", "same_day", "--json")
+	m := object(t, stdout)
+	if code != 1 || m["schema"] != 1.0 || m["outcome"] != "fail" || m["expected"] != 0.0 || m["mode"] != "same_day" {
+		t.Errorf("%d %v", code, m)
+	}
+	w.Exec("DELETE FROM nba_raw.v_nbac_schedule_latest WHERE TRUE")
+	code, stdout, _ = command(t, "checks", "run", "--date", "2026-02-03", "--mode", "overnight", "--json")
+	if m := object(t, stdout); code != 2 || m["outcome"] != "unknown" || m["expected"] != nil || m["expected_problem"] == "" {
+		t.Errorf("%d %v", code, m)
+	}
+}
+
+func TestChecksRefuseWhatTheyCannotAnswer(t *testing.T) {
+	t.Setenv("GOOGLE_CLOUD_PROJECT", "p")
+	for name, tc := range map[string]struct {
+		env  [2]string
+		args []string
+		code int
+		part string
+	}{
+		"date":       {args: []string{"run", "--date", "yesterday", "--mode", "overnight"}, code: 64, part: `--date: "yesterday"`},
+		"mode":       {args: []string{"run", "--date", "2026-02-03", "--mode", "weekly"}, code: 64, part: `--mode: "weekly": phase3_to_phase4 has tomorrow, same_day, overnight`},
+		"transition": {args: []string{"run", "--date", "2026-02-03", "--mode", "overnight", "--transition", "x"}, code: 64, part: `--transition: "x"`},
+		"local":      {env: [2]string{"PHASEGATE_STORE", "sqlite:x.db"}, args: []string{"verify"}, code: 2, part: "BIGQUERY_EMULATOR_HOST is not set"},
+		"emulator":   {env: [2]string{"FIRESTORE_EMULATOR_HOST", "127.0.0.1:1"}, args: []string{"run"}, code: 2, part: "BIGQUERY_EMULATOR_HOST is not set"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.env[0] != "" {
+				t.Setenv(tc.env[0], tc.env[1])
+			}
+			if code, _, stderr := command(t, append([]string{"checks"}, tc.args...)...); code != tc.code || !strings.Contains(stderr, tc.part) {
+				t.Errorf("%d %q", code, stderr)
+			}
+		})
+	}
+}
