@@ -186,21 +186,28 @@ var aftermaths = map[string]func(n *night, id string, c message.Completion){
 }
 
 // scenes are the paths that a delivery can take: what came before, and the delivery.
-// Where a grace period runs, its end is part of the scene, and the relay's to see.
+// Where something ends by time, that end is part of the scene, and the relay's to see.
 var scenes = map[string]struct {
 	before []message.Completion
 	last   message.Completion
-	grace  bool
+	grace  bool // two hours later the relay looks
+	// ready is when the data comes to be ready, "" if it always is; that far it blocks,
+	// and the relay frees it.
+	ready   string
+	noGames bool // the schedule has none for the period
 }{
-	"completes_the_cycle":  {overnight()[:4], overnight()[4], false},
-	"completes_nothing":    {overnight()[:2], overnight()[2], false},
-	"critical_alone":       {nil, run(upg, "2026-02-03 10:31"), false},
-	"starts_the_grace":     {[]message.Completion{overnight()[0], overnight()[2], overnight()[3]}, run(pgs, "2026-02-04 06:03"), true},
-	"ends_the_grace":       {[]message.Completion{overnight()[0], overnight()[2], overnight()[3], overnight()[4]}, run(utg, "2026-02-04 06:10"), true},
-	"late_optional":        {[]message.Completion{run(upg, "2026-02-03 10:31")}, run(utg, "2026-02-03 10:40"), false},
-	"second_changed_run":   {overnight(), run(pgs, "2026-02-04 07:10", count(348)), false},
-	"second_run_unchanged": {overnight(), run(pgs, "2026-02-04 07:10"), false},
-	"failed_run":           {overnight()[:4], run(pgs, "2026-02-04 06:03", status(message.StatusFailed)), false},
+	"completes_the_cycle":  {before: overnight()[:4], last: overnight()[4]},
+	"completes_nothing":    {before: overnight()[:2], last: overnight()[2]},
+	"critical_alone":       {before: nil, last: run(upg, "2026-02-03 10:31")},
+	"starts_the_grace":     {before: []message.Completion{overnight()[0], overnight()[2], overnight()[3]}, last: run(pgs, "2026-02-04 06:03"), grace: true},
+	"ends_the_grace":       {before: []message.Completion{overnight()[0], overnight()[2], overnight()[3], overnight()[4]}, last: run(utg, "2026-02-04 06:10"), grace: true},
+	"late_optional":        {before: []message.Completion{run(upg, "2026-02-03 10:31")}, last: run(utg, "2026-02-03 10:40")},
+	"second_changed_run":   {before: overnight(), last: run(pgs, "2026-02-04 07:10", count(348))},
+	"second_run_unchanged": {before: overnight(), last: run(pgs, "2026-02-04 07:10")},
+	"blocked_at_first":     {before: overnight()[:4], last: overnight()[4], grace: true, ready: "2026-02-04 06:20"},
+	"blocked_and_replaced": {before: overnight(), last: run(pgs, "2026-02-04 07:10", count(348)), grace: true, ready: "2026-02-04 07:20"},
+	"no_rows_and_no_games": {last: run(upg, "2026-02-03 10:31", count(0)), grace: true, noGames: true},
+	"failed_run":           {before: overnight()[:4], last: run(pgs, "2026-02-04 06:03", status(message.StatusFailed))},
 }
 
 func TestCrashMatrix(t *testing.T) {
@@ -215,6 +222,17 @@ func TestCrashMatrix(t *testing.T) {
 						cases.Add(1)
 						n := &night{t: t, w: newWorld(t, driver)}
 						n.w.clock.set(at("2026-02-02 16:00"))
+						if scene.ready != "" {
+							n.w.engine.Check = func(context.Context, Key, string, []string) Readiness {
+								if n.w.clock.now().Before(at(scene.ready)) {
+									return Readiness{Outcome: Failed, Reasons: []string{"not yet"}}
+								}
+								return Readiness{Outcome: Passed}
+							}
+						}
+						if scene.noGames {
+							n.w.engine.Expected = func(context.Context, Key) (int64, error) { return 0, nil }
+						}
 						for i, c := range scene.before {
 							if !n.handle(n.healthy(), fmt.Sprint("before", i), c) {
 								t.Fatalf("%s was not acknowledged", c.Processor)

@@ -26,7 +26,7 @@ func canceled(t *testing.T) context.Context {
 
 // front passes requests on and notes the queries among them; answer may answer
 // instead.
-func front(t *testing.T, host string, answer func(http.ResponseWriter, map[string]any) bool) (address string, queries func() []map[string]any) {
+func front(t testing.TB, host string, answer func(http.ResponseWriter, map[string]any) bool) (address string, queries func() []map[string]any) {
 	t.Helper()
 	var mu sync.Mutex
 	var seen []map[string]any
