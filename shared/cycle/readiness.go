@@ -63,6 +63,9 @@ func (c *convergence) asks(s *snapshot) bool {
 		return false
 	}
 	for _, m := range c.key.Transition.Modes {
+		if s.began(m.Name) != nil {
+			continue
+		}
 		in := c.input(s, m)
 		if b := firstUnpublished(s.batches[m.Name]); b != nil {
 			if !b.unfrozen() || b.Given {
@@ -70,7 +73,7 @@ func (c *convergence) asks(s *snapshot) bool {
 			}
 			in.GraceStart = b.GraceSince
 		}
-		if state := gate.Decide(in).State; state != gate.Waiting && gate.Empty(in) {
+		if gate.Empty(in) && gate.Decide(in).State != gate.Waiting {
 			return true
 		}
 	}
