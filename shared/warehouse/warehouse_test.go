@@ -267,6 +267,12 @@ func TestF57_PlayedGamesAreNoMatterOfTheSameDayCycle(t *testing.T) {
 	tr := w.Transition()
 	for mode, want := range map[string]gate.Outcome{"same_day": gate.Passed, "tomorrow": gate.Passed, "overnight": gate.Failed} {
 		r := w.Check(t.Context(), tr, night, mode, tr.Order)
+		played := slices.ContainsFunc(r.Checks, func(c gate.CheckResult) bool {
+			return c.Name == "game_coverage_pct" || c.Name == "minutes_coverage_pct"
+		})
+		if played != (mode == "overnight") {
+			t.Errorf("%s asks about played games: %t", mode, played)
+		}
 		m, _ := tr.Mode(mode)
 		if mode != "overnight" {
 			r = w.Check(t.Context(), tr, night, mode, slices.Concat(m.Critical, m.Optional))
