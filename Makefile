@@ -8,7 +8,7 @@ APP := github.com/phasegate/phasegate/shared/app
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build build/phasectl
@@ -17,7 +17,7 @@ build: ## Build build/phasectl
 	$(GO) build -ldflags "-X $(APP).Version=$(VERSION) -X $(APP).SourceHash=$$hash" -o build/phasectl ./scripts/phasectl
 
 # The BigQuery emulator is a module of its own: what links it takes minutes.
-build/bqemu: scripts/bqemu/main.go scripts/bqemu/go.mod scripts/bqemu/go.sum
+build/bqemu: scripts/bqemu/main.go scripts/bqemu/go.mod scripts/bqemu/go.sum ## Build the emulator of BigQuery that tests, local and demo use
 	@echo "building build/bqemu, the BigQuery emulator: some minutes and 2.5 GB of memory where nothing is cached"
 	@mkdir -p build
 	cd scripts/bqemu && $(GO) build -ldflags '-s -w' -o ../../build/bqemu .

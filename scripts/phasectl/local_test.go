@@ -76,6 +76,23 @@ func TestLocalAnnouncesItselfAndCleansUp(t *testing.T) {
 	}
 }
 
+func TestEnvNamesTheWarehouseWhereThereIsOne(t *testing.T) {
+	data := t.TempDir()
+	for host, want := range map[string]bool{"127.0.0.1:9050": true, "": false} {
+		b, err := json.Marshal(ready{Project: "p", PubSub: "127.0.0.1:8085", BigQuery: host})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(data, readyFile), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, _ := command(t, "env", "--data", data)
+		if got := strings.Contains(stdout, "export BIGQUERY_EMULATOR_HOST='127.0.0.1:9050'\n"); code != 0 || got != want {
+			t.Errorf("%q: %d %q", host, code, stdout)
+		}
+	}
+}
+
 func TestLocalNamesThePipelineAbsolutely(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "p.yaml")

@@ -1,6 +1,9 @@
 package app_test
 
 import (
+	"context"
+	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +12,9 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/memory"
 )
 
 func env(vars map[string]string) func(string) string {
@@ -102,5 +108,46 @@ func TestFunctionsLinkFirestoreAlone(t *testing.T) {
 	}
 	if len(deps) < 100 {
 		t.Errorf("only %d dependencies listed", len(deps))
+	}
+}
+
+// What runs on this machine never asks Google's warehouse, and what runs beside
+// Google's documents always does.
+func TestTheWarehouseIsWhereTheDocumentsAre(t *testing.T) {
+	for name, tc := range map[string]struct {
+		vars  map[string]string
+		local bool
+	}{
+		"production":         {nil, false},
+		"another_database":   {map[string]string{"PHASEGATE_STORE": "firestore:other"}, false},
+		"firestore_emulator": {map[string]string{"FIRESTORE_EMULATOR_HOST": "127.0.0.1:1"}, true},
+		"sqlite":             {map[string]string{"PHASEGATE_STORE": "sqlite:x.db"}, true},
+		"memory":             {map[string]string{"PHASEGATE_STORE": "memory"}, true},
+	} {
+		for _, bigquery := range []string{"", "127.0.0.1:9050"} {
+			vars := map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PUBSUB_EMULATOR_HOST": "127.0.0.1:2", "BIGQUERY_EMULATOR_HOST": bigquery}
+			maps.Copy(vars, tc.vars)
+			c, err := app.ConfigFromEnv(env(vars))
+			if err != nil || c.Local != tc.local || c.BigQueryHost != bigquery {
+				t.Fatalf("%s: %+v, %v", name, c, err)
+			}
+			a, err := app.Open(t.Context(), c, func(context.Context, app.Config) (store.Store, error) { return memory.New(time.Now), nil }, time.Now, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr := a.Pipeline.Transitions[0]
+			if asked := a.Warehouse != nil; asked != (!tc.local || bigquery != "") || asked != (a.Engine.Expected != nil) {
+				t.Errorf("%s, BigQuery %q: asked %t", name, bigquery, asked)
+			}
+			if a.Warehouse == nil {
+				r := a.Engine.Check(t.Context(), cycle.Key{Transition: tr, Period: "2026-02-03"}, "overnight", tr.Order)
+				if r.Outcome != cycle.NotChecked || r.Verified() || len(r.Reasons) != 1 {
+					t.Errorf("%s: %+v", name, r)
+				}
+			}
+			if err := a.Close(); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }

@@ -53,6 +53,8 @@
 //     broker's own redelivery are the only sources of copies.
 //   - A claim is trusted from the start of the attempt that took it, less a margin; when
 //     that ends, publishing ends by itself.
+//   - A readiness check or the schedule has no answer: that is unknown, which blocks,
+//     is logged by name and asked again; it never passes, and never closes a cycle.
 //   - Anything that logging does cannot change an outcome.
 //
 // # Shadow

@@ -128,6 +128,9 @@ func measured(b *batch) []any {
 		}
 	}
 	args := []any{"readiness", string(b.Readiness.Outcome), "data_freshness_verified", b.Readiness.Verified(), slog.Any("checks", values)}
+	if len(b.Readiness.Reasons) > 0 { // also of one that passes: it warns
+		args = append(args, "readiness_reasons", b.Readiness.Reasons)
+	}
 	if b.Readiness.MinutesCoverage != nil {
 		args = append(args, "minutes_coverage_pct", *b.Readiness.MinutesCoverage)
 	}
