@@ -61,7 +61,7 @@ func front(t testing.TB, host string, answer func(http.ResponseWriter, map[strin
 }
 
 func TestACycleIsOneQueryWithLimits(t *testing.T) {
-	w, night := warehousetest.Shared(t, good)
+	w, night := warehousetest.Shared(t)
 	address, queries := front(t, w.Host, func(http.ResponseWriter, map[string]any) bool { return false })
 	limited := warehouse.New(w.Project, address)
 	defer limited.Close()

@@ -19,11 +19,15 @@ const (
 	utg   = "upcoming_team_game_context"
 )
 
-// good is a night with ten games and all that belongs to them.
-var good = sample.Day{Date: night, Games: 10, Players: 35, Minutes: 35, Context: 30}
+// good is a complete night.
+var good = func() sample.Day {
+	d := warehousetest.Complete
+	d.Date = night
+	return d
+}()
 
 func TestCompleteDataPasses(t *testing.T) {
-	w, night := warehousetest.Shared(t, good)
+	w, night := warehousetest.Shared(t)
 	tr := w.Transition()
 	r := w.Check(t.Context(), tr, night, "overnight", tr.Order)
 	if r.Outcome != gate.Passed || !r.Verified() || len(r.Reasons) > 0 || r.MinutesCoverage == nil || *r.MinutesCoverage != 100 {
@@ -71,7 +75,7 @@ func TestEveryCheckPassesWarnsAndFails(t *testing.T) {
 		{"UPDATE " + offense + " SET points_scored = NULL WHERE team_abbr" + of(5), "null_pct.team_offense_game_summary.points_scored", "fail", gate.Failed, "null_pct.team_offense_game_summary.points_scored is 50, blocks when >= 50"},
 	} {
 		t.Run(tc.check+"_"+tc.state, func(t *testing.T) {
-			w, night := warehousetest.Shared(t, good)
+			w, night := warehousetest.Shared(t)
 			tr := w.Transition()
 			sql, where, some := strings.Cut(tc.sql, " WHERE ")
 			if some {
@@ -163,7 +167,7 @@ func TestAScheduleOfAnotherShapeMakesUnknownWhatIsMeasuredByIt(t *testing.T) {
 }
 
 func TestCompleteDataVerifiesWithinTheLimitOfBytes(t *testing.T) {
-	w, night := warehousetest.Shared(t, good)
+	w, night := warehousetest.Shared(t)
 	before := w.Count("nba_analytics.player_game_summary")
 	vs := w.Verify(t.Context(), w.Transition(), night)
 	var names []string
@@ -205,7 +209,7 @@ func TestCompleteDataVerifiesWithinTheLimitOfBytes(t *testing.T) {
 }
 
 func TestNamesThatAreKeywordsAreQuoted(t *testing.T) {
-	w, _ := warehousetest.Shared(t, sample.Day{})
+	w, _ := warehousetest.Shared(t)
 	w.Exec("CREATE TABLE nba_analytics.`select` (`from` DATE, `order` INT64, k STRING, processed_at TIMESTAMP)",
 		"INSERT INTO nba_analytics.`select` (`from`, `order`, k) VALUES ('2026-02-03', NULL, 'a'), ('2026-02-03', 1, 'b'), ('2026-02-04', NULL, 'c')")
 	tr := w.Transition("table: nba_analytics.upcoming_team_game_context\n        date_column: game_date", "table: nba_analytics.select\n        date_column: from",
@@ -225,7 +229,7 @@ func TestNamesThatAreKeywordsAreQuoted(t *testing.T) {
 // The schedule's ids are 0022500000…, the summary's 20260203_BOS_LAL: games are
 // matched by who plays, whoever is at home.
 func TestF18_GamesAreMatchedByTeamsWhateverTheirIds(t *testing.T) {
-	w, night := warehousetest.Shared(t, good)
+	w, night := warehousetest.Shared(t)
 	on := " WHERE game_date = '" + string(night) + "'"
 	w.Exec("UPDATE nba_raw.v_nbac_schedule_latest SET home_team_tricode = away_team_tricode, away_team_tricode = home_team_tricode"+on,
 		"UPDATE nba_analytics.player_game_summary SET game_id = CONCAT('0022599', SUBSTR(game_id, 10))"+on+" AND team_abbr IN ('LAL', 'BOS')")
@@ -242,7 +246,7 @@ func TestF18_GamesAreMatchedByTeamsWhateverTheirIds(t *testing.T) {
 }
 
 func TestPostponedAndCancelledGamesAreNotExpected(t *testing.T) {
-	w, night := warehousetest.Shared(t, good)
+	w, night := warehousetest.Shared(t)
 	on := " WHERE game_date = '" + string(night) + "' AND "
 	w.Exec("DELETE FROM nba_analytics.player_game_summary" + on + "team_abbr" + of(4))
 	tr := w.Transition()
@@ -262,7 +266,7 @@ func TestPostponedAndCancelledGamesAreNotExpected(t *testing.T) {
 }
 
 func TestF57_PlayedGamesAreNoMatterOfTheSameDayCycle(t *testing.T) {
-	w, night := warehousetest.Shared(t, good)
+	w, night := warehousetest.Shared(t)
 	w.Exec("DELETE FROM nba_analytics.player_game_summary WHERE game_date = '" + string(night) + "'") // the games are yet to be played
 	tr := w.Transition()
 	for mode, want := range map[string]gate.Outcome{"same_day": gate.Passed, "tomorrow": gate.Passed, "overnight": gate.Failed} {
@@ -284,7 +288,7 @@ func TestF57_PlayedGamesAreNoMatterOfTheSameDayCycle(t *testing.T) {
 }
 
 func TestOnlyTheTablesOfAHandOverAreChecked(t *testing.T) {
-	w, night := warehousetest.Shared(t, good)
+	w, night := warehousetest.Shared(t)
 	tr := w.Transition("FROM nba_analytics.player_game_summary", "FROM nba_analytics.no_such_table")
 	if r := w.Check(t.Context(), tr, night, "overnight", []string{utg}); r.Outcome != gate.Passed || len(r.Checks) != 3 || r.MinutesCoverage != nil {
 		t.Errorf("%+v", r)
@@ -292,7 +296,7 @@ func TestOnlyTheTablesOfAHandOverAreChecked(t *testing.T) {
 }
 
 func TestF45_AScheduleThatCannotBeReadIsNotADateWithoutGames(t *testing.T) {
-	w, night := warehousetest.Shared(t, good)
+	w, night := warehousetest.Shared(t)
 	tr := w.Transition()
 	for p, want := range map[pipeline.Period]int64{night: 10, "2025-12-24": 0, "2026-06-30": 0} {
 		if n, err := w.Expected(t.Context(), tr, p); n != want || err != nil {

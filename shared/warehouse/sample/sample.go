@@ -38,7 +38,7 @@ var (
 var teams = strings.Fields("LAL BOS DEN GSW PHX MIL NYK PHI MIA CHI DAL SAC HOU ORL IND CLE ATL TOR MIN OKC MEM NOP SAS UTA POR LAC BKN CHA DET WAS")
 
 // Data is the data of one warehouse. Suffix, added to the datasets' names, keeps several
-// apart in one emulator, which knows no projects.
+// apart in one emulator, whose projects share their datasets.
 type Data struct {
 	Client *bigquery.Client
 	Suffix string
@@ -77,46 +77,50 @@ func (w Data) Drop(ctx context.Context) error {
 	return nil
 }
 
-// Day is what the tables hold for one date.
+// Day is what the tables hold for a date.
 type Day struct {
 	Date    pipeline.Period
+	Days    int // how many dates in a row are alike; 0 means one
 	Games   int // on the schedule, at most 15
 	Players int // of each game, in player_game_summary
 	Minutes int // how many players of each game have their minutes
 	Context int // players of each game in upcoming_player_game_context
 }
 
+// dates are the day's.
+const dates = `, UNNEST(GENERATE_DATE_ARRAY(CAST(@first AS DATE), CAST(@last AS DATE))) AS date`
+
 // Schedule puts a day's games on the schedule.
 func (w Data) Schedule(ctx context.Context, d Day) error {
 	return w.Exec(ctx, `INSERT INTO nba_raw.v_nbac_schedule_latest
 		(game_date, game_id, home_team_tricode, away_team_tricode, game_status_text)
-		SELECT CAST(@date AS DATE), FORMAT('0022500%03d', game), @teams[OFFSET(2 * game)], @teams[OFFSET(2 * game + 1)], 'Final'
-		FROM UNNEST(GENERATE_ARRAY(0, @games - 1)) AS game`, d.parameters()...)
+		SELECT date, FORMAT('0022500%03d', game), @teams[OFFSET(2 * game)], @teams[OFFSET(2 * game + 1)], 'Final'
+		FROM UNNEST(GENERATE_ARRAY(0, @games - 1)) AS game`+dates, d.parameters()...)
 }
 
 // Fill puts a day's complete run of every processor into the tables: two rows a game into
 // those of teams. Their game_id is not the schedule's.
 func (w Data) Fill(ctx context.Context, d Day) error {
-	const side = ` FROM UNNEST(GENERATE_ARRAY(0, @games - 1)) AS game, UNNEST([0, 1]) AS side`
-	const player = ` FROM UNNEST(GENERATE_ARRAY(0, @games - 1)) AS game, UNNEST(GENERATE_ARRAY(0, %s - 1)) AS player`
-	id := `FORMAT('%s_%s_%s', FORMAT_DATE('%Y%m%d', CAST(@date AS DATE)), @teams[OFFSET(2 * game + 1)], @teams[OFFSET(2 * game)])`
+	const side = ` FROM UNNEST(GENERATE_ARRAY(0, @games - 1)) AS game, UNNEST([0, 1]) AS side` + dates
+	const player = ` FROM UNNEST(GENERATE_ARRAY(0, @games - 1)) AS game, UNNEST(GENERATE_ARRAY(0, %s - 1)) AS player` + dates
+	id := `FORMAT('%s_%s_%s', FORMAT_DATE('%Y%m%d', date), @teams[OFFSET(2 * game + 1)], @teams[OFFSET(2 * game)])`
 	team := func(who string) string {
 		return fmt.Sprintf(`@teams[OFFSET(2 * game + MOD(%s, 2))], @teams[OFFSET(2 * game + 1 - MOD(%[1]s, 2))]`, who)
 	}
 	for _, sql := range []string{
 		`INSERT INTO nba_analytics.player_game_summary (game_date, game_id, player_lookup, team_abbr, opponent_team_abbr,
 			minutes_played, points, processed_at)
-			SELECT CAST(@date AS DATE), ` + id + `, FORMAT('player%d', game * 100 + player), ` + team("player") + `,
+			SELECT date, ` + id + `, FORMAT('player%d', game * 100 + player), ` + team("player") + `,
 			IF(player < @minutes, 24.5, NULL), MOD(player, 40), CURRENT_TIMESTAMP()` + fmt.Sprintf(player, "@players"),
 		`INSERT INTO nba_analytics.team_defense_game_summary (game_date, game_id, defending_team_abbr, opponent_team_abbr,
-			points_allowed, processed_at) SELECT CAST(@date AS DATE), ` + id + `, ` + team("side") + `, 110, CURRENT_TIMESTAMP()` + side,
+			points_allowed, processed_at) SELECT date, ` + id + `, ` + team("side") + `, 110, CURRENT_TIMESTAMP()` + side,
 		`INSERT INTO nba_analytics.team_offense_game_summary (game_date, game_id, team_abbr, opponent_team_abbr,
-			points_scored, processed_at) SELECT CAST(@date AS DATE), ` + id + `, ` + team("side") + `, 110, CURRENT_TIMESTAMP()` + side,
+			points_scored, processed_at) SELECT date, ` + id + `, ` + team("side") + `, 110, CURRENT_TIMESTAMP()` + side,
 		`INSERT INTO nba_analytics.upcoming_player_game_context (game_date, game_id, player_lookup, team_abbr, opponent_team_abbr,
-			processed_at) SELECT CAST(@date AS DATE), ` + id + `, FORMAT('player%d', game * 100 + player), ` + team("player") + `,
+			processed_at) SELECT date, ` + id + `, FORMAT('player%d', game * 100 + player), ` + team("player") + `,
 			CURRENT_TIMESTAMP()` + fmt.Sprintf(player, "@contexts"),
 		`INSERT INTO nba_analytics.upcoming_team_game_context (game_date, game_id, team_abbr, opponent_team_abbr, processed_at)
-			SELECT CAST(@date AS DATE), ` + id + `, ` + team("side") + `, CURRENT_TIMESTAMP()` + side,
+			SELECT date, ` + id + `, ` + team("side") + `, CURRENT_TIMESTAMP()` + side,
 	} {
 		if err := w.Exec(ctx, sql, d.parameters()...); err != nil {
 			return err
@@ -130,7 +134,7 @@ func (d Day) parameters() []bigquery.QueryParameter {
 	if err != nil {
 		panic(fmt.Sprintf("a sample's date: %v", err))
 	}
-	return []bigquery.QueryParameter{{Name: "date", Value: date}, {Name: "teams", Value: teams}, {Name: "games", Value: d.Games},
+	return []bigquery.QueryParameter{{Name: "first", Value: date}, {Name: "last", Value: date.AddDays(max(d.Days, 1) - 1)}, {Name: "teams", Value: teams}, {Name: "games", Value: d.Games},
 		{Name: "players", Value: d.Players}, {Name: "minutes", Value: d.Minutes}, {Name: "contexts", Value: d.Context}}
 }
 

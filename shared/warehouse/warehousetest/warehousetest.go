@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/bigquery"
+	"cloud.google.com/go/civil"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/warehouse"
@@ -81,12 +82,19 @@ var (
 	nights atomic.Int64
 )
 
-// Shared returns the warehouse that the tests of a package share, and a night of the
-// NBA's of this test's own, with all its data. For tests that change the rows of that
-// night alone: tables are what costs time and, in the emulator, memory.
-func Shared(t testing.TB, night sample.Day) (*World, pipeline.Period) {
+// Complete is a night of ten games with all that belongs to them.
+var Complete = sample.Day{Games: 10, Players: 35, Minutes: 35, Context: 30}
+
+// sharedNights are filled at once: in the emulator it is statements that cost time, and
+// memory that it never gives back.
+const sharedNights = 24
+
+// Shared returns the warehouse that the tests of a package share, and a complete night
+// of this test's own, for tests that change the rows of that night alone.
+func Shared(t testing.TB) (*World, pipeline.Period) {
 	t.Helper()
 	w := open(t) // or the test is skipped
+	first := civil.Date{Year: 2026, Month: 1, Day: 1}
 	once.Do(func() {
 		common = open(t)
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -94,13 +102,16 @@ func Shared(t testing.TB, night sample.Day) (*World, pipeline.Period) {
 		if err := common.data.Create(ctx); err != nil {
 			t.Fatal(err)
 		}
+		nights := Complete
+		nights.Date, nights.Days = pipeline.Period(first.String()), sharedNights
+		common.Fill(nights)
 	})
 	w.data.Suffix = common.data.Suffix
-	night.Date = pipeline.Period(time.Date(2026, 1, int(nights.Add(1)), 0, 0, 0, 0, time.UTC).Format(time.DateOnly))
-	if night.Games > 0 {
-		w.Fill(night)
+	n := int(nights.Add(1)) - 1
+	if n >= sharedNights {
+		t.Fatalf("more than %d tests share the warehouse", sharedNights)
 	}
-	return w, night.Date
+	return w, pipeline.Period(first.AddDays(n).String())
 }
 
 // Fill puts days on the schedule and into every table.
