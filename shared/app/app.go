@@ -115,6 +115,7 @@ func (a *App) expected(ctx context.Context, key cycle.Key) (int64, error) {
 func (a *App) Shadowed() *App {
 	s := *a
 	s.Config.Shadow += shadow
+	s.Warehouse = nil // what is tried there has no data behind it
 	s.Log = telemetry.InShadow(a.Log)
 	s.Engine = s.engine()
 	return &s

@@ -139,6 +139,9 @@ func TestTheWarehouseIsWhereTheDocumentsAre(t *testing.T) {
 			if asked := a.Warehouse != nil; asked != (!tc.local || bigquery != "") || asked != (a.Engine.Expected != nil) {
 				t.Errorf("%s, BigQuery %q: asked %t", name, bigquery, asked)
 			}
+			if s := a.Shadowed(); s.Warehouse != nil || s.Engine.Expected != nil {
+				t.Errorf("%s: what is tried in the shadow is held against data", name)
+			}
 			if a.Warehouse == nil {
 				r := a.Engine.Check(t.Context(), cycle.Key{Transition: tr, Period: "2026-02-03"}, "overnight", tr.Order)
 				if r.Outcome != cycle.NotChecked || r.Verified() || len(r.Reasons) != 1 {
