@@ -195,7 +195,7 @@ func TestTimeLimitsStandInOrder(t *testing.T) {
 
 // unset are the variables that no deployment sets: an archive holds its pipeline, and
 // emulators are for machines of developers.
-var unset = []string{"PIPELINE_FILE", "PUBSUB_EMULATOR_HOST"}
+var unset = []string{"PIPELINE_FILE", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"}
 
 func TestTheEnvironmentIsTheOneThatTheCodeReads(t *testing.T) {
 	read := map[string]bool{}
