@@ -22,6 +22,7 @@ locals {
   hour         = 3600
 
   # A regular run may be missed; two in a row are not. Long pauses get an hour's grace.
+  relay_window     = max(600, [for name, s in local.schedules : local.heartbeat_window[name] if s.job == "relay" && local.interval[name] != null]...)
   heartbeat_window = { for name, s in local.interval : name => s + min(s, local.hour) if s != null }
 
   alerts = { for key, a in merge(
@@ -77,9 +78,29 @@ locals {
         rate_limit = 300
         command    = "phasectl status --project ${var.project}"
     } },
+    # The relay says at each run what is blocked. Data that is late by minutes is nobody's
+    # concern: what counts is that it has been said for an hour without a pause.
+    { cycle-blocked = {
+      kind      = "log_metric"
+      title     = "A hand-over has been blocked for an hour: its data is not ready"
+      severity  = "CRITICAL"
+      filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"cycle_blocked\""
+      more_than = 0
+      within    = local.relay_window
+      duration  = local.hour
+      command   = "phasectl status --project ${var.project}"
+    } },
+    { for f in keys(local.functions) : "check-unknown/${f}" => {
+      kind       = "log_match"
+      title      = "A readiness check, or the schedule, has no answer"
+      severity   = "ERROR"
+      filter     = "${local.of_function[f]} AND jsonPayload.event=\"check_unknown\""
+      labels     = merge(local.cycle_labels, { check = "EXTRACT(jsonPayload.check)" })
+      rate_limit = local.hour
+      command    = "phasectl checks verify --project ${var.project}"
+    } },
     # The relay looks at every cycle that is due every few minutes; its lines are enough.
     { for page, c in {
-      cycle-blocked   = { event = "cycle_blocked", severity = "CRITICAL", hours = 6, labels = ["transition", "period", "mode"], title = "A hand-over is blocked: its data is not ready" }
       cycle-overdue   = { event = "cycle_held", severity = "CRITICAL", hours = 6, labels = ["transition", "period", "mode"], title = "A cycle is held or past its deadline, and not handed over" }
       left-unfinished = { event = "finding", severity = "ERROR", hours = 24, labels = ["transition", "period", "mode", "type"], title = "A period was left unfinished, and the relay looks at it no more" }
       } : page => {

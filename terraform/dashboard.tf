@@ -6,6 +6,7 @@ locals {
       "Hand-overs taken over from another" = "batch_resumed"
       "Cycles seen blocked"                = "cycle_blocked"
       "Cycles seen held or overdue"        = "cycle_held"
+      "Checks without an answer"           = "check_unknown"
       "Periods left unfinished"            = "finding"
       "Messages quarantined"               = "completion_quarantined"
       "Jobs that ended well"               = "heartbeat"

@@ -36,7 +36,8 @@ locals {
   metric_prefix = replace("${var.prefix}phasegate", "-", "_")
 
   counted = toset([
-    "completion_recorded", "completion_quarantined", "batch_published", "batch_resumed", "cycle_blocked", "cycle_held", "finding", "heartbeat",
+    "completion_recorded", "completion_quarantined", "batch_published", "batch_resumed", "cycle_blocked", "cycle_held", "check_unknown", "finding",
+    "heartbeat",
   ])
   events = { for p in setproduct(keys(local.functions), local.counted) : "${p[0]}_${p[1]}" => { function = p[0], event = p[1] } }
 }

@@ -109,3 +109,21 @@ resource "google_pubsub_topic_iam_member" "publishes" {
   role   = "roles/pubsub.publisher"
   member = module.function[each.value.function].member
 }
+
+# The checks are queries of the functions, about the datasets that the definition names
+# and no others.
+resource "google_project_iam_member" "asks" {
+  for_each = length(local.read_datasets) > 0 ? local.functions : {}
+
+  project = var.project
+  role    = "roles/bigquery.jobUser"
+  member  = module.function[each.key].member
+}
+
+resource "google_bigquery_dataset_iam_member" "reads" {
+  for_each = { for p in setproduct(keys(local.functions), local.read_datasets) : "${p[0]} ${p[1]}" => { function = p[0], dataset = p[1] } }
+
+  dataset_id = each.value.dataset
+  role       = "roles/bigquery.dataViewer"
+  member     = module.function[each.value.function].member
+}

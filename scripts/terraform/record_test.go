@@ -18,7 +18,9 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -156,6 +158,15 @@ var bad = map[string]func(*recorder){
 			return cycle.Readiness{Outcome: cycle.Failed, Reasons: []string{"coverage 60 %, at least 80 % are needed"}}
 		})
 		r.complete(morning, r.Pipeline.Transitions[0].Order...)
+		r.relay()
+	},
+	"check-unknown": func(r *recorder) {
+		unanswered := func(context.Context, cycle.Key, string, []string) cycle.Readiness {
+			return gate.Assess([]pipeline.Check{{Name: "row_count", Unknown: pipeline.UnknownBlocks}}, []gate.Measurement{{Problem: "Not found: Column points"}})
+		}
+		r.rebuild(unanswered)
+		r.complete(morning, r.Pipeline.Transitions[0].Order...)
+		r.SetNow(morning.Add(10 * time.Minute))
 		r.relay()
 	},
 	"cycle-overdue": func(r *recorder) {

@@ -2,6 +2,7 @@ package terraform
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,8 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // roles is every role that is granted, and on what.
@@ -17,8 +20,8 @@ var roles = map[string][]string{
 	"google_pubsub_topic_iam_member":         {"roles/pubsub.publisher"},
 	"google_pubsub_subscription_iam_member":  {"roles/pubsub.subscriber"},
 	"google_service_account_iam_member":      {"roles/iam.serviceAccountTokenCreator"},
-	"google_bigquery_dataset_iam_member":     {"roles/bigquery.dataEditor"},
-	"google_project_iam_member":              {"roles/cloudbuild.builds.builder", "roles/datastore.user"},
+	"google_bigquery_dataset_iam_member":     {"roles/bigquery.dataEditor", "roles/bigquery.dataViewer"},
+	"google_project_iam_member":              {"roles/cloudbuild.builds.builder", "roles/datastore.user", "roles/bigquery.jobUser"},
 }
 
 func TestNobodyMayDoMoreThanIsListed(t *testing.T) {
@@ -59,6 +62,41 @@ func TestAShadowHasNoRightToPublish(t *testing.T) {
 	}
 	if got := publishers(map[string]cty.Value{"mode": cty.StringVal("shadow")}); len(got) != 0 {
 		t.Errorf("shadow: %v", got)
+	}
+}
+
+// A function asks the warehouse and reads the datasets of the checks, no others; it
+// writes to none. What the statements name is what it may read.
+func TestF17_TheFunctionsMayReadWhatTheChecksRead(t *testing.T) {
+	p := planned(t, nil)
+	got := map[string]int{}
+	for _, m := range p.some("google_bigquery_dataset_iam_member") {
+		if m.name == "reads" {
+			got[m.text("role")+" "+m.text("dataset_id")]++
+		}
+	}
+	want := map[string]int{"roles/bigquery.dataViewer nba_raw": 2, "roles/bigquery.dataViewer nba_analytics": 2}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	asks := 0
+	for _, m := range p.some("google_project_iam_member") {
+		if m.text("role") == "roles/bigquery.jobUser" {
+			asks++
+		}
+	}
+	if asks != 2 {
+		t.Errorf("%d functions may ask, want 2", asks)
+	}
+	def, err := pipeline.Parse(pipeline.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks := def.Transitions[0].Checks
+	for _, named := range regexp.MustCompile(`\b(nba_[a-z]+)\.`).FindAllStringSubmatch(fmt.Sprint(checks.Tables, checks.All, checks.Expected), -1) {
+		if got["roles/bigquery.dataViewer "+named[1]] == 0 {
+			t.Errorf("a statement reads %s, and nobody may", named[1])
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 type Checks struct {
 	Timeout        time.Duration // of one query
 	MaxBytesBilled int64         // of one query
+	Datasets       []string      // that the statements read: what the functions are allowed to
 	Tables         []CheckTable
 	Expected       string // how many units of work the period should bring; "" when the pipeline cannot tell
 	All            []Check
@@ -92,6 +93,7 @@ func (b *Bound) String() string {
 type fileChecks struct {
 	Timeout        string           `yaml:"timeout"`
 	MaxBytesBilled int64            `yaml:"max_bytes_billed"`
+	Datasets       []string         `yaml:"datasets"`
 	Tables         []fileCheckTable `yaml:"tables"`
 	Expected       string           `yaml:"expected"`
 	BeforeHandOver []fileCheck      `yaml:"before_hand_over"`
@@ -128,6 +130,22 @@ func (v *validator) checks(path string, f *fileChecks, t *Transition, of []Proce
 		v.add(path+".max_bytes_billed", "must be positive, is %d", f.MaxBytesBilled)
 	}
 	names := map[string]bool{}
+	for i, name := range f.Datasets {
+		at := fmt.Sprintf("%s.datasets[%d]", path, i)
+		if !datasetForm.MatchString(name) {
+			v.add(at, "%q is no dataset", clip(name))
+		}
+		v.unique(at, "dataset", name, names)
+	}
+	c.Datasets = f.Datasets
+	for _, p := range of {
+		// Else {table} would name what the functions may not read.
+		if dataset, _, _ := strings.Cut(p.Table, "."); t.Expects(p.Name) && !names[dataset] {
+			names[dataset] = true
+			v.add(path+".datasets", "%q, that of %s, is missing", clip(dataset), p.Name)
+		}
+	}
+	names = map[string]bool{}
 	for i, ft := range f.Tables {
 		path := fmt.Sprintf("%s.tables[%d]", path, i)
 		v.name(path+".name", ft.Name)

@@ -20,9 +20,10 @@ func (v *validator) add(path, format string, args ...any) {
 
 var (
 	// Names become document ids, field names and parts of ids joined by _ and ~.
-	nameForm   = regexp.MustCompile(`^[a-z][a-z0-9_]{0,99}$`)
-	columnForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,299}$`)
-	tableForm  = regexp.MustCompile(`^[A-Za-z0-9_]{1,300}\.[A-Za-z0-9_]{1,300}$`)
+	nameForm    = regexp.MustCompile(`^[a-z][a-z0-9_]{0,99}$`)
+	columnForm  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,299}$`)
+	datasetForm = regexp.MustCompile(`^[A-Za-z0-9_]{1,300}$`)
+	tableForm   = regexp.MustCompile(`^[A-Za-z0-9_]{1,300}\.[A-Za-z0-9_]{1,300}$`)
 	// https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names, less room
 	// for the suffixes that we add.
 	topicForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._~+%-]{2,199}$`)
