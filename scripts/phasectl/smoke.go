@@ -244,7 +244,7 @@ func (s *smoke) runs(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period,
 	var runs []gate.Run
 	for _, name := range t.Order {
 		if m.Names(name) {
-			runs = append(runs, gate.Run{Key: name, Completion: message.Completion{Processor: name, Reported: name, Period: p,
+			runs = append(runs, gate.Run{Key: name, Completion: &message.Completion{Processor: name, Reported: name, Period: p,
 				Status: message.StatusSuccess, EventTime: now, ExecutionID: s.run}})
 		}
 	}

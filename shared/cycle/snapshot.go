@@ -275,17 +275,18 @@ func (f *fields) maps(name string) iter.Seq2[string, map[string]any] {
 
 // parsedRuns are runs by their text on record: a converge reads them at each of its
 // steps, and what stands there never changes.
-type parsedRuns map[string]message.Completion
+type parsedRuns map[string]*message.Completion
 
-func (p parsedRuns) parse(value string) (message.Completion, error) {
+func (p parsedRuns) parse(value string) (*message.Completion, error) {
 	if c, ok := p[value]; ok {
 		return c, nil
 	}
 	c, err := message.ParseCompletion(value)
-	if err == nil {
-		p[value] = c
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	p[value] = &c
+	return &c, nil
 }
 
 // runs adds every run of a period, expected and unexpected ones.

@@ -41,10 +41,11 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// Run is one completion on record. Key identifies it within its period.
+// Run is one completion on record, which never changes. Key identifies it within its
+// period.
 type Run struct {
 	Key string
-	message.Completion
+	*message.Completion
 }
 
 // State is the outcome of a decision.

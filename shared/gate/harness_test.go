@@ -67,7 +67,7 @@ func at(s string) time.Time {
 // run is a successful run with 100 records. Its key is made of what makes it unlike
 // the other runs of a test.
 func run(processor, when string, edits ...func(*Run)) Run {
-	r := Run{Key: processor + "@" + when, Completion: message.Completion{
+	r := Run{Key: processor + "@" + when, Completion: &message.Completion{
 		Processor: processor, Reported: processor, Period: gameDay, Status: message.StatusSuccess,
 		EventTime: at(when), ExecutionID: processor + "@" + when}}
 	count(100)(&r)

@@ -134,7 +134,7 @@ func completing(t *rapid.T, in Input) []Run {
 
 // anyRun draws a run; runs of one situation differ in i.
 func anyRun(t *rapid.T, tr *pipeline.Transition, i int) Run {
-	r := Run{Key: fmt.Sprintf("k%02d", i), Completion: message.Completion{
+	r := Run{Key: fmt.Sprintf("k%02d", i), Completion: &message.Completion{
 		Period: gameDay, Reported: "a_stranger", EventTime: instants(t, tr.Calendar(), "event"),
 		Status: rapid.SampledFrom([]message.Status{message.StatusSuccess, message.StatusSuccess, message.StatusSuccess, message.StatusPartial,
 			message.StatusFailed, message.StatusNoData}).Draw(t, "status"),

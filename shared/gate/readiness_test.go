@@ -117,7 +117,7 @@ func TestAnEmptyCycleIsClosedOnlyByAScheduleThatSaysSo(t *testing.T) {
 	m, _ := tr.Mode("same_day")
 	none, some := int64(0), int64(208)
 	run := func(count *int64, status message.Status) Run {
-		return Run{Key: "k", Completion: message.Completion{Processor: upg, Reported: upg, Status: status, EventTime: at("2026-02-03 10:35"), RecordCount: count}}
+		return Run{Key: "k", Completion: &message.Completion{Processor: upg, Reported: upg, Status: status, EventTime: at("2026-02-03 10:35"), RecordCount: count}}
 	}
 	for name, tc := range map[string]struct {
 		runs     []Run
