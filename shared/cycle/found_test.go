@@ -10,6 +10,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
 )
 
 // What the simulation found; docs/robustness.md has the seeds.
@@ -106,5 +107,32 @@ func TestAQuorumThatHoldsNoMoreEndsItsGraceAlthoughTheRestCameTooLate(t *testing
 	w.relay()
 	if st := w.statuses()["overnight"]; st.State != "published" {
 		t.Errorf("%s: %s", st.State, st.Reason)
+	}
+}
+
+// A relay that has found a period settled does not take it off the list of those that
+// are watched when somebody holds it meanwhile, although the list has it already.
+func TestAHoldOfAPeriodThatIsWatchedAlreadyKeepsItWatched(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.ready()
+	w.hold("overnight", time.Hour)
+	w.release("overnight") // the period stays on the list until the next relay
+	watch := store.Ref{Collection: "phase_periods", ID: "phase3_to_phase4~watch"}
+	rival, once := w.newEngine(), false
+	w.store.before = func(ws []store.Write) {
+		if once || ws[0].Ref != watch {
+			return
+		}
+		once = true // the relay has looked at every period
+		if _, err := rival.Hold(context.Background(), w.key("2026-02-03"), "overnight", time.Hour, actor, "wait"); err != nil {
+			t.Error(err)
+		}
+	}
+	w.relay()
+	if !once {
+		t.Fatal("the relay never wrote the list")
+	}
+	if list, _ := w.doc(watch.Collection, watch.ID).Data["periods"].([]any); len(list) != 1 || list[0] != "2026-02-03" {
+		t.Errorf("watched: %v", list)
 	}
 }

@@ -19,9 +19,10 @@ func (e *Engine) watchRef(t *pipeline.Transition) store.Ref {
 	return store.Ref{Collection: e.Prefix + periodsCollection, ID: t.ID + "~watch"}
 }
 
-// watch lists a period.
+// watch lists a period. The list changes even if it has the period already: a relay
+// that has just found nothing to do there must not take it off.
 func (e *Engine) watch(key Key) store.Write {
-	return store.Merge(e.watchRef(key.Transition), store.F(store.Union(string(key.Period)), "periods"))
+	return store.Merge(e.watchRef(key.Transition), store.F(store.Union(string(key.Period)), "periods"), store.F(store.ServerTime, "listed_at"))
 }
 
 // watched reads the list.
@@ -42,8 +43,8 @@ func (e *Engine) watched(ctx context.Context, t *pipeline.Transition) (store.Doc
 	return got.Docs[0], periods, f.err
 }
 
-// unwatch takes the settled periods off the list, unless somebody has listed another
-// meanwhile: the next relay does it then.
+// unwatch takes the settled periods off the list, unless somebody has listed one of
+// them or another meanwhile: the next relay does it then.
 func (e *Engine) unwatch(ctx context.Context, list store.Doc, periods []pipeline.Period, settled map[pipeline.Period]bool) error {
 	var left []any
 	for _, p := range periods {
