@@ -109,11 +109,14 @@ func (c Calendar) Instant(p Period, o Offset) time.Time {
 	day := c.day(p).AddDate(0, 0, o.Days)
 	wall := day.Add(time.Duration(o.Minute) * time.Minute)
 	var first time.Time
-	for _, probe := range [...]time.Time{wall.Add(-24 * time.Hour), wall.Add(24 * time.Hour)} {
-		offset := c.offset(probe)
+	before, after := c.offset(wall.Add(-24*time.Hour)), c.offset(wall.Add(24*time.Hour))
+	for _, offset := range [...]time.Duration{before, after} {
 		// The clock shows the wall's time at t when its offset there is the one assumed.
 		if t := wall.Add(-offset); c.offset(t) == offset && (first.IsZero() || t.Before(first)) {
 			first = t
+		}
+		if before == after {
+			break
 		}
 	}
 	if !first.IsZero() {
@@ -121,7 +124,7 @@ func (c Calendar) Instant(p Period, o Offset) time.Time {
 	}
 	// Skipped: by the offset before the gap the instant lies after it, in the zone's
 	// next stretch, whose start is the gap.
-	start, _ := wall.Add(-c.offset(wall.Add(-24 * time.Hour))).In(c.zone).ZoneBounds()
+	start, _ := wall.Add(-before).In(c.zone).ZoneBounds()
 	return start.UTC()
 }
 
