@@ -2,6 +2,7 @@ package cycle
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -134,5 +135,47 @@ func TestAHoldOfAPeriodThatIsWatchedAlreadyKeepsItWatched(t *testing.T) {
 	}
 	if list, _ := w.doc(watch.Collection, watch.ID).Data["periods"].([]any); len(list) != 1 || list[0] != "2026-02-03" {
 		t.Errorf("watched: %v", list)
+	}
+}
+
+// answeredTwice does the first commit that has an audit record, lets something happen,
+// and then answers as a driver does that has tried it once more.
+type answeredTwice struct {
+	store.Store
+	meanwhile func()
+	done      bool
+}
+
+func (a *answeredTwice) Apply(ctx context.Context, ws ...store.Write) ([]store.Version, error) {
+	vs, err := a.Store.Apply(ctx, ws...)
+	if a.done || ws[0].Ref.Collection != "audit" {
+		return vs, err
+	}
+	a.done = true
+	a.meanwhile()
+	return a.Store.Apply(ctx, ws...)
+}
+
+// A request that was made, and whose place somebody's forced request has taken before
+// its maker could see it, is not said to have been refused.
+func TestARequestWhosePlaceWasTakenIsNotCalledRefused(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.engine.Check = func(context.Context, Key, string, []string) Readiness { return Readiness{Outcome: Failed} }
+	w.ready()
+	w.converge("2026-02-03")
+	rival := w.newEngine()
+	rival.Check = w.engine.Check
+	w.engine.Store = &answeredTwice{Store: w.engine.Store, meanwhile: func() {
+		r := Request{Actor: "bob@host", Reason: "mine first", Force: true, Processors: []string{upg}}
+		if err := rival.convergence(w.key("2026-02-03"), "").request(context.Background(), w.mode("overnight"), r, "bobs"); err != nil {
+			t.Error(err)
+		}
+	}}
+	_, err := w.trigger(of(pgs))
+	if err == nil || errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "taken the place") {
+		t.Errorf("said: %v", err)
+	}
+	if n := len(w.audits()); n != 2 {
+		t.Errorf("%d records", n)
 	}
 }

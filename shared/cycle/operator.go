@@ -73,6 +73,7 @@ func (e *Engine) Trigger(ctx context.Context, key Key, m pipeline.Mode, r Reques
 // request writes the batch that a Request makes.
 func (c *convergence) request(ctx context.Context, m pipeline.Mode, r Request, id string) error {
 	var ambiguous error
+	at, recordID, met := c.Now(), c.NewID(), false
 	for range maxSteps {
 		s, err := c.read(ctx, c.key, nil)
 		if err != nil {
@@ -84,6 +85,17 @@ func (c *convergence) request(ctx context.Context, m pipeline.Mode, r Request, i
 		if ambiguous != nil {
 			return ambiguous
 		}
+		if met {
+			// What was met can be our own write, and somebody's forced request can have
+			// taken its place since. The record of it stays.
+			got, err := c.Store.Get(ctx, audit.Record{}.Write(c.Prefix, at, recordID).Ref)
+			if err != nil {
+				return err
+			}
+			if got.Docs[0].Exists {
+				return nil
+			}
+		}
 		p, runs := c.plan(s, m, r)
 		if p.Refusal != "" && !(r.Force && p.Forcible) {
 			return fmt.Errorf("%s: %s: %w", cycleID(c.key, m.Name), p.Refusal, ErrRefused)
@@ -93,18 +105,20 @@ func (c *convergence) request(ctx context.Context, m pipeline.Mode, r Request, i
 		if p.Refusal != "" {
 			record.Detail += "; forced although " + p.Refusal
 		}
-		switch err := c.writeRequest(ctx, s, m, r, runs, id, record); {
+		switch err := c.writeRequest(ctx, s, m, r, runs, id, record.Write(c.Prefix, at, recordID)); {
 		case err == nil:
 			record.Log(ctx, c.Log)
 			return nil
-		case !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrConflict):
+		case errors.Is(err, store.ErrExists), errors.Is(err, store.ErrConflict):
+			met = true
+		default:
 			ambiguous = fmt.Errorf("trigger %s: %w", cycleID(c.key, m.Name), err)
 		}
 	}
 	return fmt.Errorf("%s: no end after %d steps", c.key, maxSteps)
 }
 
-func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.Mode, r Request, runs []gate.Run, id string, record audit.Record) error {
+func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.Mode, r Request, runs []gate.Run, id string, record store.Write) error {
 	keys := make([]any, len(runs))
 	for i, run := range runs {
 		keys[i] = run.Key
@@ -113,7 +127,7 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 		store.F(string(StateChecking), "state"), store.F(CauseOperator, "cause"), store.F(r.Actor, "actor"), store.F(r.Reason, "reason"),
 		store.F(keys, "runs"), store.F(true, "given"), store.F(r.Force, "force"), store.F(id, "request"), store.F(store.ServerTime, "due_at"),
 	}
-	writes := []store.Write{record.Write(c.Prefix, c.Now(), c.NewID()), c.watch(c.key)}
+	writes := []store.Write{record, c.watch(c.key)}
 	if b := waiting(s.batches[m.Name]); b != nil {
 		return c.apply(ctx, append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, fields...))...)
 	}
