@@ -34,7 +34,19 @@ local: build ## Run the whole system on this machine until Ctrl-C
 test: build/bqemu ## Run every test
 	@$(if $(RACE),,echo "no C compiler: tests run without the race detector")
 	$(GO) run ./scripts/emulators -- $(GO) test $(RACE) -shuffle=on ./...
-	$(if $(RACE),$(GO) test -shuffle=on -run TestCrashMatrix ./shared/cycle)
+	$(if $(RACE),$(GO) test -shuffle=on -run 'TestCrashMatrix|TestOperatorActionsSurvive' ./shared/cycle)
+	$(if $(RACE),$(GO) test -v -run 'TestTheSimulation|TestSimulation|TestEverySchedule|TestMutants' ./shared/cycle)
+
+.PHONY: sim
+sim: SEEDS ?= 100000
+sim: FROM ?= 1
+sim: ## Play SEEDS=100000 worlds in which everything goes wrong, from FROM=1; SEED=n replays one
+	$(GO) test -count=1 -timeout 0 -v -run 'TestSimulation$$' ./shared/cycle $(if $(SEED),-sim.seed=$(SEED),-sim.from=$(FROM) -sim.seeds=$(SEEDS))
+
+.PHONY: explore
+explore: PREEMPTIONS ?= 3
+explore: ## Take every schedule of a small world with at most PREEMPTIONS=3; SCHEDULE=s replays one
+	$(GO) test -count=1 -timeout 0 -v -run 'TestEverySchedule$$' ./shared/cycle -sim.preemptions=$(PREEMPTIONS) $(if $(SCHEDULE),-sim.schedule=$(SCHEDULE))
 
 .PHONY: soak
 soak: MINUTES ?= 10

@@ -1,0 +1,250 @@
+//go:build unix && !race
+
+package cycle
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// simBooks is what the simulation knows of the world by having watched every write
+// and every message, beside what the engine wrote down.
+type simBooks struct {
+	runs     map[string]string // group/key of every run ever recorded → its value
+	recorded []*simRun
+	listed   []string // batches that the period lists
+	batches  map[string]*simBatch
+	byMode   map[string][]*simBatch  // by n
+	began    map[string][]string     // mode → what it expected when it began
+	holds    map[string]time.Time    // mode, "" for all → until when somebody was told that it is held
+	shown    map[string]time.Time    // processor → completion in the projection
+	accepted map[string]*simAccepted // by trigger id
+	ids      map[string]string       // the broker's id → trigger id
+	wire     []message.Outgoing      // on the way to the consumer
+	effects  map[string]string       // trigger id → payload that the consumer took
+}
+
+// simBatch is one batch as stored, read without the engine's help.
+type simBatch struct {
+	id, mode    string
+	n           int
+	state       string
+	holder      string
+	claimedAt   time.Time
+	createdAt   time.Time
+	graceSince  time.Time
+	written     time.Time // last
+	publishedAt time.Time
+	cause       string
+	actor       string
+	given       bool // an operator chose the runs
+	force       bool
+	request     string
+	expects     []string
+	runs        []string
+	messages    map[string]sent
+	copies      []string // ids of the same messages that came second
+}
+
+func (b *simBatch) frozen() bool { return len(b.messages) > 0 }
+
+func (b *simBatch) live(now time.Time) bool {
+	return b.holder != "" && !now.After(b.claimedAt.Add(simClaim))
+}
+
+// simChecked is a readiness check, and what its caller had seen.
+type simChecked struct {
+	mode       string
+	processors []string
+	seen       store.Snapshot
+	ready      Readiness
+}
+
+// simAccepted is what the broker took under one trigger id.
+type simAccepted struct {
+	answered  bool      // every answer so far reached its caller
+	claimEnds time.Time // of the last publisher
+}
+
+func (s *simulation) opened() {
+	s.books = simBooks{runs: map[string]string{}, batches: map[string]*simBatch{}, byMode: map[string][]*simBatch{},
+		began: map[string][]string{}, shown: map[string]time.Time{}, holds: map[string]time.Time{}, accepted: map[string]*simAccepted{}, ids: map[string]string{}, effects: map[string]string{}}
+}
+
+func (s *simulation) doc(ref store.Ref) store.Doc {
+	snap, err := s.mem.Get(context.Background(), ref)
+	if err != nil {
+		panic(err)
+	}
+	return snap.Docs[0]
+}
+
+// applied looks at every document that a commit has written.
+func (s *simulation) applied(th *simThread, ws []store.Write) {
+	s.writes++
+	for _, w := range ws {
+		switch w.Ref.Collection {
+		case periodsCollection:
+			switch w.Ref.ID {
+			case simID + "~hold":
+			case simID + "~watch":
+				s.watched()
+			default:
+				s.periodWritten(w)
+			}
+		case triggersCollection:
+			s.batchWritten(th, w, ws)
+		case "completion":
+			s.projected(th, w)
+		}
+	}
+	for id := range s.books.batches {
+		if !slices.Contains(s.books.listed, id) {
+			s.fail("%s exists and the period does not list it", id)
+		}
+	}
+}
+
+// watched: the period of which a person wants something is looked after, however old it
+// grows, until it is done.
+func (s *simulation) watched() {
+	for mode, until := range s.books.holds {
+		if mode != "" && s.now.Before(until) {
+			s.isWatched("held")
+		}
+	}
+	for _, b := range s.books.batches {
+		if b.request != "" && b.state != "published" {
+			s.isWatched("asked for")
+		}
+	}
+}
+
+func (s *simulation) isWatched(why string) {
+	doc := s.doc(store.Ref{Collection: periodsCollection, ID: simID + "~watch"})
+	if !slices.Contains(simStrings(doc.Data["periods"]), string(simPeriod)) {
+		s.fail("the period is %s, and not watched", why)
+	}
+}
+
+// periodWritten: what is on record only grows, and is what was reported.
+func (s *simulation) periodWritten(w store.Write) {
+	data := s.doc(w.Ref).Data
+	found := 0
+	look := func(group string, runs map[string]any) {
+		for key, v := range runs {
+			value, _ := v.(string)
+			id := group + "/" + key
+			old, known := s.books.runs[id]
+			switch run := s.family.byKey[key]; {
+			case known && old == value:
+				found++
+			case known:
+				s.fail("run %s has changed on record", id)
+			case run == nil:
+				s.fail("run %s was never reported", id)
+			case run.processor != group:
+				s.fail("run %s of %q is on record under %q", key, run.processor, group)
+			default:
+				s.books.runs[id] = value
+				s.books.recorded = append(s.books.recorded, run)
+				found++
+			}
+		}
+	}
+	runs, _ := data["runs"].(map[string]any)
+	for group, g := range runs {
+		m, _ := g.(map[string]any)
+		look(group, m)
+	}
+	strangers, _ := data["unexpected"].(map[string]any)
+	look("", strangers)
+	if found != len(s.books.runs) {
+		s.fail("of %d recorded runs %d are left", len(s.books.runs), found)
+	}
+	listed := simStrings(data["batches"])
+	for _, id := range s.books.listed {
+		if !slices.Contains(listed, id) {
+			s.fail("%s is no longer listed", id)
+		}
+	}
+	s.books.listed = listed
+}
+
+func simStrings(v any) []string {
+	list, _ := v.([]any)
+	out := make([]string, len(list))
+	for i := range list {
+		out[i], _ = list[i].(string)
+	}
+	return out
+}
+
+func (s *simulation) readBatch(doc store.Doc) *simBatch {
+	text := func(name string) string { v, _ := doc.Data[name].(string); return v }
+	when := func(name string) time.Time { v, _ := doc.Data[name].(time.Time); return v }
+	n, _ := doc.Data["n"].(int64)
+	b := &simBatch{id: doc.Ref.ID, n: int(n), written: doc.Version.Time(), state: text("state"), holder: text("holder"), claimedAt: when("claimed_at"),
+		createdAt: when("created_at"), graceSince: when("grace_since"), publishedAt: when("published_at"), cause: text("cause"), actor: text("actor"),
+		given: doc.Data["given"] == true, force: doc.Data["force"] == true, request: text("request"),
+		expects: simStrings(doc.Data["expects"]), runs: simStrings(doc.Data["runs"]), messages: map[string]sent{}}
+	messages, _ := doc.Data["messages"].(map[string]any)
+	for name, v := range messages {
+		m, _ := v.(map[string]any)
+		payload, _ := m["payload"].(string)
+		id, _ := m["id"].(string)
+		b.messages[name] = sent{Payload: payload, ID: id}
+		b.copies = append(b.copies, simStrings(m["copies"])...)
+	}
+	b.mode, _, _ = strings.Cut(strings.TrimPrefix(b.id, simID+"_"+string(simPeriod)+"_"), "~")
+	return b
+}
+
+// publishing: nobody begins to publish without a claim that is good.
+func (s *simulation) publishing(th *simThread) {
+	b := th.claim
+	if b == nil {
+		s.fail("%s publishes and never had a claim", th)
+	} else if s.now.After(b.claimedAt.Add(simClaim)) {
+		s.fail("%s begins to publish %s after its claim has run out", th, b.id)
+	}
+}
+
+// accept takes one message and returns the broker's id.
+func (s *simulation) accept(th *simThread, topic string, m message.Outgoing, began time.Time, answered bool) string {
+	id := m.Attributes["trigger_id"]
+	batch, table, _ := strings.Cut(id, "/")
+	b := s.books.batches[batch]
+	switch {
+	case topic != "trigger":
+		s.fail("a message for the topic %q", topic)
+	case b == nil || !b.frozen():
+		s.fail("%s is published and not frozen", id)
+	case b.messages[table].Payload != string(m.Data):
+		s.fail("%s is published as\n%s\nand frozen as\n%s", id, m.Data, b.messages[table].Payload)
+	}
+	if s.problem != "" {
+		return ""
+	}
+	ends := th.claim.claimedAt.Add(simClaim)
+	if first := s.books.accepted[id]; first != nil {
+		// A copy is nobody's fault when an answer was lost, or when a publisher stood
+		// still, or died, until its claim was over.
+		if first.answered && !began.After(first.claimEnds) && !s.now.After(ends) {
+			s.fail("%s is published a second time, without need", id)
+		}
+		first.answered, first.claimEnds = first.answered && answered, ends
+	} else {
+		s.books.accepted[id] = &simAccepted{answered: answered, claimEnds: ends}
+	}
+	key := "b" + strconv.Itoa(len(s.books.ids))
+	s.books.ids[key] = id
+	s.books.wire = append(s.books.wire, m)
+	return key
+}

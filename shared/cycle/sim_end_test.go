@@ -1,0 +1,222 @@
+//go:build unix && !race
+
+package cycle
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// What holds when the world has come to rest.
+
+func (s *simulation) end() {
+	s.nothingLost()
+	for i := range s.final.modes {
+		s.handedOver(i)
+	}
+	s.promised()
+	s.effects()
+	s.projection()
+	s.rest()
+	s.status()
+}
+
+// wokenUp: once every message has been acknowledged nothing waits but for a time to
+// come, without any relay. An acknowledgement is a promise that somebody goes on.
+func (s *simulation) wokenUp() {
+	if s.orphans > 0 || s.acted || s.final.version > 0 {
+		return // somebody has died, or changed what is due, whom nobody follows but the relay
+	}
+	for i, m := range s.final.modes {
+		waits := m.notBefore != simNever
+		for _, b := range s.books.byMode[m.name] {
+			waits = waits || b.state == "grace" || b.state == "blocked"
+			if b.state == "checking" || b.state == "publishing" || b.holder != "" {
+				s.fail("%s is left %s by everybody", b.id, b.state)
+			}
+		}
+		_, complete, _ := s.final.complete(i, s.books.recorded)
+		if complete && !waits && s.dueNow(i) {
+			s.fail("%s is left behind, though complete", m.name)
+		}
+	}
+	s.projection()
+}
+
+// nothingLost: every report is on record, or in quarantine where it belongs.
+func (s *simulation) nothingLost() {
+	for _, m := range s.messages {
+		kept := s.doc(store.Ref{Collection: "quarantine", ID: m.envelope.MessageID}).Exists
+		if kept != m.hopeless {
+			s.fail("%s: hopeless %t, in quarantine %t", m.envelope.Data, m.hopeless, kept)
+		}
+		if m.hopeless {
+			continue
+		}
+		if !slices.ContainsFunc(m.as, func(r simReading) bool { return s.books.runs[r.run.processor+"/"+r.run.key] == r.value }) {
+			s.fail("%s is not on record", m.envelope.Data)
+		}
+	}
+}
+
+// handedOver: a mode whose policy is met has handed over all that it has to; one
+// whose policy is not met has begun nothing by itself.
+func (s *simulation) handedOver(i int) {
+	m := &s.final.modes[i]
+	if s.dueNow(i) {
+		s.fail("%s has not handed over all that it has to", m.name)
+	}
+	met, why := s.final.met(i, s.books.recorded, s.now, s.final.start)
+	for _, b := range s.books.byMode[m.name] {
+		if !met && !b.given && s.final.version == 0 && s.books.began[m.name] == nil {
+			s.fail("%s was begun: %s", b.id, why)
+		}
+		if b.state != "published" && (s.final.version == 0 || met && s.books.began[m.name] == nil && !s.spent(i, b)) {
+			s.fail("%s is %s when all has come to rest", b.id, b.state)
+		}
+	}
+}
+
+// spent tells whether an unfrozen batch has nothing left to hand over, by a definition
+// that has changed since it was begun.
+func (s *simulation) spent(i int, b *simBatch) bool {
+	for _, key := range b.runs {
+		if s.final.counts(i, s.family.byKey[key]) {
+			return false
+		}
+	}
+	return !s.dueNow(i)
+}
+
+// promised: what was frozen has been published, whatever else has changed.
+func (s *simulation) promised() {
+	for _, b := range s.books.batches {
+		if b.frozen() && b.state != "published" {
+			s.fail("%s is frozen, and %s when all has come to rest", b.id, b.state)
+		}
+		if b.holder != "" && b.live(s.now) {
+			s.fail("%s is held by %s when all has come to rest", b.id, b.holder)
+		}
+	}
+}
+
+// effects: each message of each batch reached the consumer, and nothing else did.
+func (s *simulation) effects() {
+	want := 0
+	for _, b := range s.books.batches {
+		for name, m := range b.messages {
+			want++
+			if s.books.effects[b.id+"/"+name] != m.Payload {
+				s.fail("the consumer has %q for %s/%s", s.books.effects[b.id+"/"+name], b.id, name)
+			}
+		}
+	}
+	if len(s.books.effects) != want {
+		s.fail("%d effects, %d messages", len(s.books.effects), want)
+	}
+}
+
+// projection: the compatibility document says what a fresh computation says.
+func (s *simulation) projection() {
+	doc := s.doc(store.Ref{Collection: "completion", ID: string(simPeriod)})
+	newest, shown := s.final.shown(s.books.recorded)
+	if len(newest)+len(s.books.batches) == 0 {
+		if doc.Exists && s.final.version == 0 {
+			s.fail("nothing is complete and the projection says %v", doc.Data)
+		}
+		return
+	}
+	for _, p := range s.final.order {
+		got, _ := doc.Data[p].(map[string]any)
+		run := newest[p]
+		switch {
+		case (got == nil) != (run == nil) && s.final.version == 0:
+			s.fail("the projection says %v of %s", got, p)
+		case run == nil:
+		case !simSays(got, run):
+			s.fail("the projection says %v of %s, newest is %s", got, p, run.execution)
+		}
+	}
+	want := map[string]any{
+		"_completed_count": int64(len(newest)), "_mode": "", "_trigger_pending": false, "_trigger_pending_at": nil,
+		"_triggered": false, "_triggered_at": nil, "_trigger_succeeded": false, "_trigger_reason": nil,
+	}
+	if shown >= 0 {
+		want["_mode"] = s.final.modes[shown].name
+		batches := s.books.byMode[s.final.modes[shown].name]
+		want["_trigger_succeeded"] = len(batches) > 0
+		for _, b := range batches {
+			switch {
+			case b.state != "published":
+				want["_trigger_pending"], want["_trigger_pending_at"], want["_trigger_succeeded"] = true, b.createdAt, false
+			case want["_triggered"] == false:
+				want["_triggered"], want["_triggered_at"], want["_trigger_reason"] = true, b.publishedAt, b.cause
+			}
+		}
+	}
+	for field, v := range want {
+		if got, ok := doc.Data[field]; !ok || got != v {
+			s.fail("the projection says %s: %v, and should say %v", field, got, v)
+		}
+	}
+}
+
+func simSays(got map[string]any, run *simRun) bool {
+	var count any
+	if run.count != nil {
+		count = *run.count
+	}
+	at, _ := got["completed_at"].(time.Time)
+	return at.Equal(run.event) && got["correlation_id"] == run.correlation && got["status"] == string(run.status) &&
+		got["record_count"] == count && got["execution_id"] == run.execution && got["is_incremental"] == run.incremental &&
+		slices.Equal(simStrings(got["entities_changed"]), run.entities) && len(got) == 7
+}
+
+// rest: when nothing is due, the relay writes nothing and sends nothing.
+func (s *simulation) rest() {
+	if s.problem != "" {
+		return
+	}
+	whole := s.seed%16 == 0
+	if whole && s.acted { // takes the period off the list of those that a person asks about
+		s.relay("unwatch", s.instances[0], true)
+		s.play()
+		if list := simStrings(s.doc(store.Ref{Collection: periodsCollection, ID: simID + "~watch"}).Data["periods"]); len(list) > 0 && s.settled() {
+			s.fail("%v are watched when all has come to rest", list)
+		}
+	}
+	before := s.writes
+	s.relay("rest", s.instances[0], whole)
+	s.play()
+	if s.writes != before {
+		s.fail("a relay that has nothing to do writes")
+	}
+}
+
+// status: what people are shown is what is on record.
+func (s *simulation) status() {
+	if s.seed%8 > 0 || s.problem != "" {
+		return
+	}
+	e := New(Config{Store: s.mem, Now: func() time.Time { return s.now }, Log: simSilence})
+	shown, err := e.Status(context.Background(), Key{Transition: s.final.tr, Period: simPeriod})
+	if err != nil {
+		s.fail("no status: %v", err)
+	}
+	for _, st := range shown {
+		batches := s.books.byMode[st.Mode]
+		if len(st.Batches) != len(batches) {
+			s.fail("%s is shown with %d batches of %d", st.Cycle, len(st.Batches), len(batches))
+		}
+		sent := len(batches) > 0
+		for _, b := range batches {
+			sent = sent && b.state == "published"
+		}
+		if !sent && st.State == "published" || sent && st.State != "published" && s.final.mode(st.Mode) >= 0 && s.books.began[st.Mode] != nil {
+			s.fail("%s is shown as %s: %s", st.Cycle, st.State, st.Reason)
+		}
+	}
+}

@@ -1,0 +1,339 @@
+//go:build unix && !race
+
+package cycle
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// What holds after every write.
+
+// batchWritten compares a batch with what it was before.
+func (s *simulation) batchWritten(th *simThread, w store.Write, commit []store.Write) {
+	doc := s.doc(w.Ref)
+	if !doc.Exists {
+		s.fail("%s was deleted", w.Ref.ID)
+		return
+	}
+	b, old := s.readBatch(doc), s.books.batches[w.Ref.ID]
+	index := th.rules.mode(b.mode)
+	if index < 0 && th.acts == nil && (old == nil || !old.frozen()) {
+		s.fail("%s is of no mode and %s writes it", b.id, th)
+		return
+	}
+	if old == nil {
+		s.created(th, w, b, index)
+		s.books.byMode[b.mode] = append(s.books.byMode[b.mode], b)
+		old = &simBatch{}
+	} else {
+		s.books.byMode[b.mode][b.n-1] = b
+	}
+	s.books.batches[b.id] = b
+	if b.holder != "" && b.holder != old.holder {
+		owner := s.holder(b.holder)
+		if owner == nil {
+			s.fail("%s is claimed by %q, who is nobody", b.id, b.holder)
+			return
+		}
+		owner.claim = b
+		if old.live(s.now) && s.holder(old.holder) != th {
+			s.fail("%s takes the claim of %s, which %s holds until %s", th, b.id, old.holder, old.claimedAt.Add(simClaim))
+		}
+	}
+	if b.request != old.request && (!b.given || th.acts == nil || !slices.ContainsFunc(commit, func(w store.Write) bool { return w.Ref.Collection == "audit" })) {
+		s.fail("%s takes a request of %s without a record of it", b.id, th)
+	}
+	if b.request != old.request {
+		th.requested = b.id
+		s.isWatched("asked for")
+	}
+	order := []string{"", "grace", "checking", "blocked", "publishing", "published"}
+	was, is := slices.Index(order, old.state), slices.Index(order, b.state)
+	switch {
+	case is < 1:
+		s.fail("%s has the state %q", b.id, b.state)
+	case was >= 4 && is < was:
+		s.fail("%s goes from %s back to %s", b.id, old.state, b.state)
+	case was > 0 && was < 4 && is == 5:
+		s.fail("%s is published without having been frozen", b.id)
+	case old.live(s.now) && s.holder(old.holder) != th && is < 5 && !old.frozen() && th.acts == nil:
+		s.fail("%s writes into %s, which %s holds", th, b.id, old.holder)
+	}
+	switch {
+	case old.frozen():
+		s.stillFrozen(b, old)
+	case b.frozen():
+		s.froze(th, b, old, index)
+	case is >= 4 || len(b.runs) > 0 && !b.given:
+		s.fail("%s is %s with %d runs and no messages", b.id, b.state, len(b.runs))
+	}
+	if b.state == "published" {
+		for name, m := range b.messages {
+			if m.ID == "" {
+				s.fail("%s is published without the broker's id for %s", b.id, name)
+			}
+		}
+	}
+}
+
+// created: batches of a cycle come one after another, for a reason.
+func (s *simulation) created(th *simThread, w store.Write, b *simBatch, index int) {
+	earlier := s.books.byMode[b.mode]
+	if w.Op != store.OpCreate || b.n != len(earlier)+1 || b.id != batchName(b.mode, b.n) {
+		s.fail("%s is made by %s as number %d of %d", b.id, w.Op, b.n, len(earlier)+1)
+	}
+	for _, e := range earlier {
+		if e.state != "published" && !(b.given && e.frozen()) {
+			s.fail("%s begins while %s is %s", b.id, e.id, e.state)
+		}
+	}
+	if b.frozen() {
+		s.fail("%s is frozen at its creation", b.id)
+	}
+	if b.given {
+		return
+	}
+	rules, visible, began := th.rules, s.visible(th.seen), s.books.began[b.mode]
+	due, _ := rules.due(index, visible, s.coveredBy(b.mode, b.n), began)
+	met, why := rules.met(index, visible, th.seen.ReadTime, time.Time{})
+	_, _, quorum := rules.complete(index, visible)
+	if began == nil && !met && !(quorum && b.state == "grace") {
+		s.fail("%s is begun %s: %s", b.id, b.state, why)
+	}
+	if len(due) == 0 && b.state != "grace" {
+		s.fail("%s is begun with nothing to hand over: %s", b.id, simNames(visible))
+	}
+}
+
+func batchName(mode string, n int) string {
+	return simID + "_" + string(simPeriod) + "_" + mode + "~" + strconv.Itoa(n)
+}
+
+// froze: exactly what was checked is handed over, and exactly what the rules want.
+func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
+	c, rules := th.checked, th.rules
+	chosen := old.given && slices.ContainsFunc(s.visible(th.seen), func(run *simRun) bool {
+		return slices.Contains(old.runs, run.key) && rules.counts(index, run)
+	})
+	if chosen && old.force { // nobody asks the warehouse
+		c = simChecked{mode: b.mode, seen: th.seen, ready: Readiness{Outcome: NotChecked}}
+	}
+	visible, covered, began := s.visible(c.seen), s.coveredBy(b.mode, b.n), s.books.began[b.mode]
+	var names []string
+	taken := make([]*simRun, 0, len(b.runs))
+	for _, key := range b.runs {
+		run := s.family.byKey[key]
+		if run == nil {
+			s.fail("%s takes the run %q, which nobody reported", b.id, key)
+			return
+		}
+		taken = append(taken, run)
+		if covered[key] && !chosen {
+			s.fail("%s takes a run that an earlier batch has", b.id)
+		}
+	}
+	for _, p := range rules.order {
+		if slices.ContainsFunc(taken, func(r *simRun) bool { return r.processor == p }) {
+			names = append(names, p)
+		}
+	}
+	m := &rules.modes[index]
+	overdue := !chosen && began == nil && m.handOver && !c.seen.ReadTime.Before(rules.start.Add(m.deadline))
+	switch {
+	case c.mode != b.mode:
+		s.fail("%s is frozen without a readiness check", b.id)
+		return
+	case c.ready.Outcome != Passed && c.ready.Outcome != NotChecked && !overdue:
+		s.fail("%s is frozen although the checks said %q", b.id, c.ready.Outcome)
+	case !(chosen && old.force) && !slices.Equal(c.processors, names):
+		s.fail("%s is frozen with %v, checked were %v", b.id, names, c.processors)
+	case b.holder == "" || s.holder(b.holder) != th:
+		s.fail("%s is frozen by %s, held by %q", b.id, th, b.holder)
+	}
+	cause, actor, why := "operator", "ada", ""
+	if chosen {
+		why = rules.mayGive(index, visible, taken, old.runs)
+	} else {
+		for _, key := range old.runs { // a request of which nothing counts any more
+			covered[key] = true
+		}
+		cause, actor = rules.cause(index, visible, covered, began), "engine"
+		why = rules.mayFreeze(index, visible, taken, covered, began, c.seen.ReadTime, old.graceSince)
+	}
+	if why != "" {
+		s.fail("%s may not be frozen: %s", b.id, why)
+		return
+	}
+	for mode, until := range s.books.holds {
+		if (mode == "" || mode == b.mode) && s.now.Before(until) && !(chosen && b.force) {
+			s.fail("%s is frozen, and held until %s", b.id, until)
+		}
+	}
+	if b.cause != cause || b.actor != actor || b.given != chosen {
+		s.fail("%s has the cause %s and the actor %s, not %s and %s", b.id, b.cause, b.actor, cause, actor)
+	}
+	s.begins(b, taken, visible, rules, index, old.graceSince, c.seen.ReadTime, chosen)
+	slices.SortFunc(taken, simOlder)
+	if got := slices.Sorted(maps.Keys(b.messages)); !slices.Equal(got, slices.Sorted(slices.Values(names))) {
+		s.fail("%s has messages for %v, runs of %v", b.id, got, names)
+	}
+	for name, msg := range b.messages {
+		if want := rules.payload(name, b.mode, b.id, b.n, cause, taken, c.seen.ReadTime, c.ready); msg.Payload != want {
+			s.fail("%s/%s says\n%s\nand should say\n%s", b.id, name, msg.Payload, want)
+		}
+		if msg.ID != "" {
+			s.fail("%s/%s has an id before it was published", b.id, name)
+		}
+	}
+	th.checked = simChecked{} // good for one batch
+}
+
+// begins: a cycle begins with the last of its critical processors, and from then on
+// what is late is judged by what was expected then. What a person chose begins none
+// while the policy still waits with something else.
+func (s *simulation) begins(b *simBatch, taken, visible []*simRun, rules *simRules, index int, grace, now time.Time, chosen bool) {
+	m, done, covered := &rules.modes[index], map[string]bool{}, s.coveredBy(b.mode, b.n)
+	for _, run := range taken {
+		covered[run.key] = true
+	}
+	for key := range covered {
+		done[s.family.byKey[key].processor] = true
+	}
+	left, _ := rules.due(index, visible, covered, nil)
+	met, _ := rules.met(index, visible, now, grace)
+	var expects []string
+	if s.books.began[b.mode] == nil && !(chosen && !met && len(left) > 0) && !slices.ContainsFunc(m.critical, func(p string) bool { return !done[p] }) {
+		for _, p := range rules.order {
+			if slices.Contains(m.names(), p) {
+				expects = append(expects, p)
+			}
+		}
+		s.books.began[b.mode] = expects
+	}
+	if !slices.Equal(b.expects, expects) {
+		s.fail("%s expects %v, and should expect %v", b.id, b.expects, expects)
+	}
+}
+
+// visible returns the runs in a snapshot of the period.
+func (s *simulation) visible(snap store.Snapshot) []*simRun {
+	var out []*simRun
+	for _, doc := range snap.Docs {
+		if doc.Ref.Collection != periodsCollection {
+			continue
+		}
+		runs, _ := doc.Data["runs"].(map[string]any)
+		for _, group := range runs {
+			m, _ := group.(map[string]any)
+			for key := range m {
+				if run := s.family.byKey[key]; run != nil {
+					out = append(out, run)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// coveredBy returns the runs of the batches of a mode before the n-th.
+func (s *simulation) coveredBy(mode string, n int) map[string]bool {
+	covered := map[string]bool{}
+	for _, b := range s.books.byMode[mode] {
+		if b.n < n {
+			for _, key := range b.runs {
+				covered[key] = true
+			}
+		}
+	}
+	return covered
+}
+
+// stillFrozen: runs and payloads stand for ever, and ids once known.
+func (s *simulation) stillFrozen(b, old *simBatch) {
+	if !slices.Equal(b.runs, old.runs) {
+		s.fail("%s: its frozen runs were %v, are %v", b.id, old.runs, b.runs)
+	}
+	if len(b.messages) != len(old.messages) || b.cause != old.cause {
+		s.fail("%s: its frozen messages have changed", b.id)
+	}
+	for name, m := range b.messages {
+		before := old.messages[name]
+		switch {
+		case m.Payload != before.Payload:
+			s.fail("%s/%s has changed since it was frozen", b.id, name)
+		case before.ID != "" && m.ID != before.ID:
+			s.fail("%s/%s had the id %s, has %s", b.id, name, before.ID, m.ID)
+		case m.ID != "" && s.books.ids[m.ID] != b.id+"/"+name:
+			s.fail("%s/%s has the id %q, which the broker never gave", b.id, name, m.ID)
+		}
+	}
+}
+
+// projected: dashboards never see more than has happened.
+func (s *simulation) projected(th *simThread, w store.Write) {
+	data := s.doc(w.Ref).Data
+	mode, _ := data["_mode"].(string)
+	done := false
+	for _, b := range s.books.batches {
+		done = done || b.mode == mode && b.n == 1 && b.state == "published"
+	}
+	if (data["_triggered"] == true || data["_trigger_succeeded"] == true) && !done {
+		s.fail("the projection claims a trigger of %q that has not happened", mode)
+	}
+	newest, shown := th.rules.shown(s.visible(th.seen))
+	want := ""
+	if shown >= 0 {
+		want = th.rules.modes[shown].name
+	}
+	if data["_mode"] != want || data["_completed_count"] != int64(len(newest)) {
+		s.fail("the projection shows %v processors and the mode %q, complete are %d for %q", data["_completed_count"], data["_mode"], len(newest), want)
+	}
+	for _, p := range th.rules.order {
+		run, _ := data[p].(map[string]any)
+		at, _ := run["completed_at"].(time.Time)
+		if at.Before(s.books.shown[p]) && s.final.version == 0 { // runs only come
+			s.fail("the projection of %s goes back from %s to %s", p, s.books.shown[p], at)
+		}
+		s.books.shown[p] = at
+	}
+}
+
+// answered: nobody who has answered still holds a claim, or has kept an id of the
+// broker to himself.
+func (s *simulation) answered(th *simThread) {
+	for _, b := range s.books.batches {
+		if b.holder != "" && s.holder(b.holder) == th && b.live(s.now) {
+			s.fail("%s answers while it holds %s", th, b.id)
+		}
+	}
+	for _, b := range s.books.batches {
+		if i := th.rules.mode(b.mode); i >= 0 && th.acts == nil {
+			s.grace(th, b, i)
+		}
+	}
+	for _, id := range th.ids {
+		batch, table, _ := strings.Cut(s.books.ids[id], "/")
+		if b := s.books.batches[batch]; b.messages[table].ID != id && !slices.Contains(b.copies, id) {
+			s.fail("%s answers, and nobody has written down %s of %s", th, id, s.books.ids[id])
+		}
+	}
+}
+
+// grace: whoever has looked at a batch has ended a grace period whose quorum, by the
+// definition that he knows, does not hold.
+func (s *simulation) grace(th *simThread, b *simBatch, i int) {
+	if b.frozen() || b.given || b.graceSince.IsZero() || b.live(s.now) || s.books.began[b.mode] != nil || !b.written.Before(th.seen.ReadTime) {
+		return
+	}
+	visible := s.visible(th.seen)
+	_, _, quorum := th.rules.complete(i, visible)
+	if met, why := th.rules.met(i, visible, th.seen.ReadTime, time.Time{}); !met && !quorum {
+		s.fail("%s leaves %s in a grace since %s: %s", th, b.id, b.graceSince, why)
+	}
+}

@@ -1,0 +1,244 @@
+//go:build unix && !race
+
+package cycle
+
+// simMutants are faults that such an engine could have, most of them faults that one
+// like it once had.
+var simMutants = []simMutant{
+	{"confirm_before_publish", "steps.go",
+		`complete = complete && m.ID != ""`,
+		`complete = complete && (m.ID != "" || mutant("confirm_before_publish"))`},
+	{"no_claim", "next.go",
+		`case open.live(s.now) && !c.mine(open):`,
+		`case open.live(s.now) && !mutant("no_claim") && !c.mine(open):`},
+	{"payload_rebuilt_at_publish", "steps.go",
+		`		names = append(names, name)
+		msgs =`,
+		`		names = append(names, name)
+		if mutant("payload_rebuilt_at_publish") {
+			if t, err := message.DecodeTrigger([]byte(m.Payload)); err == nil {
+				t.Timestamp = message.Timestamp(c.Now())
+				rebuilt, _ := t.Encode()
+				m.Payload = string(rebuilt)
+			}
+		}
+		msgs =`},
+	{"latch_on_blocked", "next.go",
+		`		case b.State == StateBlocked && s.now.Before(b.NextAttempt):`,
+		`		case b.State == StateBlocked && (s.now.Before(b.NextAttempt) || mutant("latch_on_blocked")):`},
+	{"count_unknown_names", "../gate/gate.go",
+		`		if !m.Names(r.Processor) {
+			return false`,
+		`		if !m.Names(r.Processor) {
+			return mutant("count_unknown_names") && r.Processor == ""`},
+	{"mode_from_now", "next.go",
+		`	return gate.Input{Transition: c.key.Transition,`,
+		`	if mutant("mode_from_now") {
+		now := *s
+		now.runs = slices.Clone(s.runs)
+		for i := range now.runs {
+			c := *now.runs[i].Completion
+			c.EventTime = s.now
+			now.runs[i].Completion = &c
+		}
+		s = &now
+	}
+	return gate.Input{Transition: c.key.Transition,`},
+	{"relay_ignores_expired_claims", "snapshot.go",
+		`	return b.Holder != "" && !b.ClaimedAt.Add(b.Claim).Before(now)`,
+		`	return b.Holder != "" && (!b.ClaimedAt.Add(b.Claim).Before(now) || mutant("relay_ignores_expired_claims"))`},
+	{"overwrite_instead_of_merge", "record.go",
+		`	_, err := e.Store.Apply(ctx, store.Merge(period, fields...))`,
+		`	if mutant("overwrite_instead_of_merge") {
+		_, err := e.Store.Apply(ctx, store.Merge(period, store.F(map[string]any{id: value}, path[:len(path)-1]...)))
+		return err
+	}
+	_, err := e.Store.Apply(ctx, store.Merge(period, fields...))`},
+	{"failure_overwrites_success", "record.go",
+		`	if c.Processor == "" { // what a stranger`,
+		`	if mutant("failure_overwrites_success") && !c.Status.Counts() && c.Processor != "" {
+		_, err := e.Store.Apply(ctx, store.Merge(period, store.F(map[string]any{id: value}, "runs", c.Processor)))
+		return err
+	}
+	if c.Processor == "" { // what a stranger`},
+	{"drop_late_runs", "../gate/gate.go",
+		`		case g == nil || len(g.open) == 0:`,
+		`		case g == nil || len(g.open) == 0 || mutant("drop_late_runs") && len(covered) > 0 && len(g.covered) == 0:`},
+	{"ambiguous_conflict_is_a_loss", "cycle.go",
+		`			// A rival was faster, or our own write's answer was lost: the next read tells.`,
+		`			if mutant("ambiguous_conflict_is_a_loss") {
+				clear(c.taken)
+			}`},
+	{"freeze_another_set", "steps.go",
+		`	messages, size, err := c.payloads(s, a, ready, true)`,
+		`	if mutant("freeze_another_set") {
+		if s2, err := c.read(ctx, c.key, nil); err == nil {
+			a.handing = c.handing(s2, a.mode, a.batch)
+			h = a.handing
+		}
+	}
+	messages, size, err := c.payloads(s, a, ready, true)`},
+	{"project_incrementally", "projection.go",
+		`	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {`,
+		`	if mutant("project_incrementally") {
+		before, _ := s.compat.Data["_completed_count"].(int64)
+		count := before
+		for _, f := range fields {
+			if _, run := newest[f.Path[0]]; run && !holds(s.compat, f) {
+				count++
+			}
+		}
+		for i := range fields {
+			if fields[i].Path[0] == "_completed_count" {
+				fields[i].Value = int(count)
+			}
+		}
+	}
+	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {`},
+
+	{"claim_trusted_for_ever", "cycle.go",
+		`	return c.Claim - c.Claim/10 - elapsed`,
+		`	if mutant("claim_trusted_for_ever") {
+		return c.Claim
+	}
+	return c.Claim - c.Claim/10 - elapsed`},
+	{"claim_not_given_back", "next.go",
+		`	case a.do == idle && held:`,
+		`	case a.do == idle && held && mutant("claim_not_given_back"):
+	case a.do == idle && held:`},
+	{"own_claim_acknowledged", "cycle.go",
+		`				r.Busy = true`,
+		`				r.Busy = true
+				if mutant("own_claim_acknowledged") {
+					continue
+				}`},
+	{"grace_without_end_or_beginning", "next.go",
+		`		in.GraceStart = b.GraceSince`,
+		`		in.GraceStart = b.GraceSince
+		if mutant("grace_without_end_or_beginning") {
+			in.GraceStart = b.CreatedAt.Add(-time.Hour)
+		}`},
+	{"not_before_ignored", "../gate/gate.go",
+		`	case complete && in.Now.Before(notBefore):`,
+		`	case complete && in.Now.Before(notBefore) && !mutant("not_before_ignored"):`},
+	{"sent_again_what_was_sent", "steps.go",
+		`		if m.ID != "" {
+			continue`,
+		`		if m.ID != "" && !mutant("sent_again_what_was_sent") {
+			continue`},
+	{"confirm_forgets_on_conflict", "steps.go",
+		`		if !errors.Is(err, store.ErrConflict) {
+			return err`,
+		`		if !errors.Is(err, store.ErrConflict) || mutant("confirm_forgets_on_conflict") {
+			return err`},
+	{"unknown_readiness_passes", "steps.go",
+		`	if ready.Outcome != Passed && ready.Outcome != NotChecked {`,
+		`	if ready.Outcome != Passed && ready.Outcome != NotChecked && !(mutant("unknown_readiness_passes") && ready.Outcome == Unknown) {`},
+	{"later_batch_not_listed", "steps.go",
+		`	return c.inPeriod(ctx, c.key, store.F(store.Union(id), "batches"), store.Create(c.batchRef(id), fields...))`,
+		`	if mutant("later_batch_not_listed") && a.n > 1 {
+		return c.apply(ctx, store.Create(c.batchRef(id), fields...))
+	}
+	return c.inPeriod(ctx, c.key, store.F(store.Union(id), "batches"), store.Create(c.batchRef(id), fields...))`},
+	{"failure_acknowledged", "cycle.go",
+		`	for id, err := range c.failed {`,
+		`	if mutant("failure_acknowledged") {
+		return nil
+	}
+	for id, err := range c.failed {`},
+	{"runs_of_earlier_batches_again", "snapshot.go",
+		`	for _, b := range s.batches[mode] {
+		for _, k := range b.Runs {`,
+		`	for _, b := range s.batches[mode] {
+		if mutant("runs_of_earlier_batches_again") && b.N > 1 {
+			continue
+		}
+		for _, k := range b.Runs {`},
+	{"too_late_is_in_time", "../gate/gate.go",
+		`		case !r.EventTime.After(limit):
+			g.open`,
+		`		case !r.EventTime.After(limit) || mutant("too_late_is_in_time"):
+			g.open`},
+	{"no_second_look", "cycle.go",
+		`		case err == nil && a.do == project:`,
+		`		case err == nil && (a.do == project || a.do == publish && mutant("no_second_look")):`},
+	{"listed_batch_not_read", "snapshot.go",
+		`		if missing {`,
+		`		if missing && !mutant("listed_batch_not_read") {`},
+	{"claim_without_its_version", "steps.go",
+		`	return c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, c.claimFields()...))`,
+		`	if mutant("claim_without_its_version") {
+		return c.apply(ctx, store.Merge(c.batchRef(b.ID), c.claimFields()...))
+	}
+	return c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, c.claimFields()...))`},
+	{"trust_from_the_answer", "steps.go",
+		`	if mutant("claim_without_its_version") {`,
+		`	if mutant("trust_from_the_answer") {
+		err := c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, c.claimFields()...))
+		c.taken[c.fresh] = c.Now()
+		return err
+	}
+	if mutant("claim_without_its_version") {`},
+	{"projection_without_its_version", "projection.go",
+		`	return c.apply(ctx, store.MergeIf(ref, s.compat.Version, fields...))`,
+		`	if mutant("projection_without_its_version") {
+		return c.apply(ctx, store.Merge(ref, fields...))
+	}
+	return c.apply(ctx, store.MergeIf(ref, s.compat.Version, fields...))`},
+
+	// What an operator does, deadlines, definitions that change.
+	{"hold_ignored_by_the_holder", "next.go",
+		`		case s.hold(m.Name) != nil && !(h.given && b.Force):`,
+		`		case s.hold(m.Name) != nil && !(h.given && b.Force) && !mutant("hold_ignored_by_the_holder"):`},
+	{"hold_does_not_touch", "hold.go",
+		`				case b.unfrozen() && b.Holder != "" && err == nil:`,
+		`				case mutant("hold_does_not_touch"):
+				case b.unfrozen() && b.Holder != "" && err == nil:`},
+	{"request_without_its_record", "operator.go",
+		`	writes := []store.Write{record, c.watch(c.key)}`,
+		`	writes := []store.Write{record, c.watch(c.key)}
+	if mutant("request_without_its_record") {
+		writes = writes[1:]
+	}
+	if mutant("request_not_watched") {
+		writes = writes[:1]
+	}`},
+	{"request_not_watched", "operator.go",
+		`	if mutant("request_not_watched") {`,
+		`	if mutant("request_not_watched") {`},
+	{"request_takes_other_runs", "next.go",
+		`	case len(given) > 0:`,
+		`	case len(given) > 0 && !mutant("request_takes_other_runs"):`},
+	{"deadline_hands_over_without_critical", "../gate/gate.go",
+		`	atDeadline := handOver && all(m.Critical, inTime)`,
+		`	atDeadline := handOver && (all(m.Critical, inTime) || mutant("deadline_hands_over_without_critical") && len(inTime) > 0)`},
+	{"deadline_never_passes", "../gate/gate.go",
+		`	case atDeadline && passed:`,
+		`	case atDeadline && passed && !mutant("deadline_never_passes"):`},
+	{"gained_processor_reopens", "../gate/gate.go",
+		`		case in.Began != nil && !slices.Contains(in.Began, name):`,
+		`		case in.Began != nil && !slices.Contains(in.Began, name) && !mutant("gained_processor_reopens"):`},
+	{"begun_with_the_first_batch", "steps.go",
+		`	if slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {`,
+		`	if !mutant("begun_with_the_first_batch") && slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {`},
+	{"grace_outlives_its_quorum", "next.go",
+		`			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == gate.Held ||`,
+		`			!mutant("grace_outlives_its_quorum") && !b.GraceSince.IsZero() && !h.due() && (h.verdict.State == gate.Held && !mutant("found_grace_of_the_late") ||`},
+
+	// Faults that the simulation has found, put back in.
+	{"found_request_claimed_behind_another", "operator.go",
+		`	if firstUnpublished(s.batches[m.Name]) == nil {`,
+		`	if firstUnpublished(s.batches[m.Name]) == nil || mutant("found_request_claimed_behind_another") {`},
+	{"found_hold_misses_a_sleeper", "hold.go",
+		`				case mutant("hold_does_not_touch"):`,
+		`				case mutant("hold_does_not_touch"), mutant("found_hold_misses_a_sleeper") && !b.live(s.now):`},
+	{"found_grace_of_the_late", "next.go",
+		`!mutant("found_grace_of_the_late")`,
+		`!mutant("found_grace_of_the_late")`},
+	{"found_hold_unwatched_by_a_relay", "watch.go",
+		`, store.F(store.ServerTime, "listed_at"))`,
+		`, store.F(map[bool]any{false: store.ServerTime}[mutant("found_hold_unwatched_by_a_relay")], "listed_at"))`},
+	{"found_no_mode_shown", "projection.go",
+		`			if own < 0 || own >= i ||`,
+		`			if own < 0 && !mutant("found_no_mode_shown") || own >= i ||`},
+}

@@ -1,0 +1,83 @@
+//go:build unix && !race
+
+package cycle
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// simAct is something that an operator does.
+type simAct struct {
+	kind       string // trigger, hold, release
+	mode       int    // of the rules; -1: the whole transition
+	processors []string
+	force      bool
+	lasts      time.Duration
+}
+
+func (s *simulation) drawAct() *simAct {
+	a := &simAct{kind: []string{"trigger", "trigger", "hold", "hold", "release"}[s.rng.IntN(5)],
+		mode: s.rng.IntN(len(s.desk.rules.modes)), force: s.rng.IntN(3) == 0,
+		lasts: []time.Duration{time.Minute, 40 * time.Minute, 5 * time.Hour, 30 * time.Hour}[s.rng.IntN(4)]}
+	switch a.kind {
+	case "trigger":
+		for _, p := range s.desk.rules.order {
+			if s.rng.IntN(3) == 0 {
+				a.processors = append(a.processors, p)
+			}
+		}
+	default:
+		if s.rng.IntN(8) == 0 {
+			a.mode = -1
+		}
+	}
+	return a
+}
+
+// act is phasectl at the operator's desk. What becomes of it nobody tries again but the
+// operator, and this one does not. Holds come one at a time, so that it is known which
+// is in force.
+func (s *simulation) act(a *simAct) *simThread {
+	s.acted = true
+	if a.kind != "trigger" {
+		if s.desk.holding {
+			s.event(time.Second, simEvent{act: a})
+			return nil
+		}
+		s.desk.holding = true
+	}
+	th := &simThread{instance: s.desk, acts: a}
+	return s.start(th, func() bool {
+		ctx, e, key, mode := context.Background(), s.desk.engine, th.key(), ""
+		if a.mode >= 0 {
+			mode = th.rules.modes[a.mode].name
+		}
+		switch a.kind {
+		case "hold":
+			delete(s.books.holds, mode) // in force or not until the answer is there
+			r, err := e.Hold(ctx, key, mode, a.lasts, "ada", "to see")
+			if err == nil {
+				s.books.holds[mode] = r.Hold.Until
+				s.watched()
+			}
+			return err == nil
+		case "release":
+			delete(s.books.holds, mode)
+			_, err := e.Release(ctx, key, mode, "ada", "seen")
+			return err == nil
+		}
+		m, _ := th.rules.tr.Mode(mode)
+		b, err := e.Trigger(ctx, key, m, Request{Processors: a.processors, Actor: "ada", Reason: "again", Force: a.force})
+		switch {
+		case errors.Is(err, ErrRefused) && th.writes > 0:
+			s.fail("%s is refused, and has written", th)
+		case err == nil && b.ID != th.requested:
+			s.fail("%s is answered with %s, and asked for %q", th, b.ID, th.requested)
+		case err == nil:
+			s.answered(th)
+		}
+		return err == nil
+	})
+}

@@ -1,0 +1,173 @@
+//go:build unix && !race
+
+package cycle
+
+import (
+	"slices"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/message"
+)
+
+// ended is the broker's side of an answer: what was not acknowledged comes again,
+// later and later, and in the end lies in the dead letter.
+func (s *simulation) ended(th *simThread) {
+	ok := th.ok && !th.killed
+	if s.trace != nil {
+		s.tell("     %s %s", th, map[bool]string{true: "acknowledged", false: "not acknowledged"}[ok])
+	}
+	m := th.message
+	if th.acts != nil && th.acts.kind != "trigger" {
+		th.instance.holding = false
+		if until := s.now.Add(th.acts.lasts); th.acts.kind == "hold" && s.heldUntil.Before(until) {
+			s.heldUntil = until // at the latest
+		}
+	}
+	if !ok && (m == nil || m.acked) {
+		s.orphans++
+	}
+	switch {
+	case s.path != nil: // what is missing comes afterwards
+		if m != nil {
+			m.acked = m.acked || ok
+		}
+	case m == nil:
+		if !ok && !s.calm && th.acts == nil {
+			s.event(10*time.Second, simEvent{job: th.job})
+		}
+	case ok:
+		m.acked = true
+		if !s.calm && s.rng.IntN(12) == 0 { // once more, although it was acknowledged
+			s.event(s.delay(), simEvent{message: m})
+		}
+	case m.acked:
+	case m.attempts >= simAttempts: // it lies in the dead letter until the world comes to rest
+	default:
+		s.event(min(10*time.Second<<(m.attempts-1), 10*time.Minute), simEvent{message: m})
+	}
+}
+
+// simAttempts is how often a message is delivered before it goes to the dead letter.
+const simAttempts = 6
+
+func (s *simulation) event(after time.Duration, e simEvent) {
+	e.at = s.now.Add(after)
+	s.events = append(s.events, e)
+}
+
+// delay is some time until something comes: often at once, sometimes much later.
+func (s *simulation) delay() time.Duration {
+	switch s.rng.IntN(6) {
+	case 0, 1, 2:
+		return time.Duration(s.rng.IntN(100)) * time.Millisecond
+	case 3:
+		return time.Duration(s.rng.IntN(90)) * time.Second
+	case 4:
+		return time.Duration(s.rng.IntN(50)) * time.Minute
+	}
+	return time.Duration(s.rng.IntN(30)) * time.Hour
+}
+
+// play runs until nothing is left to happen.
+func (s *simulation) play() {
+	for s.problem == "" {
+		if s.calls > 5000 {
+			s.fail("no end after %d calls", s.calls)
+			return
+		}
+		s.happen()
+		s.carry()
+		th, ok := s.choose()
+		if !ok {
+			return
+		}
+		if th != nil {
+			s.step(th)
+		}
+	}
+}
+
+// happen starts what is due.
+func (s *simulation) happen() {
+	for i := 0; i < len(s.events); i++ {
+		e := s.events[i]
+		if e.at.After(s.now) {
+			continue
+		}
+		s.events = slices.Delete(s.events, i, i+1)
+		i--
+		in := s.instances[s.rng.IntN(len(s.instances))]
+		switch {
+		case e.message != nil:
+			s.deliver(e.message, in)
+		case e.deploy != nil:
+			s.tell("     instance %d has the new definition", e.deploy.id)
+			e.deploy.rules = s.final
+		case e.act != nil:
+			s.act(e.act)
+		default:
+			s.relay(e.job, in, s.rng.IntN(16) == 0 || s.desk != nil && s.rng.IntN(4) == 0)
+		}
+	}
+}
+
+// choose returns a thread to go on with. When all sleep, the clock goes to the next
+// thing that happens, and there is none yet; false when nothing is left.
+func (s *simulation) choose() (*simThread, bool) {
+	ready := 0
+	next := s.now.Add(1 << 62)
+	for _, th := range s.threads {
+		if th.killed {
+			return th, true // to unwind what it has on its stack
+		}
+		if !th.wake.After(s.now) {
+			ready++
+		} else if th.wake.Before(next) {
+			next = th.wake
+		}
+	}
+	if ready > 0 {
+		k := s.rng.IntN(ready)
+		for _, th := range s.threads {
+			if !th.wake.After(s.now) {
+				if k == 0 {
+					return th, true
+				}
+				k--
+			}
+		}
+	}
+	if len(s.threads)+len(s.events) == 0 {
+		return nil, false
+	}
+	for _, e := range s.events {
+		if e.at.Before(next) {
+			next = e.at
+		}
+	}
+	s.now = next
+	return nil, true
+}
+
+// carry brings some message of the downstream topic to its consumer, in any order,
+// now and then twice.
+func (s *simulation) carry() {
+	wire := s.books.wire
+	if len(wire) == 0 || s.rng.IntN(4) > 0 {
+		return
+	}
+	i := s.rng.IntN(len(wire))
+	s.consume(wire[i])
+	if s.rng.IntN(4) > 0 {
+		s.books.wire = slices.Delete(wire, i, i+1)
+	}
+}
+
+// consume is the next phase, which drops what it has seen by trigger_id.
+func (s *simulation) consume(m message.Outgoing) {
+	id := m.Attributes["trigger_id"]
+	if first, seen := s.books.effects[id]; seen && first != string(m.Data) {
+		s.fail("two messages with the trigger id %s differ:\n%s\n%s", id, first, m.Data)
+	}
+	s.books.effects[id] = string(m.Data)
+}

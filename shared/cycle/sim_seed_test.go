@@ -1,0 +1,218 @@
+//go:build unix && !race
+
+package cycle
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/store/memory"
+)
+
+// newSimulation makes an empty world of one definition. What is used again from world
+// to world, coroutines, comes from the last one.
+func newSimulation(seed uint64, family *simFamily, last *simulation) *simulation {
+	s := &simulation{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), family: family, final: family.versions[0]}
+	if last != nil {
+		s.idle = last.idle
+	}
+	s.mem = memory.New(func() time.Time { return s.now })
+	s.checks.outcomes = []Outcome{Passed}
+	s.opened()
+	return s
+}
+
+// close gives back what the system does not collect by itself.
+func (s *simulation) close() {
+	for _, c := range s.idle {
+		c.stop()
+	}
+}
+
+func (s *simulation) add(skew time.Duration) *simInstance {
+	in := &simInstance{id: len(s.instances) + 1, rules: s.family.versions[0], skew: skew}
+	s.boot(in)
+	s.instances = append(s.instances, in)
+	return in
+}
+
+// scenario draws a world from the seed: a definition, instances with their clocks,
+// reports and when they come, what an operator does, and how much goes wrong.
+func (s *simulation) scenario() {
+	s.now = s.final.start.Add(-48 * time.Hour)
+	skew := func() time.Duration {
+		return time.Duration(s.rng.IntN(3)-1) * time.Duration(s.rng.IntN(300)) * time.Second
+	}
+	for range 1 + s.rng.IntN(3) {
+		s.add(skew())
+	}
+	if s.rng.IntN(6) > 0 {
+		s.faults.rate, s.faults.left = []int{60, 20, 6}[s.rng.IntN(3)], 1+s.rng.IntN(8)
+	}
+	switch s.rng.IntN(6) {
+	case 0:
+		s.checks.outcomes = []Outcome{Failed, Unknown, Passed, ""}
+	case 1:
+		s.checks.outcomes = []Outcome{NotChecked}
+	case 2:
+		s.checks.outcomes = []Outcome{Passed, Passed, Passed, Unknown, Failed}
+	}
+	s.checks.coverage = s.rng.IntN(2) == 0
+	for _, t := range s.chosen() {
+		m := &simMessage{simText: t}
+		s.messages = append(s.messages, m)
+		s.at(m.envelope.PublishTime.Add(s.delay()), simEvent{message: m})
+		if s.rng.IntN(12) == 0 {
+			s.at(m.envelope.PublishTime.Add(s.delay()), simEvent{message: m})
+		}
+	}
+	for i := range s.rng.IntN(3) {
+		s.beside(simEvent{job: fmt.Sprintf("relay%d", i)})
+	}
+	if len(s.family.versions) > 1 && s.rng.IntN(3) == 0 {
+		s.final = s.family.versions[1]
+		for _, in := range s.instances {
+			s.beside(simEvent{deploy: in})
+		}
+	}
+	if s.rng.IntN(6) == 0 {
+		s.desk = &simInstance{id: len(s.instances) + 1, rules: s.family.versions[s.rng.IntN(s.final.version+1)], skew: skew()}
+		s.boot(s.desk)
+		for range 2 + s.rng.IntN(3) {
+			s.beside(simEvent{act: s.drawAct()})
+		}
+		s.beside(simEvent{job: "relay"})
+	}
+}
+
+// introduce tells a person what the world is made of.
+func (s *simulation) introduce() {
+	s.tell("seed %d, %s", s.seed, s.family.name)
+	for _, r := range s.family.versions[:s.final.version+1] {
+		_, modes, _ := strings.Cut(r.yaml(), "    modes:\n")
+		for _, line := range strings.Split(strings.TrimSpace(modes), "\n") {
+			s.tell("     %d  %s", r.version+1, strings.TrimSpace(line))
+		}
+	}
+	for _, in := range s.instances {
+		s.tell("     instance %d, its clock off by %s", in.id, in.skew)
+	}
+	for _, m := range s.messages {
+		s.tell("     %s, published %s: %s", m.envelope.MessageID, m.envelope.PublishTime.Format("02 15:04:05.000000"), m.envelope.Data)
+	}
+}
+
+// beside makes something happen at about the time of something else.
+func (s *simulation) beside(e simEvent) {
+	other := s.events[s.rng.IntN(len(s.events))]
+	s.at(other.at.Add(s.delay()), e)
+}
+
+// chosen draws reports: most often all that some mode needs or all but one, and some
+// more.
+func (s *simulation) chosen() []*simText {
+	var out []*simText
+	mode := s.rng.IntN(len(s.family.good))
+	for _, p := range s.family.versions[0].modes[mode].names() {
+		if good := s.family.good[mode][p]; len(good) > 0 && s.rng.IntN(12) > 0 {
+			out = append(out, good[s.rng.IntN(len(good))])
+		}
+	}
+	for range s.rng.IntN(3) + max(0, 1-len(out)) {
+		t := &s.family.texts[s.rng.IntN(len(s.family.texts))]
+		if !slices.Contains(out, t) {
+			out = append(out, t)
+		}
+	}
+	if s.rng.IntN(2) == 0 { // all at once
+		last := slices.MaxFunc(out, func(a, b *simText) int { return a.envelope.PublishTime.Compare(b.envelope.PublishTime) })
+		s.burst = last.envelope.PublishTime
+	}
+	return out
+}
+
+// at makes something happen at a time, not before now.
+func (s *simulation) at(t time.Time, e simEvent) {
+	if s.burst.After(t) {
+		t = s.burst.Add(t.Sub(t.Truncate(time.Millisecond)))
+	}
+	e.at = t
+	s.events = append(s.events, e)
+}
+
+// settle lets the world come to rest: nothing goes wrong any more, every message is
+// brought until it is acknowledged, the relay comes often enough for every wait.
+func (s *simulation) settle() {
+	s.calm = true
+	for _, in := range s.instances {
+		in.rules = s.final
+	}
+	s.bring()
+	s.wokenUp()
+	rest := s.final.start.Add(35 * time.Hour)
+	for _, t := range []time.Time{rest, s.heldUntil} {
+		if s.now.Before(t) {
+			s.now = t
+		}
+	}
+	// Where nobody has died unfollowed the relay has nothing to mend, only to wait for.
+	mend := s.orphans > 0 || s.acted || s.final.version > 0
+	for round := 0; s.problem == "" && (round == 0 && mend || round < 4 && !s.settled()); round++ {
+		s.relay(fmt.Sprintf("last%d", round), s.instances[0], false)
+		s.play()
+		s.now = s.now.Add(41 * time.Minute)
+	}
+	for _, m := range s.books.wire {
+		s.consume(m)
+	}
+}
+
+// settled tells whether the relay has nothing more to wait for.
+func (s *simulation) settled() bool {
+	for i := range s.final.modes {
+		if s.dueNow(i) {
+			return false
+		}
+	}
+	for _, b := range s.books.batches {
+		if b.state != "published" {
+			return false
+		}
+	}
+	return true
+}
+
+// dueNow tells whether a mode has something to hand over, now that all grace is over.
+func (s *simulation) dueNow(i int) bool {
+	mode := s.final.modes[i].name
+	batches, began := s.books.byMode[mode], s.books.began[mode]
+	due, _ := s.final.due(i, s.books.recorded, s.coveredBy(mode, len(batches)+1), began)
+	if began == nil {
+		met, _ := s.final.met(i, s.books.recorded, s.now, s.final.start)
+		return met && len(due) > 0
+	}
+	return len(due) > 0
+}
+
+// bring redelivers what is left, dead letters too, until all is acknowledged.
+func (s *simulation) bring() {
+	s.play()
+	for range 40 {
+		left := 0
+		for _, m := range s.messages {
+			if !m.acked && s.problem == "" {
+				left++
+				s.deliver(m, s.instances[0])
+			}
+		}
+		if left == 0 {
+			return
+		}
+		s.play()
+		s.now = s.now.Add(10 * time.Second)
+	}
+	s.fail("a message is never acknowledged")
+}

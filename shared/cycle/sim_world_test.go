@@ -1,0 +1,312 @@
+//go:build unix && !race
+
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/memory"
+)
+
+// simulation is one world: instances of the real engine on one store, a broker on
+// either side, and a clock. Every call that the engine makes is a point at which
+// another thread may go on, and at which something may go wrong. All that happens
+// follows from the seed; one goroutine at a time runs.
+type simulation struct {
+	seed      uint64
+	rng       *rand.Rand
+	now       time.Time // the server's clock
+	family    *simFamily
+	final     *simRules // the definition that is deployed in the end
+	mem       *memory.Store
+	instances []*simInstance
+	threads   []*simThread
+	desk      *simInstance // the operator's
+	current   *simThread
+	messages  []*simMessage
+	events    []simEvent
+	idle      []*simCoroutine
+	holders   []*simThread // by the number in a holder's id
+	burst     time.Time    // before which nothing comes
+	calls     int
+	writes    int
+	orphans   int  // threads that failed and whose work nobody brings again
+	acted     bool // an operator has done something
+	heldUntil time.Time
+	calm      bool     // nothing goes wrong any more
+	path      *simPath // of the systematic exploration, else nil
+	checks    simChecks
+	faults    simFaults
+	books     simBooks
+	problem   string
+	trace     func(line string) // nil: nobody reads it
+}
+
+// simInstance is one process of the function.
+type simInstance struct {
+	id      int
+	engine  *Engine
+	rules   *simRules
+	skew    time.Duration // of its clock
+	holding bool          // of the operator's: a hold or release is under way
+}
+
+// simMessage is one message of the upstream topic, until it is acknowledged.
+type simMessage struct {
+	*simText
+	attempts int
+	acked    bool
+}
+
+// simEvent is something that happens at a time.
+type simEvent struct {
+	at      time.Time
+	message *simMessage  // delivered
+	job     string       // the relay's, comes
+	act     *simAct      // an operator's
+	deploy  *simInstance // runs the new definition from now on
+}
+
+// simKilled ends a thread whose process is dead.
+type simKilled struct{}
+
+// simThread is one request that an instance handles.
+type simThread struct {
+	sim       *simulation
+	instance  *simInstance
+	rules     *simRules
+	message   *simMessage // nil: a job, or an operator's act
+	attempt   int
+	job       string
+	acts      *simAct
+	writes    int
+	requested string    // the batch that it has made or taken over
+	ends      time.Time // of the request
+	cancel    func()
+	co        *simCoroutine
+	wake      time.Time
+	killed    bool
+	done      bool
+	ok        bool // acknowledged
+
+	claim   *simBatch      // as it was when the thread last took or renewed a claim
+	seen    store.Snapshot // the last look at the period
+	checked simChecked     // the last readiness check
+	ids     []string       // that the broker has answered
+}
+
+func (th *simThread) String() string {
+	if th.acts != nil {
+		return fmt.Sprintf("%d:%s", th.instance.id, th.acts.kind)
+	}
+	if th.message == nil {
+		return fmt.Sprintf("%d:%s", th.instance.id, th.job)
+	}
+	return fmt.Sprintf("%d:%s#%d", th.instance.id, th.message.envelope.MessageID, th.attempt)
+}
+
+// simCoroutine runs one thread after another, so that stacks are grown once.
+type simCoroutine struct {
+	resume func() (bool, bool)
+	stop   func()
+	yield  func(bool) bool
+	task   func()
+}
+
+func newSimCoroutine() *simCoroutine {
+	c := &simCoroutine{}
+	c.resume, c.stop = iter.Pull(func(yield func(bool) bool) {
+		c.yield = yield
+		for yield(true) {
+			c.run()
+		}
+	})
+	c.resume()
+	return c
+}
+
+func (c *simCoroutine) run() {
+	defer func() {
+		if r := recover(); r != nil && r != (simKilled{}) {
+			panic(r)
+		}
+	}()
+	c.task()
+}
+
+// start makes a thread; it stands before its first call.
+func (s *simulation) start(th *simThread, task func() bool) *simThread {
+	th.sim, th.wake, th.rules = s, s.now, th.instance.rules
+	if n := len(s.idle); n > 0 {
+		th.co, s.idle = s.idle[n-1], s.idle[:n-1]
+	} else {
+		th.co = newSimCoroutine()
+	}
+	th.co.task = func() { th.ok = task() }
+	s.threads = append(s.threads, th)
+	return th
+}
+
+// step lets one thread run to its next call, and to its end if there is none.
+func (s *simulation) step(th *simThread) {
+	s.current = th
+	finished := s.resume(th)
+	s.current = nil
+	if finished {
+		th.done = true
+		s.threads = slices.DeleteFunc(s.threads, func(t *simThread) bool { return t == th })
+		s.ended(th)
+	}
+}
+
+// resume is true when the thread has come to its end; one that panics comes to a bad
+// one, and its coroutine with it.
+func (s *simulation) resume(th *simThread) (finished bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.fail("%s panics: %v\n%s", th, r, debug.Stack())
+			finished = true
+		}
+	}()
+	if finished, _ = th.co.resume(); finished {
+		s.idle = append(s.idle, th.co)
+	}
+	return finished
+}
+
+// pause gives the others a turn; the thread goes on when it is chosen again.
+func (th *simThread) pause() {
+	if !th.co.yield(false) || th.killed {
+		panic(simKilled{})
+	}
+}
+
+func (th *simThread) sleep(d time.Duration) {
+	th.wake = th.sim.now.Add(d)
+	th.pause()
+}
+
+// kill ends a process: whatever it was handling stops where it stands.
+func (s *simulation) kill(in *simInstance) {
+	for _, th := range s.threads {
+		th.killed = th.killed || th.instance == in
+	}
+	s.tell("     instance %d is dead", in.id)
+	s.boot(in)
+}
+
+// boot gives an instance an engine without any memory.
+func (s *simulation) boot(in *simInstance) {
+	in.engine = New(Config{
+		Store: (*simStore)(s), Publish: s.publish, Check: s.check,
+		Now:   func() time.Time { return s.now.Add(in.skew) },
+		NewID: s.newID, Claim: simClaim, Log: simSilence,
+	})
+}
+
+var simSilence = slog.New(slog.DiscardHandler)
+
+const simClaim = time.Minute
+
+func (s *simulation) newID() string {
+	s.holders = append(s.holders, s.current)
+	return fmt.Sprintf("h%d", len(s.holders)-1)
+}
+
+// holder returns the thread that a claim or a request belongs to.
+func (s *simulation) holder(id string) *simThread {
+	id, _, _ = strings.Cut(strings.TrimPrefix(id, "h"), ".")
+	n, err := strconv.Atoi(id)
+	if err != nil || n < 0 || n >= len(s.holders) {
+		return nil
+	}
+	return s.holders[n]
+}
+
+// deliver hands a message to an instance, as the function handles it.
+func (s *simulation) deliver(m *simMessage, in *simInstance) *simThread {
+	m.attempts++
+	th := &simThread{instance: in, message: m, attempt: m.attempts}
+	s.start(th, func() bool { return th.handle() })
+	return th
+}
+
+// simTimeout is how long a request may take; then its caller has gone.
+const simTimeout = 2 * time.Minute
+
+func (th *simThread) key() Key { return Key{Transition: th.rules.tr, Period: simPeriod} }
+
+func (th *simThread) handle() bool {
+	s, m, key := th.sim, th.message, th.key()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	th.ends, th.cancel = s.now.Add(simTimeout), cancel
+	if m.hopeless {
+		return s.quarantine(m)
+	}
+	if err := th.instance.engine.Record(ctx, key, m.as[th.rules.version].decoded); err != nil {
+		return false
+	}
+	r, err := th.instance.engine.Converge(ctx, key, m.envelope.MessageID)
+	if err == nil {
+		s.answered(th)
+	}
+	return err == nil && !r.OwnClaim
+}
+
+// relay is the scheduler's job on an instance. Of the periods that it looks at one is
+// inhabited: whole is seldom worth the others' empty reads.
+func (s *simulation) relay(job string, in *simInstance, whole bool) *simThread {
+	th := &simThread{instance: in, job: job}
+	return s.start(th, func() (ok bool) {
+		var err error
+		if whole {
+			err = in.engine.Relay(context.Background(), th.rules.tr, job)
+		} else {
+			_, err = in.engine.Converge(context.Background(), th.key(), job)
+		}
+		if err == nil {
+			s.answered(th)
+		}
+		return err == nil
+	})
+}
+
+// quarantine is what the intake does with a hopeless message.
+func (s *simulation) quarantine(m *simMessage) bool {
+	_, err := (*simStore)(s).Apply(context.Background(), store.Create(
+		store.Ref{Collection: "quarantine", ID: m.envelope.MessageID}, store.F(string(m.envelope.Data), "envelope")))
+	return err == nil || errors.Is(err, store.ErrExists)
+}
+
+// abandon drops all threads, so that their coroutines can be used again.
+func (s *simulation) abandon() {
+	for len(s.threads) > 0 {
+		s.threads[0].killed = true
+		s.step(s.threads[0])
+	}
+}
+
+func (s *simulation) fail(format string, args ...any) {
+	if s.problem == "" {
+		s.problem = fmt.Sprintf(format, args...)
+		s.tell("!!!  %s", s.problem)
+	}
+}
+
+func (s *simulation) tell(format string, args ...any) {
+	if s.trace != nil {
+		s.trace(s.now.Format("02 15:04:05.000 ") + fmt.Sprintf(format, args...))
+	}
+}
