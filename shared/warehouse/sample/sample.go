@@ -5,6 +5,7 @@ package sample
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"cloud.google.com/go/bigquery"
@@ -46,11 +47,11 @@ type Data struct {
 
 // Rename puts the suffix to the datasets' names in a text.
 func (w Data) Rename(text string) string {
-	for _, d := range datasets {
-		text = strings.ReplaceAll(text, d+".", d+w.Suffix+".")
-	}
-	return text
+	return named.ReplaceAllString(text, "${0}"+w.Suffix)
 }
+
+// named finds the datasets in a statement or in a definition.
+var named = regexp.MustCompile(`\b(?:` + strings.Join(datasets, "|") + `)\b`)
 
 // Create makes the tables, empty.
 func (w Data) Create(ctx context.Context) error {
