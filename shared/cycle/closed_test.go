@@ -135,7 +135,7 @@ func TestF45_AFailedLookUpClosesNothing(t *testing.T) {
 	if len(lines) == 0 || lines[0]["event"] != telemetry.CheckUnknown || lines[0]["severity"] != "ERROR" {
 		t.Errorf("%v", lines)
 	}
-	// What was closed before stays open to doubt: a failed look-up ends that.
+	// An answer stands while the schedule cannot be read, for a day: then it is unknown.
 	s.err = nil
 	w.pass(16 * time.Minute)
 	w.relay()
@@ -145,8 +145,13 @@ func TestF45_AFailedLookUpClosesNothing(t *testing.T) {
 	s.err = errors.New("down")
 	w.pass(61 * time.Minute)
 	w.relay()
+	if st := w.statuses()["overnight"]; st.State != "closed" {
+		t.Errorf("an hour later it cannot be read: %s, %s", st.State, st.Reason)
+	}
+	w.pass(24 * time.Hour)
+	w.relay()
 	if st := w.statuses()["overnight"]; st.State != "held" {
-		t.Errorf("when it cannot be read again: %s, %s", st.State, st.Reason)
+		t.Errorf("a day later: %s, %s", st.State, st.Reason)
 	}
 	// Complete runs without rows are not closed either: the data decides.
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness { return Readiness{Outcome: Failed} }
@@ -284,5 +289,71 @@ func TestF16_ATolerableUnknownIsSeenAndNotVerified(t *testing.T) {
 	}
 	if unknown := w.events(telemetry.CheckUnknown); len(unknown) != 1 {
 		t.Errorf("%d lines", len(unknown))
+	}
+}
+
+// A run that comes to a blocked batch may be the repair: it is looked at when it comes,
+// however long the batch was to wait. A redelivery is no other run.
+func TestARunThatComesToABlockedBatchIsLookedAtAtOnce(t *testing.T) {
+	w := newWorld(t, "memory")
+	checks, ready := 0, Readiness{Outcome: Failed, Reasons: []string{"8 of 10 games"}}
+	w.engine.Check = func(context.Context, Key, string, []string) Readiness { checks++; return ready }
+	w.clock.set(at("2026-02-02 17:00"))
+	w.mustDeliver(overnight()...)
+	for range 3 {
+		w.pass(25 * time.Minute)
+		w.relay()
+	}
+	before := checks
+	w.mustDeliver(overnight()...) // redelivered
+	w.pass(time.Minute)
+	w.relay()
+	if checks != before {
+		t.Errorf("%d checks for redeliveries", checks-before)
+	}
+	ready = Readiness{Outcome: Passed}
+	sent := len(w.broker.got)
+	w.mustDeliver(run(pgs, "2026-02-04 07:30", count(348)))
+	if st := w.statuses()["overnight"]; st.State != "published" || len(w.broker.got) != sent+5 || checks != before+1 {
+		t.Errorf("%s, %d messages, %d checks", st.State, len(w.broker.got)-sent, checks-before)
+	}
+}
+
+// A schedule that hangs must not eat the relay: it is asked once.
+func TestARelayWaitsForAHangingScheduleOnce(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-01 12:00"))
+	w.mustDeliver(run("roster_history", "2026-02-01 12:00", func(c *message.Completion) { c.Period = "2026-02-01" }))
+	asked := 0
+	w.engine.Expected = func(context.Context, Key) (int64, error) {
+		asked++
+		w.pass(30 * time.Second)
+		return 0, errors.New("no answer within 30s")
+	}
+	w.clock.set(at("2026-02-06 12:00"))
+	w.relay()
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+	w.engine.Expected = func(context.Context, Key) (int64, error) { asked++; return 0, nil }
+	w.pass(time.Hour)
+	w.relay()
+	if asked < 5 {
+		t.Errorf("asked %d times once it answers", asked)
+	}
+}
+
+// One outage is one line, however many checks it leaves without an answer.
+func TestOneReasonIsOneLine(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
+		return Readiness{Outcome: Unknown, Checks: []gate.CheckResult{{Name: "a", State: "unknown", Problem: "away"}, {Name: "b", State: "unknown", Problem: "no column"},
+			{Name: "c", State: "unknown", Problem: "away"}}}
+	}
+	w.ready()
+	w.converge("2026-02-03")
+	lines := w.events(telemetry.CheckUnknown)
+	if len(lines) != 2 || lines[0]["check"] != "a, c" || lines[1]["check"] != "b" {
+		t.Errorf("%v", lines)
 	}
 }

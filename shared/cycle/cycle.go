@@ -185,6 +185,7 @@ type convergence struct {
 	me        string
 	expected  bool // completions are expected even where nothing is on record
 	lookedUp  bool // the schedule, in this call
+	unread    bool // and it took its time not to answer
 	attempts  int
 	last      *snapshot            // as of the last read
 	taken     map[string]time.Time // holder id of each attempt to claim → when it started

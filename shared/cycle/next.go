@@ -136,7 +136,7 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 			return a // no claim is needed: it hands nothing over
 		case !h.due(): // its grace has not ended, or the definition changed under it
 		case s.hold(m.Name) != nil && !(h.given && b.Force):
-		case b.State == StateBlocked && s.now.Before(b.NextAttempt):
+		case b.State == StateBlocked && s.now.Before(b.NextAttempt) && b.Checked == fingerprint(h.runs):
 		default:
 			a.do = freeze
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/gate"
@@ -15,9 +16,10 @@ import (
 
 // schedule is what a look-up said of a period, as stored.
 type schedule struct {
-	At      time.Time // zero: nobody has looked
-	Units   int64     // of work that the period should bring
-	Problem string    // "" when Units is known
+	Tried   time.Time // the last look; zero: nobody has looked
+	At      time.Time // of the last answer; zero: there was none
+	Units   int64     // of work that the period should bring, as of At
+	Problem string    // of the last look, "" when it was answered
 }
 
 // The schedule is asked only about a cycle that comes to nothing: every hour, as it may
@@ -25,11 +27,17 @@ type schedule struct {
 const (
 	lookAgain    = time.Hour
 	lookAgainBad = 15 * time.Minute
+	// An answer stands for this long while the schedule cannot be read: an hour without
+	// BigQuery says nothing new about a day without games.
+	answerStands = 24 * time.Hour
+	// A relay that has waited for this long for a schedule that does not answer does not
+	// wait again for the next period: what else is due comes first.
+	patience = 5 * time.Second
 )
 
 func (l schedule) expected() gate.Expected {
 	switch {
-	case l.At.IsZero(), l.Problem != "":
+	case l.At.IsZero(), l.Problem != "" && l.Tried.Sub(l.At) > answerStands:
 		return gate.ExpectedUnknown
 	case l.Units == 0:
 		return gate.ExpectedNone
@@ -40,16 +48,16 @@ func (l schedule) expected() gate.Expected {
 // next returns when the schedule is to be asked again.
 func (l schedule) next() time.Time {
 	if l.Problem != "" {
-		return l.At.Add(lookAgainBad)
+		return l.Tried.Add(lookAgainBad)
 	}
-	return l.At.Add(lookAgain)
+	return l.Tried.Add(lookAgain)
 }
 
 func (s *snapshot) readSchedule(doc store.Doc) error {
 	f := &fields{doc: doc}
 	m := &fields{doc: store.Doc{Ref: doc.Ref, Data: field[map[string]any](f, "schedule")}}
-	l := schedule{At: m.time("at"), Units: m.int("units"), Problem: m.str("problem")}
-	if l.At.After(s.schedule.At) {
+	l := schedule{Tried: m.time("tried"), At: m.time("at"), Units: m.int("units"), Problem: m.str("problem")}
+	if l.Tried.After(s.schedule.Tried) {
 		s.schedule = l
 	}
 	return errors.Join(f.err, m.err)
@@ -84,26 +92,37 @@ func (c *convergence) asks(s *snapshot) bool {
 // one whose write is lost is asked again.
 func (c *convergence) lookUp(ctx context.Context) error {
 	c.lookedUp = true
-	value := map[string]any{"at": store.ServerTime, "units": int64(0), "problem": ""}
+	fields := []store.Field{store.F(store.ServerTime, "schedule", "tried")}
+	began := c.Now()
 	n, err := c.Expected(ctx, c.key)
 	switch {
 	case errors.Is(err, ErrNobodyKnows):
 		return nil
 	case err != nil:
-		value["problem"] = err.Error()
+		c.unread = c.Now().Sub(began) > patience
+		fields = append(fields, store.F(err.Error(), "schedule", "problem"))
 		c.Log.ErrorContext(ctx, err.Error(), "event", telemetry.CheckUnknown, "check", "expected",
 			"transition", c.key.Transition.ID, "period", string(c.key.Period))
 	default:
-		value["units"] = n
+		fields = append(fields, store.F(store.ServerTime, "schedule", "at"), store.F(n, "schedule", "units"), store.F("", "schedule", "problem"))
 	}
-	return c.inPeriod(ctx, c.key, store.F(value, "schedule"))
+	return c.inPeriod(ctx, c.key, fields)
 }
 
-// tellUnknown logs a line for each check that has no answer, tolerated or not: one that
-// never runs must not go unseen.
+// tellUnknown logs what has no answer, tolerated or not, a line for each reason: a
+// check that never runs must not go unseen, nor one outage look like many.
 func (c *convergence) tellUnknown(ctx context.Context, mode string, r Readiness) {
+	var problems []string
+	checks := map[string][]string{} // by problem
 	for _, check := range r.Unknown() {
-		c.Log.ErrorContext(ctx, check.Name+" is unknown: "+check.Problem, "event", telemetry.CheckUnknown, "check", check.Name,
+		if checks[check.Problem] == nil {
+			problems = append(problems, check.Problem)
+		}
+		checks[check.Problem] = append(checks[check.Problem], check.Name)
+	}
+	for _, problem := range problems {
+		names := strings.Join(checks[problem], ", ")
+		c.Log.ErrorContext(ctx, names+" unknown: "+problem, "event", telemetry.CheckUnknown, "check", names,
 			"transition", c.key.Transition.ID, "period", string(c.key.Period), "mode", mode)
 	}
 }

@@ -38,12 +38,14 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 	keys, err := e.periods(ctx, t, today, watched)
 	errs = append(errs, err)
 	settled := map[pipeline.Period]bool{}
+	unread := false // a schedule that hangs is not asked about each period in turn
 	for _, key := range keys {
 		c := e.convergence(key, messageID)
-		c.expected = managed
+		c.expected, c.lookedUp = managed, unread
 		_, err := c.run(ctx)
 		errs = append(errs, err)
 		managed = managed || c.last != nil && c.last.recorded()
+		unread = unread || c.unread
 		settled[key.Period] = err == nil && c.last.settled()
 	}
 	errs = append(errs, e.unwatch(ctx, list, watched, settled))

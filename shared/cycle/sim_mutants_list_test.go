@@ -24,7 +24,7 @@ var simMutants = []simMutant{
 		}
 		msgs =`},
 	{"latch_on_blocked", "next.go",
-		`		case b.State == StateBlocked && s.now.Before(b.NextAttempt):`,
+		`		case b.State == StateBlocked && s.now.Before(b.NextAttempt) && b.Checked == fingerprint(h.runs):`,
 		`		case b.State == StateBlocked && (s.now.Before(b.NextAttempt) || mutant("latch_on_blocked")):`},
 	{"count_unknown_names", "../gate/gate.go",
 		`		if !m.Names(r.Processor) {
@@ -135,11 +135,11 @@ var simMutants = []simMutant{
 		`	if ready.Outcome != Passed && ready.Outcome != NotChecked {`,
 		`	if ready.Outcome != Passed && ready.Outcome != NotChecked && !(mutant("unknown_readiness_passes") && ready.Outcome == Unknown) {`},
 	{"later_batch_not_listed", "steps.go",
-		`	return c.inPeriod(ctx, c.key, store.F(store.Union(id), "batches"), store.Create(c.batchRef(id), fields...))`,
+		`	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches")}, store.Create(c.batchRef(id), fields...))`,
 		`	if mutant("later_batch_not_listed") && a.n > 1 {
 		return c.apply(ctx, store.Create(c.batchRef(id), fields...))
 	}
-	return c.inPeriod(ctx, c.key, store.F(store.Union(id), "batches"), store.Create(c.batchRef(id), fields...))`},
+	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches")}, store.Create(c.batchRef(id), fields...))`},
 	{"failure_acknowledged", "cycle.go",
 		`	for id, err := range c.failed {`,
 		`	if mutant("failure_acknowledged") {

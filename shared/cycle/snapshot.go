@@ -43,6 +43,7 @@ type batch struct {
 	DueAt        time.Time // when the policy came to be met, or the last of the runs completed
 	NextAttempt  time.Time // of blocked
 	Attempts     int       // failed readiness checks
+	Checked      string    // what the last of them was about: a fingerprint of the runs
 	Holder       string
 	ClaimedAt    time.Time
 	Claim        time.Duration
@@ -200,7 +201,7 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		N: int(f.int("n")), State: State(f.str("state")),
 		Cause: f.str("cause"), Actor: f.str("actor"), Reason: f.str("reason"),
 		CreatedAt: f.time("created_at"), GraceSince: f.time("grace_since"), PublishedAt: f.time("published_at"),
-		DueAt: f.time("due_at"), NextAttempt: f.time("next_attempt"), Attempts: int(f.int("attempts")),
+		DueAt: f.time("due_at"), NextAttempt: f.time("next_attempt"), Attempts: int(f.int("attempts")), Checked: f.str("checked"),
 		Holder: f.str("holder"), ClaimedAt: f.time("claimed_at"),
 		Claim: time.Duration(f.int("claim_ms")) * time.Millisecond, ClaimMessage: f.str("claim_message"),
 		Runs: f.strings("runs"), Given: f.bool("given"), Force: f.bool("force"), Request: f.str("request"),

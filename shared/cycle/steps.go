@@ -3,6 +3,8 @@ package cycle
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -73,15 +75,15 @@ func (c *convergence) create(ctx context.Context, a action) error {
 	} else {
 		fields = append(append(fields, store.F(string(StateChecking), "state")), c.claimFields()...)
 	}
-	return c.inPeriod(ctx, c.key, store.F(store.Union(id), "batches"), store.Create(c.batchRef(id), fields...))
+	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches")}, store.Create(c.batchRef(id), fields...))
 }
 
-// inPeriod commits writes together with one field of the period. One that is full to
+// inPeriod commits writes together with fields of the period. One that is full to
 // its last bytes has it in its second document.
-func (e *Engine) inPeriod(ctx context.Context, key Key, f store.Field, writes ...store.Write) error {
+func (e *Engine) inPeriod(ctx context.Context, key Key, fields []store.Field, writes ...store.Write) error {
 	var err error
 	for _, ref := range []store.Ref{e.periodRef(key), e.overflowRef(key)} {
-		_, err = e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(ref, f))...)
+		_, err = e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(ref, fields...))...)
 		if !errors.Is(err, store.ErrTooLarge) {
 			break
 		}
@@ -135,11 +137,15 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	c.tellUnknown(ctx, a.mode.Name, ready)
 	if ready.Outcome != Passed && ready.Outcome != NotChecked { // whatever else is said is not fine
 		if h.given || !c.overdue(s, a.mode) || a.mode.AtDeadline != pipeline.DeadlineHandOver {
-			wait := c.retry(s, a)
+			attempts := a.batch.Attempts
+			if a.batch.Checked != fingerprint(h.runs) {
+				attempts = 0 // other data: it may be ready soon
+			}
+			wait := c.retry(s, a.mode, attempts)
 			return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
 				store.F(string(StateBlocked), "state"), store.F("", "holder"),
 				store.F(blockedReason(ready), "reason"), store.F(encode(ready), "readiness"),
-				store.F(a.batch.Attempts+1, "attempts"), store.F(s.now.Add(wait), "next_attempt")))
+				store.F(attempts+1, "attempts"), store.F(s.now.Add(wait), "next_attempt"), store.F(fingerprint(h.runs), "checked")))
 		}
 		h.verdict.Reason += "; deadline passed, handed over in spite of " + blockedReason(ready)
 	}
@@ -178,6 +184,18 @@ func (c *convergence) check(ctx context.Context, a action, names []string) Readi
 	return c.Check(ctx, c.key, a.mode.Name, names)
 }
 
+// fingerprint tells sets of runs apart: a run that comes to a blocked batch may be the
+// repair, and is looked at when it comes.
+func fingerprint(runs []gate.Run) string {
+	keys := make([]string, len(runs))
+	for i, r := range runs {
+		keys[i] = r.Key
+	}
+	slices.Sort(keys)
+	sum := sha256.Sum256([]byte(strings.Join(keys, " ")))
+	return hex.EncodeToString(sum[:8])
+}
+
 // overdue reports whether a cycle that has not begun is past its deadline. A further
 // batch has none.
 func (c *convergence) overdue(s *snapshot, m pipeline.Mode) bool {
@@ -186,10 +204,10 @@ func (c *convergence) overdue(s *snapshot, m pipeline.Mode) bool {
 
 // retry returns how long a blocked batch waits: longer each time, but not past the
 // deadline of its cycle, at which something else may be due.
-func (c *convergence) retry(s *snapshot, a action) time.Duration {
-	wait := min(firstRetry<<min(a.batch.Attempts, 3), lastRetry)
-	if a.mode.Deadline != nil && s.began(a.mode.Name) == nil && !c.overdue(s, a.mode) {
-		wait = min(wait, c.key.Transition.Calendar().Instant(c.key.Period, *a.mode.Deadline).Sub(s.now))
+func (c *convergence) retry(s *snapshot, m pipeline.Mode, attempts int) time.Duration {
+	wait := min(firstRetry<<min(attempts, 3), lastRetry)
+	if m.Deadline != nil && s.began(m.Name) == nil && !c.overdue(s, m) {
+		wait = min(wait, c.key.Transition.Calendar().Instant(c.key.Period, *m.Deadline).Sub(s.now))
 	}
 	return wait
 }

@@ -103,7 +103,7 @@ func TestWhatTheWarehouseCannotAnswerIsUnknown(t *testing.T) {
 		queries int
 	}{
 		"denied":         {fail(403, "accessDenied", "Access Denied: Table x"), "Access Denied: Table x", 4},
-		"too_expensive":  {fail(400, "bytesBilledLimitExceeded", "Query exceeded limit for bytes billed"), "exceeded limit for bytes billed", 4},
+		"too_expensive":  {fail(400, "bytesBilledLimitExceeded", "Query exceeded limit for bytes billed"), "exceeded limit for bytes billed", 1},
 		"quota":          {fail(403, "quotaExceeded", "Quota exceeded"), "Quota exceeded", 1},
 		"no_such_thing":  {fail(501, "notImplemented", "no"), "no", 1},
 		"control_codes":  {fail(400, "invalidQuery", "bad\x1b[31m\nthing "+strings.Repeat("é", 400)), "bad [31m thing éé", 4},

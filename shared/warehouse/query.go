@@ -33,7 +33,7 @@ func (w *Warehouse) measure(ctx context.Context, t *pipeline.Transition, p pipel
 		return ms
 	}
 	ms = make([]gate.Measurement, len(sqls))
-	if len(sqls) == 1 || !refused(err) {
+	if len(sqls) == 1 || !refused(err) || tooExpensive(err) {
 		for i := range ms {
 			ms[i].Problem = problem(err)
 		}
@@ -183,6 +183,16 @@ func refused(err error) bool {
 	// https://cloud.google.com/bigquery/docs/error-messages: what passes by itself
 	return !slices.Contains([]string{"backendError", "internalError", "jobBackendError", "jobRateLimitExceeded", "quotaExceeded",
 		"rateLimitExceeded", "stopped", "tableUnavailable", "timeout"}, reason)
+}
+
+// tooExpensive reports whether a query would read more than it may: asked piece by
+// piece it would read as much.
+func tooExpensive(err error) bool {
+	const reason = "bytesBilledLimitExceeded"
+	var job *bigquery.Error
+	var api *googleapi.Error
+	return errors.As(err, &job) && job.Reason == reason ||
+		errors.As(err, &api) && slices.ContainsFunc(api.Errors, func(e googleapi.ErrorItem) bool { return e.Reason == reason })
 }
 
 // problem is an error in one line of reasonable length, for documents and people.
