@@ -91,7 +91,7 @@ plan: deployable ## Show what deploy would change; PROJECT=, REGION=
 
 .PHONY: deploy
 deploy: deployable build ## Package, apply terraform/, try the result; PROJECT=, REGION=, HASH= an earlier archive
-	build/phasectl checks verify --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE)')
+	$(if $(HASH),,build/phasectl checks verify --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE)'))
 	hash=$(DEPLOY_HASH) && $(TERRAFORM) apply $(DEPLOY_VARS) && \
 	eval "$$($(TERRAFORM) output -raw exports)" && \
 	build/phasectl smoke --source "$$hash" $(if $(PIPELINE),--pipeline '$(PIPELINE)')

@@ -2,7 +2,8 @@
 # means and what to do. Kinds:
 #
 #   log_match   a log entry that matches filter; at most one notification a rate_limit
-#   log_metric  more than so many entries within a window
+#   log_metric  more than so many entries within a window; with labels, for each of their
+#               values by itself
 #   promql      a query over metrics of the platform and counted events
 #
 # Log filters use =, >=, : and AND alone, so that a small evaluator can try them on
@@ -85,6 +86,7 @@ locals {
       title     = "A hand-over has been blocked for an hour: its data is not ready"
       severity  = "CRITICAL"
       filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"cycle_blocked\""
+      labels    = local.cycle_labels
       more_than = 0
       within    = local.relay_window
       duration  = local.hour
@@ -99,18 +101,20 @@ locals {
       rate_limit = local.hour
       command    = "phasectl checks verify --project ${var.project}"
     } },
-    # The relay looks at every cycle that is due every few minutes; its lines are enough.
+    # The relay says at each run what is past its deadline, and what it leaves; an incident
+    # a cycle, open for as long as it is said.
     { for page, c in {
-      cycle-overdue   = { event = "cycle_held", severity = "CRITICAL", hours = 6, labels = ["transition", "period", "mode"], title = "A cycle is held or past its deadline, and not handed over" }
-      left-unfinished = { event = "finding", severity = "ERROR", hours = 24, labels = ["transition", "period", "mode", "type"], title = "A period was left unfinished, and the relay looks at it no more" }
+      cycle-overdue   = { event = "cycle_held", severity = "CRITICAL", labels = local.cycle_labels, title = "A cycle is held or past its deadline, and not handed over" }
+      left-unfinished = { event = "finding", severity = "ERROR", labels = merge(local.cycle_labels, { type = "EXTRACT(jsonPayload.type)" }), title = "A period was left unfinished, and the relay looks at it no more" }
       } : page => {
-      kind       = "log_match"
-      title      = c.title
-      severity   = c.severity
-      filter     = "${local.of_function["reconcile"]} AND jsonPayload.event=\"${c.event}\""
-      labels     = { for l in c.labels : l => "EXTRACT(jsonPayload.${l})" }
-      rate_limit = c.hours * local.hour
-      command    = "phasectl explain PERIOD MODE --project ${var.project}"
+      kind      = "log_metric"
+      title     = c.title
+      severity  = c.severity
+      filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"${c.event}\""
+      labels    = c.labels
+      more_than = 0
+      within    = local.relay_window
+      command   = "phasectl explain PERIOD MODE --project ${var.project}"
     } },
     { for f in keys(local.functions) : "message-quarantined/${f}" => {
       kind       = "log_match"
@@ -166,7 +170,7 @@ resource "google_monitoring_alert_policy" "this" {
       for_each = each.value.kind == "log_match" ? [] : [each.value]
       content {
         query = condition_prometheus_query_language.value.kind == "promql" ? condition_prometheus_query_language.value.query : join("", [
-          "sum(increase(logging_googleapis_com:user_${google_logging_metric.errors[each.key].name}{monitored_resource=\"cloud_run_revision\"}",
+          "sum ${length(each.value.labels) > 0 ? "by (${join(", ", keys(each.value.labels))}) " : ""}(increase(logging_googleapis_com:user_${google_logging_metric.errors[each.key].name}{monitored_resource=\"cloud_run_revision\"}",
           "[${condition_prometheus_query_language.value.within}s])) > ${condition_prometheus_query_language.value.more_than}",
         ])
         duration                  = "${condition_prometheus_query_language.value.duration}s"

@@ -79,7 +79,17 @@ resource "google_logging_metric" "errors" {
     value_type   = "INT64"
     unit         = "1"
     display_name = "${var.prefix}phasegate ${each.key}"
+
+    dynamic "labels" {
+      for_each = each.value.labels
+      content {
+        key        = labels.key
+        value_type = "STRING"
+      }
+    }
   }
+
+  label_extractors = each.value.labels
 
   depends_on = [google_project_service.required]
 }

@@ -131,10 +131,15 @@ variable "slack_channel" {
     condition     = var.slack_channel == "" || can(regex("^#[a-z0-9_-]{1,80}$", var.slack_channel))
     error_message = "slack_channel: ${var.slack_channel} is no channel such as #pipeline-alerts."
   }
+
+  validation {
+    condition     = var.slack_channel == "" || var.slack_token != null
+    error_message = "slack_channel: ${var.slack_channel} needs slack_token, at every plan and apply, as it is kept nowhere: give it as TF_VAR_slack_token."
+  }
 }
 
 variable "slack_token" {
-  description = "Token of the Slack bot (xoxb-…), of a bot that was invited to the channel. Sent once per slack_token_version and kept in no state: give it as TF_VAR_slack_token."
+  description = "Token of the Slack bot (xoxb-…), of a bot that was invited to the channel. Kept in no state, so needed at every plan and apply; sent when slack_token_version changes. Give it as TF_VAR_slack_token."
   type        = string
   default     = null
   ephemeral   = true

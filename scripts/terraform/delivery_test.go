@@ -198,9 +198,14 @@ func TestF49_ACallersRightComesBackWithTheFunction(t *testing.T) {
 	for _, b := range child.blocks["google_cloud_run_v2_service_iam_member.push"].Body.Blocks {
 		if a := b.Body.Attributes["replace_triggered_by"]; b.Type == "lifecycle" && a != nil {
 			for _, tr := range a.Expr.Variables() {
-				if tr.RootName() == "google_cloudfunctions2_function" && tr[1].(hcl.TraverseAttr).Name == "this" {
-					return
+				if tr.RootName() != "google_cloudfunctions2_function" || tr[1].(hcl.TraverseAttr).Name != "this" {
+					continue
 				}
+				// The function as a whole would take the right away at each update, too.
+				if len(tr) != 3 || tr[2].(hcl.TraverseAttr).Name != "id" {
+					t.Error("the right to call a function goes with every update of it")
+				}
+				return
 			}
 		}
 	}

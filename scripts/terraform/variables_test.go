@@ -103,6 +103,9 @@ func TestVariablesAreDescribedTypedAndRefuseWhatIsWrong(t *testing.T) {
 			}
 		}
 	}
+	if q, _ := tryPlan(t, map[string]cty.Value{"slack_channel": cty.StringVal("#alerts"), "slack_token": cty.NullVal(cty.String)}); len(q.failed) != 1 || !strings.Contains(q.failed[0], "needs slack_token") {
+		t.Errorf("a channel without a token is refused with %q", q.failed)
+	}
 	q, _ := tryPlan(t, map[string]cty.Value{"existing_topics": cty.SetVal([]cty.Value{cty.StringVal("nba-phase9")})})
 	if len(q.failed) != 1 || !strings.HasPrefix(q.failed[0], "existing_topics: nba-phase9: the pipeline has nba-phase3-analytics-complete") {
 		t.Errorf("an unknown topic is refused with %q", q.failed)

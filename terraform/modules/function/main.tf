@@ -71,7 +71,8 @@ resource "google_cloud_run_v2_service_iam_member" "push" {
   member   = google_service_account.push.member
 
   lifecycle {
-    # A function that is replaced comes back without its bindings.
-    replace_triggered_by = [google_cloudfunctions2_function.this]
+    # A function that is replaced comes back without its bindings. The id alone: an
+    # update leaves it as it is, and must not take the binding away while it builds.
+    replace_triggered_by = [google_cloudfunctions2_function.this.id]
   }
 }
