@@ -1,6 +1,6 @@
 // Package reconcile is the function that the scheduler triggers to find what is left
 // unfinished. Its job relay converges the recent periods, and leaves a heartbeat when
-// all of them were.
+// all of them were; its job verify tries whether the readiness checks can be asked.
 package reconcile
 
 import (
@@ -13,6 +13,7 @@ import (
 	"github.com/phasegate/phasegate/shared/intake"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
 // timeout bounds one job, below the subscription's ack deadline of 600 s.
@@ -35,12 +36,15 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 		return err
 	}
 	switch {
-	case job.Job != message.JobRelay:
-		return &message.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by reconcile; relay is"}
+	case job.Job != message.JobRelay && job.Job != message.JobVerify:
+		return &message.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by reconcile; relay and verify are"}
 	case job.Table != "":
-		return &message.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to the relay"}
+		return &message.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to " + job.Job}
 	case job.Date != "":
-		return &message.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to the relay"}
+		return &message.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job}
+	}
+	if job.Job == message.JobVerify {
+		return verify(ctx, a)
 	}
 	var errs []error
 	for _, t := range a.Pipeline.Transitions {
@@ -50,4 +54,30 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 		return err // and no heartbeat: a relay that keeps failing has to be noticed
 	}
 	return a.Heartbeat(ctx, "reconcile", job.Job)
+}
+
+// verify asks the warehouse about the readiness checks as the function that will have
+// to ask them: what it may not read is known before a night needs it. It leaves a
+// heartbeat when every check can be asked, else a line for each that cannot.
+func verify(ctx context.Context, a *app.App) error {
+	sound := true
+	unanswered := func(transition, name, problem string) {
+		sound = false
+		a.Log.ErrorContext(ctx, name+" cannot be asked: "+problem, "event", telemetry.CheckUnknown, "check", name, "transition", transition)
+	}
+	for _, t := range a.Pipeline.Transitions {
+		if t.Checks != nil && a.Warehouse == nil {
+			unanswered(t.ID, "every check", "there is no warehouse here")
+			continue
+		}
+		for _, v := range a.Warehouse.Verify(ctx, t, a.Pipeline.Calendar.At(a.Now())) {
+			if v.Problem != "" {
+				unanswered(t.ID, v.Name, v.Problem)
+			}
+		}
+	}
+	if !sound {
+		return nil // asking again changes nothing: whoever waits for the heartbeat is told by the log
+	}
+	return a.Heartbeat(ctx, "reconcile", message.JobVerify)
 }

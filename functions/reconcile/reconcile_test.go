@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"context"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
 var now = time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC)
@@ -83,6 +85,44 @@ func TestARelayThatCannotReadSaysSo(t *testing.T) {
 	w.SetDown(false)
 	if w.Doc(t, "function_status", "reconcile").Exists || len(w.Logs.Lines("event", "heartbeat")) != 0 {
 		t.Error("a relay that failed left a heartbeat")
+	}
+}
+
+// denying is a BigQuery that lets nobody ask.
+func denying(t *testing.T) (host string) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte(`{"error":{"code":403,"message":"Access Denied","errors":[{"reason":"accessDenied","message":"Access Denied"}]}}`))
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// A check that cannot be asked leaves no heartbeat, and is not asked again and again.
+func TestVerifyLeavesAHeartbeatOnlyIfEveryCheckCanBeAsked(t *testing.T) {
+	for name, tc := range map[string]struct {
+		edit  func(w *apptest.World)
+		beats bool
+	}{
+		"no_right":     {func(w *apptest.World) { w.App.Warehouse = warehouse.New("test", denying(t)) }, false},
+		"no_warehouse": {func(w *apptest.World) { w.App.Warehouse = nil }, false},
+		"no_checks": {func(w *apptest.World) {
+			w.App.Warehouse = nil
+			w.Pipeline.Transitions[0].Checks = nil
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := apptest.New(t, now)
+			tc.edit(w)
+			if rec := job(w, `{"job":"verify"}`); rec.Code != 204 {
+				t.Fatalf("%d %s", rec.Code, rec.Body)
+			}
+			beats, _ := w.Doc(t, "function_status", "reconcile").Data["heartbeats"].(map[string]any)
+			if (beats["verify"] != nil) != tc.beats || (len(w.Logs.Lines("event", "check_unknown")) == 0) != tc.beats {
+				t.Errorf("heartbeats %v, %d lines", beats, len(w.Logs.Lines("event", "check_unknown")))
+			}
+		})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
@@ -39,6 +40,15 @@ func TestABlockedHandOverIsFreedByTheRelayWhenItsDataIsThere(t *testing.T) {
 	const why = "readiness fail: minutes_coverage_pct is 71.43, blocks when < 80"
 	if s := w.status("overnight"); s.State != "blocked" || s.Reason != why || len(w.phase4.deliveries()) != 0 {
 		t.Fatalf("%s: %s; %d deliveries", s.State, s.Reason, len(w.phase4.deliveries()))
+	}
+	w.send("phasegate-reconcile", message.Outgoing{Data: []byte(`{"job":"verify"}`)}) // the checks can be asked
+	w.settle()
+	status, err := w.App.Store.Get(t.Context(), store.Ref{Collection: "function_status", ID: "reconcile"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if beats, _ := status.Docs[0].Data["heartbeats"].(map[string]any); beats["verify"] == nil {
+		t.Errorf("no heartbeat: %v", status.Docs[0].Data)
 	}
 	wh.Exec("UPDATE nba_analytics.player_game_summary SET minutes_played = 0 WHERE game_date = '2026-02-03' AND minutes_played IS NULL")
 	w.relay("2026-02-04 06:09")

@@ -96,6 +96,9 @@ func (s *smoke) all(ctx context.Context) {
 	for _, sch := range s.app.Pipeline.Schedules {
 		s.add(s.job(ctx, sch))
 	}
+	if checked := func(t *pipeline.Transition) bool { return t.Checks != nil }; s.app.Warehouse != nil && slices.ContainsFunc(s.app.Pipeline.Transitions, checked) {
+		s.add(s.job(ctx, pipeline.Schedule{Name: "verify", Function: "reconcile", Job: message.JobVerify}))
+	}
 }
 
 func (s *smoke) add(c check) { s.checks = append(s.checks, c) }

@@ -19,12 +19,15 @@ type Verification struct {
 	Problem string `json:"problem,omitempty"` // "" when it can be asked
 	Unknown bool   `json:"unknown,omitempty"` // BigQuery could not be asked about it
 	Bytes   int64  `json:"bytes,omitempty"`   // that a whole query would read, at most
+
+	silent bool // BigQuery did not answer at all
 }
 
 // Verify asks BigQuery, in dry runs that cost nothing and read nothing, about every
 // statement of a transition's checks: do its tables and columns exist, does it yield a
 // number, and does a whole hand-over of each mode stay below the limit of bytes. A
-// statement is asked about by itself where a whole query has a problem.
+// statement is asked about by itself where a whole query has a problem. When BigQuery
+// does not answer at all, that is the whole result.
 func (w *Warehouse) Verify(ctx context.Context, t *pipeline.Transition, p pipeline.Period) []Verification {
 	if t.Checks == nil {
 		return nil
@@ -45,6 +48,9 @@ func (w *Warehouse) Verify(ctx context.Context, t *pipeline.Transition, p pipeli
 			sqls = append(sqls, c.SQL)
 		}
 		v := w.verify(ctx, t, p, "all of "+m.Name, sqls)
+		if v.silent {
+			return []Verification{v}
+		}
 		for _, c := range checks {
 			sound[c.Name] = sound[c.Name] || v.Problem == ""
 		}
@@ -83,7 +89,8 @@ func (w *Warehouse) verify(ctx context.Context, t *pipeline.Transition, p pipeli
 	if v.Bytes, err = w.dryRun(ctx, t, p, sqls); err != nil {
 		var api *googleapi.Error
 		denied := errors.As(err, &api) && (api.Code == http.StatusForbidden || api.Code == http.StatusUnauthorized)
-		v.Problem, v.Unknown = problem(err), denied || !refused(err)
+		v.silent = !denied && !refused(err)
+		v.Problem, v.Unknown = problem(err), denied || v.silent
 	}
 	return v
 }
