@@ -111,6 +111,11 @@ func checksRunCommand(f *flags) *cobra.Command {
 		Example: "  phasectl checks run --date 2026-02-03 --mode overnight",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, required := range []struct{ flag, value string }{{"--date", date}, {"--mode", mode}} {
+				if required.value == "" {
+					return usage(fmt.Errorf("%s: is required", required.flag))
+				}
+			}
 			p, w, err := f.warehouse()
 			if err != nil {
 				return err

@@ -47,7 +47,11 @@ func stores(now func() time.Time) app.Stores {
 // open makes an App for a command that talks to a running system. Logs go to
 // standard error: standard output is the command's answer.
 func (f *flags) open(ctx context.Context) (*app.App, error) {
-	c, err := app.ConfigFromEnv(f.getenv(map[string]string{"LOG_LEVEL": "warn"})) // a person is reading
+	level := "warn"
+	if terminal(os.Stderr) {
+		level = "error" // a person is reading, and reads the answer
+	}
+	c, err := app.ConfigFromEnv(f.getenv(map[string]string{"LOG_LEVEL": level}))
 	if err != nil {
 		return nil, usage(err)
 	}

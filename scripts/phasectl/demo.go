@@ -73,6 +73,10 @@ func colourful(w io.Writer) bool {
 	if !ok {
 		return false
 	}
+	return terminal(f) && os.Getenv("NO_COLOR") == ""
+}
+
+func terminal(f *os.File) bool {
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == ""
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

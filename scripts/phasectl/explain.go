@@ -96,6 +96,9 @@ func help(x cycle.Explanation, p *pipeline.Pipeline, t *pipeline.Transition) str
 		return "nothing is to be done yet"
 	}
 	logs := "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; its completion is handled at once"
+	if x.Old {
+		logs = "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; so long after the period nothing is handed over by itself: " + trigger("")
+	}
 	switch {
 	case x.State == string(gate.Closed):
 		return "nothing is to be done; a run that brings rows, or a corrected schedule, opens it again"

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"strings"
@@ -93,8 +95,11 @@ func holdCommand(f *flags) *cobra.Command {
 			if len(words) == 0 {
 				most = cycle.MaxWholeHold
 			}
+			if !cmd.Flags().Changed("for") {
+				return usage(errors.New("--for: is required, such as 6h"))
+			}
 			if lasts <= 0 || lasts > most {
-				return usage(fmt.Errorf("--for: %s is not within 1s to %s", lasts, most))
+				return usage(fmt.Errorf("--for: %s is not within 1s to %gh", lasts, most.Hours()))
 			}
 			a, err := f.open(cmd.Context())
 			if err != nil {
@@ -111,6 +116,9 @@ func holdCommand(f *flags) *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "%s is held until %s\n", what(key, m.Name), r.Hold.Until.In(a.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04:05"))
+			if old := r.Replaced; old != nil {
+				fmt.Fprintf(out, "  in place of the hold by %s until %s: %s\n", plain(old.Actor), localTime(a, old.Until), plain(old.Reason))
+			}
 			for _, id := range r.Publishing {
 				fmt.Fprintf(out, "  %s is being published already: the hold takes effect after it\n", id)
 			}
@@ -131,6 +139,23 @@ func releaseLine(p *pipeline.Pipeline, t *pipeline.Transition, words []string) s
 		line = append(line, "--transition", t.ID)
 	}
 	return strings.Join(append(line, `--reason "…"`), " ")
+}
+
+// printAfter says where a cycle is now: it may be held for another reason.
+func printAfter(ctx context.Context, w io.Writer, a *app.App, key cycle.Key, m pipeline.Mode) error {
+	if m.Name == "" {
+		return nil
+	}
+	ss, err := a.Engine.Status(ctx, key)
+	if err != nil {
+		return exitError{exitUnknown, err}
+	}
+	for _, st := range ss {
+		if st.Mode == m.Name {
+			_, err = fmt.Fprintf(w, "  now %s: %s\n", st.State, plain(st.Reason))
+		}
+	}
+	return err
 }
 
 func what(key cycle.Key, mode string) string {
@@ -167,12 +192,13 @@ func releaseCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return exitError{exitUnknown, err}
 			}
+			out := cmd.OutOrStdout()
 			if r.Hold == nil {
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s was not held\n", what(key, m.Name))
-				return err
+				fmt.Fprintf(out, "nobody holds %s\n", what(key, m.Name))
+			} else {
+				fmt.Fprintf(out, "%s is released; it was held by %s: %s\n", what(key, m.Name), plain(r.Hold.Actor), plain(r.Hold.Reason))
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is released; it was held by %s: %s\n", what(key, m.Name), r.Hold.Actor, r.Hold.Reason)
-			return err
+			return printAfter(cmd.Context(), out, a, key, m)
 		},
 	}
 	transitionFlag(cmd, &transition)

@@ -192,12 +192,14 @@ func TestHoldAndRelease(t *testing.T) {
 	want(t, 1, []string{"refused: ", "it is held by " + actor() + ": scores are wrong"}, "trigger", "--date", "2026-02-03", "--mode", "overnight", "--reason", "x")
 	want(t, 0, []string{"2026-02-03 overnight is released; it was held by " + actor()}, "release", "2026-02-03", "overnight", "--reason", "right now")
 	want(t, 0, []string{"2026-02-03  overnight  published  5 of 5 complete"}, "status", "--date", "2026-02-03")
-	want(t, 0, []string{"was not held"}, "release", "2026-02-03", "overnight", "--reason", "again")
+	want(t, 0, []string{"nobody holds 2026-02-03 overnight\n  now published: 5 of 5 complete"}, "release", "2026-02-03", "overnight", "--reason", "again")
 
 	want(t, 0, []string{"every cycle of phase3_to_phase4 is held until "}, "hold", "--for", "1h", "--reason", "Phase 4 is being deployed")
 	want(t, 0, []string{"overnight is published", "what comes next is held by", "hold       by"}, "explain", "2026-02-03", "overnight")
+	want(t, 0, []string{"in place of the hold by " + actor() + " until ", ": Phase 4 is being deployed"}, "hold", "--for", "2h", "--reason", "it takes longer")
+	want(t, 0, []string{"nobody holds 2026-02-01 overnight\n  now held: held by " + actor() + " until "}, "release", "2026-02-01", "overnight", "--reason", "x")
 	want(t, 0, []string{"every cycle of phase3_to_phase4 is released"}, "release", "--reason", "deployed")
-	for _, action := range []string{"hold", "release"} {
+	for action, times := range map[string]int{"hold": 3, "release": 2} {
 		n := 0
 		for doc, err := range s.App.Store.Scan(t.Context(), "audit", "!", "~") {
 			if err != nil {
@@ -207,8 +209,8 @@ func TestHoldAndRelease(t *testing.T) {
 				n++
 			}
 		}
-		if n != 2 {
-			t.Errorf("%d audit records of %s, want 2", n, action)
+		if n != times {
+			t.Errorf("%d audit records of %s, want %d", n, action, times)
 		}
 	}
 }
@@ -326,6 +328,7 @@ func TestOperatorsMistakesAreNamed(t *testing.T) {
 		"no_such_mode":          {[]string{"trigger", "--date", "2026-02-03", "--mode", "over", "--reason", "x"}, `--mode: "over": phase3_to_phase4 has tomorrow, same_day, overnight`},
 		"no_such_processor":     {[]string{"trigger", "--date", "2026-02-03", "--mode", "same_day", "--processor", five[0], "--reason", "x"}, `same_day does not expect "player_game_summary"`},
 		"no_such_transition":    {[]string{"release", "--transition", "x", "--reason", "x"}, "the pipeline has phase3_to_phase4"},
+		"checks_of_no_date":     {[]string{"checks", "run", "--mode", "overnight"}, "--date: is required"},
 		"hold_for_no_time":      {[]string{"hold", "--reason", "x"}, "--for"},
 		"hold_for_too_long":     {[]string{"hold", "--for", "1000h", "--reason", "x"}, "--for"},
 		"hold_half_a_cycle":     {[]string{"hold", "2026-02-03", "--for", "1h", "--reason", "x"}, "PERIOD MODE"},

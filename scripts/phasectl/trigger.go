@@ -190,7 +190,7 @@ func (t *trigger) one(ctx context.Context, a *app.App, key cycle.Key, m pipeline
 	b, err := a.Engine.Trigger(ctx, key, m, t.request)
 	switch {
 	case errors.Is(err, cycle.ErrRefused):
-		r.Refusal = err.Error()
+		r.Refusal = strings.TrimSuffix(err.Error(), ": "+cycle.ErrRefused.Error())
 		return r
 	case err != nil:
 		r.Error = err.Error()

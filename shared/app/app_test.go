@@ -69,6 +69,24 @@ func TestAShadowHasBooksOfItsOwn(t *testing.T) {
 	}
 }
 
+// A shell that was pointed at the local environment before must not hand production's
+// messages to an emulator.
+func TestAnEmulatorsBrokerBesideGooglesDocumentsIsRefused(t *testing.T) {
+	vars := map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PUBSUB_EMULATOR_HOST": "127.0.0.1:8085"}
+	if _, err := app.ConfigFromEnv(env(vars)); err == nil || !strings.Contains(err.Error(), `PUBSUB_EMULATOR_HOST: "127.0.0.1:8085"`) {
+		t.Errorf("%v", err)
+	}
+	for name, value := range map[string]string{"FIRESTORE_EMULATOR_HOST": "127.0.0.1:8081", "PHASEGATE_STORE": "sqlite:x.db"} {
+		both := map[string]string{name: value}
+		for k, v := range vars {
+			both[k] = v
+		}
+		if _, err := app.ConfigFromEnv(env(both)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestStores(t *testing.T) {
 	for name, ok := range map[string]bool{"firestore": true, "firestore:other": true, "sqlite:/tmp/x.db": true, "memory": true,
 		"firestore:": false, "sqlite": false, "sqlite:": false, "memory:x": false, "Firestore": false} {
@@ -125,12 +143,13 @@ func TestTheWarehouseIsWhereTheDocumentsAre(t *testing.T) {
 		"memory":             {map[string]string{"PHASEGATE_STORE": "memory"}, true},
 	} {
 		for _, bigquery := range []string{"", "127.0.0.1:9050"} {
-			vars := map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PUBSUB_EMULATOR_HOST": "127.0.0.1:2", "BIGQUERY_EMULATOR_HOST": bigquery}
+			vars := map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "BIGQUERY_EMULATOR_HOST": bigquery}
 			maps.Copy(vars, tc.vars)
 			c, err := app.ConfigFromEnv(env(vars))
 			if err != nil || c.Local != tc.local || c.BigQueryHost != bigquery {
 				t.Fatalf("%s: %+v, %v", name, c, err)
 			}
+			c.PubSubHost = "127.0.0.1:2" // nobody is asked for credentials
 			a, err := app.Open(t.Context(), c, func(context.Context, app.Config) (store.Store, error) { return memory.New(time.Now), nil }, time.Now, io.Discard)
 			if err != nil {
 				t.Fatal(err)

@@ -72,6 +72,9 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		bad("PHASEGATE_STORE", "%q is not one of firestore, firestore:DATABASE, sqlite:FILE, memory", c.Store)
 	}
 	c.Local = !strings.HasPrefix(c.Store, "firestore") || getenv("FIRESTORE_EMULATOR_HOST") != ""
+	if c.PubSubHost != "" && !c.Local {
+		bad("PUBSUB_EMULATOR_HOST", "%q is set beside Google's Firestore: unset it, or set FIRESTORE_EMULATOR_HOST too", c.PubSubHost)
+	}
 	if !prefixForm.MatchString(c.Prefix) {
 		bad("PHASEGATE_PREFIX", "%q may hold letters, digits, _ and -, a letter first, at most 30", c.Prefix)
 	}

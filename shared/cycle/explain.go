@@ -21,6 +21,8 @@ type Explanation struct {
 	Runs       []RunStatus  `json:"runs"`              // of the processors that the mode names, and unexpected ones of its time; oldest first
 	Claim      *ClaimStatus `json:"claim,omitempty"`   // on the unpublished batch
 	Hold       *Hold        `json:"hold,omitempty"`    // in force
+	// Old: what completes now completes too late to be handed over by itself.
+	Old bool `json:"old,omitempty"`
 	// Readiness is the answer of the newest check, nil before the first.
 	Readiness *Readiness `json:"readiness,omitempty"`
 }
@@ -56,6 +58,7 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 	in := c.input(s, m)
 	x := Explanation{Status: c.status(s, m), Policy: gate.Decide(in).Policy, Definition: key.Transition.Definition(), Runs: []RunStatus{}}
 	x.Hold = x.Status.Hold
+	x.Old = s.now.After(key.Transition.Calendar().End(key.Period).Add(key.Transition.TriggerWithin))
 	for _, b := range x.Batches {
 		if b.Readiness != nil {
 			x.Readiness = b.Readiness

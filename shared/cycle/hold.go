@@ -32,6 +32,8 @@ const (
 // HoldResult tells what a hold or a release met.
 type HoldResult struct {
 	Hold *Hold // that was made, or that a release ended; nil when nothing was held
+	// Replaced is the hold that was in force before one was made, nil when there was none.
+	Replaced *Hold
 	// Publishing names the batches that were frozen when a hold arrived: it takes effect
 	// after them.
 	Publishing []string
@@ -109,6 +111,9 @@ func (e *Engine) Hold(ctx context.Context, key Key, mode string, lasts time.Dura
 	}
 	record.Log(ctx, e.Log)
 	r := HoldResult{Hold: h}
+	if old := s.holds[mode]; old != nil && s.now.Before(old.Until) {
+		r.Replaced = old
+	}
 	keys := []Key{key}
 	if mode == "" {
 		if keys, err = e.window(ctx, key.Transition, key.Transition.Calendar().At(e.Now())); err != nil {
