@@ -266,3 +266,26 @@ func TestF52_ADeploymentsSourceGetsAllTraffic(t *testing.T) {
 		}
 	})
 }
+
+// A million redelivered requests went unseen: whatever is refused over and over is
+// counted, subscription by subscription.
+func TestF47_EverySubscriptionHasAnAlertOnRedeliveries(t *testing.T) {
+	inEveryVariant(t, func(t *testing.T, p *plan) {
+		all, found := policies(t, p), 0
+		for _, s := range p.some("google_pubsub_subscription") {
+			if s.name != "push" {
+				continue
+			}
+			found++
+			query := all["redelivery-storm/"+s.key].text("conditions", "0", "condition_prometheus_query_language", "0", "query")
+			for _, part := range []string{`increase(pubsub_googleapis_com:subscription_push_request_count{`, `subscription_id="` + s.text("name") + `"`, `response_class!="ack"`, "> 50"} {
+				if !strings.Contains(query, part) {
+					t.Errorf("%s: no %s in %q", s.key, part, query)
+				}
+			}
+		}
+		if found < 3 {
+			t.Errorf("only %d subscriptions", found)
+		}
+	})
+}
