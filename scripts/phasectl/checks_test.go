@@ -84,7 +84,7 @@ func TestChecksRefuseWhatTheyCannotAnswer(t *testing.T) {
 		"mode":       {args: []string{"run", "--date", "2026-02-03", "--mode", "weekly"}, code: 64, part: `--mode: "weekly": phase3_to_phase4 has tomorrow, same_day, overnight`},
 		"transition": {args: []string{"run", "--date", "2026-02-03", "--mode", "overnight", "--transition", "x"}, code: 64, part: `--transition: "x"`},
 		"local":      {env: [2]string{"PHASEGATE_STORE", "sqlite:x.db"}, args: []string{"verify"}, code: 2, part: "BIGQUERY_EMULATOR_HOST is not set"},
-		"emulator":   {env: [2]string{"FIRESTORE_EMULATOR_HOST", "127.0.0.1:1"}, args: []string{"run"}, code: 2, part: "BIGQUERY_EMULATOR_HOST is not set"},
+		"emulator":   {env: [2]string{"FIRESTORE_EMULATOR_HOST", "127.0.0.1:1"}, args: []string{"run", "--date", "2026-02-03", "--mode", "overnight"}, code: 2, part: "BIGQUERY_EMULATOR_HOST is not set"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.env[0] != "" {

@@ -142,14 +142,17 @@ type Config struct {
 }
 
 // Engine is safe for concurrent use.
-type Engine struct{ Config }
+type Engine struct {
+	Config
+	seen seenRuns
+}
 
 // New returns an engine.
 func New(c Config) *Engine {
 	if c.Shadow {
 		c.Publish = unsent
 	}
-	return &Engine{c}
+	return &Engine{Config: c}
 }
 
 // Result tells how a Converge ended.

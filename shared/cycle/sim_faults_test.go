@@ -263,6 +263,7 @@ func (s *simulation) publish(ctx context.Context, topic string, msgs []message.O
 type simChecks struct {
 	outcomes []Outcome // chosen from until calm
 	coverage bool
+	schedule bool // there is one to ask
 }
 
 func (s *simulation) check(_ context.Context, key Key, mode string, processors []string) Readiness {
@@ -285,6 +286,20 @@ func (s *simulation) check(_ context.Context, key Key, mode string, processors [
 	}
 	th.checked = simChecked{mode: mode, processors: slices.Clone(processors), seen: seen, ready: r}
 	return r
+}
+
+// expected is the schedule: games, none, or no answer, changing from one time to the
+// next. Every report that counts has rows, so that it must never matter.
+func (s *simulation) expected(_ context.Context, key Key) (int64, error) {
+	if s.calm {
+		return 0, ErrNobodyKnows // else each relay would note an answer
+	}
+	games := []int64{7, 0, -1}[s.rng.IntN(3)]
+	describe := func() string { return fmt.Sprintf("schedule of %s: %d", key.Period, games) }
+	if err := s.do(simCheck, describe, func(simFault) error { return nil }); err != nil || games < 0 {
+		return 0, errors.Join(errors.New("the schedule cannot be read"), err)
+	}
+	return games, nil
 }
 
 // What a person reads in a trace.

@@ -43,6 +43,7 @@ func (s *simulation) add(skew time.Duration) *simInstance {
 // reports and when they come, what an operator does, and how much goes wrong.
 func (s *simulation) scenario() {
 	s.now = s.final.start.Add(-48 * time.Hour)
+	s.checks.schedule = s.rng.IntN(4) == 0
 	skew := func() time.Duration {
 		return time.Duration(s.rng.IntN(3)-1) * time.Duration(s.rng.IntN(300)) * time.Second
 	}

@@ -208,8 +208,12 @@ func (s *simulation) kill(in *simInstance) {
 
 // boot gives an instance an engine without any memory.
 func (s *simulation) boot(in *simInstance) {
+	var expected Expected
+	if s.checks.schedule {
+		expected = s.expected
+	}
 	in.engine = New(Config{
-		Store: (*simStore)(s), Publish: s.publish, Check: s.check,
+		Store: (*simStore)(s), Publish: s.publish, Check: s.check, Expected: expected,
 		Now:   func() time.Time { return s.now.Add(in.skew) },
 		NewID: s.newID, Claim: simClaim, Log: simSilence,
 	})

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/gate"
@@ -80,7 +81,6 @@ type snapshot struct {
 	holds   map[string]*Hold       // by mode; "" is the whole transition's
 	heldIn  map[string][]store.Doc // by mode: where a hold is written down, in force or not
 	compat  store.Doc
-	parsed  parsedRuns
 
 	schedule schedule // the newest look-up
 }
@@ -124,12 +124,11 @@ func (s *snapshot) covered(mode string) map[string]bool {
 // read takes one snapshot: the period, the first batch of each mode and the
 // compatibility document in one call, and once more if the period lists batches that
 // were not asked for. Whoever commits last therefore sees all. last is what the caller
-// read before, if it did: it saves asking twice for batches, and parsing runs again.
+// read before, if it did: it saves asking twice for batches.
 func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, error) {
 	var ids []string
-	parsed := parsedRuns{}
 	if last != nil {
-		ids, parsed = slices.Clone(last.listed), last.parsed
+		ids = slices.Clone(last.listed)
 	}
 	for _, m := range key.Transition.Modes {
 		if first := batchID(key, m.Name, 1); !slices.Contains(ids, first) {
@@ -146,7 +145,7 @@ func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, 
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
 		s := &snapshot{now: got.ReadTime, compat: got.Docs[2], batches: map[string][]*batch{},
-			holds: map[string]*Hold{}, heldIn: map[string][]store.Doc{}, parsed: parsed}
+			holds: map[string]*Hold{}, heldIn: map[string][]store.Doc{}}
 		for _, doc := range got.Docs[:2] {
 			f := fields{doc: doc}
 			s.listed = append(s.listed, f.strings("batches")...)
@@ -164,7 +163,7 @@ func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, 
 			continue
 		}
 		for _, doc := range got.Docs[:2] {
-			if s.runs, err = (&fields{doc: doc}).runs(s.runs, parsed); err != nil {
+			if s.runs, err = (&fields{doc: doc}).runs(s.runs, &e.seen); err != nil {
 				return nil, err
 			}
 			if err := errors.Join(s.readHolds(doc), s.readSchedule(doc)); err != nil {
@@ -274,37 +273,51 @@ func (f *fields) maps(name string) iter.Seq2[string, map[string]any] {
 	}
 }
 
-// parsedRuns are runs by their text on record: a converge reads them at each of its
-// steps, and what stands there never changes.
-type parsedRuns map[string]*message.Completion
+// seenRuns are runs that this process has parsed, by their text on record: the next
+// completion of the same period finds them again. Bounded; losing it loses nothing.
+type seenRuns struct {
+	mu   sync.Mutex
+	runs map[string]*message.Completion
+}
 
-func (p parsedRuns) parse(value string) (*message.Completion, error) {
-	if c, ok := p[value]; ok {
+// maxSeen bounds what is kept: some 10 MB with the longest entity lists, usually 2.
+const maxSeen = 2000
+
+func (s *seenRuns) parse(value string) (*message.Completion, error) {
+	s.mu.Lock()
+	c := s.runs[value]
+	s.mu.Unlock()
+	if c != nil {
 		return c, nil
 	}
-	c, err := message.ParseCompletion(value)
+	parsed, err := message.ParseCompletion(value)
 	if err != nil {
 		return nil, err
 	}
-	p[value] = &c
-	return &c, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.runs == nil || len(s.runs) >= maxSeen {
+		s.runs = map[string]*message.Completion{}
+	}
+	s.runs[value] = &parsed
+	return &parsed, nil
 }
 
 // runs adds every run of a period, expected and unexpected ones.
-func (f *fields) runs(runs []gate.Run, parsed parsedRuns) ([]gate.Run, error) {
+func (f *fields) runs(runs []gate.Run, seen *seenRuns) ([]gate.Run, error) {
 	for processor, group := range f.maps("runs") {
-		if runs = f.group(runs, processor, group, parsed); f.err != nil {
+		if runs = f.group(runs, processor, group, seen); f.err != nil {
 			return nil, f.err
 		}
 	}
-	return f.group(runs, "", field[map[string]any](f, "unexpected"), parsed), f.err
+	return f.group(runs, "", field[map[string]any](f, "unexpected"), seen), f.err
 }
 
-func (f *fields) group(runs []gate.Run, processor string, group map[string]any, parsed parsedRuns) []gate.Run {
+func (f *fields) group(runs []gate.Run, processor string, group map[string]any, seen *seenRuns) []gate.Run {
 	runs = slices.Grow(runs, len(group))
 	for key, v := range group {
 		value, _ := v.(string)
-		c, err := parsed.parse(value)
+		c, err := seen.parse(value)
 		if err != nil && f.err == nil {
 			f.err = fmt.Errorf("%s: run %s of %q: %w", f.doc.Ref, key, processor, err)
 		}
