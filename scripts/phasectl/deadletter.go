@@ -211,13 +211,7 @@ func deadLetterReplay(f *flags) *cobra.Command {
 			"kept in quarantine, is acknowledged; what fails again, or is too large for quarantine, stays where it is.",
 		Example: "  phasectl dead-letter replay --all --reason \"BigQuery is back\"",
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			if err := checkReason(reason); err != nil {
-				return err
-			}
-			if all == (len(ids) > 0) {
-				return usage(errors.New("wants either ids or --all"))
-			}
-			a, err := f.open(cmd.Context())
+			a, err := f.openToReplay(cmd, ids, all, reason)
 			if err != nil {
 				return err
 			}

@@ -165,13 +165,7 @@ func quarantineReplay(f *flags) *cobra.Command {
 			"this command's pipeline definition. What is taken is marked; what is refused again stays.",
 		Example: "  phasectl quarantine replay 4711 --reason \"the definition knows the date now\"",
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			if err := checkReason(reason); err != nil {
-				return err
-			}
-			if all == (len(ids) > 0) {
-				return usage(errors.New("wants either ids or --all"))
-			}
-			a, err := f.open(cmd.Context())
+			a, err := f.openToReplay(cmd, ids, all, reason)
 			if err != nil {
 				return err
 			}

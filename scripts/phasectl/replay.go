@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/message"
@@ -47,6 +49,18 @@ func (a *answer) WriteHeader(status int) {
 func (a *answer) Write(b []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
 	return a.body.Write(b)
+}
+
+// openToReplay opens the application for messages that are named one by one, or all of
+// them, with a reason.
+func (f *flags) openToReplay(cmd *cobra.Command, ids []string, all bool, reason string) (*app.App, error) {
+	if err := checkReason(reason); err != nil {
+		return nil, err
+	}
+	if all == (len(ids) > 0) {
+		return nil, usage(errors.New("wants either ids or --all"))
+	}
+	return f.open(cmd.Context())
 }
 
 // errRefusedAgain says that a message is still hopeless: it is in quarantine.
