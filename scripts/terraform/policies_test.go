@@ -159,6 +159,37 @@ func TestF37_QueriesReadMetricsThatExistAndCountsAreCounts(t *testing.T) {
 	}
 }
 
+// What is said about cycles opens an incident a cycle: one that has been open for hours
+// does not hide the next.
+func TestWhatIsSaidAboutCyclesIsCountedByCycle(t *testing.T) {
+	p := planned(t, nil)
+	policies := policies(t, p)
+	for key, by := range map[string][]string{
+		"cycle-blocked": {"mode", "period", "transition"}, "cycle-overdue": {"mode", "period", "transition"},
+		"left-unfinished": {"mode", "period", "transition", "type"},
+	} {
+		policy, ok := policies[key]
+		if !ok {
+			t.Errorf("there is no alert %s", key)
+			continue
+		}
+		query := policy.text("conditions", "0", "condition_prometheus_query_language", "0", "query")
+		if !strings.HasPrefix(query, "sum by ("+strings.Join(by, ", ")+") (increase(") {
+			t.Errorf("%s is not counted by %v: %s", key, by, query)
+		}
+		for _, m := range p.some("google_logging_metric") {
+			if m.name != "errors" || m.key != key {
+				continue
+			}
+			for _, l := range by {
+				if got, want := text(m.at("label_extractors"), l), "EXTRACT(jsonPayload."+l+")"; got != want {
+					t.Errorf("%s: label %s is %q, want %q", m.address, l, got, want)
+				}
+			}
+		}
+	}
+}
+
 // Pages of docs/runbooks and alerts stand for each other.
 func TestEveryAlertHasItsRunbookAndEveryRunbookItsAlert(t *testing.T) {
 	p := planned(t, nil)

@@ -369,6 +369,9 @@ func TestForceIsOfTheChosenRunsAlone(t *testing.T) {
 	if len(w.broker.got) != before {
 		t.Error("handed over in spite of a hold")
 	}
+	if st := w.statuses()["overnight"]; st.State != "held" {
+		t.Errorf("shown as %s, %s", st.State, st.Reason)
+	}
 	w.release("overnight")
 	if st := w.statuses()["overnight"]; st.State != "blocked" || len(w.broker.got) != before {
 		t.Errorf("%s, %d messages in spite of failed checks", st.State, len(w.broker.got)-before)

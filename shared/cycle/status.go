@@ -127,7 +127,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 	if hold != nil {
 		st.Hold = hold
 		words := fmt.Sprintf("held by %s until %s: %s", hold.Actor, hold.Until.In(c.key.Transition.Calendar().Zone()).Format("2006-01-02 15:04"), hold.Reason)
-		if waits && (open == nil || !open.Force) {
+		if waits && !(h.given && open.Force) {
 			st.State, st.Reason, st.NextLook = string(gate.Held), words+"; "+st.Reason, hold.Until
 		} else {
 			st.Reason += "; what comes next is " + words
