@@ -104,17 +104,39 @@ locals {
     # The relay says at each run what is past its deadline, and what it leaves; an incident
     # a cycle, open for as long as it is said.
     { for page, c in {
-      cycle-overdue   = { event = "cycle_held", severity = "CRITICAL", labels = local.cycle_labels, title = "A cycle is held or past its deadline, and not handed over" }
-      left-unfinished = { event = "finding", severity = "ERROR", labels = merge(local.cycle_labels, { type = "EXTRACT(jsonPayload.type)" }), title = "A period was left unfinished, and the relay looks at it no more" }
+      cycle-overdue   = { event = "cycle_held", more = "", severity = "CRITICAL", labels = local.cycle_labels, title = "A cycle is held or past its deadline, and not handed over" }
+      left-unfinished = { event = "finding", more = " AND jsonPayload.transition:*", severity = "ERROR", labels = merge(local.cycle_labels, { type = "EXTRACT(jsonPayload.type)" }), title = "A period was left unfinished, and the relay looks at it no more" }
       } : page => {
       kind      = "log_metric"
       title     = c.title
       severity  = c.severity
-      filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"${c.event}\""
+      filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"${c.event}\"${c.more}"
       labels    = c.labels
       more_than = 0
       within    = local.relay_window
       command   = "phasectl explain PERIOD MODE --project ${var.project}"
+    } },
+    # Processors' containers say it, whatever they are deployed as: the collection tells
+    # whose it is.
+    { lock-lost = {
+      kind       = "log_match"
+      title      = "A run lost its lock while it was at work"
+      severity   = "ERROR"
+      filter     = "jsonPayload.event=\"lock_lost\" AND jsonPayload.collection=\"${var.prefix}processing_locks\""
+      labels     = { lock = "EXTRACT(jsonPayload.lock)" }
+      rate_limit = 300
+      command    = "phasectl locks list --project ${var.project}"
+    } },
+    # Said at each relay, of a lock that was not renewed for three of its leases.
+    { lock-leaked = {
+      kind      = "log_metric"
+      title     = "A lock was not given back, and nobody has asked for it since"
+      severity  = "WARNING"
+      filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"finding\" AND jsonPayload.type=\"leaked_lock\""
+      labels    = { lock = "EXTRACT(jsonPayload.lock)" }
+      more_than = 0
+      within    = local.relay_window
+      command   = "phasectl locks list --project ${var.project}"
     } },
     { for f in keys(local.functions) : "message-quarantined/${f}" => {
       kind       = "log_match"

@@ -8,6 +8,7 @@ locals {
     phase_triggers  = ["expects", "messages", "readiness", "runs", "verdict"]
     quarantine      = ["envelope", "head"]
     function_status = ["heartbeats"]
+    lock_tokens     = ["nonces"]
   }
   # A shadow has the first two again. A deployment in shadow has one itself, for smoke
   # tests. Nobody works on what a shadow decided; everything else is kept.

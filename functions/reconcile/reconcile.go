@@ -1,12 +1,14 @@
 // Package reconcile is the function that the scheduler triggers to find what is left
-// unfinished. Its job relay converges the recent periods, and leaves a heartbeat when
-// all of them were; its job verify tries whether the readiness checks can be asked.
+// unfinished. Its job relay converges the recent periods, names the locks that nobody
+// gave back, and leaves a heartbeat when it could do all of that; its job verify tries
+// whether the readiness checks can be asked.
 package reconcile
 
 import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
@@ -50,10 +52,28 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	for _, t := range a.Pipeline.Transitions {
 		errs = append(errs, a.Engine.Relay(ctx, t, e.MessageID))
 	}
+	errs = append(errs, nameLeakedLocks(ctx, a))
 	if err := errors.Join(errs...); err != nil {
 		return err // and no heartbeat: a relay that keeps failing has to be noticed
 	}
 	return a.Heartbeat(ctx, "reconcile", job.Job)
+}
+
+// nameLeakedLocks logs the locks whose holders have not been heard of for long: they are
+// free for whoever asks, but nobody does, and their runs have come to no end.
+func nameLeakedLocks(ctx context.Context, a *app.App) error {
+	locks, at, err := a.Locks.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range locks {
+		if s.Leaked(at) {
+			i := strings.LastIndexByte(s.Key, '_') + 1
+			a.Log.WarnContext(ctx, "lock "+s.Key+" was not given back", "event", telemetry.Finding, "type", "leaked_lock", "lock", s.Key,
+				"period", s.Key[i:], "execution_id", s.Execution, "instance", s.Instance, "renewed", s.Renewed)
+		}
+	}
+	return nil
 }
 
 // verify asks the warehouse about the readiness checks as the function that will have

@@ -12,7 +12,9 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
@@ -85,6 +87,39 @@ func TestARelayThatCannotReadSaysSo(t *testing.T) {
 	w.SetDown(false)
 	if w.Doc(t, "function_status", "reconcile").Exists || len(w.Logs.Lines("event", "heartbeat")) != 0 {
 		t.Error("a relay that failed left a heartbeat")
+	}
+}
+
+func TestF29_TheRelayNamesLocksThatNobodyGaveBack(t *testing.T) {
+	w := apptest.New(t, now)
+	for _, period := range []pipeline.Period{"2026-02-02", "2026-02-03"} {
+		got, err := w.Locks.Acquire(t.Context(), lease.Key{Class: "PlayerGameSummaryProcessor", Period: period}, "run-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if period == "2026-02-03" {
+			if err := got.Release(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, c := range []struct {
+		after time.Duration
+		want  int
+	}{{30 * time.Minute, 0}, {30*time.Minute + time.Second, 1}} {
+		w.SetNow(now.Add(c.after))
+		if rec := job(w, `{"job":"relay"}`); rec.Code != 204 {
+			t.Fatalf("%d %s", rec.Code, rec.Body)
+		}
+		lines := w.Logs.Lines("type", "leaked_lock")
+		if len(lines) != c.want {
+			t.Fatalf("after %v: %v", c.after, lines)
+		}
+		for _, l := range lines {
+			if l["event"] != "finding" || l["lock"] != "PlayerGameSummaryProcessor_2026-02-02" || l["period"] != "2026-02-02" || l["execution_id"] != "run-1" {
+				t.Errorf("%v", l)
+			}
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -47,7 +48,11 @@ func stores(now func() time.Time) app.Stores {
 // open makes an App for a command that talks to a running system. Logs go to
 // standard error: standard output is the command's answer.
 func (f *flags) open(ctx context.Context) (*app.App, error) {
-	level := "warn"
+	return f.openLogging(ctx, "warn", os.Stderr)
+}
+
+// openLogging is open with what is logged by default where nobody is looking, and where.
+func (f *flags) openLogging(ctx context.Context, level string, w io.Writer) (*app.App, error) {
 	if terminal(os.Stderr) {
 		level = "error" // a person is reading, and reads the answer
 	}
@@ -67,7 +72,7 @@ func (f *flags) open(ctx context.Context) (*app.App, error) {
 	if _, err := c.LoadPipeline(); err != nil {
 		return nil, usage(err)
 	}
-	a, err := app.Open(ctx, c, stores(time.Now), time.Now, os.Stderr)
+	a, err := app.Open(ctx, c, stores(time.Now), time.Now, w)
 	if err != nil {
 		return nil, exitError{exitUnknown, err}
 	}

@@ -98,8 +98,8 @@ func subscriptionName(a *app.App, name string) string {
 // leaseSeconds is the longest that the broker leaves a message to whoever pulled it.
 const leaseSeconds = 600
 
-// lease keeps a message from being handed to others while it is replayed.
-func lease(ctx context.Context, a *app.App, d deadLetter) error {
+// keepFromOthers keeps a message from being handed to others while it is replayed.
+func keepFromOthers(ctx context.Context, a *app.App, d deadLetter) error {
 	err := a.Broker.Client.SubscriptionAdminClient.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
 		Subscription: subscriptionName(a, d.Subscription), AckIds: []string{d.ackID}, AckDeadlineSeconds: leaseSeconds})
 	if err != nil {
@@ -260,7 +260,7 @@ func replayDead(cmd *cobra.Command, a *app.App, ds []deadLetter, ids []string, r
 // replayOne hands over one dead letter, notes that, and only then acknowledges it: a
 // crash in between brings it again, to a handler that has seen it.
 func replayOne(ctx context.Context, a *app.App, d deadLetter, reason string) error {
-	if err := lease(ctx, a, d); err != nil {
+	if err := keepFromOthers(ctx, a, d); err != nil {
 		return err
 	}
 	err := handOver(ctx, a, d.place, d.original)

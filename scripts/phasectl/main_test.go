@@ -22,7 +22,7 @@ import (
 // TestMain fails when the tests leave goroutines behind, and keeps the environment of
 // whoever runs them out.
 func TestMain(m *testing.M) {
-	for _, name := range []string{"GOOGLE_CLOUD_PROJECT", "PIPELINE_FILE", "PHASEGATE_STORE", "PHASEGATE_PREFIX", "PHASEGATE_CLAIM",
+	for _, name := range []string{"GOOGLE_CLOUD_PROJECT", "PIPELINE_FILE", "PHASEGATE_STORE", "PHASEGATE_PREFIX", "PHASEGATE_CLAIM", "PHASEGATE_LEASE",
 		"PHASEGATE_MODE", "PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "LOG_LEVEL", "NO_COLOR"} {
 		_ = os.Unsetenv(name)
 	}

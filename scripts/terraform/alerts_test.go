@@ -68,6 +68,7 @@ var (
 		`{"severity":"ERROR","resource":{"type":"cloud_run_revision","labels":{"service_name":"somebody-elses-service"}},"jsonPayload":{"message":"not ours"}}`,
 		`{"severity":"ERROR","resource":{"type":"cloud_scheduler_job","labels":{"job_id":"dev-phasegate-relay"}},"jsonPayload":{"message":"of another environment"}}`,
 		`{"severity":"ERROR","resource":{"type":"cloud_run_revision","labels":{"service_name":"dev-phasegate-reconcile"}},"jsonPayload":{"event":"cycle_held","message":"of another environment"}}`,
+		`{"severity":"ERROR","resource":{"type":"cloud_run_job","labels":{"job_name":"a-job"}},"jsonPayload":{"event":"lock_lost","collection":"dev-processing_locks","message":"of another environment"}}`,
 	}
 )
 

@@ -25,6 +25,7 @@ import (
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
@@ -195,7 +196,7 @@ func TestTimeLimitsStandInOrder(t *testing.T) {
 
 // unset are the variables that no deployment sets: an archive holds its pipeline, and
 // emulators are for machines of developers.
-var unset = []string{"PIPELINE_FILE", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"}
+var unset = []string{"PIPELINE_FILE", "PHASEGATE_LEASE", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"}
 
 func TestTheEnvironmentIsTheOneThatTheCodeReads(t *testing.T) {
 	read := map[string]bool{}
@@ -223,7 +224,7 @@ func TestTheEnvironmentIsTheOneThatTheCodeReads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := app.Config{Project: project, Store: "firestore:books", Prefix: "dev-", Shadow: "shadow_", Claim: 2 * time.Minute, LogLevel: "debug"}
+		want := app.Config{Project: project, Store: "firestore:books", Prefix: "dev-", Shadow: "shadow_", Claim: 2 * time.Minute, Lease: lease.Max, LogLevel: "debug"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: configuration (-want +got):\n%s", f.address, diff)
 		}

@@ -3,6 +3,7 @@ package terraform
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -17,8 +18,10 @@ import (
 	"github.com/phasegate/phasegate/functions/transition"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
+	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
@@ -67,14 +70,33 @@ func (r *recorder) deliver(function string, data []byte) int {
 	rec := httptest.NewRecorder()
 	h := handlers[function](func(context.Context) (*app.App, error) { return r.App, nil })
 	h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/"+r.query, strings.NewReader(string(body))))
+	r.keep("phasegate-" + function)
+	return rec.Code
+}
+
+// keep takes what was logged since the last time as a service's.
+func (r *recorder) keep(service string) {
 	for _, severity := range severities {
 		lines := r.Logs.Lines("severity", severity)
 		for _, line := range lines[r.seen[severity]:] {
-			r.entries = append(r.entries, logged("phasegate-"+function, line))
+			r.entries = append(r.entries, logged(service, line))
 		}
 		r.seen[severity] = len(lines)
 	}
-	return rec.Code
+}
+
+// processed is a processor's run under its lock, in a container of its own; meanwhile
+// happens while it is at work.
+func (r *recorder) processed(date string, meanwhile func(*lease.Lease)) {
+	r.t.Helper()
+	locks := lease.New(r.Locks.Config)
+	locks.Store = r.written
+	got, err := locks.Acquire(r.t.Context(), lease.Key{Class: "PlayerGameSummaryProcessor", Period: pipeline.Period(date)}, "run-1")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	meanwhile(got)
+	r.keep("nba-phase3-analytics-processors")
 }
 
 // logged is a line of a service's standard output as Cloud Logging keeps it: the
@@ -124,6 +146,11 @@ func good(t *testing.T) *recorder {
 	r.completeFor("2026-02-03", morning.Add(-19*time.Hour), upcoming...) // 11:05 of the day
 	r.completeFor("2026-02-04", morning.Add(-13*time.Hour), upcoming...) // 17:05 of the day
 	r.relay()
+	r.processed("2026-02-03", func(l *lease.Lease) {
+		if err := errors.Join(l.Renew(r.t.Context()), l.Release(r.t.Context())); err != nil {
+			r.t.Fatal(err)
+		}
+	})
 	r.complete(morning, order[:2]...)
 	r.relay()
 	r.complete(morning, order[2:]...)
@@ -177,6 +204,21 @@ var bad = map[string]func(*recorder){
 	"left-unfinished": func(r *recorder) {
 		r.complete(morning, r.Pipeline.Transitions[0].Order[0])
 		r.SetNow(morning.AddDate(0, 0, 9))
+		r.relay()
+	},
+	"lock-lost": func(r *recorder) {
+		r.processed("2026-02-03", func(l *lease.Lease) {
+			if _, err := r.Locks.Break(r.t.Context(), l.Key().String(), audit.Record{Action: "lock_release", Actor: "ann", Reason: "its machine is gone"}); err != nil {
+				r.t.Fatal(err)
+			}
+			if err := l.Renew(r.t.Context()); !errors.Is(err, lease.ErrLost) {
+				r.t.Fatal(err)
+			}
+		})
+	},
+	"lock-leaked": func(r *recorder) {
+		r.processed("2026-02-02", func(*lease.Lease) {}) // and its process dies
+		r.SetNow(r.Now().Add(31 * time.Minute))
 		r.relay()
 	},
 	"message-quarantined": func(r *recorder) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
@@ -28,8 +29,10 @@ type App struct {
 	// on this machine never asks Google's.
 	Warehouse *warehouse.Warehouse
 	Engine    *cycle.Engine
-	Log       *slog.Logger
-	Now       func() time.Time
+	// Locks protect tables, not books: a shadow has those of the whole environment.
+	Locks *lease.Locks
+	Log   *slog.Logger
+	Now   func() time.Time
 }
 
 // Stores opens the store that a configuration names.
@@ -75,6 +78,7 @@ func Open(ctx context.Context, c Config, stores Stores, now func() time.Time, w 
 		a.Warehouse = warehouse.New(c.Project, c.BigQueryHost)
 	}
 	a.Engine = a.engine()
+	a.Locks = lease.New(lease.Config{Store: st, Now: now, NewID: rand.Text, Lease: c.Lease, Prefix: c.Prefix, Instance: instance(), Log: log})
 	return a, nil
 }
 
@@ -88,6 +92,18 @@ func (a *App) engine() *cycle.Engine {
 		c.Expected = a.expected
 	}
 	return cycle.New(c)
+}
+
+// instance names this process for people.
+func instance() string {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "unknown-host"
+	}
+	if revision := os.Getenv("K_REVISION"); revision != "" {
+		name = revision + " " + name
+	}
+	return fmt.Sprintf("%s %d", name, os.Getpid())
 }
 
 // check is a [cycle.Check].

@@ -26,7 +26,7 @@ func TestConfigDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (app.Config{Project: "p", Store: "firestore", Claim: time.Minute}); c != want {
+	if want := (app.Config{Project: "p", Store: "firestore", Claim: time.Minute, Lease: 10 * time.Minute}); c != want {
 		t.Errorf("got %+v, want %+v", c, want)
 	}
 	if _, err := c.LoadPipeline(); err != nil {
@@ -36,12 +36,12 @@ func TestConfigDefaults(t *testing.T) {
 
 func TestConfigNamesEveryProblemAtOnce(t *testing.T) {
 	_, err := app.ConfigFromEnv(env(map[string]string{"PHASEGATE_STORE": "redis", "PHASEGATE_PREFIX": "a/b",
-		"PHASEGATE_CLAIM": "soon", "PHASEGATE_MODE": "Shadow"}))
+		"PHASEGATE_CLAIM": "soon", "PHASEGATE_LEASE": "11m", "PHASEGATE_MODE": "Shadow"}))
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{"GOOGLE_CLOUD_PROJECT: is required", `PHASEGATE_STORE: "redis"`, `PHASEGATE_PREFIX: "a/b"`,
-		`PHASEGATE_CLAIM: "soon"`, `PHASEGATE_MODE: "Shadow" is not one of active, shadow`} {
+		`PHASEGATE_CLAIM: "soon"`, `PHASEGATE_LEASE: "11m" is no duration from 2s to 10m`, `PHASEGATE_MODE: "Shadow" is not one of active, shadow`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not named in:\n%v", want, err)
 		}

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/phasegate/phasegate/shared/lease"
 )
 
 // Version and SourceHash identify what runs. phasectl's build sets them with linker
@@ -27,6 +29,7 @@ type Config struct {
 	Prefix       string // of collections and topics
 	Shadow       string // of collections too, after Prefix; "" means active: see [Config.Books]
 	Claim        time.Duration
+	Lease        time.Duration // of a processor's lock
 	LogLevel     string
 	PubSubHost   string // emulator's host:port; "" means Google's
 	BigQueryHost string // emulator's host:port; "" means Google's
@@ -52,6 +55,7 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		Store:        getenv("PHASEGATE_STORE"),
 		Prefix:       getenv("PHASEGATE_PREFIX"),
 		Claim:        time.Minute,
+		Lease:        lease.Max,
 		LogLevel:     getenv("LOG_LEVEL"),
 		PubSubHost:   getenv("PUBSUB_EMULATOR_HOST"),
 		BigQueryHost: getenv("BIGQUERY_EMULATOR_HOST"),
@@ -81,13 +85,19 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	if strings.HasSuffix(c.Prefix, shadow) {
 		bad("PHASEGATE_PREFIX", "%q ends as the books of a shadow begin: they would mingle", c.Prefix)
 	}
-	if s := getenv("PHASEGATE_CLAIM"); s != "" {
-		d, err := time.ParseDuration(s)
-		if err != nil || d < time.Second || d > 10*time.Minute {
-			bad("PHASEGATE_CLAIM", "%q is no duration from 1s to 10m", s)
+	duration := func(name string, into *time.Duration, least, most time.Duration) {
+		s := getenv(name)
+		if s == "" {
+			return
 		}
-		c.Claim = d
+		d, err := time.ParseDuration(s)
+		if err != nil || d < least || d > most {
+			bad(name, "%q is no duration from %gs to %gm", s, least.Seconds(), most.Minutes())
+		}
+		*into = d
 	}
+	duration("PHASEGATE_CLAIM", &c.Claim, time.Second, 10*time.Minute)
+	duration("PHASEGATE_LEASE", &c.Lease, 2*time.Second, lease.Max)
 	// Taking an unknown mode for active would publish where nobody expects it.
 	switch m := getenv("PHASEGATE_MODE"); m {
 	case "", "active":

@@ -241,4 +241,37 @@ var simMutants = []simMutant{
 	{"found_no_mode_shown", "projection.go",
 		`			if own < 0 || own >= i ||`,
 		`			if own < 0 && !mutant("found_no_mode_shown") || own >= i ||`},
+	{"lock_taken_before_its_end", "../lease/acquire.go",
+		`	if exists && !s.Expired(snap.ReadTime) {`,
+		`	if exists && !s.Expired(snap.ReadTime) && !(mutant("lock_taken_before_its_end") && s.Expired(snap.ReadTime.Add(l.Lease/2))) {`},
+	{"lock_trusted_for_ever", "../lease/lease.go",
+		`	return l.locks.Lease - l.locks.Lease/10 - elapsed`,
+		`	if mutant("lock_trusted_for_ever") {
+		return l.locks.Lease
+	}
+	return l.locks.Lease - l.locks.Lease/10 - elapsed`},
+	{"lock_trusted_from_the_answer", "../lease/lease.go",
+		`		if err == nil {
+			l.mu.Lock()
+			l.version, l.confirmed = versions[0], began`,
+		`		if err == nil {
+			if mutant("lock_trusted_from_the_answer") {
+				began = l.locks.Now()
+			}
+			l.mu.Lock()
+			l.version, l.confirmed = versions[0], began`},
+	{"lock_of_another_renewed", "../lease/lease.go",
+		`	case !s.isOf(l.execution, l.token.Nonce):
+		return l.lost(`,
+		`	case !s.isOf(l.execution, l.token.Nonce) && !mutant("lock_of_another_renewed"):
+		return l.lost(`},
+	{"lock_of_another_released", "../lease/lease.go",
+		`	case ok && s.isOf(l.execution, l.token.Nonce):`,
+		`	case ok && (s.isOf(l.execution, l.token.Nonce) || mutant("lock_of_another_released")):`},
+	{"tokens_forgotten", "../lease/document.go",
+		`	for _, n := range append(slices.Clone(others), nonce) {`,
+		`	if mutant("tokens_forgotten") {
+		others = nil
+	}
+	for _, n := range append(slices.Clone(others), nonce) {`},
 }

@@ -16,6 +16,10 @@ func (s *simulation) ended(th *simThread) {
 	if s.trace != nil {
 		s.tell("     %s %s", th, map[bool]string{true: "acknowledged", false: "not acknowledged"}[ok])
 	}
+	if th.request != nil {
+		s.asked(th, ok)
+		return
+	}
 	m := th.message
 	if th.acts != nil && th.acts.kind != "trigger" {
 		th.instance.holding = false
@@ -100,6 +104,8 @@ func (s *simulation) happen() {
 		switch {
 		case e.message != nil:
 			s.deliver(e.message, in)
+		case e.request != nil:
+			s.serve(e.request, in)
 		case e.deploy != nil:
 			s.tell("     instance %d has the new definition", e.deploy.id)
 			e.deploy.rules = s.final

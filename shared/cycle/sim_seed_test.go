@@ -70,6 +70,7 @@ func (s *simulation) scenario() {
 			s.at(m.envelope.PublishTime.Add(s.delay()), simEvent{message: m})
 		}
 	}
+	s.lock()
 	for i := range s.rng.IntN(3) {
 		s.beside(simEvent{job: fmt.Sprintf("relay%d", i)})
 	}
@@ -201,6 +202,7 @@ func (s *simulation) dueNow(i int) bool {
 // bring redelivers what is left, dead letters too, until all is acknowledged.
 func (s *simulation) bring() {
 	s.play()
+	s.serveAll()
 	for range 40 {
 		left := 0
 		for _, m := range s.messages {

@@ -49,6 +49,7 @@ type simulation struct {
 	checks    simChecks
 	faults    simFaults
 	books     simBooks
+	locks     simLocks
 	problem   string
 	trace     func(line string) // nil: nobody reads it
 }
@@ -73,6 +74,7 @@ type simMessage struct {
 type simEvent struct {
 	at      time.Time
 	message *simMessage  // delivered
+	request *simRequest  // for a run
 	job     string       // the relay's, comes
 	act     *simAct      // an operator's
 	deploy  *simInstance // runs the new definition from now on
@@ -86,7 +88,8 @@ type simThread struct {
 	sim       *simulation
 	instance  *simInstance
 	rules     *simRules
-	message   *simMessage // nil: a job, or an operator's act
+	message   *simMessage // nil: a job, a run, or an operator's act
+	request   *simRequest
 	attempt   int
 	job       string
 	acts      *simAct

@@ -35,6 +35,7 @@ type filePhase struct {
 type fileProcessor struct {
 	Name       string   `yaml:"name"`
 	Kind       string   `yaml:"kind"`
+	Class      string   `yaml:"class"`
 	Table      string   `yaml:"table"`
 	DateColumn string   `yaml:"date_column"`
 	Key        []string `yaml:"key"`
@@ -138,6 +139,7 @@ func build(f file) (*Pipeline, *validator) {
 	}
 	phases := map[string]map[string]string{} // phase → processor → entities key
 	owner := map[string]string{}             // processor → path, unique over the pipeline
+	classes := map[string]bool{}
 	for i, fp := range f.Phases {
 		path := fmt.Sprintf("phases[%d]", i)
 		v.name(path+".name", fp.Name)
@@ -155,7 +157,9 @@ func build(f file) (*Pipeline, *validator) {
 			}
 			owner[pr.Name] = path
 			phases[fp.Name][pr.Name] = f.Kinds[pr.Kind]
-			phase.Processors = append(phase.Processors, v.processor(path, pr, f.Kinds))
+			processor := v.processor(path, pr, f.Kinds)
+			v.unique(path+".class", "class", processor.Class, classes) // two would share their locks
+			phase.Processors = append(phase.Processors, processor)
 		}
 		if len(fp.Processors) == 0 {
 			v.add(path+".processors", "is empty")
@@ -181,6 +185,10 @@ func (v *validator) processor(path string, pr fileProcessor, kinds map[string]st
 	if kinds[pr.Kind] == "" {
 		v.add(path+".kind", "unknown kind %q", pr.Kind)
 	}
+	if pr.Class == "" {
+		pr.Class = classOf(pr.Name)
+	}
+	v.class(path+".class", pr.Class)
 	v.table(path+".table", pr.Table)
 	v.column(path+".date_column", pr.DateColumn)
 	v.column(path+".order_by", pr.OrderBy)
@@ -203,7 +211,7 @@ func (v *validator) processor(path string, pr fileProcessor, kinds map[string]st
 		v.column(at, col)
 		v.unique(at, "column", col, seen)
 	}
-	return Processor{Name: pr.Name, Kind: pr.Kind, Table: pr.Table, DateColumn: pr.DateColumn,
+	return Processor{Name: pr.Name, Class: pr.Class, Kind: pr.Kind, Table: pr.Table, DateColumn: pr.DateColumn,
 		Key: pr.Key, OrderBy: pr.OrderBy, Partition: Partition(pr.Partition), Filled: pr.Filled}
 }
 

@@ -68,6 +68,8 @@ var problems = map[string]struct {
 	"processor_name":  {"- name: player_composite_factors", "- name: __x__", `phases[1].processors[0].name: "__x__" is no safe name`},
 	"processor_long":  {"- name: player_composite_factors", "- name: " + strings.Repeat("x", 2000), `phases[1].processors[0].name: "` + strings.Repeat("x", 80) + "…"},
 	"processor_twice": {"- name: player_composite_factors", "- name: player_game_summary", `phases[1].processors[0].name: processor "player_game_summary" is declared twice, first at phases[0].processors[0]`},
+	"class":           {"class: MLFeatureStoreProcessor", "class: ML/Store", `phases[1].processors[4].class: "ML/Store" is no class name`},
+	"class_twice":     {"class: MLFeatureStoreProcessor", "class: PlayerDailyCacheProcessor", `phases[1].processors[4].class: class "PlayerDailyCacheProcessor" is declared twice`},
 	"kind_unknown":    {"kind: team", "kind: referee", `phases[0].processors[1].kind: unknown kind "referee"`},
 	"kind_missing":    {"        kind: team\n", "", `phases[0].processors[1].kind: unknown kind ""`},
 	"table":           {"table: nba_analytics.player_game_summary", "table: player_game_summary", `phases[0].processors[0].table: "player_game_summary" is no table`},

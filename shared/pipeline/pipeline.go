@@ -41,6 +41,7 @@ type Phase struct {
 // Processor fills one table.
 type Processor struct {
 	Name       string
+	Class      string // under which its runs lock each other out, in every language; unique
 	Kind       string // a key of Pipeline.Kinds
 	Table      string // dataset.table
 	DateColumn string
@@ -243,6 +244,18 @@ func (p *Pipeline) processors(phase string) []Processor {
 		}
 	}
 	return nil
+}
+
+// Processor finds a processor of any phase by its name or its class.
+func (p *Pipeline) Processor(name string) (Phase, Processor, bool) {
+	for _, ph := range p.Phases {
+		for _, pr := range ph.Processors {
+			if pr.Name == name || pr.Class == name {
+				return ph, pr, true
+			}
+		}
+	}
+	return Phase{}, Processor{}, false
 }
 
 // TransitionIDs returns the ids in the definition's order, for messages.

@@ -19,12 +19,17 @@ func nbaPipeline(t *testing.T) *Pipeline {
 }
 
 func TestTheDefaultsTablesAndKeys(t *testing.T) {
+	class := map[string]string{"player_game_summary": "PlayerGameSummaryProcessor", "team_defense_game_summary": "TeamDefenseGameSummaryProcessor",
+		"team_offense_game_summary": "TeamOffenseGameSummaryProcessor", "upcoming_player_game_context": "AsyncUpcomingPlayerGameContextProcessor",
+		"upcoming_team_game_context": "UpcomingTeamGameContextProcessor", "player_composite_factors": "PlayerCompositeFactorsProcessor",
+		"player_daily_cache": "PlayerDailyCacheProcessor", "player_shot_zone_analysis": "PlayerShotZoneAnalysisProcessor",
+		"team_defense_zone_analysis": "TeamDefenseZoneAnalysisProcessor"}
 	analytics := func(name, kind string, key string, filled ...string) Processor {
-		return Processor{Name: name, Kind: kind, Table: "nba_analytics." + name, DateColumn: "game_date",
+		return Processor{Name: name, Class: class[name], Kind: kind, Table: "nba_analytics." + name, DateColumn: "game_date",
 			Key: []string{"game_date", key}, OrderBy: "processed_at", Partition: PartitionByDate, Filled: filled}
 	}
 	precompute := func(name, kind, date, key string) Processor {
-		return Processor{Name: name, Kind: kind, Table: "nba_precompute." + name, DateColumn: date,
+		return Processor{Name: name, Class: class[name], Kind: kind, Table: "nba_precompute." + name, DateColumn: date,
 			Key: []string{date, key}, OrderBy: "processed_at", Partition: PartitionByDate}
 	}
 	offense := analytics("team_offense_game_summary", "team", "team_abbr", "points_scored")
@@ -42,12 +47,23 @@ func TestTheDefaultsTablesAndKeys(t *testing.T) {
 			precompute("player_daily_cache", "player", "cache_date", "player_lookup"),
 			precompute("player_shot_zone_analysis", "player", "analysis_date", "player_lookup"),
 			precompute("team_defense_zone_analysis", "team", "analysis_date", "team_abbr"),
-			{Name: "ml_feature_store_v2", Kind: "player", Table: "nba_predictions.ml_feature_store_v2", DateColumn: "game_date",
+			{Name: "ml_feature_store_v2", Class: "MLFeatureStoreProcessor", Kind: "player", Table: "nba_predictions.ml_feature_store_v2", DateColumn: "game_date",
 				Key: []string{"game_date", "player_lookup"}, OrderBy: "processed_at", Partition: PartitionNone},
 		}},
 	}
 	if diff := cmp.Diff(want, nbaPipeline(t).Phases); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAProcessorIsFoundByItsNameOrItsClass(t *testing.T) {
+	p := nbaPipeline(t)
+	for name, want := range map[string]string{"player_game_summary": "phase_3_analytics player_game_summary", "PlayerGameSummaryProcessor": "phase_3_analytics player_game_summary",
+		"MLFeatureStoreProcessor": "phase_4_precompute ml_feature_store_v2", "MlFeatureStoreV2Processor": " ", "": " "} {
+		ph, pr, ok := p.Processor(name)
+		if got := ph.Name + " " + pr.Name; got != want || ok != (want != " ") {
+			t.Errorf("%q: %q, %t, want %q", name, got, ok, want)
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ var (
 	nameForm    = regexp.MustCompile(`^[a-z][a-z0-9_]{0,99}$`)
 	columnForm  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,299}$`)
 	datasetForm = regexp.MustCompile(`^[A-Za-z0-9_]{1,300}$`)
+	classForm   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{0,199}$`)
 	tableForm   = regexp.MustCompile(`^[A-Za-z0-9_]{1,300}\.[A-Za-z0-9_]{1,300}$`)
 	// https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names, less room
 	// for the suffixes that we add.
@@ -43,6 +44,24 @@ func (v *validator) column(path, s string) {
 	if !columnForm.MatchString(s) {
 		v.add(path, "%q is no column name", clip(s))
 	}
+}
+
+func (v *validator) class(path, s string) {
+	if !classForm.MatchString(s) {
+		v.add(path, "%q is no class name (letters, digits and _, a letter first, at most 200)", clip(s))
+	}
+}
+
+// classOf returns how processors' classes are named unless the definition says
+// otherwise: player_game_summary is PlayerGameSummaryProcessor.
+func classOf(name string) string {
+	var b strings.Builder
+	for _, word := range strings.Split(name, "_") {
+		if word != "" {
+			b.WriteString(strings.ToUpper(word[:1]) + word[1:])
+		}
+	}
+	return b.String() + "Processor"
 }
 
 func (v *validator) table(path, s string) {

@@ -15,6 +15,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/pstest"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
@@ -39,7 +40,7 @@ func New(t testing.TB, now time.Time) *World {
 	t.Helper()
 	w := &World{PubSub: pstest.NewServer(), Logs: &Logs{}, now: now}
 	t.Cleanup(func() { w.PubSub.Close() })
-	c := app.Config{Project: "test", Store: "memory", Claim: time.Minute, Local: true, PubSubHost: w.PubSub.Addr}
+	c := app.Config{Project: "test", Store: "memory", Claim: time.Minute, Lease: lease.Max, Local: true, PubSubHost: w.PubSub.Addr}
 	stores := func(context.Context, app.Config) (store.Store, error) {
 		return faulty{memory.New(w.Now), w}, nil
 	}

@@ -1,0 +1,372 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/sqlite"
+)
+
+// desk is an environment of documents alone, in which commands are run under locks.
+type desk struct {
+	t    *testing.T
+	file string
+}
+
+func newDesk(t *testing.T) *desk {
+	d := &desk{t: t, file: filepath.Join(t.TempDir(), "store.db")}
+	d.store() // made by whoever owns it
+	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
+	t.Setenv("PHASEGATE_STORE", "sqlite:"+d.file)
+	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // nobody answers there
+	return d
+}
+
+// store opens the documents behind the commands' back.
+func (d *desk) store() store.Store {
+	d.t.Helper()
+	s, err := sqlite.Open(d.file, time.Now)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// pipe is a named pipe: who reads it stands still until it is opened.
+type pipe struct {
+	t    *testing.T
+	path string
+}
+
+func (d *desk) pipe(name string) pipe {
+	d.t.Helper()
+	g := pipe{d.t, filepath.Join(d.t.TempDir(), name)}
+	if err := syscall.Mkfifo(g.path, 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+	return g
+}
+
+// open lets whoever reads go on, and waits until somebody does.
+func (g pipe) open() {
+	g.t.Helper()
+	if err := os.WriteFile(g.path, []byte("go\n"), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// read waits until somebody has written, and closed.
+func (g pipe) read() string {
+	g.t.Helper()
+	b, err := os.ReadFile(g.path)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return string(b)
+}
+
+const lockKey = "PlayerGameSummaryProcessor_2026-02-03"
+
+func underLock(script string, flags ...string) []string {
+	args := append([]string{"run", "--processor", "player_game_summary", "--date", "2026-02-03"}, flags...)
+	return append(args, "--", "sh", "-c", script)
+}
+
+// going is a command under way.
+type going struct {
+	stdout, stderr *output
+	cancel         context.CancelFunc
+	ended          chan int
+}
+
+func (d *desk) begin(args ...string) *going {
+	ctx, cancel := context.WithCancel(context.Background())
+	g := &going{stdout: newOutput(), stderr: newOutput(), cancel: cancel, ended: make(chan int, 1)}
+	go func() { g.ended <- run(ctx, args, g.stdout, g.stderr) }()
+	d.t.Cleanup(cancel)
+	return g
+}
+
+func (g *going) end(t *testing.T, want int, parts ...string) {
+	t.Helper()
+	select {
+	case code := <-g.ended:
+		out := g.stdout.String() + g.stderr.String()
+		if code != want {
+			t.Errorf("exit %d, want %d:\n%s", code, want, out)
+		}
+		for _, part := range parts {
+			if !strings.Contains(out, part) {
+				t.Errorf("no %q in:\n%s", part, out)
+			}
+		}
+	case <-time.After(time.Minute):
+		t.Fatalf("no end:\n%s%s", g.stdout, g.stderr)
+	}
+}
+
+func (d *desk) locks() []any {
+	d.t.Helper()
+	out := want(d.t, 0, nil, "locks", "list", "--json")
+	return object(d.t, out)["locks"].([]any)
+}
+
+func TestF24_ACommandRunsUnderItsLock(t *testing.T) {
+	d := newDesk(t)
+	hold := d.pipe("hold")
+	g := d.begin(underLock(`echo "$PHASEGATE_LOCK $PHASEGATE_EXECUTION_ID $PHASEGATE_LOCK_TOKEN"; cat ` + hold.path)...)
+	words := strings.Fields(g.stdout.line(t, g.ended))
+	locks := d.locks()
+	if len(locks) != 1 || len(words) != 3 || words[0] != lockKey || words[2] == "" {
+		t.Fatalf("%v: %v", words, locks)
+	}
+	if l := locks[0].(map[string]any); l["key"] != lockKey || l["execution_id"] != words[1] || l["state"] != "held" || l["foreign"] != false {
+		t.Errorf("%v: %v", words, l)
+	}
+	want(t, 0, []string{lockKey + "  held  since ", "execution " + words[1] + " on "}, "locks", "list")
+	hold.open()
+	g.end(t, 0)
+	want(t, 0, []string{"nothing is locked\n"}, "locks", "list")
+	var events []string
+	for _, line := range strings.Split(strings.TrimSpace(g.stderr.String()), "\n") {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil || m["execution_id"] != words[1] {
+			t.Errorf("%s: %v", line, err)
+		}
+		events = append(events, fmt.Sprint(m["event"]))
+	}
+	if len(events) != 1 || events[0] != "lock_acquired" {
+		t.Errorf("%v", events)
+	}
+}
+
+// Whoever sent the request is told to come again, and nothing is taken for done.
+func TestF26_AHeldLockIsAnAnswerThatComesAgain(t *testing.T) {
+	d := newDesk(t)
+	hold, made := d.pipe("hold"), filepath.Join(t.TempDir(), "made")
+	first := d.begin(underLock("echo begun; cat " + hold.path)...)
+	first.stdout.line(t, first.ended)
+	want(t, 75, []string{lockKey + ` is locked by execution "run-`, "until ", " unless it is renewed"}, underLock("touch "+made)...)
+	if _, err := os.Stat(made); err == nil {
+		t.Error("the command ran without the lock")
+	}
+	waiting := d.begin(underLock("touch "+made, "--wait")...)
+	waiting.stderr.line(t, waiting.ended) // it says whom it waits for
+	hold.open()
+	first.end(t, 0)
+	waiting.end(t, 0)
+	if _, err := os.Stat(made); err != nil {
+		t.Error("the command did not run:", err)
+	}
+}
+
+func TestWaitingEndsWithTheCaller(t *testing.T) {
+	d := newDesk(t)
+	hold := d.pipe("hold")
+	first := d.begin(underLock("echo begun; cat " + hold.path)...)
+	first.stdout.line(t, first.ended)
+	waiting := d.begin(underLock("echo ran", "--wait")...)
+	waiting.stderr.line(t, waiting.ended)
+	waiting.cancel()
+	waiting.end(t, 75, "is locked by execution")
+	hold.open()
+	first.end(t, 0)
+}
+
+func TestTheExitStatusIsTheCommands(t *testing.T) {
+	d := newDesk(t)
+	text := filepath.Join(t.TempDir(), "text")
+	if err := os.WriteFile(text, []byte("no program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		command []string
+		want    int
+	}{
+		{"fine", []string{"true"}, 0},
+		{"failed", []string{"sh", "-c", "exit 3"}, 3},
+		{"the_status_of_a_held_lock", []string{"sh", "-c", "exit 75"}, 75},
+		{"killed", []string{"sh", "-c", "kill -9 $$"}, 137},
+		{"not_there", []string{"no-such-program"}, 127},
+		{"no_such_path", []string{"/no/such/program"}, 127},
+		{"not_executable", []string{text}, 126},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want(t, c.want, nil, append([]string{"run", "--processor", "player_game_summary", "--date", "2026-02-03", "--"}, c.command...)...)
+			if n := len(d.locks()); n != 0 {
+				t.Errorf("%d locks are left", n)
+			}
+		})
+	}
+}
+
+func TestRunNamesWhatIsWrongWithItsFlags(t *testing.T) {
+	newDesk(t)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"run"}, "wants a command behind --"},
+		{[]string{"run", "--processor", "player_game_summary", "--date", "2026-02-03"}, "wants a command behind --"},
+		{[]string{"run", "true", "--", "true"}, "wants a command behind --"},
+		{[]string{"run", "--date", "2026-02-03", "--", "true"}, `--processor: "": the pipeline has player_game_summary, `},
+		{[]string{"run", "--processor", "PlayerSummary", "--date", "2026-02-03", "--", "true"}, `--processor: "PlayerSummary": the pipeline has`},
+		{[]string{"run", "--processor", "player_game_summary", "--date", "TODAY", "--", "true"}, `--date: "TODAY" is no date`},
+		{[]string{"run", "--processor", "MLFeatureStoreProcessor", "--date", "2026-02-03", "--publish", "--", "true"},
+			"--publish: nobody waits for completions of ml_feature_store_v2 of phase_4_precompute"},
+	} {
+		want(t, 64, []string{c.want}, c.args...)
+	}
+}
+
+func TestF30_WithoutTheLockNothingRuns(t *testing.T) {
+	d := newDesk(t)
+	made := filepath.Join(t.TempDir(), "made")
+	ref := store.Ref{Collection: "lock_tokens", ID: lockKey}
+	if _, err := d.store().Apply(t.Context(), store.Create(ref, store.F("what is this", "nonces"))); err != nil {
+		t.Fatal(err)
+	}
+	want(t, 2, []string{"lock_tokens/" + lockKey + ": nonces"}, underLock("touch "+made)...)
+	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Dir(d.file))
+	want(t, 2, nil, underLock("touch "+made)...)
+	if _, err := os.Stat(made); err == nil {
+		t.Error("the command ran without the lock")
+	}
+}
+
+// A lock that is taken away ends the command, one way or another, and it is not done.
+func TestACommandThatLosesItsLockIsEnded(t *testing.T) {
+	for _, c := range []struct {
+		name, script string
+		want         int
+	}{
+		{"by_term", "echo begun; exec cat GATE", 143},
+		{"by_kill", "trap '' TERM; echo begun; cat GATE; cat GATE; cat GATE", 137},
+		{"and_says_that_it_is_fine", "trap 'exit 0' TERM; echo begun; cat GATE & wait", 75},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDesk(t)
+			t.Setenv("PHASEGATE_LEASE", "3s")
+			g := d.begin(underLock(strings.ReplaceAll(c.script, "GATE", d.pipe("never").path))...)
+			g.stdout.line(t, g.ended)
+			want(t, 0, []string{lockKey + " is free; it was held by execution run-"}, "locks", "release", lockKey, "--reason", "its machine is gone")
+			g.end(t, c.want, "ending the command: lock lost: "+lockKey+": somebody deleted it", `"event":"lock_lost"`)
+			want(t, 1, []string{"not locked"}, "locks", "release", lockKey, "--reason", "again")
+			records := 0
+			for doc, err := range d.store().Scan(t.Context(), "audit", "!", "~") {
+				if err != nil {
+					t.Fatal(err)
+				}
+				records++
+				if doc.Data["action"] != "lock_release" || doc.Data["reason"] != "its machine is gone" || doc.Data["actor"] != actor() {
+					t.Errorf("%v", doc.Data)
+				}
+			}
+			if records != 1 {
+				t.Errorf("%d records", records)
+			}
+		})
+	}
+}
+
+func TestACallerThatStopsEndsTheCommandAndGivesTheLockBack(t *testing.T) {
+	d := newDesk(t)
+	g := d.begin(underLock("trap 'echo cleaning up; exit 7' TERM; echo begun; cat " + d.pipe("never").path + " & wait")...)
+	g.stdout.line(t, g.ended)
+	g.cancel()
+	g.end(t, 7, "cleaning up")
+	if n := len(d.locks()); n != 0 {
+		t.Errorf("%d locks are left", n)
+	}
+}
+
+// What a command leaves running would work on without the lock.
+func TestWhatACommandLeftBehindIsEnded(t *testing.T) {
+	d := newDesk(t)
+	alive := d.pipe("alive")
+	g := d.begin(underLock("exec 3>" + alive.path + "; cat " + d.pipe("never").path + " & echo begun")...)
+	if got := alive.read(); got != "" { // its end: nobody has the pipe open any more
+		t.Errorf("%q", got)
+	}
+	g.end(t, 0)
+}
+
+func TestLocksReleaseWantsAReason(t *testing.T) {
+	newDesk(t)
+	want(t, 64, []string{"--reason: is required"}, "locks", "release", lockKey)
+}
+
+func TestLeakedAndForeignLocksAreShownAsSuch(t *testing.T) {
+	d := newDesk(t)
+	old := sqliteAt(t, d.file, time.Now().Add(-time.Hour))
+	if _, err := old.Apply(t.Context(), store.Create(store.Ref{Collection: "processing_locks", ID: "OldProcessor_2026-02-03"},
+		store.F("py\x1b[31m", "execution_id"), store.F("worker-7", "instance"))); err != nil {
+		t.Fatal(err)
+	}
+	out := want(t, 0, []string{"OldProcessor_2026-02-03  leaked  since ", "and nobody has asked for it", "(not by Phasegate"}, "locks", "list")
+	if strings.Contains(out, "\x1b") {
+		t.Errorf("%q steers the terminal", out)
+	}
+	l := d.locks()[0].(map[string]any)
+	if l["state"] != "leaked" || l["foreign"] != true {
+		t.Errorf("%v", l)
+	}
+}
+
+func sqliteAt(t *testing.T, file string, at time.Time) store.Store {
+	t.Helper()
+	s, err := sqlite.Open(file, func() time.Time { return at })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// A completion that is published reaches the engine as a processor's own does.
+func TestACompletionIsPublishedWithTheCommandsStatus(t *testing.T) {
+	s := running(t)
+	publish := func(processor, script string) []string {
+		return []string{"run", "--processor", processor, "--date", "2026-02-03", "--publish", "--", "sh", "-c", script}
+	}
+	want(t, 0, nil, publish("PlayerGameSummaryProcessor", "true")...)
+	want(t, 4, nil, publish("team_offense_game_summary", "exit 4")...)
+	s.settle()
+	out := want(t, 0, nil, "status", "--date", "2026-02-03", "--json")
+	var status struct {
+		Cycles []struct {
+			Mode      string
+			Satisfied []string
+			Missing   []string
+		}
+	}
+	if err := json.NewDecoder(bytes.NewReader([]byte(out))).Decode(&status); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range status.Cycles {
+		if c.Mode == "overnight" && (fmt.Sprint(c.Satisfied) != "[player_game_summary]" || len(c.Missing) != 4) {
+			t.Errorf("%+v", c)
+		}
+	}
+	want(t, 0, []string{"team_offense_game_summary", "failed"}, "explain", "2026-02-03", "overnight")
+	for _, name := range five[1:] {
+		want(t, 0, nil, publish(name, "true")...)
+	}
+	s.settle()
+	want(t, 0, []string{"published"}, "status", "--date", "2026-02-03")
+	// A second run of which nobody knows what it changed is handed over too.
+	want(t, 0, nil, publish("player_game_summary", "true")...)
+	s.settle()
+	want(t, 0, []string{"batch 2"}, "explain", "2026-02-03", "overnight")
+}

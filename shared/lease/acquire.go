@@ -1,0 +1,161 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+const (
+	// maxRaces bounds how often a write is tried that meets another version than was read.
+	maxRaces = 10
+	// readBackTimeout bounds finding out what became of a write whose answer was lost,
+	// once the caller has gone.
+	readBackTimeout = 10 * time.Second
+)
+
+// Acquire takes the lock for an execution, which must be this run's own id. A
+// [*HeldError] says that another run has it. After any other error it is not known
+// whether the lock is free: the run comes again, it does not go on without.
+//
+// Not idempotent: a second Acquire of the same execution is a rival of the first.
+func (l *Locks) Acquire(ctx context.Context, key Key, execution string) (*Lease, error) {
+	got, err := l.try(ctx, key, execution)
+	if held := (*HeldError)(nil); errors.As(err, &held) {
+		l.logHeld(ctx, key, execution, held)
+	}
+	return got, err
+}
+
+func (l *Locks) logHeld(ctx context.Context, key Key, execution string, held *HeldError) {
+	l.Log.InfoContext(ctx, held.Error(), "event", telemetry.LockHeld, "collection", l.lockRef("").Collection, "lock", key.String(),
+		"processor", key.Class, "period", string(key.Period), "execution_id", execution, "holder", held.State.Execution)
+}
+
+func (l *Locks) try(ctx context.Context, key Key, execution string) (*Lease, error) {
+	if key.Class == "" || key.Period == "" || execution == "" {
+		return nil, fmt.Errorf("acquire %s: class %q, period %q and execution %q are required", key, key.Class, key.Period, execution)
+	}
+	for range maxRaces {
+		got, err := l.attempt(ctx, key, execution)
+		switch {
+		case errors.Is(err, store.ErrExists), errors.Is(err, store.ErrConflict): // a rival was faster
+		case err != nil:
+			return nil, err
+		default:
+			return l.begin(ctx, got)
+		}
+	}
+	return nil, fmt.Errorf("acquire %s: no end after %d conflicts", key, maxRaces)
+}
+
+// attempt reads, and writes what it takes to hold the lock if it is free.
+func (l *Locks) attempt(ctx context.Context, key Key, execution string) (*Lease, error) {
+	got := &Lease{locks: l, key: key, execution: execution, token: Token{Nonce: l.NewID()}, confirmed: l.Now()}
+	snap, err := l.Store.Get(ctx, l.lockRef(key.String()), l.tokensRef(key.String()))
+	if err != nil {
+		return nil, fmt.Errorf("acquire %s: %w", key, err)
+	}
+	s, exists := parse(snap.Docs[0])
+	if exists && !s.Expired(snap.ReadTime) {
+		return nil, &HeldError{s, snap.ReadTime}
+	}
+	if got.others, err = outstanding(snap.Docs[1]); err != nil {
+		return nil, fmt.Errorf("acquire %s: %w", key, err)
+	}
+	fields := l.acquisition(key, execution, got.token.Nonce)
+	lock := store.Create(snap.Docs[0].Ref, fields...)
+	if exists {
+		lock = store.MergeIf(snap.Docs[0].Ref, s.version, fields...)
+	}
+	versions, err := l.Store.Apply(ctx, lock, l.listing(snap.Docs[1], got.others, got.token.Nonce))
+	if err == nil {
+		got.version, got.token.At = versions[0], versions[0]
+		return got, nil
+	}
+	return got, l.recognise(ctx, got, fmt.Errorf("acquire %s: %w", key, err))
+}
+
+// recognise finds out whether an acquisition that failed was written all the same: an
+// answer can be lost, also between the store and its driver, which then meets its own
+// write.
+func (l *Locks) recognise(ctx context.Context, got *Lease, failure error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBackTimeout)
+	defer cancel()
+	snap, err := l.Store.Get(ctx, l.lockRef(got.key.String()))
+	if err != nil {
+		return fmt.Errorf("%v; whether it was written cannot be read: %w", failure, err) // and not a rival's doing
+	}
+	s, ok := parse(snap.Docs[0])
+	if !ok || !s.isOf(got.execution, got.token.Nonce) {
+		return failure
+	}
+	got.version, got.token.At = s.version, s.version
+	return nil
+}
+
+// begin hands an acquired lease to its caller, if that is still there.
+func (l *Locks) begin(ctx context.Context, got *Lease) (*Lease, error) {
+	err := ctx.Err()
+	if err == nil {
+		got.mu.Lock()
+		slept := got.left() <= 0
+		got.mu.Unlock()
+		if slept { // since before the write: whether it is ours still is asked, not assumed
+			err = got.renew(ctx)
+		}
+	}
+	if err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBackTimeout)
+		defer cancel()
+		return nil, errors.Join(fmt.Errorf("acquire %s: %w", got.key, err), got.Release(ctx))
+	}
+	l.Log.InfoContext(ctx, "lock acquired", append(l.attributes(telemetry.LockAcquired, got), "outstanding", len(got.others))...)
+	return got, nil
+}
+
+const (
+	firstPause = 5 * time.Millisecond
+	lastPause  = 5 * time.Second
+)
+
+// Wait is Acquire, again and again until the lock is acquired or ctx ends. It looks the
+// less often the longer the present holder has had the lock, and the more often the
+// longer it waits itself, so that of many waiters none is left behind. What the store
+// fails with is logged, and tried again.
+func (l *Locks) Wait(ctx context.Context, key Key, execution string) (*Lease, error) {
+	holder := ""
+	for tries := 1; ; tries++ {
+		got, err := l.try(ctx, key, execution)
+		if err == nil {
+			return got, nil
+		}
+		pause := lastPause
+		if held := (*HeldError)(nil); errors.As(err, &held) {
+			if holder != held.State.Execution {
+				holder = held.State.Execution
+				l.logHeld(ctx, key, execution, held)
+			}
+			pause = between(held.At.Sub(held.State.Since)/8, tries)
+		} else {
+			l.Log.WarnContext(ctx, "the lock cannot be acquired, trying again: "+err.Error(), "lock", key.String(), "execution_id", execution)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for %s: %w: %w", key, context.Cause(ctx), err)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// between spreads waiters over half and one and a half of a pause.
+func between(pause time.Duration, tries int) time.Duration {
+	pause = min(max(pause, firstPause), lastPause)
+	pause = max(pause/time.Duration(min(1+tries/8, 4)), firstPause)
+	return pause/2 + rand.N(pause)
+}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package lease
+
+// histories is how many TestHistoriesAreLinearizable plays.
+const histories = 10_000

@@ -1,0 +1,302 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/memory"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+// history is what 8 clients of one lock saw, while calls were refused, answers lost,
+// writes landed late and processes stood still beyond their lease.
+type history struct {
+	inner  store.Store
+	prefix string // of its collections
+	lease  time.Duration
+	order  atomic.Int64 // of calls and answers
+	late   sync.WaitGroup
+	look   func(execution string) error // whether the lock is that execution's, in truth
+
+	mu      sync.Mutex
+	rng     *rand.Rand
+	ops     []porcupine.Operation
+	clients int // a client whose call has no answer goes on as another
+	problem error
+}
+
+const historyClients, historyRounds = 8, 3
+
+func (h *history) draw(n int) int { h.mu.Lock(); defer h.mu.Unlock(); return h.rng.IntN(n) }
+
+// client is one process: its store goes wrong, and its executions are its own.
+type client struct {
+	*history
+	id     int
+	locks  *Locks
+	faults int // of the calls to the store so far
+}
+
+func (h *history) play() []porcupine.Operation {
+	h.clients = historyClients
+	var wg sync.WaitGroup
+	for i := range historyClients {
+		wg.Go(func() {
+			c := &client{history: h, id: i}
+			log, err := telemetry.New(io.Discard, "error")
+			if err != nil {
+				panic(err)
+			}
+			ids := 0
+			c.locks = New(Config{Store: c, Now: time.Now, Lease: h.lease, Prefix: h.prefix, Instance: fmt.Sprint(i), Log: log,
+				NewID: func() string { ids++; return fmt.Sprintf("n%d.%d", i, ids) }})
+			for round := range historyRounds {
+				c.round(fmt.Sprintf("c%d.%d", i, round))
+			}
+		})
+	}
+	wg.Wait()
+	h.late.Wait()
+	return h.ops
+}
+
+// part is a random part of a tenth of the lease, or at times more than all of it.
+func (c *client) part() time.Duration {
+	if c.draw(12) == 0 {
+		return c.lease + time.Duration(c.draw(int(c.lease/3)))
+	}
+	return time.Duration(c.draw(int(c.lease / 10)))
+}
+
+// round is one run: it waits its turn, acquires, works and renews, and releases or dies.
+func (c *client) round(execution string) {
+	time.Sleep(c.part())
+	ctx := context.Background()
+	var got *Lease
+	c.record(call{"acquire", execution, 0}, func() (a answer, err error) {
+		got, err = c.locks.Acquire(ctx, key, execution)
+		held := (*HeldError)(nil)
+		switch {
+		case errors.As(err, &held):
+			return answer{result: "held", holder: held.State.Execution}, nil
+		case err != nil:
+			return a, err
+		}
+		return answer{result: "ok", version: int64(got.version)}, nil
+	})
+	if got == nil {
+		if c.draw(3) == 0 {
+			c.inspect()
+		}
+		return
+	}
+	for range c.draw(4) {
+		time.Sleep(c.part())
+		if got.Check() != nil {
+			break
+		}
+		if c.look != nil { // it works: nobody else may
+			if err := c.look(execution); err != nil {
+				c.mu.Lock()
+				c.problem = errors.Join(c.problem, err)
+				c.mu.Unlock()
+			}
+		}
+		c.record(call{"renew", execution, 0}, func() (answer, error) {
+			before := got.version
+			err := got.Renew(ctx)
+			switch {
+			case err == nil:
+				return answer{result: "ok", version: int64(got.version)}, nil
+			case errors.Is(err, ErrLost) && got.version == before && got.taken():
+				return answer{result: "lost"}, nil
+			}
+			return answer{}, err // also when trust ended on the way
+		})
+	}
+	if c.draw(4) == 0 {
+		return
+	}
+	c.record(call{"release", execution, 0}, func() (answer, error) {
+		err := got.Release(ctx)
+		switch {
+		case err == nil:
+			return answer{result: "ok"}, nil
+		case errors.Is(err, ErrLost):
+			return answer{result: "lost"}, nil
+		}
+		return answer{}, err
+	})
+}
+
+// taken reports whether the lease ended because of what was read, not by the clock.
+func (l *Lease) taken() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.left() > 0 }
+
+func (c *client) inspect() {
+	c.record(call{"inspect", "", 0}, func() (answer, error) {
+		snap, err := c.Get(context.Background(), c.locks.lockRef(key.String()))
+		if err != nil {
+			return answer{}, err
+		}
+		s, _ := parse(snap.Docs[0])
+		return answer{result: "ok", holder: s.Execution}, nil
+	})
+}
+
+// record keeps a call with its answer; one without takes effect at any later time, or never.
+func (c *client) record(in call, do func() (answer, error)) {
+	in.at = time.Now().UnixMicro()
+	op := porcupine.Operation{ClientId: c.id, Input: in, Call: c.order.Add(1)}
+	before := c.faults
+	a, err := do()
+	a.sure = c.faults == before
+	op.Return = c.order.Add(1)
+	if err != nil {
+		if in.kind == "inspect" {
+			return
+		}
+		a.result, op.Return = "unknown", math.MaxInt64
+	}
+	op.Output = a
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ops = append(c.ops, op)
+	if err != nil && in.kind == "acquire" { // it may have been acquired, not be trusted, and be given back
+		in.kind = "release"
+		c.ops = append(c.ops, porcupine.Operation{ClientId: c.clients, Input: in, Call: op.Call, Output: a, Return: math.MaxInt64})
+		c.clients++
+	}
+	if err != nil {
+		c.id = c.clients
+		c.clients++
+	}
+}
+
+// fault is drawn for each call: one in eight goes wrong.
+func (c *client) fault(kinds int) int {
+	k := c.draw(8 * kinds)
+	if k < kinds {
+		c.faults++
+		return k
+	}
+	return -1
+}
+
+// Get implements store.Store.
+func (c *client) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
+	switch c.fault(3) {
+	case 0:
+		return store.Snapshot{}, errAway
+	case 1:
+		time.Sleep(c.part())
+	case 2:
+		defer time.Sleep(c.part())
+	}
+	return c.inner.Get(ctx, refs...)
+}
+
+// Apply implements store.Store.
+func (c *client) Apply(ctx context.Context, ws ...store.Write) ([]store.Version, error) {
+	switch c.fault(6) {
+	case 0:
+		return nil, errAway
+	case 1:
+		_, _ = c.inner.Apply(ctx, ws...)
+		return nil, errAway
+	case 2: // the driver's own second try
+		_, _ = c.inner.Apply(ctx, ws...)
+	case 3: // it lands when its caller has long given up
+		after := c.part()
+		c.late.Go(func() {
+			time.Sleep(after)
+			_, _ = c.inner.Apply(context.WithoutCancel(ctx), ws...)
+		})
+		return nil, errAway
+	case 4:
+		time.Sleep(c.part())
+	case 5:
+		defer time.Sleep(c.part())
+	}
+	return c.inner.Apply(ctx, ws...)
+}
+
+// Scan implements store.Store.
+func (c *client) Scan(ctx context.Context, collection, from, to string) iter.Seq2[store.Doc, error] {
+	return c.inner.Scan(ctx, collection, from, to)
+}
+
+// judge checks a history against the model, and keeps a picture of one that is wrong.
+func judge(t *testing.T, name string, model porcupine.Model, ops []porcupine.Operation, problem error) bool {
+	result, info := porcupine.CheckOperationsVerbose(model, ops, time.Minute)
+	if result == porcupine.Ok && problem == nil {
+		return true
+	}
+	file := filepath.Join(os.TempDir(), "phasegate-lease-"+name+".html")
+	if err := porcupine.VisualizePath(model, info, file); err != nil {
+		t.Error(err)
+	}
+	t.Errorf("history %s of %d calls: %s, %v; see %s", name, len(ops), result, problem, file)
+	return false
+}
+
+// remember plays one history in memory, on a clock of its own.
+func remember(t *testing.T, seed uint64) (ops []porcupine.Operation, problem error) {
+	synctest.Test(t, func(*testing.T) {
+		mem := memory.New(time.Now)
+		h := &history{inner: mem, lease: Max, rng: rand.New(rand.NewPCG(seed, 1))}
+		h.look = func(execution string) error {
+			snap, err := mem.Get(context.Background(), store.Ref{Collection: locksCollection, ID: key.String()})
+			if err != nil {
+				return err
+			}
+			if s, ok := parse(snap.Docs[0]); !ok || s.Execution != execution {
+				return fmt.Errorf("%s works, and %q has the lock", execution, s.Execution)
+			}
+			return nil
+		}
+		ops, problem = h.play(), h.problem
+	})
+	return ops, problem
+}
+
+func TestHistoriesAreLinearizable(t *testing.T) {
+	var calls, unknown atomic.Int64
+	t.Cleanup(func() {
+		t.Logf("%d histories of %d calls, %d of them without an answer", histories, calls.Load(), unknown.Load())
+	})
+	model := locking(Max.Microseconds(), 1000)
+	const workers = 4
+	for worker := range workers {
+		t.Run(fmt.Sprint(worker), func(t *testing.T) {
+			t.Parallel()
+			for n := range histories / workers {
+				seed := uint64(n*workers + worker)
+				ops, problem := remember(t, seed)
+				calls.Add(int64(len(ops)))
+				for _, op := range ops {
+					if op.Return == math.MaxInt64 {
+						unknown.Add(1)
+					}
+				}
+				if !judge(t, fmt.Sprintf("memory-%d", seed), model, ops, problem) {
+					return
+				}
+			}
+		})
+	}
+}

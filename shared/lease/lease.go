@@ -1,0 +1,311 @@
+// Package lease keeps two runs of one processor for one period apart: a lock that a
+// run holds for a while, renews as long as it works, and loses by itself when it dies.
+//
+// # Documents
+//
+//	processing_locks/{class}_{period}   who holds the lock; shared with processors in
+//	                                    other languages, which know four of its fields
+//	lock_tokens/{class}_{period}        the tokens of which it is not known that nothing
+//	                                    can be written under them any more
+//
+// Both are written in one commit when a lock is acquired. There is no transaction and
+// nobody waits for a rival: creation is create-if-absent, everything else
+// compare-and-set on the version that was read.
+//
+// # States of a lock
+//
+//	free      no document, or one that has expired by the server's clock
+//	held      until its renewal plus its duration
+//	foreign   the document does not say that it is ours, so it is a processor's in
+//	          another language, which does not renew: waited for, for [Foreign]
+//
+// Ours is a document with the nonce and the execution id of one acquisition: others
+// take a lock over by overwriting the fields that they know, and may leave ours.
+//
+// # Promises
+//
+//   - At any time one [Lease] at most is trusted: trust counts from the start of the
+//     attempt that succeeded, ends a tenth before the lease does, and is measured by
+//     the stricter of the monotonic and the wall clock. A machine that slept has seen
+//     only one of them move.
+//   - Each acquisition has a [Token] of its own. Tokens are ordered by the server's
+//     commit time, across releases, deletes and holders.
+//   - Release deletes the version that is ours, never another's lock.
+//   - The context of the work ends when trust does ([Lease.Keep]), and says so to
+//     whoever asks it, even before a timer could fire.
+//
+// What is not promised: that a run which has lost its lock writes nothing any more. It
+// may have sent a write before it slept. The outstanding tokens are there so that its
+// successor can make sure. Processors in other languages take a lock over after 10
+// minutes and delete it on release whoever holds it; both are noticed at the next
+// renewal, not before.
+//
+// # Failures
+//
+//   - A process dies: its lock ends by itself.
+//   - An answer is lost: what is read back tells, by the nonce, whose write it was. A
+//     write that lands after its caller gave up leaves a lock that ends by itself.
+//   - The store is away: acquiring fails with the store's error, and nothing is taken
+//     for free; renewing is tried until trust ends.
+//   - A rival holds it: [HeldError] says who, since when and until when. That is an
+//     answer, and the work comes again.
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+const (
+	// Max is the longest lease: processors in other languages take a lock for stale
+	// that was not renewed for so long.
+	Max = 10 * time.Minute
+	// Foreign is how long a lock that is not ours is waited for. Its holder neither
+	// renews nor notices, so it gets twice the time.
+	Foreign = 2 * Max
+)
+
+// Config is what Locks stand on. All fields are required but Prefix.
+type Config struct {
+	Store    store.Store
+	Now      func() time.Time // this machine's clock, for trust only
+	NewID    func() string    // unique and unguessable; letters and digits
+	Lease    time.Duration    // how long a lock lasts unless renewed, Max at most
+	Prefix   string           // of collections
+	Instance string           // this process, for people
+	Log      *slog.Logger
+}
+
+// Locks is safe for concurrent use.
+type Locks struct{ Config }
+
+// New returns the locks kept in a store.
+func New(c Config) *Locks { return &Locks{c} }
+
+// Key names a lock.
+type Key struct {
+	Class  string // of the processor, as other languages name it
+	Period pipeline.Period
+}
+
+func (k Key) String() string { return k.Class + "_" + string(k.Period) }
+
+// Token is a fencing token: whoever holds the greater At acquired the lock later.
+type Token struct {
+	Nonce string // unique; letters and digits
+	At    store.Version
+}
+
+// HeldError says that somebody else holds a lock. Trying again later is right;
+// acknowledging the work as done is not.
+type HeldError struct {
+	State State
+	At    time.Time // of the look, by the server's clock
+}
+
+func (e *HeldError) Error() string {
+	s := e.State
+	unless := ""
+	if !s.Foreign {
+		unless = " unless it is renewed"
+	}
+	return fmt.Sprintf("%s is locked by execution %q on %q since %s, until %s%s", s.Key, s.Execution, s.Instance,
+		s.Since.Format(time.RFC3339), s.Until.Format(time.RFC3339), unless)
+}
+
+// ErrLost is the error of a lease that can no longer be relied upon.
+var ErrLost = errors.New("lock lost")
+
+// errReleased is the error of a lease that was given back.
+var errReleased = errors.New("lock released")
+
+// Lease is a lock that was acquired. It is safe for concurrent use.
+type Lease struct {
+	locks     *Locks
+	key       Key
+	execution string
+	token     Token
+	others    []string
+
+	call sync.Mutex // one call to the store at a time
+
+	mu        sync.Mutex
+	version   store.Version // of the document, as far as known
+	confirmed time.Time     // start of the attempt that the server last confirmed
+	ended     error
+}
+
+// Key returns the lock's name.
+func (l *Lease) Key() Key { return l.key }
+
+// Token returns the fencing token of this acquisition.
+func (l *Lease) Token() Token { return l.token }
+
+// Outstanding returns the nonces of other acquisitions under which something may
+// still be written, oldest first, as of the commit that acquired this lease.
+func (l *Lease) Outstanding() []string { return l.others }
+
+// Check returns nil as long as nobody else can have the lock, else an [ErrLost]. It
+// calls nobody: ask before each step that cannot be taken back.
+func (l *Lease) Check() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended == nil && l.left() <= 0 {
+		l.end(fmt.Sprintf("it could not be renewed since %s", l.confirmed.UTC().Format(time.RFC3339)))
+	}
+	return l.ended
+}
+
+// left returns for how long the lease may still be relied upon; l.mu is held.
+func (l *Lease) left() time.Duration {
+	now := l.locks.Now()
+	elapsed := max(now.Sub(l.confirmed), now.Round(0).Sub(l.confirmed.Round(0)))
+	return l.locks.Lease - l.locks.Lease/10 - elapsed
+}
+
+// end notes that the lock is lost, once and for ever; l.mu is held.
+func (l *Lease) end(why string) {
+	l.ended = fmt.Errorf("%w: %s: %s", ErrLost, l.key, why)
+	l.locks.Log.Error("lock lost: "+why, l.locks.attributes(telemetry.LockLost, l)...)
+}
+
+func (l *Lease) lost(why string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended == nil {
+		l.end(why)
+	}
+	return l.ended
+}
+
+func (l *Locks) attributes(event string, of *Lease) []any {
+	return []any{"event", event, "collection", l.lockRef("").Collection, "lock", of.key.String(), "processor", of.key.Class,
+		"period", string(of.key.Period), "execution_id", of.execution, "token", of.token.Nonce}
+}
+
+// Renew makes the lease last for its full time from now on. An [ErrLost] is final;
+// after any other error it may have been renewed, and calling again is right.
+func (l *Lease) Renew(ctx context.Context) error {
+	l.call.Lock()
+	defer l.call.Unlock()
+	if err := l.Check(); err != nil {
+		return err
+	}
+	return l.renew(ctx)
+}
+
+func (l *Lease) renew(ctx context.Context) error {
+	ref := l.locks.lockRef(l.key.String())
+	for range maxRaces {
+		began := l.locks.Now()
+		versions, err := l.locks.Store.Apply(ctx, store.MergeIf(ref, l.version, renewal()...))
+		if err == nil {
+			l.mu.Lock()
+			l.version, l.confirmed = versions[0], began
+			l.mu.Unlock()
+			l.locks.Log.DebugContext(ctx, "lock renewed", l.locks.attributes(telemetry.LockRenewed, l)...)
+			return l.Check() // the answer may have taken longer than the lease
+		}
+		if !errors.Is(err, store.ErrConflict) {
+			return fmt.Errorf("renew %s: %w", l.key, err)
+		}
+		// A rival's write, or one of ours whose answer was lost. Trust does not grow by
+		// that one: when it was sent is not known any more.
+		if err := l.readBack(ctx); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("renew %s: no end after %d conflicts", l.key, maxRaces)
+}
+
+// readBack takes the version of the document when it is ours, else the lock is lost.
+func (l *Lease) readBack(ctx context.Context) error {
+	snap, err := l.locks.Store.Get(ctx, l.locks.lockRef(l.key.String()))
+	if err != nil {
+		return fmt.Errorf("read back %s: %w", l.key, err)
+	}
+	s, ok := parse(snap.Docs[0])
+	switch {
+	case !ok:
+		return l.lost("somebody deleted it")
+	case !s.isOf(l.execution, l.token.Nonce):
+		return l.lost(fmt.Sprintf("execution %q on %q has it since %s", s.Execution, s.Instance, s.Since.Format(time.RFC3339)))
+	}
+	l.mu.Lock()
+	l.version = s.version
+	l.mu.Unlock()
+	return nil
+}
+
+// Release gives the lock back; the work must have come to its end. Nobody else's is
+// ever touched. Idempotent. An [ErrLost] says that it had ceased to be ours while
+// the work went on; after any other error it ends by itself.
+func (l *Lease) Release(ctx context.Context) error {
+	l.call.Lock()
+	defer l.call.Unlock()
+	lost := l.Check()
+	if errors.Is(lost, errReleased) {
+		return nil
+	}
+	err := l.delete(ctx, lost != nil)
+	if err != nil && !errors.Is(err, ErrLost) {
+		return errors.Join(lost, fmt.Errorf("release %s: %w", l.key, err))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended == nil {
+		l.ended = fmt.Errorf("%w: %s", errReleased, l.key)
+		return nil
+	}
+	return l.ended
+}
+
+// delete deletes the document if it is ours. known: it is lost, and not found out again.
+func (l *Lease) delete(ctx context.Context, known bool) error {
+	var err error
+	for range maxRaces {
+		if _, err = l.locks.Store.Apply(ctx, store.DeleteIf(l.locks.lockRef(l.key.String()), l.version)); err == nil {
+			return nil
+		}
+		known = known || !errors.Is(err, store.ErrConflict)
+		err = l.readBackDeleted(ctx, known)
+		if err == nil || errors.Is(err, ErrLost) {
+			return err
+		}
+	}
+	return err
+}
+
+var errStillThere = errors.New("it is still there")
+
+// readBackDeleted returns nil when the lock is not ours any more, as it should be, and
+// an ErrLost when it cannot be by our own doing.
+func (l *Lease) readBackDeleted(ctx context.Context, known bool) error {
+	snap, err := l.locks.Store.Get(ctx, l.locks.lockRef(l.key.String()))
+	if err != nil {
+		return err
+	}
+	s, ok := parse(snap.Docs[0])
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case ok && s.isOf(l.execution, l.token.Nonce):
+		l.version = s.version
+		return errStillThere
+	case known:
+		return nil
+	case !ok:
+		l.end("somebody deleted it before it was released")
+	default:
+		l.end(fmt.Sprintf("execution %q on %q had it before it was released", s.Execution, s.Instance))
+	}
+	return l.ended
+}

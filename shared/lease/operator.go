@@ -1,0 +1,65 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/audit"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// List returns the locks that have a document, in the order of their keys, with the
+// server's time before they were read.
+func (l *Locks) List(ctx context.Context) ([]State, time.Time, error) {
+	first := l.lockRef("!")
+	snap, err := l.Store.Get(ctx, first)
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("locks: %w", err)
+	}
+	var out []State
+	for doc, err := range l.Store.Scan(ctx, first.Collection, "!", "~") {
+		if err != nil {
+			return nil, time.Time{}, fmt.Errorf("locks: %w", err)
+		}
+		s, _ := parse(doc)
+		out = append(out, s)
+	}
+	return out, snap.ReadTime, nil
+}
+
+// ErrNotLocked says that a lock has no document.
+var ErrNotLocked = errors.New("not locked")
+
+// Break takes a lock away from whoever holds it, with a record in the same commit, and
+// returns what it was. A holder that lives notices at its next renewal, and stops; what
+// it may still write is outstanding as before. The record's Detail is completed.
+func (l *Locks) Break(ctx context.Context, key string, r audit.Record) (State, error) {
+	ref, at, id := l.lockRef(key), l.Now(), l.NewID()
+	var last State
+	for range maxRaces {
+		snap, err := l.Store.Get(ctx, ref, r.Write(l.Prefix, at, id).Ref)
+		if err != nil {
+			return State{}, fmt.Errorf("release %s: %w", key, err)
+		}
+		if snap.Docs[1].Exists { // the answer of an earlier try was lost
+			return last, nil
+		}
+		s, ok := parse(snap.Docs[0])
+		if !ok {
+			return State{}, fmt.Errorf("%s: %w", ref, ErrNotLocked)
+		}
+		last = s
+		r.Detail = fmt.Sprintf("%s taken from execution %q on %q, which had it since %s", key, s.Execution, s.Instance, s.Since.Format(time.RFC3339))
+		_, err = l.Store.Apply(ctx, store.DeleteIf(ref, s.version), r.Write(l.Prefix, at, id))
+		if err == nil {
+			r.Log(ctx, l.Log)
+			return s, nil
+		}
+		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) {
+			return State{}, fmt.Errorf("release %s: %w", key, err)
+		}
+	}
+	return State{}, fmt.Errorf("release %s: no end after %d conflicts", key, maxRaces)
+}

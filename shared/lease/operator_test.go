@@ -1,0 +1,101 @@
+package lease
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/audit"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+var byAda = audit.Record{Action: "lock_release", Actor: "ada@host", Reason: "its machine is gone"}
+
+func (w *world) records() []store.Doc {
+	var out []store.Doc
+	for doc, err := range w.mem.Scan(w.t.Context(), "audit", "!", "~") {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		out = append(out, doc)
+	}
+	return out
+}
+
+func TestALockIsTakenAwayWithARecord(t *testing.T) {
+	for _, f := range []fault{healthy, retried} {
+		w := newWorld(t)
+		l := w.locks("a")
+		got := w.acquire(l, "run-1")
+		w.once("apply", f)
+		s, err := l.Break(t.Context(), key.String(), byAda)
+		if err != nil || s.Execution != "run-1" {
+			t.Fatalf("%v, %v", s, err)
+		}
+		if w.holder() != "" || len(w.doc(tokensCollection).Data["nonces"].([]any)) != 1 {
+			t.Errorf("lock %v, tokens %v", w.doc(locksCollection), w.doc(tokensCollection))
+		}
+		rs := w.records()
+		if len(rs) != 1 || rs[0].Data["actor"] != "ada@host" || !strings.Contains(rs[0].Data["detail"].(string), `from execution "run-1" on "a"`) {
+			t.Errorf("%v", rs)
+		}
+		w.check("the holder", got.Renew(t.Context()), ErrLost)
+	}
+}
+
+func TestATakenAwayLockLeavesNoRecordWhenItWasNotThere(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.locks("a").Break(t.Context(), key.String(), byAda)
+	w.check("break", err, ErrNotLocked)
+	if rs := w.records(); len(rs) != 0 {
+		t.Errorf("%v", rs)
+	}
+}
+
+// A renewal in between is no reason not to do what was asked for.
+func TestALockIsTakenAwayAlthoughItIsRenewed(t *testing.T) {
+	w := newWorld(t)
+	l := w.locks("a")
+	got := w.acquire(l, "run-1")
+	first := true
+	w.harm(func(op string) fault {
+		if op == "apply" && first {
+			first = false
+			w.check("renew", got.Renew(t.Context()), nil)
+		}
+		return healthy
+	})
+	if _, err := l.Break(t.Context(), key.String(), byAda); err != nil {
+		t.Fatal(err)
+	}
+	if w.holder() != "" || len(w.records()) != 1 {
+		t.Errorf("held by %q, records %v", w.holder(), w.records())
+	}
+}
+
+func TestF29_LeakedLocksAreListed(t *testing.T) {
+	w := newWorld(t)
+	l := w.locks("a")
+	w.acquire(l, "run-1")
+	w.apply(store.Create(store.Ref{Collection: locksCollection, ID: "OldProcessor_2026-02-03"}, store.F("python-1", "execution_id")))
+	for _, c := range []struct {
+		after                           time.Duration
+		expired, foreign, leaked, since bool
+	}{{after: 10 * time.Minute}, {after: time.Second, expired: true}, {after: 20*time.Minute - time.Second, expired: true, foreign: true},
+		{after: time.Second, expired: true, foreign: true, leaked: true}} {
+		w.advance(c.after)
+		states, at, err := l.List(t.Context())
+		if err != nil || len(states) != 2 {
+			t.Fatalf("%v, %v", states, err)
+		}
+		old, ours := states[0], states[1]
+		if ours.Expired(at) != c.expired || old.Expired(at) != c.foreign || ours.Leaked(at) != c.leaked || old.Leaked(at) != c.leaked {
+			t.Errorf("at %v: ours expired %v leaked %v, the other's expired %v leaked %v", at, ours.Expired(at), ours.Leaked(at), old.Expired(at), old.Leaked(at))
+		}
+	}
+	w.once("get", refused)
+	if _, _, err := l.List(t.Context()); !errors.Is(err, errAway) {
+		t.Errorf("unreadable: %v", err)
+	}
+}

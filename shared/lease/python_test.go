@@ -1,0 +1,165 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// python does what processors in other languages do with a lock: they know four
+// fields and times of their own clock, take a lock over that was acquired more than 10
+// minutes ago, in a transaction, and delete it when they are done, whoever has it.
+type python struct {
+	w         *world
+	execution string
+	merges    bool // leaves fields that it does not know
+}
+
+func (p python) acquire() bool {
+	ctx := context.Background()
+	for {
+		doc := p.w.doc(locksCollection)
+		if at, ok := doc.Data["acquired_at"].(time.Time); doc.Exists && ok && p.w.clock().Sub(at) <= 10*time.Minute {
+			return false
+		}
+		fields := []store.Field{store.F(p.w.clock(), "acquired_at"), store.F(p.execution, "execution_id"),
+			store.F("worker-7", "instance"), store.F(key.Class, "processor")}
+		var ws []store.Write
+		switch {
+		case !doc.Exists:
+			ws = append(ws, store.Create(doc.Ref, fields...))
+		case p.merges:
+			ws = append(ws, store.MergeIf(doc.Ref, doc.Version, fields...))
+		default: // the store has no overwrite: delete and create
+			if _, err := p.w.mem.Apply(ctx, store.DeleteIf(doc.Ref, doc.Version)); err != nil {
+				continue
+			}
+			ws = append(ws, store.Create(doc.Ref, fields...))
+		}
+		_, err := p.w.mem.Apply(ctx, ws...)
+		if err == nil {
+			return true
+		}
+		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) {
+			p.w.t.Fatal(err)
+		}
+	}
+}
+
+func (p python) release() {
+	if doc := p.w.doc(locksCollection); doc.Exists {
+		p.w.apply(store.DeleteIf(doc.Ref, doc.Version))
+	}
+}
+
+func TestPythonDoesNotTakeALockThatIsRenewed(t *testing.T) {
+	w := newWorld(t)
+	got := w.acquire(w.locks("a"), "run-1")
+	p := python{w: w, execution: "python-1"}
+	for range 12 {
+		w.advance(5 * time.Minute)
+		w.check("renew", got.Renew(t.Context()), nil)
+		if p.acquire() {
+			t.Fatal("taken over")
+		}
+	}
+}
+
+func TestALockThatPythonTookOverIsLost(t *testing.T) {
+	for _, merges := range []bool{true, false} {
+		w := newWorld(t)
+		got := w.acquire(w.locks("a"), "run-1")
+		w.advance(10*time.Minute + time.Second)
+		if !(python{w, "python-1", merges}).acquire() {
+			t.Fatal("a stale lock is not taken over")
+		}
+		w.check("renew", got.Renew(t.Context()), ErrLost)
+		w.check("release", got.Release(t.Context()), ErrLost)
+		if w.holder() != "python-1" {
+			t.Errorf("held by %q", w.holder())
+		}
+		// It has no sign of life but its acquisition: it gets twice the time.
+		w.advance(20 * time.Minute)
+		_, err := w.locks("b").Acquire(t.Context(), key, "run-2")
+		w.held(err, "python-1")
+		w.advance(time.Second)
+		w.acquire(w.locks("b"), "run-2")
+		if w.holder() != "run-2" || len(w.doc(tokensCollection).Data["nonces"].([]any)) != 2 {
+			t.Errorf("%v", w.doc(locksCollection))
+		}
+	}
+}
+
+// It deletes on release whoever holds the lock: noticed at the next renewal, and at the
+// latest before the work is taken for done.
+func TestALockThatPythonDeletedIsLost(t *testing.T) {
+	w := newWorld(t)
+	p := python{w: w, execution: "python-1"}
+	if !p.acquire() {
+		t.Fatal("a free lock is not taken")
+	}
+	w.advance(20*time.Minute + time.Second)
+	got := w.acquire(w.locks("a"), "run-1")
+	p.release()
+	next := w.acquire(w.locks("b"), "run-2") // nothing can stop it; it knows whom to keep from writing
+	if len(next.Outstanding()) != 1 || next.Outstanding()[0] != got.Token().Nonce {
+		t.Errorf("outstanding %v, want that of %v", next.Outstanding(), got.Token())
+	}
+	w.check("renew", got.Renew(t.Context()), ErrLost)
+
+	p.release()
+	w.check("release", next.Release(t.Context()), ErrLost)
+}
+
+// Both find it stale, and one is faster.
+func TestAStaleLockIsTakenOverByOne(t *testing.T) {
+	w := newWorld(t)
+	w.acquire(w.locks("a"), "run-1")
+	w.advance(10*time.Minute + time.Second)
+	first := true
+	w.harm(func(op string) fault {
+		if op == "apply" && first {
+			first = false
+			if !(python{w, "python-1", true}).acquire() {
+				t.Error("not stale")
+			}
+		}
+		return healthy
+	})
+	_, err := w.locks("b").Acquire(t.Context(), key, "run-2")
+	w.held(err, "python-1")
+}
+
+func TestPythonSeesAReleasedLockAsFree(t *testing.T) {
+	w := newWorld(t)
+	w.check("release", w.acquire(w.locks("a"), "run-1").Release(t.Context()), nil)
+	if !(python{w: w, execution: "python-1"}).acquire() {
+		t.Error("not free")
+	}
+}
+
+// Whatever a document says that is not ours, it is waited for, and shown.
+func TestADocumentOfUnknownFormIsForeign(t *testing.T) {
+	for name, fields := range map[string][]store.Field{
+		"empty":              nil,
+		"another_owner":      {store.F("run-1", "execution_id"), store.F("run-0", "owner"), store.F("n", "nonce"), store.F(1, "lease_ms"), store.F(start, "acquired_at"), store.F(start, "since")},
+		"time_in_text":       {store.F("run-1", "execution_id"), store.F("run-1", "owner"), store.F("n", "nonce"), store.F(1, "lease_ms"), store.F("2026-02-04", "acquired_at"), store.F(start, "since")},
+		"no_duration":        {store.F("run-1", "execution_id"), store.F("run-1", "owner"), store.F("n", "nonce"), store.F(start, "acquired_at"), store.F(start, "since")},
+		"execution_in_parts": {store.F([]any{"run", "1"}, "execution_id"), store.F(start, "acquired_at")},
+		"in_the_far_future":  {store.F("run-1", "execution_id"), store.F(start.AddDate(100, 0, 0), "acquired_at")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.apply(store.Create(store.Ref{Collection: locksCollection, ID: key.String()}, fields...))
+			w.advance(Foreign)
+			if _, err := w.locks("a").Acquire(t.Context(), key, "run-2"); err == nil {
+				t.Error("taken over before its time")
+			}
+			w.advance(time.Second)
+			w.acquire(w.locks("a"), "run-2")
+		})
+	}
+}

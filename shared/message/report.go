@@ -1,0 +1,49 @@
+package message
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// Report is a processor's completion as it is sent, which [DecodeCompletion] reads.
+type Report struct {
+	ProcessorName   string          `json:"processor_name"` // a name that the pipeline knows
+	Phase           string          `json:"phase"`
+	ExecutionID     string          `json:"execution_id"`
+	CorrelationID   string          `json:"correlation_id"`
+	GameDate        pipeline.Period `json:"game_date"`
+	OutputTable     string          `json:"output_table"`
+	OutputDataset   string          `json:"output_dataset"`
+	Status          Status          `json:"status"`
+	Timestamp       Timestamp       `json:"timestamp"` // the end of the run
+	DurationSeconds float64         `json:"duration_seconds"`
+	TriggerSource   string          `json:"trigger_source"`
+	ErrorMessage    string          `json:"error_message,omitempty"`
+	ErrorType       string          `json:"error_type,omitempty"`
+	Metadata        ReportMetadata  `json:"metadata"`
+}
+
+// ReportMetadata says what changed. Incremental without a list of entities means that
+// something did and nobody knows what: a second run of the kind is handed over, and its
+// consumers take everything.
+type ReportMetadata struct {
+	IsIncremental bool `json:"is_incremental"`
+}
+
+// Encode returns the report's JSON. It refuses one that no reader would take.
+func (r Report) Encode() ([]byte, error) {
+	var problems []error
+	for _, required := range []struct{ key, value string }{
+		{"processor_name", r.ProcessorName}, {"game_date", string(r.GameDate)}, {"status", string(r.Status)}, {"execution_id", r.ExecutionID},
+	} {
+		if required.value == "" {
+			problems = append(problems, fmt.Errorf("%s is empty", required.key))
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, fmt.Errorf("encode report: %w", err)
+	}
+	return encode(r)
+}
