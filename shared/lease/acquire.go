@@ -92,7 +92,7 @@ func (l *Locks) recognise(ctx context.Context, got *Lease, failure error) error 
 		return fmt.Errorf("%v; whether it was written cannot be read: %w", failure, err) // and not a rival's doing
 	}
 	s, ok := parse(snap.Docs[0])
-	if !ok || !s.isOf(got.execution, got.token.Nonce) {
+	if !ok || !got.owns(s) {
 		return failure
 	}
 	got.version, got.token.At = s.version, s.version

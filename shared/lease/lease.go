@@ -56,6 +56,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -132,12 +133,13 @@ type Lease struct {
 	locks     *Locks
 	key       Key
 	execution string
-	token     Token
 	others    []string
 
 	call sync.Mutex // one call to the store at a time
 
 	mu        sync.Mutex
+	token     Token
+	former    []string      // nonces that this lease has had, or tried to have
 	version   store.Version // of the document, as far as known
 	confirmed time.Time     // start of the attempt that the server last confirmed
 	ended     error
@@ -147,7 +149,7 @@ type Lease struct {
 func (l *Lease) Key() Key { return l.key }
 
 // Token returns the fencing token of this acquisition.
-func (l *Lease) Token() Token { return l.token }
+func (l *Lease) Token() Token { l.mu.Lock(); defer l.mu.Unlock(); return l.token }
 
 // Outstanding returns the nonces of other acquisitions under which something may
 // still be written, oldest first, as of the commit that acquired this lease.
@@ -236,13 +238,23 @@ func (l *Lease) readBack(ctx context.Context) error {
 	switch {
 	case !ok:
 		return l.lost("somebody deleted it")
-	case !s.isOf(l.execution, l.token.Nonce):
+	case !l.owns(s):
 		return l.lost(fmt.Sprintf("execution %q on %q has it since %s", s.Execution, s.Instance, s.Since.Format(time.RFC3339)))
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.version = s.version
-	l.mu.Unlock()
+	if s.nonce != l.token.Nonce { // a new token whose answer was lost
+		l.token = Token{Nonce: s.nonce, At: s.version}
+	}
 	return nil
+}
+
+// owns reports whether a lock is this lease's, under its token or another that it took.
+func (l *Lease) owns(s State) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.isOf(l.execution, l.token.Nonce) || slices.ContainsFunc(l.former, func(nonce string) bool { return s.isOf(l.execution, nonce) })
 }
 
 // Release gives the lock back; the work must have come to its end. Nobody else's is
@@ -294,10 +306,11 @@ func (l *Lease) readBackDeleted(ctx context.Context, known bool) error {
 		return err
 	}
 	s, ok := parse(snap.Docs[0])
+	mine := ok && l.owns(s)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case ok && s.isOf(l.execution, l.token.Nonce):
+	case mine:
 		l.version = s.version
 		return errStillThere
 	case known:

@@ -54,6 +54,22 @@ func open(t testing.TB) *World {
 	return w
 }
 
+// Empty returns a warehouse with the dataset nba_analytics, in which there is no table.
+func Empty(t testing.TB) *World {
+	t.Helper()
+	w := open(t)
+	ds := w.data.Client.Dataset("nba_analytics" + w.data.Suffix)
+	if err := ds.Create(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = ds.DeleteWithContents(ctx)
+	})
+	return w
+}
+
 // NBA returns a warehouse with the NBA pipeline's tables, which are empty but for
 // these days.
 func NBA(t testing.TB, days ...sample.Day) *World {
@@ -181,3 +197,9 @@ func (w *World) Count(table string) (rows int64) {
 	rows, _ = row[0].(int64)
 	return rows
 }
+
+// Rename puts this warehouse's datasets into a text that names the NBA pipeline's.
+func (w *World) Rename(text string) string { return w.data.Rename(text) }
+
+// Suffix is what this warehouse's datasets have behind their names.
+func (w *World) Suffix() string { return w.data.Suffix }

@@ -1,0 +1,122 @@
+package warehouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/bigquery"
+	"google.golang.org/api/googleapi"
+)
+
+// What the label of a job says that it is for.
+const (
+	purposeLabel = "phasegate"
+	forWrite     = "write"
+	forFence     = "fence"
+)
+
+// ErrFenced says that the right to write under a job id was taken: a later holder of the
+// lock has made sure that nothing is written under it any more.
+var ErrFenced = errors.New("write fenced")
+
+// exclusive is a query under a job id that is used once in the project and location.
+type exclusive struct {
+	id       string
+	location string
+	sql      string
+	purpose  string
+	ours     map[string]string // labels that no other job of this id has
+}
+
+// begin starts the job, or finds it where an earlier try of ours started it. mine is
+// false when another has used the id.
+func (w *Warehouse) begin(ctx context.Context, x exclusive) (job *bigquery.Job, mine bool, err error) {
+	client, err := w.Client(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	q := client.Query(x.sql)
+	q.JobID, q.Location = x.id, x.location
+	q.Labels = map[string]string{purposeLabel: x.purpose}
+	for k, v := range x.ours {
+		q.Labels[k] = v
+	}
+	job, err = q.Run(ctx)
+	if err == nil {
+		return job, true, nil
+	}
+	if !duplicate(err) {
+		if ctx.Err() != nil {
+			return nil, false, fmt.Errorf("job %s: %w", x.id, err)
+		}
+		// Whether it was begun is not known: if it was, it is there.
+	}
+	found, findErr := client.JobFromProject(ctx, w.project, x.id, x.location)
+	if findErr != nil {
+		return nil, false, fmt.Errorf("job %s: %w", x.id, err)
+	}
+	return found, isOurs(found, x), nil
+}
+
+func isOurs(job *bigquery.Job, x exclusive) bool {
+	c, err := job.Config()
+	if err != nil {
+		return false
+	}
+	q, ok := c.(*bigquery.QueryConfig)
+	if !ok || q.Labels[purposeLabel] != x.purpose {
+		return false
+	}
+	for k, v := range x.ours {
+		if q.Labels[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+// duplicate reports whether a job was refused because its id is used.
+func duplicate(err error) bool {
+	var api *googleapi.Error
+	return errors.As(err, &api) && (api.Code == http.StatusConflict ||
+		api.Code == http.StatusBadRequest && strings.Contains(api.Message, "already created")) // the emulator
+}
+
+// ended waits for a job's end and returns what it failed with. The second error means
+// that its end is not known.
+func ended(ctx context.Context, job *bigquery.Job) (failure, unknown error) {
+	_, waitErr := job.Wait(ctx) // of a query that failed it tells that, as it tells that it could not wait
+	status, err := job.Status(ctx)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("job %s: %w", job.ID(), errors.Join(waitErr, err))
+	case !status.Done():
+		return nil, fmt.Errorf("job %s has not ended: %w", job.ID(), waitErr)
+	case status.Err() == nil && waitErr != nil:
+		return fmt.Errorf("job %s: %w", job.ID(), waitErr), nil
+	case status.Err() != nil:
+		return fmt.Errorf("job %s: %w", job.ID(), status.Err()), nil
+	}
+	return nil, nil
+}
+
+// passing reports whether what a job failed with passes by itself.
+func passing(err error) bool {
+	// https://cloud.google.com/bigquery/docs/transactions#concurrency: two statements on
+	// one partition, of which the library tries none again.
+	if err != nil && strings.Contains(err.Error(), "Could not serialize access") {
+		return true
+	}
+	return err != nil && !refused(err)
+}
+
+// backoff is a random time, longer at each try: 1 to 2 s at first, 16 to 32 s at last.
+func backoff(try int) time.Duration {
+	base := time.Second << min(try, 4)
+	return base + rand.N(base)
+}

@@ -1,0 +1,89 @@
+package warehouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"cloud.google.com/go/bigquery"
+	"google.golang.org/api/iterator"
+)
+
+// quote makes an identifier that stands for itself, whatever is in it.
+func quote(name string) string {
+	return "`" + strings.NewReplacer(`\`, `\\`, "`", "\\`").Replace(name) + "`"
+}
+
+// quoted is a table, dataset.table, as statements name it.
+func (w *Warehouse) quoted(table string) string {
+	dataset, name, _ := strings.Cut(table, ".")
+	return quote(dataset) + "." + quote(name)
+}
+
+// slice is the condition for the target's rows of the period. The date is a literal: only
+// then other partitions are left alone, unread.
+func (t Target) slice(alias string) string {
+	return fmt.Sprintf("%s%s = DATE '%s'", alias, quote(t.Processor.DateColumn), t.Period)
+}
+
+// keys lists the key's columns but the date, which is one in a period; all when there is
+// no other.
+func (t Target) keys(alias string) string {
+	var out []string
+	for _, c := range t.Processor.Key {
+		if c != t.Processor.DateColumn || len(t.Processor.Key) == 1 {
+			out = append(out, alias+quote(c))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// merge is the statement that puts the staged rows in the place of the period's, or of
+// those with their keys, at once. It joins nothing: a row that was there twice goes
+// twice.
+func (t Target) merge(schema bigquery.Schema, target, staging string) string {
+	scope := t.slice("t.")
+	if t.ByKey {
+		scope += fmt.Sprintf(" AND STRUCT(%s) IN (SELECT AS STRUCT %s FROM %s)", t.keys("t."), t.keys(""), staging)
+		if !strings.Contains(t.keys(""), ",") {
+			scope = t.slice("t.") + fmt.Sprintf(" AND %s IN (SELECT %s FROM %s)", t.keys("t."), t.keys(""), staging)
+		}
+	}
+	var columns, values []string
+	for _, f := range schema {
+		columns = append(columns, quote(f.Name))
+		values = append(values, "s."+quote(f.Name))
+	}
+	return fmt.Sprintf(`MERGE %s AS t USING %s AS s ON FALSE
+WHEN NOT MATCHED BY SOURCE AND %s THEN DELETE
+WHEN NOT MATCHED BY TARGET THEN INSERT (%s) VALUES (%s)`,
+		target, staging, scope, strings.Join(columns, ", "), strings.Join(values, ", "))
+}
+
+// doubled counts how many rows too many the period has.
+func (w *Warehouse) doubled(ctx context.Context, t Target) (int64, error) {
+	client, err := w.Client(ctx)
+	if err != nil {
+		return 0, err
+	}
+	q := client.Query(fmt.Sprintf("SELECT COUNT(*) - COUNT(DISTINCT TO_JSON_STRING(STRUCT(%s))) FROM %s AS t WHERE %s",
+		t.keys("t."), w.quoted(t.Processor.Table), t.slice("t.")))
+	q.Labels = map[string]string{purposeLabel: "verify"}
+	it, err := q.Read(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var row []bigquery.Value
+	if err := it.Next(&row); err != nil {
+		if errors.Is(err, iterator.Done) {
+			err = errors.New("BigQuery answered without a row")
+		}
+		return 0, err
+	}
+	n, ok := row[0].(int64)
+	if !ok {
+		return 0, fmt.Errorf("BigQuery counted %v rows", row[0])
+	}
+	return n, nil
+}

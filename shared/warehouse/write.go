@@ -1,0 +1,254 @@
+package warehouse
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/bigquery"
+	"cloud.google.com/go/civil"
+	"google.golang.org/api/googleapi"
+
+	"github.com/phasegate/phasegate/shared/dedup"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// Target is what is written: one period of a processor's table.
+type Target struct {
+	Processor pipeline.Processor
+	Period    pipeline.Period
+	// Staging is the dataset for what is loaded before it is merged, in the table's
+	// location.
+	Staging string
+	// ByKey: the rows take the place of those with their keys. Else they are all that
+	// the period has.
+	ByKey bool
+}
+
+// Right is the right to write once, under the job id of a lock's token.
+type Right struct {
+	JobID string
+	// Next returns the job id of a new token. It is asked when the job of the present
+	// one has been tried and failed.
+	Next func(ctx context.Context) (string, error)
+}
+
+// Written is what a write did.
+type Written struct {
+	Rows     int             // now in the table, by this write; 0: nothing was written
+	Removed  int             // that had the key of another row
+	Examples []dedup.Example // of such keys
+	JobID    string          // that wrote
+	Bytes    int64           // billed for it
+	// Doubled is how many rows too many the period has after the write, all writers
+	// together; -1 when that could not be found out, and then Problem says why.
+	Doubled int64
+	Problem string
+}
+
+// ErrTarget says that rows cannot be written into a table as it is, whatever is tried.
+var ErrTarget = errors.New("the table does not take the rows")
+
+const (
+	// stagingKept is how long what was loaded is kept when nobody removes it.
+	stagingKept = 24 * time.Hour
+	// maxTries bounds how often a write is tried that a rival's keeps from happening, or
+	// a quota.
+	maxTries = 6
+)
+
+// Write puts rows into their table: de-duplicated, staged by a load job, and merged by
+// one statement, which either has happened or has not. It happens under a job id of the
+// right, once: an answer that is lost is found again, and a writer whose lock was taken
+// meanwhile gets [ErrFenced] and changes nothing. What passes by itself (two statements
+// on one partition, a quota) is tried again with a new token.
+//
+// Every row is of the period. Without rows nothing is written. An [ErrTarget] or a
+// [*RowError], a [*dedup.KeyError] is permanent. What stands in the table afterwards is
+// looked at and reported; a finding there is no error, for the write has happened.
+func (w *Warehouse) Write(ctx context.Context, right Right, t Target, rows []dedup.Row) (Written, error) {
+	meta, err := w.metadata(ctx, t.Processor.Table)
+	if err != nil {
+		return Written{}, err
+	}
+	clean, err := t.prepare(meta, rows)
+	if err != nil {
+		return Written{}, err
+	}
+	out := Written{Rows: len(clean.Rows), Removed: clean.Removed, Examples: clean.Examples}
+	if out.Rows == 0 {
+		return out, nil
+	}
+	staging, err := w.stage(ctx, right.JobID, t, meta, clean.Rows)
+	if err != nil {
+		return Written{}, err
+	}
+	sql := t.merge(meta.Schema, w.quoted(t.Processor.Table), w.quoted(t.Staging+"."+staging.TableID))
+	job, err := w.once(ctx, right, meta.Location, sql)
+	if err != nil {
+		return Written{}, err
+	}
+	out.JobID, out.Bytes = job.ID(), billed(job)
+	_ = staging.Delete(ctx) // else it ends by itself
+	if out.Doubled, err = w.doubled(ctx, t); err != nil {
+		out.Doubled, out.Problem = -1, problem(err)
+	}
+	return out, nil
+}
+
+func (w *Warehouse) metadata(ctx context.Context, name string) (*bigquery.TableMetadata, error) {
+	client, err := w.Client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dataset, table, _ := strings.Cut(name, ".")
+	meta, err := client.Dataset(dataset).Table(table).Metadata(ctx)
+	var api *googleapi.Error
+	if errors.As(err, &api) && api.Code == http.StatusNotFound {
+		return nil, fmt.Errorf("%w: %s does not exist", ErrTarget, name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("table %s: %w", name, err)
+	}
+	return meta, nil
+}
+
+// prepare makes the rows what will stand in the table.
+func (t Target) prepare(meta *bigquery.TableMetadata, rows []dedup.Row) (dedup.Result, error) {
+	rule := dedup.Rule{Key: t.Processor.Key, OrderBy: t.Processor.OrderBy}
+	var date *bigquery.FieldSchema
+	for _, f := range meta.Schema {
+		rule.Columns = append(rule.Columns, f.Name)
+		if f.Name == t.Processor.DateColumn {
+			date = f
+		}
+	}
+	if err := rule.Check(); err != nil {
+		return dedup.Result{}, fmt.Errorf("%w: %s: %w", ErrTarget, t.Processor.Table, err)
+	}
+	if date == nil || date.Type != bigquery.DateFieldType || date.Repeated {
+		return dedup.Result{}, fmt.Errorf("%w: %s has no column %s of type DATE", ErrTarget, t.Processor.Table, t.Processor.DateColumn)
+	}
+	fitted, err := fit(meta.Schema, rows)
+	if err != nil {
+		return dedup.Result{}, err
+	}
+	var problems []error
+	for i, row := range fitted {
+		if d, _ := row[t.Processor.DateColumn].(civil.Date); d.String() != string(t.Period) && len(problems) < maxRowErrors {
+			problems = append(problems, &RowError{i, t.Processor.DateColumn, fmt.Sprintf("%v is not %s, the period that is written", row[t.Processor.DateColumn], t.Period)})
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return dedup.Result{}, err
+	}
+	return rule.Apply(fitted)
+}
+
+var notInTableNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
+
+// stage loads the rows into a table of this token's own.
+func (w *Warehouse) stage(ctx context.Context, id string, t Target, meta *bigquery.TableMetadata, rows []dedup.Row) (*bigquery.Table, error) {
+	client, err := w.Client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	data, err := lines(rows)
+	if err != nil {
+		return nil, err
+	}
+	table := client.Dataset(t.Staging).Table(notInTableNames.ReplaceAllString(id, "_"))
+	err = table.Create(ctx, &bigquery.TableMetadata{Schema: meta.Schema, ExpirationTime: time.Now().Add(stagingKept)})
+	var api *googleapi.Error
+	if err != nil && !(errors.As(err, &api) && api.Code == http.StatusConflict) {
+		return nil, fmt.Errorf("staging table %s.%s: %w", t.Staging, table.TableID, err)
+	}
+	for try := 0; ; try++ {
+		err := w.load(ctx, table, meta.Schema, meta.Location, data)
+		if err == nil {
+			return table, nil
+		}
+		if !passing(err) || try == maxTries {
+			return nil, fmt.Errorf("load %d rows for %s: %w", len(rows), t.Processor.Table, err)
+		}
+		if err := pause(ctx, backoff(try)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (w *Warehouse) load(ctx context.Context, table *bigquery.Table, schema bigquery.Schema, location string, data []byte) error {
+	source := bigquery.NewReaderSource(bytes.NewReader(data))
+	source.SourceFormat, source.Schema = bigquery.JSON, schema
+	loader := table.LoaderFrom(source)
+	loader.WriteDisposition, loader.Location = bigquery.WriteTruncate, location // a second try replaces the first
+	loader.Labels = map[string]string{purposeLabel: "stage"}
+	job, err := loader.Run(ctx)
+	if err != nil {
+		return err
+	}
+	failure, unknown := ended(ctx, job)
+	return errors.Join(failure, unknown)
+}
+
+// once runs a statement that may happen once, as the job of a right.
+func (w *Warehouse) once(ctx context.Context, right Right, location, sql string) (*bigquery.Job, error) {
+	for try := 0; ; try++ {
+		x := exclusive{id: right.JobID, location: location, sql: sql, purpose: forWrite, ours: map[string]string{"token": label(right.JobID)}}
+		job, mine, err := w.begin(ctx, x)
+		if err != nil {
+			return nil, err
+		}
+		if !mine {
+			return nil, fmt.Errorf("%w: %s", ErrFenced, right.JobID)
+		}
+		failure, unknown := ended(ctx, job)
+		switch {
+		case unknown != nil:
+			return nil, unknown
+		case failure == nil:
+			return job, nil
+		case !passing(failure) || try == maxTries:
+			return nil, failure
+		}
+		if err := pause(ctx, backoff(try)); err != nil {
+			return nil, err
+		}
+		if right.JobID, err = right.Next(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+var notInLabels = regexp.MustCompile(`[^a-z0-9_-]+`)
+
+// label is the end of an id, its nonce, as the value of a label.
+func label(id string) string {
+	s := notInLabels.ReplaceAllString(strings.ToLower(id), "_")
+	return s[max(0, len(s)-60):]
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func billed(job *bigquery.Job) int64 {
+	status := job.LastStatus()
+	if status == nil || status.Statistics == nil {
+		return 0
+	}
+	if q, ok := status.Statistics.Details.(*bigquery.QueryStatistics); ok {
+		return q.TotalBytesBilled
+	}
+	return 0
+}
