@@ -105,8 +105,8 @@ func locksRelease(f *flags) *cobra.Command {
 		Use:   "release KEY",
 		Short: "Take a lock away from whoever holds it",
 		Long: "Take a lock away, with a record of who did it and why. Expired locks need no help: the next run takes them over.\n" +
-			"A holder that lives notices at its next renewal, within a third of its lease, and is ended; until then two may\n" +
-			"be at work.",
+			"A holder that lives notices at its next renewal, within a third of its lease, and is ended soon after; until\n" +
+			"then two may be at work.",
 		Example: "  phasectl locks release PlayerGameSummaryProcessor_2026-02-03 --reason \"its machine is gone\"",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, keys []string) error {

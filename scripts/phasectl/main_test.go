@@ -8,11 +8,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,6 +28,7 @@ func TestMain(m *testing.M) {
 		"PHASEGATE_MODE", "PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "LOG_LEVEL", "NO_COLOR"} {
 		_ = os.Unsetenv(name)
 	}
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGWINCH) // starts the one goroutine of os/signal, which stays
 	before := runtime.NumGoroutine()
 	code := m.Run()
 	deadline, tick := time.After(10*time.Second), time.NewTicker(time.Millisecond)

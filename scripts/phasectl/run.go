@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strings"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
 const (
@@ -51,11 +53,12 @@ func runCommand(f *flags) *cobra.Command {
 		Use:   "run --processor P --date D [--wait] [--publish] -- COMMAND [ARG]...",
 		Short: "Run a command, in any language, under the lock of a processor and a date",
 		Long: "Run a command under the lock of a processor and a date, so that no two runs of it are at work at once. The lock\n" +
-			"is renewed as long as the command runs. When it is lost, the command is ended (TERM, then KILL) before another\n" +
+			"is renewed as long as the command runs. When it cannot be, the command is ended (TERM, then KILL) before another\n" +
 			"run can begin. The command finds in its environment PHASEGATE_EXECUTION_ID, PHASEGATE_LOCK (the lock's key) and\n" +
 			"PHASEGATE_LOCK_TOKEN (unique to this run).\n\n" +
 			"Exit status: the command's; 75 when another run has the lock, or it was lost: come again; 2 when it cannot be\n" +
-			"told whether the lock is free, or the completion could not be published.",
+			"told whether the lock is free or an earlier run still writes, or the completion could not be published; 143\n" +
+			"when the command was stopped by SIGTERM and ended with 0.",
 		Example: "  phasectl run --processor PlayerGameSummaryProcessor --date 2026-02-03 --publish -- python -m processors.player_game_summary",
 		Args: func(cmd *cobra.Command, a []string) error {
 			if cmd.ArgsLenAtDash() != 0 || len(a) == 0 {
@@ -133,28 +136,108 @@ func (l *locked) acquire(ctx context.Context, a *app.App) (*lease.Lease, error) 
 // run runs the command to its end, reports it, and only then gives the lock back.
 func (l *locked) run(cmd *cobra.Command, a *app.App, got *lease.Lease, command []string) error {
 	ctx := context.WithoutCancel(cmd.Context()) // what ends the command must not end what follows it
+	if err := l.fence(cmd.Context(), a, got); err != nil {
+		return errors.Join(exitError{exitUnknown, err}, l.giveBack(ctx, got))
+	}
 	work, stop := got.Keep(ctx)
 	began := a.Now()
-	code, err := l.supervise(cmd, work, got, a.Config.Lease, command)
-	lost := confirm(ctx, got)
-	if l.publish {
-		err = errors.Join(err, l.report(ctx, a, began, code, lost))
-	}
+	code, stopped, err := l.supervise(cmd, work, got, command)
 	stop()
-	releaseCtx, cancel := context.WithTimeout(ctx, stopGrace)
-	defer cancel()
-	if releaseErr := got.Release(releaseCtx); releaseErr != nil && lost == nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), "phasectl:", releaseErr)
+	lost := confirm(ctx, got)
+	l.settle(ctx, a, got)
+	failure := ending{code, stopped, lost}
+	if l.publish {
+		err = errors.Join(err, l.report(ctx, a, began, failure))
 	}
-	switch {
-	case lost != nil && code == 0:
-		return exitError{exitHeld, fmt.Errorf("the command was not alone to its end: %w", lost)}
+	if released := l.giveBack(ctx, got); released != nil && lost == nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "phasectl:", released)
+	}
+	switch why := failure.reason(command[0]); {
+	case lost != nil: // whatever the command made of it
+		return exitError{exitHeld, errors.Join(why, err)}
 	case code != 0:
-		return exitError{code, errors.Join(fmt.Errorf("%s: exit status %d", command[0], code), err, lost)}
+		return exitError{code, errors.Join(why, err)}
+	case stopped:
+		return exitError{exitSignal + int(syscall.SIGTERM), errors.Join(why, err)}
 	case err != nil:
 		return exitError{exitUnknown, err}
 	}
 	return nil
+}
+
+// ending is how a command has ended.
+type ending struct {
+	code    int
+	stopped bool  // it was told to, and may not have done what it should
+	lost    error // of the lock, before it had ended
+}
+
+// reason says why a command is not taken for done; nil when it is.
+func (e ending) reason(command string) error {
+	switch {
+	case e.lost != nil:
+		return fmt.Errorf("%s was not alone to its end (exit status %d): %w", command, e.code, e.lost)
+	case e.code != 0:
+		return fmt.Errorf("%s: exit status %d", command, e.code)
+	case e.stopped:
+		return fmt.Errorf("%s was told to stop, and its exit status 0 does not say that it was done", command)
+	}
+	return nil
+}
+
+// category is the error_type of a completion that failed.
+func (e ending) category() string {
+	switch {
+	case e.lost != nil:
+		return "lock_lost"
+	case e.code != 0:
+		return "exit_status"
+	}
+	return "stopped"
+}
+
+func (l *locked) giveBack(ctx context.Context, got *lease.Lease) error {
+	ctx, cancel := context.WithTimeout(ctx, stopGrace)
+	defer cancel()
+	return got.Release(ctx)
+}
+
+// fence makes sure, before the command reads anything, that no earlier run writes any
+// more under its token.
+func (l *locked) fence(ctx context.Context, a *app.App, got *lease.Lease) error {
+	if a.Warehouse == nil || len(got.Outstanding()) == 0 {
+		return nil
+	}
+	location, err := a.Warehouse.Location(ctx, l.of.Table)
+	if err != nil {
+		return err
+	}
+	for _, nonce := range got.Outstanding() {
+		if err := a.Warehouse.Fence(ctx, warehouse.JobID(got.Key().String(), nonce), location); err != nil {
+			return err
+		}
+	}
+	return got.Settle(ctx, got.Outstanding()...)
+}
+
+// settle takes this run's token from the list: the command has ended, and what it may
+// have begun under the token is waited for. What fails here is done by the next run.
+func (l *locked) settle(ctx context.Context, a *app.App, got *lease.Lease) {
+	if a.Warehouse == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopGrace)
+	defer cancel()
+	location, err := a.Warehouse.Location(ctx, l.of.Table)
+	if err == nil {
+		err = a.Warehouse.Fence(ctx, warehouse.JobID(got.Key().String(), got.Token().Nonce), location)
+	}
+	if err == nil {
+		err = got.Settle(ctx, got.Token().Nonce)
+	}
+	if err != nil {
+		a.Log.WarnContext(ctx, "the token is left to the next run: "+err.Error(), "lock", got.Key().String(), "execution_id", l.execution)
+	}
 }
 
 // confirm asks once more whether the lock is still ours, before the work is taken for
@@ -168,75 +251,117 @@ func confirm(ctx context.Context, got *lease.Lease) error {
 	return got.Check()
 }
 
-// supervise runs the command and returns its exit status. When the trust in the lock
-// ends there is a tenth of the lease left: TERM at once, KILL when half of that is over.
-func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.Lease, lasts time.Duration, command []string) (int, error) {
+// supervise runs the command, and returns its exit status and whether it was told to stop
+// by our caller. All that it started has ended then.
+func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.Lease, command []string) (code int, stopped bool, err error) {
 	// The kernel ends the child with the thread that began it: this one must not go.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	// Ctrl-Z would stop this process and not the command, which is in a group of its own.
+	tstp := make(chan os.Signal, 1)
+	signal.Notify(tstp, syscall.SIGTSTP)
+	defer signal.Stop(tstp)
 	child := exec.Command(command[0], command[1:]...)
-	child.Env = append(os.Environ(), "PHASEGATE_EXECUTION_ID="+l.execution, "PHASEGATE_LOCK="+got.Key().String(), "PHASEGATE_LOCK_TOKEN="+got.Token().Nonce)
-	child.Stdin, child.Stdout, child.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+	token := "PHASEGATE_LOCK_TOKEN=" + got.Token().Nonce
+	child.Env = append(os.Environ(), "PHASEGATE_EXECUTION_ID="+l.execution, "PHASEGATE_LOCK="+got.Key().String(), token)
+	child.Stdout, child.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+	if in, isFile := cmd.InOrStdin().(*os.File); !isFile || !terminal(in) { // in its own group it could not read one
+		child.Stdin = cmd.InOrStdin()
+	}
 	child.SysProcAttr = childAttributes()
 	child.WaitDelay = time.Second // for what it started and left holding its output
 	if err := child.Start(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
-			return exitNotFound, err
+			return exitNotFound, false, err
 		}
-		return exitNotExecutable, err
+		return exitNotExecutable, false, err
 	}
-	group := -child.Process.Pid
-	ended := make(chan struct{})
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		l.end(cmd, work, lasts, ended, func(sig syscall.Signal) { _ = syscall.Kill(group, sig) }) // an error: it has ended
-	}()
-	err := child.Wait()
-	_ = syscall.Kill(group, syscall.SIGKILL) // what it left behind is not under the lock any more
+	all := family{child.Process.Pid, token}
+	ended, finished := make(chan struct{}), make(chan bool)
+	go func() { finished <- l.end(cmd, work, got, ended, all) }()
+	err = child.Wait()
 	close(ended)
-	<-finished
+	stopped = <-finished
+	all.kill() // what it left behind is not under the lock any more
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
 		if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() {
-			return exitSignal + int(s.Signal()), nil
+			return exitSignal + int(s.Signal()), stopped, nil
 		}
-		return exit.ExitCode(), nil
+		return exit.ExitCode(), stopped, nil
 	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
-		return exitSoftware, err
+		return exitSoftware, stopped, err
 	}
-	return 0, nil
+	return 0, stopped, nil
 }
 
-// end sends signals when the lock is lost, or the caller wants to stop, until the command
-// has ended.
-func (l *locked) end(cmd *cobra.Command, work context.Context, lasts time.Duration, ended <-chan struct{}, signal func(syscall.Signal)) {
-	lost, stopped := work.Done(), cmd.Context().Done()
-	var kill <-chan time.Time
+// end ends the command when the lock is lost, or our caller wants to stop; it returns
+// once the command has ended, and tells whether it was the caller.
+func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease, ended <-chan struct{}, all family) (stopped bool) {
+	lost, stop := work.Done(), cmd.Context().Done()
+	look := time.NewTicker(time.Second) // by the clocks: timers stand still while a machine sleeps
+	defer look.Stop()
+	var kill time.Time
+	told := false
 	for {
 		select {
 		case <-ended:
-			return
+			return stopped
 		case <-lost:
-			fmt.Fprintln(cmd.ErrOrStderr(), "phasectl: ending the command:", context.Cause(work))
-			lost, kill = nil, time.After(lasts/20)
-		case <-stopped:
-			stopped = nil
-			if kill == nil {
-				kill = time.After(stopGrace)
+		case <-stop:
+			stop, stopped = nil, true
+			kill = time.Now().Add(stopGrace)
+			all.signal(syscall.SIGTERM)
+		case <-look.C:
+		}
+		if work.Err() != nil && !told {
+			told, lost = true, nil
+			if by := time.Now().Add(got.Grace()); kill.IsZero() || by.Before(kill) {
+				kill = by
 			}
-		case <-kill:
-			signal(syscall.SIGKILL)
+			all.signal(syscall.SIGTERM)
+			go fmt.Fprintln(cmd.ErrOrStderr(), "phasectl: ending the command:", context.Cause(work)) // a stream that stalls must not keep it alive
+		}
+		if !kill.IsZero() && !time.Now().Before(kill) {
+			all.kill()
+		}
+	}
+}
+
+// family is a command with everything that it started: its process group, and, where it
+// can be found, what has left the group and still has the token in its environment.
+type family struct {
+	pid   int
+	token string
+}
+
+// signal reaches processes that are stopped, too. An error says that there is none.
+func (f family) signal(sig syscall.Signal) {
+	_ = syscall.Kill(-f.pid, sig)
+	for _, pid := range strays(f.token) {
+		_ = syscall.Kill(pid, sig)
+	}
+	_ = syscall.Kill(-f.pid, syscall.SIGCONT)
+}
+
+// kill ends them all. One that is just being started is found in the next round.
+func (f family) kill() {
+	_ = syscall.Kill(-f.pid, syscall.SIGKILL)
+	for range 10 {
+		found := strays(f.token)
+		for _, pid := range found {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if len(found) == 0 {
 			return
 		}
-		signal(syscall.SIGTERM)
 	}
 }
 
 // report publishes the completion, and tries for a while: a completion that is not told
 // is a hand-over that does not come.
-func (l *locked) report(ctx context.Context, a *app.App, began time.Time, code int, lost error) error {
+func (l *locked) report(ctx context.Context, a *app.App, began time.Time, e ending) error {
 	ctx, cancel := context.WithTimeout(ctx, reportFor)
 	defer cancel()
 	now := a.Now()
@@ -245,11 +370,8 @@ func (l *locked) report(ctx context.Context, a *app.App, began time.Time, code i
 		GameDate: l.period, OutputTable: table, OutputDataset: dataset, Status: message.StatusSuccess,
 		Timestamp: message.Timestamp(now), DurationSeconds: now.Sub(began).Seconds(), TriggerSource: "phasectl run",
 		Metadata: message.ReportMetadata{IsIncremental: true}}
-	switch {
-	case lost != nil:
-		r.Status, r.ErrorType, r.ErrorMessage = message.StatusFailed, "lock_lost", lost.Error()
-	case code != 0:
-		r.Status, r.ErrorType, r.ErrorMessage = message.StatusFailed, "exit_status", fmt.Sprintf("exit status %d", code)
+	if why := e.reason("the command"); why != nil {
+		r.Status, r.ErrorType, r.ErrorMessage = message.StatusFailed, e.category(), why.Error()
 	}
 	data, err := r.Encode()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -253,7 +254,8 @@ func TestACommandThatLosesItsLockIsEnded(t *testing.T) {
 	}{
 		{"by_term", "echo begun; exec cat GATE", 143},
 		{"by_kill", "trap '' TERM; echo begun; cat GATE; cat GATE; cat GATE", 137},
-		{"and_says_that_it_is_fine", "trap 'exit 0' TERM; echo begun; cat GATE & wait", 75},
+		{"and_says_that_it_is_fine", "trap 'exit 0' TERM; echo begun; cat GATE & wait", 0},
+		{"that_is_stopped", "trap 'exit 3' TERM; echo begun; kill -STOP $$; wait", 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDesk(t)
@@ -261,7 +263,7 @@ func TestACommandThatLosesItsLockIsEnded(t *testing.T) {
 			g := d.begin(underLock(strings.ReplaceAll(c.script, "GATE", d.pipe("never").path))...)
 			g.stdout.line(t, g.ended)
 			want(t, 0, []string{lockKey + " is free; it was held by execution run-"}, "locks", "release", lockKey, "--reason", "its machine is gone")
-			g.end(t, c.want, "ending the command: lock lost: "+lockKey+": somebody deleted it", `"event":"lock_lost"`)
+			g.end(t, 75, fmt.Sprintf("(exit status %d)", c.want), "ending the command: lock lost: "+lockKey+": somebody deleted it", `"event":"lock_lost"`)
 			want(t, 1, []string{"not locked"}, "locks", "release", lockKey, "--reason", "again")
 			records := 0
 			for doc, err := range d.store().Scan(t.Context(), "audit", "!", "~") {
@@ -291,15 +293,34 @@ func TestACallerThatStopsEndsTheCommandAndGivesTheLockBack(t *testing.T) {
 	}
 }
 
+// An exit status of 0 from a command that was told to stop does not say that it was done.
+func TestACommandThatWasStoppedIsNotDone(t *testing.T) {
+	d := newDesk(t)
+	g := d.begin(underLock("trap 'exit 0' TERM; echo begun; cat " + d.pipe("never").path + " & wait")...)
+	g.stdout.line(t, g.ended)
+	g.cancel()
+	g.end(t, 143, "was told to stop")
+	if n := len(d.locks()); n != 0 {
+		t.Errorf("%d locks are left", n)
+	}
+}
+
 // What a command leaves running would work on without the lock.
 func TestWhatACommandLeftBehindIsEnded(t *testing.T) {
 	d := newDesk(t)
-	alive := d.pipe("alive")
-	g := d.begin(underLock("exec 3>" + alive.path + "; cat " + d.pipe("never").path + " & echo begun")...)
-	if got := alive.read(); got != "" { // its end: nobody has the pipe open any more
-		t.Errorf("%q", got)
+	for name, start := range map[string]string{"in_its_group": "", "in_a_session_of_its_own": "setsid "} {
+		if name != "in_its_group" && runtime.GOOS != "linux" {
+			continue // where it cannot be found
+		}
+		t.Run(name, func(t *testing.T) {
+			alive := d.pipe("alive")
+			g := d.begin(underLock("exec 3>" + alive.path + "; " + start + "cat " + d.pipe("never").path + " & echo begun")...)
+			if got := alive.read(); got != "" { // its end: nobody has the pipe open any more
+				t.Errorf("%q", got)
+			}
+			g.end(t, 0)
+		})
 	}
-	g.end(t, 0)
 }
 
 func TestLocksReleaseWantsAReason(t *testing.T) {
@@ -369,4 +390,46 @@ func TestACompletionIsPublishedWithTheCommandsStatus(t *testing.T) {
 	want(t, 0, nil, publish("player_game_summary", "true")...)
 	s.settle()
 	want(t, 0, []string{"batch 2"}, "explain", "2026-02-03", "overnight")
+}
+
+// Before the command reads anything, no earlier run writes any more; after it, neither
+// does what the command may have begun.
+func TestARunTakesTheRightToWriteFromEarlierRuns(t *testing.T) {
+	w, d := atWarehouse(t), newDesk(t)
+	t.Setenv("GOOGLE_CLOUD_PROJECT", w.Project)
+	ref := store.Ref{Collection: "lock_tokens", ID: lockKey}
+	zombie := "zombie" + strings.ReplaceAll(w.Suffix(), "_", "")
+	if _, err := d.store().Apply(t.Context(), store.Create(ref, store.F([]any{zombie}, "nonces"))); err != nil {
+		t.Fatal(err)
+	}
+	out := want(t, 0, nil, underLock(`echo "$PHASEGATE_LOCK_TOKEN"`)...)
+	snap, err := d.store().Get(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := snap.Docs[0].Data["nonces"].([]any); len(left) != 0 {
+		t.Errorf("%v are left outstanding", left)
+	}
+	client, err := w.Client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, nonce := range []string{zombie, strings.TrimSpace(out)} {
+		late := client.Query(w.Rename("INSERT INTO nba_analytics.player_game_summary (game_date) VALUES (DATE '2026-02-03')"))
+		late.JobID = "phasegate-" + lockKey + "-" + nonce
+		if _, err := late.Run(t.Context()); err == nil {
+			t.Errorf("a write under the token %s is begun after the run", nonce)
+		}
+	}
+	if n := w.Count("nba_analytics.player_game_summary"); n != 0 {
+		t.Errorf("%d late rows", n)
+	}
+	w.Exec("DROP TABLE nba_analytics.player_game_summary")
+	if _, err := d.store().Apply(t.Context(), store.Merge(ref, store.F([]any{zombie}, "nonces"))); err != nil {
+		t.Fatal(err)
+	}
+	want(t, 2, []string{"does not exist"}, underLock("echo ran")...) // whether the zombie can write is not known
+	if n := len(d.locks()); n != 0 {
+		t.Errorf("%d locks are left", n)
+	}
 }

@@ -115,7 +115,7 @@ func (l *Locks) begin(ctx context.Context, got *Lease) (*Lease, error) {
 		defer cancel()
 		return nil, errors.Join(fmt.Errorf("acquire %s: %w", got.key, err), got.Release(ctx))
 	}
-	l.Log.InfoContext(ctx, "lock acquired", append(l.attributes(telemetry.LockAcquired, got), "outstanding", len(got.others))...)
+	l.Log.InfoContext(ctx, "lock acquired", append(l.attributes(telemetry.LockAcquired, got, got.token), "outstanding", len(got.others))...)
 	return got, nil
 }
 
@@ -129,14 +129,19 @@ const (
 // longer it waits itself, so that of many waiters none is left behind. What the store
 // fails with is logged, and tried again.
 func (l *Locks) Wait(ctx context.Context, key Key, execution string) (*Lease, error) {
-	holder := ""
+	holder, last := "", error(nil)
 	for tries := 1; ; tries++ {
 		got, err := l.try(ctx, key, execution)
 		if err == nil {
 			return got, nil
 		}
+		held := (*HeldError)(nil)
+		if ctx.Err() != nil && !errors.As(err, &held) && last != nil {
+			return nil, last
+		}
+		last = fmt.Errorf("wait for %s: %w", key, err)
 		pause := lastPause
-		if held := (*HeldError)(nil); errors.As(err, &held) {
+		if errors.As(err, &held) {
 			if holder != held.State.Execution {
 				holder = held.State.Execution
 				l.logHeld(ctx, key, execution, held)
@@ -147,7 +152,7 @@ func (l *Locks) Wait(ctx context.Context, key Key, execution string) (*Lease, er
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for %s: %w: %w", key, context.Cause(ctx), err)
+			return nil, last
 		case <-time.After(pause):
 		}
 	}

@@ -12,34 +12,32 @@ import (
 // may still write. Call stop when the work has come to its end, then Release.
 func (l *Lease) Keep(ctx context.Context) (work context.Context, stop func()) {
 	inner, cancel := context.WithCancelCause(ctx)
-	quit, done := make(chan struct{}), make(chan struct{})
+	calls, quit := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := l.keep(context.WithoutCancel(ctx), quit); err != nil {
+		if err := l.keep(calls); err != nil {
 			cancel(err)
+			l.tell()
 		}
 	}()
 	return &trusted{inner, l, cancel}, func() {
-		select {
-		case <-quit:
-		default:
-			close(quit)
-		}
+		quit() // a renewal that hangs is not waited for
 		<-done
 		cancel(nil)
 	}
 }
 
-// keep renews until quit is closed or the lock is lost. It looks at the clocks ten times
+// keep renews until ctx ends or the lock is lost. It looks at the clocks ten times
 // as often: a machine that slept may have woken.
-func (l *Lease) keep(ctx context.Context, quit <-chan struct{}) error {
+func (l *Lease) keep(ctx context.Context) error {
 	tick := l.locks.Lease / 30
 	for {
 		l.mu.Lock()
 		left := l.left()
 		l.mu.Unlock()
 		select {
-		case <-quit:
+		case <-ctx.Done():
 			return nil
 		case <-time.After(max(min(tick, left), 0)):
 		}
@@ -53,11 +51,12 @@ func (l *Lease) keep(ctx context.Context, quit <-chan struct{}) error {
 		switch {
 		case errors.Is(err, ErrLost):
 			return err
-		case errors.Is(err, errReleased):
+		case errors.Is(err, errReleased), ctx.Err() != nil:
 			return nil
-		}
-		if err != nil {
-			l.locks.Log.WarnContext(ctx, "the lock could not be renewed, trying again: "+err.Error(), "lock", l.key.String(), "execution_id", l.execution)
+		case err != nil: // told with the loss, if it comes to that
+			l.mu.Lock()
+			l.trouble = err
+			l.mu.Unlock()
 		}
 	}
 }
@@ -67,7 +66,12 @@ func (l *Lease) keep(ctx context.Context, quit <-chan struct{}) error {
 func (l *Lease) renewFor(ctx context.Context, left time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, min(left, l.locks.Lease/10))
 	defer cancel()
-	return l.Renew(ctx)
+	l.call.Lock()
+	defer l.call.Unlock()
+	if err := l.Check(); err != nil {
+		return err
+	}
+	return l.renew(ctx)
 }
 
 // trusted is the context of work under a lease. Whoever asks it, as every call to a

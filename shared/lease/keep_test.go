@@ -3,6 +3,8 @@ package lease
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -135,6 +137,53 @@ func TestACancelledCallerKeepsTheLockUntilItsWorkHasEnded(t *testing.T) {
 		w.held(err, "run-1")
 		stop()
 		w.check("release", got.Release(t.Context()), nil)
+	})
+}
+
+// A log that nobody reads any more must keep nobody from ending the work.
+func TestAStalledLogDoesNotKeepTheWorkGoing(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world, l *Locks) {
+		got := w.acquire(l, "run-1")
+		stalled := make(stall)
+		l.Log = slog.New(slog.NewTextHandler(stalled, nil))
+		w.harm(func(string) fault { return refused })
+		work, stop := got.Keep(t.Context())
+		<-work.Done()
+		w.check("cause", context.Cause(work), ErrLost)
+		if err := context.Cause(work); !strings.Contains(err.Error(), errAway.Error()) {
+			t.Errorf("%v does not say why", err)
+		}
+		close(stalled)
+		stop()
+	})
+}
+
+// stall is a stream that takes nothing until it is closed.
+type stall chan struct{}
+
+func (s stall) Write(p []byte) (int, error) { <-s; return len(p), nil }
+
+// hanging is a store that answers only when its caller has gone.
+type hanging struct{ store.Store }
+
+func (hanging) Apply(ctx context.Context, _ ...store.Write) ([]store.Version, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Whoever is being stopped has seconds, and a renewal that hangs takes them.
+func TestStoppingDoesNotWaitForARenewalThatHangs(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world, l *Locks) {
+		got := w.acquire(l, "run-1")
+		l.Store = hanging{l.Store}
+		_, stop := got.Keep(t.Context())
+		time.Sleep(Max/3 + Max/60) // the renewal hangs
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > 0 {
+			t.Errorf("waited %v", took)
+		}
+		w.check("check", got.Check(), nil)
 	})
 }
 

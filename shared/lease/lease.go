@@ -143,6 +143,8 @@ type Lease struct {
 	version   store.Version // of the document, as far as known
 	confirmed time.Time     // start of the attempt that the server last confirmed
 	ended     error
+	told      bool  // that it is lost, in the log
+	trouble   error // of the last renewal that failed
 }
 
 // Key returns the lock's name.
@@ -161,7 +163,11 @@ func (l *Lease) Check() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended == nil && l.left() <= 0 {
-		l.end(fmt.Sprintf("it could not be renewed since %s", l.confirmed.UTC().Format(time.RFC3339)))
+		why := "it could not be renewed since " + l.confirmed.UTC().Format(time.RFC3339)
+		if l.trouble != nil {
+			why += ": " + l.trouble.Error()
+		}
+		l.end(why)
 	}
 	return l.ended
 }
@@ -173,10 +179,18 @@ func (l *Lease) left() time.Duration {
 	return l.locks.Lease - l.locks.Lease/10 - elapsed
 }
 
-// end notes that the lock is lost, once and for ever; l.mu is held.
+// Grace returns how long what works under a lost lease may take to end by itself: until
+// half of what is left of the lease after its trust is over, by the stricter clock.
+func (l *Lease) Grace() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(0, min(l.left()+l.locks.Lease/20, l.locks.Lease/20))
+}
+
+// end notes that the lock is lost, once and for ever; l.mu is held. It is told later: a
+// log that stalls must keep nobody from ending the work.
 func (l *Lease) end(why string) {
 	l.ended = fmt.Errorf("%w: %s: %s", ErrLost, l.key, why)
-	l.locks.Log.Error("lock lost: "+why, l.locks.attributes(telemetry.LockLost, l)...)
 }
 
 func (l *Lease) lost(why string) error {
@@ -188,14 +202,27 @@ func (l *Lease) lost(why string) error {
 	return l.ended
 }
 
-func (l *Locks) attributes(event string, of *Lease) []any {
+// tell logs that the lock is lost, once.
+func (l *Lease) tell() {
+	l.mu.Lock()
+	ended, token := l.ended, l.token
+	first := errors.Is(ended, ErrLost) && !l.told
+	l.told = l.told || first
+	l.mu.Unlock()
+	if first {
+		l.locks.Log.Error(ended.Error(), l.locks.attributes(telemetry.LockLost, l, token)...)
+	}
+}
+
+func (l *Locks) attributes(event string, of *Lease, token Token) []any {
 	return []any{"event", event, "collection", l.lockRef("").Collection, "lock", of.key.String(), "processor", of.key.Class,
-		"period", string(of.key.Period), "execution_id", of.execution, "token", of.token.Nonce}
+		"period", string(of.key.Period), "execution_id", of.execution, "token", token.Nonce}
 }
 
 // Renew makes the lease last for its full time from now on. An [ErrLost] is final;
 // after any other error it may have been renewed, and calling again is right.
 func (l *Lease) Renew(ctx context.Context) error {
+	defer l.tell()
 	l.call.Lock()
 	defer l.call.Unlock()
 	if err := l.Check(); err != nil {
@@ -213,7 +240,7 @@ func (l *Lease) renew(ctx context.Context) error {
 			l.mu.Lock()
 			l.version, l.confirmed = versions[0], began
 			l.mu.Unlock()
-			l.locks.Log.DebugContext(ctx, "lock renewed", l.locks.attributes(telemetry.LockRenewed, l)...)
+			l.locks.Log.DebugContext(ctx, "lock renewed", l.locks.attributes(telemetry.LockRenewed, l, l.Token())...)
 			return l.Check() // the answer may have taken longer than the lease
 		}
 		if !errors.Is(err, store.ErrConflict) {
@@ -245,6 +272,7 @@ func (l *Lease) readBack(ctx context.Context) error {
 	defer l.mu.Unlock()
 	l.version = s.version
 	if s.nonce != l.token.Nonce { // a new token whose answer was lost
+		l.former = append(l.former, l.token.Nonce)
 		l.token = Token{Nonce: s.nonce, At: s.version}
 	}
 	return nil
@@ -261,6 +289,7 @@ func (l *Lease) owns(s State) bool {
 // ever touched. Idempotent. An [ErrLost] says that it had ceased to be ours while
 // the work went on; after any other error it ends by itself.
 func (l *Lease) Release(ctx context.Context) error {
+	defer l.tell()
 	l.call.Lock()
 	defer l.call.Unlock()
 	lost := l.Check()
@@ -316,7 +345,11 @@ func (l *Lease) readBackDeleted(ctx context.Context, known bool) error {
 	case known:
 		return nil
 	case !ok:
-		l.end("somebody deleted it before it was released")
+		// By somebody else, or by the driver's first try whose answer was lost: that cannot
+		// be told, and it wakes nobody.
+		l.end("it was gone before it was released")
+		l.told = true
+		l.locks.Log.WarnContext(ctx, l.ended.Error(), "lock", l.key.String(), "execution_id", l.execution)
 	default:
 		l.end(fmt.Sprintf("execution %q on %q had it before it was released", s.Execution, s.Instance))
 	}

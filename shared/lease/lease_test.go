@@ -300,6 +300,9 @@ func TestWhatHappensToALockIsLogged(t *testing.T) {
 	w.held(err, "run-1")
 	w.advance(Max)
 	w.check("check", got.Check(), ErrLost)
+	for range 2 {
+		w.check("renew", got.Renew(t.Context()), ErrLost)
+	}
 	for _, event := range []string{"lock_acquired", "lock_renewed", "lock_held", "lock_lost"} {
 		n := bytes.Count(logs.Bytes(), fmt.Appendf(nil, `"event":"%s","collection":"processing_locks","lock":"PlayerGameSummaryProcessor_2026-02-03","processor":"PlayerGameSummaryProcessor","period":"2026-02-03","execution_id":"run-`, event))
 		if n != 1 {

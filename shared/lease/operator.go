@@ -38,7 +38,8 @@ var ErrNotLocked = errors.New("not locked")
 func (l *Locks) Break(ctx context.Context, key string, r audit.Record) (State, error) {
 	ref, at, id := l.lockRef(key), l.Now(), l.NewID()
 	var last State
-	for range maxRaces {
+	var ambiguous error
+	for try := range maxRaces {
 		snap, err := l.Store.Get(ctx, ref, r.Write(l.Prefix, at, id).Ref)
 		if err != nil {
 			return State{}, fmt.Errorf("release %s: %w", key, err)
@@ -47,8 +48,13 @@ func (l *Locks) Break(ctx context.Context, key string, r audit.Record) (State, e
 			return last, nil
 		}
 		s, ok := parse(snap.Docs[0])
-		if !ok {
+		switch {
+		case ambiguous != nil:
+			return State{}, fmt.Errorf("release %s: %w", key, ambiguous)
+		case !ok:
 			return State{}, fmt.Errorf("%s: %w", ref, ErrNotLocked)
+		case try > 0 && s.Execution != last.Execution:
+			return State{}, fmt.Errorf("release %s: execution %q gave it back meanwhile, and %q on %q has it now", key, last.Execution, s.Execution, s.Instance)
 		}
 		last = s
 		r.Detail = fmt.Sprintf("%s taken from execution %q on %q, which had it since %s", key, s.Execution, s.Instance, s.Since.Format(time.RFC3339))
@@ -58,7 +64,7 @@ func (l *Locks) Break(ctx context.Context, key string, r audit.Record) (State, e
 			return s, nil
 		}
 		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) {
-			return State{}, fmt.Errorf("release %s: %w", key, err)
+			ambiguous = err // whether it was done is read back
 		}
 	}
 	return State{}, fmt.Errorf("release %s: no end after %d conflicts", key, maxRaces)

@@ -24,7 +24,7 @@ func (w *world) records() []store.Doc {
 }
 
 func TestALockIsTakenAwayWithARecord(t *testing.T) {
-	for _, f := range []fault{healthy, retried} {
+	for _, f := range []fault{healthy, retried, lost} {
 		w := newWorld(t)
 		l := w.locks("a")
 		got := w.acquire(l, "run-1")
@@ -72,6 +72,32 @@ func TestALockIsTakenAwayAlthoughItIsRenewed(t *testing.T) {
 	if w.holder() != "" || len(w.records()) != 1 {
 		t.Errorf("held by %q, records %v", w.holder(), w.records())
 	}
+}
+
+// Whoever has the lock by then is not the one whom the operator saw.
+func TestAnothersLockIsNotTakenAway(t *testing.T) {
+	w := newWorld(t)
+	l := w.locks("a")
+	got := w.acquire(l, "run-1")
+	first := true
+	w.harm(func(op string) fault {
+		if op == "apply" && first {
+			first = false
+			w.check("release", got.Release(t.Context()), nil)
+			w.acquire(w.locks("b"), "run-2")
+		}
+		return healthy
+	})
+	_, err := l.Break(t.Context(), key.String(), byAda)
+	if err == nil || !strings.Contains(err.Error(), `execution "run-1" gave it back meanwhile, and "run-2" on "b" has it now`) {
+		t.Errorf("%v", err)
+	}
+	if w.holder() != "run-2" || len(w.records()) != 0 {
+		t.Errorf("held by %q, records %v", w.holder(), w.records())
+	}
+	w.once("apply", refused)
+	_, err = l.Break(t.Context(), key.String(), byAda)
+	w.check("a store that is away", err, errAway)
 }
 
 func TestF29_LeakedLocksAreListed(t *testing.T) {

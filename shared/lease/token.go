@@ -14,6 +14,7 @@ import (
 // other. The present one stays listed until [Lease.Settle]. Errors are those of
 // [Lease.Renew]; after one that is no [ErrLost] the token may be the new one.
 func (l *Lease) Rearm(ctx context.Context) (Token, error) {
+	defer l.tell()
 	l.call.Lock()
 	defer l.call.Unlock()
 	for range maxRaces {
@@ -53,6 +54,13 @@ func (l *Lease) Rearm(ctx context.Context) (Token, error) {
 		}
 	}
 	return Token{}, fmt.Errorf("new token of %s: no end after %d conflicts", l.key, maxRaces)
+}
+
+// Used returns the nonces that this lease has had, the present one last.
+func (l *Lease) Used() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append(slices.Clone(l.former), l.token.Nonce)
 }
 
 // Settle takes nonces from the list of those that are outstanding: of each it is known

@@ -40,6 +40,9 @@ func TestANewTokenIsListedBesideTheOldOne(t *testing.T) {
 		if l := w.listed(); !slices.Contains(l, first.Nonce) || !slices.Contains(l, second.Nonce) {
 			t.Errorf("listed %v", l)
 		}
+		if used := got.Used(); !slices.Contains(used, first.Nonce) || used[len(used)-1] != second.Nonce {
+			t.Errorf("used %v", used)
+		}
 		w.check("renew", got.Renew(t.Context()), nil)
 		w.check("settle", got.Settle(t.Context(), first.Nonce), nil)
 		w.check("settle again", got.Settle(t.Context(), first.Nonce), nil)

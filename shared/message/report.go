@@ -9,27 +9,32 @@ import (
 
 // Report is a processor's completion as it is sent, which [DecodeCompletion] reads.
 type Report struct {
-	ProcessorName   string          `json:"processor_name"` // a name that the pipeline knows
-	Phase           string          `json:"phase"`
-	ExecutionID     string          `json:"execution_id"`
-	CorrelationID   string          `json:"correlation_id"`
-	GameDate        pipeline.Period `json:"game_date"`
-	OutputTable     string          `json:"output_table"`
-	OutputDataset   string          `json:"output_dataset"`
-	Status          Status          `json:"status"`
-	Timestamp       Timestamp       `json:"timestamp"` // the end of the run
-	DurationSeconds float64         `json:"duration_seconds"`
-	TriggerSource   string          `json:"trigger_source"`
-	ErrorMessage    string          `json:"error_message,omitempty"`
-	ErrorType       string          `json:"error_type,omitempty"`
-	Metadata        ReportMetadata  `json:"metadata"`
+	ProcessorName    string          `json:"processor_name"` // a name that the pipeline knows
+	Phase            string          `json:"phase"`
+	ExecutionID      string          `json:"execution_id"`
+	CorrelationID    string          `json:"correlation_id"`
+	GameDate         pipeline.Period `json:"game_date"`
+	OutputTable      string          `json:"output_table"`
+	OutputDataset    string          `json:"output_dataset"`
+	Status           Status          `json:"status"`
+	Timestamp        Timestamp       `json:"timestamp"` // the end of the run
+	DurationSeconds  float64         `json:"duration_seconds"`
+	RecordCount      *int64          `json:"record_count,omitempty"` // nil: not known
+	RecordsFailed    *int64          `json:"records_failed,omitempty"`
+	ParentProcessor  string          `json:"parent_processor,omitempty"`
+	TriggerSource    string          `json:"trigger_source"`
+	TriggerMessageID string          `json:"trigger_message_id,omitempty"`
+	ErrorMessage     string          `json:"error_message,omitempty"`
+	ErrorType        string          `json:"error_type,omitempty"`
+	Metadata         ReportMetadata  `json:"metadata"`
 }
 
 // ReportMetadata says what changed. Incremental without a list of entities means that
 // something did and nobody knows what: a second run of the kind is handed over, and its
 // consumers take everything.
 type ReportMetadata struct {
-	IsIncremental bool `json:"is_incremental"`
+	IsIncremental   bool     `json:"is_incremental"`
+	EntitiesChanged []string `json:"entities_changed,omitempty"`
 }
 
 // Encode returns the report's JSON. It refuses one that no reader would take.

@@ -203,3 +203,24 @@ func (w *World) Rename(text string) string { return w.data.Rename(text) }
 
 // Suffix is what this warehouse's datasets have behind their names.
 func (w *World) Suffix() string { return w.data.Suffix }
+
+// Ask runs a query, which names the datasets as the NBA pipeline does, and returns its
+// one row.
+func (w *World) Ask(sql string) []any {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
+	defer cancel()
+	it, err := w.data.Client.Query(w.data.Rename(sql)).Read(ctx)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var row []bigquery.Value
+	if err := it.Next(&row); err != nil {
+		w.t.Fatal(err)
+	}
+	out := make([]any, len(row))
+	for i, v := range row {
+		out[i] = v
+	}
+	return out
+}

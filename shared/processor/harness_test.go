@@ -1,0 +1,268 @@
+package processor
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/dedup"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/memory"
+	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+)
+
+const (
+	name  = "player_game_summary"
+	night = pipeline.Period("2026-02-03")
+)
+
+var start = time.Date(2026, 2, 4, 11, 3, 12, 0, time.UTC)
+
+// world is a warehouse with one table, a store with a clock, a broker, and the machines
+// on which runs are at work.
+type world struct {
+	*warehousetest.World
+	t        *testing.T
+	mem      *memory.Store
+	pipeline *pipeline.Pipeline
+	host     string // of the emulator
+
+	mu        sync.Mutex
+	now       time.Time
+	published []message.Report
+	broken    error // what the broker answers
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{World: warehousetest.Empty(t), t: t, now: start}
+	w.host = w.Host
+	w.mem = memory.New(w.time)
+	w.Exec(`CREATE TABLE nba_analytics.player_game_summary (game_date DATE, player_lookup STRING, points INT64, processed_at TIMESTAMP) PARTITION BY game_date`)
+	p, err := pipeline.Parse([]byte(w.Definition()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.pipeline = p
+	client, err := w.Client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	staging := client.Dataset(w.staging())
+	if err := staging.Create(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = staging.DeleteWithContents(context.Background()) })
+	return w
+}
+
+func (w *world) staging() string         { return "staging" + w.Suffix() }
+func (w *world) time() time.Time         { w.mu.Lock(); defer w.mu.Unlock(); return w.now }
+func (w *world) advance(d time.Duration) { w.mu.Lock(); defer w.mu.Unlock(); w.now = w.now.Add(d) }
+
+// machine is one process. It dies at a call to anything, and from then on reaches
+// nothing.
+type machine struct {
+	*world
+	runner *Runner
+	logs   bytes.Buffer
+	clock  func() time.Time
+
+	life  sync.Mutex
+	calls int
+	dies  int  // at this call; 0: never
+	after bool // that call is made
+	dead  bool
+}
+
+var errDead = errors.New("the process is dead")
+
+func (w *world) machine() *machine {
+	w.t.Helper()
+	m := &machine{world: w, clock: w.time}
+	log, err := telemetry.New(&m.logs, "info")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	locks := lease.New(lease.Config{Store: mortal{m}, Now: func() time.Time { return m.clock() }, NewID: rand.Text, Lease: lease.Max, Instance: "m", Log: log})
+	m.runner = New(Config{Pipeline: w.pipeline, Store: mortal{m}, Locks: locks, Warehouse: m.warehouse(), Publish: m.publish, Now: func() time.Time { return m.clock() },
+		NewID: rand.Text, Staging: w.staging(), TimeLimit: time.Hour, Log: log})
+	return m
+}
+
+// call is one call to anything: before it, or after it, the process may die.
+func (m *machine) call(do func()) error {
+	m.life.Lock()
+	m.calls++
+	last := m.dies > 0 && m.calls >= m.dies
+	if m.dead || last && !m.after {
+		m.dead = true
+		m.life.Unlock()
+		return errDead
+	}
+	m.dead = last
+	m.life.Unlock()
+	do()
+	if last {
+		return errDead
+	}
+	return nil
+}
+
+// warehouse reaches the emulator through a proxy, as long as the process lives.
+func (m *machine) warehouse() *warehouse.Warehouse {
+	host := m.host
+	if !strings.Contains(host, "://") {
+		host = "http://" + host
+	}
+	target, err := url.Parse(host)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Host = target.Host
+		rec := httptest.NewRecorder()
+		if err := m.call(func() { proxy.ServeHTTP(rec, r) }); err != nil {
+			http.Error(w, `{"error":{"code":418,"message":"dead"}}`, http.StatusTeapot) // which the library does not try again
+			return
+		}
+		for k, v := range rec.Header() {
+			w.Header()[k] = v
+		}
+		w.WriteHeader(rec.Code)
+		_, _ = io.Copy(w, rec.Body)
+	}))
+	wh := warehouse.New("phasegate-test", server.URL)
+	m.t.Cleanup(func() { wh.Close(); server.Close() })
+	return wh
+}
+
+func (m *machine) publish(_ context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
+	if topic != "nba-phase3-analytics-complete" {
+		m.t.Errorf("published to %s", topic)
+	}
+	out := make([]cycle.Published, len(msgs))
+	for i, msg := range msgs {
+		err := m.call(func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if out[i].Err = m.broken; out[i].Err != nil {
+				return
+			}
+			var r message.Report
+			if err := json.Unmarshal(msg.Data, &r); err != nil {
+				m.t.Error(err)
+			}
+			m.published = append(m.published, r)
+			out[i].ID = fmt.Sprint("m", len(m.published))
+		})
+		if err != nil {
+			out[i] = cycle.Published{Err: err}
+		}
+	}
+	return out
+}
+
+type mortal struct{ m *machine }
+
+func (s mortal) Get(ctx context.Context, refs ...store.Ref) (snap store.Snapshot, err error) {
+	if dead := s.m.call(func() { snap, err = s.m.mem.Get(ctx, refs...) }); dead != nil {
+		return store.Snapshot{}, dead
+	}
+	return snap, err
+}
+
+func (s mortal) Apply(ctx context.Context, ws ...store.Write) (vs []store.Version, err error) {
+	if dead := s.m.call(func() { vs, err = s.m.mem.Apply(ctx, ws...) }); dead != nil {
+		return nil, dead
+	}
+	return vs, err
+}
+
+func (s mortal) Scan(ctx context.Context, collection, from, to string) iter.Seq2[store.Doc, error] {
+	return s.m.mem.Scan(ctx, collection, from, to)
+}
+
+func (m *machine) run(period pipeline.Period, req Request, work Work) (Outcome, error) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
+	defer cancel()
+	return m.runner.Run(ctx, name, period, req, work)
+}
+
+// rows are players' rows of a period, with these points.
+func rows(period pipeline.Period, at time.Time, points, players int) []dedup.Row {
+	var out []dedup.Row
+	for i := range players {
+		out = append(out, dedup.Row{"game_date": string(period), "player_lookup": fmt.Sprintf("player%03d", i), "points": points, "processed_at": at})
+	}
+	return out
+}
+
+func making(points, players int) Work {
+	return func(_ context.Context, run Run) (Output, error) {
+		return Output{Rows: rows(run.Period, start, points, players)}, nil
+	}
+}
+
+// table is what the period has: how many rows, of how many players, and their points.
+func (w *world) table(period pipeline.Period) string {
+	w.t.Helper()
+	return fmt.Sprint(w.Ask("SELECT COUNT(*), COUNT(DISTINCT player_lookup), IFNULL(MIN(points), -1), IFNULL(MAX(points), -1) FROM nba_analytics.player_game_summary WHERE game_date = DATE '" + string(period) + "'")...)
+}
+
+func (w *world) want(period pipeline.Period, table string) {
+	w.t.Helper()
+	if got := w.table(period); got != table {
+		w.t.Errorf("%s: rows, players and points are %s, want %s", period, got, table)
+	}
+}
+
+// statuses are those of the published completions of a period.
+func (w *world) statuses(period pipeline.Period) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	for _, r := range w.published {
+		if r.GameDate == period {
+			out = append(out, string(r.Status))
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func (w *world) doc(collection, id string) store.Doc {
+	w.t.Helper()
+	snap, err := w.mem.Get(context.Background(), store.Ref{Collection: collection, ID: id})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return snap.Docs[0]
+}
+
+// outstanding are the tokens that are listed for a period.
+func (w *world) outstanding(period pipeline.Period) int {
+	w.t.Helper()
+	nonces, _ := w.doc("lock_tokens", "PlayerGameSummaryProcessor_"+string(period)).Data["nonces"].([]any)
+	return len(nonces)
+}

@@ -1,0 +1,238 @@
+package processor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// collection holds, by lock, what runs have done: processor_runs/{class}_{period}.
+const collection = "processor_runs"
+
+// What is kept of a period. Requests come again within days, runs are a few a day.
+const (
+	keptServed    = 300
+	keptSuccesses = 20
+)
+
+// books are what is on record for a processor and a period. They are written by
+// compare-and-set, whole.
+type books struct {
+	Served    []served   `json:"served,omitempty"`    // oldest first
+	Successes []success  `json:"successes,omitempty"` // oldest first
+	Outbox    []outgoing `json:"outbox,omitempty"`    // completions without the broker's id
+}
+
+type served struct {
+	TriggerID string `json:"trigger_id"`
+	Execution string `json:"execution_id"`
+}
+
+type success struct {
+	Execution string    `json:"execution_id"`
+	Began     time.Time `json:"began"` // when it had the lock, by the server's clock
+	Mode      string    `json:"mode,omitempty"`
+	Entities  []string  `json:"entities"` // null: all
+}
+
+type outgoing struct {
+	Execution string `json:"execution_id"`
+	Topic     string `json:"topic"`
+	Payload   string `json:"payload"`
+}
+
+func (n *run) ref() store.Ref {
+	return store.Ref{Collection: n.Prefix + collection, ID: n.key.String()}
+}
+
+func (n *run) read(ctx context.Context) (books, store.Doc, error) {
+	snap, err := n.Store.Get(ctx, n.ref())
+	if err != nil {
+		return books{}, store.Doc{}, fmt.Errorf("read %s: %w", n.ref(), err)
+	}
+	var b books
+	doc := snap.Docs[0]
+	if doc.Exists {
+		text, _ := doc.Data["books"].(string)
+		if err := json.Unmarshal([]byte(text), &b); err != nil {
+			return books{}, doc, fmt.Errorf("%s: books: %w", n.ref(), err)
+		}
+	}
+	return b, doc, nil
+}
+
+// change writes what edit makes of the books, together with other fields of the same
+// document, until no rival's change is in between. edit reports whether there is
+// anything to write.
+func (n *run) change(ctx context.Context, edit func(*books) bool) error {
+	for range 10 {
+		b, doc, err := n.read(ctx)
+		if err != nil {
+			return err
+		}
+		if !edit(&b) {
+			return nil
+		}
+		b.Served = b.Served[max(0, len(b.Served)-keptServed):]
+		b.Successes = b.Successes[max(0, len(b.Successes)-keptSuccesses):]
+		text, err := json.Marshal(b)
+		if err != nil {
+			return err
+		}
+		fields := []store.Field{store.F(string(text), "books"), store.F(store.ServerTime, "changed_at")}
+		w := store.Create(n.ref(), fields...)
+		if doc.Exists {
+			w = store.MergeIf(n.ref(), doc.Version, fields...)
+		}
+		if _, err = n.Store.Apply(ctx, w); err == nil {
+			return nil
+		}
+		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) {
+			return fmt.Errorf("write %s: %w", n.ref(), err)
+		}
+	}
+	return fmt.Errorf("write %s: no end of conflicts", n.ref())
+}
+
+// before looks whether a request is done: served, or, while another run has the lock,
+// covered by one that has ended. Completions that nobody has confirmed are published
+// first: they are the reason why it may have come again.
+func (n *run) before(ctx context.Context, held bool) (Outcome, bool, error) {
+	b, _, err := n.read(ctx)
+	if err != nil {
+		return Outcome{}, false, err
+	}
+	var out Outcome
+	done := false
+	for _, s := range b.Served {
+		if n.Request.TriggerID != "" && s.TriggerID == n.Request.TriggerID {
+			out, done = Outcome{Execution: s.Execution, Served: true}, true
+		}
+	}
+	for _, s := range b.Successes {
+		if held && !done && covers(s, n.Request) {
+			out, done = Outcome{Execution: s.Execution, Covered: true}, true
+		}
+	}
+	if len(b.Outbox) > 0 {
+		if err := n.publish(ctx, b.Outbox); err != nil {
+			return Outcome{}, false, err
+		}
+	}
+	return out, done, nil
+}
+
+// publish sends completions and takes those that the broker has accepted from the
+// outbox.
+func (n *run) publish(ctx context.Context, completions []outgoing) error {
+	var errs []error
+	accepted := map[string]bool{}
+	for _, c := range completions {
+		sent := n.Publish(ctx, n.Prefix+c.Topic, []message.Outgoing{{Data: []byte(c.Payload)}})[0]
+		switch {
+		case sent.Err != nil:
+			errs = append(errs, fmt.Errorf("publish the completion of %s: %w", c.Execution, sent.Err))
+		case sent.ID == "":
+			errs = append(errs, fmt.Errorf("publish the completion of %s: no id from the broker", c.Execution))
+		default:
+			accepted[c.Execution] = true
+		}
+	}
+	if len(accepted) > 0 {
+		errs = append(errs, n.change(ctx, func(b *books) bool {
+			before := len(b.Outbox)
+			b.Outbox = slices.DeleteFunc(b.Outbox, func(c outgoing) bool { return accepted[c.Execution] })
+			return len(b.Outbox) < before
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// finish puts a completion on record and publishes it. From the record on the request is
+// served, whatever happens.
+func (n *run) finish(ctx context.Context, made Output, w warehouse.Written) (Outcome, error) {
+	status := message.StatusSuccess
+	switch {
+	case w.Rows == 0:
+		status = message.StatusNoData
+	case made.Partial:
+		status = message.StatusPartial
+	}
+	out := Outcome{Status: status, Execution: n.Execution, Written: w}
+	payload, err := n.report(status, made, w, "", nil)
+	if err != nil {
+		return out, err
+	}
+	// What is done already is written down even if the caller has gone.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
+	defer cancel()
+	err = n.change(ctx, func(b *books) bool {
+		if slices.ContainsFunc(b.Successes, func(s success) bool { return s.Execution == n.Execution }) {
+			return false // the answer of an earlier try was lost
+		}
+		if n.Request.TriggerID != "" {
+			b.Served = append(b.Served, served{n.Request.TriggerID, n.Execution})
+		}
+		b.Successes = append(b.Successes, success{Execution: n.Execution, Began: n.held.Token().At.Time(), Mode: n.Request.Mode, Entities: made.Entities})
+		if n.reportsTo != nil {
+			b.Outbox = append(b.Outbox, outgoing{n.Execution, n.reportsTo.UpstreamTopic, string(payload)})
+		}
+		return true
+	})
+	if err != nil || n.reportsTo == nil {
+		return out, err
+	}
+	return out, n.publish(ctx, []outgoing{{n.Execution, n.reportsTo.UpstreamTopic, string(payload)}})
+}
+
+// failed tells about a failure. It is an answer only when trying again cannot help.
+func (n *run) failed(ctx context.Context, category Category, why error) (Outcome, error) {
+	n.Log.ErrorContext(ctx, fmt.Sprintf("%s failed for %s: %v", n.Processor.Name, n.Period, why), "processor", n.Processor.Name, "period", string(n.Period),
+		"execution_id", n.Execution, "category", string(category))
+	out := Outcome{Status: message.StatusFailed, Execution: n.Execution, Category: category}
+	hopeless := errors.As(why, new(*permanent))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
+	defer cancel()
+	if n.reportsTo != nil {
+		payload, err := n.report(message.StatusFailed, Output{}, warehouse.Written{}, category, why)
+		if err == nil {
+			err = n.Publish(ctx, n.Prefix+n.reportsTo.UpstreamTopic, []message.Outgoing{{Data: payload}})[0].Err
+		}
+		if err != nil && hopeless {
+			return out, errors.Join(why, err) // or nobody would ever hear of it
+		}
+	}
+	if hopeless {
+		return out, nil
+	}
+	return out, why
+}
+
+func (n *run) report(status message.Status, made Output, w warehouse.Written, category Category, why error) ([]byte, error) {
+	dataset, table, _ := strings.Cut(n.Processor.Table, ".")
+	now := n.Now()
+	rows, bad := int64(w.Rows), int64(made.Failed)
+	r := message.Report{ProcessorName: n.Processor.Name, Phase: n.phase.Name, ExecutionID: n.Execution, CorrelationID: n.Request.CorrelationID,
+		GameDate: n.Period, OutputTable: table, OutputDataset: dataset, Status: status, Timestamp: message.Timestamp(now), DurationSeconds: now.Sub(n.began).Seconds(),
+		RecordCount: &rows, RecordsFailed: &bad, TriggerSource: "phasegate", TriggerMessageID: n.Request.TriggerID, ParentProcessor: n.Request.Parent,
+		Metadata: message.ReportMetadata{IsIncremental: made.Entities != nil, EntitiesChanged: made.Entities}}
+	if why != nil {
+		text := why.Error()
+		if len(text) > 2000 {
+			text = strings.ToValidUTF8(text[:2000], "")
+		}
+		r.ErrorType, r.ErrorMessage, r.RecordCount = string(category), text, nil
+	}
+	if r.CorrelationID == "" {
+		r.CorrelationID = n.Execution
+	}
+	return r.Encode()
+}

@@ -1,0 +1,311 @@
+// Package processor runs processors written in Go, each run alone and each write once.
+// [Runner.Run] is the only way to run one.
+//
+// # A run
+//
+//  1. served    a request whose trigger_id was served is done
+//  2. lock      of the processor and the period; held: come again
+//  3. fence     the tokens of earlier runs that may still write are taken from them
+//  4. work      the caller's function: reads, computes, returns rows
+//  5. write     de-duplicated, staged, merged by one statement, under this run's token
+//  6. record    the completion and that the request is served, in one commit
+//  7. publish   the completion, and confirm it with the broker's id
+//  8. release
+//
+// # Failures
+//
+// A run that dies at any point is asked for again, for its request was not answered. Up
+// to 6 the next run does everything again, and its write replaces what this one wrote.
+// From 6 on the request is served: the next one publishes what is not confirmed, and
+// that is all. A completion is thus published at least once; the engine that receives it
+// takes copies for one.
+//
+// A run that has lost its lock writes nothing: its context has ended, its token is taken.
+//
+// The work's error, a panic, the end of its time and rows that do not fit are failures
+// with a category ([Category]). Of these, what trying again cannot help is answered as
+// done: it is published as failed, once, and comes to nobody again.
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/dedup"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// Config is what a Runner stands on. All fields are required but Prefix.
+type Config struct {
+	Pipeline  *pipeline.Pipeline
+	Store     store.Store
+	Locks     *lease.Locks
+	Warehouse *warehouse.Warehouse
+	Publish   cycle.Publish
+	Now       func() time.Time
+	NewID     func() string // unique; letters and digits
+	Prefix    string        // of collections and topics
+	Staging   string        // dataset for what is loaded before it is merged
+	TimeLimit time.Duration // of the work
+	Log       *slog.Logger
+}
+
+// Runner is safe for concurrent use.
+type Runner struct{ Config }
+
+// New returns a runner.
+func New(c Config) *Runner { return &Runner{c} }
+
+// Request is what a run is asked for by. The zero Request asks for a run of everything.
+type Request struct {
+	TriggerID     string    // a request with one that was served is dropped
+	Published     time.Time // when it was sent
+	Mode          string    // of the cycle that it belongs to
+	Entities      []string  // that changed; nil: all
+	CorrelationID string
+	Parent        string // processor whose completion asks for this run
+}
+
+// Run is what the work is told.
+type Run struct {
+	Processor pipeline.Processor
+	Period    pipeline.Period
+	Execution string
+	Request   Request
+}
+
+// Output is what the work returns.
+type Output struct {
+	Rows []dedup.Row // all of the period, by the columns of the processor's table
+	// Entities: Rows are those of these entities alone, and take the place of the rows
+	// with their keys. nil: Rows are all that the period has.
+	Entities []string
+	Partial  bool // a part of the sources was not there
+	Failed   int  // records that could not be made
+}
+
+// Work makes a processor's rows. It may be run again for the same request, and must
+// write nothing by itself. It ends soon after ctx does.
+type Work func(ctx context.Context, run Run) (Output, error)
+
+// Category says why a run failed.
+type Category string
+
+// The categories.
+const (
+	FailedWork      Category = "work"      // the work returned an error
+	FailedPanic     Category = "panic"     // the work panicked
+	FailedTime      Category = "timeout"   // the work took too long
+	FailedData      Category = "data"      // the rows do not fit their table
+	FailedWarehouse Category = "warehouse" // the warehouse could not be read or written
+	FailedLock      Category = "lock_lost" // another run may be at work
+)
+
+// Permanent marks an error of the work that trying again cannot help.
+func Permanent(err error) error { return &permanent{err} }
+
+type permanent struct{ err error }
+
+func (p *permanent) Error() string { return p.err.Error() }
+func (p *permanent) Unwrap() error { return p.err }
+
+// Outcome is how a run that need not come again has ended.
+type Outcome struct {
+	Status    message.Status // "" when there was no run
+	Execution string         // of the run, or of the one that served the request
+	Category  Category       // of a failure
+	Written   warehouse.Written
+	// Served: the request was done before. Covered: a run that began after the request
+	// was sent has done what it asks for.
+	Served, Covered bool
+}
+
+// Run does one run, or finds that it was done. An error means that the request must
+// come again: another run has the lock ([*lease.HeldError]), or something failed that
+// may not fail the next time.
+func (r *Runner) Run(ctx context.Context, name string, period pipeline.Period, req Request, work Work) (Outcome, error) {
+	phase, pr, ok := r.Pipeline.Processor(name)
+	if !ok {
+		return Outcome{}, fmt.Errorf("processor %q is none of the pipeline's", name)
+	}
+	n := &run{Runner: r, phase: phase, began: r.Now(), key: lease.Key{Class: pr.Class, Period: period},
+		Run: Run{Processor: pr, Period: period, Execution: "run-" + strings.ToLower(r.NewID()), Request: req}}
+	for _, t := range r.Pipeline.Transitions {
+		if t.Expects(pr.Name) && t.UpstreamPhase == phase.Name {
+			n.reportsTo = t
+		}
+	}
+	if out, done, err := n.before(ctx, false); done || err != nil {
+		return out, err
+	}
+	held, err := r.Locks.Acquire(ctx, n.key, n.Execution)
+	if err != nil {
+		out, done, readErr := n.before(ctx, errors.As(err, new(*lease.HeldError)))
+		if done {
+			return out, nil
+		}
+		return Outcome{}, errors.Join(err, readErr)
+	}
+	return n.locked(ctx, held, work)
+}
+
+// run is one run under way.
+type run struct {
+	*Runner
+	Run
+	phase     pipeline.Phase
+	reportsTo *pipeline.Transition // nil: nobody waits for its completions
+	key       lease.Key
+	held      *lease.Lease
+	began     time.Time
+}
+
+// locked is a run that has the lock, which it gives back at its end.
+func (n *run) locked(ctx context.Context, held *lease.Lease, work Work) (Outcome, error) {
+	n.held = held
+	inside, stop := held.Keep(ctx)
+	out, err := n.inside(inside, work)
+	stop()
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
+	defer cancel()
+	if failed := n.release(after); failed != nil {
+		n.Log.WarnContext(ctx, "the lock was not given back, it ends by itself: "+failed.Error(), "lock", n.key.String(), "execution_id", n.Execution)
+	}
+	return out, err
+}
+
+// finishing bounds what is done when the caller may have gone.
+const finishing = 30 * time.Second
+
+func (n *run) release(ctx context.Context) error {
+	if err := n.held.Release(ctx); !errors.Is(err, lease.ErrLost) { // which has been told
+		return err
+	}
+	return nil
+}
+
+func (n *run) inside(ctx context.Context, work Work) (Outcome, error) {
+	if out, done, err := n.before(ctx, false); done || err != nil { // another run has ended since
+		return out, err
+	}
+	location, err := n.fence(ctx)
+	switch {
+	case permanentData(err):
+		return n.failed(ctx, FailedData, Permanent(err))
+	case err != nil:
+		return n.failed(ctx, FailedWarehouse, err)
+	}
+	made, category, err := n.work(ctx, work)
+	if err != nil {
+		return n.failed(ctx, category, err)
+	}
+	written, err := n.write(ctx, made)
+	switch {
+	case errors.Is(err, warehouse.ErrFenced), errors.Is(err, lease.ErrLost), err != nil && n.held.Check() != nil:
+		n.tellFenced(ctx, err)
+		return n.failed(ctx, FailedLock, err)
+	case permanentData(err):
+		return n.failed(ctx, FailedData, Permanent(err))
+	case err != nil:
+		return n.failed(ctx, FailedWarehouse, err)
+	}
+	n.settle(ctx, written, location)
+	return n.finish(ctx, made, written)
+}
+
+func permanentData(err error) bool {
+	return errors.Is(err, warehouse.ErrTarget) || errors.As(err, new(*warehouse.RowError)) || errors.As(err, new(*dedup.KeyError))
+}
+
+// fence makes sure that no earlier run writes any more, before anything is read.
+func (n *run) fence(ctx context.Context) (location string, err error) {
+	if location, err = n.Warehouse.Location(ctx, n.Processor.Table); err != nil {
+		return "", err
+	}
+	for _, nonce := range n.held.Outstanding() {
+		if err := n.Warehouse.Fence(ctx, warehouse.JobID(n.key.String(), nonce), location); err != nil {
+			return "", err
+		}
+	}
+	return location, n.held.Settle(ctx, n.held.Outstanding()...)
+}
+
+// work runs the work within its time; a panic is its failure.
+func (n *run) work(ctx context.Context, work Work) (out Output, category Category, err error) {
+	limited, cancel := context.WithTimeoutCause(ctx, n.TimeLimit, fmt.Errorf("no end after %s", n.TimeLimit))
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			category, err = FailedPanic, Permanent(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	out, err = work(limited, n.Run)
+	switch {
+	case n.held.Check() != nil:
+		return out, FailedLock, errors.Join(n.held.Check(), err)
+	case err != nil && limited.Err() != nil && ctx.Err() == nil:
+		return out, FailedTime, errors.Join(context.Cause(limited), err)
+	}
+	return out, FailedWork, err
+}
+
+func (n *run) write(ctx context.Context, made Output) (warehouse.Written, error) {
+	right := warehouse.Right{JobID: warehouse.JobID(n.key.String(), n.held.Token().Nonce),
+		Next: func(ctx context.Context) (string, error) {
+			t, err := n.held.Rearm(ctx)
+			return warehouse.JobID(n.key.String(), t.Nonce), err
+		}}
+	target := warehouse.Target{Processor: n.Processor, Period: n.Period, Staging: n.Staging, ByKey: made.Entities != nil}
+	return n.Warehouse.Write(ctx, right, target, made.Rows)
+}
+
+// settle takes the tokens of this run from the list, as far as their jobs have ended:
+// the last one has written, and each one before it has failed. Without a write the
+// token is left to the next run.
+func (n *run) settle(ctx context.Context, w warehouse.Written, location string) {
+	if w.JobID == "" {
+		return
+	}
+	if err := n.held.Settle(ctx, n.held.Used()...); err != nil {
+		n.Log.WarnContext(ctx, "tokens are left to the next run: "+err.Error(), "lock", n.key.String(), "execution_id", n.Execution)
+	}
+	attributes := []any{"processor", n.Processor.Name, "period", string(n.Period), "execution_id", n.Execution, "table", n.Processor.Table, "location", location}
+	if w.Removed > 0 {
+		n.Log.WarnContext(ctx, fmt.Sprintf("%d rows had the key of another", w.Removed), append(attributes, "event", telemetry.RowsDeduplicated,
+			"removed", w.Removed, "rows", w.Rows, "examples", fmt.Sprint(w.Examples))...)
+	}
+	if w.Doubled != 0 {
+		n.Log.ErrorContext(ctx, fmt.Sprintf("%d rows too many after the write: %s", w.Doubled, w.Problem), append(attributes, "event", telemetry.DuplicatesFound,
+			"duplicates", w.Doubled)...)
+	}
+}
+
+func (n *run) tellFenced(ctx context.Context, err error) {
+	if errors.Is(err, warehouse.ErrFenced) {
+		n.Log.ErrorContext(ctx, "the write was fenced by a later run: "+err.Error(), "event", telemetry.WriteFenced, "collection", n.Prefix+"processing_locks",
+			"lock", n.key.String(), "processor", n.Processor.Name, "period", string(n.Period), "execution_id", n.Execution)
+	}
+}
+
+// covers reports whether what a run has done is what a request asks for.
+func covers(s success, req Request) bool {
+	if req.Published.IsZero() || !s.Began.After(req.Published) || req.Mode != "" && s.Mode != req.Mode {
+		return false
+	}
+	if s.Entities == nil {
+		return true
+	}
+	return req.Entities != nil && !slices.ContainsFunc(req.Entities, func(e string) bool { return !slices.Contains(s.Entities, e) })
+}
