@@ -127,6 +127,15 @@ locals {
       rate_limit = 300
       command    = "phasectl locks list --project ${var.project}"
     } },
+    { write-fenced = {
+      kind       = "log_match"
+      title      = "A run that had lost its lock tried to write, and was kept from it"
+      severity   = "WARNING"
+      filter     = "jsonPayload.event=\"write_fenced\" AND jsonPayload.collection=\"${var.prefix}processing_locks\""
+      labels     = { lock = "EXTRACT(jsonPayload.lock)" }
+      rate_limit = 300
+      command    = "phasectl locks list --project ${var.project}"
+    } },
     # Said at each relay, of a lock that was not renewed for three of its leases.
     { lock-leaked = {
       kind      = "log_metric"

@@ -9,6 +9,7 @@ locals {
     quarantine      = ["envelope", "head"]
     function_status = ["heartbeats"]
     lock_tokens     = ["nonces"]
+    processor_runs  = ["books"]
   }
   # A shadow has the first two again. A deployment in shadow has one itself, for smoke
   # tests. Nobody works on what a shadow decided; everything else is kept.

@@ -112,6 +112,17 @@ variable "existing_topics" {
   }
 }
 
+variable "processors" {
+  description = "Addresses of the service accounts under which processors run that take our locks. They get the locks, the staging dataset, jobs in BigQuery, and the topics to which they report."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for a in var.processors : can(regex("^[^@ ]+@[^@ ]+\\.iam\\.gserviceaccount\\.com$", a))])
+    error_message = "processors: ${join(", ", var.processors)}: each has to be the address of a service account, such as phase3@my-project.iam.gserviceaccount.com."
+  }
+}
+
 variable "email" {
   description = "Address that every alert goes to. Required: an alert without a channel is none."
   type        = string

@@ -2,9 +2,11 @@ package terraform
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -20,11 +22,14 @@ import (
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/dedup"
 	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/processor"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
 // recorder runs the functions and keeps what they log, as the platform would, and what
@@ -153,8 +158,11 @@ func good(t *testing.T) *recorder {
 	})
 	r.complete(morning, order[:2]...)
 	r.relay()
+	if err := r.work(false); err != nil {
+		t.Fatal(err)
+	}
 	r.complete(morning, order[2:]...)
-	if code := r.relay(); code != http.StatusNoContent || len(r.PubSub.Messages()) != 3*len(upcoming)+len(order) {
+	if code := r.relay(); code != http.StatusNoContent || len(r.PubSub.Messages()) != 3*len(upcoming)+len(order)+1 { // and the completion of the run
 		t.Fatalf("the good night is none: relay answered %d, %d messages", code, len(r.PubSub.Messages()))
 	}
 	return r
@@ -216,6 +224,11 @@ var bad = map[string]func(*recorder){
 			}
 		})
 	},
+	"write-fenced": func(r *recorder) {
+		if err := r.work(true); !errors.Is(err, warehouse.ErrFenced) {
+			r.t.Fatal(err)
+		}
+	},
 	"lock-leaked": func(r *recorder) {
 		r.processed("2026-02-02", func(*lease.Lease) {}) // and its process dies
 		r.SetNow(r.Now().Add(31 * time.Minute))
@@ -225,6 +238,54 @@ var bad = map[string]func(*recorder){
 		r.deliver("transition", []byte(`{"processor_name":"PlayerGameSummaryProcessor","game_date":"TODAY","status":"success"}`))
 		r.deliver("reconcile", []byte(`{"job":"dance"}`))
 	},
+}
+
+// work is a run of a processor in Go; fenced: a later run has taken its right to write.
+func (r *recorder) work(fenced bool) error {
+	runner := processor.New(processor.Config{Pipeline: r.Pipeline, Store: r.written, Locks: r.Locks, Warehouse: warehouse.New("test", bigQuery(r.t, fenced)),
+		Publish: r.Broker.Publish, Now: r.Now, NewID: rand.Text, Staging: r.App.Config.Staging(), TimeLimit: time.Minute, Log: r.App.Log})
+	_, err := runner.Run(r.t.Context(), "player_game_summary", "2026-02-05", processor.Request{}, func(context.Context, processor.Run) (processor.Output, error) {
+		return processor.Output{Rows: []dedup.Row{{"game_date": "2026-02-05", "player_lookup": "a", "processed_at": r.Now()}}}, nil
+	})
+	r.keep("nba-phase3-analytics-processors")
+	return err
+}
+
+// bigQuery takes every write, or has none left to make: its part in what is logged and
+// recorded. Writes themselves are tried on the emulator.
+func bigQuery(t *testing.T, fenced bool) string {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		reference := `"status":{"state":"DONE"},"jobReference":{"projectId":"test","jobId":"j"}`
+		query := `{` + reference + `,"configuration":{"labels":{"phasegate":"fence"},"query":{"query":"SELECT 1"}}}`
+		switch path := req.URL.Path; {
+		case strings.Contains(path, "/tables") && req.Method == http.MethodGet:
+			fmt.Fprint(w, `{"schema":{"fields":[{"name":"game_date","type":"DATE"},{"name":"player_lookup","type":"STRING"},{"name":"processed_at","type":"TIMESTAMP"}]}}`)
+		case strings.Contains(path, "/tables"):
+			fmt.Fprint(w, `{}`)
+		case strings.Contains(path, "upload"):
+			fmt.Fprint(w, `{`+reference+`,"configuration":{"load":{"destinationTable":{}}}}`)
+		case strings.Contains(path, "/queries"):
+			fmt.Fprint(w, `{"jobComplete":true,"totalRows":"1","schema":{"fields":[{"name":"n","type":"INTEGER"}]},"rows":[{"f":[{"v":"0"}]}],"jobReference":{"projectId":"test","jobId":"j"}}`)
+		case strings.Contains(string(body), "SELECT") && !fenced:
+			fmt.Fprint(w, query)
+		case strings.Contains(string(body), "MERGE") && !fenced:
+			fmt.Fprint(w, query)
+		case strings.Contains(string(body), "MERGE"):
+			w.WriteHeader(http.StatusConflict)
+			fmt.Fprint(w, `{"error":{"code":409,"message":"Already Exists: Job","errors":[{"reason":"duplicate"}]}}`)
+		case strings.Contains(path, "phasegate-"):
+			fmt.Fprint(w, query)
+		default:
+			fmt.Fprint(w, `{`+reference+`,"configuration":{"load":{"destinationTable":{}}}}`)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
 }
 
 // resumed is a hand-over whose process died in its readiness check.

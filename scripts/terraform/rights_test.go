@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 
+	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
@@ -97,6 +98,32 @@ func TestF17_TheFunctionsMayReadWhatTheChecksRead(t *testing.T) {
 		if got["roles/bigquery.dataViewer "+named[1]] == 0 {
 			t.Errorf("a statement reads %s, and nobody may", named[1])
 		}
+	}
+}
+
+// Processors that take our locks get what that needs, and no table of anybody's.
+func TestProcessorsGetLocksStagingJobsAndReports(t *testing.T) {
+	const account = "phase3@my-project.iam.gserviceaccount.com"
+	p := planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-"), "processors": cty.SetVal([]cty.Value{cty.StringVal(account)})})
+	var got []string
+	for _, i := range p.instances {
+		if strings.Contains(i.kind, "_iam_") && i.text("member") == "serviceAccount:"+account {
+			got = append(got, i.text("role")+" "+i.text("dataset_id")+strings.TrimPrefix(i.text("topic"), "projects/"+project+"/topics/"))
+		}
+	}
+	slices.Sort(got)
+	want := []string{"roles/bigquery.dataEditor " + app.Config{Prefix: "dev-"}.Staging(), "roles/bigquery.jobUser ", "roles/datastore.user ", "roles/pubsub.publisher dev-nba-phase3-analytics-complete"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for _, d := range p.some("google_bigquery_dataset") {
+		if d.name == "staging" && (d.text("dataset_id") != "dev_phasegate_staging" || !d.at("default_table_expiration_ms").RawEquals(cty.NumberIntVal(24*3600*1000))) {
+			t.Errorf("%s: %s", d.address, d.value.GoString())
+		}
+	}
+	q, err := tryPlan(t, map[string]cty.Value{"processors": cty.SetVal([]cty.Value{cty.StringVal("ann@example.com")})})
+	if err != nil || len(q.failed) != 1 || !strings.Contains(q.failed[0], "ann@example.com") {
+		t.Errorf("%v %q", err, q.failed)
 	}
 }
 

@@ -37,6 +37,9 @@ type Config struct {
 	Local bool
 }
 
+// Staging is the dataset in which rows lie on their way into their tables.
+func (c Config) Staging() string { return strings.ReplaceAll(c.Prefix, "-", "_") + "phasegate_staging" }
+
 var prefixForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_-]{0,29})?$`)
 
 // shadow begins the names of the collections in which a shadow keeps its books.

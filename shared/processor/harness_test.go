@@ -67,11 +67,10 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	staging := client.Dataset(w.staging())
-	if err := staging.Create(t.Context(), nil); err != nil {
+	// It stays: the emulator takes seconds to drop what a test has staged.
+	if err := client.Dataset(w.staging()).Create(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = staging.DeleteWithContents(context.Background()) })
 	return w
 }
 
@@ -87,18 +86,35 @@ type machine struct {
 	logs   bytes.Buffer
 	clock  func() time.Time
 
-	life  sync.Mutex
-	calls int
-	dies  int  // at this call; 0: never
-	after bool // that call is made
-	dead  bool
+	life   sync.Mutex
+	writes int // calls that change something
+	dies   int // right after so many of them, before anybody hears of it; 0: never
+	dead   bool
+
+	pauseAt string // fence, write or record: it stands still there, once
+	paused  chan struct{}
+	resume  chan struct{}
+}
+
+// reach is a point at which the process may stand still for long.
+func (m *machine) reach(point string) {
+	m.life.Lock()
+	here := m.pauseAt == point
+	if here {
+		m.pauseAt = ""
+	}
+	m.life.Unlock()
+	if here {
+		close(m.paused)
+		<-m.resume
+	}
 }
 
 var errDead = errors.New("the process is dead")
 
 func (w *world) machine() *machine {
 	w.t.Helper()
-	m := &machine{world: w, clock: w.time}
+	m := &machine{world: w, clock: w.time, paused: make(chan struct{}), resume: make(chan struct{})}
 	log, err := telemetry.New(&m.logs, "info")
 	if err != nil {
 		w.t.Fatal(err)
@@ -109,20 +125,22 @@ func (w *world) machine() *machine {
 	return m
 }
 
-// call is one call to anything: before it, or after it, the process may die.
-func (m *machine) call(do func()) error {
+// call is one call to anything. Where a process dies matters by what it has changed: one
+// that dies before its next change might as well have died after its last.
+func (m *machine) call(changes bool, do func()) error {
 	m.life.Lock()
-	m.calls++
-	last := m.dies > 0 && m.calls >= m.dies
-	if m.dead || last && !m.after {
-		m.dead = true
+	if m.dead {
 		m.life.Unlock()
 		return errDead
 	}
-	m.dead = last
+	if changes {
+		m.writes++
+	}
+	m.dead = m.dies > 0 && m.writes >= m.dies
+	dead := m.dead
 	m.life.Unlock()
 	do()
-	if last {
+	if dead {
 		return errDead
 	}
 	return nil
@@ -141,8 +159,19 @@ func (m *machine) warehouse() *warehouse.Warehouse {
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Host = target.Host
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			m.t.Error(err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		switch {
+		case bytes.Contains(body, []byte("MERGE")):
+			m.reach("write")
+		case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/tables/"+name):
+			m.reach("fence")
+		}
 		rec := httptest.NewRecorder()
-		if err := m.call(func() { proxy.ServeHTTP(rec, r) }); err != nil {
+		if err := m.call(r.Method != http.MethodGet, func() { proxy.ServeHTTP(rec, r) }); err != nil {
 			http.Error(w, `{"error":{"code":418,"message":"dead"}}`, http.StatusTeapot) // which the library does not try again
 			return
 		}
@@ -163,7 +192,7 @@ func (m *machine) publish(_ context.Context, topic string, msgs []message.Outgoi
 	}
 	out := make([]cycle.Published, len(msgs))
 	for i, msg := range msgs {
-		err := m.call(func() {
+		err := m.call(true, func() {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			if out[i].Err = m.broken; out[i].Err != nil {
@@ -186,14 +215,17 @@ func (m *machine) publish(_ context.Context, topic string, msgs []message.Outgoi
 type mortal struct{ m *machine }
 
 func (s mortal) Get(ctx context.Context, refs ...store.Ref) (snap store.Snapshot, err error) {
-	if dead := s.m.call(func() { snap, err = s.m.mem.Get(ctx, refs...) }); dead != nil {
+	if dead := s.m.call(false, func() { snap, err = s.m.mem.Get(ctx, refs...) }); dead != nil {
 		return store.Snapshot{}, dead
 	}
 	return snap, err
 }
 
 func (s mortal) Apply(ctx context.Context, ws ...store.Write) (vs []store.Version, err error) {
-	if dead := s.m.call(func() { vs, err = s.m.mem.Apply(ctx, ws...) }); dead != nil {
+	if ws[0].Ref.Collection == collection {
+		s.m.reach("record")
+	}
+	if dead := s.m.call(true, func() { vs, err = s.m.mem.Apply(ctx, ws...) }); dead != nil {
 		return nil, dead
 	}
 	return vs, err

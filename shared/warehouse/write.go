@@ -55,7 +55,8 @@ type Written struct {
 var ErrTarget = errors.New("the table does not take the rows")
 
 const (
-	// stagingKept is how long what was loaded is kept when nobody removes it.
+	// stagingKept is how long what was loaded is kept: longer than anybody can still merge
+	// it. Nobody removes it: that would be a call a write.
 	stagingKept = 24 * time.Hour
 	// maxTries bounds how often a write is tried that a rival's keeps from happening, or
 	// a quota.
@@ -94,7 +95,6 @@ func (w *Warehouse) Write(ctx context.Context, right Right, t Target, rows []ded
 		return Written{}, err
 	}
 	out.JobID, out.Bytes = job.ID(), billed(job)
-	_ = staging.Delete(ctx) // else it ends by itself
 	if out.Doubled, err = w.doubled(ctx, t); err != nil {
 		out.Doubled, out.Problem = -1, problem(err)
 	}

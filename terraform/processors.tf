@@ -1,0 +1,55 @@
+# What processors need that run under our locks (phasectl run, or the runner in Go). Their
+# services, and their rights on their own tables, are deployed elsewhere.
+
+# What is loaded before it is merged into a table. Tables go by themselves after a day.
+resource "google_bigquery_dataset" "staging" {
+  dataset_id                  = "${replace(var.prefix, "-", "_")}phasegate_staging"
+  description                 = "Rows of processors, on their way into their tables"
+  location                    = var.bigquery_location
+  default_table_expiration_ms = 24 * 3600 * 1000
+
+  depends_on = [google_project_service.required]
+}
+
+locals {
+  upstream_topics = toset([for t in local.pipeline.transitions : t.upstream.topic])
+}
+
+resource "google_bigquery_dataset_iam_member" "stages" {
+  for_each = var.processors
+
+  dataset_id = google_bigquery_dataset.staging.dataset_id
+  role       = "roles/bigquery.dataEditor"
+  member     = "serviceAccount:${each.value}"
+}
+
+# Writes, and the jobs that keep earlier runs from writing.
+resource "google_project_iam_member" "processor_jobs" {
+  for_each = var.processors
+
+  project = var.project
+  role    = "roles/bigquery.jobUser"
+  member  = "serviceAccount:${each.value}"
+}
+
+# Locks, and what runs have done.
+resource "google_project_iam_member" "processor_books" {
+  for_each = var.processors
+
+  project = var.project
+  role    = "roles/datastore.user"
+  member  = "serviceAccount:${each.value}"
+
+  condition {
+    title      = "The database of the books alone"
+    expression = "resource.name == \"projects/${var.project}/databases/${var.database}\""
+  }
+}
+
+resource "google_pubsub_topic_iam_member" "processor_reports" {
+  for_each = { for p in setproduct(var.processors, local.upstream_topics) : "${p[0]} ${p[1]}" => { member = p[0], topic = p[1] } }
+
+  topic  = local.topic_ids[each.value.topic]
+  role   = "roles/pubsub.publisher"
+  member = "serviceAccount:${each.value.member}"
+}
