@@ -43,8 +43,10 @@ import (
 const (
 	// parentCheck is how often the process that started this one is looked for.
 	parentCheck = 500 * time.Millisecond
-	// memory is where garbage is collected whatever it takes: scans leave gigabytes.
-	memory = 3 << 29
+	// memory is where garbage is collected whatever it takes: scans leave gigabytes. It has
+	// to be well above what is in use, or nothing else is done any more: the analyzer's 2 GB
+	// are in use in the end.
+	memory = 3 << 30
 	// patience is what requests in flight get at the end.
 	patience = 2 * time.Second
 )

@@ -289,7 +289,7 @@ func TestACompletionThatTheBrokerRefusedIsPublishedLater(t *testing.T) {
 
 // Wherever a process dies, the request comes again, and in the end there are the same
 // rows, once, and somebody was told.
-func TestARunThatDiesAnywhereIsDoneByTheNext(t *testing.T) {
+func TestF31_ARunThatDiesAnywhereIsDoneByTheNext(t *testing.T) {
 	w := newWorld(t)
 	whole := w.machine()
 	if _, err := whole.run("2026-04-01", Request{TriggerID: "t"}, making(10, 3)); err != nil {

@@ -1,4 +1,7 @@
-// Package warehouse asks BigQuery about the data behind a hand-over.
+// Package warehouse asks BigQuery about the data behind a hand-over, and writes the rows
+// of processors so that they cannot be doubled.
+//
+// # Questions
 //
 // The questions are those of the pipeline's definition ([pipeline.Checks]): statements
 // that yield one number each. All that a hand-over needs go into one query, as scalar
@@ -11,8 +14,16 @@
 //
 //   - A number is an answer of the warehouse. NULL, no number, an error, a timeout and
 //     a query that would cost too much are no answer, and say why ([gate.Measurement]).
-//   - Nothing is written. A statement that is not a query cannot stand in a subquery.
+//   - They write nothing. A statement that is not a query cannot stand in a subquery.
 //   - Every query has a limit of bytes billed, which BigQuery keeps, and of time.
+//
+// # Writes
+//
+// A job id can be used once in a project and location. What is written under a lock's
+// token is the one job of that id ([JobID]), and nothing else: whoever takes the id first
+// with a job that does nothing ([Warehouse.Fence]) knows that no earlier run writes any
+// more. A write ([Warehouse.Write]) is a load into a table of its own and one MERGE, with
+// the partition as a literal, which has happened or has not.
 //
 // The client is made at the first question and, when that fails, at the next again.
 package warehouse
