@@ -261,13 +261,13 @@ var simMutants = []simMutant{
 			l.mu.Lock()
 			l.version, l.confirmed = versions[0], began`},
 	{"lock_of_another_renewed", "../lease/lease.go",
-		`	case !s.isOf(l.execution, l.token.Nonce):
+		`	case !l.owns(s):
 		return l.lost(`,
-		`	case !s.isOf(l.execution, l.token.Nonce) && !mutant("lock_of_another_renewed"):
+		`	case !l.owns(s) && !mutant("lock_of_another_renewed"):
 		return l.lost(`},
 	{"lock_of_another_released", "../lease/lease.go",
-		`	case ok && s.isOf(l.execution, l.token.Nonce):`,
-		`	case ok && (s.isOf(l.execution, l.token.Nonce) || mutant("lock_of_another_released")):`},
+		`	mine := ok && l.owns(s)`,
+		`	mine := ok && (l.owns(s) || mutant("lock_of_another_released"))`},
 	{"tokens_forgotten", "../lease/document.go",
 		`	for _, n := range append(slices.Clone(others), nonce) {`,
 		`	if mutant("tokens_forgotten") {
