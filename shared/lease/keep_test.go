@@ -196,9 +196,9 @@ func TestAPausedHolderNoticesBeforeItWorksOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world, _ *Locks) {
-				asleep := false
+				var asleep atomic.Bool
 				l := w.locksAt("a", func() time.Time {
-					if asleep {
+					if asleep.Load() {
 						return jump(time.Now())
 					}
 					return time.Now()
@@ -209,7 +209,8 @@ func TestAPausedHolderNoticesBeforeItWorksOn(t *testing.T) {
 				child, cancel := context.WithCancel(work)
 				defer cancel()
 				w.check("before", work.Err(), nil)
-				asleep = true // and no timer has fired
+				synctest.Wait()
+				asleep.Store(true) // and no timer has fired
 				w.check("after", work.Err(), context.Canceled)
 				w.check("cause", context.Cause(work), ErrLost)
 				w.check("of it", child.Err(), context.Canceled)
