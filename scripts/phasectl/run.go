@@ -5,10 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"os/signal"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -19,14 +15,10 @@ import (
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
-	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
 const (
-	exitHeld          = 75  // EX_TEMPFAIL: the lock is held, or was lost: come again
-	exitNotExecutable = 126 // as a shell says it
-	exitNotFound      = 127
-	exitSignal        = 128 // and the signal's number
+	exitHeld = 75 // EX_TEMPFAIL: the lock is held, or was lost: come again
 
 	// Cloud Run sends SIGTERM and, ten seconds later, SIGKILL
 	// (https://cloud.google.com/run/docs/container-contract#instance-shutdown).
@@ -106,12 +98,7 @@ func (l *locked) resolve(p *pipeline.Pipeline) error {
 	if l.period, err = p.Calendar.Parse(l.date); err != nil {
 		return fmt.Errorf("--date: %w", err)
 	}
-	for _, t := range p.Transitions {
-		if l.publish && t.Expects(l.of.Name) {
-			l.reportsTo = t
-		}
-	}
-	if l.publish && l.reportsTo == nil {
+	if l.reportsTo = p.ReportsTo(l.of.Name); l.publish && l.reportsTo == nil {
 		return fmt.Errorf("--publish: nobody waits for completions of %s of %s", l.of.Name, l.phase.Name)
 	}
 	l.execution = "run-" + strings.ToLower(rand.Text())
@@ -136,7 +123,8 @@ func (l *locked) acquire(ctx context.Context, a *app.App) (*lease.Lease, error) 
 // run runs the command to its end, reports it, and only then gives the lock back.
 func (l *locked) run(cmd *cobra.Command, a *app.App, got *lease.Lease, command []string) error {
 	ctx := context.WithoutCancel(cmd.Context()) // what ends the command must not end what follows it
-	if err := l.fence(cmd.Context(), a, got); err != nil {
+	// Before the command reads anything, no earlier run writes any more.
+	if err := l.fence(cmd.Context(), a, got, got.Outstanding()...); err != nil {
 		return errors.Join(exitError{exitUnknown, err}, l.giveBack(ctx, got))
 	}
 	work, stop := got.Keep(ctx)
@@ -202,40 +190,24 @@ func (l *locked) giveBack(ctx context.Context, got *lease.Lease) error {
 	return got.Release(ctx)
 }
 
-// fence makes sure, before the command reads anything, that no earlier run writes any
-// more under its token.
-func (l *locked) fence(ctx context.Context, a *app.App, got *lease.Lease) error {
-	if a.Warehouse == nil || len(got.Outstanding()) == 0 {
+// fence makes sure that nothing is written any more under tokens of the lock, and takes
+// them from the list.
+func (l *locked) fence(ctx context.Context, a *app.App, got *lease.Lease, nonces ...string) error {
+	if a.Warehouse == nil {
 		return nil
 	}
-	location, err := a.Warehouse.Location(ctx, l.of.Table)
-	if err != nil {
+	if err := a.Warehouse.Fence(ctx, l.of.Table, got.Key().String(), nonces...); err != nil {
 		return err
 	}
-	for _, nonce := range got.Outstanding() {
-		if err := a.Warehouse.Fence(ctx, warehouse.JobID(got.Key().String(), nonce), location); err != nil {
-			return err
-		}
-	}
-	return got.Settle(ctx, got.Outstanding()...)
+	return got.Settle(ctx, nonces...)
 }
 
-// settle takes this run's token from the list: the command has ended, and what it may
-// have begun under the token is waited for. What fails here is done by the next run.
+// settle takes this run's own token: the command has ended, and what it may have begun
+// under the token is waited for. What fails here is done by the next run.
 func (l *locked) settle(ctx context.Context, a *app.App, got *lease.Lease) {
-	if a.Warehouse == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, stopGrace)
 	defer cancel()
-	location, err := a.Warehouse.Location(ctx, l.of.Table)
-	if err == nil {
-		err = a.Warehouse.Fence(ctx, warehouse.JobID(got.Key().String(), got.Token().Nonce), location)
-	}
-	if err == nil {
-		err = got.Settle(ctx, got.Token().Nonce)
-	}
-	if err != nil {
+	if err := l.fence(ctx, a, got, got.Token().Nonce); err != nil {
 		a.Log.WarnContext(ctx, "the token is left to the next run: "+err.Error(), "lock", got.Key().String(), "execution_id", l.execution)
 	}
 }
@@ -249,114 +221,6 @@ func confirm(ctx context.Context, got *lease.Lease) error {
 		return err
 	}
 	return got.Check()
-}
-
-// supervise runs the command, and returns its exit status and whether it was told to stop
-// by our caller. All that it started has ended then.
-func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.Lease, command []string) (code int, stopped bool, err error) {
-	// The kernel ends the child with the thread that began it: this one must not go.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	// Ctrl-Z would stop this process and not the command, which is in a group of its own.
-	tstp := make(chan os.Signal, 1)
-	signal.Notify(tstp, syscall.SIGTSTP)
-	defer signal.Stop(tstp)
-	child := exec.Command(command[0], command[1:]...)
-	token := "PHASEGATE_LOCK_TOKEN=" + got.Token().Nonce
-	child.Env = append(os.Environ(), "PHASEGATE_EXECUTION_ID="+l.execution, "PHASEGATE_LOCK="+got.Key().String(), token)
-	child.Stdout, child.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
-	if in, isFile := cmd.InOrStdin().(*os.File); !isFile || !terminal(in) { // in its own group it could not read one
-		child.Stdin = cmd.InOrStdin()
-	}
-	child.SysProcAttr = childAttributes()
-	child.WaitDelay = time.Second // for what it started and left holding its output
-	if err := child.Start(); err != nil {
-		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
-			return exitNotFound, false, err
-		}
-		return exitNotExecutable, false, err
-	}
-	all := family{child.Process.Pid, token}
-	ended, finished := make(chan struct{}), make(chan bool)
-	go func() { finished <- l.end(cmd, work, got, ended, all) }()
-	err = child.Wait()
-	close(ended)
-	stopped = <-finished
-	all.kill() // what it left behind is not under the lock any more
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() {
-			return exitSignal + int(s.Signal()), stopped, nil
-		}
-		return exit.ExitCode(), stopped, nil
-	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
-		return exitSoftware, stopped, err
-	}
-	return 0, stopped, nil
-}
-
-// end ends the command when the lock is lost, or our caller wants to stop; it returns
-// once the command has ended, and tells whether it was the caller.
-func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease, ended <-chan struct{}, all family) (stopped bool) {
-	lost, stop := work.Done(), cmd.Context().Done()
-	look := time.NewTicker(time.Second) // by the clocks: timers stand still while a machine sleeps
-	defer look.Stop()
-	var kill time.Time
-	told := false
-	for {
-		select {
-		case <-ended:
-			return stopped
-		case <-lost:
-		case <-stop:
-			stop, stopped = nil, true
-			kill = time.Now().Add(stopGrace)
-			all.signal(syscall.SIGTERM)
-		case <-look.C:
-		}
-		if work.Err() != nil && !told {
-			told, lost = true, nil
-			if by := time.Now().Add(got.Grace()); kill.IsZero() || by.Before(kill) {
-				kill = by
-			}
-			all.signal(syscall.SIGTERM)
-			go fmt.Fprintln(cmd.ErrOrStderr(), "phasectl: ending the command:", context.Cause(work)) // a stream that stalls must not keep it alive
-		}
-		if !kill.IsZero() && !time.Now().Before(kill) {
-			all.kill()
-		}
-	}
-}
-
-// family is a command with everything that it started: its process group, and, where it
-// can be found, what has left the group and still has the token in its environment.
-type family struct {
-	pid   int
-	token string
-}
-
-// signal reaches processes that are stopped, too. An error says that there is none.
-func (f family) signal(sig syscall.Signal) {
-	_ = syscall.Kill(-f.pid, sig)
-	for _, pid := range strays(f.token) {
-		_ = syscall.Kill(pid, sig)
-	}
-	_ = syscall.Kill(-f.pid, syscall.SIGCONT)
-}
-
-// kill ends them all. One that is just being started is found in the next round.
-func (f family) kill() {
-	_ = syscall.Kill(-f.pid, syscall.SIGKILL)
-	for range 10 {
-		found := strays(f.token)
-		for _, pid := range found {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-		if len(found) == 0 {
-			return
-		}
-	}
 }
 
 // report publishes the completion, and tries for a while: a completion that is not told

@@ -282,26 +282,26 @@ func TestACommandThatLosesItsLockIsEnded(t *testing.T) {
 	}
 }
 
-func TestACallerThatStopsEndsTheCommandAndGivesTheLockBack(t *testing.T) {
-	d := newDesk(t)
-	g := d.begin(underLock("trap 'echo cleaning up; exit 7' TERM; echo begun; cat " + d.pipe("never").path + " & wait")...)
-	g.stdout.line(t, g.ended)
-	g.cancel()
-	g.end(t, 7, "cleaning up")
-	if n := len(d.locks()); n != 0 {
-		t.Errorf("%d locks are left", n)
-	}
-}
-
 // An exit status of 0 from a command that was told to stop does not say that it was done.
-func TestACommandThatWasStoppedIsNotDone(t *testing.T) {
-	d := newDesk(t)
-	g := d.begin(underLock("trap 'exit 0' TERM; echo begun; cat " + d.pipe("never").path + " & wait")...)
-	g.stdout.line(t, g.ended)
-	g.cancel()
-	g.end(t, 143, "was told to stop")
-	if n := len(d.locks()); n != 0 {
-		t.Errorf("%d locks are left", n)
+func TestACallerThatStopsEndsTheCommandAndGivesTheLockBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		script string
+		want   int
+		says   string
+	}{
+		"with_its_own_status": {"trap 'echo cleaning up; exit 7' TERM; echo begun; cat NEVER & wait", 7, "cleaning up"},
+		"politely":            {"trap 'exit 0' TERM; echo begun; cat NEVER & wait", 143, "was told to stop"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t)
+			g := d.begin(underLock(strings.ReplaceAll(c.script, "NEVER", d.pipe("never").path))...)
+			g.stdout.line(t, g.ended)
+			g.cancel()
+			g.end(t, c.want, c.says)
+			if n := len(d.locks()); n != 0 {
+				t.Errorf("%d locks are left", n)
+			}
+		})
 	}
 }
 

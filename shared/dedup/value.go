@@ -123,7 +123,7 @@ func numberOf(v any) (number, bool) {
 		if i, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
 			return number{kind: 'i', i: i}, true
 		}
-		if len(v) > 400 { // 1e999999999 is a short text and an endless number
+		if len(v) > 400 || !json.Valid([]byte(v)) { // 1e999999999 is a short text and an endless number
 			return number{}, false
 		}
 		if e := strings.IndexAny(v.String(), "eE"); e >= 0 {
@@ -143,6 +143,15 @@ func numberOf(v any) (number, bool) {
 		return fraction(v), true
 	}
 	return number{}, false
+}
+
+// Rational returns the value of any finite number that this package knows.
+func Rational(v any) (*big.Rat, bool) {
+	n, ok := numberOf(v)
+	if !ok || n.kind == 'f' && (math.IsNaN(n.f) || math.IsInf(n.f, 0)) {
+		return nil, false
+	}
+	return n.rat(), true
 }
 
 func unsigned(v uint64) number {

@@ -102,13 +102,8 @@ func (l *Locks) recognise(ctx context.Context, got *Lease, failure error) error 
 // begin hands an acquired lease to its caller, if that is still there.
 func (l *Locks) begin(ctx context.Context, got *Lease) (*Lease, error) {
 	err := ctx.Err()
-	if err == nil {
-		got.mu.Lock()
-		slept := got.left() <= 0
-		got.mu.Unlock()
-		if slept { // since before the write: whether it is ours still is asked, not assumed
-			err = got.renew(ctx)
-		}
+	if err == nil && got.remaining() <= 0 { // it slept: whether it is ours still is asked, not assumed
+		err = got.renew(ctx)
 	}
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBackTimeout)

@@ -145,7 +145,7 @@ func (c *client) round(execution string) {
 }
 
 // taken reports whether the lease ended because of what was read, not by the clock.
-func (l *Lease) taken() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.left() > 0 }
+func (l *Lease) taken() bool { return l.remaining() > 0 }
 
 func (c *client) inspect() {
 	c.record(call{"inspect", "", 0}, func() (answer, error) {

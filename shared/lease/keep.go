@@ -33,19 +33,13 @@ func (l *Lease) Keep(ctx context.Context) (work context.Context, stop func()) {
 func (l *Lease) keep(ctx context.Context) error {
 	tick := l.locks.Lease / 30
 	for {
-		l.mu.Lock()
-		left := l.left()
-		l.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(min(tick, left), 0)):
+		case <-time.After(max(min(tick, l.remaining()), 0)):
 		}
 		err := l.Check()
-		l.mu.Lock()
-		left = l.left()
-		l.mu.Unlock()
-		if err == nil && left <= l.locks.Lease*9/10-l.locks.Lease/3 {
+		if left := l.remaining(); err == nil && left <= l.locks.Lease*9/10-l.locks.Lease/3 {
 			err = l.renewFor(ctx, left)
 		}
 		switch {
@@ -66,12 +60,7 @@ func (l *Lease) keep(ctx context.Context) error {
 func (l *Lease) renewFor(ctx context.Context, left time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, min(left, l.locks.Lease/10))
 	defer cancel()
-	l.call.Lock()
-	defer l.call.Unlock()
-	if err := l.Check(); err != nil {
-		return err
-	}
-	return l.renew(ctx)
+	return l.renewInTurn(ctx)
 }
 
 // trusted is the context of work under a lease. Whoever asks it, as every call to a

@@ -172,6 +172,9 @@ func (l *Lease) Check() error {
 	return l.ended
 }
 
+// remaining is left for those who do not hold l.mu.
+func (l *Lease) remaining() time.Duration { l.mu.Lock(); defer l.mu.Unlock(); return l.left() }
+
 // left returns for how long the lease may still be relied upon; l.mu is held.
 func (l *Lease) left() time.Duration {
 	now := l.locks.Now()
@@ -223,6 +226,11 @@ func (l *Locks) attributes(event string, of *Lease, token Token) []any {
 // after any other error it may have been renewed, and calling again is right.
 func (l *Lease) Renew(ctx context.Context) error {
 	defer l.tell()
+	return l.renewInTurn(ctx)
+}
+
+// renewInTurn is Renew without telling of a loss.
+func (l *Lease) renewInTurn(ctx context.Context) error {
 	l.call.Lock()
 	defer l.call.Unlock()
 	if err := l.Check(); err != nil {

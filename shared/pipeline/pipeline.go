@@ -258,6 +258,17 @@ func (p *Pipeline) Processor(name string) (Phase, Processor, bool) {
 	return Phase{}, Processor{}, false
 }
 
+// ReportsTo returns the transition that waits for a processor's completions; nil when none
+// does.
+func (p *Pipeline) ReportsTo(processor string) *Transition {
+	for _, t := range p.Transitions {
+		if t.Expects(processor) {
+			return t
+		}
+	}
+	return nil
+}
+
 // TransitionIDs returns the ids in the definition's order, for messages.
 func (p *Pipeline) TransitionIDs() string {
 	ids := make([]string, len(p.Transitions))

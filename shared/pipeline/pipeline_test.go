@@ -67,6 +67,16 @@ func TestAProcessorIsFoundByItsNameOrItsClass(t *testing.T) {
 	}
 }
 
+func TestTheTransitionThatWaitsForAProcessor(t *testing.T) {
+	p := nbaPipeline(t)
+	if tr := p.ReportsTo("player_game_summary"); tr != p.Transitions[0] {
+		t.Errorf("%v", tr)
+	}
+	if tr := p.ReportsTo("ml_feature_store_v2"); tr != nil {
+		t.Errorf("%v", tr)
+	}
+}
+
 func TestTheDefaultsTransition(t *testing.T) {
 	p := nbaPipeline(t)
 	want := &Transition{

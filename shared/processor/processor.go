@@ -141,12 +141,7 @@ func (r *Runner) Run(ctx context.Context, name string, period pipeline.Period, r
 		return Outcome{}, fmt.Errorf("processor %q is none of the pipeline's", name)
 	}
 	n := &run{Runner: r, phase: phase, began: r.Now(), key: lease.Key{Class: pr.Class, Period: period},
-		Run: Run{Processor: pr, Period: period, Execution: "run-" + strings.ToLower(r.NewID()), Request: req}}
-	for _, t := range r.Pipeline.Transitions {
-		if t.Expects(pr.Name) && t.UpstreamPhase == phase.Name {
-			n.reportsTo = t
-		}
-	}
+		reportsTo: r.Pipeline.ReportsTo(pr.Name), Run: Run{Processor: pr, Period: period, Execution: "run-" + strings.ToLower(r.NewID()), Request: req}}
 	if out, done, err := n.before(ctx, false); done || err != nil {
 		return out, err
 	}
@@ -200,7 +195,7 @@ func (n *run) inside(ctx context.Context, work Work) (Outcome, error) {
 	if out, done, err := n.before(ctx, false); done || err != nil { // another run has ended since
 		return out, err
 	}
-	location, err := n.fence(ctx)
+	err := n.fence(ctx)
 	switch {
 	case permanentData(err):
 		return n.failed(ctx, FailedData, Permanent(err))
@@ -221,7 +216,7 @@ func (n *run) inside(ctx context.Context, work Work) (Outcome, error) {
 	case err != nil:
 		return n.failed(ctx, FailedWarehouse, err)
 	}
-	n.settle(ctx, written, location)
+	n.settle(ctx, written)
 	return n.finish(ctx, made, written)
 }
 
@@ -230,16 +225,11 @@ func permanentData(err error) bool {
 }
 
 // fence makes sure that no earlier run writes any more, before anything is read.
-func (n *run) fence(ctx context.Context) (location string, err error) {
-	if location, err = n.Warehouse.Location(ctx, n.Processor.Table); err != nil {
-		return "", err
+func (n *run) fence(ctx context.Context) error {
+	if err := n.Warehouse.Fence(ctx, n.Processor.Table, n.key.String(), n.held.Outstanding()...); err != nil {
+		return err
 	}
-	for _, nonce := range n.held.Outstanding() {
-		if err := n.Warehouse.Fence(ctx, warehouse.JobID(n.key.String(), nonce), location); err != nil {
-			return "", err
-		}
-	}
-	return location, n.held.Settle(ctx, n.held.Outstanding()...)
+	return n.held.Settle(ctx, n.held.Outstanding()...)
 }
 
 // work runs the work within its time; a panic is its failure.
@@ -274,14 +264,14 @@ func (n *run) write(ctx context.Context, made Output) (warehouse.Written, error)
 // settle takes the tokens of this run from the list, as far as their jobs have ended:
 // the last one has written, and each one before it has failed. Without a write the
 // token is left to the next run.
-func (n *run) settle(ctx context.Context, w warehouse.Written, location string) {
+func (n *run) settle(ctx context.Context, w warehouse.Written) {
 	if w.JobID == "" {
 		return
 	}
 	if err := n.held.Settle(ctx, n.held.Used()...); err != nil {
 		n.Log.WarnContext(ctx, "tokens are left to the next run: "+err.Error(), "lock", n.key.String(), "execution_id", n.Execution)
 	}
-	attributes := []any{"processor", n.Processor.Name, "period", string(n.Period), "execution_id", n.Execution, "table", n.Processor.Table, "location", location}
+	attributes := []any{"processor", n.Processor.Name, "period", string(n.Period), "execution_id", n.Execution, "table", n.Processor.Table}
 	if w.Removed > 0 {
 		n.Log.WarnContext(ctx, fmt.Sprintf("%d rows had the key of another", w.Removed), append(attributes, "event", telemetry.RowsDeduplicated,
 			"removed", w.Removed, "rows", w.Rows, "examples", fmt.Sprint(w.Examples))...)

@@ -37,14 +37,14 @@ func (w *world) sleeper(period pipeline.Period, points int, at string) *sleeper 
 // wake lets it go on to its end.
 func (s *sleeper) wake() { close(s.resume); <-s.ended }
 
-// A zombie stands still before it takes the others' right to write, or before it writes;
+// A zombie stands still before it stages its rows, or before it writes them;
 // its successor takes its lock over and stands still before it writes; then they wake, and
 // a third runs, in one order or another. What stands in the table is never older than what
 // stood there, and in the end it is the third's.
 func TestF27_NoOrderOfAZombieAndItsSuccessorsLeavesALateWrite(t *testing.T) {
 	w := newWorld(t)
 	// The emulator gets slower with each table, of which a write makes one.
-	points := [][2]string{{"fence", "write"}, {"write", "write"}}
+	points := [][2]string{{"table", "write"}, {"write", "write"}}
 	orders := [][]string{{"zombie", "successor", "third"}, {"successor", "zombie", "third"}, {"zombie", "third", "successor"}, {"third", "successor", "zombie"}}
 	n := 0
 	for _, at := range points {

@@ -8,29 +8,26 @@ import (
 // JobID names the one job by which something is written under a lock's token.
 func JobID(lock, nonce string) string { return "phasegate-" + lock + "-" + nonce }
 
-// Location returns where a table, dataset.table, is: jobs about it run there. An
-// [ErrTarget] when there is no such table.
-func (w *Warehouse) Location(ctx context.Context, table string) (string, error) {
-	meta, err := w.metadata(ctx, table)
-	if err != nil {
-		return "", err
+// Fence makes sure that nothing is written into a table, dataset.table, under tokens of a
+// lock any more: it takes their job ids with a job each that does nothing, or, where an id
+// was used, waits for that job's end. After nil nothing can happen under them; before, not
+// even when there is no such table ([ErrTarget]). Idempotent; without tokens it asks nobody.
+func (w *Warehouse) Fence(ctx context.Context, table, lock string, nonces ...string) error {
+	if len(nonces) == 0 {
+		return nil
 	}
-	return meta.Location, nil
-}
-
-// Fence makes sure that nothing is written under a job id any more: it takes the id with
-// a job that does nothing, or, where that was used, waits for that job's end. After nil
-// nothing can happen under it. Idempotent. location is that of the table.
-func (w *Warehouse) Fence(ctx context.Context, id, location string) error {
-	job, mine, err := w.begin(ctx, exclusive{id: id, location: location, sql: "SELECT 1", purpose: forFence})
+	meta, err := w.metadata(ctx, table) // an id is used once in a location: that of the writes
 	if err != nil {
 		return fmt.Errorf("fence: %w", err)
 	}
-	if mine {
-		return nil // it does nothing, so its end is not waited for
-	}
-	if _, err := ended(ctx, job); err != nil {
-		return fmt.Errorf("fence: %w", err)
+	for _, nonce := range nonces {
+		job, mine, err := w.begin(ctx, exclusive{id: JobID(lock, nonce), location: meta.Location, sql: "SELECT 1", purpose: forFence})
+		if err == nil && !mine { // ours does nothing, so its end is not waited for
+			_, err = ended(ctx, job)
+		}
+		if err != nil {
+			return fmt.Errorf("fence: %w", err)
+		}
 	}
 	return nil
 }

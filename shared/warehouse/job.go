@@ -29,8 +29,7 @@ type exclusive struct {
 	id       string
 	location string
 	sql      string
-	purpose  string
-	ours     map[string]string // labels that no other job of this id has
+	purpose  string // under a token's id one run alone writes, and others fence
 }
 
 // begin starts the job, or finds it where an earlier try of ours started it. mine is
@@ -43,9 +42,6 @@ func (w *Warehouse) begin(ctx context.Context, x exclusive) (job *bigquery.Job, 
 	q := client.Query(x.sql)
 	q.JobID, q.Location = x.id, x.location
 	q.Labels = map[string]string{purposeLabel: x.purpose}
-	for k, v := range x.ours {
-		q.Labels[k] = v
-	}
 	job, err = q.Run(ctx)
 	if err == nil {
 		return job, true, nil
@@ -60,24 +56,16 @@ func (w *Warehouse) begin(ctx context.Context, x exclusive) (job *bigquery.Job, 
 	if findErr != nil {
 		return nil, false, fmt.Errorf("job %s: %w", x.id, err)
 	}
-	return found, isOurs(found, x), nil
+	return found, isFor(found, x.purpose), nil
 }
 
-func isOurs(job *bigquery.Job, x exclusive) bool {
+func isFor(job *bigquery.Job, purpose string) bool {
 	c, err := job.Config()
 	if err != nil {
 		return false
 	}
 	q, ok := c.(*bigquery.QueryConfig)
-	if !ok || q.Labels[purposeLabel] != x.purpose {
-		return false
-	}
-	for k, v := range x.ours {
-		if q.Labels[k] != v {
-			return false
-		}
-	}
-	return true
+	return ok && q.Labels[purposeLabel] == purpose
 }
 
 // duplicate reports whether a job was refused because its id is used.

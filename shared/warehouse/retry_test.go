@@ -114,7 +114,7 @@ func TestAWriteThatARivalKeptFromHappeningIsTriedWithANewToken(t *testing.T) {
 	}
 	b.want("a=10")
 	// The first token is used, and its job has ended: nothing comes of it any more.
-	if err := b.Fence(t.Context(), right.JobID, ""); err != nil {
+	if err := b.fence(right); err != nil {
 		t.Error(err)
 	}
 	b.want("a=10")

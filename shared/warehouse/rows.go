@@ -126,20 +126,12 @@ func fitValue(f *bigquery.FieldSchema, v any) (any, bool) {
 	case bigquery.IntegerFieldType:
 		return fitInteger(v)
 	case bigquery.FloatFieldType:
-		r, ok := rational(v)
-		if f, special := v.(float64); special && (math.IsNaN(f) || math.IsInf(f, 0)) {
-			return f, true
-		}
-		if !ok {
-			return nil, false
-		}
-		float, _ := r.Float64()
-		return float, true
+		return fitFloat(v)
 	case bigquery.NumericFieldType, bigquery.BigNumericFieldType:
 		if s, isText := v.(string); isText {
 			v = json.Number(s)
 		}
-		r, ok := rational(v)
+		r, ok := dedup.Rational(v)
 		return r, ok
 	case bigquery.TimestampFieldType:
 		return fitTime(v)
@@ -157,43 +149,24 @@ func fitValue(f *bigquery.FieldSchema, v any) (any, bool) {
 	return nil, false
 }
 
+func fitFloat(v any) (any, bool) {
+	if f, special := v.(float64); special && (math.IsNaN(f) || math.IsInf(f, 0)) {
+		return f, true
+	}
+	r, ok := dedup.Rational(v)
+	if !ok {
+		return nil, false
+	}
+	f, _ := r.Float64()
+	return f, !math.IsInf(f, 0)
+}
+
 func fitInteger(v any) (any, bool) {
-	r, ok := rational(v)
+	r, ok := dedup.Rational(v)
 	if !ok || !r.IsInt() || !r.Num().IsInt64() {
 		return nil, false
 	}
 	return r.Num().Int64(), true
-}
-
-// rational returns the value of any finite number.
-func rational(v any) (*big.Rat, bool) {
-	switch v := v.(type) {
-	case int:
-		return new(big.Rat).SetInt64(int64(v)), true
-	case int64:
-		return new(big.Rat).SetInt64(v), true
-	case int32:
-		return new(big.Rat).SetInt64(int64(v)), true
-	case uint64:
-		return new(big.Rat).SetUint64(v), true
-	case float32:
-		return rational(float64(v))
-	case float64:
-		r := new(big.Rat).SetFloat64(v)
-		return r, r != nil
-	case json.Number:
-		if len(v) > 100 || bytes.ContainsAny([]byte(v), "eE/_xXpP") { // a short text can be an endless number
-			f, err := v.Float64()
-			if err != nil {
-				return nil, false
-			}
-			return rational(f)
-		}
-		return new(big.Rat).SetString(v.String())
-	case *big.Rat:
-		return v, v != nil
-	}
-	return nil, false
 }
 
 // fitTime takes an instant, in the microseconds that BigQuery keeps.

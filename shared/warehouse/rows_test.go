@@ -31,7 +31,7 @@ func TestValuesAreLoadedAsTheirColumnsType(t *testing.T) {
 		{bigquery.IntegerFieldType, json.Number("3"), `3`}, {bigquery.IntegerFieldType, "3", ""}, {bigquery.IntegerFieldType, 1.5, ""}, {bigquery.IntegerFieldType, 1e30, ""},
 		{bigquery.IntegerFieldType, uint64(math.MaxUint64), ""}, {bigquery.IntegerFieldType, true, ""}, {bigquery.IntegerFieldType, json.Number("1e999999999"), ""},
 		{bigquery.FloatFieldType, 1, `1`}, {bigquery.FloatFieldType, 0.1, `0.1`}, {bigquery.FloatFieldType, math.NaN(), `"NaN"`}, {bigquery.FloatFieldType, math.Inf(1), `"+Inf"`},
-		{bigquery.FloatFieldType, float32(0.5), `0.5`}, {bigquery.FloatFieldType, "0.5", ""},
+		{bigquery.FloatFieldType, float32(0.5), `0.5`}, {bigquery.FloatFieldType, "0.5", ""}, {bigquery.FloatFieldType, json.Number("1e400"), ""},
 		{bigquery.NumericFieldType, "47.60", `"47.60000000000000000000000000000000000000"`}, {bigquery.NumericFieldType, big.NewRat(1, 4), `"0.25000000000000000000000000000000000000"`},
 		{bigquery.NumericFieldType, 1, `"1.00000000000000000000000000000000000000"`}, {bigquery.NumericFieldType, "x", ""}, {bigquery.NumericFieldType, "1/3", ""},
 		{bigquery.BooleanFieldType, false, `false`}, {bigquery.BooleanFieldType, "true", ""},

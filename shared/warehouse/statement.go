@@ -16,7 +16,7 @@ func quote(name string) string {
 }
 
 // quoted is a table, dataset.table, as statements name it.
-func (w *Warehouse) quoted(table string) string {
+func quoted(table string) string {
 	dataset, name, _ := strings.Cut(table, ".")
 	return quote(dataset) + "." + quote(name)
 }
@@ -68,7 +68,7 @@ func (w *Warehouse) doubled(ctx context.Context, t Target) (int64, error) {
 		return 0, err
 	}
 	q := client.Query(fmt.Sprintf("SELECT COUNT(*) - COUNT(DISTINCT TO_JSON_STRING(STRUCT(%s))) FROM %s AS t WHERE %s",
-		t.keys("t."), w.quoted(t.Processor.Table), t.slice("t.")))
+		t.keys("t."), quoted(t.Processor.Table), t.slice("t.")))
 	q.Labels = map[string]string{purposeLabel: "verify"}
 	it, err := q.Read(ctx)
 	if err != nil {

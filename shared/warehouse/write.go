@@ -44,7 +44,6 @@ type Written struct {
 	Removed  int             // that had the key of another row
 	Examples []dedup.Example // of such keys
 	JobID    string          // that wrote
-	Bytes    int64           // billed for it
 	// Doubled is how many rows too many the period has after the write, all writers
 	// together; -1 when that could not be found out, and then Problem says why.
 	Doubled int64
@@ -89,12 +88,12 @@ func (w *Warehouse) Write(ctx context.Context, right Right, t Target, rows []ded
 	if err != nil {
 		return Written{}, err
 	}
-	sql := t.merge(meta.Schema, w.quoted(t.Processor.Table), w.quoted(t.Staging+"."+staging.TableID))
+	sql := t.merge(meta.Schema, quoted(t.Processor.Table), quoted(t.Staging+"."+staging.TableID))
 	job, err := w.once(ctx, right, meta.Location, sql)
 	if err != nil {
 		return Written{}, err
 	}
-	out.JobID, out.Bytes = job.ID(), billed(job)
+	out.JobID = job.ID()
 	if out.Doubled, err = w.doubled(ctx, t); err != nil {
 		out.Doubled, out.Problem = -1, problem(err)
 	}
@@ -199,8 +198,7 @@ func (w *Warehouse) load(ctx context.Context, table *bigquery.Table, schema bigq
 // once runs a statement that may happen once, as the job of a right.
 func (w *Warehouse) once(ctx context.Context, right Right, location, sql string) (*bigquery.Job, error) {
 	for try := 0; ; try++ {
-		x := exclusive{id: right.JobID, location: location, sql: sql, purpose: forWrite, ours: map[string]string{"token": label(right.JobID)}}
-		job, mine, err := w.begin(ctx, x)
+		job, mine, err := w.begin(ctx, exclusive{id: right.JobID, location: location, sql: sql, purpose: forWrite})
 		if err != nil {
 			return nil, err
 		}
@@ -225,14 +223,6 @@ func (w *Warehouse) once(ctx context.Context, right Right, location, sql string)
 	}
 }
 
-var notInLabels = regexp.MustCompile(`[^a-z0-9_-]+`)
-
-// label is the end of an id, its nonce, as the value of a label.
-func label(id string) string {
-	s := notInLabels.ReplaceAllString(strings.ToLower(id), "_")
-	return s[max(0, len(s)-60):]
-}
-
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -240,15 +230,4 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
-}
-
-func billed(job *bigquery.Job) int64 {
-	status := job.LastStatus()
-	if status == nil || status.Statistics == nil {
-		return 0
-	}
-	if q, ok := status.Statistics.Details.(*bigquery.QueryStatistics); ok {
-		return q.TotalBytesBilled
-	}
-	return 0
 }

@@ -28,6 +28,8 @@ type books struct {
 	target warehouse.Target
 }
 
+const lockOf = "Scores_2026-02-03"
+
 const scores = `game_date DATE, player_lookup STRING, points INT64, processed_at TIMESTAMP`
 
 func newBooks(t *testing.T, columns, options string) *books {
@@ -54,7 +56,7 @@ func (b *books) client() *bigquery.Client {
 
 // right is one that has no next token.
 func (b *books) right() warehouse.Right {
-	return warehouse.Right{JobID: warehouse.JobID("Scores_2026-02-03", rand.Text()),
+	return warehouse.Right{JobID: warehouse.JobID(lockOf, rand.Text()),
 		Next: func(context.Context) (string, error) { return "", errors.New("no next token") }}
 }
 
@@ -63,6 +65,11 @@ func (b *books) write(right warehouse.Right, rows ...dedup.Row) (warehouse.Writt
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 	defer cancel()
 	return b.Write(ctx, right, b.target, rows)
+}
+
+// fence takes a right from whoever has it.
+func (b *books) fence(right warehouse.Right) error {
+	return b.Fence(b.t.Context(), b.target.Processor.Table, lockOf, strings.TrimPrefix(right.JobID, warehouse.JobID(lockOf, "")))
 }
 
 func (b *books) mustWrite(rows ...dedup.Row) warehouse.Written {
@@ -170,7 +177,7 @@ func TestAFencedWriterChangesNothing(t *testing.T) {
 	b := newBooks(t, scores, "PARTITION BY game_date")
 	zombie, successor := b.right(), b.right()
 	for range 2 {
-		if err := b.Fence(t.Context(), zombie.JobID, ""); err != nil {
+		if err := b.fence(zombie); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -182,7 +189,7 @@ func TestAFencedWriterChangesNothing(t *testing.T) {
 	}
 	b.want("a=11")
 	// Its write was faster: whoever fences it waits for its end, and finds it done.
-	if err := b.Fence(t.Context(), successor.JobID, ""); err != nil {
+	if err := b.fence(successor); err != nil {
 		t.Fatal(err)
 	}
 	b.want("a=11")

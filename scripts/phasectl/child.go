@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/lease"
+)
+
+// Exit statuses for a command as a shell gives them.
+const (
+	exitNotExecutable = 126
+	exitNotFound      = 127
+	exitSignal        = 128 // and the signal's number
+)
+
+// supervise runs the command, and returns its exit status and whether it was told to stop
+// by our caller. All that it started has ended then.
+func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.Lease, command []string) (code int, stopped bool, err error) {
+	// The kernel ends the child with the thread that began it: this one must not go.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// Ctrl-Z would stop this process and not the command, which is in a group of its own.
+	tstp := make(chan os.Signal, 1)
+	signal.Notify(tstp, syscall.SIGTSTP)
+	defer signal.Stop(tstp)
+	child := exec.Command(command[0], command[1:]...)
+	token := "PHASEGATE_LOCK_TOKEN=" + got.Token().Nonce
+	child.Env = append(os.Environ(), "PHASEGATE_EXECUTION_ID="+l.execution, "PHASEGATE_LOCK="+got.Key().String(), token)
+	child.Stdout, child.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+	if in, isFile := cmd.InOrStdin().(*os.File); !isFile || !terminal(in) { // in its own group it could not read one
+		child.Stdin = cmd.InOrStdin()
+	}
+	child.SysProcAttr = childAttributes()
+	child.WaitDelay = time.Second // for what it started and left holding its output
+	if err := child.Start(); err != nil {
+		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+			return exitNotFound, false, err
+		}
+		return exitNotExecutable, false, err
+	}
+	all := family{child.Process.Pid, token}
+	ended, finished := make(chan struct{}), make(chan bool)
+	go func() { finished <- l.end(cmd, work, got, ended, all) }()
+	err = child.Wait()
+	close(ended)
+	stopped = <-finished
+	all.kill() // what it left behind is not under the lock any more
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() {
+			return exitSignal + int(s.Signal()), stopped, nil
+		}
+		return exit.ExitCode(), stopped, nil
+	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
+		return exitSoftware, stopped, err
+	}
+	return 0, stopped, nil
+}
+
+// end ends the command when the lock is lost, or our caller wants to stop; it returns
+// once the command has ended, and tells whether it was the caller.
+func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease, ended <-chan struct{}, all family) (stopped bool) {
+	lost, stop := work.Done(), cmd.Context().Done()
+	look := time.NewTicker(time.Second) // by the clocks: timers stand still while a machine sleeps
+	defer look.Stop()
+	var kill time.Time
+	told := false
+	within := func(d time.Duration) {
+		if by := time.Now().Add(d); kill.IsZero() || by.Before(kill) {
+			kill = by
+		}
+		all.signal(syscall.SIGTERM)
+	}
+	for {
+		select {
+		case <-ended:
+			return stopped
+		case <-lost:
+		case <-stop:
+			stop, stopped = nil, true
+			within(stopGrace)
+		case <-look.C:
+		}
+		if work.Err() != nil && !told {
+			told, lost = true, nil
+			within(got.Grace())
+			go fmt.Fprintln(cmd.ErrOrStderr(), "phasectl: ending the command:", context.Cause(work)) // a stream that stalls must not keep it alive
+		}
+		if !kill.IsZero() && !time.Now().Before(kill) {
+			all.kill()
+		}
+	}
+}
+
+// family is a command with everything that it started: its process group, and, where it
+// can be found, what has left the group and still has the token in its environment.
+type family struct {
+	pid   int
+	token string
+}
+
+// signal reaches processes that are stopped, too. An error says that there is none.
+func (f family) signal(sig syscall.Signal) {
+	_ = syscall.Kill(-f.pid, sig)
+	for _, pid := range strays(f.token) {
+		_ = syscall.Kill(pid, sig)
+	}
+	_ = syscall.Kill(-f.pid, syscall.SIGCONT)
+}
+
+// kill ends them all. One that is just being started is found in the next round.
+func (f family) kill() {
+	_ = syscall.Kill(-f.pid, syscall.SIGKILL)
+	for range 10 {
+		found := strays(f.token)
+		for _, pid := range found {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if len(found) == 0 {
+			return
+		}
+	}
+}
