@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -66,10 +67,18 @@ func (g pipe) open() {
 	}
 }
 
-// read waits until somebody has written, and closed.
+// read waits until somebody has written, and nobody has it open any more.
 func (g pipe) read() string {
 	g.t.Helper()
-	b, err := os.ReadFile(g.path)
+	f, err := os.Open(g.path)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		g.t.Fatal(err)
+	}
+	b, err := io.ReadAll(f)
 	if err != nil {
 		g.t.Fatal(err)
 	}
