@@ -20,6 +20,8 @@ type Hold struct {
 	Actor  string    `json:"actor"`
 	Reason string    `json:"reason"`
 	Whole  bool      `json:"whole_transition"`
+
+	id string // of this hold; two can begin within the millisecond of a stamp
 }
 
 // How long a hold may last: one that nobody ends must end, and that of a whole
@@ -76,7 +78,7 @@ func (s *snapshot) readHold(doc store.Doc) error {
 }
 
 func (f *fields) hold() *Hold {
-	return &Hold{Until: f.time("until"), Since: f.time("since"), Actor: f.str("actor"), Reason: f.str("reason")}
+	return &Hold{Until: f.time("until"), Since: f.time("since"), Actor: f.str("actor"), Reason: f.str("reason"), id: f.str("id")}
 }
 
 // Hold holds a cycle, or with an empty mode every cycle of the transition (the key's
@@ -96,7 +98,7 @@ func (e *Engine) Hold(ctx context.Context, key Key, mode string, lasts time.Dura
 	h := &Hold{Until: s.now.Add(lasts), Actor: actor, Reason: reason, Whole: mode == ""}
 	record := holdRecord("hold", key, mode, h, actor, reason)
 	writes := []store.Write{record.Write(e.Prefix, e.Now(), e.NewID())}
-	value := map[string]any{"until": h.Until, "since": store.ServerTime, "actor": actor, "reason": reason}
+	value := map[string]any{"id": e.NewID(), "until": h.Until, "since": store.ServerTime, "actor": actor, "reason": reason}
 	if mode == "" {
 		var fields []store.Field
 		for name, v := range value {
@@ -173,7 +175,7 @@ func (e *Engine) touch(ctx context.Context, key Key, mode string) (publishing []
 				case b.State == StatePublishing:
 					publishing = append(publishing, b.ID)
 				case b.unfrozen() && b.Holder != "" && err == nil:
-					_, err = e.Store.Apply(ctx, store.MergeIf(e.batchRef(b.ID), b.Version, store.F(store.ServerTime, "held_at")))
+					_, err = e.Store.Apply(ctx, store.MergeIf(e.batchRef(b.ID), b.Version, store.F(e.NewID(), "touched")))
 				}
 			}
 		}
@@ -212,7 +214,7 @@ func (e *Engine) endHold(ctx context.Context, key Key, mode, actor, reason strin
 		switch {
 		case h == nil || !s.now.Before(h.Until):
 			return HoldResult{Hold: was}, nil // was: ours, and its answer was lost
-		case was != nil && !h.Since.Equal(was.Since):
+		case was != nil && h.id != was.id:
 			return HoldResult{}, fmt.Errorf("%s holds it now, until %s: %s: %w", h.Actor, h.Until.Format(time.RFC3339), h.Reason, ErrRefused)
 		}
 		was = h

@@ -22,7 +22,7 @@ func (e *Engine) watchRef(t *pipeline.Transition) store.Ref {
 // watch lists a period. The list changes even if it has the period already: a relay
 // that has just found nothing to do there must not take it off.
 func (e *Engine) watch(key Key) store.Write {
-	return store.Merge(e.watchRef(key.Transition), store.F(store.Union(string(key.Period)), "periods"), store.F(store.ServerTime, "listed_at"))
+	return store.Merge(e.watchRef(key.Transition), store.F(store.Union(string(key.Period)), "periods"), store.F(e.NewID(), "listing"))
 }
 
 // watched reads the list.

@@ -29,10 +29,13 @@ type lock struct {
 	newest    int64
 }
 
-// locking returns the model of a lock with a lease. A stamp may lie before its commit's
-// version by slack at most.
+// locking returns the model of a lock with a lease. A stamp is in milliseconds, not from
+// before its call, and may lie before its commit's version by slack at most.
 func locking(lease, slack int64) porcupine.Model {
 	free := func(l lock) lock { return lock{newest: l.newest} }
+	written := func(c call, a answer) []any {
+		return []any{lock{c.execution, max(c.at-1000, a.version-slack), a.version}}
+	}
 	m := porcupine.NondeterministicModel{
 		Init: func() []any { return []any{lock{}} },
 		Step: func(state, input, output any) []any {
@@ -43,19 +46,19 @@ func locking(lease, slack int64) porcupine.Model {
 				if a.version <= l.newest || l.execution != "" && l.stamp+lease >= a.version {
 					return nil
 				}
-				return []any{lock{c.execution, a.version - slack, a.version}}
+				return written(c, a)
 			case "acquire held", "inspect ok":
 				if l.execution != a.holder {
 					return nil
 				}
 				return []any{l}
 			case "acquire unknown":
-				return []any{l, lock{c.execution, c.at, l.newest}}
+				return []any{l, lock{c.execution, c.at - 1000, l.newest}}
 			case "renew ok":
-				if !mine || a.version <= l.newest {
+				if !mine || a.version < l.newest { // in the millisecond of the last one, it changes nothing
 					return nil
 				}
-				return []any{lock{c.execution, a.version - slack, a.version}}
+				return written(c, a)
 			case "renew lost":
 				if mine {
 					return nil
@@ -65,7 +68,7 @@ func locking(lease, slack int64) porcupine.Model {
 				if !mine {
 					return []any{l}
 				}
-				return []any{l, lock{c.execution, max(l.stamp, c.at), l.newest}}
+				return []any{l, lock{c.execution, max(l.stamp, c.at-1000), l.newest}}
 			case "release ok":
 				if mine {
 					return []any{free(l)}

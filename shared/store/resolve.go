@@ -84,7 +84,7 @@ func copyMap(m map[string]any) map[string]any {
 func resolveValue(old, value any, at time.Time) any {
 	switch v := value.(type) {
 	case serverTime:
-		return at
+		return at.Truncate(time.Millisecond) // as Firestore keeps it
 	case UnionValue:
 		return union(old, v.Values)
 	case map[string]any:

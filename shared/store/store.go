@@ -165,9 +165,10 @@ func DeleteIf(ref Ref, v Version) Write { return Write{Op: OpDeleteIf, Ref: ref,
 
 type serverTime struct{}
 
-// ServerTime stands for the time of the commit by the server's clock. Firestore
-// keeps it in milliseconds, so it can lie before the version of the same commit:
-// never compare the two.
+// ServerTime stands for the time of the commit by the server's clock, in whole
+// milliseconds. It can lie before the version of the same commit: never compare the
+// two. Written twice within a millisecond, it changes nothing the second time, and
+// the version stays.
 var ServerTime any = serverTime{}
 
 // UnionValue is what [Union] returns; drivers resolve it.

@@ -3,9 +3,9 @@
 // It keeps every promise of package store with one lock and one clock that only
 // grows: a commit that changes something has a version of its own, the given
 // clock's time in microseconds, or one microsecond after the latest commit if the
-// clock stands or goes back. [store.ServerTime] is exactly that time. A snapshot's
-// read time is the clock's, never before the latest commit; while the clock
-// stands, a later commit can have the very time of an earlier read.
+// clock stands or goes back. A snapshot's read time is the clock's, never before the
+// latest commit; while the clock stands, a later commit can have the very time of an
+// earlier read.
 //
 // Nothing is kept after the process. Nothing is ever retried, and beyond the
 // answers that package store defines only an ended context is an error.

@@ -4,10 +4,10 @@
 // The file holds one table of documents and the clock. A commit that changes
 // something has a version of its own: the given clock's time in microseconds, or
 // one microsecond after the latest commit's if that is not later; so versions grow
-// through restarts, processes and a clock set back. [store.ServerTime] is exactly
-// that time. Several processes must be given the same machine's clock. A commit
-// that waits for the file while another process reads can have a version slightly
-// before that read's time, which a server would not allow.
+// through restarts, processes and a clock set back. Several processes must be given
+// the same machine's clock. A commit that waits for the file while another process
+// reads can have a version slightly before that read's time, which a server would
+// not allow.
 //
 // Writers take turns. A file that another process has locked is tried again until
 // the caller's deadline, or for 30 s if there is none. A commit is safe when the
