@@ -5,17 +5,53 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
+	"github.com/phasegate/phasegate/scripts/processors"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/processor"
 )
 
 // phase4 receives triggers as today's service does: what lacks a required field is
-// refused with 400. It notes every delivery.
+// refused with 400. It notes every delivery, and runs the processor that is asked for,
+// once there are any.
 type phase4 struct {
-	mu  sync.Mutex
-	got []message.Trigger
+	mu         sync.Mutex
+	got        []delivery
+	processors *processors.Processors
+}
+
+// delivery is a trigger that was answered, with what it set off.
+type delivery struct {
+	message.Trigger
+	processor string // "" where none are run
+	outcome   processor.Outcome
+}
+
+// effect says what a delivery set off.
+func (d delivery) effect() string {
+	switch {
+	case d.processor == "":
+		return ""
+	case d.outcome.Served:
+		return " → " + d.processor + ": done before"
+	}
+	return fmt.Sprintf(" → %s: %s, %d rows", d.processor, d.outcome.Status, d.outcome.Written.Rows)
+}
+
+func (p *phase4) runs(ps *processors.Processors) { p.mu.Lock(); defer p.mu.Unlock(); p.processors = ps }
+
+func (p *phase4) run(ctx context.Context, t message.Trigger, published time.Time) (d delivery, err error) {
+	p.mu.Lock()
+	ps := p.processors
+	p.mu.Unlock()
+	d.Trigger = t
+	if ps != nil {
+		d.processor, d.outcome, err = ps.Next(ctx, t, published)
+	}
+	return d, err
 }
 
 func (p *phase4) consumers(t *pipeline.Transition) map[string]http.Handler {
@@ -29,28 +65,43 @@ func (p *phase4) consumers(t *pipeline.Transition) map[string]http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		d, err := p.run(r.Context(), tr, e.PublishTime)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
 		p.mu.Lock()
-		p.got = append(p.got, tr)
+		p.got = append(p.got, d)
 		p.mu.Unlock()
 		w.WriteHeader(http.StatusNoContent)
 	})}
 }
 
 // since returns what was received after the first n.
-func (p *phase4) since(n int) []message.Trigger {
+func (p *phase4) since(n int) []delivery {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]message.Trigger(nil), p.got[n:]...)
+	return append([]delivery(nil), p.got[n:]...)
 }
 
 // balance compares what was expected with what was received and what the books say.
 func (d *demo) balance(ctx context.Context) (Result, error) {
 	r := Result{Expected: len(d.expected)}
+	if d.processors != nil {
+		r.Warehouse = true
+		var err error
+		if _, r.DoubledRows, err = d.duplicates(ctx); err != nil {
+			return r, err
+		}
+	}
 	ids := map[string]bool{}              // trigger ids received
 	byTable := map[string]string{}        // cycle, batch and table → trigger id
 	received := map[expectation]int{}     // what arrived, as the story counts
 	periods := map[pipeline.Period]bool{} // of the story
 	for _, t := range d.phase4.since(0) {
+		if t.processor != "" && !t.outcome.Served {
+			r.Runs++
+		}
 		if ids[t.TriggerID] {
 			r.Copies++
 			continue

@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/scripts/processors"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
-	"github.com/phasegate/phasegate/shared/warehouse/sample"
 )
 
 // Result is the balance of a demo, in messages.
@@ -27,10 +27,16 @@ type Result struct {
 	Lost      int // expected and not received
 	Doubled   int // runs handed over twice in a cycle, or two ids for one batch and table
 	Copies    int // received again under the same id; harmless
+
+	Warehouse   bool  // whether processors were really run
+	Runs        int   // of Phase 4, where they were
+	DoubledRows int64 // at the end, over all tables
 }
 
 // OK reports whether the night went well.
-func (r Result) OK() bool { return r.Lost == 0 && r.Doubled == 0 && r.Published == r.Expected }
+func (r Result) OK() bool {
+	return r.Lost == 0 && r.Doubled == 0 && r.Published == r.Expected && (!r.Warehouse || r.Runs == r.Published && r.DoubledRows == 0)
+}
 
 // ErrStory: the pipeline is not the one that the story is about.
 var ErrStory = errors.New("the demo's story is about the pipeline nba")
@@ -71,12 +77,14 @@ type demo struct {
 	zone       *time.Location
 	phase4     *phase4
 	crash      crash
-	data       *sample.Data // nil: there is no warehouse
+	processors *processors.Processors // nil: there is no warehouse, and messages stand for runs
 	expected   []expectation
+	copies     int             // of each completion that processors publish
 	shown      int             // messages received and printed so far
 	seen       map[string]bool // their trigger ids
 
-	quarantined int // documents printed so far
+	quarantined int      // documents printed so far
+	news        []string // to be printed when the next scene begins
 }
 
 // expectation is what the story says must reach Phase 4.
@@ -96,10 +104,14 @@ func (d *demo) expect(period pipeline.Period, mode string, tables ...string) {
 // scene lets everything due at a time happen, prints it, and shows the cycles of a
 // period afterwards.
 func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Period, mode string, reports ...report) error {
-	d.env.Clock.AdvanceTo(d.at(when))
-	d.say("\n%s  %s", d.bold(when), title)
+	d.begin(when, title)
 	var msgs []message.Outgoing
+	var runs []report
 	for _, r := range reports {
+		if d.processors != nil && r.status == "" && r.known(d.env.App.Pipeline) {
+			runs = append(runs, r)
+			continue
+		}
 		data, err := r.encode(d)
 		if err != nil {
 			return err
@@ -116,6 +128,12 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 			}
 		}
 	}
+	for _, r := range runs {
+		if err := d.runProcessor(ctx, r); err != nil {
+			return err
+		}
+		d.say("   run  %s", r.label())
+	}
 	if err := d.env.Settle(ctx); err != nil {
 		return err
 	}
@@ -124,6 +142,16 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 		return err
 	}
 	return d.showCycle(ctx, period, mode)
+}
+
+// begin sets the clock and the title of a scene.
+func (d *demo) begin(when, title string) {
+	d.env.Clock.AdvanceTo(d.at(when))
+	d.say("\n%s  %s", d.bold(when), title)
+	for _, line := range d.news {
+		d.say("   %s", line)
+	}
+	d.news = nil
 }
 
 // relay is a scene in which nothing comes but the scheduler's job. The story sends it:
@@ -144,10 +172,13 @@ func (d *demo) relay(ctx context.Context, when, title string, period pipeline.Pe
 // redeliveries lets time pass until no delivery is waiting to be tried again.
 func (d *demo) redeliveries(ctx context.Context, title string, period pipeline.Period, mode string) error {
 	d.say("\n%s  %s", d.bold(d.env.Clock.Now().In(d.zone).Format("2006-01-02 15:04")), title)
-	for {
+	for began := d.env.Clock.Now(); ; {
 		due, waiting := d.env.NextRetry()
 		if !waiting {
 			break
+		}
+		if due.Sub(began) > time.Hour {
+			return errors.New("a delivery is refused again and again")
 		}
 		d.env.Clock.AdvanceTo(due)
 		if err := d.env.Settle(ctx); err != nil {
@@ -171,7 +202,7 @@ func (d *demo) showReceived() {
 		if t.FreshnessChecked {
 			copied = ", data verified" + copied
 		}
-		d.say("   %s  %s  %s, %s, batch %d%s", d.green("out"), t.SourceTable, t.Mode, t.TriggerReason, t.Batch, copied)
+		d.say("   %s  %s  %s, %s, batch %d%s%s", d.green("out"), t.SourceTable, t.Mode, t.TriggerReason, t.Batch, copied, t.effect())
 	}
 }
 

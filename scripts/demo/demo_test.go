@@ -12,11 +12,12 @@ import (
 
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
 )
 
-func TestWithAWarehouseTheStoryBlocksAndFreesACycle(t *testing.T) {
+func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T) {
 	program, err := filepath.Abs(filepath.Join("..", "..", "build", "bqemu"))
 	if err == nil {
 		_, err = os.Stat(program)
@@ -30,7 +31,7 @@ func TestWithAWarehouseTheStoryBlocksAndFreesACycle(t *testing.T) {
 	}
 	var out bytes.Buffer
 	env, result, err := Run(t.Context(), &out, false, local.Options{
-		Config: app.Config{Project: "demo", Claim: time.Minute}, BigQuery: program, Logs: io.Discard,
+		Config: app.Config{Project: "demo", Claim: time.Minute, Lease: lease.Max}, BigQuery: program, Logs: io.Discard,
 		Stores: func(now func() time.Time) app.Stores {
 			return func(context.Context, app.Config) (store.Store, error) { return memory.New(now), nil }
 		},
@@ -41,11 +42,16 @@ func TestWithAWarehouseTheStoryBlocksAndFreesACycle(t *testing.T) {
 	if err := env.Close(); err != nil {
 		t.Error(err)
 	}
-	if !result.OK() || result.Published != 22 {
+	if !result.OK() || result.Published != 22 || result.Runs != 22 {
 		t.Errorf("%+v", result)
 	}
 	_, blocked, _ := strings.Cut(out.String(), "2026-02-05 overnight: blocked — readiness fail: minutes_coverage_pct is 71.43, blocks when < 80\n")
-	if !strings.Contains(blocked, "2026-02-05 overnight: published — 5 of 5 complete") || !strings.Contains(blocked, "all_complete, batch 1, data verified\n") {
+	if !strings.Contains(blocked, "2026-02-05 overnight: published — 5 of 5 complete") || !strings.Contains(blocked, "all_complete, batch 1, data verified → player_daily_cache: success, 348 rows\n") {
+		t.Errorf("%s", out.String())
+	}
+	// The incident without the runner, and with it.
+	_, incident, _ := strings.Cut(out.String(), " rows in the ten tables, 72 duplicates\n")
+	if !strings.Contains(incident, "the second: PlayerGameSummaryProcessor_2026-02-03 is locked") || !strings.Contains(incident, " rows in the ten tables, 0 duplicates\n") {
 		t.Errorf("%s", out.String())
 	}
 }

@@ -22,7 +22,7 @@ func (d *demo) play(ctx context.Context) error {
 	d.say("The night of %s, times in %s. Pub/Sub %s, functions %s", night, d.zone, d.env.PubSub, d.env.Functions["transition"])
 	if d.env.App.Warehouse == nil {
 		d.say("There is no warehouse here, so data is not checked; with one, the story has two scenes more: make build/bqemu (some minutes)")
-	} else if err := d.fill(ctx, night, today, tomorrow); err != nil {
+	} else if err := d.openWarehouse(ctx); err != nil {
 		return err
 	}
 
@@ -30,55 +30,64 @@ func (d *demo) play(ctx context.Context) error {
 	scenes := []func() error{
 		func() error {
 			return d.scene(ctx, "2026-02-03 22:40", "The games are over: the team summaries are the first to finish.", night, "overnight",
-				report{processor: "TeamOffenseGameSummaryProcessor", date: night, at: "2026-02-03 22:40", count: 20},
-				report{processor: "TeamDefenseGameSummaryProcessor", date: night, at: "2026-02-03 22:40", count: 20})
+				report{processor: offense, date: night, at: "2026-02-03 22:40", count: 20},
+				report{processor: defense, date: night, at: "2026-02-03 22:40", count: 20})
 		},
 		func() error {
 			return d.scene(ctx, "2026-02-04 06:02", "A run of the players' summary fails.", night, "overnight",
-				report{processor: "PlayerGameSummaryProcessor", date: night, at: "2026-02-04 06:02", status: "failed"})
+				report{processor: players, date: night, at: "2026-02-04 06:02", status: "failed"})
 		},
 		func() error {
+			if err := d.scrape(ctx, nightDay, 0, 8); err != nil {
+				return err
+			}
 			d.crash.armed.Store(true)
 			return d.scene(ctx, "2026-02-04 06:03", "The rest within one second, out of order; noise; and the process dies between publishing and noting it.", night, "overnight",
-				report{processor: "UpcomingTeamGameContextProcessor", date: night, at: "2026-02-04 06:03", count: 20},
-				report{processor: "PlayerGameSummaryProcessor", date: night, at: "2026-02-04 06:03", count: 280, times: 5, entities: []string{"lebronjames", "jaysontatum"}},
-				report{processor: "AsyncUpcomingPlayerGameContextProcessor", date: night, at: "2026-02-04 06:03", count: 312},
+				report{processor: nextTeam, date: night, at: "2026-02-04 06:03", count: 20},
+				report{processor: players, date: night, at: "2026-02-04 06:03", count: 280, times: 5},
+				report{processor: nextPlayer, date: night, at: "2026-02-04 06:03", count: 300},
 				report{processor: "RosterHistoryProcessor", date: night, at: "2026-02-04 06:03", count: 9},
-				report{processor: "PlayerGameSummaryProcessor", date: "YESTERDAY", at: "2026-02-04 06:03", count: 280})
+				report{processor: players, date: "YESTERDAY", at: "2026-02-04 06:03", count: 280})
 		},
 		func() error {
 			return d.redeliveries(ctx, "Its message comes again until the dead process's claim has run out.", night, "overnight")
 		},
 		func() error {
+			if err := d.scrape(ctx, nightDay, 8, nightDay.Games); err != nil {
+				return err
+			}
 			d.expect(night, "overnight", players)
 			return d.scene(ctx, "2026-02-04 07:10", "Two late games are in: the players' summary runs again, with another count.", night, "overnight",
-				report{processor: "PlayerGameSummaryProcessor", date: night, at: "2026-02-04 07:10", count: 348})
+				report{processor: players, date: night, at: "2026-02-04 07:10", count: 348})
 		},
 		func() error {
 			d.expect(today, "same_day", nextPlayer)
 			return d.scene(ctx, "2026-02-04 10:36", "The same-day cycle: its critical processor is enough.", today, "same_day",
-				report{processor: "UpcomingPlayerGameContextProcessor", date: today, at: "2026-02-04 10:36", count: 208})
+				report{processor: nextPlayer, date: today, at: "2026-02-04 10:36", count: 210})
 		},
 		func() error {
 			d.expect(today, "same_day", nextTeam)
 			return d.scene(ctx, "2026-02-04 10:50", "The optional one is late, and handed over late.", today, "same_day",
-				report{processor: "UpcomingTeamGameContextProcessor", date: today, at: "2026-02-04 10:50", count: 14})
+				report{processor: nextTeam, date: today, at: "2026-02-04 10:50", count: 14})
 		},
 		func() error {
 			return d.scene(ctx, "2026-02-04 11:20", "Odds have moved: the same processor again. The same-day policy ignores second runs.", today, "same_day",
-				report{processor: "UpcomingPlayerGameContextProcessor", date: today, at: "2026-02-04 11:20", count: 209})
+				report{processor: nextPlayer, date: today, at: "2026-02-04 11:20", count: 210})
 		},
 		func() error {
 			d.expect(tomorrow, "tomorrow", nextPlayer, nextTeam)
 			return d.scene(ctx, "2026-02-04 17:05", "The cycle for the next day's games.", tomorrow, "tomorrow",
-				report{processor: "UpcomingTeamGameContextProcessor", date: tomorrow, at: "2026-02-04 17:04", count: 16},
-				report{processor: "UpcomingPlayerGameContextProcessor", date: tomorrow, at: "2026-02-04 17:05", count: 240})
+				report{processor: nextTeam, date: tomorrow, at: "2026-02-04 17:04", count: 16},
+				report{processor: nextPlayer, date: tomorrow, at: "2026-02-04 17:05", count: 240})
 		},
 		func() error {
+			if err := d.scrape(ctx, todayDay, 0, todayDay.Games); err != nil {
+				return err
+			}
 			d.expect(today, "overnight", players, offense, nextPlayer, nextTeam)
 			return d.scene(ctx, "2026-02-05 06:10", "The next night: the team defense does not come. Enough is there for a hand-over after 30 minutes of grace.", today, "overnight",
-				report{processor: "PlayerGameSummaryProcessor", date: today, at: "2026-02-05 06:09", count: 208},
-				report{processor: "TeamOffenseGameSummaryProcessor", date: today, at: "2026-02-05 06:10", count: 14})
+				report{processor: players, date: today, at: "2026-02-05 06:09", count: 210},
+				report{processor: offense, date: today, at: "2026-02-05 06:10", count: 14})
 		},
 		func() error {
 			d.crash.armed.Store(true)
@@ -93,12 +102,12 @@ func (d *demo) play(ctx context.Context) error {
 		func() error {
 			d.expect(today, "overnight", defense)
 			return d.scene(ctx, "2026-02-05 07:30", "The team defense comes late, and is handed over late.", today, "overnight",
-				report{processor: "TeamDefenseGameSummaryProcessor", date: today, at: "2026-02-05 07:30", count: 14})
+				report{processor: defense, date: today, at: "2026-02-05 07:30", count: 14})
 		},
 		func() error {
 			return d.scene(ctx, "2026-02-05 10:40", "The same-day cycle without its critical processor.", tomorrow, "same_day",
-				report{processor: "UpcomingTeamGameContextProcessor", date: tomorrow, at: "2026-02-05 10:40", count: 16},
-				report{processor: "UpcomingPlayerGameContextProcessor", date: tomorrow, at: "2026-02-05 10:40", status: "failed"})
+				report{processor: nextTeam, date: tomorrow, at: "2026-02-05 10:40", count: 16},
+				report{processor: nextPlayer, date: tomorrow, at: "2026-02-05 10:40", status: "failed"})
 		},
 		func() error {
 			return d.relay(ctx, "2026-02-05 13:00", "At its deadline it is held: somebody is told, nothing is claimed.", tomorrow, "same_day")
@@ -106,11 +115,11 @@ func (d *demo) play(ctx context.Context) error {
 		func() error {
 			d.expect(tomorrow, "same_day", nextPlayer, nextTeam)
 			return d.scene(ctx, "2026-02-05 13:20", "Completeness ends the hold.", tomorrow, "same_day",
-				report{processor: "UpcomingPlayerGameContextProcessor", date: tomorrow, at: "2026-02-05 13:20", count: 240})
+				report{processor: nextPlayer, date: tomorrow, at: "2026-02-05 13:20", count: 240})
 		},
 	}
-	if d.data != nil {
-		scenes = append(scenes, d.checked(ctx, tomorrow)...)
+	if d.processors != nil {
+		scenes = append(append(scenes, d.checked(ctx, tomorrow)...), d.incident(ctx, night)...)
 	}
 	for _, scene := range scenes {
 		if err := scene(); err != nil {
@@ -122,12 +131,11 @@ func (d *demo) play(ctx context.Context) error {
 
 // report is one completion as a processor sends it.
 type report struct {
-	processor string
+	processor string // by the pipeline's name, or another that it does not know
 	date      pipeline.Period
 	at        string
 	status    string // "" means success
 	count     int
-	entities  []string
 	times     int // how often it is published; 0 means once
 }
 
@@ -146,18 +154,29 @@ func (r report) outcome() string {
 	return r.status
 }
 
+// known reports whether it is about a processor and a period that a pipeline has.
+func (r report) known(p *pipeline.Pipeline) bool {
+	_, _, ours := p.Processor(r.processor)
+	_, err := p.Calendar.Parse(string(r.date))
+	return ours && err == nil
+}
+
 // encode writes the message as today's processors do.
 func (r report) encode(d *demo) ([]byte, error) {
 	status := r.status
 	if status == "" {
 		status = "success"
 	}
+	name := r.processor
+	if _, p, ok := d.env.App.Pipeline.Processor(name); ok {
+		name = p.Class
+	}
 	data, err := json.Marshal(map[string]any{
-		"processor_name": r.processor, "phase": d.transition.UpstreamPhase, "game_date": r.date, "status": status,
+		"processor_name": name, "phase": d.transition.UpstreamPhase, "game_date": r.date, "status": status,
 		"execution_id": fmt.Sprintf("run-%s-%s", r.processor, r.at), "correlation_id": "night-" + string(r.date),
 		"record_count": r.count, "records_failed": 0, "duration_seconds": 28.9,
 		"timestamp": d.at(r.at).Format("2006-01-02T15:04:05.000000-07:00"), "trigger_source": "pubsub",
-		"metadata": map[string]any{"is_incremental": len(r.entities) > 0, "entities_changed": append([]string{}, r.entities...)},
+		"metadata": map[string]any{"is_incremental": false, "entities_changed": []string{}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("completion of %s: %w", r.processor, err)

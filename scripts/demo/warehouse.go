@@ -2,49 +2,191 @@ package demo
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 
+	"cloud.google.com/go/bigquery"
+
+	"github.com/phasegate/phasegate/scripts/processors"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/processor"
 	"github.com/phasegate/phasegate/shared/warehouse/sample"
 )
 
-// fill puts into the warehouse what the story's processors write, days before they say
-// so. Of the last night's players too few have their minutes.
-func (d *demo) fill(ctx context.Context, night, today, tomorrow pipeline.Period) error {
+// The story's days. Of the last one's players too few have their minutes on their sheets.
+var (
+	nightDay    = sample.Day{Date: "2026-02-03", Games: 10, Players: 35, Minutes: 35, Short: 2}
+	todayDay    = sample.Day{Date: "2026-02-04", Games: 7, Players: 30, Minutes: 30}
+	tomorrowDay = sample.Day{Date: "2026-02-05", Games: 8, Players: 35, Minutes: 25}
+)
+
+// openWarehouse makes the tables, puts the games on the schedule, and has the processors
+// of both phases run from now on.
+func (d *demo) openWarehouse(ctx context.Context) error {
 	client, err := d.env.App.Warehouse.Client(ctx)
 	if err != nil {
 		return err
 	}
-	d.data = &sample.Data{Client: client}
-	if err := d.data.Create(ctx); err != nil {
+	data := sample.Data{Client: client}
+	if err := errors.Join(data.Create(ctx), data.CreateFurther(ctx)); err != nil {
 		return err
 	}
-	for _, day := range []sample.Day{
-		{Date: night, Games: 10, Players: 35, Minutes: 35, Context: 31},
-		{Date: today, Games: 7, Players: 30, Minutes: 30, Context: 30},
-		{Date: tomorrow, Games: 8, Players: 35, Minutes: 25, Context: 30},
-	} {
-		if err := d.data.Schedule(ctx, day); err != nil {
-			return err
-		}
-		if err := d.data.Fill(ctx, day); err != nil {
+	if err := client.Dataset(d.env.App.Config.Staging()).Create(ctx, nil); err != nil {
+		return fmt.Errorf("create the staging dataset: %w", err)
+	}
+	for _, day := range []sample.Day{nightDay, todayDay, tomorrowDay} {
+		if err := data.Schedule(ctx, day); err != nil {
 			return err
 		}
 	}
+	p := processors.New(d.env.App, data)
+	publish := p.Publish
+	p.Publish = func(ctx context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
+		for range d.copies { // as a publisher does that loses answers
+			publish(ctx, topic, msgs)
+		}
+		return publish(ctx, topic, msgs)
+	}
+	d.processors = &p
+	d.phase4.runs(&p)
 	return nil
+}
+
+// scrape puts the sheets of some of a day's games into the raw table, if there is one.
+func (d *demo) scrape(ctx context.Context, day sample.Day, first, last int) error {
+	if d.processors == nil {
+		return nil
+	}
+	d.news = append(d.news, fmt.Sprintf("raw  the sheets of %d games of %s are scraped", last-first, day.Date))
+	return d.processors.Data.Scrape(ctx, day, first, last)
+}
+
+// runProcessor runs a processor of Phase 3, which reports by itself. What it made must
+// be what the story tells.
+func (d *demo) runProcessor(ctx context.Context, r report) error {
+	d.copies = max(r.times, 1) - 1
+	defer func() { d.copies = 0 }()
+	out, err := d.processors.Run(ctx, r.processor, r.date, processor.Request{CorrelationID: "night-" + string(r.date)}, d.processors.Work)
+	if err != nil {
+		return fmt.Errorf("%s for %s: %w", r.processor, r.date, err)
+	}
+	if out.Status != message.StatusSuccess || out.Written.Rows != r.count {
+		return fmt.Errorf("%s for %s: %s, %d rows, and the story is about %d", r.processor, r.date, out.Status, out.Written.Rows, r.count)
+	}
+	return nil
+}
+
+// duplicates counts, in the story's days, rows of each table that have the key of
+// another, over all processors.
+func (d *demo) duplicates(ctx context.Context) (rows, doubled int64, err error) {
+	var counts []string
+	for _, phase := range d.env.App.Pipeline.Phases {
+		for _, p := range phase.Processors {
+			counts = append(counts, fmt.Sprintf("SELECT COUNT(*) AS copies FROM %s WHERE %s BETWEEN DATE '%s' AND DATE '%s' GROUP BY %s",
+				p.Table, p.DateColumn, nightDay.Date, tomorrowDay.Date, strings.Join(p.Key, ", ")))
+		}
+	}
+	it, err := d.processors.Data.Client.Query("SELECT SUM(copies), SUM(copies - 1) FROM (" + strings.Join(counts, " UNION ALL ") + ")").Read(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("count duplicates: %w", err)
+	}
+	var row []bigquery.Value
+	if err := it.Next(&row); err != nil {
+		return 0, 0, fmt.Errorf("count duplicates: %w", err)
+	}
+	rows, _ = row[0].(int64)
+	doubled, _ = row[1].(int64)
+	return rows, doubled, nil
+}
+
+// incident is what two runs of one processor, 18 seconds apart, leave behind: without the
+// runner, and with it.
+func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() error {
+	count := func() error {
+		rows, doubled, err := d.duplicates(ctx)
+		if err != nil {
+			return err
+		}
+		text := fmt.Sprintf("%d rows in the ten tables, %d duplicates", rows, doubled)
+		if doubled > 0 {
+			text = d.red(text)
+		}
+		d.say("   =    %s", text)
+		return nil
+	}
+	return []func() error{
+		func() error {
+			d.begin("2026-02-06 07:00", "The incident as it was: two runs of the players' summary, 18 seconds apart, that ask for no lock. Each appends what it has.")
+			for _, sql := range []string{
+				"CREATE TABLE nba_raw.appended AS SELECT * FROM nba_analytics.player_game_summary WHERE game_date = '" + string(night) + "'",
+				"DELETE FROM nba_analytics.player_game_summary WHERE game_date = '" + string(night) + "'",
+				"INSERT INTO nba_analytics.player_game_summary SELECT * FROM nba_raw.appended",
+				"INSERT INTO nba_analytics.player_game_summary SELECT * FROM nba_raw.appended ORDER BY player_lookup LIMIT 72",
+			} {
+				if err := d.processors.Data.Exec(ctx, sql); err != nil {
+					return err
+				}
+			}
+			return count()
+		},
+		func() error {
+			d.begin("2026-02-06 07:10", "The same two runs, through the runner.")
+			working, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+			go func() {
+				_, err := d.processors.Run(ctx, players, night, processor.Request{}, func(ctx context.Context, run processor.Run) (processor.Output, error) {
+					close(working)
+					<-goOn
+					return d.processors.Work(ctx, run)
+				})
+				ended <- err
+			}()
+			select {
+			case <-working:
+			case err := <-ended:
+				return fmt.Errorf("the first run ended before its work: %w", err)
+			}
+			d.env.Clock.AdvanceTo(d.at("2026-02-06 07:10:18"))
+			second := processor.Request{Published: d.env.Clock.Now()}
+			_, err := d.processors.Run(ctx, players, night, second, d.processors.Work)
+			close(goOn)
+			held := (*lease.HeldError)(nil)
+			if failed := <-ended; failed != nil || !errors.As(err, &held) {
+				return fmt.Errorf("the first run: %w; the second, which should have met its lock: %w", failed, err)
+			}
+			d.say("   lock the second: %v", err)
+			d.env.Clock.AdvanceTo(d.at("2026-02-06 07:11:18"))
+			if _, err := d.processors.Run(ctx, players, night, second, d.processors.Work); err != nil {
+				return fmt.Errorf("the second run, which came again: %w", err)
+			}
+			d.say("   run  it comes again a minute later, and runs")
+			if err := d.env.Settle(ctx); err != nil {
+				return err
+			}
+			d.showReceived()
+			return count()
+		},
+	}
 }
 
 // checked are the scenes about data that is not ready.
 func (d *demo) checked(ctx context.Context, date pipeline.Period) []func() error {
 	return []func() error{
 		func() error {
+			if err := d.scrape(ctx, tomorrowDay, 0, tomorrowDay.Games); err != nil {
+				return err
+			}
 			return d.scene(ctx, "2026-02-06 06:05", "All of the night is complete, but too few of its players have their minutes: blocked.", date, "overnight",
-				report{processor: "TeamOffenseGameSummaryProcessor", date: date, at: "2026-02-06 06:03", count: 16},
-				report{processor: "TeamDefenseGameSummaryProcessor", date: date, at: "2026-02-06 06:03", count: 16},
-				report{processor: "PlayerGameSummaryProcessor", date: date, at: "2026-02-06 06:04", count: 280})
+				report{processor: offense, date: date, at: "2026-02-06 06:03", count: 16},
+				report{processor: defense, date: date, at: "2026-02-06 06:03", count: 16},
+				report{processor: players, date: date, at: "2026-02-06 06:04", count: 280})
 		},
 		func() error {
 			d.say("   fix  the minutes are loaded into the table; nothing is reported")
-			if err := d.data.Exec(ctx, "UPDATE nba_analytics.player_game_summary SET minutes_played = 12.5 WHERE game_date = '"+
+			if err := d.processors.Data.Exec(ctx, "UPDATE nba_analytics.player_game_summary SET minutes_played = 12.5 WHERE game_date = '"+
 				string(date)+"' AND minutes_played IS NULL"); err != nil {
 				return err
 			}

@@ -46,6 +46,9 @@ func demoCommand(f *flags) *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(out, "\n%d messages received, %d of them copies with an id seen before\n", result.Published+result.Copies, result.Copies)
+			if result.Warehouse {
+				fmt.Fprintf(out, "%d runs of Phase 4 processors; %d duplicates in the ten tables\n", result.Runs, result.DoubledRows)
+			}
 			if keep {
 				fmt.Fprintln(out, "Still running until Ctrl-C. In another terminal:")
 				if err := printEnv(out, ready{Project: c.Project, PubSub: env.PubSub, BigQuery: env.BigQuery, Store: c.Store}); err != nil {

@@ -4,12 +4,16 @@ package sample
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"cloud.google.com/go/bigquery"
 	"cloud.google.com/go/civil"
+	"google.golang.org/api/googleapi"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
@@ -32,6 +36,23 @@ var (
 		`CREATE TABLE nba_analytics.upcoming_team_game_context (game_date DATE, game_id STRING, team_abbr STRING,
 			opponent_team_abbr STRING, processed_at TIMESTAMP) PARTITION BY game_date`,
 	}
+
+	// What stands before and behind those: what is scraped, and what the next phase makes.
+	furtherDatasets = []string{"nba_precompute", "nba_predictions"}
+	furtherTables   = []string{
+		`CREATE TABLE nba_raw.nbac_gamebook_player_stats (game_date DATE, game_id STRING, player_lookup STRING, team_abbr STRING,
+			minutes STRING, points INT64, scraped_at TIMESTAMP) PARTITION BY game_date`,
+		`CREATE TABLE nba_precompute.player_composite_factors (game_date DATE, player_lookup STRING, fatigue_score FLOAT64,
+			processed_at TIMESTAMP) PARTITION BY game_date`,
+		`CREATE TABLE nba_precompute.player_daily_cache (cache_date DATE, player_lookup STRING, team_abbr STRING, games INT64,
+			points_avg_last_10 FLOAT64, minutes_avg_last_10 FLOAT64, processed_at TIMESTAMP) PARTITION BY cache_date`,
+		`CREATE TABLE nba_precompute.player_shot_zone_analysis (analysis_date DATE, player_lookup STRING, paint_rate FLOAT64,
+			three_pt_rate FLOAT64, processed_at TIMESTAMP) PARTITION BY analysis_date`,
+		`CREATE TABLE nba_precompute.team_defense_zone_analysis (analysis_date DATE, team_abbr STRING, paint_points_allowed FLOAT64,
+			processed_at TIMESTAMP) PARTITION BY analysis_date`,
+		`CREATE TABLE nba_predictions.ml_feature_store_v2 (game_date DATE, player_lookup STRING, features ARRAY<STRING>,
+			processed_at TIMESTAMP)`,
+	}
 )
 
 // teams play in pairs, from the front: the first ten games are those of the first
@@ -51,10 +72,17 @@ func (w Data) Rename(text string) string {
 }
 
 // named finds the datasets in a statement or in a definition.
-var named = regexp.MustCompile(`\b(?:` + strings.Join(datasets, "|") + `)\b`)
+var named = regexp.MustCompile(`\b(?:` + strings.Join(slices.Concat(datasets, furtherDatasets), "|") + `)\b`)
 
-// Create makes the tables, empty.
-func (w Data) Create(ctx context.Context) error {
+// Create makes the tables of the schedule and of Phase 3, empty.
+func (w Data) Create(ctx context.Context) error { return w.create(ctx, datasets, tables) }
+
+// CreateFurther makes the others, empty.
+func (w Data) CreateFurther(ctx context.Context) error {
+	return w.create(ctx, furtherDatasets, furtherTables)
+}
+
+func (w Data) create(ctx context.Context, datasets, tables []string) error {
 	for _, d := range datasets {
 		if err := w.Client.Dataset(d+w.Suffix).Create(ctx, nil); err != nil {
 			return fmt.Errorf("create dataset %s: %w", d+w.Suffix, err)
@@ -68,14 +96,19 @@ func (w Data) Create(ctx context.Context) error {
 	return nil
 }
 
-// Drop removes the tables.
+// Drop removes the tables that there are.
 func (w Data) Drop(ctx context.Context) error {
-	for _, d := range datasets {
-		if err := w.Client.Dataset(d + w.Suffix).DeleteWithContents(ctx); err != nil {
-			return fmt.Errorf("drop dataset %s: %w", d+w.Suffix, err)
+	var errs []error
+	for _, d := range slices.Concat(datasets, furtherDatasets) {
+		err := w.Client.Dataset(d + w.Suffix).DeleteWithContents(ctx)
+		if missing := (*googleapi.Error)(nil); errors.As(err, &missing) && missing.Code == http.StatusNotFound {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("drop dataset %s: %w", d+w.Suffix, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Day is what the tables hold for a date.
@@ -84,6 +117,7 @@ type Day struct {
 	Days    int // how many dates in a row are alike; 0 means one
 	Games   int // on the schedule, at most 15
 	Players int // of each game, in player_game_summary
+	Short   int // how many games, the last ones, have a player less on their sheet
 	Minutes int // how many players of each game have their minutes
 	Context int // players of each game in upcoming_player_game_context
 }
@@ -97,6 +131,18 @@ func (w Data) Schedule(ctx context.Context, d Day) error {
 		(game_date, game_id, home_team_tricode, away_team_tricode, game_status_text)
 		SELECT date, FORMAT('0022500%03d', game), @teams[OFFSET(2 * game)], @teams[OFFSET(2 * game + 1)], 'Final'
 		FROM UNNEST(GENERATE_ARRAY(0, @games - 1)) AS game`+dates, d.parameters()...)
+}
+
+// Scrape puts the sheets of a day's games into the raw table, those from first up to, but
+// not including, last. A fifth of the players is there twice: once as of half-time.
+func (w Data) Scrape(ctx context.Context, d Day, first, last int) error {
+	return w.Exec(ctx, `INSERT INTO nba_raw.nbac_gamebook_player_stats (game_date, game_id, player_lookup, team_abbr, minutes, points, scraped_at)
+		SELECT date, FORMAT('0022500%03d', game), FORMAT('player%d', game * 100 + player), @teams[OFFSET(2 * game + MOD(player, 2))],
+			IF(player < @minutes, IF(half = 1, '12:00', '24:30'), NULL), IF(half = 1, 0, MOD(player, 40)),
+			TIMESTAMP_ADD(TIMESTAMP(date), INTERVAL 28 - half HOUR)
+		FROM UNNEST(GENERATE_ARRAY(@from, @to - 1)) AS game, UNNEST(GENERATE_ARRAY(0, @players - 1)) AS player, UNNEST([0, 1]) AS half`+dates+`
+		WHERE player < @players - IF(game < @whole, 0, 1) AND (half = 0 OR MOD(player, 5) = 0)`,
+		append(d.parameters(), bigquery.QueryParameter{Name: "from", Value: first}, bigquery.QueryParameter{Name: "to", Value: last})...)
 }
 
 // Fill puts a day's complete run of every processor into the tables: two rows a game into
@@ -136,7 +182,7 @@ func (d Day) parameters() []bigquery.QueryParameter {
 		panic(fmt.Sprintf("a sample's date: %v", err))
 	}
 	return []bigquery.QueryParameter{{Name: "first", Value: date}, {Name: "last", Value: date.AddDays(max(d.Days, 1) - 1)}, {Name: "teams", Value: teams}, {Name: "games", Value: d.Games},
-		{Name: "players", Value: d.Players}, {Name: "minutes", Value: d.Minutes}, {Name: "contexts", Value: d.Context}}
+		{Name: "players", Value: d.Players}, {Name: "minutes", Value: d.Minutes}, {Name: "contexts", Value: d.Context}, {Name: "whole", Value: d.Games - d.Short}}
 }
 
 // Exec runs one statement, which names the datasets without the suffix, to its end.

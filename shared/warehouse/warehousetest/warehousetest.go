@@ -198,6 +198,9 @@ func (w *World) Count(table string) (rows int64) {
 	return rows
 }
 
+// Sample is the data of this warehouse.
+func (w *World) Sample() sample.Data { return w.data }
+
 // Rename puts this warehouse's datasets into a text that names the NBA pipeline's.
 func (w *World) Rename(text string) string { return w.data.Rename(text) }
 
