@@ -52,9 +52,11 @@ type world struct {
 	broken    error // what the broker answers
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { t.Helper(); return worldOf(t, warehousetest.Empty(t)) }
+
+func worldOf(t *testing.T, in *warehousetest.World) *world {
 	t.Helper()
-	w := &world{World: warehousetest.Empty(t), t: t, now: start}
+	w := &world{World: in, t: t, now: start}
 	w.host = w.Host
 	w.mem = memory.New(w.time)
 	w.Exec(`CREATE TABLE nba_analytics.player_game_summary (game_date DATE, player_lookup STRING, points INT64, processed_at TIMESTAMP) PARTITION BY game_date`)
@@ -91,7 +93,9 @@ type machine struct {
 	dies   int // right after so many of them, before anybody hears of it; 0: never
 	dead   bool
 
-	pauseAt string // table (asked for, to fence others or to write) or write: it stands still there, once
+	acquired bool // as far as it has tried
+
+	pauseAt string // one of steps: it stands still right before it, once
 	paused  chan struct{}
 	resume  chan struct{}
 }
@@ -167,8 +171,8 @@ func (m *machine) warehouse() *warehouse.Warehouse {
 		switch {
 		case bytes.Contains(body, []byte("MERGE")):
 			m.reach("write")
-		case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/tables/"+name):
-			m.reach("table")
+		case strings.HasPrefix(r.URL.Path, "/upload/"):
+			m.reach("stage")
 		}
 		rec := httptest.NewRecorder()
 		if err := m.call(r.Method != http.MethodGet, func() { proxy.ServeHTTP(rec, r) }); err != nil {
@@ -214,7 +218,13 @@ func (m *machine) publish(_ context.Context, topic string, msgs []message.Outgoi
 
 type mortal struct{ m *machine }
 
+// locked reports whether the run has asked for its lock.
+func (s mortal) locked() bool { s.m.life.Lock(); defer s.m.life.Unlock(); return s.m.acquired }
+
 func (s mortal) Get(ctx context.Context, refs ...store.Ref) (snap store.Snapshot, err error) {
+	if refs[0].Collection == collection && s.locked() {
+		s.m.reach("take")
+	}
 	if dead := s.m.call(false, func() { snap, err = s.m.mem.Get(ctx, refs...) }); dead != nil {
 		return store.Snapshot{}, dead
 	}
@@ -222,6 +232,16 @@ func (s mortal) Get(ctx context.Context, refs ...store.Ref) (snap store.Snapshot
 }
 
 func (s mortal) Apply(ctx context.Context, ws ...store.Write) (vs []store.Version, err error) {
+	switch {
+	case ws[0].Ref.Collection == collection:
+		s.m.reach("record")
+	case ws[0].Op == store.OpDeleteIf:
+		s.m.reach("release")
+	default:
+		s.m.life.Lock()
+		s.m.acquired = true
+		s.m.life.Unlock()
+	}
 	if dead := s.m.call(true, func() { vs, err = s.m.mem.Apply(ctx, ws...) }); dead != nil {
 		return nil, dead
 	}

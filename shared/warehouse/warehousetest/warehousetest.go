@@ -5,7 +5,11 @@ package warehousetest
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,6 +47,12 @@ func open(t testing.TB) *World {
 	default:
 		t.Skip("BIGQUERY_EMULATOR_HOST is not set: make build/bqemu, then go run ./scripts/emulators -- go test …")
 	}
+	return at(t, host)
+}
+
+// at is an empty warehouse in the emulator that answers there.
+func at(t testing.TB, host string) *World {
+	t.Helper()
 	w := &World{Project: "phasegate-test", Host: host, t: t}
 	w.Warehouse = warehouse.New(w.Project, host)
 	t.Cleanup(func() { w.Close() })
@@ -57,7 +67,52 @@ func open(t testing.TB) *World {
 // Empty returns a warehouse with the dataset nba_analytics, in which there is no table.
 func Empty(t testing.TB) *World {
 	t.Helper()
-	w := open(t)
+	return empty(t, open(t))
+}
+
+// Alone is Empty in an emulator of its own: one gets slower with each statement, and a
+// test of hundreds takes several.
+func Alone(t testing.TB) *World {
+	t.Helper()
+	return empty(t, at(t, start(t)))
+}
+
+// start starts the emulator's program, which ends with the test.
+func start(t testing.TB) (host string) {
+	t.Helper()
+	_, here, _, _ := runtime.Caller(0)
+	program := filepath.Join(filepath.Dir(here), "..", "..", "..", "build", "bqemu")
+	if _, err := os.Stat(program); err != nil {
+		if os.Getenv("REQUIRE_EMULATORS") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip("build/bqemu is not built: make build/bqemu")
+	}
+	cmd := exec.Command(program)
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = input.Close() // with which it ends
+		_ = cmd.Wait()
+	})
+	var ready struct{ Event, Address string }
+	if err := json.NewDecoder(output).Decode(&ready); err != nil || ready.Event != "ready" {
+		t.Fatalf("the emulator is not ready: %+v, %v", ready, err)
+	}
+	return ready.Address
+}
+
+func empty(t testing.TB, w *World) *World {
+	t.Helper()
 	ds := w.data.Client.Dataset("nba_analytics" + w.data.Suffix)
 	if err := ds.Create(t.Context(), nil); err != nil {
 		t.Fatal(err)
