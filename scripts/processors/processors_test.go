@@ -45,10 +45,6 @@ func newWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 	}
-	staging := "staging" + w.Suffix()
-	if err := data.Client.Dataset(staging).Create(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
 	p, err := pipeline.Parse([]byte(w.Definition()))
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +56,7 @@ func newWorld(t *testing.T) *world {
 	mem := memory.New(time.Now)
 	locks := lease.New(lease.Config{Store: mem, Now: time.Now, NewID: rand.Text, Lease: lease.Max, Instance: "m", Log: log})
 	w.Processors = Processors{processor.New(processor.Config{Pipeline: p, Store: mem, Locks: locks, Warehouse: w.Warehouse, Publish: w.publish,
-		Now: time.Now, NewID: rand.Text, Staging: staging, TimeLimit: timeLimit, Log: log}), data}
+		Now: time.Now, NewID: rand.Text, Staging: w.Staging(), TimeLimit: timeLimit, Log: log}), data}
 	return w
 }
 

@@ -45,6 +45,7 @@ type world struct {
 	mem      *memory.Store
 	pipeline *pipeline.Pipeline
 	host     string // of the emulator
+	staging  string // dataset
 
 	mu        sync.Mutex
 	now       time.Time
@@ -56,6 +57,9 @@ func newWorld(t *testing.T) *world { t.Helper(); return worldOf(t, warehousetest
 
 func worldOf(t *testing.T, in *warehousetest.World) *world {
 	t.Helper()
+	if in.Host == "" {
+		t.Skip("machines die at a proxy, which needs the emulator")
+	}
 	w := &world{World: in, t: t, now: start}
 	w.host = w.Host
 	w.mem = memory.New(w.time)
@@ -65,18 +69,10 @@ func worldOf(t *testing.T, in *warehousetest.World) *world {
 		t.Fatal(err)
 	}
 	w.pipeline = p
-	client, err := w.Client(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	// It stays: the emulator takes seconds to drop what a test has staged.
-	if err := client.Dataset(w.staging()).Create(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	w.staging = w.Staging()
 	return w
 }
 
-func (w *world) staging() string         { return "staging" + w.Suffix() }
 func (w *world) time() time.Time         { w.mu.Lock(); defer w.mu.Unlock(); return w.now }
 func (w *world) advance(d time.Duration) { w.mu.Lock(); defer w.mu.Unlock(); w.now = w.now.Add(d) }
 
@@ -125,7 +121,7 @@ func (w *world) machine() *machine {
 	}
 	locks := lease.New(lease.Config{Store: mortal{m}, Now: func() time.Time { return m.clock() }, NewID: rand.Text, Lease: lease.Max, Instance: "m", Log: log})
 	m.runner = New(Config{Pipeline: w.pipeline, Store: mortal{m}, Locks: locks, Warehouse: m.warehouse(), Publish: m.publish, Now: func() time.Time { return m.clock() },
-		NewID: rand.Text, Staging: w.staging(), TimeLimit: time.Hour, Log: log})
+		NewID: rand.Text, Staging: w.staging, TimeLimit: time.Hour, Log: log})
 	return m
 }
 

@@ -20,6 +20,9 @@
 // that is all. A completion is thus published at least once; the engine that receives it
 // takes copies for one.
 //
+// While it works, a run renews its lock, whose acquired_at is its sign of life. The last
+// thing that it does, once it need not come again, is a log line heartbeat.
+//
 // A run that has lost its lock writes nothing: its context has ended, its token is taken.
 //
 // The work's error, a panic, the end of its time and rows that do not fit are failures
@@ -177,6 +180,10 @@ func (n *run) locked(ctx context.Context, held *lease.Lease, work Work) (Outcome
 	defer cancel()
 	if failed := n.release(after); failed != nil {
 		n.Log.WarnContext(ctx, "the lock was not given back, it ends by itself: "+failed.Error(), "lock", n.key.String(), "execution_id", n.Execution)
+	}
+	if err == nil && out.Status != "" {
+		n.Log.InfoContext(ctx, fmt.Sprintf("%s for %s: %s", n.Processor.Name, n.Period, out.Status), "event", telemetry.Heartbeat, "processor", n.Processor.Name,
+			"period", string(n.Period), "execution_id", n.Execution, "status", string(out.Status), "rows", out.Written.Rows, "seconds", n.Now().Sub(n.began).Seconds())
 	}
 	return out, err
 }

@@ -44,6 +44,9 @@ func TestARunWritesReportsAndGivesTheLockBack(t *testing.T) {
 	if !strings.Contains(m.logs.String(), `"event":"rows_deduplicated"`) {
 		t.Errorf("%s", m.logs.String())
 	}
+	if !strings.Contains(m.logs.String(), `"event":"heartbeat","processor":"player_game_summary","period":"2026-02-03","execution_id":"`+out.Execution+`","status":"success","rows":348,`) {
+		t.Errorf("%s", m.logs.String())
+	}
 	// The request comes again, and is done.
 	again, err := w.machine().run(night, Request{TriggerID: "t/1"}, func(context.Context, Run) (Output, error) {
 		t.Error("served twice")
@@ -270,7 +273,7 @@ func TestPartialAndEmptyRunsSaySo(t *testing.T) {
 }
 
 // F58 of processors: a completion is as precious as a trigger.
-func TestACompletionThatTheBrokerRefusedIsPublishedLater(t *testing.T) {
+func TestF59_ACompletionThatTheBrokerRefusedIsPublishedLater(t *testing.T) {
 	w := newWorld(t)
 	w.broken = errors.New("the broker is away")
 	out, err := w.machine().run(night, Request{TriggerID: "t/1"}, making(10, 3))

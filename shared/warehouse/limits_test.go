@@ -28,6 +28,9 @@ func canceled(t *testing.T) context.Context {
 // instead.
 func front(t testing.TB, host string, answer func(http.ResponseWriter, map[string]any) bool) (address string, queries func() []map[string]any) {
 	t.Helper()
+	if host == "" {
+		t.Skip("what stands between needs the emulator")
+	}
 	var mu sync.Mutex
 	var seen []map[string]any
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -46,6 +46,9 @@ func (p *between) count(body string) (fail, lose bool) {
 }
 
 func (p *between) serve(t *testing.T, host string) *warehouse.Warehouse {
+	if host == "" {
+		t.Skip("what stands between needs the emulator")
+	}
 	if !strings.Contains(host, "://") {
 		host = "http://" + host
 	}

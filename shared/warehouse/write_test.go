@@ -35,13 +35,8 @@ const scores = `game_date DATE, player_lookup STRING, points INT64, processed_at
 func newBooks(t *testing.T, columns, options string) *books {
 	t.Helper()
 	b := &books{World: warehousetest.Empty(t), t: t}
-	staging := "staging" + b.Suffix()
-	// It stays: the emulator takes seconds to drop what a test has staged.
-	if err := b.client().Dataset(staging).Create(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
 	b.Exec("CREATE TABLE nba_analytics.scores (" + columns + ") " + options)
-	b.target = warehouse.Target{Period: night, Staging: staging, Processor: pipeline.Processor{Name: "scores", Table: b.Rename("nba_analytics.scores"),
+	b.target = warehouse.Target{Period: night, Staging: b.Staging(), Processor: pipeline.Processor{Name: "scores", Table: b.Rename("nba_analytics.scores"),
 		DateColumn: "game_date", Key: []string{"game_date", "player_lookup"}, OrderBy: "processed_at"}}
 	return b
 }

@@ -1,5 +1,11 @@
 // Package warehousetest gives a test a warehouse of its own: datasets of its own on the
-// emulator that BIGQUERY_EMULATOR_HOST names.
+// emulator that BIGQUERY_EMULATOR_HOST names. Instead, PHASEGATE_TEST_PROJECT names a
+// project of Google Cloud, for what an emulator cannot promise for BigQuery:
+//
+//	PHASEGATE_TEST_PROJECT=my-project go test -v ./shared/warehouse
+//
+// with the caller's own credentials. It costs some cents; datasets are dropped at the end,
+// and what a test that was killed leaves has no table after a day.
 package warehousetest
 
 import (
@@ -41,19 +47,23 @@ func open(t testing.TB) *World {
 	t.Helper()
 	host := os.Getenv("BIGQUERY_EMULATOR_HOST")
 	switch {
+	case os.Getenv(realProject) != "":
+		return at(t, os.Getenv(realProject), "")
 	case host != "":
 	case os.Getenv("REQUIRE_EMULATORS") == "1":
 		t.Fatal("BIGQUERY_EMULATOR_HOST is not set")
 	default:
 		t.Skip("BIGQUERY_EMULATOR_HOST is not set: make build/bqemu, then go run ./scripts/emulators -- go test …")
 	}
-	return at(t, host)
+	return at(t, "phasegate-test", host)
 }
 
-// at is an empty warehouse in the emulator that answers there.
-func at(t testing.TB, host string) *World {
+const realProject = "PHASEGATE_TEST_PROJECT"
+
+// at is an empty warehouse in a project, on an emulator if there is a host.
+func at(t testing.TB, project, host string) *World {
 	t.Helper()
-	w := &World{Project: "phasegate-test", Host: host, t: t}
+	w := &World{Project: project, Host: host, t: t}
 	w.Warehouse = warehouse.New(w.Project, host)
 	t.Cleanup(func() { w.Close() })
 	client, err := w.Client(context.Background())
@@ -74,7 +84,7 @@ func Empty(t testing.TB) *World {
 // test of hundreds takes several.
 func Alone(t testing.TB) *World {
 	t.Helper()
-	return empty(t, at(t, start(t)))
+	return empty(t, at(t, "phasegate-test", start(t)))
 }
 
 // start starts the emulator's program, which ends with the test.
@@ -113,16 +123,34 @@ func start(t testing.TB) (host string) {
 
 func empty(t testing.TB, w *World) *World {
 	t.Helper()
-	ds := w.data.Client.Dataset("nba_analytics" + w.data.Suffix)
-	if err := ds.Create(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = ds.DeleteWithContents(ctx)
-	})
+	w.dataset("nba_analytics", time.Second)
 	return w
+}
+
+// Staging makes a dataset for rows on their way and returns its name. In the emulator it
+// stays: what was staged takes it seconds to drop.
+func (w *World) Staging() string { w.t.Helper(); return w.dataset("staging", 0) }
+
+// dataset makes one that is dropped at the end, in an emulator if it takes no longer
+// than it may.
+func (w *World) dataset(name string, mayTake time.Duration) string {
+	w.t.Helper()
+	ds := w.data.Client.Dataset(name + w.data.Suffix)
+	meta := &bigquery.DatasetMetadata{}
+	if w.Host == "" {
+		mayTake, meta.DefaultTableExpiration = limit, 24*time.Hour
+	}
+	if err := ds.Create(w.t.Context(), meta); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), mayTake)
+		defer cancel()
+		if err := ds.DeleteWithContents(ctx); err != nil && w.Host == "" {
+			w.t.Errorf("dataset %s is left: %v", ds.DatasetID, err)
+		}
+	})
+	return ds.DatasetID
 }
 
 // NBA returns a warehouse with the NBA pipeline's tables, which are empty but for
