@@ -129,6 +129,7 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 		}
 	}
 	for _, r := range runs {
+		r.count = r.rows()
 		if err := d.runProcessor(ctx, r); err != nil {
 			return err
 		}

@@ -72,7 +72,7 @@ func (d *demo) play(ctx context.Context) error {
 		},
 		func() error {
 			return d.scene(ctx, "2026-02-04 11:20", "Odds have moved: the same processor again. The same-day policy ignores second runs.", today, "same_day",
-				report{processor: nextPlayer, date: today, at: "2026-02-04 11:20", count: 210})
+				report{processor: nextPlayer, date: today, at: "2026-02-04 11:20", count: 209, made: 210})
 		},
 		func() error {
 			d.expect(tomorrow, "tomorrow", nextPlayer, nextTeam)
@@ -136,6 +136,7 @@ type report struct {
 	at        string
 	status    string // "" means success
 	count     int
+	made      int // rows, where the processor really runs and makes another number
 	times     int // how often it is published; 0 means once
 }
 
@@ -152,6 +153,14 @@ func (r report) outcome() string {
 		return fmt.Sprintf("success, %d rows", r.count)
 	}
 	return r.status
+}
+
+// rows are those that the processor makes.
+func (r report) rows() int {
+	if r.made > 0 {
+		return r.made
+	}
+	return r.count
 }
 
 // known reports whether it is about a processor and a period that a pipeline has.

@@ -195,6 +195,7 @@ type convergence struct {
 	failed    map[string]error     // batches that this call could not finish
 	published map[string]bool      // batches that this call finished
 	fresh     string               // holder of a claim just taken and not used yet
+	repairer  string               // who repairs, "" when nobody does
 }
 
 func (c *convergence) run(ctx context.Context) (Result, error) {

@@ -188,6 +188,9 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 	case in.Began != nil:
 		v.State, v.NextLook = gate.Waiting, time.Time{}
 	}
+	if b != nil && b.Cause == CauseReconciliation && b.unfrozen() { // a repair has made it, and may have died
+		v.Cause = CauseReconciliation
+	}
 	return handing{verdict: v, runs: runs, began: in.Began != nil, given: len(given) > 0, policy: policy}
 }
 

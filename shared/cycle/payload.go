@@ -14,10 +14,13 @@ import (
 const (
 	sourceOrchestrator = "orchestrator"
 	CauseOperator      = "operator"
+
+	// CauseReconciliation is the cause of what a repair has handed over.
+	CauseReconciliation = "reconciliation"
 )
 
 func source(cause string) string {
-	if cause == CauseOperator {
+	if cause == CauseOperator || cause == CauseReconciliation {
 		return cause
 	}
 	return sourceOrchestrator

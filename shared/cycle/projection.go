@@ -18,6 +18,15 @@ func (c *convergence) projection(s *snapshot) []store.Field {
 	if c.Shadow {
 		return nil
 	}
+	fields := c.shown(s)
+	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {
+		return nil
+	}
+	return append(fields, store.F(store.ServerTime, "_last_update"))
+}
+
+// shown returns what the compatibility document should say.
+func (c *convergence) shown(s *snapshot) []store.Field {
 	newest, mode := c.counted(s)
 	if len(newest) == 0 && len(s.listed) == 0 {
 		return nil
@@ -30,10 +39,10 @@ func (c *convergence) projection(s *snapshot) []store.Field {
 	}
 	fields = append(fields, store.F(len(newest), "_completed_count"))
 	fields = append(fields, flags(s, mode)...)
-	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {
-		return nil
+	if s.repaired != "" {
+		fields = append(fields, store.F(s.repaired, "_reconciliation_fix"))
 	}
-	return append(fields, store.F(store.ServerTime, "_last_update"))
+	return fields
 }
 
 func projectRun(r gate.Run) map[string]any {

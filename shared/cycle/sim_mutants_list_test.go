@@ -81,6 +81,7 @@ var simMutants = []simMutant{
 	{"project_incrementally", "projection.go",
 		`	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {`,
 		`	if mutant("project_incrementally") {
+		newest, _ := c.counted(s)
 		before, _ := s.compat.Data["_completed_count"].(int64)
 		count := before
 		for _, f := range fields {

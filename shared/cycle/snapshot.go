@@ -83,6 +83,7 @@ type snapshot struct {
 	compat  store.Doc
 
 	schedule schedule // the newest look-up
+	repaired string   // when reconciliation has repaired the period, "" if never
 }
 
 // recorded reports whether anything was ever written down for the period.
@@ -144,14 +145,9 @@ func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, 
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
-		s := &snapshot{now: got.ReadTime, compat: got.Docs[2], batches: map[string][]*batch{},
-			holds: map[string]*Hold{}, heldIn: map[string][]store.Doc{}}
-		for _, doc := range got.Docs[:2] {
-			f := fields{doc: doc}
-			s.listed = append(s.listed, f.strings("batches")...)
-			if f.err != nil {
-				return nil, f.err
-			}
+		s, err := e.listing(got.ReadTime, got.Docs[:2], got.Docs[2])
+		if err != nil {
+			return nil, err
 		}
 		missing := false
 		for _, id := range s.listed {
@@ -162,35 +158,59 @@ func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, 
 		if missing {
 			continue
 		}
-		for _, doc := range got.Docs[:2] {
-			if s.runs, err = (&fields{doc: doc}).runs(s.runs, &e.seen); err != nil {
-				return nil, err
-			}
-			if err := errors.Join(s.readHolds(doc), s.readSchedule(doc)); err != nil {
-				return nil, err
-			}
-		}
-		if err := s.readHold(got.Docs[3]); err != nil {
+		if err := e.complete(key, s, got.Docs[:2], got.Docs[3], got.Docs[4:]); err != nil {
 			return nil, err
-		}
-		for _, doc := range got.Docs[4:] {
-			if !doc.Exists && slices.Contains(s.listed, doc.Ref.ID) {
-				return nil, fmt.Errorf("%s is listed in %s and gone: nothing is decided without it", doc.Ref, e.periodRef(key))
-			}
-			if !doc.Exists {
-				continue
-			}
-			mode, b, err := parseBatch(key, doc)
-			if err != nil {
-				return nil, err
-			}
-			s.batches[mode] = append(s.batches[mode], b)
-		}
-		for _, bs := range s.batches {
-			slices.SortFunc(bs, func(a, b *batch) int { return a.N - b.N })
 		}
 		return s, nil
 	}
+}
+
+// listing begins a snapshot with what a period lists.
+func (e *Engine) listing(now time.Time, periods []store.Doc, compat store.Doc) (*snapshot, error) {
+	s := &snapshot{now: now, compat: compat, batches: map[string][]*batch{}, holds: map[string]*Hold{}, heldIn: map[string][]store.Doc{}}
+	for _, doc := range periods {
+		f := fields{doc: doc}
+		s.listed = append(s.listed, f.strings("batches")...)
+		if repaired := f.str("repaired_at"); repaired > s.repaired {
+			s.repaired = repaired
+		}
+		if f.err != nil {
+			return nil, f.err
+		}
+	}
+	return s, nil
+}
+
+// complete reads the rest of it; batches has all that are listed.
+func (e *Engine) complete(key Key, s *snapshot, periods []store.Doc, hold store.Doc, batches []store.Doc) (err error) {
+	for _, doc := range periods {
+		if s.runs, err = (&fields{doc: doc}).runs(s.runs, &e.seen); err != nil {
+			return err
+		}
+		if err := errors.Join(s.readHolds(doc), s.readSchedule(doc)); err != nil {
+			return err
+		}
+	}
+	if err := s.readHold(hold); err != nil {
+		return err
+	}
+	for _, doc := range batches {
+		if !doc.Exists && slices.Contains(s.listed, doc.Ref.ID) {
+			return fmt.Errorf("%s is listed in %s and gone: nothing is decided without it", doc.Ref, e.periodRef(key))
+		}
+		if !doc.Exists {
+			continue
+		}
+		mode, b, err := parseBatch(key, doc)
+		if err != nil {
+			return err
+		}
+		s.batches[mode] = append(s.batches[mode], b)
+	}
+	for _, bs := range s.batches {
+		slices.SortFunc(bs, func(a, b *batch) int { return a.N - b.N })
+	}
+	return nil
 }
 
 func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {

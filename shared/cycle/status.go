@@ -28,6 +28,7 @@ type Status struct {
 	Hold       *Hold         `json:"-"` // in force
 	Failed     []string      `json:"-"` // of Missing: the last report says failed
 	TooLate    bool          `json:"-"` // held: the policy is met, too long after the period
+	Due        bool          `json:"-"` // to be handed over by whoever looks next: nobody works on it, nothing keeps it
 }
 
 // BatchStatus is one hand-over of a cycle.
@@ -42,6 +43,9 @@ type BatchStatus struct {
 	Messages map[string]string `json:"messages"` // table → the broker's id, "" while unknown
 	// Readiness is the answer of its last check, nil before that.
 	Readiness *Readiness `json:"-"`
+	// PublishedAt and DueAt are the server's and the policy's, zero before.
+	PublishedAt time.Time `json:"-"`
+	DueAt       time.Time `json:"-"`
 }
 
 // Status reads one period and describes its cycles, those of which nothing is known
@@ -124,6 +128,8 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		st.State, st.NextLook = string(gate.Waiting), s.now
 	}
 	c.scheduled(s, m, &st)
+	st.Due = known && hold == nil && h.due() && (open == nil || open.unfrozen() && open.State != StateBlocked && !open.live(s.now)) ||
+		open != nil && open.State == StatePublishing && !open.live(s.now)
 	if hold != nil {
 		st.Hold = hold
 		words := fmt.Sprintf("held by %s until %s: %s", hold.Actor, hold.Until.In(c.key.Transition.Calendar().Zone()).Format("2006-01-02 15:04"), hold.Reason)
@@ -162,7 +168,7 @@ func (c *convergence) blocked(s *snapshot, m pipeline.Mode, b *batch, st *Status
 
 func describe(s *snapshot, b *batch) BatchStatus {
 	d := BatchStatus{ID: b.ID, N: b.N, Cause: b.Cause, Actor: b.Actor, Reason: b.Reason, State: b.State,
-		Runs: []string{}, Messages: map[string]string{}}
+		Runs: []string{}, Messages: map[string]string{}, PublishedAt: b.PublishedAt, DueAt: b.DueAt}
 	if b.Readiness.Outcome != "" {
 		d.Readiness = &b.Readiness
 	}

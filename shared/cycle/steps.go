@@ -57,14 +57,29 @@ func (c *convergence) apply(ctx context.Context, writes ...store.Write) error {
 	return err
 }
 
+// cause is a policy's cause, or the repair that has found it not acted upon.
+func (c *convergence) cause(policy string) string {
+	if c.repairer != "" {
+		return CauseReconciliation
+	}
+	return policy
+}
+
+func (c *convergence) actor() string {
+	if c.repairer != "" {
+		return c.repairer
+	}
+	return ActorEngine
+}
+
 // create makes a batch and lists it in the period, in one commit: of any number of
 // simultaneous deciders one wins. It is born claimed, unless it has to wait first.
 func (c *convergence) create(ctx context.Context, a action) error {
 	id := batchID(c.key, a.mode.Name, a.n)
 	fields := []store.Field{
 		store.F(a.n, "n"),
-		store.F(a.handing.verdict.Cause, "cause"),
-		store.F(ActorEngine, "actor"),
+		store.F(c.cause(a.handing.verdict.Cause), "cause"),
+		store.F(c.actor(), "actor"),
 		store.F(a.handing.verdict.Reason, "reason"),
 		store.F(encode(a.handing.verdict), "verdict"),
 		store.F(store.ServerTime, "created_at"),
@@ -132,6 +147,10 @@ const (
 // unless its deadline says that it goes all the same.
 func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	ref, h := c.batchRef(a.batch.ID), a.handing
+	if !h.given {
+		h.verdict.Cause = c.cause(h.verdict.Cause)
+		a.handing = h
+	}
 	names := processors(c.key.Transition, h.runs)
 	ready := c.check(ctx, a, names)
 	c.tellUnknown(ctx, a.mode.Name, ready)
@@ -162,8 +181,8 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	for i, r := range h.runs {
 		keys[i] = r.Key
 	}
-	actor := ActorEngine
-	if h.given {
+	actor := c.actor()
+	if h.given || h.verdict.Cause == CauseReconciliation && c.repairer == "" {
 		actor = a.batch.Actor
 	}
 	return c.apply(ctx, store.MergeIf(ref, a.batch.Version,

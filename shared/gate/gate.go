@@ -131,7 +131,7 @@ func Decide(in Input) Verdict {
 			continue
 		}
 		first[r.Processor] = r.EventTime
-		if !r.EventTime.After(limit) {
+		if r.inTime(limit) {
 			inTime[r.Processor] = r.EventTime
 		}
 	}
@@ -185,8 +185,12 @@ func Decide(in Input) Verdict {
 		v.Reason = fmt.Sprintf("%s, grace until %s", sum, local(v.NextLook))
 	case completeLate || quorumLate || passed && handOver && all(m.Critical, first):
 		v.State, v.TooLate = Held, true
-		v.Reason = fmt.Sprintf("%s, but only at %s, more than %s after the period: not handed over automatically",
-			sum, local(heldSince(m, first)), short(in.Transition.TriggerWithin))
+		when := "at " + local(heldSince(m, first))
+		if !heldSince(m, first).After(limit) {
+			when = "found"
+		}
+		v.Reason = fmt.Sprintf("%s, but only %s, more than %s after the period: not handed over automatically",
+			sum, when, short(in.Transition.TriggerWithin))
 	case passed:
 		v.State = Held
 		v.Reason = fmt.Sprintf("deadline %s passed: %s", local(deadline), sum)
@@ -228,6 +232,9 @@ func met(m pipeline.Mode, first map[string]time.Time) (complete, quorum bool) {
 func lastInTime(in Input) time.Time {
 	return in.Transition.Calendar().End(in.Period).Add(in.Transition.TriggerWithin)
 }
+
+// inTime reports whether a run may be handed over automatically.
+func (r Run) inTime(limit time.Time) bool { return !r.EventTime.After(limit) && !r.FoundLate }
 
 // Counting returns the runs that count for the mode, oldest first.
 func Counting(in Input) []Run {
@@ -298,7 +305,7 @@ func Pending(in Input, covered map[string]bool) (runs []Run, late bool) {
 		switch {
 		case covered[r.Key]:
 			g.covered = append(g.covered, r)
-		case !r.EventTime.After(limit):
+		case r.inTime(limit):
 			g.open = append(g.open, r)
 		}
 	}

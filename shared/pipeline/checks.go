@@ -19,7 +19,11 @@ type Checks struct {
 	Datasets       []string      // that the statements read: what the functions are allowed to
 	Tables         []CheckTable
 	Expected       string // how many units of work the period should bring; "" when the pipeline cannot tell
-	All            []Check
+	// ExpectedByPeriod is the same about the periods from @first to @last: a row with the
+	// date and the number for each; one that is missing, or NULL, is not known. "" when
+	// the pipeline cannot tell.
+	ExpectedByPeriod string
+	All              []Check
 }
 
 // CheckTable is a query that the statements below can name like a table.
@@ -96,6 +100,7 @@ type fileChecks struct {
 	Datasets       []string         `yaml:"datasets"`
 	Tables         []fileCheckTable `yaml:"tables"`
 	Expected       string           `yaml:"expected"`
+	ByPeriod       string           `yaml:"expected_by_period"`
 	BeforeHandOver []fileCheck      `yaml:"before_hand_over"`
 }
 
@@ -122,7 +127,7 @@ func (v *validator) checks(path string, f *fileChecks, t *Transition, of []Proce
 	if f == nil {
 		return nil
 	}
-	c := &Checks{Timeout: v.duration(path+".timeout", f.Timeout), MaxBytesBilled: f.MaxBytesBilled, Expected: f.Expected}
+	c := &Checks{Timeout: v.duration(path+".timeout", f.Timeout), MaxBytesBilled: f.MaxBytesBilled, Expected: f.Expected, ExpectedByPeriod: f.ByPeriod}
 	if c.Timeout > maxQueryTime {
 		v.add(path+".timeout", "%s is more than %s, for which a claim is good", c.Timeout, maxQueryTime)
 	}
@@ -155,6 +160,9 @@ func (v *validator) checks(path string, f *fileChecks, t *Transition, of []Proce
 	}
 	if f.Expected != "" {
 		v.statement(path+".expected", f.Expected)
+	}
+	if f.ByPeriod != "" {
+		v.parameters(path+".expected_by_period", f.ByPeriod, []string{"@first", "@last"})
 	}
 	if len(f.BeforeHandOver) == 0 {
 		v.add(path+".before_hand_over", "is empty")
@@ -243,6 +251,11 @@ var sqlParts = regexp.MustCompile(`(?s)"""(?:\\.|.)*?"""|'''(?:\\.|.)*?'''|"(?:\
 
 // statement checks what can be seen without the warehouse, and returns the holes.
 func (v *validator) statement(path, sql string, fillable ...string) (holes []string) {
+	return v.parameters(path, sql, []string{"@period"}, fillable...)
+}
+
+// parameters is statement about one that may name these parameters.
+func (v *validator) parameters(path, sql string, known []string, fillable ...string) (holes []string) {
 	if strings.TrimSpace(sql) == "" {
 		v.add(path, "is required")
 	}
@@ -250,8 +263,8 @@ func (v *validator) statement(path, sql string, fillable ...string) (holes []str
 		switch {
 		case part == ";":
 			v.add(path, "holds a semicolon: it must be one query")
-		case part[0] == '@' && part != "@period":
-			v.add(path, "unknown parameter %q; there is @period", clip(part))
+		case part[0] == '@' && !slices.Contains(known, part):
+			v.add(path, "unknown parameter %q; there is %s", clip(part), strings.Join(known, " and "))
 		case part[0] == '{':
 			hole := strings.Trim(part, "{}")
 			if !slices.Contains(fillable, hole) {

@@ -59,6 +59,7 @@ type fileTransition struct {
 	} `yaml:"downstream"`
 	CompatibilityCollection string `yaml:"compatibility_collection"`
 	TriggerWithin           string `yaml:"trigger_within"`
+	ManagedSince            string `yaml:"managed_since"`
 	HandOver                *struct {
 		Warn     string `yaml:"warn"`
 		Critical string `yaml:"critical"`
@@ -251,6 +252,12 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 			t.HandOver = &HandOver{Warn: v.seconds(path+".hand_over.warn", h.Warn), Critical: v.seconds(path+".hand_over.critical", h.Critical)}
 			if t.HandOver.Warn >= t.HandOver.Critical {
 				v.add(path+".hand_over.warn", "%s is not less than critical, %s", t.HandOver.Warn, t.HandOver.Critical)
+			}
+		}
+		if ft.ManagedSince != "" {
+			var err error
+			if t.ManagedSince, err = p.Calendar.Parse(ft.ManagedSince); err != nil {
+				v.add(path+".managed_since", "%v", err)
 			}
 		}
 		v.modes(path, t, ft.Modes)

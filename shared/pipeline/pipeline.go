@@ -73,6 +73,7 @@ type Transition struct {
 	Order                   []string
 	CompatibilityCollection string
 	TriggerWithin           time.Duration // after the period's end; of the needed runs' event times
+	ManagedSince            Period        // reconciliation leaves earlier periods alone; "": from the first on record on
 	HandOver                *HandOver     // nil: nobody is alerted by how long it takes
 	Modes                   []Mode        // in the order in which a period lives through them
 	Checks                  *Checks       // nil: hand-overs are not checked

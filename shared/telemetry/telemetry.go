@@ -34,6 +34,8 @@ const (
 	RowsDeduplicated      = "rows_deduplicated"
 	DuplicatesFound       = "duplicates_found"
 	Finding               = "finding"
+	Repaired              = "repaired"
+	Report                = "report"
 	Heartbeat             = "heartbeat"
 	OperatorAction        = "operator_action"
 )

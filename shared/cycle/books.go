@@ -1,0 +1,193 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/audit"
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// Books are what is on record about one period, for whoever compares it with the world.
+type Books struct {
+	Key
+	At       time.Time // of the read, by the server's clock
+	Recorded bool      // whether anything was ever written down
+	Cycles   []Status  // by mode
+	Problem  error     // why the period cannot be read; then nothing else is known
+	// Document is the compatibility document as it stands, nil when there is none, and
+	// Wrong the names of its fields that say something else than the books.
+	Document map[string]any
+	Wrong    []string
+
+	engine   *Engine
+	snapshot *snapshot
+}
+
+// Books reads the periods from one to another, those without any record included, oldest
+// first: in a constant number of calls, however many there are. It changes nothing.
+func (e *Engine) Books(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) ([]Books, error) {
+	prefix := t.ID + "_"
+	periods, err := e.scanned(ctx, e.Prefix+periodsCollection, prefix+string(from), prefix+string(to)+"~~")
+	if err != nil {
+		return nil, fmt.Errorf("read the periods: %w", err)
+	}
+	// After the periods: whatever they list is there.
+	batches, err := e.scanned(ctx, e.Prefix+triggersCollection, prefix+string(from), prefix+string(to)+"~~")
+	if err != nil {
+		return nil, fmt.Errorf("read the hand-overs: %w", err)
+	}
+	shown, err := e.scanned(ctx, e.Prefix+t.CompatibilityCollection, string(from), string(to))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", t.CompatibilityCollection, err)
+	}
+	got, err := e.Store.Get(ctx, e.holdRef(t))
+	if err != nil {
+		return nil, fmt.Errorf("read the hold of %s: %w", t.ID, err)
+	}
+	byCycle := map[string][]store.Doc{} // by period
+	for id, doc := range batches {
+		rest := strings.TrimPrefix(id, prefix)
+		period, _, _ := strings.Cut(rest, "_")
+		byCycle[period] = append(byCycle[period], doc)
+	}
+	var out []Books
+	for p := from; p <= to; p = t.Calendar().Add(p, 1) {
+		key := Key{Transition: t, Period: p}
+		b := Books{Key: key, At: got.ReadTime, engine: e}
+		docs := []store.Doc{document(periods, e.periodRef(key)), document(periods, e.overflowRef(key))}
+		b.fill(docs, document(shown, e.projectionRef(key)), got.Docs[0], byCycle[string(p)])
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+// fill makes the books of one period from its documents.
+func (b *Books) fill(periods []store.Doc, shown, hold store.Doc, batches []store.Doc) {
+	s, err := b.engine.listing(b.At, periods, shown)
+	if err == nil {
+		listed := map[string]bool{}
+		for _, id := range s.listed {
+			listed[id] = true
+		}
+		// One that came between the scans is not in these books.
+		batches = slices.DeleteFunc(batches, func(d store.Doc) bool { return !listed[d.Ref.ID] })
+		for _, d := range batches {
+			delete(listed, d.Ref.ID)
+		}
+		for id := range listed {
+			batches = append(batches, store.Doc{Ref: b.engine.batchRef(id)})
+		}
+		err = b.engine.complete(b.Key, s, periods, hold, batches)
+	}
+	if err != nil {
+		b.Problem = err
+		return
+	}
+	b.snapshot, b.Recorded, b.Cycles = s, s.recorded(), b.engine.describe(b.Key, s)
+	if shown.Exists {
+		b.Document = shown.Data
+	}
+	for _, f := range (&convergence{Engine: b.engine, key: b.Key}).shown(s) {
+		if !holds(shown, f) {
+			b.Wrong = append(b.Wrong, f.Path[0])
+		}
+	}
+}
+
+func (e *Engine) scanned(ctx context.Context, collection, from, to string) (map[string]store.Doc, error) {
+	docs := map[string]store.Doc{}
+	for doc, err := range e.Store.Scan(ctx, collection, from, to) {
+		if err != nil {
+			return nil, err
+		}
+		docs[doc.Ref.ID] = doc
+	}
+	return docs, nil
+}
+
+func document(docs map[string]store.Doc, ref store.Ref) store.Doc {
+	if doc, ok := docs[ref.ID]; ok {
+		return doc
+	}
+	return store.Doc{Ref: ref}
+}
+
+// Counting returns, by processor, the newest run that counts for a mode.
+func (b Books) Counting(m pipeline.Mode) map[string]gate.Run {
+	newest := map[string]gate.Run{}
+	for _, r := range gate.Counting((&convergence{Engine: b.engine, key: b.Key}).input(b.snapshot, m)) {
+		if old, ok := newest[r.Processor]; !ok || gate.Older(old, r) < 0 {
+			newest[r.Processor] = r
+		}
+	}
+	return newest
+}
+
+// WouldCount reports whether a run of a processor that ended at a time would count for
+// a mode.
+func (b Books) WouldCount(m pipeline.Mode, processor string, at time.Time) bool {
+	run := gate.Run{Completion: &message.Completion{Processor: processor, Period: b.Period, Status: message.StatusSuccess, EventTime: at}}
+	return gate.WhyNot((&convergence{Engine: b.engine, key: b.Key}).input(b.snapshot, m), run) == ""
+}
+
+// Repair is what reconciliation does about a period.
+type Repair struct {
+	Completions []message.Completion // of runs that have not reported; the same content is the same run
+	Actor       string
+	Reason      string // what was found, in words
+}
+
+// Repair puts completions that nobody reported on record, says in the compatibility
+// document that it did, and converges: what is handed over by that is published with the
+// cause reconciliation, under the mode's policy and within its limits of time like
+// everything else. The audit record is in the same commit. Idempotent, but for the audit
+// record; two at once, or beside live completions, are harmless.
+func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
+	at := e.Now()
+	fields := []store.Field{store.F(at.UTC().Format(time.RFC3339), "repaired_at")}
+	names := []string{}
+	for _, c := range r.Completions {
+		if !key.Transition.Expects(c.Processor) {
+			return fmt.Errorf("repair %s: processor %q is none of %s's", key, c.Processor, key.Transition.ID)
+		}
+		id, value := c.Record()
+		fields = append(fields, store.F(value, "runs", c.Processor, id))
+		names = append(names, c.Processor)
+	}
+	fields = append(fields, e.expiry(at)...)
+	record := audit.Record{Action: "repair", Actor: r.Actor, Reason: r.Reason, Transition: key.Transition.ID, Period: string(key.Period),
+		Detail: fmt.Sprintf("%s: put on record: %s", key, strings.Join(names, ", "))}
+	err := e.inPeriod(ctx, key, fields, record.Write(e.Prefix, at, e.NewID()))
+	if err != nil && !errors.Is(err, store.ErrExists) { // the record's id is ours alone: an earlier try's answer was lost
+		return fmt.Errorf("repair %s: %w", key, err)
+	}
+	record.Log(ctx, e.Log)
+	c := e.convergence(key, "")
+	c.repairer = r.Actor
+	_, err = c.run(ctx)
+	return err
+}
+
+// FirstRecorded returns the first period of which anything is on record, "" when nothing
+// is: periods before it are others' business.
+func (e *Engine) FirstRecorded(ctx context.Context, t *pipeline.Transition) (pipeline.Period, error) {
+	prefix := t.ID + "_"
+	for doc, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+"0", prefix+"~") {
+		if err != nil {
+			return "", fmt.Errorf("read the first period: %w", err)
+		}
+		id, _, _ := strings.Cut(strings.TrimPrefix(doc.Ref.ID, prefix), "~")
+		if p, err := t.Calendar().Parse(id); err == nil {
+			return p, nil
+		}
+	}
+	return "", nil
+}

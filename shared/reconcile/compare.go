@@ -1,0 +1,387 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// The types of findings.
+const (
+	MissingCompletion = "missing_completion" // rows are there, and no run that wrote them has reported
+	PhantomCompletion = "phantom_completion" // a run has reported rows, and there are none
+	CountDrift        = "count_drift"        // a number that does not agree with what it counts
+	FlagDrift         = "flag_drift"         // a flag that says what did not happen
+	Untriggered       = "untriggered"        // the policy is met, and nothing was handed over
+	Unpublished       = "unpublished"        // a hand-over is promised, and the broker has not all of it
+	MissingPeriod     = "missing_period"     // something was expected, and nothing came
+	UnexpectedPeriod  = "unexpected_period"  // nothing was expected, and something came
+	PartialData       = "partial_data"       // fewer rows than the run that wrote them has reported
+	NextPhaseMissing  = "next_phase_missing" // handed over, and the next phase has written nothing since
+	LeakedLock        = "leaked_lock"        // a lock that nobody gave back
+	QuarantineWaiting = "quarantine_waiting" // messages that nobody could read, and nobody has looked at
+	DuplicateRows     = "duplicate_rows"     // rows with the key of another
+)
+
+const (
+	// Settled is for how long nothing was written into a table's slice before anything is
+	// concluded from it.
+	Settled = 30 * time.Minute
+	// reportsWithin is how long after its last row a run reports, or its row's clock is off.
+	reportsWithin = 5 * time.Minute
+	// nextPhaseWithin is what the next phase gets before it is missed.
+	nextPhaseWithin = 2 * time.Hour
+	// relayed is what the relay gets to do by itself what is due.
+	relayed = 15 * time.Minute
+	// shownFor is for how long compatibility documents are kept: others may delete older ones.
+	shownFor = 30 * 24 * time.Hour
+)
+
+// comparison is the outcome of one.
+type comparison struct {
+	*world
+	findings []*Finding
+	unknown  []string
+	repairs  map[pipeline.Period]*repair
+
+	tables, shown int
+}
+
+// repair is what is to be done about a period.
+type repair struct {
+	completions []message.Completion
+	reasons     []string
+}
+
+// compare names every difference. It has no effects and asks nobody.
+func compare(w *world) *comparison {
+	c := &comparison{world: w, findings: []*Finding{}, unknown: append([]string{}, w.problems...), repairs: map[pipeline.Period]*repair{}}
+	for i := range w.books {
+		b := &w.books[i]
+		switch {
+		case w.since == "" || b.Period < w.since:
+		case b.Problem != nil:
+			c.unknown = append(c.unknown, fmt.Sprintf("%s: %v", b.Key, b.Problem))
+		default:
+			c.period(b)
+		}
+	}
+	for _, l := range w.locks {
+		if l.Leaked(w.lockTime) {
+			i := strings.LastIndexByte(l.Key, '_') + 1
+			c.add(&Finding{Type: LeakedLock, Period: pipeline.Period(l.Key[i:]), Severity: Warning, Evidence: map[string]any{"lock": l.Key, "execution_id": l.Execution, "renewed": l.Renewed},
+				Repair: "phasectl locks release " + l.Key + " --reason '…', once its run is known to have ended"})
+		}
+	}
+	if w.waiting > 0 {
+		c.add(&Finding{Type: QuarantineWaiting, Severity: Warning, Evidence: map[string]any{"messages": w.waiting}, Repair: "phasectl quarantine list"})
+	}
+	return c
+}
+
+func (c *comparison) add(f *Finding) {
+	if f.Status == "" {
+		f.Status = Open
+	}
+	c.findings = append(c.findings, f)
+}
+
+// mend adds a finding that the engine mends when it looks at the period again, with
+// these completions on record.
+func (c *comparison) mend(f *Finding, completions ...message.Completion) {
+	f.repairable = true
+	c.add(f)
+	r := c.repairs[f.Period]
+	if r == nil {
+		r = &repair{}
+		c.repairs[f.Period] = r
+	}
+	r.completions = append(r.completions, completions...)
+	reason := f.Type
+	if f.Table != "" {
+		reason += " of " + f.Table
+	}
+	r.reasons = append(r.reasons, reason)
+}
+
+func (c *comparison) unclear(b *cycle.Books, format string, args ...any) {
+	c.unknown = append(c.unknown, string(b.Period)+": "+fmt.Sprintf(format, args...))
+}
+
+// sum is what is known of a period's tables, together.
+type sum struct {
+	rows   int64
+	known  bool // all of them
+	newest time.Time
+}
+
+func (c *comparison) period(b *cycle.Books) {
+	all := sum{known: true}
+	counting := map[string]map[string]gate.Run{} // by mode and processor
+	reported := false
+	for _, m := range c.transition.Modes {
+		counting[m.Name] = b.Counting(m)
+		reported = reported || len(counting[m.Name]) > 0
+	}
+	for _, p := range c.upstream {
+		s, known := c.slice(p, b.Period)
+		all.rows, all.known = all.rows+s.Rows, all.known && known
+		if s.Newest.After(all.newest) {
+			all.newest = s.Newest
+		}
+	}
+	for _, p := range c.upstream {
+		if s, known := c.slice(p, b.Period); known {
+			c.table(b, p, s, counting)
+		}
+	}
+	c.expectation(b, all, reported)
+	c.handOvers(b, all)
+	c.document(b)
+}
+
+// handedOver reports whether the next phase has run since the newest row of a period was
+// written: whoever has set it off, it need not be again.
+func (c *comparison) handedOver(p pipeline.Period, newest time.Time) bool {
+	next, known := c.newestNext(p)
+	return known && !newest.IsZero() && next.After(newest)
+}
+
+// table compares one table's rows of a period with the runs that have reported them.
+func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Slice, counting map[string]map[string]gate.Run) {
+	var newest *gate.Run // that counts for any mode
+	mode := ""
+	for _, m := range c.transition.Modes {
+		if r, ok := counting[m.Name][p.Name]; ok && (newest == nil || gate.Older(*newest, r) < 0) {
+			newest, mode = &r, m.Name
+		}
+	}
+	if s.Rows == 0 {
+		if newest != nil && (newest.RecordCount == nil || *newest.RecordCount > 0) {
+			c.add(&Finding{Type: PhantomCompletion, Period: b.Period, Mode: mode, Table: p.Table, Severity: Critical,
+				Evidence: map[string]any{"execution_id": newest.ExecutionID, "completed_at": newest.EventTime, "reported": newest.RecordCount, "rows": 0},
+				Repair:   "run " + p.Name + " for " + string(b.Period) + " again"})
+		}
+		return
+	}
+	if s.Surplus > 0 {
+		c.add(&Finding{Type: DuplicateRows, Period: b.Period, Table: p.Table, Severity: surplus(s.Surplus),
+			Evidence: map[string]any{"rows": s.Rows, "duplicates": s.Surplus}, Repair: "a sweep of the table"})
+	}
+	switch {
+	case s.Newest.IsZero():
+		c.unclear(b, "%s: no row says when it was written (%s)", p.Table, p.OrderBy)
+		return
+	case b.At.Sub(s.Newest) < Settled:
+		c.unclear(b, "%s: in flight, its newest row is of %s", p.Table, s.Newest.Format(time.RFC3339))
+		return
+	case c.locked(p, b.Period):
+		c.unclear(b, "%s: in flight, a run of %s has the lock", p.Table, p.Class)
+		return
+	}
+	c.tables++
+	if _, shown := b.Document[p.Name].(map[string]any); shown {
+		c.shown++
+	}
+	var lacking []string // modes for which the rows count, and no run
+	attributable := false
+	for _, m := range c.transition.Modes {
+		if !b.WouldCount(m, p.Name, s.Newest) || !b.WouldCount(m, p.Name, s.Oldest) {
+			continue
+		}
+		attributable = true
+		if _, ok := counting[m.Name][p.Name]; !ok {
+			lacking = append(lacking, m.Name)
+		}
+	}
+	rows := s.Rows - s.Surplus
+	evidence := map[string]any{"rows": rows, "oldest": s.Oldest, "newest": s.Newest}
+	again := newest != nil && newest.RecordCount != nil && *newest.RecordCount != rows && s.Newest.Sub(newest.EventTime) > reportsWithin
+	switch {
+	case attributable && (len(lacking) > 0 || again):
+		if again {
+			evidence["reported"], evidence["completed_at"] = *newest.RecordCount, newest.EventTime
+		}
+		if len(lacking) == 0 {
+			lacking = []string{mode}
+		}
+		f := &Finding{Type: MissingCompletion, Period: b.Period, Mode: lacking[0], Table: p.Table, Severity: Warning, Evidence: evidence,
+			Repair: "put on record that " + p.Name + " has completed, and look again"}
+		switch {
+		case c.stuck(b):
+			f.Repair = "none by itself: the period is too old, and something else of it is due; phasectl explain says what"
+			c.add(f)
+			return
+		case c.handedOver(b.Period, s.Newest):
+			f.Severity, f.Status, f.Repair = Info, Skipped, "none: the next phase has run since"
+			c.add(f)
+			return
+		}
+		c.mend(f, c.completion(b, p, s))
+	case !attributable && newest == nil:
+		c.unclear(b, "%s: %d rows, written from %s to %s, belong to no mode", p.Table, s.Rows, s.Oldest.Format(time.RFC3339), s.Newest.Format(time.RFC3339))
+	case newest != nil && newest.RecordCount != nil && !newest.Incremental && rows < *newest.RecordCount:
+		evidence["reported"], evidence["execution_id"] = *newest.RecordCount, newest.ExecutionID
+		c.add(&Finding{Type: PartialData, Period: b.Period, Mode: mode, Table: p.Table, Severity: Warning, Evidence: evidence,
+			Repair: "run " + p.Name + " for " + string(b.Period) + " again, if rows are missing"})
+	case newest != nil && newest.RecordCount != nil && !newest.Incremental && rows > *newest.RecordCount:
+		evidence["reported"], evidence["execution_id"] = *newest.RecordCount, newest.ExecutionID
+		c.add(&Finding{Type: CountDrift, Period: b.Period, Mode: mode, Table: p.Table, Severity: Info, Evidence: evidence,
+			Repair: "none: more rows than " + p.Name + " has reported"})
+	}
+}
+
+func surplus(n int64) Severity {
+	switch {
+	case n <= 5:
+		return Info
+	case n <= 20:
+		return Warning
+	}
+	return Critical
+}
+
+// completion stands for the report that is missing. It follows from the rows alone, so
+// that whoever finds them puts the same run on record.
+func (c *comparison) completion(b *cycle.Books, p pipeline.Processor, s warehouse.Slice) message.Completion {
+	dataset, table, _ := strings.Cut(p.Table, ".")
+	id := fmt.Sprintf("reconciliation-%s-%d", p.Name, s.Newest.UnixMicro())
+	rows := s.Rows - s.Surplus
+	return message.Completion{Processor: p.Name, Reported: p.Name, Period: b.Period, Status: message.StatusSuccess, EventTime: s.Newest,
+		ExecutionID: id, CorrelationID: id, RecordCount: &rows, OutputTable: table, OutputDataset: dataset, TriggerSource: "reconciliation", FoundLate: c.old(b)}
+}
+
+// old reports whether a period ended too long ago for anything to be handed over by
+// itself.
+func (c *comparison) old(b *cycle.Books) bool {
+	return b.At.After(c.transition.Calendar().End(b.Period).Add(c.transition.TriggerWithin))
+}
+
+// stuck reports whether a look of the engine would hand over what is too old for that.
+func (c *comparison) stuck(b *cycle.Books) bool {
+	return c.old(b) && slices.ContainsFunc(b.Cycles, func(st cycle.Status) bool { return st.Due && st.State != string(cycle.StatePublishing) })
+}
+
+// expectation compares a period with the schedule.
+func (c *comparison) expectation(b *cycle.Books, all sum, reported bool) {
+	expected, known := c.expected[b.Period]
+	over := c.transition.Calendar().End(b.Period)
+	for _, m := range c.transition.Modes {
+		if m.Deadline != nil {
+			if d := c.transition.Calendar().Instant(b.Period, *m.Deadline); d.After(over) {
+				over = d
+			}
+		}
+	}
+	switch {
+	case known && expected == 0 && (all.rows > 0 || reported):
+		c.add(&Finding{Type: UnexpectedPeriod, Period: b.Period, Severity: Info, Evidence: map[string]any{"expected": 0, "rows": all.rows},
+			Repair: "none, if the schedule is right"})
+	case all.rows > 0 || reported || b.At.Before(over):
+	case !known && c.expected != nil:
+		c.unclear(b, "the schedule does not say how much to expect, and nothing is there")
+	case known && expected > 0 && all.known:
+		c.add(&Finding{Type: MissingPeriod, Period: b.Period, Severity: Critical, Evidence: map[string]any{"expected": expected, "rows": 0, "due": over},
+			Repair: "run the processors of " + c.transition.UpstreamPhase + " for " + string(b.Period)})
+	}
+}
+
+// handOvers finds what was not handed over, and what was and has had no effect.
+func (c *comparison) handOvers(b *cycle.Books, all sum) {
+	var published time.Time
+	mode := ""
+	for _, st := range b.Cycles {
+		due := all.newest
+		open := false
+		for _, batch := range st.Batches {
+			if batch.PublishedAt.After(published) {
+				published, mode = batch.PublishedAt, st.Mode
+			}
+			if batch.State == cycle.StatePublishing {
+				due, open = batch.DueAt, true
+			}
+		}
+		evidence := map[string]any{"reason": st.Reason, "state": st.State, "satisfied": st.Satisfied}
+		trigger := fmt.Sprintf("phasectl trigger --date %s --mode %s --reason '…'", b.Period, st.Mode)
+		switch {
+		case st.TooLate && c.handedOver(b.Period, all.newest):
+			c.add(&Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Info, Evidence: evidence, Repair: "none: the next phase has run since", Status: Skipped})
+		case st.TooLate:
+			c.add(&Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Info, Evidence: evidence, Repair: "too old to be handed over by itself: " + trigger, Status: Skipped})
+		case !st.Due || b.At.Sub(due) < relayed:
+		case open:
+			c.mend(&Finding{Type: Unpublished, Period: b.Period, Mode: st.Mode, Severity: Critical, Evidence: evidence, Repair: "publish what has no id"})
+		case c.handedOver(b.Period, all.newest):
+			c.add(&Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Info, Evidence: evidence, Repair: "none: the next phase has run since", Status: Skipped})
+		case c.old(b):
+			c.add(&Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Warning, Evidence: evidence, Repair: "too old to be handed over by itself: " + trigger})
+		default:
+			c.mend(&Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Critical, Evidence: evidence, Repair: "hand over what the policy allows"})
+		}
+	}
+	next, known := c.newestNext(b.Period)
+	if known && !published.IsZero() && b.At.Sub(published) > nextPhaseWithin && next.Before(published) {
+		c.add(&Finding{Type: NextPhaseMissing, Period: b.Period, Mode: mode, Severity: Critical,
+			Evidence: map[string]any{"published_at": published, "newest": next},
+			Repair:   fmt.Sprintf("look at the next phase; then phasectl trigger --date %s --mode %s --reason '…'", b.Period, mode)})
+	}
+}
+
+// document compares the compatibility document with the books or, where nothing is on
+// record, with itself.
+func (c *comparison) document(b *cycle.Books) {
+	if b.Document == nil && b.At.Sub(c.transition.Calendar().End(b.Period)) > shownFor {
+		return
+	}
+	if !b.Recorded {
+		c.foreign(b)
+		return
+	}
+	var counts, flags []string
+	for _, name := range b.Wrong {
+		if strings.HasPrefix(name, "_trigger") || name == "_mode" {
+			flags = append(flags, name)
+		} else {
+			counts = append(counts, name)
+		}
+	}
+	mend := func(f *Finding) { c.mend(f) }
+	if c.stuck(b) {
+		mend = c.add
+	}
+	if len(counts) > 0 {
+		mend(&Finding{Type: CountDrift, Period: b.Period, Severity: Warning, Evidence: map[string]any{"fields": counts, "shown": b.Document["_completed_count"]},
+			Repair: "write what is on record"})
+	}
+	if len(flags) > 0 {
+		mend(&Finding{Type: FlagDrift, Period: b.Period, Severity: Critical, Evidence: map[string]any{"fields": flags, "triggered": b.Document["_triggered"]},
+			Repair: "write what is on record"})
+	}
+}
+
+// foreign looks at a document that others wrote about a period of which nothing is on
+// record.
+func (c *comparison) foreign(b *cycle.Books) {
+	complete := int64(0)
+	for _, p := range c.upstream {
+		if _, ok := b.Document[p.Name].(map[string]any); ok {
+			complete++
+		}
+	}
+	if shown, ok := b.Document["_completed_count"].(int64); ok && shown != complete {
+		c.add(&Finding{Type: CountDrift, Period: b.Period, Severity: Warning, Evidence: map[string]any{"shown": shown, "present": complete},
+			Repair: "none by itself: others wrote it"})
+	}
+	next, known := c.newestNext(b.Period)
+	if triggered, _ := b.Document["_triggered"].(bool); triggered && known && next.IsZero() {
+		c.add(&Finding{Type: FlagDrift, Period: b.Period, Severity: Critical, Evidence: map[string]any{"triggered": true, "published": 0},
+			Repair: "none by itself: others wrote it, and the next phase has written nothing"})
+	}
+}

@@ -1,0 +1,247 @@
+// Package reconcile compares what was recorded with what exists and with what was
+// expected, names each difference, and repairs what can be repaired by replaying it
+// through the engine.
+//
+// # Sources
+//
+//	books      the engine's: runs, hand-overs, the compatibility document
+//	tables     rows of the phase that hands over, and of the one that follows, by date
+//	schedule   how much to expect of a period
+//	locks, quarantine
+//
+// A look at any number of periods takes a constant number of calls.
+//
+// # Promises
+//
+//   - A source that could not be read is named in [Report.Unknown], and nothing is
+//     concluded from its silence.
+//   - Only what is settled is repaired: rows older than [Settled], of a processor whose
+//     lock nobody has. And only what is attributable: rows that, by the time at which they
+//     were written, belong to a mode. The rest is unknown.
+//   - A repair is a completion put on record and a look of the engine ([cycle.Engine.Repair]):
+//     what it hands over has really been published, by the mode's own policy. What is too
+//     old for that is on record then, and reported.
+//   - Evidence that the next phase has run since counts as a hand-over: nothing is sent
+//     again that somebody else has sent.
+//   - Periods before the first one on record, or the definition's managed_since, are
+//     nobody's business here.
+//   - Looking and repairing are the same code; twice is once; two at once, or beside live
+//     completions, are harmless.
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// MaxDays is the longest window.
+const MaxDays = 365
+
+// Finding is one difference. Types are constants of this package.
+type Finding struct {
+	Type     string          `json:"type"`
+	Period   pipeline.Period `json:"period"` // "" when it is about none
+	Mode     string          `json:"mode"`
+	Table    string          `json:"table"`
+	Severity Severity        `json:"severity"`
+	Evidence map[string]any  `json:"evidence"`
+	Repair   string          `json:"repair"` // what mends it
+	Status   Status          `json:"status"`
+
+	repairable bool
+}
+
+// Severity of a finding.
+type Severity string
+
+// The severities. What is info needs nobody.
+const (
+	Info     Severity = "info"
+	Warning  Severity = "warning"
+	Critical Severity = "critical"
+)
+
+// Status of a finding.
+type Status string
+
+// The statuses.
+const (
+	Open     Status = "open"
+	Repaired Status = "repaired"
+	Failed   Status = "failed"  // its repair was tried
+	Skipped  Status = "skipped" // it is right to leave it alone
+)
+
+// Report is the answer about one transition and window.
+type Report struct {
+	Schema   int             `json:"schema"`
+	From     pipeline.Period `json:"from"`
+	To       pipeline.Period `json:"to"`
+	Findings []*Finding      `json:"findings"`
+	Unknown  []string        `json:"unknown"` // what could not be read or judged, in words
+
+	// Of so many tables with rows, each counted once a period, so many are shown as
+	// complete by the compatibility document.
+	Tables, Shown int `json:"-"`
+}
+
+// Left reports whether anything is left that somebody has to look at.
+func (r Report) Left() int {
+	n := 0
+	for _, f := range r.Findings {
+		if f.Severity != Info && (f.Status == Open || f.Status == Failed) {
+			n++
+		}
+	}
+	return n
+}
+
+// Accuracy is the share of tables with rows that are shown as complete, in percent; 100
+// where there are none.
+func (r Report) Accuracy() float64 {
+	if r.Tables == 0 {
+		return 100
+	}
+	return 100 * float64(r.Shown) / float64(r.Tables)
+}
+
+// Reconciler is safe for concurrent use.
+type Reconciler struct {
+	Pipeline *pipeline.Pipeline
+	Engine   *cycle.Engine
+	Locks    *lease.Locks
+	// Waiting counts what is in quarantine and was not replayed.
+	Waiting func(ctx context.Context) (int, error)
+	// Contents and Expected ask the warehouse; see there.
+	Contents func(ctx context.Context, processors []pipeline.Processor, from, to pipeline.Period) map[string]warehouse.Contents
+	Expected func(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (map[pipeline.Period]int64, error)
+	Log      *slog.Logger
+}
+
+// New returns the reconciler of an application.
+func New(a *app.App) *Reconciler {
+	r := &Reconciler{Pipeline: a.Pipeline, Engine: a.Engine, Locks: a.Locks, Log: a.Log,
+		Waiting: func(ctx context.Context) (n int, err error) {
+			for q, err := range intake.ListQuarantine(ctx, a) {
+				if err != nil {
+					return 0, err
+				}
+				if q.ReplayedAt.IsZero() {
+					n++
+				}
+			}
+			return n, nil
+		},
+		Contents: func(ctx context.Context, processors []pipeline.Processor, from, to pipeline.Period) map[string]warehouse.Contents {
+			return a.Warehouse.Contents(ctx, a.Pipeline.Calendar, processors, from, to)
+		},
+		Expected: func(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (map[pipeline.Period]int64, error) {
+			return a.Warehouse.ExpectedByPeriod(ctx, t, from, to)
+		}}
+	if a.Warehouse == nil {
+		const nothing = "there is no warehouse here"
+		r.Contents = func(_ context.Context, processors []pipeline.Processor, _, _ pipeline.Period) map[string]warehouse.Contents {
+			out := map[string]warehouse.Contents{}
+			for _, p := range processors {
+				out[p.Table] = warehouse.Contents{Problem: nothing}
+			}
+			return out
+		}
+		r.Expected = func(context.Context, *pipeline.Transition, pipeline.Period, pipeline.Period) (map[pipeline.Period]int64, error) {
+			return nil, errors.New(nothing)
+		}
+	}
+	return r
+}
+
+// Window returns the periods of the last days, today included, and those that are
+// expected ahead.
+func Window(t *pipeline.Transition, now time.Time, days int) (from, to pipeline.Period) {
+	today := t.Calendar().At(now)
+	return t.Calendar().Add(today, 1-days), t.Calendar().Add(today, t.Lead())
+}
+
+// Run looks at the periods from one to another and, if it is to fix, repairs what can
+// be. An error means that nothing is known, or that repairing came to no end: what is
+// done is done, and running again carries on. With an actor of "" it only looks.
+func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period, actor string) (Report, error) {
+	w, err := r.read(ctx, t, from, to)
+	if err != nil {
+		return Report{}, err
+	}
+	c := compare(w)
+	report := Report{Schema: 1, From: from, To: to, Findings: c.findings, Unknown: c.unknown, Tables: c.tables, Shown: c.shown}
+	if actor == "" {
+		return report, nil
+	}
+	failed := map[pipeline.Period]error{}
+	for _, b := range w.books {
+		p := c.repairs[b.Period]
+		if p == nil {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return report, fmt.Errorf("repairing from %s on: %w", b.Period, err)
+		}
+		failed[b.Period] = r.Engine.Repair(ctx, b.Key, cycle.Repair{Completions: p.completions, Actor: actor, Reason: strings.Join(p.reasons, "; ")})
+	}
+	if len(failed) == 0 {
+		return report, nil
+	}
+	// What is gone by now was repaired; the tables were not touched.
+	if w.books, err = r.Engine.Books(ctx, t, from, to); err != nil {
+		return report, err
+	}
+	after := compare(w)
+	for _, f := range report.Findings {
+		if !f.repairable {
+			continue
+		}
+		f.Status = Repaired
+		if err := failed[f.Period]; err != nil {
+			f.Status, f.Evidence["problem"] = Failed, err.Error()
+		}
+		for _, still := range after.findings {
+			if still.Type == f.Type && still.Period == f.Period && still.Mode == f.Mode && still.Table == f.Table && still.repairable {
+				f.Status = Failed
+			}
+		}
+		if f.Status == Repaired {
+			r.Log.WarnContext(ctx, f.Type+" repaired", append(f.attributes(t), "event", telemetry.Repaired, "actor", actor)...)
+		}
+	}
+	report.Tables, report.Shown = after.tables, after.shown
+	return report, nil
+}
+
+// Tell logs each finding, and the report as a whole.
+func (r *Reconciler) Tell(ctx context.Context, t *pipeline.Transition, report Report) {
+	for _, f := range report.Findings {
+		level := slog.LevelWarn
+		if f.Severity == Info {
+			level = slog.LevelInfo
+		}
+		r.Log.Log(ctx, level, fmt.Sprintf("%s %s: %s", f.Type, f.Period, f.Repair), append(f.attributes(t), "event", telemetry.Finding, "status", string(f.Status))...)
+	}
+	for _, u := range report.Unknown {
+		r.Log.ErrorContext(ctx, "unknown: "+u, "event", telemetry.Finding, "type", "unknown", "transition", t.ID)
+	}
+	r.Log.InfoContext(ctx, fmt.Sprintf("%s to %s: %d findings left, %d unknown, accuracy %.1f %%", report.From, report.To, report.Left(), len(report.Unknown), report.Accuracy()),
+		"event", telemetry.Report, "transition", t.ID, "findings", report.Left(), "unknown", len(report.Unknown), "accuracy_pct", report.Accuracy())
+}
+
+func (f *Finding) attributes(t *pipeline.Transition) []any {
+	return []any{"type", f.Type, "transition", t.ID, "period", string(f.Period), "mode", f.Mode, "table", f.Table, "severity_of_finding", string(f.Severity), "evidence", f.Evidence}
+}

@@ -1,0 +1,101 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// world is everything that is compared.
+type world struct {
+	transition *pipeline.Transition
+	upstream   []pipeline.Processor // of the phase that hands over, as far as the transition expects them
+	downstream []pipeline.Processor
+	books      []cycle.Books   // oldest first
+	since      pipeline.Period // the first period that is ours; "" when nothing was ever recorded
+	tables     map[string]warehouse.Contents
+	expected   map[pipeline.Period]int64
+	locks      []lease.State
+	lockTime   time.Time // of the server's clock, of the look at them
+	waiting    int       // in quarantine
+	problems   []string  // sources that could not be read
+}
+
+// read reads every source once. Only the books are indispensable.
+func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (*world, error) {
+	w := &world{transition: t, since: t.ManagedSince}
+	for _, phase := range r.Pipeline.Phases {
+		for _, p := range phase.Processors {
+			switch {
+			case phase.Name == t.UpstreamPhase && t.Expects(p.Name):
+				w.upstream = append(w.upstream, p)
+			case phase.Name == t.DownstreamPhase:
+				w.downstream = append(w.downstream, p)
+			}
+		}
+	}
+	var err error
+	if w.since == "" {
+		if w.since, err = r.Engine.FirstRecorded(ctx, t); err != nil {
+			return nil, err
+		}
+	}
+	if w.books, err = r.Engine.Books(ctx, t, from, to); err != nil {
+		return nil, err
+	}
+	w.tables = r.Contents(ctx, w.upstream, from, to)
+	for table, c := range r.Contents(ctx, w.downstream, from, to) {
+		w.tables[table] = c
+	}
+	for _, p := range append(w.upstream, w.downstream...) {
+		if c := w.tables[p.Table]; c.Problem != "" {
+			w.problems = append(w.problems, p.Table+": "+c.Problem)
+		}
+	}
+	if w.expected, err = r.Expected(ctx, t, from, to); err != nil {
+		w.problems = append(w.problems, err.Error())
+	}
+	if w.locks, w.lockTime, err = r.Locks.List(ctx); err != nil {
+		return nil, fmt.Errorf("read the locks: %w", err) // of the same store as the books
+	}
+	if w.waiting, err = r.Waiting(ctx); err != nil {
+		return nil, fmt.Errorf("read the quarantine: %w", err)
+	}
+	return w, nil
+}
+
+// slice is what a table holds of a period; false: it is not known.
+func (w *world) slice(p pipeline.Processor, period pipeline.Period) (warehouse.Slice, bool) {
+	c := w.tables[p.Table]
+	return c.Slices[period], c.Problem == ""
+}
+
+// locked reports whether a run of a processor is at work on a period.
+func (w *world) locked(p pipeline.Processor, period pipeline.Period) bool {
+	for _, l := range w.locks {
+		if l.Key == (lease.Key{Class: p.Class, Period: period}).String() && !l.Expired(w.lockTime) {
+			return true
+		}
+	}
+	return false
+}
+
+// newestNext is when the next phase has written about a period last, zero when it has
+// not; false: it is not known.
+func (w *world) newestNext(period pipeline.Period) (newest time.Time, known bool) {
+	for _, p := range w.downstream {
+		s, ok := w.slice(p, period)
+		if !ok {
+			return time.Time{}, false
+		}
+		if s.Newest.After(newest) {
+			newest = s.Newest
+		}
+	}
+	return newest, len(w.downstream) > 0
+}
