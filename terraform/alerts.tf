@@ -105,7 +105,7 @@ locals {
     # a cycle, open for as long as it is said.
     { for page, c in {
       cycle-overdue   = { event = "cycle_held", more = "", severity = "CRITICAL", labels = local.cycle_labels, title = "A cycle is held or past its deadline, and not handed over" }
-      left-unfinished = { event = "finding", more = " AND jsonPayload.transition:*", severity = "ERROR", labels = merge(local.cycle_labels, { type = "EXTRACT(jsonPayload.type)" }), title = "A period was left unfinished, and the relay looks at it no more" }
+      left-unfinished = { event = "finding", more = " AND jsonPayload.by=\"relay\"", severity = "ERROR", labels = merge(local.cycle_labels, { type = "EXTRACT(jsonPayload.type)" }), title = "A period was left unfinished, and the relay looks at it no more" }
       } : page => {
       kind      = "log_metric"
       title     = c.title
@@ -141,11 +141,25 @@ locals {
       kind      = "log_metric"
       title     = "A lock was not given back, and nobody has asked for it since"
       severity  = "WARNING"
-      filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"finding\" AND jsonPayload.type=\"leaked_lock\""
+      filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"finding\" AND jsonPayload.type=\"leaked_lock\" AND jsonPayload.by=\"relay\""
       labels    = { lock = "EXTRACT(jsonPayload.lock)" }
       more_than = 0
       within    = local.relay_window
       command   = "phasectl locks list --project ${var.project}"
+    } },
+    # The nightly reconciliation says once what it found; what it has repaired is not left.
+    { for page, r in {
+      findings-left     = { field = "findings", severity = "ERROR", title = "Reconciliation has found what it could not repair" }
+      reconcile-unknown = { field = "unknown", severity = "ERROR", title = "Reconciliation could not read or judge everything" }
+      tracking-accuracy = { field = "not_shown", severity = "CRITICAL", title = "Tracking accuracy is below 100 %: tables have rows and are not shown as complete" }
+      } : page => {
+      kind       = "log_match"
+      title      = r.title
+      severity   = r.severity
+      filter     = "${local.of_function["reconcile"]} AND jsonPayload.event=\"report\" AND jsonPayload.${r.field}>=1"
+      labels     = { transition = "EXTRACT(jsonPayload.transition)" }
+      rate_limit = local.hour
+      command    = "phasectl reconcile --days 7 --verbose --project ${var.project}"
     } },
     { for f in keys(local.functions) : "message-quarantined/${f}" => {
       kind       = "log_match"

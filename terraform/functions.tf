@@ -111,7 +111,7 @@ resource "google_pubsub_topic_iam_member" "publishes" {
 }
 
 # The checks are queries of the functions, about the datasets that the definition names
-# and no others.
+# and no others; reconciliation looks at the tables of all phases.
 resource "google_project_iam_member" "asks" {
   for_each = length(local.read_datasets) > 0 ? local.functions : {}
 
@@ -121,7 +121,10 @@ resource "google_project_iam_member" "asks" {
 }
 
 resource "google_bigquery_dataset_iam_member" "reads" {
-  for_each = { for p in setproduct(keys(local.functions), local.read_datasets) : "${p[0]} ${p[1]}" => { function = p[0], dataset = p[1] } }
+  for_each = merge(
+    { for p in setproduct(keys(local.functions), local.read_datasets) : "${p[0]} ${p[1]}" => { function = p[0], dataset = p[1] } },
+    { for d in local.table_datasets : "reconcile ${d}" => { function = "reconcile", dataset = d } },
+  )
 
   dataset_id = each.value.dataset
   role       = "roles/bigquery.dataViewer"

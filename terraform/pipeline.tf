@@ -41,6 +41,9 @@ locals {
   # Datasets whose tables the readiness checks read.
   read_datasets = toset(flatten([for t in local.pipeline.transitions : try(t.checks.datasets, [])]))
 
+  # Datasets of the phases' tables, which reconciliation counts.
+  table_datasets = toset([for p in flatten([for phase in local.pipeline.phases : phase.processors]) : split(".", p.table)[0]])
+
   # Topics that others publish to or read from, and those that are ours alone.
   pipeline_topics   = toset(flatten([for t in local.pipeline.transitions : [t.upstream.topic, t.downstream.topic]]))
   own_topics        = toset([for s in local.subscriptions : s.topic if !contains(local.pipeline_topics, s.topic)])

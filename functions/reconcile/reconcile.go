@@ -1,20 +1,24 @@
 // Package reconcile is the function that the scheduler triggers to find what is left
 // unfinished. Its job relay converges the recent periods, names the locks that nobody
-// gave back, and leaves a heartbeat when it could do all of that; its job verify tries
-// whether the readiness checks can be asked.
+// gave back, and leaves a heartbeat when it could do all of that; its job nightly compares
+// the last week with the warehouse and repairs what can be; its job verify tries whether
+// the readiness checks can be asked.
 package reconcile
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
@@ -38,15 +42,18 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 		return err
 	}
 	switch {
-	case job.Job != message.JobRelay && job.Job != message.JobVerify:
-		return &message.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by reconcile; relay and verify are"}
+	case job.Job != message.JobRelay && job.Job != message.JobNightly && job.Job != message.JobVerify:
+		return &message.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by reconcile; relay, nightly and verify are"}
 	case job.Table != "":
 		return &message.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to " + job.Job}
 	case job.Date != "":
 		return &message.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job}
 	}
-	if job.Job == message.JobVerify {
+	switch job.Job {
+	case message.JobVerify:
 		return verify(ctx, a)
+	case message.JobNightly:
+		return nightly(ctx, a, e)
 	}
 	var errs []error
 	for _, t := range a.Pipeline.Transitions {
@@ -59,6 +66,55 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	return a.Heartbeat(ctx, "reconcile", job.Job)
 }
 
+const (
+	// nightlyDays is the window of the nightly job.
+	nightlyDays = 7
+	// nightlyActor is who its repairs are by, in books and audit records.
+	nightlyActor = "nightly"
+	// nightlyLock keeps two of them apart.
+	nightlyLock = "PhasegateNightly"
+)
+
+// nightly compares and repairs, alone. Its window follows from when it was asked for, so
+// that a request that comes again on the next day is about the same periods. One that
+// ends early is tried again: what was repaired is no finding any more.
+func nightly(ctx context.Context, a *app.App, e message.Envelope) error {
+	key := lease.Key{Class: nightlyLock, Period: a.Pipeline.Calendar.At(e.PublishTime)}
+	held, err := a.Locks.Acquire(ctx, key, "message-"+e.MessageID)
+	if err != nil {
+		return err
+	}
+	inside, stop := held.Keep(ctx)
+	err = reconcileAll(inside, a, e.PublishTime)
+	stop()
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	// Nothing is written under its token: the list of tokens need not keep it.
+	err = errors.Join(err, held.Settle(after, append(held.Outstanding(), held.Used()...)...))
+	if released := held.Release(after); released != nil {
+		a.Log.WarnContext(ctx, "the lock was not given back, it ends by itself: "+released.Error(), "lock", key.String())
+	}
+	if err != nil {
+		return err
+	}
+	return a.Heartbeat(ctx, "reconcile", message.JobNightly)
+}
+
+func reconcileAll(ctx context.Context, a *app.App, asked time.Time) error {
+	r := reconcile.New(a)
+	var errs []error
+	for _, t := range a.Pipeline.Transitions {
+		from, to := reconcile.Window(t, asked, nightlyDays)
+		report, err := r.Run(ctx, t, from, to, nightlyActor)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", t.ID, err))
+			continue
+		}
+		r.Tell(ctx, t, report)
+	}
+	return errors.Join(errs...)
+}
+
 // nameLeakedLocks logs the locks whose holders have not been heard of for long: they are
 // free for whoever asks, but nobody does, and their runs have come to no end.
 func nameLeakedLocks(ctx context.Context, a *app.App) error {
@@ -69,7 +125,7 @@ func nameLeakedLocks(ctx context.Context, a *app.App) error {
 	for _, s := range locks {
 		if s.Leaked(at) {
 			i := strings.LastIndexByte(s.Key, '_') + 1
-			a.Log.WarnContext(ctx, "lock "+s.Key+" was not given back", "event", telemetry.Finding, "type", "leaked_lock", "lock", s.Key,
+			a.Log.WarnContext(ctx, "lock "+s.Key+" was not given back", "event", telemetry.Finding, "by", "relay", "type", "leaked_lock", "lock", s.Key,
 				"period", s.Key[i:], "execution_id", s.Execution, "instance", s.Instance, "renewed", s.Renewed)
 		}
 	}

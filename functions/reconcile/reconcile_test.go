@@ -90,6 +90,57 @@ func TestARelayThatCannotReadSaysSo(t *testing.T) {
 	}
 }
 
+// The nightly job repairs, says what it found, and leaves its heartbeat last; and two of
+// them do not run at once.
+func TestTheNightlyJobRepairsAndReports(t *testing.T) {
+	w := apptest.New(t, now)
+	recorded(t, w) // and nobody looked
+	w.SetNow(now.Add(5 * time.Hour))
+	held, err := w.Locks.Acquire(t.Context(), lease.Key{Class: "PhasegateNightly", Period: "2026-02-04"}, "message-other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rec := job(w, `{"job":"nightly"}`); rec.Code != 503 || len(w.PubSub.Messages()) != 0 {
+		t.Errorf("beside another: %d, %d messages", rec.Code, len(w.PubSub.Messages()))
+	}
+	if err := held.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if rec := job(w, `{"job":"nightly"}`); rec.Code != 204 {
+			t.Fatalf("%d %s", rec.Code, rec.Body)
+		}
+	}
+	if n := len(w.PubSub.Messages()); n != 5 {
+		t.Errorf("%d messages published, want 5", n)
+	}
+	if n := len(w.Logs.Lines("event", "repaired")); n != 3 { // untriggered, and what the document says
+		t.Errorf("%d repairs", n)
+	}
+	reports := w.Logs.Lines("event", "report")
+	if len(reports) != 2 || reports[0]["findings"] != 0.0 || reports[0]["unknown"] == 0.0 { // there is no warehouse here
+		t.Errorf("%v", reports)
+	}
+	if beats := w.Logs.Lines("event", "heartbeat"); len(beats) != 2 || beats[1]["job"] != "nightly" {
+		t.Errorf("%v", beats)
+	}
+	if nonces, _ := w.Doc(t, "lock_tokens", "PhasegateNightly_2026-02-04").Data["nonces"].([]any); len(nonces) != 0 {
+		t.Errorf("tokens %v", nonces)
+	}
+}
+
+func TestANightlyJobThatCannotReadSaysSo(t *testing.T) {
+	w := apptest.New(t, now)
+	w.SetDown(true)
+	if rec := job(w, `{"job":"nightly"}`); rec.Code != 503 {
+		t.Errorf("%d", rec.Code)
+	}
+	w.SetDown(false)
+	if w.Doc(t, "function_status", "reconcile").Exists {
+		t.Error("it left a heartbeat")
+	}
+}
+
 func TestF29_TheRelayNamesLocksThatNobodyGaveBack(t *testing.T) {
 	w := apptest.New(t, now)
 	for _, period := range []pipeline.Period{"2026-02-02", "2026-02-03"} {

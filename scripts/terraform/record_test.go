@@ -28,6 +28,7 @@ import (
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/processor"
+	rec "github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
@@ -142,6 +143,11 @@ func (r *recorder) relay() int {
 	return r.deliver("reconcile", []byte(`{"job":"relay"}`))
 }
 
+func (r *recorder) nightly() {
+	r.t.Helper()
+	r.deliver("reconcile", []byte(`{"job":"nightly"}`))
+}
+
 // good is a night on which everything goes well: nothing in it may set off an alert.
 func good(t *testing.T) *recorder {
 	r := record(t)
@@ -165,6 +171,8 @@ func good(t *testing.T) *recorder {
 	if code := r.relay(); code != http.StatusNoContent || len(r.PubSub.Messages()) != 3*len(upcoming)+len(order)+1 { // and the completion of the run
 		t.Fatalf("the good night is none: relay answered %d, %d messages", code, len(r.PubSub.Messages()))
 	}
+	rec.New(r.App).Tell(t.Context(), r.Pipeline.Transitions[0], rec.Report{From: "2026-02-02", To: "2026-02-05", Tables: 10, Shown: 10})
+	r.keep("phasegate-reconcile")
 	return r
 }
 
@@ -233,6 +241,19 @@ var bad = map[string]func(*recorder){
 		r.processed("2026-02-02", func(*lease.Lease) {}) // and its process dies
 		r.SetNow(r.Now().Add(31 * time.Minute))
 		r.relay()
+	},
+	"findings-left": func(r *recorder) {
+		r.deliver("reconcile", []byte(`{"job":"dance"}`)) // and nobody looks at it
+		r.nightly()
+	},
+	"reconcile-unknown": func(r *recorder) { // there is no warehouse here
+		r.complete(morning, r.Pipeline.Transitions[0].Order...)
+		r.nightly()
+	},
+	"tracking-accuracy": func(r *recorder) {
+		t := r.Pipeline.Transitions[0]
+		rec.New(r.App).Tell(r.t.Context(), t, rec.Report{From: "2026-02-02", To: "2026-02-03", Tables: 10, Shown: 6})
+		r.keep("phasegate-reconcile")
 	},
 	"message-quarantined": func(r *recorder) {
 		r.deliver("transition", []byte(`{"processor_name":"PlayerGameSummaryProcessor","game_date":"TODAY","status":"success"}`))

@@ -76,7 +76,8 @@ func TestF17_TheFunctionsMayReadWhatTheChecksRead(t *testing.T) {
 			got[m.text("role")+" "+m.text("dataset_id")]++
 		}
 	}
-	want := map[string]int{"roles/bigquery.dataViewer nba_raw": 2, "roles/bigquery.dataViewer nba_analytics": 2}
+	want := map[string]int{"roles/bigquery.dataViewer nba_raw": 2, "roles/bigquery.dataViewer nba_analytics": 2,
+		"roles/bigquery.dataViewer nba_precompute": 1, "roles/bigquery.dataViewer nba_predictions": 1} // the tables that reconciliation counts
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, want %v", got, want)
 	}

@@ -108,7 +108,7 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, tod
 	for n := -2 * relayPeriods; n < -relayPeriods; n++ {
 		key := Key{Transition: t, Period: cal.Add(today, n)}
 		finding := func(mode, typ, what string) {
-			e.Log.WarnContext(ctx, "left to reconciliation: "+what, "event", telemetry.Finding, "type", typ,
+			e.Log.WarnContext(ctx, "left to reconciliation: "+what, "event", telemetry.Finding, "by", "relay", "type", typ,
 				"transition", t.ID, "period", string(key.Period), "mode", mode)
 		}
 		s, err := e.read(ctx, key, nil)

@@ -156,9 +156,9 @@ var simMutants = []simMutant{
 		}
 		for _, k := range b.Runs {`},
 	{"too_late_is_in_time", "../gate/gate.go",
-		`		case !r.EventTime.After(limit):
+		`		case r.inTime(limit):
 			g.open`,
-		`		case !r.EventTime.After(limit) || mutant("too_late_is_in_time"):
+		`		case r.inTime(limit) || mutant("too_late_is_in_time"):
 			g.open`},
 	{"no_second_look", "cycle.go",
 		`		case err == nil && a.do == project:`,

@@ -175,7 +175,7 @@ func build(f file) (*Pipeline, *validator) {
 		v.unique(path+".name", "schedule", s.Name, names)
 		v.cron(path+".cron", s.Cron)
 		v.oneOf(path+".function", s.Function, "reconcile")
-		v.oneOf(path+".job", s.Job, "relay")
+		v.oneOf(path+".job", s.Job, "relay", "nightly")
 		p.Schedules = append(p.Schedules, Schedule(s))
 	}
 	return p, v

@@ -239,7 +239,7 @@ func (r *Reconciler) Tell(ctx context.Context, t *pipeline.Transition, report Re
 		r.Log.ErrorContext(ctx, "unknown: "+u, "event", telemetry.Finding, "type", "unknown", "transition", t.ID)
 	}
 	r.Log.InfoContext(ctx, fmt.Sprintf("%s to %s: %d findings left, %d unknown, accuracy %.1f %%", report.From, report.To, report.Left(), len(report.Unknown), report.Accuracy()),
-		"event", telemetry.Report, "transition", t.ID, "findings", report.Left(), "unknown", len(report.Unknown), "accuracy_pct", report.Accuracy())
+		"event", telemetry.Report, "transition", t.ID, "findings", report.Left(), "unknown", len(report.Unknown), "accuracy_pct", report.Accuracy(), "not_shown", report.Tables-report.Shown)
 }
 
 func (f *Finding) attributes(t *pipeline.Transition) []any {

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestReconcileSaysWhatIsLeftByItsExitStatus(t *testing.T) {
+	running(t)
+	for _, bad := range [][]string{{"--days", "0"}, {"--days", "366"}, {"--to", "2026-02-03"}, {"--from", "yesterday"}, {"--from", "2026-02-03", "--to", "2026-02-01"}} {
+		if code, _, stderr := command(t, append([]string{"reconcile"}, bad...)...); code != 64 || !strings.Contains(stderr, "--") {
+			t.Errorf("%v: %d %s", bad, code, stderr)
+		}
+	}
+	// There is no warehouse: whatever else, that is not fine.
+	code, stdout, _ := command(t, "reconcile", "--json")
+	if report := object(t, stdout); code != 2 || report["schema"] != 1.0 || len(report["unknown"].([]any)) == 0 || report["findings"] == nil {
+		t.Errorf("%d %s", code, stdout)
+	}
+	if code, stdout, _ := command(t, "reconcile"); code != 2 || !strings.Contains(stdout, "unknown  nba_analytics.player_game_summary: there is no warehouse here\n") ||
+		!strings.Contains(stdout, "tracking accuracy 100.0 %") {
+		t.Errorf("%d %s", code, stdout)
+	}
+}
