@@ -164,6 +164,12 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 			covered[key] = true
 		}
 		cause, actor = rules.cause(index, visible, covered, began), "engine"
+		switch {
+		case th.acts != nil && th.acts.kind == "repair":
+			cause, actor = "reconciliation", "nightly"
+		case old.cause == "reconciliation" && !old.given: // its repair has died
+			cause, actor = old.cause, old.actor
+		}
 		why = rules.mayFreeze(index, visible, taken, covered, began, c.seen.ReadTime, old.graceSince)
 	}
 	if why != "" {

@@ -225,6 +225,9 @@ var simMutants = []simMutant{
 	{"grace_outlives_its_quorum", "next.go",
 		`			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == gate.Held ||`,
 		`			!mutant("grace_outlives_its_quorum") && !b.GraceSince.IsZero() && !h.due() && (h.verdict.State == gate.Held && !mutant("found_grace_of_the_late") ||`},
+	{"repair_forgets_its_cause", "next.go",
+		`b.Cause == CauseReconciliation && b.unfrozen()`,
+		`b.Cause == CauseReconciliation && b.unfrozen() && !mutant("repair_forgets_its_cause")`},
 
 	// Faults that the simulation has found, put back in.
 	{"found_request_claimed_behind_another", "operator.go",

@@ -8,17 +8,18 @@ import (
 	"time"
 )
 
-// simAct is something that an operator does.
+// simAct is something that an operator does, or the nightly job.
 type simAct struct {
-	kind       string // trigger, hold, release
+	kind       string // trigger, hold, release, repair
 	mode       int    // of the rules; -1: the whole transition
 	processors []string
 	force      bool
 	lasts      time.Duration
+	found      []*simText // of repair: whose reports are put on record
 }
 
 func (s *simulation) drawAct() *simAct {
-	a := &simAct{kind: []string{"trigger", "trigger", "hold", "hold", "release"}[s.rng.IntN(5)],
+	a := &simAct{kind: []string{"trigger", "trigger", "hold", "hold", "release", "repair", "repair"}[s.rng.IntN(7)],
 		mode: s.rng.IntN(len(s.desk.rules.modes)), force: s.rng.IntN(3) == 0,
 		lasts: []time.Duration{time.Minute, 40 * time.Minute, 5 * time.Hour, 30 * time.Hour}[s.rng.IntN(4)]}
 	switch a.kind {
@@ -27,6 +28,10 @@ func (s *simulation) drawAct() *simAct {
 			if s.rng.IntN(3) == 0 {
 				a.processors = append(a.processors, p)
 			}
+		}
+	case "repair":
+		for range s.rng.IntN(3) {
+			a.found = append(a.found, &s.family.texts[s.rng.IntN(len(s.family.texts))])
 		}
 	default:
 		if s.rng.IntN(8) == 0 {
@@ -41,7 +46,7 @@ func (s *simulation) drawAct() *simAct {
 // is in force.
 func (s *simulation) act(a *simAct) *simThread {
 	s.acted = true
-	if a.kind != "trigger" {
+	if a.kind == "hold" || a.kind == "release" {
 		if s.desk.holding {
 			s.event(time.Second, simEvent{act: a})
 			return nil
@@ -66,6 +71,23 @@ func (s *simulation) act(a *simAct) *simThread {
 		case "release":
 			delete(s.books.holds, mode)
 			_, err := e.Release(ctx, key, mode, "ada", "seen")
+			return err == nil
+		case "repair":
+			// What a look at the tables finds is what somebody did, whether its report
+			// comes yet, has come, or is lost.
+			r := Repair{Actor: "nightly", Reason: "found"}
+			for _, t := range a.found {
+				for _, reading := range t.as {
+					if th.rules.tr.Expects(reading.decoded.Processor) {
+						r.Completions = append(r.Completions, reading.decoded)
+						break
+					}
+				}
+			}
+			err := e.Repair(ctx, key, r)
+			if err == nil {
+				s.answered(th)
+			}
 			return err == nil
 		}
 		m, _ := th.rules.tr.Mode(mode)

@@ -221,11 +221,18 @@ func (r *simRules) cause(i int, visible []*simRun, covered map[string]bool, bega
 	return fmt.Sprintf("critical_plus_majority_%dpct", len(done)*100/size)
 }
 
+func simSource(cause string) string {
+	if cause == "operator" || cause == "reconciliation" {
+		return cause
+	}
+	return "orchestrator"
+}
+
 // payload is the one message that a batch has for a processor.
 func (r *simRules) payload(processor, mode, batch string, n int, cause string, taken []*simRun, now time.Time, checked Readiness) string {
 	t := message.Trigger{
 		SourceTable: processor, AnalysisDate: simPeriod, GameDate: simPeriod, Success: true,
-		TriggerSource: map[bool]string{true: "operator", false: "orchestrator"}[cause == "operator"], TriggeredBy: "us", ParentProcessor: "Us", Timestamp: message.Timestamp(now),
+		TriggerSource: simSource(cause), TriggeredBy: "us", ParentProcessor: "Us", Timestamp: message.Timestamp(now),
 		Mode: mode, TriggerReason: cause, FreshnessChecked: checked.Outcome == Passed, MinutesCoverage: checked.MinutesCoverage,
 		TriggerID: batch + "/" + processor, Cycle: simID + "_" + string(simPeriod) + "_" + mode, Batch: n,
 		Incremental: true, EntitiesChanged: map[string][]string{},

@@ -21,7 +21,7 @@ func (s *simulation) ended(th *simThread) {
 		return
 	}
 	m := th.message
-	if th.acts != nil && th.acts.kind != "trigger" {
+	if th.acts != nil && (th.acts.kind == "hold" || th.acts.kind == "release") {
 		th.instance.holding = false
 		if until := s.now.Add(th.acts.lasts); th.acts.kind == "hold" && s.heldUntil.Before(until) {
 			s.heldUntil = until // at the latest

@@ -1,0 +1,254 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// of returns what was found about one period, in short.
+func of(r Report, p pipeline.Period) string {
+	var own Report
+	for _, f := range r.Findings {
+		if f.Period == p {
+			own.Findings = append(own.Findings, f)
+		}
+	}
+	return types(own)
+}
+
+// Two things that are wrong at once, on two nights, are found and mended as each by itself.
+func TestPairsAreFoundAndMended(t *testing.T) {
+	names := slices.Sorted(maps.Keys(corpus))
+	for _, one := range names {
+		for _, other := range names {
+			s := newScene(t)
+			s.first()
+			first, second := corpus[one], corpus[other]
+			first.wrong(s, "2026-02-02")
+			second.wrong(s, night)
+			before := len(s.PubSub.Messages())
+			r := s.run("2026-02-02", night, "ada@host")
+			want := first.findings
+			if one == "a later run did not report" && other == "the next phase did not run" { // hours pass
+				want += ", next_phase_missing"
+			}
+			if got := of(r, "2026-02-02"); got != want {
+				t.Errorf("%s, beside %s: %s", one, other, got)
+			}
+			if got := of(r, night); got != second.findings {
+				t.Errorf("%s, beside %s: %s", other, one, got)
+			}
+			if n := len(s.PubSub.Messages()) - before; n != first.sends+second.sends {
+				t.Errorf("%s, %s: %d messages, want %d", one, other, n, first.sends+second.sends)
+			}
+		}
+	}
+}
+
+// Everything that can be wrong, night after night, through a month and through the weeks
+// in which the clock is changed, with a nightly job each morning: what can be mended is,
+// once, and what cannot stays named.
+func TestAMonthOfBrokenNights(t *testing.T) {
+	names := slices.Sorted(maps.Keys(corpus))
+	for start, days := range map[pipeline.Period]int{"2026-01-25": 30, "2026-03-01": 16, "2026-10-24": 16} {
+		s := newScene(t)
+		cal := s.tr.Calendar()
+		s.SetNow(cal.Instant(start, pipeline.Offset{Days: 1, Minute: 11 * 60}))
+		s.good(start)
+		wrong := map[pipeline.Period]string{}
+		for i := range days {
+			p := cal.Add(start, i+1)
+			s.SetNow(cal.Instant(p, pipeline.Offset{Days: 1, Minute: 11 * 60}))
+			wrong[p] = names[i%len(names)]
+			c := corpus[wrong[p]]
+			before := len(s.PubSub.Messages())
+			c.wrong(s, p)
+			from, to := Window(s.tr, s.Now(), 7)
+			broken := len(s.PubSub.Messages()) - before
+			s.run(from, to, "nightly")
+			if n := len(s.PubSub.Messages()) - before - broken; n != c.sends {
+				t.Errorf("%s, %s: %d messages, want %d", p, wrong[p], n, c.sends)
+			}
+			if c.mends {
+				s.phase4(p, s.Now().Add(time.Minute))
+			}
+		}
+		all := len(s.PubSub.Messages())
+		end := cal.Add(start, days)
+		r := s.run(start, end, "nightly")
+		if len(s.PubSub.Messages()) != all {
+			t.Errorf("from %s: %d messages more in the end", start, len(s.PubSub.Messages())-all)
+		}
+		for p, name := range wrong {
+			c := corpus[name]
+			want := c.findings
+			if c.mends {
+				want = ""
+			}
+			if got := of(r, p); got != want {
+				t.Errorf("%s, %s, in the end: %s, want %q", p, name, got, want)
+			}
+		}
+		seen := map[string]bool{}
+		for _, m := range s.PubSub.Messages() {
+			tr, err := message.DecodeTrigger(m.Data)
+			if err != nil || seen[tr.TriggerID] {
+				t.Errorf("%s twice, %v", tr.TriggerID, err)
+			}
+			seen[tr.TriggerID] = true
+		}
+	}
+}
+
+// anything makes a world of which anything may be wrong.
+func anything(rt *rapid.T, s *scene) {
+	for _, p := range []pipeline.Period{"2026-02-02", night} {
+		s.expected[p] = int64(rapid.IntRange(0, 12).Draw(rt, "expected"))
+		for _, name := range slices.Sorted(maps.Keys(rowsOf)) {
+			at := wrote(p).Add(time.Duration(rapid.IntRange(-40, 40).Draw(rt, "hours")) * time.Hour)
+			if rapid.Bool().Draw(rt, "rows") {
+				rows := rapid.Int64Range(1, 400).Draw(rt, "n")
+				s.slice(table(name), p, warehouse.Slice{Rows: rows, Surplus: rapid.Int64Range(0, rows-1).Draw(rt, "surplus"), Oldest: at.Add(-time.Duration(rapid.IntRange(0, 20).Draw(rt, "older")) * time.Hour), Newest: at})
+			}
+			for range rapid.IntRange(0, 2).Draw(rt, "reports") {
+				count := rapid.Int64Range(0, 400).Draw(rt, "count")
+				c := message.Completion{Processor: name, Reported: name, Period: p, Status: message.StatusSuccess, EventTime: at.Add(time.Duration(rapid.IntRange(-3, 3).Draw(rt, "off")) * time.Hour),
+					ExecutionID: fmt.Sprint("run-", count), CorrelationID: "c", RecordCount: &count}
+				if err := s.Engine.Record(context.Background(), cycle.Key{Transition: s.tr, Period: p}, c); err != nil {
+					rt.Fatal(err)
+				}
+			}
+		}
+		if rapid.Bool().Draw(rt, "looked") {
+			if _, err := s.Engine.Converge(context.Background(), cycle.Key{Transition: s.tr, Period: p}, ""); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		if rapid.Bool().Draw(rt, "edited") {
+			s.edit(p, store.F(rapid.IntRange(0, 6).Draw(rt, "shown"), "_completed_count"), store.F(rapid.Bool().Draw(rt, "flag"), "_triggered"))
+		}
+		if rapid.Bool().Draw(rt, "next") {
+			s.phase4(p, wrote(p).Add(time.Duration(rapid.IntRange(-5, 9).Draw(rt, "after"))*time.Hour))
+		}
+	}
+}
+
+func TestReconcilingTwiceIsReconcilingOnce(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		s := newScene(t)
+		anything(rt, s)
+		look := s.run("2026-01-30", "2026-02-05", "")
+		sent := len(s.PubSub.Messages())
+		first := s.run("2026-01-30", "2026-02-05", "ada@host")
+		if types(look) != types(first) {
+			rt.Fatalf("looking finds %s, repairing %s", types(look), types(first))
+		}
+		if len(first.Findings) == 0 && len(s.PubSub.Messages()) != sent {
+			rt.Fatal("messages without a finding")
+		}
+		sent = len(s.PubSub.Messages())
+		second := s.run("2026-01-30", "2026-02-05", "ada@host")
+		if len(s.PubSub.Messages()) != sent {
+			rt.Fatalf("the second time has sent %d messages: %s", len(s.PubSub.Messages())-sent, types(second))
+		}
+		for _, f := range second.Findings {
+			if f.Status == Repaired {
+				rt.Fatalf("repaired again: %+v", f)
+			}
+		}
+		for _, f := range first.Findings {
+			if f.Status == Failed {
+				rt.Fatalf("not repaired: %+v", f)
+			}
+		}
+	})
+}
+
+// Two at once, beside completions that arrive meanwhile: in the end everything is on
+// record, and each run is in one hand-over.
+func TestTwoAtOnceBesideLiveCompletionsAreHarmless(t *testing.T) {
+	for range 30 {
+		s := newScene(t)
+		s.first()
+		s.data(night)
+		s.reports(night, "player_game_summary", "team_offense_game_summary")
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				if _, err := s.rec.Run(context.Background(), s.tr, night, night, "ada@host"); err != nil && !errors.Is(err, store.ErrConflict) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Go(func() {
+			s.report(night, "player_game_summary", 348) // its own report, late
+			if _, err := s.Engine.Converge(context.Background(), cycle.Key{Transition: s.tr, Period: night}, ""); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		s.phase4(night, s.Now().Add(time.Minute))
+		if r := s.run(night, night, "ada@host"); len(r.Findings)+len(r.Unknown) != 0 {
+			t.Fatalf("%s, %q", types(r), r.Unknown)
+		}
+		ss, err := s.Engine.Status(t.Context(), cycle.Key{Transition: s.tr, Period: night})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs := map[string]int{}
+		for _, st := range ss {
+			for _, b := range st.Batches {
+				if b.State != cycle.StatePublished {
+					t.Errorf("%s is %s", b.ID, b.State)
+				}
+				for _, run := range b.Runs {
+					if runs[st.Mode+run]++; runs[st.Mode+run] > 1 {
+						t.Errorf("%s is handed over twice", run)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A source that fails halfway: nothing is repaired on its silence.
+func TestNothingIsRepairedOnSilence(t *testing.T) {
+	for _, p := range []string{"player_game_summary", "team_offense_game_summary"} {
+		s := newScene(t)
+		s.first()
+		s.data(night)
+		s.tables[table(p)] = warehouse.Contents{Problem: "the query was cancelled"}
+		for _, pr := range s.Pipeline.Phases[1].Processors {
+			s.tables[pr.Table] = warehouse.Contents{Problem: "the query was cancelled"}
+		}
+		r := s.run(night, night, "ada@host")
+		if len(r.Unknown) != 6 {
+			t.Errorf("%q", r.Unknown)
+		}
+		for _, f := range r.Findings {
+			if f.Table == table(p) || f.Type == NextPhaseMissing || f.Type == MissingPeriod {
+				t.Errorf("%+v", f)
+			}
+		}
+	}
+	s := newScene(t)
+	s.data(night)
+	s.SetDown(true)
+	if _, err := s.rec.Run(t.Context(), s.tr, night, night, "ada@host"); err == nil {
+		t.Error("the books could not be read, and that was an answer")
+	}
+}

@@ -1,0 +1,118 @@
+package reconcile
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// Summary is how hand-overs went over a window.
+type Summary struct {
+	Schema     int             `json:"schema"`
+	Transition string          `json:"transition"`
+	From       pipeline.Period `json:"from"`
+	To         pipeline.Period `json:"to"`
+	Cycles     int             `json:"cycles"`      // that were handed over, or are past their deadline and were not
+	HandedOver int             `json:"handed_over"` // of them, at least once
+	OnTime     int             `json:"on_time"`     // of these, before the mode's deadline
+	OnTimePct  float64         `json:"on_time_pct"` // of Cycles; 100 where there are none
+	Degraded   int             `json:"degraded"`    // first handed over without all that the mode expects
+	Repaired   int             `json:"repaired"`    // hand-overs that reconciliation has caused
+	Operator   int             `json:"by_operator"` // hand-overs that a person has asked for
+	Latency    Latency         `json:"latency_seconds"`
+	// Accuracy is Report.Accuracy; nil when the tables could not all be read or judged.
+	Accuracy *float64 `json:"accuracy_pct"`
+	Unknown  []string `json:"unknown"`
+}
+
+// Latency is the time from when a hand-over was due to the broker's last answer, over
+// all hand-overs that a policy has caused, in seconds; by the nearest rank, 0 without any.
+type Latency struct {
+	Count int     `json:"count"`
+	P50   float64 `json:"p50"`
+	P95   float64 `json:"p95"`
+	P99   float64 `json:"p99"`
+	Max   float64 `json:"max"`
+}
+
+// Summarise sums up the periods from one to another. It changes nothing.
+func (r *Reconciler) Summarise(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (Summary, error) {
+	w, err := r.read(ctx, t, from, to)
+	if err != nil {
+		return Summary{}, err
+	}
+	c := compare(w)
+	s := Summary{Schema: 1, Transition: t.ID, From: from, To: to, Unknown: c.unknown, OnTimePct: 100}
+	if len(c.unknown) == 0 {
+		accuracy := Report{Tables: c.tables, Shown: c.shown}.Accuracy()
+		s.Accuracy = &accuracy
+	}
+	var latencies []time.Duration
+	for _, b := range w.books {
+		if w.since == "" || b.Period < w.since {
+			continue
+		}
+		for _, st := range b.Cycles {
+			latencies = append(latencies, s.cycle(t, b.Period, st)...)
+		}
+	}
+	if s.Cycles > 0 {
+		s.OnTimePct = 100 * float64(s.OnTime) / float64(s.Cycles)
+	}
+	s.Latency = latency(latencies)
+	return s, nil
+}
+
+// cycle adds one cycle, and returns how long its hand-overs took.
+func (s *Summary) cycle(t *pipeline.Transition, p pipeline.Period, st cycle.Status) (took []time.Duration) {
+	var first time.Time
+	for _, b := range st.Batches {
+		if b.PublishedAt.IsZero() {
+			continue
+		}
+		switch {
+		case b.Cause == cycle.CauseReconciliation:
+			s.Repaired++
+		case b.Cause == cycle.CauseOperator:
+			s.Operator++
+		case !b.DueAt.IsZero():
+			took = append(took, max(b.PublishedAt.Sub(b.DueAt), 0))
+		}
+		if first.IsZero() {
+			first = b.PublishedAt
+			if strings.HasPrefix(b.Cause, "critical_plus_majority_") {
+				s.Degraded++
+			}
+		}
+	}
+	if first.IsZero() {
+		if st.State == string(gate.Held) {
+			s.Cycles++
+		}
+		return took
+	}
+	s.Cycles++
+	s.HandedOver++
+	m, known := t.Mode(st.Mode)
+	if !known || m.Deadline == nil || !first.After(t.Calendar().Instant(p, *m.Deadline)) {
+		s.OnTime++
+	}
+	return took
+}
+
+func latency(all []time.Duration) Latency {
+	if len(all) == 0 {
+		return Latency{}
+	}
+	slices.Sort(all)
+	at := func(share float64) float64 {
+		return all[max(int(math.Ceil(share*float64(len(all))))-1, 0)].Seconds()
+	}
+	return Latency{Count: len(all), P50: at(0.5), P95: at(0.95), P99: at(0.99), Max: at(1)}
+}
