@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
@@ -145,6 +146,23 @@ func allDead(ctx context.Context, a *app.App, topic string, most int) ([]deadLet
 
 // maxDead bounds one call, a subscription: what is pulled is held back from others.
 const maxDead = 1000
+
+// countDead returns how many lie in all dead letters, up to maxDead in each.
+func countDead(ctx context.Context, a *app.App) (n int, err error) {
+	var mu sync.Mutex
+	var looking sync.WaitGroup
+	for _, pl := range local.Places(a.Pipeline) {
+		looking.Go(func() {
+			ds, failed := dead(ctx, a, pl, maxDead)
+			failed = errors.Join(failed, giveBack(ctx, a, ds))
+			mu.Lock()
+			defer mu.Unlock()
+			n, err = n+len(ds), errors.Join(err, failed)
+		})
+	}
+	looking.Wait()
+	return n, err
+}
 
 func topicFlag(cmd *cobra.Command, topic *string) {
 	cmd.Flags().StringVar(topic, "topic", "", "the dead letter of this topic only (default: of every topic that feeds a function)")

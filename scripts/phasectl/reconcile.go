@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -44,6 +45,7 @@ func reconcileCommand(f *flags) *cobra.Command {
 			}
 			all := reconcile.Report{Schema: 1, Findings: []*reconcile.Finding{}, Unknown: []string{}}
 			r := reconcile.New(a)
+			r.GivenUp = func(ctx context.Context) (int, error) { return countDead(ctx, a) }
 			for _, t := range a.Pipeline.Transitions {
 				from, to, err := w.window(t, a.Now())
 				if err != nil {

@@ -15,19 +15,20 @@ import (
 
 // The types of findings.
 const (
-	MissingCompletion = "missing_completion" // rows are there, and no run that wrote them has reported
-	PhantomCompletion = "phantom_completion" // a run has reported rows, and there are none
-	CountDrift        = "count_drift"        // a number that does not agree with what it counts
-	FlagDrift         = "flag_drift"         // a flag that says what did not happen
-	Untriggered       = "untriggered"        // the policy is met, and nothing was handed over
-	Unpublished       = "unpublished"        // a hand-over is promised, and the broker has not all of it
-	MissingPeriod     = "missing_period"     // something was expected, and nothing came
-	UnexpectedPeriod  = "unexpected_period"  // nothing was expected, and something came
-	PartialData       = "partial_data"       // fewer rows than the run that wrote them has reported
-	NextPhaseMissing  = "next_phase_missing" // handed over, and the next phase has written nothing since
-	LeakedLock        = "leaked_lock"        // a lock that nobody gave back
-	QuarantineWaiting = "quarantine_waiting" // messages that nobody could read, and nobody has looked at
-	DuplicateRows     = "duplicate_rows"     // rows with the key of another
+	MissingCompletion = "missing_completion"  // rows are there, and no run that wrote them has reported
+	PhantomCompletion = "phantom_completion"  // a run has reported rows, and there are none
+	CountDrift        = "count_drift"         // a number that does not agree with what it counts
+	FlagDrift         = "flag_drift"          // a flag that says what did not happen
+	Untriggered       = "untriggered"         // the policy is met, and nothing was handed over
+	Unpublished       = "unpublished"         // a hand-over is promised, and the broker has not all of it
+	MissingPeriod     = "missing_period"      // something was expected, and nothing came
+	UnexpectedPeriod  = "unexpected_period"   // nothing was expected, and something came
+	PartialData       = "partial_data"        // fewer rows than the run that wrote them has reported
+	NextPhaseMissing  = "next_phase_missing"  // handed over, and the next phase has written nothing since
+	LeakedLock        = "leaked_lock"         // a lock that nobody gave back
+	QuarantineWaiting = "quarantine_waiting"  // messages that nobody could read, and nobody has looked at
+	DeadLetterWaiting = "dead_letter_waiting" // messages that were given up after all their attempts
+	DuplicateRows     = "duplicate_rows"      // rows with the key of another
 )
 
 const (
@@ -82,6 +83,9 @@ func compare(w *world) *comparison {
 	}
 	if w.waiting > 0 {
 		c.add(&Finding{Type: QuarantineWaiting, Severity: Warning, Evidence: map[string]any{"messages": w.waiting}, Repair: "phasectl quarantine list"})
+	}
+	if w.givenUp > 0 {
+		c.add(&Finding{Type: DeadLetterWaiting, Severity: Critical, Evidence: map[string]any{"messages": w.givenUp}, Repair: "phasectl dead-letter list"})
 	}
 	return c
 }

@@ -124,6 +124,9 @@ type Reconciler struct {
 	Locks    *lease.Locks
 	// Waiting counts what is in quarantine and was not replayed.
 	Waiting func(ctx context.Context) (int, error)
+	// GivenUp counts the dead letters. nil: it is not looked, because an alert does; a
+	// function has no right to pull them.
+	GivenUp func(ctx context.Context) (int, error)
 	// Contents and Expected ask the warehouse; see there.
 	Contents func(ctx context.Context, processors []pipeline.Processor, from, to pipeline.Period) map[string]warehouse.Contents
 	Expected func(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (map[pipeline.Period]int64, error)

@@ -307,6 +307,34 @@ func TestWhatARepairHandsOverSaysSo(t *testing.T) {
 	}
 }
 
+func TestWhatLiesAsideIsFound(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	if _, err := s.Store.Apply(t.Context(), store.Create(store.Ref{Collection: "quarantine", ID: "m1"}, store.F("TODAY", "reason")),
+		store.Create(store.Ref{Collection: "quarantine", ID: "m2"}, store.F(store.ServerTime, "replayed_at"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Locks.Acquire(t.Context(), lease.Key{Class: "PlayerGameSummaryProcessor", Period: "2026-02-02"}, "run-1"); err != nil {
+		t.Fatal(err)
+	}
+	s.SetNow(s.Now().Add(31 * time.Minute))
+	s.expected[night] = 0
+	s.rec.GivenUp = func(context.Context) (int, error) { return 3, nil }
+	r := s.run(night, night, "")
+	if got := types(r); got != "dead_letter_waiting, leaked_lock, quarantine_waiting" || r.Left() != 3 || len(r.Unknown) != 0 {
+		t.Errorf("%s, %q", got, r.Unknown)
+	}
+	for _, f := range r.Findings {
+		if f.Type == QuarantineWaiting && f.Evidence["messages"] != 1 || f.Type == LeakedLock && f.Period != "2026-02-02" {
+			t.Errorf("%+v", f)
+		}
+	}
+	s.rec.GivenUp = func(context.Context) (int, error) { return 0, errors.New("may not pull") }
+	if r := s.run(night, night, ""); len(r.Unknown) != 1 || !strings.Contains(r.Unknown[0], "may not pull") {
+		t.Errorf("%q", r.Unknown)
+	}
+}
+
 // F21: the repair set the flag and sent nothing.
 func TestF21_ARepairThatCannotPublishHasNotRepaired(t *testing.T) {
 	s := newScene(t)

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
@@ -23,6 +24,7 @@ type world struct {
 	locks      []lease.State
 	lockTime   time.Time // of the server's clock, of the look at them
 	waiting    int       // in quarantine
+	givenUp    int       // dead letters
 	problems   []string  // sources that could not be read
 }
 
@@ -39,7 +41,12 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 			}
 		}
 	}
-	var err error
+	var err, unread error
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	if r.GivenUp != nil {
+		looking.Go(func() { w.givenUp, unread = r.GivenUp(ctx) }) // which takes its seconds to find nothing
+	}
 	if w.since == "" {
 		if w.since, err = r.Engine.FirstRecorded(ctx, t); err != nil {
 			return nil, err
@@ -65,6 +72,9 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 	}
 	if w.waiting, err = r.Waiting(ctx); err != nil {
 		return nil, fmt.Errorf("read the quarantine: %w", err)
+	}
+	if looking.Wait(); unread != nil {
+		w.problems = append(w.problems, "dead letters: "+unread.Error())
 	}
 	return w, nil
 }
