@@ -80,6 +80,7 @@ type demo struct {
 	processors *processors.Processors // nil: there is no warehouse, and messages stand for runs
 	expected   []expectation
 	copies     int             // of each completion that processors publish
+	silent     bool            // they publish none
 	shown      int             // messages received and printed so far
 	seen       map[string]bool // their trigger ids
 
@@ -158,13 +159,17 @@ func (d *demo) begin(when, title string) {
 // relay is a scene in which nothing comes but the scheduler's job. The story sends it:
 // a scheduler that follows a clock which jumps would send it at any point of a scene.
 func (d *demo) relay(ctx context.Context, when, title string, period pipeline.Period, mode string) error {
+	return d.job(ctx, message.JobRelay, when, title, period, mode)
+}
+
+func (d *demo) job(ctx context.Context, job, when, title string, period pipeline.Period, mode string) error {
 	d.env.Clock.AdvanceTo(d.at(when))
 	for _, s := range d.env.App.Pipeline.Schedules {
-		if s.Job != message.JobRelay {
+		if s.Job != job {
 			continue
 		}
 		if err := local.SendJob(ctx, d.env.App, s); err != nil {
-			return fmt.Errorf("send the relay's job: %w", err)
+			return fmt.Errorf("send the job %s: %w", job, err)
 		}
 	}
 	return d.scene(ctx, when, title, period, mode)

@@ -42,11 +42,15 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 	if err := env.Close(); err != nil {
 		t.Error(err)
 	}
-	if !result.OK() || result.Published != 22 || result.Runs != 22 {
+	if !result.OK() || result.Published != 23 || result.Runs != 23 {
 		t.Errorf("%+v", result)
 	}
 	_, blocked, _ := strings.Cut(out.String(), "2026-02-05 overnight: blocked — readiness fail: minutes_coverage_pct is 71.43, blocks when < 80\n")
 	if !strings.Contains(blocked, "2026-02-05 overnight: published — 5 of 5 complete") || !strings.Contains(blocked, "all_complete, batch 1, data verified → player_daily_cache: success, 348 rows\n") {
+		t.Errorf("%s", out.String())
+	}
+	if mended := "same_day, reconciliation, batch 1, data verified → player_composite_factors: success, 150 rows\n"; !strings.Contains(out.String(), mended) ||
+		!strings.Contains(out.String(), "1 findings, tracking accuracy 100.0 %\n") {
 		t.Errorf("%s", out.String())
 	}
 	// The incident without the runner, and with it.

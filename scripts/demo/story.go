@@ -119,7 +119,7 @@ func (d *demo) play(ctx context.Context) error {
 		},
 	}
 	if d.processors != nil {
-		scenes = append(append(scenes, d.checked(ctx, tomorrow)...), d.incident(ctx, night)...)
+		scenes = append(append(scenes, d.checked(ctx, tomorrow)...), append(d.incident(ctx, night), d.reconciled(ctx, night)...)...)
 	}
 	for _, scene := range scenes {
 		if err := scene(); err != nil {

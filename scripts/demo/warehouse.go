@@ -14,6 +14,8 @@ import (
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/processor"
+	"github.com/phasegate/phasegate/shared/reconcile"
+	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse/sample"
 )
 
@@ -22,6 +24,7 @@ var (
 	nightDay    = sample.Day{Date: "2026-02-03", Games: 10, Players: 35, Minutes: 35, Short: 2}
 	todayDay    = sample.Day{Date: "2026-02-04", Games: 7, Players: 30, Minutes: 30}
 	tomorrowDay = sample.Day{Date: "2026-02-05", Games: 8, Players: 35, Minutes: 25}
+	lastDay     = sample.Day{Date: "2026-02-06", Games: 5}
 )
 
 // openWarehouse makes the tables, puts the games on the schedule, and has the processors
@@ -38,7 +41,7 @@ func (d *demo) openWarehouse(ctx context.Context) error {
 	if err := client.Dataset(d.env.App.Config.Staging()).Create(ctx, nil); err != nil {
 		return fmt.Errorf("create the staging dataset: %w", err)
 	}
-	for _, day := range []sample.Day{nightDay, todayDay, tomorrowDay} {
+	for _, day := range []sample.Day{nightDay, todayDay, tomorrowDay, lastDay} {
 		if err := data.Schedule(ctx, day); err != nil {
 			return err
 		}
@@ -46,6 +49,13 @@ func (d *demo) openWarehouse(ctx context.Context) error {
 	p := processors.New(d.env.App, data)
 	publish := p.Publish
 	p.Publish = func(ctx context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
+		if d.silent { // as processors in backfill mode are
+			none := make([]cycle.Published, len(msgs))
+			for i := range none {
+				none[i].ID = "not sent"
+			}
+			return none
+		}
 		for range d.copies { // as a publisher does that loses answers
 			publish(ctx, topic, msgs)
 		}
@@ -87,7 +97,7 @@ func (d *demo) duplicates(ctx context.Context) (rows, doubled int64, err error) 
 	for _, phase := range d.env.App.Pipeline.Phases {
 		for _, p := range phase.Processors {
 			counts = append(counts, fmt.Sprintf("SELECT COUNT(*) AS copies FROM %s WHERE %s BETWEEN DATE '%s' AND DATE '%s' GROUP BY %s",
-				p.Table, p.DateColumn, nightDay.Date, tomorrowDay.Date, strings.Join(p.Key, ", ")))
+				p.Table, p.DateColumn, nightDay.Date, lastDay.Date, strings.Join(p.Key, ", ")))
 		}
 	}
 	it, err := d.processors.Data.Client.Query("SELECT SUM(copies), SUM(copies - 1) FROM (" + strings.Join(counts, " UNION ALL ") + ")").Read(ctx)
@@ -192,6 +202,54 @@ func (d *demo) checked(ctx context.Context, date pipeline.Period) []func() error
 			}
 			d.expect(date, "overnight", players, defense, offense, nextPlayer, nextTeam)
 			return d.relay(ctx, "2026-02-06 06:15", "The relay asks again, and hands over.", date, "overnight")
+		},
+	}
+}
+
+// reconciled is what the nightly job does about a run that did not report, and about a
+// document that somebody has changed.
+func (d *demo) reconciled(ctx context.Context, night pipeline.Period) []func() error {
+	t := d.transition
+	look := func() error {
+		r := reconcile.New(d.env.App)
+		from, to := reconcile.Window(t, d.env.Clock.Now(), 4)
+		report, err := r.Run(ctx, t, from, to, "")
+		if err != nil {
+			return err
+		}
+		for _, f := range report.Findings {
+			d.say("   !    %s %s %s", f.Type, f.Period, strings.TrimSpace(f.Mode+" "+f.Table))
+		}
+		for _, u := range report.Unknown {
+			d.say("   ?    %s", u)
+		}
+		d.say("   =    %d findings, tracking accuracy %.1f %%", len(report.Findings), report.Accuracy())
+		return nil
+	}
+	return []func() error{
+		func() error {
+			d.begin("2026-02-06 10:05", "A processor runs in backfill mode, which reports nothing; and somebody has \"corrected\" a count by hand.")
+			d.silent = true
+			r := report{processor: nextPlayer, date: lastDay.Date, count: 150}
+			err := d.runProcessor(ctx, r)
+			d.silent = false
+			if err != nil {
+				return err
+			}
+			byHand := store.Merge(store.Ref{Collection: t.CompatibilityCollection, ID: string(night)}, store.F(1, "_completed_count"))
+			if _, err := d.env.App.Store.Apply(ctx, byHand); err != nil {
+				return err
+			}
+			d.say("   run  %s, of which nobody hears", r.label())
+			d.env.Clock.AdvanceTo(d.at("2026-02-06 10:40"))
+			return look()
+		},
+		func() error {
+			d.expect(lastDay.Date, "same_day", nextPlayer)
+			if err := d.job(ctx, message.JobNightly, "2026-02-06 10:45", "The nightly job puts it on record, hands over, and writes what is on record.", lastDay.Date, "same_day"); err != nil {
+				return err
+			}
+			return look()
 		},
 	}
 }

@@ -35,7 +35,8 @@ const (
 	// Settled is for how long nothing was written into a table's slice before anything is
 	// concluded from it.
 	Settled = 30 * time.Minute
-	// reportsWithin is how long after its last row a run reports, or its row's clock is off.
+	// reportsWithin is how long after its last row a run reports, and by how much a row's
+	// clock may be off.
 	reportsWithin = 5 * time.Minute
 	// nextPhaseWithin is what the next phase gets before it is missed.
 	nextPhaseWithin = 2 * time.Hour
@@ -331,7 +332,7 @@ func (c *comparison) handOvers(b *cycle.Books, all sum) {
 		}
 	}
 	next, known := c.newestNext(b.Period)
-	if known && !published.IsZero() && b.At.Sub(published) > nextPhaseWithin && next.Before(published) {
+	if known && !published.IsZero() && b.At.Sub(published) > nextPhaseWithin && next.Before(published.Add(-reportsWithin)) {
 		c.add(&Finding{Type: NextPhaseMissing, Period: b.Period, Mode: mode, Severity: Critical,
 			Evidence: map[string]any{"published_at": published, "newest": next},
 			Repair:   fmt.Sprintf("look at the next phase; then phasectl trigger --date %s --mode %s --reason '…'", b.Period, mode)})

@@ -452,3 +452,44 @@ func TestWhatIsNotSettledOrAttributableIsUnknown(t *testing.T) {
 		})
 	}
 }
+
+// F22: dates without a document were skipped, and keys that are no processors counted.
+func TestF22_ADateWithoutADocumentIsAFinding(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	s.expected["2026-02-01"], s.expected["2026-02-02"] = 4, 0
+	s.data(night)
+	s.edit(night, store.F(map[string]any{"completed_at": morning}, "defense_zone_analytics"), store.F(map[string]any{"completed_at": morning}, "player_game_summary"), store.F(2, "_completed_count"))
+	s.phase4(night, wrote(night).Add(-time.Hour))
+	r := s.run("2026-02-01", night, "")
+	if got := of(r, "2026-02-01"); got != "missing_period" || of(r, "2026-02-02") != "" {
+		t.Errorf("%s", types(r))
+	}
+	if got := of(r, night); !strings.HasPrefix(got, "count_drift, missing_completion") || r.Left() != 7 || r.Shown != 1 || r.Tables != 5 {
+		t.Errorf("%s, %d left, %d of %d shown", got, r.Left(), r.Shown, r.Tables)
+	}
+}
+
+// F43: a clean-up job reported thousands of runs as failed that had succeeded.
+func TestF43_FalseFailuresAfterASuccessChangeNothing(t *testing.T) {
+	s := newScene(t)
+	s.good(night)
+	before := s.Doc(t, "phase3_completion", string(night))
+	for i := range 500 {
+		c := message.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: message.StatusFailed, EventTime: s.Now().Add(time.Duration(i) * time.Millisecond),
+			ExecutionID: "run-player_game_summary", CorrelationID: "clean-up", ErrorMessage: "timed out"}
+		if err := s.Engine.Record(t.Context(), cycle.Key{Transition: s.tr, Period: night}, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Engine.Converge(t.Context(), cycle.Key{Transition: s.tr, Period: night}, ""); err != nil {
+		t.Fatal(err)
+	}
+	r := s.run(night, night, "ada@host")
+	if len(r.Findings)+len(r.Unknown) != 0 || r.Accuracy() != 100 || len(s.PubSub.Messages()) != 5 {
+		t.Errorf("%s, %q, %v, %d messages", types(r), r.Unknown, r.Accuracy(), len(s.PubSub.Messages()))
+	}
+	if after := s.Doc(t, "phase3_completion", string(night)); after.Version != before.Version {
+		t.Errorf("%v", after.Data)
+	}
+}
