@@ -245,7 +245,13 @@ func TestNothingIsRepairedOnSilence(t *testing.T) {
 			}
 		}
 	}
-	s := newScene(t)
+	s := newScene(t) // a table that has its rows, and cannot be read
+	s.good(night)
+	s.tables[table("player_game_summary")] = warehouse.Contents{Problem: "the query was cancelled"}
+	if r := s.run(night, night, "ada@host"); len(r.Findings) != 0 || len(r.Unknown) != 1 {
+		t.Errorf("%s, %q", types(r), r.Unknown)
+	}
+	s = newScene(t)
 	s.data(night)
 	s.SetDown(true)
 	if _, err := s.rec.Run(t.Context(), s.tr, night, night, "ada@host"); err == nil {
