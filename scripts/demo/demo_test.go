@@ -50,7 +50,7 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 		t.Errorf("%s", out.String())
 	}
 	if mended := "same_day, reconciliation, batch 1, data verified → player_composite_factors: success, 150 rows\n"; !strings.Contains(out.String(), mended) ||
-		!strings.Contains(out.String(), "1 findings, tracking accuracy 100.0 %\n") {
+		!strings.Contains(out.String(), "1 findings, tracking accuracy 100.0 % (") {
 		t.Errorf("%s", out.String())
 	}
 	// The incident without the runner, and with it.

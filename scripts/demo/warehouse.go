@@ -223,7 +223,7 @@ func (d *demo) reconciled(ctx context.Context, night pipeline.Period) []func() e
 		for _, u := range report.Unknown {
 			d.say("   ?    %s", u)
 		}
-		d.say("   =    %d findings, tracking accuracy %.1f %%", len(report.Findings), report.Accuracy())
+		d.say("   =    %d findings, tracking accuracy %s", len(report.Findings), report.AccuracyText())
 		return nil
 	}
 	return []func() error{

@@ -108,8 +108,8 @@ func printFindings(w io.Writer, r reconcile.Report, verbose bool) error {
 	for _, u := range r.Unknown {
 		fmt.Fprintf(&b, "unknown  %s\n", plain(u))
 	}
-	fmt.Fprintf(&b, "%s to %s: %d findings, %d left, %d unknown; tracking accuracy %.1f %% (%d of %d tables with rows are shown complete)\n",
-		r.From, r.To, len(r.Findings), r.Left(), len(r.Unknown), r.Accuracy(), r.Shown, r.Tables)
+	fmt.Fprintf(&b, "%s to %s: %d findings, %d left, %d unknown; tracking accuracy %s\n",
+		r.From, r.To, len(r.Findings), r.Left(), len(r.Unknown), r.AccuracyText())
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -24,7 +24,7 @@ func TestReconcileSaysWhatIsLeftByItsExitStatus(t *testing.T) {
 		t.Errorf("%d %s", code, stdout)
 	}
 	if code, stdout, _ := command(t, "reconcile"); code != 2 || !strings.Contains(stdout, "unknown  nba_analytics.player_game_summary: there is no warehouse here\n") ||
-		!strings.Contains(stdout, "tracking accuracy 100.0 %") {
+		!strings.Contains(stdout, "tracking accuracy unknown\n") {
 		t.Errorf("%d %s", code, stdout)
 	}
 }

@@ -108,13 +108,22 @@ func (r Report) Left() int {
 	return n
 }
 
-// Accuracy is the share of tables with rows that are shown as complete, in percent; 100
-// where there are none.
-func (r Report) Accuracy() float64 {
+// Accuracy is the share of tables with rows that are shown as complete, in percent, of
+// what could be judged; 100 where there are none. false: nothing could be.
+func (r Report) Accuracy() (pct float64, known bool) {
 	if r.Tables == 0 {
-		return 100
+		return 100, len(r.Unknown) == 0
 	}
-	return 100 * float64(r.Shown) / float64(r.Tables)
+	return 100 * float64(r.Shown) / float64(r.Tables), true
+}
+
+// AccuracyText is Accuracy for people.
+func (r Report) AccuracyText() string {
+	pct, known := r.Accuracy()
+	if !known {
+		return "unknown"
+	}
+	return fmt.Sprintf("%.1f %% (%d of %d tables with rows are shown complete)", pct, r.Shown, r.Tables)
 }
 
 // Reconciler is safe for concurrent use.
@@ -241,8 +250,12 @@ func (r *Reconciler) Tell(ctx context.Context, t *pipeline.Transition, report Re
 	for _, u := range report.Unknown {
 		r.Log.ErrorContext(ctx, "unknown: "+u, "event", telemetry.Finding, "type", "unknown", "transition", t.ID)
 	}
-	r.Log.InfoContext(ctx, fmt.Sprintf("%s to %s: %d findings left, %d unknown, accuracy %.1f %%", report.From, report.To, report.Left(), len(report.Unknown), report.Accuracy()),
-		"event", telemetry.Report, "transition", t.ID, "findings", report.Left(), "unknown", len(report.Unknown), "accuracy_pct", report.Accuracy(), "not_shown", report.Tables-report.Shown)
+	attributes := []any{"event", telemetry.Report, "transition", t.ID, "findings", report.Left(), "unknown", len(report.Unknown), "not_shown", report.Tables - report.Shown}
+	if pct, known := report.Accuracy(); known {
+		attributes = append(attributes, "accuracy_pct", pct)
+	}
+	r.Log.InfoContext(ctx, fmt.Sprintf("%s to %s: %d findings left, %d unknown, tracking accuracy %s", report.From, report.To, report.Left(), len(report.Unknown), report.AccuracyText()),
+		attributes...)
 }
 
 func (f *Finding) attributes(t *pipeline.Transition) []any {

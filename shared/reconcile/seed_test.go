@@ -99,15 +99,15 @@ func TestTheNightOfOneInFiveBecomesWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if before.Accuracy() != 60 || before.Left() != 5 || len(before.Unknown) != 0 {
-		t.Errorf("before: %s, accuracy %v, unknown %q", types(before), before.Accuracy(), before.Unknown)
+	if before.pct() != 60 || before.Left() != 5 || len(before.Unknown) != 0 {
+		t.Errorf("before: %s, accuracy %v, unknown %q", types(before), before.pct(), before.Unknown)
 	}
 	fixed, err := r.Run(t.Context(), tr, good, bad, "ada@host")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fixed.Accuracy() != 100 || fixed.Left() != 0 || len(server.Messages()) != 10 {
-		t.Errorf("after: %s, accuracy %v, %d messages", types(fixed), fixed.Accuracy(), len(server.Messages()))
+	if fixed.pct() != 100 || fixed.Left() != 0 || len(server.Messages()) != 10 {
+		t.Errorf("after: %s, accuracy %v, %d messages", types(fixed), fixed.pct(), len(server.Messages()))
 	}
 	again, err := r.Run(t.Context(), tr, good, bad, "ada@host")
 	if err != nil || len(again.Findings)+len(again.Unknown) != 0 || len(server.Messages()) != 10 {

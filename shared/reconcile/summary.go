@@ -50,7 +50,7 @@ func (r *Reconciler) Summarise(ctx context.Context, t *pipeline.Transition, from
 	c := compare(w)
 	s := Summary{Schema: 1, Transition: t.ID, From: from, To: to, Unknown: c.unknown, OnTimePct: 100}
 	if len(c.unknown) == 0 {
-		accuracy := Report{Tables: c.tables, Shown: c.shown}.Accuracy()
+		accuracy, _ := Report{Tables: c.tables, Shown: c.shown}.Accuracy()
 		s.Accuracy = &accuracy
 	}
 	var latencies []time.Duration
