@@ -11,14 +11,11 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
 )
 
-// emulatorHost is kept from before TestMain forgets the environment.
-var emulatorHost = os.Getenv("BIGQUERY_EMULATOR_HOST")
-
 // atWarehouse points commands at a warehouse of their own.
 func atWarehouse(t *testing.T, days ...sample.Day) *warehousetest.World {
 	t.Helper()
-	t.Setenv("BIGQUERY_EMULATOR_HOST", emulatorHost)
 	w := warehousetest.NBA(t, days...)
+	t.Setenv("BIGQUERY_EMULATOR_HOST", w.Host)
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
 	if err := os.WriteFile(file, []byte(w.Definition()), 0o600); err != nil {
 		t.Fatal(err)

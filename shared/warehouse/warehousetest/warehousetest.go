@@ -1,5 +1,5 @@
-// Package warehousetest gives a test a warehouse of its own: datasets of its own on the
-// emulator that BIGQUERY_EMULATOR_HOST names. Instead, PHASEGATE_TEST_PROJECT names a
+// Package warehousetest gives a test a warehouse of its own: datasets of its own on an
+// emulator that it starts (make build/bqemu). Instead, PHASEGATE_TEST_PROJECT names a
 // project of Google Cloud, for what an emulator cannot promise for BigQuery:
 //
 //	PHASEGATE_TEST_PROJECT=my-project go test -v ./shared/warehouse
@@ -11,11 +11,7 @@ package warehousetest
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,18 +41,13 @@ type World struct {
 // open returns an empty warehouse. It ends with the test.
 func open(t testing.TB) *World {
 	t.Helper()
-	host := os.Getenv("BIGQUERY_EMULATOR_HOST")
-	switch {
-	case os.Getenv(realProject) != "":
-		return at(t, os.Getenv(realProject), "")
-	case host != "":
-	case os.Getenv("REQUIRE_EMULATORS") == "1":
-		t.Fatal("BIGQUERY_EMULATOR_HOST is not set")
-	default:
-		t.Skip("BIGQUERY_EMULATOR_HOST is not set: make build/bqemu, then go run ./scripts/emulators -- go test …")
+	if project := os.Getenv(realProject); project != "" {
+		return at(t, project, "")
 	}
-	return at(t, "phasegate-test", host)
+	return at(t, emulated, lend(t))
 }
+
+const emulated = "phasegate-test" // any project will do
 
 const realProject = "PHASEGATE_TEST_PROJECT"
 
@@ -80,45 +71,12 @@ func Empty(t testing.TB) *World {
 	return empty(t, open(t))
 }
 
-// Alone is Empty in an emulator of its own: one gets slower with each statement, and a
-// test of hundreds takes several.
+// Alone is Empty in an emulator of its own, for a test that takes many statements.
 func Alone(t testing.TB) *World {
 	t.Helper()
-	return empty(t, at(t, "phasegate-test", start(t)))
-}
-
-// start starts the emulator's program, which ends with the test.
-func start(t testing.TB) (host string) {
-	t.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	program := filepath.Join(filepath.Dir(here), "..", "..", "..", "build", "bqemu")
-	if _, err := os.Stat(program); err != nil {
-		if os.Getenv("REQUIRE_EMULATORS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("build/bqemu is not built: make build/bqemu")
-	}
-	cmd := exec.Command(program)
-	input, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	output, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = input.Close() // with which it ends
-		_ = cmd.Wait()
-	})
-	var ready struct{ Event, Address string }
-	if err := json.NewDecoder(output).Decode(&ready); err != nil || ready.Event != "ready" {
-		t.Fatalf("the emulator is not ready: %+v, %v", ready, err)
-	}
-	return ready.Address
+	e := start(t)
+	t.Cleanup(e.end)
+	return empty(t, at(t, emulated, e.host))
 }
 
 func empty(t testing.TB, w *World) *World {
@@ -178,6 +136,7 @@ func NBA(t testing.TB, days ...sample.Day) *World {
 var (
 	once   sync.Once
 	common *World
+	under  *emulator // of common; who forgot it would end it
 	nights atomic.Int64
 )
 
@@ -192,10 +151,14 @@ const sharedNights = 24
 // of this test's own, for tests that change the rows of that night alone.
 func Shared(t testing.TB) (*World, pipeline.Period) {
 	t.Helper()
-	w := open(t) // or the test is skipped
 	first := civil.Date{Year: 2026, Month: 1, Day: 1}
 	once.Do(func() {
-		common = open(t)
+		project, host := os.Getenv(realProject), ""
+		if project == "" {
+			under = start(t)
+			project, host = emulated, under.host
+		}
+		common = at(t, project, host)
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
 		if err := common.data.Create(ctx); err != nil {
@@ -205,6 +168,7 @@ func Shared(t testing.TB) (*World, pipeline.Period) {
 		nights.Date, nights.Days = pipeline.Period(first.String()), sharedNights
 		common.Fill(nights)
 	})
+	w := at(t, common.Project, common.Host)
 	w.data.Suffix = common.data.Suffix
 	n := int(nights.Add(1)) - 1
 	if n >= sharedNights {
