@@ -258,3 +258,30 @@ func TestNothingIsRepairedOnSilence(t *testing.T) {
 		t.Error("the books could not be read, and that was an answer")
 	}
 }
+
+// A run whose time is over in the middle has repaired what it has, and the next one does
+// the rest.
+func TestARunThatIsCutOffIsCarriedOn(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	for _, p := range []pipeline.Period{"2026-02-02", night} {
+		s.data(p)
+		s.reports(p, "player_game_summary")
+	}
+	before := len(s.PubSub.Messages())
+	ctx, cancel := context.WithCancel(t.Context())
+	publish := s.Engine.Publish
+	s.Engine.Publish = func(c context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
+		defer cancel()
+		return publish(c, topic, msgs)
+	}
+	if r, err := s.rec.Run(ctx, s.tr, "2026-02-02", night, "nightly"); err == nil {
+		t.Errorf("cut off, and that was an answer: %s", types(r))
+	}
+	s.Engine.Publish = publish
+	s.SetNow(s.Now().Add(2 * time.Minute)) // the claim of whom it cut off is over
+	r := s.run("2026-02-02", night, "nightly")
+	if n := len(s.PubSub.Messages()) - before; n != 10 || r.Left() != 0 {
+		t.Errorf("%d messages, %s", n, types(r))
+	}
+}
