@@ -22,10 +22,12 @@ type Books struct {
 	Recorded bool      // whether anything was ever written down
 	Cycles   []Status  // by mode
 	Problem  error     // why the period cannot be read; then nothing else is known
-	// Document is the compatibility document as it stands, nil when there is none, and
-	// Wrong the names of its fields that say something else than the books.
+	// Document is the compatibility document as it stands, nil when there is none; Wrong
+	// are the names of its fields that say something else than the books, and Shown those
+	// of the processors that it rightly shows as complete. A shadow has no such document.
 	Document map[string]any
 	Wrong    []string
+	Shown    map[string]bool
 
 	engine   *Engine
 	snapshot *snapshot
@@ -92,12 +94,27 @@ func (b *Books) fill(periods []store.Doc, shown, hold store.Doc, batches []store
 		return
 	}
 	b.snapshot, b.Recorded, b.Cycles = s, s.recorded(), b.engine.describe(b.Key, s)
+	b.Shown = map[string]bool{}
+	if b.engine.Shadow {
+		return
+	}
 	if shown.Exists {
 		b.Document = shown.Data
 	}
-	for _, f := range (&convergence{Engine: b.engine, key: b.Key}).shown(s) {
-		if !holds(shown, f) {
+	fields := (&convergence{Engine: b.engine, key: b.Key}).shown(s)
+	said := map[string]bool{}
+	for _, f := range fields {
+		said[f.Path[0]] = true
+		switch {
+		case !holds(shown, f):
 			b.Wrong = append(b.Wrong, f.Path[0])
+		case b.Key.Transition.Expects(f.Path[0]):
+			b.Shown[f.Path[0]] = true
+		}
+	}
+	for _, name := range b.Key.Transition.Order {
+		if _, there := b.Document[name].(map[string]any); there && !said[name] && len(fields) > 0 {
+			b.Wrong = append(b.Wrong, name)
 		}
 	}
 }
@@ -131,6 +148,16 @@ func (b Books) Counting(m pipeline.Mode) map[string]gate.Run {
 	return newest
 }
 
+// Newest returns the newest report of a processor, whatever it says.
+func (b Books) Newest(processor string) (newest gate.Run, ok bool) {
+	for _, r := range b.snapshot.runs {
+		if r.Processor == processor && (!ok || gate.Older(newest, r) < 0) {
+			newest, ok = r, true
+		}
+	}
+	return newest, ok
+}
+
 // WouldCount reports whether a run of a processor that ended at a time would count for
 // a mode.
 func (b Books) WouldCount(m pipeline.Mode, processor string, at time.Time) bool {
@@ -143,6 +170,7 @@ type Repair struct {
 	Completions []message.Completion // of runs that have not reported; the same content is the same run
 	Actor       string
 	Reason      string // what was found, in words
+	Promised    bool   // only what is frozen is published, and nothing new is handed over
 }
 
 // Repair puts completions that nobody reported on record, says in the compatibility
@@ -171,7 +199,7 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	}
 	record.Log(ctx, e.Log)
 	c := e.convergence(key, "")
-	c.repairer = r.Actor
+	c.repairer, c.promised = r.Actor, r.Promised
 	_, err = c.run(ctx)
 	return err
 }

@@ -196,6 +196,7 @@ type convergence struct {
 	published map[string]bool      // batches that this call finished
 	fresh     string               // holder of a claim just taken and not used yet
 	repairer  string               // who repairs, "" when nobody does
+	promised  bool                 // only what is frozen goes on
 }
 
 func (c *convergence) run(ctx context.Context) (Result, error) {

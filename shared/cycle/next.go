@@ -61,6 +61,7 @@ func (c *convergence) next(s *snapshot) action {
 		open := firstUnpublished(bs)
 		var a action
 		switch {
+		case c.promised && (open == nil || open.unfrozen()):
 		case open == nil && known:
 			a = c.begin(s, m, highest(bs))
 		case open == nil, !known && open.State != StatePublishing:

@@ -28,6 +28,8 @@ type Status struct {
 	Hold       *Hold         `json:"-"` // in force
 	Failed     []string      `json:"-"` // of Missing: the last report says failed
 	TooLate    bool          `json:"-"` // held: the policy is met, too long after the period
+	Since      time.Time     `json:"-"` // from when on the policy has been met, zero while it is not
+	Live       bool          `json:"-"` // somebody is at work on a batch
 	Due        bool          `json:"-"` // to be handed over by whoever looks next: nobody works on it, nothing keeps it
 }
 
@@ -110,6 +112,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		State: string(h.verdict.State), Satisfied: h.verdict.Satisfied, Missing: h.verdict.Missing,
 		Ignored: h.verdict.Ignored, Reason: h.verdict.Reason, NextLook: h.verdict.NextLook,
 		Batches: []BatchStatus{}, Failed: h.verdict.Failed, TooLate: h.verdict.TooLate,
+		Since: h.verdict.Since,
 	}
 	waits := true // nothing is promised yet: a hold keeps it
 	switch {
@@ -141,6 +144,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 	}
 	for _, b := range bs {
 		st.Batches = append(st.Batches, describe(s, b))
+		st.Live = st.Live || b.live(s.now)
 	}
 	return st
 }

@@ -323,11 +323,21 @@ func Pending(in Input, covered map[string]bool) (runs []Run, late bool) {
 	return runs, late
 }
 
+// ReportsWithin is how long after its last row a run reports, and by how much a row's
+// clock may be off.
+const ReportsWithin = 5 * time.Minute
+
 // changed tells whether a run brings consumers something that the covered runs did
 // not. Whole-table runs repeat often; only another count, or named entities, do.
 func changed(covered []Run) func(Run) bool {
 	newest := covered[len(covered)-1]
 	return func(r Run) bool {
+		// The report of a run whose rows were found and handed over, whole, before it came.
+		if slices.ContainsFunc(covered, func(c Run) bool {
+			return c.Found && !r.EventTime.Before(c.EventTime) && r.EventTime.Sub(c.EventTime) <= ReportsWithin
+		}) {
+			return false
+		}
 		if equal(r.RecordCount, newest.RecordCount) && len(r.Entities) == 0 && !r.Truncated {
 			return false // most are: the covered runs need not be searched for them
 		}

@@ -83,7 +83,8 @@ type Completion struct {
 	Incremental   bool            `json:"is_incremental,omitempty"`
 	Entities      []string        `json:"entities_changed,omitempty"` // in the order sent, without duplicates
 	Truncated     bool            `json:"truncated,omitempty"`        // entities are missing from the list
-	FoundLate     bool            `json:"found_late,omitempty"`       // nobody reported it, and it was found too late to set anything off by itself
+	Found         bool            `json:"found,omitempty"`            // nobody reported it: its rows were found, and EventTime is that of the newest
+	FoundLate     bool            `json:"found_late,omitempty"`       // and too late to set anything off by itself
 }
 
 // What stands for what a report does not say.

@@ -35,9 +35,6 @@ const (
 	// Settled is for how long nothing was written into a table's slice before anything is
 	// concluded from it.
 	Settled = 30 * time.Minute
-	// reportsWithin is how long after its last row a run reports, and by how much a row's
-	// clock may be off.
-	reportsWithin = 5 * time.Minute
 	// nextPhaseWithin is what the next phase gets before it is missed.
 	nextPhaseWithin = 2 * time.Hour
 	// relayed is what the relay gets to do by itself what is due.
@@ -60,6 +57,7 @@ type comparison struct {
 type repair struct {
 	completions []message.Completion
 	reasons     []string
+	promised    bool // only what is frozen may go on
 }
 
 // compare names every difference. It has no effects and asks nobody.
@@ -147,16 +145,32 @@ func (c *comparison) period(b *cycle.Books) {
 			c.table(b, p, s, counting)
 		}
 	}
+	if !all.known { // else the evidence of an earlier mode would be newer than what cannot be read
+		all.newest = time.Time{}
+	}
 	c.expectation(b, all, reported)
-	c.handOvers(b, all)
+	c.handOvers(b, all, counting)
+	c.nextPhase(b)
 	c.document(b)
 }
 
-// handedOver reports whether the next phase has run since the newest row of a period was
-// written: whoever has set it off, it need not be again.
-func (c *comparison) handedOver(p pipeline.Period, newest time.Time) bool {
-	next, known := c.newestNext(p)
-	return known && !newest.IsZero() && next.After(newest)
+// handedOver reports whether the next phase has run about a period after a time: whoever
+// has set it off, it need not be again. What we have handed over ourselves in between
+// explains such a run, and then it proves nothing about what we have not. known: it can
+// be told.
+func (c *comparison) handedOver(b *cycle.Books, since time.Time) (yes, known bool) {
+	next, _, known := c.newestNext(b.Period)
+	if !next.After(since) {
+		return false, known
+	}
+	for _, st := range b.Cycles {
+		for _, batch := range st.Batches {
+			if batch.PublishedAt.After(since) && batch.PublishedAt.Before(next.Add(gate.ReportsWithin)) {
+				return false, true
+			}
+		}
+	}
+	return true, true
 }
 
 // table compares one table's rows of a period with the runs that have reported them.
@@ -168,32 +182,24 @@ func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Sli
 			newest, mode = &r, m.Name
 		}
 	}
+	inFlight := ""
+	switch {
+	case c.locked(p, b.Period):
+		inFlight = "in flight, a run of " + p.Class + " has the lock"
+	case !s.Newest.IsZero() && b.At.Sub(s.Newest) < Settled:
+		inFlight = "in flight, its newest row is of " + s.Newest.Format(time.RFC3339)
+	}
 	if s.Rows == 0 {
-		if newest != nil && (newest.RecordCount == nil || *newest.RecordCount > 0) {
-			c.add(&Finding{Type: PhantomCompletion, Period: b.Period, Mode: mode, Table: p.Table, Severity: Critical,
-				Evidence: map[string]any{"execution_id": newest.ExecutionID, "completed_at": newest.EventTime, "reported": newest.RecordCount, "rows": 0},
-				Repair:   "run " + p.Name + " for " + string(b.Period) + " again"})
-		}
+		c.empty(b, p, newest, mode, inFlight)
 		return
 	}
-	if s.Surplus > 0 {
+	if s.Surplus > 0 && inFlight == "" {
 		c.add(&Finding{Type: DuplicateRows, Period: b.Period, Table: p.Table, Severity: surplus(s.Surplus),
 			Evidence: map[string]any{"rows": s.Rows, "duplicates": s.Surplus}, Repair: "a sweep of the table"})
 	}
-	switch {
-	case s.Newest.IsZero():
+	if s.Newest.IsZero() {
 		c.unclear(b, "%s: no row says when it was written (%s)", p.Table, p.OrderBy)
 		return
-	case b.At.Sub(s.Newest) < Settled:
-		c.unclear(b, "%s: in flight, its newest row is of %s", p.Table, s.Newest.Format(time.RFC3339))
-		return
-	case c.locked(p, b.Period):
-		c.unclear(b, "%s: in flight, a run of %s has the lock", p.Table, p.Class)
-		return
-	}
-	c.tables++
-	if _, shown := b.Document[p.Name].(map[string]any); shown {
-		c.shown++
 	}
 	var lacking []string // modes for which the rows count, and no run
 	attributable := false
@@ -207,40 +213,82 @@ func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Sli
 		}
 	}
 	rows := s.Rows - s.Surplus
+	counted := newest != nil && newest.RecordCount != nil && !newest.Incremental
+	again := counted && *newest.RecordCount != rows && s.Newest.Sub(newest.EventTime) > gate.ReportsWithin
+	missing := attributable && (len(lacking) > 0 || again)
+	if inFlight != "" && (missing || !attributable && newest == nil || counted && *newest.RecordCount != rows) {
+		c.unclear(b, "%s: %s", p.Table, inFlight)
+		return
+	}
 	evidence := map[string]any{"rows": rows, "oldest": s.Oldest, "newest": s.Newest}
-	again := newest != nil && newest.RecordCount != nil && *newest.RecordCount != rows && s.Newest.Sub(newest.EventTime) > reportsWithin
+	if newest != nil {
+		evidence["reported"], evidence["execution_id"], evidence["completed_at"] = newest.RecordCount, newest.ExecutionID, newest.EventTime
+	}
 	switch {
-	case attributable && (len(lacking) > 0 || again):
-		if again {
-			evidence["reported"], evidence["completed_at"] = *newest.RecordCount, newest.EventTime
-		}
+	case missing:
 		if len(lacking) == 0 {
 			lacking = []string{mode}
 		}
-		f := &Finding{Type: MissingCompletion, Period: b.Period, Mode: lacking[0], Table: p.Table, Severity: Warning, Evidence: evidence,
-			Repair: "put on record that " + p.Name + " has completed, and look again"}
-		switch {
-		case c.stuck(b):
-			f.Repair = "none by itself: the period is too old, and something else of it is due; phasectl explain says what"
-			c.add(f)
-			return
-		case c.handedOver(b.Period, s.Newest):
-			f.Severity, f.Status, f.Repair = Info, Skipped, "none: the next phase has run since"
-			c.add(f)
+		if !c.missing(b, p, s, lacking[0], evidence) {
 			return
 		}
-		c.mend(f, c.completion(b, p, s))
 	case !attributable && newest == nil:
 		c.unclear(b, "%s: %d rows, written from %s to %s, belong to no mode", p.Table, s.Rows, s.Oldest.Format(time.RFC3339), s.Newest.Format(time.RFC3339))
-	case newest != nil && newest.RecordCount != nil && !newest.Incremental && rows < *newest.RecordCount:
-		evidence["reported"], evidence["execution_id"] = *newest.RecordCount, newest.ExecutionID
+		return
+	case counted && rows < *newest.RecordCount:
 		c.add(&Finding{Type: PartialData, Period: b.Period, Mode: mode, Table: p.Table, Severity: Warning, Evidence: evidence,
 			Repair: "run " + p.Name + " for " + string(b.Period) + " again, if rows are missing"})
-	case newest != nil && newest.RecordCount != nil && !newest.Incremental && rows > *newest.RecordCount:
-		evidence["reported"], evidence["execution_id"] = *newest.RecordCount, newest.ExecutionID
+	case counted && rows > *newest.RecordCount:
 		c.add(&Finding{Type: CountDrift, Period: b.Period, Mode: mode, Table: p.Table, Severity: Info, Evidence: evidence,
 			Repair: "none: more rows than " + p.Name + " has reported"})
 	}
+	c.tables++
+	_, there := b.Document[p.Name].(map[string]any)
+	if b.Shown[p.Name] || there && !b.Recorded { // what others wrote is not ours to judge
+		c.shown++
+	}
+}
+
+// empty is about a table without rows.
+func (c *comparison) empty(b *cycle.Books, p pipeline.Processor, newest *gate.Run, mode, inFlight string) {
+	expected, known := c.expected[b.Period]
+	switch {
+	case newest == nil, newest.RecordCount != nil && *newest.RecordCount == 0:
+	case newest.RecordCount == nil && known && expected == 0: // it did not say that there are any
+	case inFlight != "":
+		c.unclear(b, "%s: %s", p.Table, inFlight)
+	default:
+		c.add(&Finding{Type: PhantomCompletion, Period: b.Period, Mode: mode, Table: p.Table, Severity: Critical,
+			Evidence: map[string]any{"execution_id": newest.ExecutionID, "completed_at": newest.EventTime, "reported": newest.RecordCount, "rows": 0},
+			Repair:   "run " + p.Name + " for " + string(b.Period) + " again"})
+	}
+}
+
+// missing is about rows of which no run has reported. It reports whether the document
+// should show them.
+func (c *comparison) missing(b *cycle.Books, p pipeline.Processor, s warehouse.Slice, mode string, evidence map[string]any) bool {
+	f := &Finding{Type: MissingCompletion, Period: b.Period, Mode: mode, Table: p.Table, Severity: Warning, Evidence: evidence,
+		Repair: "put on record that " + p.Name + " has completed, and look again"}
+	last, reported := b.Newest(p.Name)
+	yes, known := c.handedOver(b, s.Newest)
+	switch {
+	case reported && last.Status == message.StatusFailed && last.EventTime.After(s.Newest.Add(-gate.ReportsWithin)):
+		c.unclear(b, "%s: %d rows, and the run that may have written them has reported that it failed", p.Table, s.Rows)
+		return false
+	case !known:
+		c.unclear(b, "%s: %d rows of which no run has reported, and whether the next phase has run about them cannot be read", p.Table, s.Rows)
+		return false
+	case yes:
+		f.Severity, f.Status, f.Repair = Info, Skipped, "none: the next phase has run since"
+		c.add(f)
+		return false
+	case c.stuck(b):
+		f.Repair = "none by itself: the period is too old, and something else of it is due; phasectl explain says what"
+		c.add(f)
+	default:
+		c.mend(f, c.completion(b, p, s))
+	}
+	return true
 }
 
 func surplus(n int64) Severity {
@@ -260,7 +308,7 @@ func (c *comparison) completion(b *cycle.Books, p pipeline.Processor, s warehous
 	id := fmt.Sprintf("reconciliation-%s-%d", p.Name, s.Newest.UnixMicro())
 	rows := s.Rows - s.Surplus
 	return message.Completion{Processor: p.Name, Reported: p.Name, Period: b.Period, Status: message.StatusSuccess, EventTime: s.Newest,
-		ExecutionID: id, CorrelationID: id, RecordCount: &rows, OutputTable: table, OutputDataset: dataset, TriggerSource: "reconciliation", FoundLate: c.old(b)}
+		ExecutionID: id, CorrelationID: id, RecordCount: &rows, OutputTable: table, OutputDataset: dataset, TriggerSource: "reconciliation", Found: true, FoundLate: c.old(b)}
 }
 
 // old reports whether a period ended too long ago for anything to be handed over by
@@ -279,17 +327,19 @@ func (c *comparison) expectation(b *cycle.Books, all sum, reported bool) {
 	expected, known := c.expected[b.Period]
 	over := c.transition.Calendar().End(b.Period)
 	for _, m := range c.transition.Modes {
-		if m.Deadline != nil {
-			if d := c.transition.Calendar().Instant(b.Period, *m.Deadline); d.After(over) {
-				over = d
-			}
+		if d := c.deadline(b, m); d.After(over) {
+			over = d
 		}
 	}
 	switch {
 	case known && expected == 0 && (all.rows > 0 || reported):
 		c.add(&Finding{Type: UnexpectedPeriod, Period: b.Period, Severity: Info, Evidence: map[string]any{"expected": 0, "rows": all.rows},
 			Repair: "none, if the schedule is right"})
-	case all.rows > 0 || reported || b.At.Before(over):
+	case all.rows > 0 || reported:
+		if known && expected > 0 && !b.At.Before(over) {
+			c.absent(b, expected)
+		}
+	case b.At.Before(over):
 	case !known && c.expected != nil:
 		c.unclear(b, "the schedule does not say how much to expect, and nothing is there")
 	case known && expected > 0 && all.known:
@@ -298,44 +348,116 @@ func (c *comparison) expectation(b *cycle.Books, all sum, reported bool) {
 	}
 }
 
-// handOvers finds what was not handed over, and what was and has had no effect.
-func (c *comparison) handOvers(b *cycle.Books, all sum) {
+// absent finds the processors of which nothing has come, neither a row nor a report, of a
+// period that is over.
+func (c *comparison) absent(b *cycle.Books, expected int64) {
+	told := map[string]bool{}
+	for i := len(b.Cycles) - 1; i >= 0; i-- {
+		st := b.Cycles[i]
+		m, known := c.transition.Mode(st.Mode)
+		due := c.deadline(b, m)
+		if !known || due.IsZero() || b.At.Before(due) || st.Hold != nil {
+			continue
+		}
+		for _, p := range c.upstream {
+			s, readable := c.slice(p, b.Period)
+			if told[p.Name] || !readable || s.Rows > 0 || !slices.Contains(st.Missing, p.Name) || c.locked(p, b.Period) {
+				continue
+			}
+			told[p.Name] = true
+			severity := Warning
+			if slices.Contains(m.Critical, p.Name) {
+				severity = Critical
+			}
+			c.add(&Finding{Type: MissingPeriod, Period: b.Period, Mode: m.Name, Table: p.Table, Severity: severity,
+				Evidence: map[string]any{"expected": expected, "rows": 0, "due": due}, Repair: "run " + p.Name + " for " + string(b.Period)})
+		}
+	}
+}
+
+// deadline is the zero time where a mode has none.
+func (c *comparison) deadline(b *cycle.Books, m pipeline.Mode) time.Time {
+	if m.Deadline == nil {
+		return time.Time{}
+	}
+	return c.transition.Calendar().Instant(b.Period, *m.Deadline)
+}
+
+// handOvers finds what was not handed over.
+func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[string]gate.Run) {
+	for _, st := range b.Cycles {
+		since := all.newest // of what is to be handed over
+		for _, r := range counting[st.Mode] {
+			if r.EventTime.After(since) {
+				since = r.EventTime
+			}
+		}
+		due, promised, blocked := since, false, false
+		if st.Since.After(due) {
+			due = st.Since
+		}
+		for _, batch := range st.Batches {
+			blocked = blocked || batch.State == cycle.StateBlocked
+			if batch.State == cycle.StatePublishing {
+				due, promised = batch.DueAt, true
+			}
+		}
+		m, _ := c.transition.Mode(st.Mode)
+		yes, _ := c.handedOver(b, since)
+		f := &Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Info, Status: Skipped,
+			Evidence: map[string]any{"reason": st.Reason, "state": st.State, "satisfied": st.Satisfied}, Repair: "none: the next phase has run since"}
+		trigger := fmt.Sprintf("phasectl trigger --date %s --mode %s --reason '…'", b.Period, st.Mode)
+		switch {
+		case st.TooLate && yes:
+			c.add(f)
+		case st.TooLate:
+			f.Repair = "too old to be handed over by itself: " + trigger
+			c.add(f)
+		case blocked && st.Hold == nil && !st.Live && b.At.After(c.deadline(b, m)):
+			f.Severity, f.Status, f.Repair = Critical, Open, fmt.Sprintf("its data is not ready: phasectl checks run --date %s --mode %s", b.Period, st.Mode)
+			c.add(f)
+		case !st.Due || b.At.Sub(due) < relayed:
+		case promised:
+			f.Type, f.Severity, f.Status, f.Repair = Unpublished, Critical, Open, "publish what has no id"
+			c.mend(f)
+			c.repairs[b.Period].promised = c.stuck(b)
+		case yes:
+			c.add(f)
+		case c.old(b):
+			f.Severity, f.Status, f.Repair = Warning, Open, "too old to be handed over by itself: "+trigger
+			c.add(f)
+		default:
+			f.Severity, f.Status, f.Repair = Critical, Open, "hand over what the policy allows"
+			c.mend(f)
+		}
+	}
+}
+
+// nextPhase finds what was handed over and has had no effect.
+func (c *comparison) nextPhase(b *cycle.Books) {
 	var published time.Time
 	mode := ""
-	for _, st := range b.Cycles {
-		due := all.newest
-		open := false
+	for _, st := range b.Cycles { // in the order in which a period lives through them
 		for _, batch := range st.Batches {
 			if batch.PublishedAt.After(published) {
 				published, mode = batch.PublishedAt, st.Mode
 			}
-			if batch.State == cycle.StatePublishing {
-				due, open = batch.DueAt, true
-			}
-		}
-		evidence := map[string]any{"reason": st.Reason, "state": st.State, "satisfied": st.Satisfied}
-		trigger := fmt.Sprintf("phasectl trigger --date %s --mode %s --reason '…'", b.Period, st.Mode)
-		switch {
-		case st.TooLate && c.handedOver(b.Period, all.newest):
-			c.add(&Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Info, Evidence: evidence, Repair: "none: the next phase has run since", Status: Skipped})
-		case st.TooLate:
-			c.add(&Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Info, Evidence: evidence, Repair: "too old to be handed over by itself: " + trigger, Status: Skipped})
-		case !st.Due || b.At.Sub(due) < relayed:
-		case open:
-			c.mend(&Finding{Type: Unpublished, Period: b.Period, Mode: st.Mode, Severity: Critical, Evidence: evidence, Repair: "publish what has no id"})
-		case c.handedOver(b.Period, all.newest):
-			c.add(&Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Info, Evidence: evidence, Repair: "none: the next phase has run since", Status: Skipped})
-		case c.old(b):
-			c.add(&Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Warning, Evidence: evidence, Repair: "too old to be handed over by itself: " + trigger})
-		default:
-			c.mend(&Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Critical, Evidence: evidence, Repair: "hand over what the policy allows"})
 		}
 	}
-	next, known := c.newestNext(b.Period)
-	if known && !published.IsZero() && b.At.Sub(published) > nextPhaseWithin && next.Before(published.Add(-reportsWithin)) {
-		c.add(&Finding{Type: NextPhaseMissing, Period: b.Period, Mode: mode, Severity: Critical,
-			Evidence: map[string]any{"published_at": published, "newest": next},
-			Repair:   fmt.Sprintf("look at the next phase; then phasectl trigger --date %s --mode %s --reason '…'", b.Period, mode)})
+	next, empty, known := c.newestNext(b.Period)
+	if published.IsZero() || b.At.Sub(published) <= nextPhaseWithin {
+		return
+	}
+	f := &Finding{Type: NextPhaseMissing, Period: b.Period, Mode: mode, Severity: Critical,
+		Evidence: map[string]any{"published_at": published, "newest": next, "empty": empty},
+		Repair:   fmt.Sprintf("look at the next phase; then phasectl trigger --date %s --mode %s --reason '…'", b.Period, mode)}
+	modes := c.transition.Modes
+	switch {
+	case known && next.Before(published.Add(-gate.ReportsWithin)):
+		c.add(f)
+	case len(empty) > 0 && mode == modes[len(modes)-1].Name: // before that not all of it has been set off
+		f.Severity = Warning
+		c.add(f)
 	}
 }
 
@@ -345,7 +467,17 @@ func (c *comparison) document(b *cycle.Books) {
 	if b.Document == nil && b.At.Sub(c.transition.Calendar().End(b.Period)) > shownFor {
 		return
 	}
-	if !b.Recorded {
+	// It is written last: whoever is at work has not come to it.
+	live := func(st cycle.Status) bool { return st.Live }
+	if slices.ContainsFunc(b.Cycles, live) {
+		return
+	}
+	for _, p := range c.upstream {
+		if r, ok := b.Newest(p.Name); ok && b.At.Sub(r.EventTime) < gate.ReportsWithin {
+			return
+		}
+	}
+	if len(b.Wrong)+len(b.Shown) == 0 { // nothing on record has to do with it
 		c.foreign(b)
 		return
 	}
@@ -384,7 +516,7 @@ func (c *comparison) foreign(b *cycle.Books) {
 		c.add(&Finding{Type: CountDrift, Period: b.Period, Severity: Warning, Evidence: map[string]any{"shown": shown, "present": complete},
 			Repair: "none by itself: others wrote it"})
 	}
-	next, known := c.newestNext(b.Period)
+	next, _, known := c.newestNext(b.Period)
 	if triggered, _ := b.Document["_triggered"].(bool); triggered && known && next.IsZero() {
 		c.add(&Finding{Type: FlagDrift, Period: b.Period, Severity: Critical, Evidence: map[string]any{"triggered": true, "published": 0},
 			Repair: "none by itself: others wrote it, and the next phase has written nothing"})

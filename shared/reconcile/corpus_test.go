@@ -142,7 +142,7 @@ func anything(rt *rapid.T, s *scene) {
 			s.edit(p, store.F(rapid.IntRange(0, 6).Draw(rt, "shown"), "_completed_count"), store.F(rapid.Bool().Draw(rt, "flag"), "_triggered"))
 		}
 		if rapid.Bool().Draw(rt, "next") {
-			s.phase4(p, wrote(p).Add(time.Duration(rapid.IntRange(-5, 9).Draw(rt, "after"))*time.Hour))
+			s.phase4(p, wrote(p).Add(time.Duration(rapid.IntRange(-5, 4).Draw(rt, "after"))*time.Hour))
 		}
 	}
 }
@@ -154,7 +154,8 @@ func TestReconcilingTwiceIsReconcilingOnce(t *testing.T) {
 		look := s.run("2026-01-30", "2026-02-05", "")
 		sent := len(s.PubSub.Messages())
 		first := s.run("2026-01-30", "2026-02-05", "ada@host")
-		if types(look) != types(first) {
+		// Behind what a look finds comes what a repair has brought to light.
+		if seen := (Report{Findings: first.Findings[:len(look.Findings)]}); types(look) != types(seen) {
 			rt.Fatalf("looking finds %s, repairing %s", types(look), types(first))
 		}
 		if len(first.Findings) == 0 && len(s.PubSub.Messages()) != sent {
@@ -167,7 +168,7 @@ func TestReconcilingTwiceIsReconcilingOnce(t *testing.T) {
 		}
 		for _, f := range second.Findings {
 			if f.Status == Repaired {
-				rt.Fatalf("repaired again: %+v", f)
+				rt.Fatalf("repaired again: %s %s %v; first %s, second %s", f.Type, f.Table, f.Evidence, types(first), types(second))
 			}
 		}
 		for _, f := range first.Findings {
@@ -235,14 +236,12 @@ func TestNothingIsRepairedOnSilence(t *testing.T) {
 		for _, pr := range s.Pipeline.Phases[1].Processors {
 			s.tables[pr.Table] = warehouse.Contents{Problem: "the query was cancelled"}
 		}
+		before := len(s.PubSub.Messages())
 		r := s.run(night, night, "ada@host")
-		if len(r.Unknown) != 6 {
-			t.Errorf("%q", r.Unknown)
-		}
-		for _, f := range r.Findings {
-			if f.Table == table(p) || f.Type == NextPhaseMissing || f.Type == MissingPeriod {
-				t.Errorf("%+v", f)
-			}
+		// The six that cannot be read, and four tables of which it cannot be told whether
+		// they were handed over.
+		if len(r.Unknown) != 10 || len(r.Findings) != 0 || len(s.PubSub.Messages()) != before {
+			t.Errorf("%s, %q", types(r), r.Unknown)
 		}
 	}
 	s := newScene(t) // a table that has its rows, and cannot be read

@@ -34,6 +34,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -207,7 +208,7 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 		if err := ctx.Err(); err != nil {
 			return report, fmt.Errorf("repairing from %s on: %w", b.Period, err)
 		}
-		failed[b.Period] = r.Engine.Repair(ctx, b.Key, cycle.Repair{Completions: p.completions, Actor: actor, Reason: strings.Join(p.reasons, "; ")})
+		failed[b.Period] = r.Engine.Repair(ctx, b.Key, cycle.Repair{Completions: p.completions, Actor: actor, Reason: strings.Join(p.reasons, "; "), Promised: p.promised})
 	}
 	if len(failed) == 0 {
 		return report, nil
@@ -222,20 +223,48 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 			continue
 		}
 		f.Status = Repaired
+		if problem := after.left(f); problem != "" {
+			f.Status, f.Evidence["problem"] = Failed, problem
+		}
 		if err := failed[f.Period]; err != nil {
 			f.Status, f.Evidence["problem"] = Failed, err.Error()
-		}
-		for _, still := range after.findings {
-			if still.Type == f.Type && still.Period == f.Period && still.Mode == f.Mode && still.Table == f.Table && still.repairable {
-				f.Status = Failed
-			}
 		}
 		if f.Status == Repaired {
 			r.Log.WarnContext(ctx, f.Type+" repaired", append(f.attributes(t), "event", telemetry.Repaired, "actor", actor)...)
 		}
 	}
-	report.Tables, report.Shown = after.tables, after.shown
+	for _, f := range after.findings { // what a repair has brought to light
+		if !slices.ContainsFunc(report.Findings, f.same) {
+			report.Findings = append(report.Findings, f)
+		}
+	}
+	report.Unknown, report.Tables, report.Shown = after.unknown, after.tables, after.shown
 	return report, nil
+}
+
+// same reports whether two findings are about the same thing.
+func (f *Finding) same(g *Finding) bool {
+	return f.Type == g.Type && f.Period == g.Period && f.Mode == g.Mode && f.Table == g.Table
+}
+
+// left says what is left of a finding after its repair; "" when nothing is.
+func (c *comparison) left(f *Finding) string {
+	for _, still := range c.findings {
+		if still.same(f) && still.Status != Skipped {
+			return "it is found again"
+		}
+	}
+	if f.Type != Untriggered && f.Type != Unpublished {
+		return ""
+	}
+	for _, b := range c.books {
+		for _, st := range b.Cycles {
+			if b.Period == f.Period && st.Mode == f.Mode && st.State != string(cycle.StatePublished) {
+				return st.State + ": " + st.Reason
+			}
+		}
+	}
+	return ""
 }
 
 // Tell logs each finding, and the report as a whole.

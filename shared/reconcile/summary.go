@@ -59,7 +59,7 @@ func (r *Reconciler) Summarise(ctx context.Context, t *pipeline.Transition, from
 			continue
 		}
 		for _, st := range b.Cycles {
-			latencies = append(latencies, s.cycle(t, b.Period, st)...)
+			latencies = append(latencies, s.cycle(t, b, st)...)
 		}
 	}
 	if s.Cycles > 0 {
@@ -70,8 +70,11 @@ func (r *Reconciler) Summarise(ctx context.Context, t *pipeline.Transition, from
 }
 
 // cycle adds one cycle, and returns how long its hand-overs took.
-func (s *Summary) cycle(t *pipeline.Transition, p pipeline.Period, st cycle.Status) (took []time.Duration) {
-	var first time.Time
+func (s *Summary) cycle(t *pipeline.Transition, books cycle.Books, st cycle.Status) (took []time.Duration) {
+	var first, deadline time.Time
+	if m, known := t.Mode(st.Mode); known && m.Deadline != nil {
+		deadline = t.Calendar().Instant(books.Period, *m.Deadline)
+	}
 	for _, b := range st.Batches {
 		if b.PublishedAt.IsZero() {
 			continue
@@ -92,15 +95,14 @@ func (s *Summary) cycle(t *pipeline.Transition, p pipeline.Period, st cycle.Stat
 		}
 	}
 	if first.IsZero() {
-		if st.State == string(gate.Held) {
+		if st.State == string(gate.Held) && !deadline.IsZero() && books.At.After(deadline) {
 			s.Cycles++
 		}
 		return took
 	}
 	s.Cycles++
 	s.HandedOver++
-	m, known := t.Mode(st.Mode)
-	if !known || m.Deadline == nil || !first.After(t.Calendar().Instant(p, *m.Deadline)) {
+	if deadline.IsZero() || !first.After(deadline) {
 		s.OnTime++
 	}
 	return took

@@ -95,17 +95,19 @@ func (w *world) locked(p pipeline.Processor, period pipeline.Period) bool {
 	return false
 }
 
-// newestNext is when the next phase has written about a period last, zero when it has
-// not; false: it is not known.
-func (w *world) newestNext(period pipeline.Period) (newest time.Time, known bool) {
+// newestNext is when the next phase has written about a period last, as far as its tables
+// can be read, zero when it has not; known: they all can. empty are those without a row.
+func (w *world) newestNext(period pipeline.Period) (newest time.Time, empty []string, known bool) {
+	known = len(w.downstream) > 0
 	for _, p := range w.downstream {
 		s, ok := w.slice(p, period)
-		if !ok {
-			return time.Time{}, false
+		known = known && ok
+		if ok && s.Rows == 0 {
+			empty = append(empty, p.Table)
 		}
 		if s.Newest.After(newest) {
 			newest = s.Newest
 		}
 	}
-	return newest, len(w.downstream) > 0
+	return newest, empty, known
 }

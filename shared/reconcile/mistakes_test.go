@@ -1,0 +1,365 @@
+package reconcile
+
+// Mistakes that a look or a repair could make on a usual day, each once made.
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+func (s *scene) key() cycle.Key { return cycle.Key{Transition: s.tr, Period: night} }
+
+func TestAHandOverWhoseDataIsNotReadyIsNotRepaired(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	s.data(night)
+	for name, n := range rowsOf {
+		s.report(night, name, n)
+	}
+	s.Engine.Check = func(context.Context, cycle.Key, string, []string) cycle.Readiness {
+		return cycle.Readiness{Outcome: cycle.Failed, Reasons: []string{"game_coverage_pct is 20"}}
+	}
+	before := len(s.PubSub.Messages())
+	r := s.run(night, night, "ada@host")
+	for _, f := range r.Findings {
+		if f.Type == Untriggered && f.Status == Repaired {
+			t.Errorf("untriggered is said to be repaired, %d messages were sent, %d left", len(s.PubSub.Messages())-before, r.Left())
+		}
+	}
+	s.SetNow(s.Now().Add(24 * time.Hour))
+	again := s.run(night, night, "")
+	if again.Left() == 0 && len(again.Unknown) == 0 {
+		t.Errorf("a day later nothing was handed over, and found is: %q, %+v", types(again), again)
+	}
+}
+
+func TestNothingIsHandedOverWhileTheNextPhaseCannotBeRead(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	s.data(night)
+	s.phase4(night, wrote(night).Add(20*time.Minute)) // others have handed over
+	s.tables["nba_predictions.ml_feature_store_v2"] = warehouse.Contents{Problem: "too many bytes"}
+	before := len(s.PubSub.Messages())
+	r := s.run(night, night, "ada@host")
+	if n := len(s.PubSub.Messages()) - before; n != 0 {
+		t.Errorf("%d messages were sent again; unknown %q", n, r.Unknown)
+	}
+}
+
+func TestRowsOfARunThatFailedAreNoSuccess(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	s.data(night)
+	s.reports(night, "player_game_summary")
+	s.slice(table("player_game_summary"), night, warehouse.Slice{Rows: 200, Oldest: wrote(night), Newest: wrote(night)})
+	c := message.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: message.StatusFailed,
+		EventTime: wrote(night).Add(10 * time.Second), ExecutionID: "run-1", CorrelationID: "c", ErrorMessage: "died half way"}
+	if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Engine.Converge(t.Context(), s.key(), ""); err != nil {
+		t.Fatal(err)
+	}
+	before := len(s.PubSub.Messages())
+	s.run(night, night, "ada@host")
+	if n := len(s.PubSub.Messages()) - before; n != 0 {
+		t.Errorf("the run has reported that it failed; %d messages claim that it succeeded", n)
+	}
+}
+
+func TestAnOptionalCompletionThatWasLostIsHandedOver(t *testing.T) {
+	s := newScene(t)
+	s.SetNow(wrote(night).Add(time.Minute))
+	s.first()
+	s.data(night)
+	s.reports(night, "team_defense_game_summary") // its completion was lost
+	s.SetNow(s.Now().Add(31 * time.Minute))
+	if _, err := s.Engine.Converge(t.Context(), s.key(), ""); err != nil { // the relay: grace has ended
+		t.Fatal(err)
+	}
+	if n := len(s.PubSub.Messages()); n != 9 { // 5 of the first night, 4 of this one
+		t.Fatal(n)
+	}
+	s.phase4(night, s.Now().Add(5*time.Minute))
+	s.slice("nba_precompute.team_defense_zone_analysis", night, warehouse.Slice{}) // nobody told it
+	s.SetNow(morning)
+	r := s.run(night, night, "ada@host")
+	told := slices.ContainsFunc(s.received(), func(m string) bool { return strings.HasPrefix(m, string(night)+" team_defense") })
+	if !told {
+		t.Errorf("never handed over: %s %s %s, %d left, and %s", r.Findings[0].Type, r.Findings[0].Status, r.Findings[0].Severity, r.Left(), r.AccuracyText())
+	}
+}
+
+func TestANightOfWhichOnlyTheDayBeforeCameIsMissing(t *testing.T) {
+	s := newScene(t)
+	s.expected[night] = 10
+	at := time.Date(2026, 2, 3, 15, 32, 0, 0, time.UTC) // 10:32 local: same_day
+	s.SetNow(at.Add(time.Minute))
+	s.first()
+	for _, name := range []string{"upcoming_player_game_context", "upcoming_team_game_context"} {
+		n := rowsOf[name]
+		s.slice(table(name), night, warehouse.Slice{Rows: n, Oldest: at, Newest: at})
+		c := message.Completion{Processor: name, Reported: name, Period: night, Status: message.StatusSuccess, EventTime: at.Add(time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
+		if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Engine.Converge(t.Context(), s.key(), ""); err != nil {
+		t.Fatal(err)
+	}
+	s.phase4(night, at.Add(10*time.Minute))
+	s.SetNow(morning)
+	r := s.run(night, night, "")
+	if r.Left() == 0 && len(r.Unknown) == 0 {
+		t.Errorf("10 games, no box score at all, overnight held: found %q", types(r))
+	}
+}
+
+func TestEvidenceOfAnEarlierModeProvesNothing(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	s.data(night)
+	evening := wrote(night).Add(-37 * time.Hour) // 17:03 the day before
+	for _, name := range []string{"upcoming_player_game_context", "upcoming_team_game_context"} {
+		s.slice(table(name), night, warehouse.Slice{Rows: rowsOf[name], Oldest: evening, Newest: evening})
+	}
+	for name, n := range rowsOf {
+		s.report(night, name, n)
+	}
+	for _, name := range []string{"player_game_summary", "team_defense_game_summary", "team_offense_game_summary"} {
+		s.tables[table(name)] = warehouse.Contents{Problem: "away"}
+	}
+	s.phase4(night, evening.Add(20*time.Minute)) // for mode tomorrow
+	r := s.run(night, night, "")
+	for _, f := range r.Findings {
+		if f.Type == Untriggered && f.Status == Skipped {
+			t.Errorf("%s %s %s: %s", f.Type, f.Mode, f.Severity, f.Repair)
+		}
+	}
+}
+
+func TestFreshRowsThatWereReportedAreNotUnknown(t *testing.T) {
+	s := newScene(t)
+	s.good(night)
+	const today = "2026-02-04"
+	s.expected[today] = 7
+	at := s.Now().Add(-10 * time.Minute)
+	for _, name := range []string{"upcoming_player_game_context", "upcoming_team_game_context"} {
+		n := rowsOf[name]
+		s.slice(table(name), today, warehouse.Slice{Rows: n, Oldest: at, Newest: at})
+		c := message.Completion{Processor: name, Reported: name, Period: today, Status: message.StatusSuccess, EventTime: at.Add(10 * time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
+		if err := s.Engine.Record(t.Context(), cycle.Key{Transition: s.tr, Period: today}, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Engine.Converge(t.Context(), cycle.Key{Transition: s.tr, Period: today}, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.phase4(today, s.Now().Add(time.Minute))
+	r := s.run(night, today, "")
+	if len(r.Findings)+len(r.Unknown) != 0 {
+		t.Errorf("%s; unknown %q", types(r), r.Unknown)
+	}
+}
+
+func TestAHandOverUnderWayIsNoDrift(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	s.data(night)
+	var r Report
+	s.Engine.Check = func(context.Context, cycle.Key, string, []string) cycle.Readiness {
+		if len(r.Findings) == 0 {
+			r = s.run(night, night, "nightly") // while a live hand-over asks BigQuery
+		}
+		return cycle.Readiness{Outcome: cycle.Passed}
+	}
+	s.reports(night)
+	for _, f := range r.Findings {
+		t.Errorf("%s %s %s", f.Type, f.Severity, f.Status)
+	}
+	if fix := s.Doc(t, "phase3_completion", string(night)).Data["_reconciliation_fix"]; fix != nil {
+		t.Errorf("marked as repaired for good: %v", fix)
+	}
+}
+
+func TestRowsThatARunIsReplacingAreNoPhantom(t *testing.T) {
+	s := newScene(t)
+	s.good(night)
+	s.slice(table("player_game_summary"), night, warehouse.Slice{})
+	if _, err := s.Locks.Acquire(t.Context(), lease.Key{Class: "PlayerGameSummaryProcessor", Period: night}, "run-2"); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.run(night, night, ""); types(r) != "" {
+		t.Errorf("%s while a run is at work, unknown %q", types(r), r.Unknown)
+	}
+}
+
+func TestAFlagBesideFailedRunsIsDrift(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	s.expected[night] = 0
+	c := message.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: message.StatusFailed,
+		EventTime: wrote(night), ExecutionID: "run-1", CorrelationID: "c"}
+	if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
+		t.Fatal(err)
+	}
+	s.edit(night, store.F(true, "_triggered"), store.F(5, "_completed_count"))
+	if r := s.run(night, night, ""); types(r) == "" {
+		t.Errorf("_triggered and 5 of 5 by hand, nothing but a failed run on record: nothing found")
+	}
+}
+
+func TestAProcessorEnteredByHandIsDrift(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	s.data(night)
+	s.reports(night, "team_offense_game_summary")
+	s.slice(table("team_offense_game_summary"), night, warehouse.Slice{})
+	s.edit(night, store.F(map[string]any{"completed_at": morning, "status": "success"}, "team_offense_game_summary"))
+	if r := s.run(night, night, ""); types(r) == "" {
+		t.Errorf("the document shows a processor that never ran: nothing found")
+	}
+}
+
+func TestAShadowHasNoDocument(t *testing.T) {
+	s := newScene(t)
+	s.Engine.Shadow = true
+	s.good(night)
+	if r := s.run(night, night, ""); types(r) != "" {
+		t.Errorf("in shadow nothing is projected: %s", types(r))
+	}
+}
+
+func TestAHoldBeforeTheDeadlineIsNotLate(t *testing.T) {
+	s := newScene(t)
+	s.good(night)
+	const tomorrow = "2026-02-05"
+	if _, err := s.Engine.Hold(t.Context(), cycle.Key{Transition: s.tr, Period: tomorrow}, "overnight", time.Hour, "ada", "wait"); err != nil {
+		t.Fatal(err)
+	}
+	sum, err := s.rec.Summarise(t.Context(), s.tr, tomorrow, tomorrow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum.Cycles != 0 || sum.OnTimePct != 100 {
+		t.Errorf("a cycle two days ahead of its deadline counts as missed: %+v", sum)
+	}
+}
+
+func TestTheReportOfAFoundRunChangesNothing(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	s.data(night)
+	s.reports(night, "player_game_summary")
+	s.run(night, night, "ada@host")
+	sent := len(s.PubSub.Messages())
+	n := rowsOf["player_game_summary"]
+	c := message.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: message.StatusSuccess,
+		EventTime: wrote(night).Add(10 * time.Second), ExecutionID: "run-1", CorrelationID: "c", RecordCount: &n, Incremental: true, Entities: []string{"lebronjames"}}
+	if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Engine.Converge(t.Context(), s.key(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if d := len(s.PubSub.Messages()) - sent; d != 0 {
+		t.Errorf("%d messages for rows that were handed over whole: %v", d, s.received())
+	}
+}
+
+func TestARunWithoutACountOnADayWithoutGamesIsNoPhantom(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	s.expected[night] = 0
+	c := message.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: message.StatusSuccess,
+		EventTime: wrote(night), ExecutionID: "run-1", CorrelationID: "c"}
+	if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Engine.Converge(t.Context(), s.key(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.run(night, night, ""); r.Left() != 0 {
+		t.Errorf("no games, no rows: %s", types(r))
+	}
+}
+
+func TestWhatTheRelayIsAboutToHandOverIsNoFinding(t *testing.T) {
+	s := newScene(t)
+	at := time.Date(2026, 2, 4, 4, 30, 0, 0, time.UTC) // 23:30 local
+	s.SetNow(at.Add(time.Minute))
+	s.first()
+	s.expected[night] = 10
+	for name, n := range rowsOf {
+		s.slice(table(name), night, warehouse.Slice{Rows: n, Oldest: at, Newest: at})
+		c := message.Completion{Processor: name, Reported: name, Period: night, Status: message.StatusSuccess, EventTime: at.Add(time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
+		if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Engine.Converge(t.Context(), s.key(), ""); err != nil {
+		t.Fatal(err)
+	}
+	s.phase4(night, at.Add(10*time.Minute))
+	s.SetNow(time.Date(2026, 2, 4, 10, 1, 0, 0, time.UTC)) // 05:01: the relay is every five minutes
+	if r := s.run(night, night, ""); types(r) != "" {
+		t.Errorf("%s %s %s", types(r), r.Findings[0].Severity, r.Findings[0].Repair)
+	}
+}
+
+func TestATableOfTheNextPhaseWithoutARowIsFound(t *testing.T) {
+	s := newScene(t)
+	s.good(night)
+	s.slice("nba_precompute.player_composite_factors", night, warehouse.Slice{})
+	s.slice("nba_predictions.ml_feature_store_v2", night, warehouse.Slice{})
+	s.SetNow(s.Now().Add(5 * time.Hour))
+	if r := s.run(night, night, ""); r.Left() == 0 {
+		t.Errorf("two tables of the next phase are empty: %q", types(r))
+	}
+}
+
+func TestInAnOldPeriodOnlyWhatWasPromisedIsSent(t *testing.T) {
+	s := newScene(t)
+	s.good("2026-01-20")
+	const old = "2026-01-28"
+	s.data(old)
+	working := s.Engine.Publish
+	s.Engine.Publish = func(_ context.Context, _ string, msgs []message.Outgoing) []cycle.Published {
+		out := make([]cycle.Published, len(msgs))
+		for i := range out {
+			out[i].Err = errors.New("the broker is away")
+		}
+		return out
+	}
+	at := time.Date(2026, 1, 27, 22, 3, 0, 0, time.UTC) // tomorrow
+	n := int64(300)
+	k := cycle.Key{Transition: s.tr, Period: old}
+	c := message.Completion{Processor: "upcoming_player_game_context", Reported: "upcoming_player_game_context", Period: old, Status: message.StatusSuccess, EventTime: at, ExecutionID: "r", CorrelationID: "c", RecordCount: &n}
+	if err := s.Engine.Record(t.Context(), k, c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Engine.Converge(t.Context(), k, ""); err == nil {
+		t.Fatal("the broker is away")
+	}
+	for name, n := range rowsOf {
+		s.report(old, name, n)
+	}
+	s.Engine.Publish = working
+	s.SetNow(s.Now().Add(time.Hour))
+	before := len(s.PubSub.Messages())
+	s.run(old, old, "ada@host")
+	t.Log(len(s.PubSub.Messages())-before, s.received())
+	if len(s.PubSub.Messages())-before > 1 {
+		t.Errorf("%d messages, of which 1 was promised; the rest is older than trigger_within", len(s.PubSub.Messages())-before)
+	}
+}
