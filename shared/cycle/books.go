@@ -24,7 +24,8 @@ type Books struct {
 	Problem  error     // why the period cannot be read; then nothing else is known
 	// Document is the compatibility document as it stands, nil when there is none; Wrong
 	// are the names of its fields that say something else than the books, and Shown those
-	// of the processors that it rightly shows as complete. A shadow has no such document.
+	// of the processors that it rightly shows as complete. A shadow has no such document, and
+	// Shown is nil.
 	Document map[string]any
 	Wrong    []string
 	Shown    map[string]bool
@@ -94,10 +95,10 @@ func (b *Books) fill(periods []store.Doc, shown, hold store.Doc, batches []store
 		return
 	}
 	b.snapshot, b.Recorded, b.Cycles = s, s.recorded(), b.engine.describe(b.Key, s)
-	b.Shown = map[string]bool{}
 	if b.engine.Shadow {
 		return
 	}
+	b.Shown = map[string]bool{}
 	if shown.Exists {
 		b.Document = shown.Data
 	}

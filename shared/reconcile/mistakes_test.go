@@ -235,8 +235,8 @@ func TestAShadowHasNoDocument(t *testing.T) {
 	s := newScene(t)
 	s.Engine.Shadow = true
 	s.good(night)
-	if r := s.run(night, night, ""); types(r) != "" {
-		t.Errorf("in shadow nothing is projected: %s", types(r))
+	if r := s.run(night, night, ""); types(r) != "" || r.Tables != 0 {
+		t.Errorf("in shadow nothing is projected: %s, %s", types(r), r.AccuracyText())
 	}
 }
 

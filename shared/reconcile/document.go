@@ -1,0 +1,71 @@
+package reconcile
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/gate"
+)
+
+// document compares the compatibility document with the books or, where nothing is on
+// record, with itself.
+func (c *comparison) document(b *cycle.Books) {
+	if b.Document == nil && b.At.Sub(c.transition.Calendar().End(b.Period)) > shownFor {
+		return
+	}
+	// It is written last: whoever is at work has not come to it.
+	live := func(st cycle.Status) bool { return st.Live }
+	if slices.ContainsFunc(b.Cycles, live) {
+		return
+	}
+	for _, p := range c.upstream {
+		if r, ok := b.Newest(p.Name); ok && b.At.Sub(r.EventTime) < gate.ReportsWithin {
+			return
+		}
+	}
+	if len(b.Wrong)+len(b.Shown) == 0 { // nothing on record has to do with it
+		c.foreign(b)
+		return
+	}
+	var counts, flags []string
+	for _, name := range b.Wrong {
+		if strings.HasPrefix(name, "_trigger") || name == "_mode" {
+			flags = append(flags, name)
+		} else {
+			counts = append(counts, name)
+		}
+	}
+	mend := func(f *Finding) { c.mend(f) }
+	if c.stuck(b) {
+		mend = c.add
+	}
+	if len(counts) > 0 {
+		mend(&Finding{Type: CountDrift, Period: b.Period, Severity: Warning, Evidence: map[string]any{"fields": counts, "shown": b.Document["_completed_count"]},
+			Repair: "write what is on record"})
+	}
+	if len(flags) > 0 {
+		mend(&Finding{Type: FlagDrift, Period: b.Period, Severity: Critical, Evidence: map[string]any{"fields": flags, "triggered": b.Document["_triggered"]},
+			Repair: "write what is on record"})
+	}
+}
+
+// foreign looks at a document that others wrote about a period of which nothing is on
+// record.
+func (c *comparison) foreign(b *cycle.Books) {
+	complete := int64(0)
+	for _, p := range c.upstream {
+		if _, ok := b.Document[p.Name].(map[string]any); ok {
+			complete++
+		}
+	}
+	if shown, ok := b.Document["_completed_count"].(int64); ok && shown != complete {
+		c.add(&Finding{Type: CountDrift, Period: b.Period, Severity: Warning, Evidence: map[string]any{"shown": shown, "present": complete},
+			Repair: "none by itself: others wrote it"})
+	}
+	next, _, known := c.newestNext(b.Period)
+	if triggered, _ := b.Document["_triggered"].(bool); triggered && known && next.IsZero() {
+		c.add(&Finding{Type: FlagDrift, Period: b.Period, Severity: Critical, Evidence: map[string]any{"triggered": true, "published": 0},
+			Repair: "none by itself: others wrote it, and the next phase has written nothing"})
+	}
+}

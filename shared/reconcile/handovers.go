@@ -1,0 +1,118 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/gate"
+)
+
+// handedOver reports whether the next phase has run about a period after a time: whoever
+// has set it off, it need not be again. What we have handed over ourselves in between
+// explains such a run, and then it proves nothing about what we have not. known: it can
+// be told.
+func (c *comparison) handedOver(b *cycle.Books, since time.Time) (yes, known bool) {
+	next, _, known := c.newestNext(b.Period)
+	if !next.After(since) {
+		return false, known
+	}
+	for _, st := range b.Cycles {
+		for _, batch := range st.Batches {
+			if batch.PublishedAt.After(since) && batch.PublishedAt.Before(next.Add(gate.ReportsWithin)) {
+				return false, true
+			}
+		}
+	}
+	return true, true
+}
+
+// old reports whether a period ended too long ago for anything to be handed over by
+// itself.
+func (c *comparison) old(b *cycle.Books) bool {
+	return b.At.After(c.transition.Calendar().End(b.Period).Add(c.transition.TriggerWithin))
+}
+
+// stuck reports whether a look of the engine would hand over what is too old for that.
+func (c *comparison) stuck(b *cycle.Books) bool {
+	return c.old(b) && slices.ContainsFunc(b.Cycles, func(st cycle.Status) bool { return st.Due && st.State != string(cycle.StatePublishing) })
+}
+
+// handOvers finds what was not handed over.
+func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[string]gate.Run) {
+	for _, st := range b.Cycles {
+		since := all.newest // of what is to be handed over
+		for _, r := range counting[st.Mode] {
+			if r.EventTime.After(since) {
+				since = r.EventTime
+			}
+		}
+		due, promised, blocked := since, false, false
+		if st.Since.After(due) {
+			due = st.Since
+		}
+		for _, batch := range st.Batches {
+			blocked = blocked || batch.State == cycle.StateBlocked
+			if batch.State == cycle.StatePublishing {
+				due, promised = batch.DueAt, true
+			}
+		}
+		m, _ := c.transition.Mode(st.Mode)
+		yes, _ := c.handedOver(b, since)
+		f := &Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Info, Status: Skipped,
+			Evidence: map[string]any{"reason": st.Reason, "state": st.State, "satisfied": st.Satisfied}, Repair: "none: the next phase has run since"}
+		trigger := fmt.Sprintf("phasectl trigger --date %s --mode %s --reason '…'", b.Period, st.Mode)
+		switch {
+		case st.TooLate && yes:
+			c.add(f)
+		case st.TooLate:
+			f.Repair = "too old to be handed over by itself: " + trigger
+			c.add(f)
+		case blocked && st.Hold == nil && !st.Live && b.At.After(c.deadline(b, m)):
+			f.Severity, f.Status, f.Repair = Critical, Open, fmt.Sprintf("its data is not ready: phasectl checks run --date %s --mode %s", b.Period, st.Mode)
+			c.add(f)
+		case !st.Due || b.At.Sub(due) < relayed:
+		case promised:
+			f.Type, f.Severity, f.Status, f.Repair = Unpublished, Critical, Open, "publish what has no id"
+			c.mend(f)
+			c.repairs[b.Period].promised = c.stuck(b)
+		case yes:
+			c.add(f)
+		case c.old(b):
+			f.Severity, f.Status, f.Repair = Warning, Open, "too old to be handed over by itself: "+trigger
+			c.add(f)
+		default:
+			f.Severity, f.Status, f.Repair = Critical, Open, "hand over what the policy allows"
+			c.mend(f)
+		}
+	}
+}
+
+// nextPhase finds what was handed over and has had no effect.
+func (c *comparison) nextPhase(b *cycle.Books) {
+	var published time.Time
+	mode := ""
+	for _, st := range b.Cycles { // in the order in which a period lives through them
+		for _, batch := range st.Batches {
+			if batch.PublishedAt.After(published) {
+				published, mode = batch.PublishedAt, st.Mode
+			}
+		}
+	}
+	next, empty, known := c.newestNext(b.Period)
+	if published.IsZero() || b.At.Sub(published) <= nextPhaseWithin {
+		return
+	}
+	f := &Finding{Type: NextPhaseMissing, Period: b.Period, Mode: mode, Severity: Critical,
+		Evidence: map[string]any{"published_at": published, "newest": next, "empty": empty},
+		Repair:   fmt.Sprintf("look at the next phase; then phasectl trigger --date %s --mode %s --reason '…'", b.Period, mode)}
+	modes := c.transition.Modes
+	switch {
+	case known && next.Before(published.Add(-gate.ReportsWithin)):
+		c.add(f)
+	case len(empty) > 0 && mode == modes[len(modes)-1].Name: // before that not all of it has been set off
+		f.Severity = Warning
+		c.add(f)
+	}
+}

@@ -1,0 +1,216 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// table compares one table's rows of a period with the runs that have reported them.
+func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Slice, counting map[string]map[string]gate.Run) {
+	var newest *gate.Run // that counts for any mode
+	mode := ""
+	for _, m := range c.transition.Modes {
+		if r, ok := counting[m.Name][p.Name]; ok && (newest == nil || gate.Older(*newest, r) < 0) {
+			newest, mode = &r, m.Name
+		}
+	}
+	inFlight := ""
+	switch {
+	case c.locked(p, b.Period):
+		inFlight = "in flight, a run of " + p.Class + " has the lock"
+	case !s.Newest.IsZero() && b.At.Sub(s.Newest) < Settled:
+		inFlight = "in flight, its newest row is of " + s.Newest.Format(time.RFC3339)
+	}
+	if s.Rows == 0 {
+		c.empty(b, p, newest, mode, inFlight)
+		return
+	}
+	if s.Surplus > 0 && inFlight == "" {
+		c.add(&Finding{Type: DuplicateRows, Period: b.Period, Table: p.Table, Severity: surplus(s.Surplus),
+			Evidence: map[string]any{"rows": s.Rows, "duplicates": s.Surplus}, Repair: "a sweep of the table"})
+	}
+	if s.Newest.IsZero() {
+		c.unclear(b, "%s: no row says when it was written (%s)", p.Table, p.OrderBy)
+		return
+	}
+	var lacking []string // modes for which the rows count, and no run
+	attributable := false
+	for _, m := range c.transition.Modes {
+		if !b.WouldCount(m, p.Name, s.Newest) || !b.WouldCount(m, p.Name, s.Oldest) {
+			continue
+		}
+		attributable = true
+		if _, ok := counting[m.Name][p.Name]; !ok {
+			lacking = append(lacking, m.Name)
+		}
+	}
+	rows := s.Rows - s.Surplus
+	counted := newest != nil && newest.RecordCount != nil && !newest.Incremental
+	again := counted && *newest.RecordCount != rows && s.Newest.Sub(newest.EventTime) > gate.ReportsWithin
+	missing := attributable && (len(lacking) > 0 || again)
+	if inFlight != "" && (missing || !attributable && newest == nil || counted && *newest.RecordCount != rows) {
+		c.unclear(b, "%s: %s", p.Table, inFlight)
+		return
+	}
+	evidence := map[string]any{"rows": rows, "oldest": s.Oldest, "newest": s.Newest}
+	if newest != nil {
+		evidence["reported"], evidence["execution_id"], evidence["completed_at"] = newest.RecordCount, newest.ExecutionID, newest.EventTime
+	}
+	switch {
+	case missing:
+		if len(lacking) == 0 {
+			lacking = []string{mode}
+		}
+		if !c.missing(b, p, s, lacking[0], evidence) {
+			return
+		}
+	case !attributable && newest == nil:
+		c.unclear(b, "%s: %d rows, written from %s to %s, belong to no mode", p.Table, s.Rows, s.Oldest.Format(time.RFC3339), s.Newest.Format(time.RFC3339))
+		return
+	case counted && rows < *newest.RecordCount:
+		c.add(&Finding{Type: PartialData, Period: b.Period, Mode: mode, Table: p.Table, Severity: Warning, Evidence: evidence,
+			Repair: "run " + p.Name + " for " + string(b.Period) + " again, if rows are missing"})
+	case counted && rows > *newest.RecordCount:
+		c.add(&Finding{Type: CountDrift, Period: b.Period, Mode: mode, Table: p.Table, Severity: Info, Evidence: evidence,
+			Repair: "none: more rows than " + p.Name + " has reported"})
+	}
+	if b.Shown == nil {
+		return
+	}
+	c.tables++
+	_, there := b.Document[p.Name].(map[string]any)
+	if b.Shown[p.Name] || there && !b.Recorded { // what others wrote is not ours to judge
+		c.shown++
+	}
+}
+
+// empty is about a table without rows.
+func (c *comparison) empty(b *cycle.Books, p pipeline.Processor, newest *gate.Run, mode, inFlight string) {
+	expected, known := c.expected[b.Period]
+	switch {
+	case newest == nil, newest.RecordCount != nil && *newest.RecordCount == 0:
+	case newest.RecordCount == nil && known && expected == 0: // it did not say that there are any
+	case inFlight != "":
+		c.unclear(b, "%s: %s", p.Table, inFlight)
+	default:
+		c.add(&Finding{Type: PhantomCompletion, Period: b.Period, Mode: mode, Table: p.Table, Severity: Critical,
+			Evidence: map[string]any{"execution_id": newest.ExecutionID, "completed_at": newest.EventTime, "reported": newest.RecordCount, "rows": 0},
+			Repair:   "run " + p.Name + " for " + string(b.Period) + " again"})
+	}
+}
+
+// missing is about rows of which no run has reported. It reports whether the document
+// should show them.
+func (c *comparison) missing(b *cycle.Books, p pipeline.Processor, s warehouse.Slice, mode string, evidence map[string]any) bool {
+	f := &Finding{Type: MissingCompletion, Period: b.Period, Mode: mode, Table: p.Table, Severity: Warning, Evidence: evidence,
+		Repair: "put on record that " + p.Name + " has completed, and look again"}
+	last, reported := b.Newest(p.Name)
+	yes, known := c.handedOver(b, s.Newest)
+	switch {
+	case reported && last.Status == message.StatusFailed && last.EventTime.After(s.Newest.Add(-gate.ReportsWithin)):
+		c.unclear(b, "%s: %d rows, and the run that may have written them has reported that it failed", p.Table, s.Rows)
+		return false
+	case !known:
+		c.unclear(b, "%s: %d rows of which no run has reported, and whether the next phase has run about them cannot be read", p.Table, s.Rows)
+		return false
+	case yes:
+		f.Severity, f.Status, f.Repair = Info, Skipped, "none: the next phase has run since"
+		c.add(f)
+		return false
+	case c.stuck(b):
+		f.Repair = "none by itself: the period is too old, and something else of it is due; phasectl explain says what"
+		c.add(f)
+	default:
+		c.mend(f, c.completion(b, p, s))
+	}
+	return true
+}
+
+func surplus(n int64) Severity {
+	switch {
+	case n <= 5:
+		return Info
+	case n <= 20:
+		return Warning
+	}
+	return Critical
+}
+
+// completion stands for the report that is missing. It follows from the rows alone, so
+// that whoever finds them puts the same run on record.
+func (c *comparison) completion(b *cycle.Books, p pipeline.Processor, s warehouse.Slice) message.Completion {
+	dataset, table, _ := strings.Cut(p.Table, ".")
+	id := fmt.Sprintf("reconciliation-%s-%d", p.Name, s.Newest.UnixMicro())
+	rows := s.Rows - s.Surplus
+	return message.Completion{Processor: p.Name, Reported: p.Name, Period: b.Period, Status: message.StatusSuccess, EventTime: s.Newest,
+		ExecutionID: id, CorrelationID: id, RecordCount: &rows, OutputTable: table, OutputDataset: dataset, TriggerSource: "reconciliation", Found: true, FoundLate: c.old(b)}
+}
+
+// expectation compares a period with the schedule.
+func (c *comparison) expectation(b *cycle.Books, all sum, reported bool) {
+	expected, known := c.expected[b.Period]
+	over := c.transition.Calendar().End(b.Period)
+	for _, m := range c.transition.Modes {
+		if d := c.deadline(b, m); d.After(over) {
+			over = d
+		}
+	}
+	switch {
+	case known && expected == 0 && (all.rows > 0 || reported):
+		c.add(&Finding{Type: UnexpectedPeriod, Period: b.Period, Severity: Info, Evidence: map[string]any{"expected": 0, "rows": all.rows},
+			Repair: "none, if the schedule is right"})
+	case all.rows > 0 || reported:
+		if known && expected > 0 && !b.At.Before(over) {
+			c.absent(b, expected)
+		}
+	case b.At.Before(over):
+	case !known && c.expected != nil:
+		c.unclear(b, "the schedule does not say how much to expect, and nothing is there")
+	case known && expected > 0 && all.known:
+		c.add(&Finding{Type: MissingPeriod, Period: b.Period, Severity: Critical, Evidence: map[string]any{"expected": expected, "rows": 0, "due": over},
+			Repair: "run the processors of " + c.transition.UpstreamPhase + " for " + string(b.Period)})
+	}
+}
+
+// absent finds the processors of which nothing has come, neither a row nor a report, of a
+// period that is over.
+func (c *comparison) absent(b *cycle.Books, expected int64) {
+	told := map[string]bool{}
+	for i := len(b.Cycles) - 1; i >= 0; i-- {
+		st := b.Cycles[i]
+		m, known := c.transition.Mode(st.Mode)
+		due := c.deadline(b, m)
+		if !known || due.IsZero() || b.At.Before(due) || st.Hold != nil {
+			continue
+		}
+		for _, p := range c.upstream {
+			s, readable := c.slice(p, b.Period)
+			if told[p.Name] || !readable || s.Rows > 0 || !slices.Contains(st.Missing, p.Name) || c.locked(p, b.Period) {
+				continue
+			}
+			told[p.Name] = true
+			severity := Warning
+			if slices.Contains(m.Critical, p.Name) {
+				severity = Critical
+			}
+			c.add(&Finding{Type: MissingPeriod, Period: b.Period, Mode: m.Name, Table: p.Table, Severity: severity,
+				Evidence: map[string]any{"expected": expected, "rows": 0, "due": due}, Repair: "run " + p.Name + " for " + string(b.Period)})
+		}
+	}
+}
+
+// deadline is the zero time where a mode has none.
+func (c *comparison) deadline(b *cycle.Books, m pipeline.Mode) time.Time {
+	if m.Deadline == nil {
+		return time.Time{}
+	}
+	return c.transition.Calendar().Instant(b.Period, *m.Deadline)
+}
