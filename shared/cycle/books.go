@@ -171,6 +171,7 @@ type Repair struct {
 	Completions []message.Completion // of runs that have not reported; the same content is the same run
 	Actor       string
 	Reason      string // what was found, in words
+	Before      string // how the period's cycles stood, in words, for the record
 	Promised    bool   // only what is frozen is published, and nothing new is handed over
 }
 
@@ -189,11 +190,18 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 		}
 		id, value := c.Record()
 		fields = append(fields, store.F(value, "runs", c.Processor, id))
-		names = append(names, c.Processor)
+		rows := "unknown"
+		if c.RecordCount != nil {
+			rows = fmt.Sprint(*c.RecordCount)
+		}
+		names = append(names, fmt.Sprintf("%s, %s rows of %s", c.Processor, rows, c.EventTime.Format(time.RFC3339)))
+	}
+	if len(names) == 0 {
+		names = []string{"nothing"}
 	}
 	fields = append(fields, e.expiry(at)...)
 	record := audit.Record{Action: "repair", Actor: r.Actor, Reason: r.Reason, Transition: key.Transition.ID, Period: string(key.Period),
-		Detail: fmt.Sprintf("%s: put on record: %s", key, strings.Join(names, ", "))}
+		Detail: fmt.Sprintf("%s: before: %s; put on record: %s", key, r.Before, strings.Join(names, "; "))}
 	err := e.inPeriod(ctx, key, fields, record.Write(e.Prefix, at, e.NewID()))
 	if err != nil && !errors.Is(err, store.ErrExists) { // the record's id is ours alone: an earlier try's answer was lost
 		return fmt.Errorf("repair %s: %w", key, err)

@@ -50,10 +50,13 @@ var steps = []string{"take", "read", "stage", "write", "record", "release"}
 // each order. What stands in the table is never older than what stood there, and in the
 // end it is the third's.
 func TestF27_NoOrderOfAZombieAndItsSuccessorsLeavesALateWrite(t *testing.T) {
+	atOnce := make(chan struct{}, 2) // each has an emulator, which takes its memory
 	for _, zombie := range steps {
 		for half := range slices.Chunk(steps, 2) {
 			t.Run(fmt.Sprintf("%s_%v", zombie, half), func(t *testing.T) {
 				t.Parallel()
+				atOnce <- struct{}{}
+				t.Cleanup(func() { <-atOnce })
 				w := worldOf(t, warehousetest.Alone(t))
 				period := pipeline.Period("2026-06-01")
 				for _, successor := range half {

@@ -208,7 +208,7 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 		if err := ctx.Err(); err != nil {
 			return report, fmt.Errorf("repairing from %s on: %w", b.Period, err)
 		}
-		failed[b.Period] = r.Engine.Repair(ctx, b.Key, cycle.Repair{Completions: p.completions, Actor: actor, Reason: strings.Join(p.reasons, "; "), Promised: p.promised})
+		failed[b.Period] = r.Engine.Repair(ctx, b.Key, cycle.Repair{Completions: p.completions, Actor: actor, Reason: strings.Join(p.reasons, "; "), Promised: p.promised, Before: standing(b)})
 	}
 	if len(failed) == 0 {
 		return report, nil
@@ -240,6 +240,15 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 	}
 	report.Unknown, report.Tables, report.Shown = after.unknown, after.tables, after.shown
 	return report, nil
+}
+
+// standing says how a period's cycles stand.
+func standing(b cycle.Books) string {
+	var out []string
+	for _, st := range b.Cycles {
+		out = append(out, fmt.Sprintf("%s %s (%s)", st.Mode, st.State, st.Reason))
+	}
+	return strings.Join(out, ", ")
 }
 
 // same reports whether two findings are about the same thing.

@@ -296,7 +296,10 @@ func TestWhatARepairHandsOverSaysSo(t *testing.T) {
 	}
 	n := 0
 	for doc, err := range s.Store.Scan(t.Context(), "audit", "!", "~") {
-		if n++; err != nil || doc.Data["action"] != "repair" || doc.Data["actor"] != "ada@host" {
+		detail, _ := doc.Data["detail"].(string)
+		reason, _ := doc.Data["reason"].(string)
+		if n++; err != nil || doc.Data["action"] != "repair" || doc.Data["actor"] != "ada@host" || !strings.Contains(reason, "missing_completion of nba_analytics.player_game_summary") ||
+			!strings.Contains(detail, "overnight held (deadline 2026-02-04 10:00 passed: 0 of 5 complete") || !strings.Contains(detail, "put on record: player_game_summary, 348 rows of 2026-02-04T11:03:00Z; ") {
 			t.Errorf("%v, %v", doc.Data, err)
 		}
 	}
