@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,7 +91,7 @@ func nightly(ctx context.Context, a *app.App, e message.Envelope) error {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	// Nothing is written under its token: the list of tokens need not keep it.
-	err = errors.Join(err, held.Settle(after, append(held.Outstanding(), held.Used()...)...))
+	err = errors.Join(err, held.Settle(after, slices.Concat(held.Outstanding(), held.Used())...))
 	if released := held.Release(after); released != nil {
 		a.Log.WarnContext(ctx, "the lock was not given back, it ends by itself: "+released.Error(), "lock", key.String())
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 )
@@ -31,29 +32,17 @@ func reconcileCommand(f *flags) *cobra.Command {
 		Example: "  phasectl reconcile --days 7\n  phasectl reconcile --from 2026-02-01 --to 2026-02-03 --fix",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := w.check(); err != nil {
-				return usage(err)
-			}
-			a, err := f.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
 			who := ""
 			if fix {
 				who = actor()
 			}
 			all := reconcile.Report{Schema: 1, Findings: []*reconcile.Finding{}, Unknown: []string{}}
-			r := reconcile.New(a)
-			r.GivenUp = func(ctx context.Context) (int, error) { return countDead(ctx, a) }
-			for _, t := range a.Pipeline.Transitions {
-				from, to, err := w.window(t, a.Now())
-				if err != nil {
-					return usage(err)
-				}
+			err := w.each(cmd.Context(), f, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {
 				if e, ok := cmd.ErrOrStderr().(*os.File); ok && terminal(e) && !asJSON {
 					fmt.Fprintf(e, "%s: reading %s to %s…\n", t.ID, from, to)
 				}
+				r := reconcile.New(a)
+				r.GivenUp = func(ctx context.Context) (int, error) { return countDead(ctx, a) }
 				one, err := r.Run(cmd.Context(), t, from, to, who)
 				all.From, all.To = from, to
 				all.Findings, all.Unknown = append(all.Findings, one.Findings...), append(all.Unknown, one.Unknown...)
@@ -61,6 +50,10 @@ func reconcileCommand(f *flags) *cobra.Command {
 				if err != nil {
 					all.Unknown = append(all.Unknown, t.ID+": "+err.Error())
 				}
+				return nil
+			})
+			if err != nil {
+				return err
 			}
 			if asJSON {
 				err = printLine(cmd.OutOrStdout(), all)
@@ -132,6 +125,28 @@ func (w *windowFlags) check() error {
 		return fmt.Errorf("--days: %d is not within 1 to %d", w.days, reconcile.MaxDays)
 	case w.to != "" && w.from == "":
 		return fmt.Errorf("--to: needs --from")
+	}
+	return nil
+}
+
+// each opens the application and does something about each transition's periods.
+func (w *windowFlags) each(ctx context.Context, f *flags, do func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error) error {
+	if err := w.check(); err != nil {
+		return usage(err)
+	}
+	a, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	for _, t := range a.Pipeline.Transitions {
+		from, to, err := w.window(t, a.Now())
+		if err != nil {
+			return usage(err)
+		}
+		if err := do(a, t, from, to); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 )
 
@@ -22,27 +24,18 @@ func reportCommand(f *flags) *cobra.Command {
 		Example: "  phasectl report --days 30",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := w.check(); err != nil {
-				return usage(err)
-			}
-			a, err := f.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			r := reconcile.New(a)
 			all, unknown := []reconcile.Summary{}, 0
-			for _, t := range a.Pipeline.Transitions {
-				from, to, err := w.window(t, a.Now())
-				if err != nil {
-					return usage(err)
-				}
-				s, err := r.Summarise(cmd.Context(), t, from, to)
+			err := w.each(cmd.Context(), f, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {
+				s, err := reconcile.New(a).Summarise(cmd.Context(), t, from, to)
 				if err != nil {
 					return exitError{exitUnknown, err}
 				}
 				unknown += len(s.Unknown)
 				all = append(all, s)
+				return nil
+			})
+			if err != nil {
+				return err
 			}
 			if asJSON {
 				err = printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "transitions": all})

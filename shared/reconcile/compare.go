@@ -72,7 +72,7 @@ func compare(w *world) *comparison {
 		}
 	}
 	for _, l := range w.locks {
-		if l.Leaked(w.lockTime) {
+		if w.first && l.Leaked(w.lockTime) {
 			i := strings.LastIndexByte(l.Key, '_') + 1
 			c.add(&Finding{Type: LeakedLock, Period: pipeline.Period(l.Key[i:]), Severity: Warning, Evidence: map[string]any{"lock": l.Key, "execution_id": l.Execution, "renewed": l.Renewed},
 				Repair: "phasectl locks release " + l.Key + " --reason '…', once its run is known to have ended"})

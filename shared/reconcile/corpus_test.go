@@ -19,15 +19,101 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
-// of returns what was found about one period, in short.
-func of(r Report, p pipeline.Period) string {
-	var own Report
-	for _, f := range r.Findings {
-		if f.Period == p {
-			own.Findings = append(own.Findings, f)
+// corpus is each thing that can be wrong with a night, what it is called, and whether it
+// can be mended.
+var corpus = map[string]struct {
+	wrong    func(s *scene, p pipeline.Period)
+	findings string
+	mends    bool
+	sends    int // messages that --fix adds
+}{
+	"a completion was lost": {func(s *scene, p pipeline.Period) {
+		s.data(p)
+		s.reports(p, "player_game_summary")
+	}, "missing_completion player_game_summary", true, 5},
+	"a night was never recorded": {func(s *scene, p pipeline.Period) { s.data(p) },
+		"missing_completion player_game_summary, missing_completion team_defense_game_summary, missing_completion team_offense_game_summary, missing_completion upcoming_player_game_context, missing_completion upcoming_team_game_context", true, 5},
+	"a later run did not report": {func(s *scene, p pipeline.Period) {
+		s.data(p)
+		s.reports(p)
+		s.slice(table("player_game_summary"), p, warehouse.Slice{Rows: 360, Oldest: wrote(p).Add(time.Hour), Newest: wrote(p).Add(time.Hour)})
+		s.phase4(p, s.Now().Add(time.Minute))
+		s.slice("nba_precompute.player_daily_cache", p, warehouse.Slice{})
+		for _, other := range s.Pipeline.Phases[1].Processors {
+			s.slice(other.Table, p, warehouse.Slice{Rows: 1, Oldest: wrote(p), Newest: wrote(p).Add(30 * time.Minute)})
 		}
+	}, "missing_completion player_game_summary", true, 1},
+	"nobody looked": {func(s *scene, p pipeline.Period) {
+		s.data(p)
+		for name, n := range rowsOf {
+			s.report(p, name, n)
+		}
+	}, "count_drift, flag_drift, untriggered", true, 5},
+	"the count lags": {func(s *scene, p pipeline.Period) {
+		s.good(p)
+		s.edit(p, store.F(1, "_completed_count"))
+	}, "count_drift", true, 0},
+	"a flag was set by hand": {func(s *scene, p pipeline.Period) {
+		s.good(p)
+		s.edit(p, store.F(true, "_trigger_pending"))
+	}, "flag_drift", true, 0},
+	"a run reported rows that are not there": {func(s *scene, p pipeline.Period) {
+		s.good(p)
+		s.slice(table("team_offense_game_summary"), p, warehouse.Slice{})
+	}, "phantom_completion team_offense_game_summary", false, 0},
+	"rows went": {func(s *scene, p pipeline.Period) {
+		s.good(p)
+		s.slice(table("player_game_summary"), p, warehouse.Slice{Rows: 140, Oldest: wrote(p), Newest: wrote(p)})
+	}, "partial_data player_game_summary", false, 0},
+	"rows are doubled": {func(s *scene, p pipeline.Period) {
+		s.good(p)
+		s.slice(table("player_game_summary"), p, warehouse.Slice{Rows: 420, Surplus: 72, Oldest: wrote(p), Newest: wrote(p)})
+	}, "duplicate_rows player_game_summary", false, 0},
+	"nothing came": {func(s *scene, p pipeline.Period) { s.expected[p] = 10 }, "missing_period", false, 0},
+	"something came that nobody expected": {func(s *scene, p pipeline.Period) {
+		s.good(p)
+		s.expected[p] = 0
+	}, "unexpected_period", false, 0},
+	"the next phase did not run": {func(s *scene, p pipeline.Period) {
+		s.good(p)
+		s.phase4(p, wrote(p).Add(-time.Hour))
+		s.SetNow(s.Now().Add(3 * time.Hour))
+	}, "next_phase_missing", false, 0},
+}
+
+func TestEachFindingIsNamedAndMendedIfItCanBe(t *testing.T) {
+	for name, c := range corpus {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			s.first()
+			c.wrong(s, night)
+			before := len(s.PubSub.Messages())
+			preview := s.run(night, night, "")
+			if got := types(preview); got != c.findings || len(preview.Unknown) != 0 {
+				t.Fatalf("found %s, want %s; unknown %q", got, c.findings, preview.Unknown)
+			}
+			if n := len(s.PubSub.Messages()); n != before {
+				t.Errorf("a look has sent %d messages", n-before)
+			}
+			fixed := s.run(night, night, "ada@host")
+			for _, f := range fixed.Findings {
+				if c.mends != (f.Status == Repaired) {
+					t.Errorf("%s: %s", f.Type, f.Status)
+				}
+			}
+			if n := len(s.PubSub.Messages()) - before; n != c.sends {
+				t.Errorf("%d messages sent, want %d: %v", n, c.sends, s.received())
+			}
+			s.phase4(night, s.Now().Add(time.Minute)) // it runs, if it was triggered
+			again := s.run(night, night, "ada@host")
+			if c.mends && len(again.Findings)+len(again.Unknown) != 0 || c.mends && again.pct() != 100 {
+				t.Errorf("after the repair: %s, unknown %q, accuracy %v", types(again), again.Unknown, again.pct())
+			}
+			if n := len(s.PubSub.Messages()) - before; n != c.sends {
+				t.Errorf("%d messages after the second repair, want %d", n, c.sends)
+			}
+		})
 	}
-	return types(own)
 }
 
 // Two things that are wrong at once, on two nights, are found and mended as each by itself.

@@ -69,7 +69,7 @@ func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[
 		case st.TooLate:
 			f.Repair = "too old to be handed over by itself: " + trigger
 			c.add(f)
-		case blocked && st.Hold == nil && !st.Live && b.At.After(c.deadline(b, m)):
+		case blocked && st.Hold == nil && !st.Live && b.At.After(c.deadline(b, m)) && b.At.Sub(due) >= relayed:
 			f.Severity, f.Status, f.Repair = Critical, Open, fmt.Sprintf("its data is not ready: phasectl checks run --date %s --mode %s", b.Period, st.Mode)
 			c.add(f)
 		case !st.Due || b.At.Sub(due) < relayed:

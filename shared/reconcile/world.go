@@ -23,6 +23,7 @@ type world struct {
 	expected   map[pipeline.Period]int64
 	locks      []lease.State
 	lockTime   time.Time // of the server's clock, of the look at them
+	first      bool      // what belongs to no transition is told with the pipeline's first
 	waiting    int       // in quarantine
 	givenUp    int       // dead letters
 	problems   []string  // sources that could not be read
@@ -30,7 +31,7 @@ type world struct {
 
 // read reads every source once. Only the books are indispensable.
 func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (*world, error) {
-	w := &world{transition: t, since: t.ManagedSince}
+	w := &world{transition: t, since: t.ManagedSince, first: t == r.Pipeline.Transitions[0]}
 	for _, phase := range r.Pipeline.Phases {
 		for _, p := range phase.Processors {
 			switch {
@@ -44,7 +45,7 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 	var err, unread error
 	var looking sync.WaitGroup
 	defer looking.Wait()
-	if r.GivenUp != nil {
+	if r.GivenUp != nil && w.first {
 		looking.Go(func() { w.givenUp, unread = r.GivenUp(ctx) }) // which takes its seconds to find nothing
 	}
 	if w.since == "" {
@@ -70,8 +71,10 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 	if w.locks, w.lockTime, err = r.Locks.List(ctx); err != nil {
 		return nil, fmt.Errorf("read the locks: %w", err) // of the same store as the books
 	}
-	if w.waiting, err = r.Waiting(ctx); err != nil {
-		return nil, fmt.Errorf("read the quarantine: %w", err)
+	if w.first {
+		if w.waiting, err = r.Waiting(ctx); err != nil {
+			return nil, fmt.Errorf("read the quarantine: %w", err)
+		}
 	}
 	if looking.Wait(); unread != nil {
 		w.problems = append(w.problems, "dead letters: "+unread.Error())
