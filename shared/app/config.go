@@ -40,6 +40,11 @@ type Config struct {
 // Staging is the dataset in which rows lie on their way into their tables.
 func (c Config) Staging() string { return strings.ReplaceAll(c.Prefix, "-", "_") + "phasegate_staging" }
 
+// Quarantine is the dataset in which lies what sweeps have removed.
+func (c Config) Quarantine() string {
+	return strings.ReplaceAll(c.Prefix, "-", "_") + "phasegate_quarantine"
+}
+
 var prefixForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_-]{0,29})?$`)
 
 // shadow begins the names of the collections in which a shadow keeps its books.

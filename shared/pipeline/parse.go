@@ -42,6 +42,7 @@ type fileProcessor struct {
 	OrderBy    string   `yaml:"order_by"`
 	Partition  string   `yaml:"partition"`
 	Filled     []string `yaml:"filled"`
+	Duplicates string   `yaml:"duplicates"`
 }
 
 type fileTransition struct {
@@ -141,6 +142,7 @@ func build(f file) (*Pipeline, *validator) {
 	phases := map[string]map[string]string{} // phase → processor → entities key
 	owner := map[string]string{}             // processor → path, unique over the pipeline
 	classes := map[string]bool{}
+	tables := map[string]Processor{} // the first that fills it
 	for i, fp := range f.Phases {
 		path := fmt.Sprintf("phases[%d]", i)
 		v.name(path+".name", fp.Name)
@@ -160,6 +162,7 @@ func build(f file) (*Pipeline, *validator) {
 			phases[fp.Name][pr.Name] = f.Kinds[pr.Kind]
 			processor := v.processor(path, pr, f.Kinds)
 			v.unique(path+".class", "class", processor.Class, classes) // two would share their locks
+			v.sameTable(path, processor, tables)
 			phase.Processors = append(phase.Processors, processor)
 		}
 		if len(fp.Processors) == 0 {
@@ -174,8 +177,13 @@ func build(f file) (*Pipeline, *validator) {
 		v.name(path+".name", s.Name)
 		v.unique(path+".name", "schedule", s.Name, names)
 		v.cron(path+".cron", s.Cron)
-		v.oneOf(path+".function", s.Function, "reconcile")
-		v.oneOf(path+".job", s.Job, "relay", "nightly")
+		v.oneOf(path+".function", s.Function, "reconcile", "sweep")
+		switch s.Function {
+		case "sweep":
+			v.oneOf(path+".job", s.Job, "sweep")
+		default:
+			v.oneOf(path+".job", s.Job, "relay", "nightly")
+		}
 		p.Schedules = append(p.Schedules, Schedule(s))
 	}
 	return p, v
@@ -212,8 +220,33 @@ func (v *validator) processor(path string, pr fileProcessor, kinds map[string]st
 		v.column(at, col)
 		v.unique(at, "column", col, seen)
 	}
+	if pr.Duplicates == "" {
+		pr.Duplicates = string(DuplicatesReport)
+	}
+	v.oneOf(path+".duplicates", pr.Duplicates, string(DuplicatesReport), string(DuplicatesRemove))
 	return Processor{Name: pr.Name, Class: pr.Class, Kind: pr.Kind, Table: pr.Table, DateColumn: pr.DateColumn,
-		Key: pr.Key, OrderBy: pr.OrderBy, Partition: Partition(pr.Partition), Filled: pr.Filled}
+		Key: pr.Key, OrderBy: pr.OrderBy, Partition: Partition(pr.Partition), Filled: pr.Filled, Duplicates: Duplicates(pr.Duplicates)}
+}
+
+// sameTable checks that processors of one table agree on what its rows are: two rules for
+// what a duplicate is would undo each other.
+func (v *validator) sameTable(path string, p Processor, tables map[string]Processor) {
+	first, known := tables[p.Table]
+	if !known {
+		tables[p.Table] = p
+		return
+	}
+	for _, f := range []struct {
+		name string
+		same bool
+	}{
+		{"date_column", p.DateColumn == first.DateColumn}, {"key", slices.Equal(p.Key, first.Key)}, {"order_by", p.OrderBy == first.OrderBy},
+		{"partition", p.Partition == first.Partition}, {"duplicates", p.Duplicates == first.Duplicates},
+	} {
+		if !f.same {
+			v.add(path+"."+f.name, "is another than that of %q, which fills %s too", first.Name, p.Table)
+		}
+	}
 }
 
 func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[string]map[string]string) {

@@ -30,6 +30,7 @@ const (
         date_column: game_date
         key: [game_date, player_lookup]
         order_by: processed_at
+        duplicates: remove
 `
 	relay = `  - name: relay
     cron: "*/5 * * * *"
@@ -100,6 +101,10 @@ var problems = map[string]struct {
 	"order_stranger":      {"        - team_offense_game_summary\n", "        - team_offense_game_summary\n        - roster_history\n", `transitions[0].downstream.order[3]: "roster_history" is expected by no mode`},
 	"order_twice":         {"        - team_offense_game_summary\n", "        - team_offense_game_summary\n        - player_game_summary\n", `transitions[0].downstream.order[3]: processor "player_game_summary" is declared twice`},
 
+	"duplicates":       {"duplicates: remove", "duplicates: delete", `phases[0].processors[0].duplicates: "delete" is not one of report, remove`},
+	"same_table_key":   {"table: nba_analytics.team_defense_game_summary", "table: nba_analytics.player_game_summary", `phases[0].processors[1].key: is another than that of "player_game_summary", which fills nba_analytics.player_game_summary too`},
+	"same_table_order": {"table: nba_analytics.upcoming_player_game_context\n        date_column: game_date\n        key: [game_date, player_lookup]\n        order_by: processed_at", "table: nba_analytics.player_game_summary\n        date_column: game_date\n        key: [game_date, player_lookup]\n        order_by: updated_at", `phases[0].processors[3].order_by: is another than that of "player_game_summary"`},
+
 	"mode_name":             {"name: tomorrow", "name: to~morrow", `transitions[0].modes[0].name: "to~morrow" is no safe name`},
 	"mode_twice":            {"name: same_day", "name: tomorrow", `transitions[0].modes[1].name: mode "tomorrow" is declared twice`},
 	"event":                 {"event: before", "event: earlier", `transitions[0].modes[0].event: "earlier" is not one of before, within, after`},
@@ -126,7 +131,8 @@ var problems = map[string]struct {
 
 	"schedule_name":     {"- name: relay", "- name: Relay", `schedules[0].name: "Relay" is no safe name`},
 	"schedule_twice":    {relay, relay + relay, `schedules[1].name: schedule "relay" is declared twice`},
-	"schedule_function": {"function: reconcile", "function: re-concile", `schedules[0].function: "re-concile" is not one of reconcile`},
+	"schedule_function": {"function: reconcile", "function: re-concile", `schedules[0].function: "re-concile" is not one of reconcile, sweep`},
+	"schedule_job_of":   {"function: sweep\n    job: sweep", "function: sweep\n    job: relay", `schedules[2].job: "relay" is not one of sweep`},
 	"schedule_job":      {"job: relay", "job: ''", `schedules[0].job: "" is not one of relay`},
 	"cron":              {"*/5 * * * *", "*/5 * * *", `schedules[0].cron: "*/5 * * *" is no cron expression of five fields`},
 	"cron_seconds":      {"*/5 * * * *", "0 */5 * * * *", `schedules[0].cron: "0 */5 * * * *" is no cron expression`},

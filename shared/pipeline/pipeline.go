@@ -49,7 +49,17 @@ type Processor struct {
 	OrderBy    string   // the newest by this column is the right row
 	Partition  Partition
 	Filled     []string // columns in which NULL means that something is missing
+	Duplicates Duplicates
 }
+
+// Duplicates says what the sweep does about rows of a table that share a key.
+type Duplicates string
+
+// What it can do.
+const (
+	DuplicatesReport Duplicates = "report" // tell
+	DuplicatesRemove Duplicates = "remove" // remove all but the right one, and tell
+)
 
 // Partition says how a table is partitioned.
 type Partition string

@@ -26,11 +26,11 @@ func TestTheDefaultsTablesAndKeys(t *testing.T) {
 		"team_defense_zone_analysis": "TeamDefenseZoneAnalysisProcessor"}
 	analytics := func(name, kind string, key string, filled ...string) Processor {
 		return Processor{Name: name, Class: class[name], Kind: kind, Table: "nba_analytics." + name, DateColumn: "game_date",
-			Key: []string{"game_date", key}, OrderBy: "processed_at", Partition: PartitionByDate, Filled: filled}
+			Key: []string{"game_date", key}, OrderBy: "processed_at", Partition: PartitionByDate, Filled: filled, Duplicates: DuplicatesRemove}
 	}
 	precompute := func(name, kind, date, key string) Processor {
 		return Processor{Name: name, Class: class[name], Kind: kind, Table: "nba_precompute." + name, DateColumn: date,
-			Key: []string{date, key}, OrderBy: "processed_at", Partition: PartitionByDate}
+			Key: []string{date, key}, OrderBy: "processed_at", Partition: PartitionByDate, Duplicates: DuplicatesReport}
 	}
 	offense := analytics("team_offense_game_summary", "team", "team_abbr", "points_scored")
 	offense.Partition = PartitionByDateFilter
@@ -48,7 +48,7 @@ func TestTheDefaultsTablesAndKeys(t *testing.T) {
 			precompute("player_shot_zone_analysis", "player", "analysis_date", "player_lookup"),
 			precompute("team_defense_zone_analysis", "team", "analysis_date", "team_abbr"),
 			{Name: "ml_feature_store_v2", Class: "MLFeatureStoreProcessor", Kind: "player", Table: "nba_predictions.ml_feature_store_v2", DateColumn: "game_date",
-				Key: []string{"game_date", "player_lookup"}, OrderBy: "processed_at", Partition: PartitionNone},
+				Key: []string{"game_date", "player_lookup"}, OrderBy: "processed_at", Partition: PartitionNone, Duplicates: DuplicatesReport},
 		}},
 	}
 	if diff := cmp.Diff(want, nbaPipeline(t).Phases); diff != "" {

@@ -33,6 +33,8 @@ const (
 	WriteFenced           = "write_fenced"
 	RowsDeduplicated      = "rows_deduplicated"
 	DuplicatesFound       = "duplicates_found"
+	DuplicatesRemoved     = "duplicates_removed"
+	SweepUndone           = "sweep_undone"
 	Finding               = "finding"
 	Repaired              = "repaired"
 	Report                = "report"

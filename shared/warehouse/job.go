@@ -30,6 +30,8 @@ type exclusive struct {
 	location string
 	sql      string
 	purpose  string // under a token's id one run alone writes, and others fence
+
+	parameters []bigquery.QueryParameter
 }
 
 // begin starts the job, or finds it where an earlier try of ours started it. mine is
@@ -40,7 +42,7 @@ func (w *Warehouse) begin(ctx context.Context, x exclusive) (job *bigquery.Job, 
 		return nil, false, err
 	}
 	q := client.Query(x.sql)
-	q.JobID, q.Location = x.id, x.location
+	q.JobID, q.Location, q.Parameters = x.id, x.location, x.parameters
 	q.Labels = map[string]string{purposeLabel: x.purpose}
 	job, err = q.Run(ctx)
 	if err == nil {
@@ -102,6 +104,9 @@ func passing(err error) bool {
 	}
 	return err != nil && !refused(err)
 }
+
+// Passing reports whether what the warehouse failed with may pass by itself.
+func Passing(err error) bool { return passing(err) }
 
 // backoff is a random time, longer at each try: 1 to 2 s at first, 16 to 32 s at last.
 func backoff(try int) time.Duration {

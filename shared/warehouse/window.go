@@ -77,7 +77,7 @@ FROM %s AS t WHERE t.%[2]s BETWEEN DATE '%[6]s' AND DATE '%[7]s' GROUP BY t.%[2]
 			i, date, t.keys("t."), quote(p.OrderBy), quoted(p.Table), day(cal, from), day(cal, to)))
 	}
 	out := map[string]map[pipeline.Period]Slice{}
-	err := w.rows(ctx, strings.Join(sqls, "\nUNION ALL\n"), nil, func(row []bigquery.Value) error {
+	err := w.rows(ctx, strings.Join(sqls, "\nUNION ALL\n"), "reconcile", nil, func(row []bigquery.Value) error {
 		i, ok := row[0].(int64)
 		date, isDate := row[1].(civil.Date)
 		if !ok || !isDate || i < 0 || i >= int64(len(processors)) {
@@ -112,7 +112,7 @@ func (w *Warehouse) ExpectedByPeriod(ctx context.Context, t *pipeline.Transition
 		return nil, fmt.Errorf("%s does not say how much to expect of a period", t.ID)
 	}
 	out := map[pipeline.Period]int64{}
-	err := w.rows(ctx, t.Checks.ExpectedByPeriod, []bigquery.QueryParameter{
+	err := w.rows(ctx, t.Checks.ExpectedByPeriod, "reconcile", []bigquery.QueryParameter{
 		{Name: "first", Value: day(t.Calendar(), from)}, {Name: "last", Value: day(t.Calendar(), to)}}, func(row []bigquery.Value) error {
 		if len(row) != 2 {
 			return fmt.Errorf("expected_by_period has %d columns, not a date and a number", len(row))
@@ -137,14 +137,14 @@ func day(cal pipeline.Calendar, p pipeline.Period) civil.Date {
 	return civil.DateOf(cal.Start(p).In(cal.Zone()))
 }
 
-// rows runs a query about many periods and hands over each row.
-func (w *Warehouse) rows(ctx context.Context, sql string, parameters []bigquery.QueryParameter, each func([]bigquery.Value) error) error {
+// rows runs a query on behalf of whoever the label names, and hands over each row.
+func (w *Warehouse) rows(ctx context.Context, sql, label string, parameters []bigquery.QueryParameter, each func([]bigquery.Value) error) error {
 	client, err := w.Client(ctx)
 	if err != nil {
 		return err
 	}
 	q := client.Query(sql)
-	q.MaxBytesBilled, q.Parameters, q.Labels = maxWindowBytes, parameters, map[string]string{purposeLabel: "reconcile"}
+	q.MaxBytesBilled, q.Parameters, q.Labels = maxWindowBytes, parameters, map[string]string{purposeLabel: label}
 	it, err := q.Read(ctx)
 	for err == nil {
 		var row []bigquery.Value

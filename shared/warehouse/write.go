@@ -117,8 +117,9 @@ func (w *Warehouse) metadata(ctx context.Context, name string) (*bigquery.TableM
 	return meta, nil
 }
 
-// prepare makes the rows what will stand in the table.
-func (t Target) prepare(meta *bigquery.TableMetadata, rows []dedup.Row) (dedup.Result, error) {
+// rule says how the rows of the target are told apart. An [ErrTarget] says that they are
+// not, in the table as it is.
+func (t Target) rule(meta *bigquery.TableMetadata) (dedup.Rule, error) {
 	rule := dedup.Rule{Key: t.Processor.Key, OrderBy: t.Processor.OrderBy}
 	var date *bigquery.FieldSchema
 	for _, f := range meta.Schema {
@@ -128,10 +129,19 @@ func (t Target) prepare(meta *bigquery.TableMetadata, rows []dedup.Row) (dedup.R
 		}
 	}
 	if err := rule.Check(); err != nil {
-		return dedup.Result{}, fmt.Errorf("%w: %s: %w", ErrTarget, t.Processor.Table, err)
+		return rule, fmt.Errorf("%w: %s: %w", ErrTarget, t.Processor.Table, err)
 	}
 	if date == nil || date.Type != bigquery.DateFieldType || date.Repeated {
-		return dedup.Result{}, fmt.Errorf("%w: %s has no column %s of type DATE", ErrTarget, t.Processor.Table, t.Processor.DateColumn)
+		return rule, fmt.Errorf("%w: %s has no column %s of type DATE", ErrTarget, t.Processor.Table, t.Processor.DateColumn)
+	}
+	return rule, nil
+}
+
+// prepare makes the rows what will stand in the table.
+func (t Target) prepare(meta *bigquery.TableMetadata, rows []dedup.Row) (dedup.Result, error) {
+	rule, err := t.rule(meta)
+	if err != nil {
+		return dedup.Result{}, err
 	}
 	fitted, err := fit(meta.Schema, rows)
 	if err != nil {

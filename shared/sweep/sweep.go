@@ -1,0 +1,322 @@
+// Package sweep finds rows that share a natural key, and removes all but the right one, so
+// that it can be undone.
+//
+// # A removal
+//
+// is about one period of one table, under the locks of all processors that write it:
+//
+//  1. lock      and take from earlier holders' tokens what they may still write
+//  2. resume    earlier removals of this period that came to no end
+//  3. survey    read the rows that share a key, decide which stays of each; nothing is
+//     removed where a guard rail says so
+//  4. planned   sweeps/{id}: what there is, what shall be left, as fingerprints
+//  5. quarantine  all rows of these keys into a table of this removal's own, for 30 days
+//  6. quarantined
+//  7. remove    one statement replaces the rows of these keys by those that stay, if they
+//     are as planned; else it changes nothing
+//  8. applied   once the table's own fingerprint says so
+//
+// # Promises
+//
+//   - Which row stays is decided by [dedup.Rule], as before a write, and nowhere else. The
+//     last row of a key never goes; no other key's rows are touched.
+//   - A removal has happened or has not, whatever died: the rows' fingerprint tells, and
+//     whoever comes next writes down what it tells.
+//   - An undoing puts back exactly what was there, or refuses: where the rows have changed
+//     since, by whatever writer.
+//   - Writers that use no lock lose nothing: a removal that meets their rows changes nothing.
+package sweep
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/dedup"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// Guard rails: what is more than that is no accident of two runs, and wants a person.
+const (
+	maxSurplusPct = 25     // of the period's rows
+	maxSurplus    = 10_000 // rows
+)
+
+// Severity says how bad so many rows too many are: "" for none, info up to 5, warning up
+// to 20, critical beyond.
+func Severity(surplus int64) string {
+	switch {
+	case surplus == 0:
+		return ""
+	case surplus <= 5:
+		return "info"
+	case surplus <= 20:
+		return "warning"
+	}
+	return "critical"
+}
+
+// State says what has become of one period of one table.
+type State string
+
+// The states.
+const (
+	Clean   State = "clean"   // no duplicates; for a table as a whole
+	Found   State = "found"   // there are, and it was not asked to remove them
+	Removed State = "removed" // there were
+	Refused State = "refused" // a guard rail: a person has to look
+	Busy    State = "busy"    // a processor is at work: later
+	Changed State = "changed" // its rows changed meanwhile, and nothing was removed
+	Unknown State = "unknown" // it could not be read, or how it ended
+)
+
+// Part is one period of one table, or, without a period, a table as a whole.
+type Part struct {
+	ID         string          `json:"id,omitempty"` // of its removal, by which it is undone
+	Table      string          `json:"table"`
+	Period     pipeline.Period `json:"period"`
+	Rows       int64           `json:"rows"`
+	Duplicates int64           `json:"duplicates"` // rows too many
+	Keys       int64           `json:"keys"`       // that have several rows
+	Identical  *int64          `json:"identical"`  // keys whose rows differ in nothing; null: not looked at
+	Removed    int64           `json:"removed"`
+	State      State           `json:"state"`
+	Severity   string          `json:"severity"`
+	Oldest     *time.Time      `json:"oldest"` // of the rows of these keys, by order_by, UTC
+	Newest     *time.Time      `json:"newest"`
+	Bytes      int64           `json:"bytes"` // that were read to find out
+	Problem    string          `json:"problem,omitempty"`
+
+	Examples []dedup.Example `json:"-"`
+	again    bool            // what failed may not fail the next time
+}
+
+func (p *Part) is(s State, format string, args ...any) {
+	p.State, p.Problem = s, fmt.Sprintf(format, args...)
+}
+
+// Report is what a sweep found and did.
+type Report struct {
+	Schema  int     `json:"schema"`
+	SweepID string  `json:"sweep_id"`
+	Tables  []*Part `json:"tables"`
+}
+
+// Left counts the rows too many that are left.
+func (r Report) Left() (n int64) {
+	for _, p := range r.Tables {
+		n += p.Duplicates - p.Removed
+	}
+	return n
+}
+
+// Unknown counts what could not be read or came to no known end.
+func (r Report) Unknown() (n int) {
+	for _, p := range r.Tables {
+		if p.State == Unknown {
+			n++
+		}
+	}
+	return n
+}
+
+// Again reports whether it is worth while to sweep again soon.
+func (r Report) Again() bool {
+	return slices.ContainsFunc(r.Tables, func(p *Part) bool { return p.again })
+}
+
+// Sweeper is safe for concurrent use.
+type Sweeper struct {
+	Pipeline   *pipeline.Pipeline
+	Store      store.Store
+	Locks      *lease.Locks
+	Warehouse  *warehouse.Warehouse
+	Now        func() time.Time
+	NewID      func() string // unique; letters and digits
+	Prefix     string        // of collections
+	Quarantine string        // dataset for removed rows, in the tables' location
+	Log        *slog.Logger
+}
+
+// ErrNoWarehouse says that there is nothing to sweep here.
+var ErrNoWarehouse = errors.New("there is no warehouse here")
+
+// New returns the sweeper of an application.
+func New(a *app.App) (*Sweeper, error) {
+	if a.Warehouse == nil {
+		return nil, ErrNoWarehouse
+	}
+	return &Sweeper{Pipeline: a.Pipeline, Store: a.Store, Locks: a.Locks, Warehouse: a.Warehouse, Now: a.Now, NewID: newID,
+		Prefix: a.Config.Prefix, Quarantine: a.Config.Quarantine(), Log: a.Log}, nil
+}
+
+// MaxDays is the longest window.
+const MaxDays = 365
+
+// Window returns the periods of the last days, today included, and those that are
+// expected ahead.
+func (s *Sweeper) Window(days int) (from, to pipeline.Period) {
+	cal, lead := s.Pipeline.Calendar, 0
+	for _, t := range s.Pipeline.Transitions {
+		lead = max(lead, t.Lead())
+	}
+	today := cal.At(s.Now())
+	return cal.Add(today, 1-days), cal.Add(today, lead)
+}
+
+// Order is what a sweep is asked to do.
+type Order struct {
+	Table    string // dataset.table or a processor's name; "" for all
+	From, To pipeline.Period
+	// Fix says whether duplicates of a table shall be removed; nil: of none.
+	Fix func(pipeline.Processor) bool
+	// Force passes the guard rail of how many rows may go, and no other.
+	Force  bool
+	Actor  string
+	Reason string
+}
+
+// Run looks for duplicates, table by table, and removes them where it is asked to. What
+// goes wrong with one table stops no other, and is part of the report. An error means that
+// the order cannot be carried out at all.
+func (s *Sweeper) Run(ctx context.Context, o Order) (Report, error) {
+	tables, err := s.tables(o.Table)
+	if err != nil {
+		return Report{}, err
+	}
+	r := Report{Schema: 1, SweepID: s.newSweep(), Tables: []*Part{}}
+	looks := make([]look, len(tables))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	for i, p := range tables {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			looks[i].found, looks[i].bytes, looks[i].err = s.Warehouse.Duplicates(ctx, s.Pipeline.Calendar, p, o.From, o.To)
+		})
+	}
+	wg.Wait()
+	for i, p := range tables {
+		r.Tables = append(r.Tables, s.table(ctx, o, r.SweepID, p, looks[i])...)
+	}
+	return r, nil
+}
+
+// atOnce bounds the queries that run side by side.
+const atOnce = 8
+
+type look struct {
+	found []warehouse.Duplicates
+	bytes int64
+	err   error
+}
+
+// tables are those of an order, one processor for each.
+func (s *Sweeper) tables(name string) ([]pipeline.Processor, error) {
+	var out []pipeline.Processor
+	seen := map[string]bool{}
+	for _, phase := range s.Pipeline.Phases {
+		for _, p := range phase.Processors {
+			if !seen[p.Table] && (name == "" || name == p.Table || name == p.Name) {
+				out, seen[p.Table] = append(out, p), true
+			}
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("table %q is none of the pipeline's, and no processor's name", name)
+	}
+	return out, nil
+}
+
+func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Processor, l look) []*Part {
+	whole := &Part{Table: p.Table, State: Clean, Bytes: l.bytes}
+	if l.err != nil {
+		whole.again = warehouse.Passing(l.err)
+		whole.is(Unknown, "%v", l.err)
+		return []*Part{whole}
+	}
+	if len(l.found) == 0 {
+		return []*Part{whole}
+	}
+	var out []*Part
+	for _, d := range l.found {
+		part := &Part{Table: p.Table, Period: d.Period}
+		part.takes(d)
+		part.Bytes, l.bytes = l.bytes, 0 // of the one query, once
+		out = append(out, part)
+		r := &removal{Sweeper: s, order: o, part: part, processor: p, id: fmt.Sprintf("%s~%s_%s", id, p.Name, d.Period)}
+		if o.Fix == nil || !o.Fix(p) {
+			r.preview(ctx, d)
+		} else {
+			r.run(ctx)
+		}
+		s.tell(ctx, o, part)
+	}
+	return out
+}
+
+func (p *Part) takes(d warehouse.Duplicates) {
+	p.Rows, p.Duplicates, p.Keys, p.Severity = d.Rows, d.Surplus, d.Keys, Severity(d.Surplus)
+	instant := func(t time.Time) *time.Time {
+		if t.IsZero() {
+			return nil
+		}
+		return &t
+	}
+	p.Oldest, p.Newest = instant(d.Oldest), instant(d.Newest)
+}
+
+// tell logs what became of a part.
+func (s *Sweeper) tell(ctx context.Context, o Order, p *Part) {
+	level := slog.LevelWarn
+	if p.Severity == "critical" {
+		level = slog.LevelError
+	}
+	s.Log.Log(ctx, level, strings.TrimSpace(fmt.Sprintf("%d duplicates in %s of %s: %s %s", p.Duplicates, p.Table, p.Period, p.State, p.Problem)),
+		"event", telemetry.DuplicatesFound, "table", p.Table, "period", string(p.Period), "duplicates", p.Duplicates, "left", p.Duplicates-p.Removed,
+		"state", string(p.State), "actor", o.Actor)
+	if p.Removed > 0 {
+		s.Log.WarnContext(ctx, fmt.Sprintf("%d duplicates removed from %s of %s", p.Removed, p.Table, p.Period),
+			"event", telemetry.DuplicatesRemoved, "table", p.Table, "period", string(p.Period), "removed", p.Removed, "sweep", p.ID, "actor", o.Actor)
+	}
+}
+
+// refusal says why nothing may be removed; "" when it may.
+func (o Order) refusal(d warehouse.Duplicates) string {
+	switch {
+	case d.NoKey > 0:
+		return fmt.Sprintf("%d rows have NULL in a key column: whose they are has to be found out first", d.NoKey)
+	case o.Force:
+		return ""
+	case d.Surplus > maxSurplus:
+		return fmt.Sprintf("%d rows would go, more than %d: look at them, then --force", d.Surplus, maxSurplus)
+	case d.Surplus*100 > maxSurplusPct*d.Rows:
+		return fmt.Sprintf("%d of %d rows would go, more than %d %%: look at them, then --force", d.Surplus, d.Rows, maxSurplusPct)
+	}
+	return ""
+}
+
+// writers are the processors that write a table, in the order in which they are locked.
+func (s *Sweeper) writers(table string) []pipeline.Processor {
+	var out []pipeline.Processor
+	for _, phase := range s.Pipeline.Phases {
+		for _, p := range phase.Processors {
+			if p.Table == table {
+				out = append(out, p)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b pipeline.Processor) int { return cmp.Compare(a.Class, b.Class) })
+	return out
+}

@@ -1,0 +1,149 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/audit"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// Listed is a removal for people.
+type Listed struct {
+	ID      string          `json:"id"`
+	Table   string          `json:"table"`
+	Period  pipeline.Period `json:"period"`
+	State   string          `json:"state"`
+	Removed int64           `json:"removed"` // rows, or that would be
+	Keys    int64           `json:"keys"`
+	Actor   string          `json:"actor"`
+	Reason  string          `json:"reason"`
+	At      time.Time       `json:"at"`    // when it was planned, UTC
+	Ended   time.Time       `json:"ended"` // its last step, UTC
+	Until   time.Time       `json:"until"` // the removed rows are kept
+	// Quarantine is the table with all rows of its keys, as they were.
+	Quarantine string `json:"quarantine"`
+	// Undoable: it was applied, and what it removed is still there.
+	Undoable bool `json:"undoable"`
+}
+
+// List returns the removals whose rows may still be there, oldest first.
+func (s *Sweeper) List(ctx context.Context) ([]Listed, error) {
+	out := []Listed{}
+	now := s.Now()
+	for r, err := range s.records(ctx, now.Add(-warehouse.QuarantineKept)) {
+		if err != nil {
+			return nil, err
+		}
+		until := r.At.Add(warehouse.QuarantineKept)
+		out = append(out, Listed{ID: r.ID, Table: r.Table, Period: r.Period, State: r.State, Removed: r.Surplus, Keys: r.Keys, Actor: r.Actor, Reason: r.Reason,
+			At: r.At, Ended: r.Ended, Until: until, Quarantine: r.Quarantine, Undoable: r.State == applied && now.Before(until)})
+	}
+	return out, nil
+}
+
+// ErrNotUndone says that a removal cannot be undone as things are.
+var ErrNotUndone = errors.New("cannot be undone")
+
+// Undone is what became of one removal.
+type Undone struct {
+	ID       string          `json:"id"`
+	Table    string          `json:"table"`
+	Period   pipeline.Period `json:"period"`
+	Restored int64           `json:"restored"` // rows
+	State    string          `json:"state"`    // undone; else what the removal's state is
+	Problem  string          `json:"problem,omitempty"`
+	err      error
+}
+
+// Undo puts back what a removal, or all removals of a sweep, have taken away: exactly, or
+// not at all. A removal that is undone stays so. The error joins what could not be undone.
+func (s *Sweeper) Undo(ctx context.Context, id, actor, reason string) ([]Undone, error) {
+	from, to := id, id
+	if !strings.Contains(id, "~") {
+		from, to = id+"~", id+"~\U0010FFFF"
+	}
+	var records []*record
+	for r, err := range s.scan(ctx, from, to) {
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, r)
+	}
+	if len(records) == 0 {
+		return nil, fmt.Errorf("%w: %s", ErrNoSweep, id)
+	}
+	var out []Undone
+	var errs []error
+	for _, r := range records {
+		u := s.undo(ctx, r, actor, reason)
+		out, errs = append(out, u), append(errs, u.err)
+	}
+	return out, errors.Join(errs...)
+}
+
+func (s *Sweeper) undo(ctx context.Context, r *record, actor, reason string) Undone {
+	out := Undone{ID: r.ID, Table: r.Table, Period: r.Period}
+	if writers := s.writers(r.Table); len(writers) == 0 {
+		out.err = fmt.Errorf("%w: %s: no processor of the pipeline writes %s", ErrNotUndone, r.ID, r.Table)
+	} else {
+		out.err = s.locked(ctx, r.Table, r.Period, "undo-"+r.ID+"-"+s.NewID()[:8], func(ctx context.Context, held *lease.Lease) error {
+			return s.undoLocked(ctx, r, held, writers[0], actor, reason, &out)
+		})
+	}
+	out.State = r.State
+	if out.err != nil {
+		out.Problem = out.err.Error()
+	}
+	return out
+}
+
+func (s *Sweeper) undoLocked(ctx context.Context, r *record, held *lease.Lease, p pipeline.Processor, actor, reason string, out *Undone) error {
+	if err := s.resume(ctx, r.Table, r.Period); err != nil {
+		return err
+	}
+	now, err := s.record(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	*r = *now
+	switch r.State {
+	case undone:
+		return nil
+	case applied:
+	default:
+		return fmt.Errorf("%w: %s is %s: it has removed nothing, or nobody knows any more", ErrNotUndone, r.ID, r.State)
+	}
+	if until := r.At.Add(warehouse.QuarantineKept); !s.Now().Before(until) {
+		return fmt.Errorf("%w: %s: the removed rows were kept until %s", ErrNotUndone, r.ID, until.Format(time.RFC3339))
+	}
+	w := r.removal(p)
+	standing, err := s.Warehouse.Standing(ctx, w)
+	if err != nil {
+		return err
+	}
+	if standing != r.Before { // else an earlier try has come as far as this
+		err = s.Warehouse.Restore(ctx, right(held), w)
+		if errors.Is(err, warehouse.ErrChanged) {
+			return fmt.Errorf("%w: %s: the rows of %s for %s were written anew since; those that were removed are in %s", ErrNotUndone, r.ID, r.Table, r.Period, r.Quarantine)
+		}
+		if err != nil {
+			return err
+		}
+		out.Restored = r.Surplus
+	}
+	act := audit.Record{Action: "sweep_undo", Actor: actor, Reason: reason, Period: string(r.Period), Detail: fmt.Sprintf("puts %d rows back into %s: %s", r.Surplus, r.Table, r.ID)}
+	if err := s.step(ctx, r, undone, act.Write(s.Prefix, s.Now(), s.NewID())); err != nil {
+		return err
+	}
+	act.Log(ctx, s.Log)
+	s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s undone: %d rows are back in %s of %s", r.ID, r.Surplus, r.Table, r.Period), "event", telemetry.SweepUndone,
+		"sweep", r.ID, "table", r.Table, "period", string(r.Period), "restored", r.Surplus, "actor", actor)
+	return nil
+}

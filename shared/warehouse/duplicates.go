@@ -1,0 +1,299 @@
+package warehouse
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/bigquery"
+	"cloud.google.com/go/civil"
+	"google.golang.org/api/iterator"
+
+	"github.com/phasegate/phasegate/shared/dedup"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// Duplicates is what a table holds of one period too often.
+type Duplicates struct {
+	Period  pipeline.Period
+	Rows    int64 // of the period
+	Keys    int64 // that have several rows
+	Surplus int64 // rows beyond one a key
+	// SameTime is of how many of these keys all rows have one time, by the table's
+	// order_by: written at once, or never told.
+	SameTime int64
+	NoKey    int64     // rows with NULL in a key column: of those it cannot be said
+	Oldest   time.Time // of the rows of these keys, UTC; zero when none has a time
+	Newest   time.Time
+}
+
+// Duplicates asks for the periods of a table, from one to another, in which rows share a
+// key or have none: one query with literal dates, over the key's columns and order_by
+// alone. bytes is what it read.
+func (w *Warehouse) Duplicates(ctx context.Context, cal pipeline.Calendar, p pipeline.Processor, from, to pipeline.Period) (found []Duplicates, bytes int64, err error) {
+	t := Target{Processor: p}
+	sql := fmt.Sprintf(`SELECT day, SUM(n), COUNTIF(n > 1), SUM(n - 1), COUNTIF(n > 1 AND times < 2), SUM(IF(without, n, 0)), UNIX_MICROS(MIN(IF(n > 1, oldest, NULL))), UNIX_MICROS(MAX(IF(n > 1, newest, NULL)))
+FROM (SELECT %s AS day, %s AS k, COUNT(*) AS n, COUNT(DISTINCT %[3]s) AS times, MIN(%[3]s) AS oldest, MAX(%[3]s) AS newest, LOGICAL_OR(%[4]s) AS without
+FROM %[5]s AS %[6]s WHERE %[1]s BETWEEN DATE '%[7]s' AND DATE '%[8]s' GROUP BY 1, 2)
+GROUP BY 1 HAVING COUNTIF(n > 1) > 0 OR LOGICAL_OR(without) ORDER BY 1`,
+		col(p.DateColumn), t.key(), col(p.OrderBy), t.withoutKey(), quoted(p.Table), rowAlias, day(cal, from), day(cal, to))
+	bytes, err = w.scan(ctx, sql, func(it *bigquery.RowIterator) error {
+		var row []bigquery.Value
+		if err := it.Next(&row); err != nil {
+			return err
+		}
+		d := Duplicates{Oldest: instant(row[6]), Newest: instant(row[7])}
+		date, ok := row[0].(civil.Date)
+		if !ok {
+			return fmt.Errorf("BigQuery answered %v", row)
+		}
+		d.Period = pipeline.Period(date.String())
+		for i, into := range []*int64{&d.Rows, &d.Keys, &d.Surplus, &d.SameTime, &d.NoKey} {
+			if *into, ok = row[i+1].(int64); !ok {
+				return fmt.Errorf("BigQuery answered %v", row)
+			}
+		}
+		found = append(found, d)
+		return nil
+	})
+	if err != nil {
+		return nil, bytes, fmt.Errorf("duplicates in %s: %w", p.Table, err)
+	}
+	return found, bytes, nil
+}
+
+// rowAlias is what statements about duplicates call a row. It begins as no column may
+// (see [Warehouse.Survey]), so that it stands for the row whatever columns there are.
+const (
+	ours     = "phasegate_"
+	rowAlias = ours + "row"
+)
+
+func col(name string) string { return rowAlias + "." + quote(name) }
+
+// key is a row's key as text; two rows have one text exactly if they have one key.
+func (t Target) key() string { return "TO_JSON_STRING(STRUCT(" + t.keys(rowAlias+".") + "))" }
+
+func (t Target) withoutKey() string {
+	var out []string
+	for _, c := range t.Processor.Key {
+		out = append(out, col(c)+" IS NULL")
+	}
+	return strings.Join(out, " OR ")
+}
+
+// hash tells rows apart by everything that stands in them.
+const hash = "TO_HEX(SHA256(TO_JSON_STRING(" + rowAlias + ")))"
+
+// Fingerprint stands for a multiset of rows: how many there are, and the sums of two
+// parts of their SHA-256, of 40 bits each. So it depends on no order, and a row that is
+// there twice counts twice. Eight million rows stay below 2^63.
+type Fingerprint struct{ Rows, A, B int64 }
+
+const fingerprintDigits = 10 // hexadecimal, of each part
+
+func (f *Fingerprint) add(hash string) error {
+	a, errA := strconv.ParseInt(hash[:fingerprintDigits], 16, 64)
+	b, errB := strconv.ParseInt(hash[fingerprintDigits:2*fingerprintDigits], 16, 64)
+	f.Rows, f.A, f.B = f.Rows+1, f.A+a, f.B+b
+	return errors.Join(errA, errB)
+}
+
+// fingerprint is the query for the three numbers of rows, which stand behind FROM and are
+// called rowAlias there.
+func fingerprint(rows string) string {
+	part := func(from int) string {
+		return fmt.Sprintf("IFNULL(SUM(CAST(CONCAT('0x', SUBSTR(h, %d, %d)) AS INT64)), 0)", from, fingerprintDigits)
+	}
+	return fmt.Sprintf("SELECT COUNT(*) AS n, %s AS a, %s AS b FROM (SELECT %s AS h FROM %s)", part(1), part(1+fingerprintDigits), hash, rows)
+}
+
+// Survey says what is to be removed from a period of a table, and what shall be left.
+type Survey struct {
+	Keys, Surplus int
+	Identical     int             // keys whose rows differ in nothing
+	Examples      []dedup.Example // the first ones
+	Before, After Fingerprint     // of all rows of these keys, and of those that stay
+	Bytes         int64           // read to find out
+
+	survivors []string // hashes of those that stay
+}
+
+// maxKeys bounds what one removal can be about: its survivors go along in one request.
+const maxKeys = 50_000
+
+// Survey reads the rows that share a key, and decides which of each key stays: by the rule
+// by which rows are told apart before they are written, and by no other. It changes
+// nothing. An [ErrTarget] says that nothing can be removed from the table as it is.
+func (w *Warehouse) Survey(ctx context.Context, t Target) (Survey, error) {
+	meta, err := w.metadata(ctx, t.Processor.Table)
+	if err != nil {
+		return Survey{}, err
+	}
+	rule, err := t.rule(meta)
+	if err != nil {
+		return Survey{}, err
+	}
+	for _, f := range meta.Schema {
+		if strings.HasPrefix(strings.ToLower(f.Name), ours) {
+			return Survey{}, fmt.Errorf("%w: %s has a column %s: names that begin with %s are ours here", ErrTarget, t.Processor.Table, f.Name, ours)
+		}
+	}
+	// https://cloud.google.com/bigquery/docs/data-manipulation-language#limitations
+	if b := meta.StreamingBuffer; b != nil {
+		return Survey{}, fmt.Errorf("%w: %s has some %d rows in its streaming buffer, since %s: they cannot be removed before they have left it",
+			ErrTarget, t.Processor.Table, b.EstimatedRows, b.OldestEntryTime.UTC().Format(time.RFC3339))
+	}
+	sql := fmt.Sprintf("SELECT %s AS %skey, %s AS %[2]shash, %[4]s.* FROM %[5]s AS %[4]s WHERE %[6]s QUALIFY COUNT(*) OVER (PARTITION BY %[1]s) > 1 ORDER BY %[2]skey",
+		t.key(), ours, hash, rowAlias, quoted(t.Processor.Table), t.slice(rowAlias+"."))
+	var s Survey
+	var group []dedup.Row // of one key
+	finish := func() error {
+		if len(group) == 0 {
+			return nil
+		}
+		r, err := rule.Apply(group)
+		if err == nil && len(r.Rows) != 1 {
+			err = fmt.Errorf("BigQuery takes %d keys for one, %v", len(r.Rows), group[0][ours+"key"])
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrTarget, t.Processor.Table, err)
+		}
+		survivor := r.Rows[0][ours+"hash"].(string)
+		s.survivors = append(s.survivors, survivor)
+		s.Keys, s.Surplus = s.Keys+1, s.Surplus+r.Removed
+		if r.Examples[0].Identical {
+			s.Identical++
+		}
+		if len(s.Examples) < maxExamples {
+			s.Examples = append(s.Examples, r.Examples...)
+		}
+		if s.Keys > maxKeys {
+			return fmt.Errorf("%w: %s: more than %d keys of %s have several rows", ErrTarget, t.Processor.Table, maxKeys, t.Period)
+		}
+		return s.After.add(survivor)
+	}
+	s.Bytes, err = w.scan(ctx, sql, func(it *bigquery.RowIterator) error {
+		var values map[string]bigquery.Value
+		if err := it.Next(&values); err != nil {
+			if errors.Is(err, iterator.Done) {
+				if err := finish(); err != nil {
+					return err
+				}
+			}
+			return err
+		}
+		row, err := scanned(meta.Schema, values)
+		if err != nil {
+			return err
+		}
+		key, isText := values[ours+"key"].(string)
+		h, isHash := values[ours+"hash"].(string)
+		if !isText || !isHash || len(h) < 2*fingerprintDigits {
+			return fmt.Errorf("BigQuery answered key %v, hash %v", values[ours+"key"], values[ours+"hash"])
+		}
+		row[ours+"key"], row[ours+"hash"] = key, h
+		if len(group) > 0 && group[0][ours+"key"] != key {
+			if err := finish(); err != nil {
+				return err
+			}
+			group = group[:0]
+		}
+		group = append(group, row)
+		return s.Before.add(h)
+	})
+	switch {
+	case errors.Is(err, ErrTarget):
+		return Survey{}, err
+	case err != nil:
+		return Survey{}, fmt.Errorf("duplicates in %s of %s: %w", t.Processor.Table, t.Period, err)
+	}
+	return s, nil
+}
+
+// maxExamples bounds what is told about a period in which everything is doubled.
+const maxExamples = 5
+
+// scanned makes a row as it was read what it was before it was written.
+func scanned(schema bigquery.Schema, values map[string]bigquery.Value) (dedup.Row, error) {
+	row := make(dedup.Row, len(schema)+2)
+	for _, f := range schema {
+		v, err := scannedField(f, values[f.Name])
+		if err != nil {
+			return nil, fmt.Errorf("column %s: %w", f.Name, err)
+		}
+		row[f.Name] = v
+	}
+	return row, nil
+}
+
+func scannedField(f *bigquery.FieldSchema, v bigquery.Value) (any, error) {
+	if f.Repeated {
+		one := *f
+		one.Repeated = false
+		list, _ := v.([]bigquery.Value)
+		out := make([]any, len(list))
+		for i, e := range list {
+			var err error
+			if out[i], err = scannedField(&one, e); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	}
+	switch v := v.(type) {
+	case map[string]bigquery.Value:
+		return scanned(f.Schema, v)
+	case time.Time:
+		return v.UTC(), nil
+	case string:
+		if f.Type != bigquery.JSONFieldType {
+			return v, nil
+		}
+		dec := json.NewDecoder(strings.NewReader(v))
+		dec.UseNumber()
+		var out any
+		if err := dec.Decode(&out); err != nil {
+			return nil, fmt.Errorf("%.60q is no JSON: %w", v, err)
+		}
+		return out, nil
+	}
+	return v, nil
+}
+
+// scan runs a query of a sweep and hands over its rows until next returns what the
+// iterator ends with. bytes is what the query read.
+func (w *Warehouse) scan(ctx context.Context, sql string, next func(*bigquery.RowIterator) error) (bytes int64, err error) {
+	client, err := w.Client(ctx)
+	if err != nil {
+		return 0, err
+	}
+	q := client.Query(sql)
+	q.MaxBytesBilled, q.Labels = maxWindowBytes, map[string]string{purposeLabel: "sweep"}
+	it, err := q.Read(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for err == nil {
+		err = next(it)
+	}
+	job := it.SourceJob()
+	if !errors.Is(err, iterator.Done) {
+		return 0, err
+	}
+	if job == nil { // BigQuery made none for a query so small
+		return 0, nil
+	}
+	status, err := job.Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if status.Statistics != nil {
+		bytes = status.Statistics.TotalBytesProcessed
+	}
+	return bytes, nil
+}

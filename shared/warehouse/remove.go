@@ -1,0 +1,154 @@
+package warehouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/bigquery"
+)
+
+// Removal is one removal of duplicates from a period of a table.
+type Removal struct {
+	Target Target // Staging and ByKey mean nothing here
+	// Quarantine is the table, dataset.table, that holds all rows of the keys concerned,
+	// as they were, with a column phasegate_kept: false for those that go.
+	Quarantine    string
+	Before, After Fingerprint
+}
+
+// QuarantineKept is how long removed rows are kept.
+const QuarantineKept = 30 * 24 * time.Hour
+
+const kept = ours + "kept"
+
+// ErrChanged says that the rows concerned are not any more what a removal was planned on.
+var ErrChanged = errors.New("the rows have changed since")
+
+// Quarantine copies all rows of the keys of a survey into the removal's quarantine table,
+// which it makes by one statement within BigQuery, and makes sure that it holds exactly
+// those of the survey: if not, they have changed since ([ErrChanged]). A table of another
+// removal must not have the name.
+func (w *Warehouse) Quarantine(ctx context.Context, r Removal, s Survey) error {
+	t := r.Target
+	meta, err := w.metadata(ctx, t.Processor.Table)
+	if err != nil {
+		return err
+	}
+	_, name, _ := strings.Cut(r.Quarantine, ".")
+	sql := fmt.Sprintf(`CREATE TABLE %s OPTIONS (expiration_timestamp = TIMESTAMP '%s', description = 'Rows of %s for %s that shared their keys before a sweep. %s is false for those that it removed.')
+AS SELECT %s.*, ROW_NUMBER() OVER (PARTITION BY %s ORDER BY IF(%s IN UNNEST(@survivors), 0, 1)) = 1 AS %[5]s
+FROM %[9]s AS %[6]s WHERE %[10]s QUALIFY COUNT(*) OVER (PARTITION BY %[7]s) > 1`,
+		quoted(r.Quarantine), time.Now().Add(QuarantineKept).UTC().Format("2006-01-02 15:04:05"), t.Processor.Table, t.Period, kept,
+		rowAlias, t.key(), hash, quoted(t.Processor.Table), t.slice(rowAlias+"."))
+	job, _, err := w.begin(ctx, exclusive{id: "phasegate-quarantine-" + name, location: meta.Location, sql: sql, purpose: "quarantine",
+		parameters: []bigquery.QueryParameter{{Name: "survivors", Value: s.survivors}}})
+	if err != nil {
+		return err
+	}
+	failure, unknown := ended(ctx, job)
+	if err := errors.Join(failure, unknown); err != nil {
+		return fmt.Errorf("quarantine table %s: %w", r.Quarantine, err)
+	}
+	all := fmt.Sprintf("(SELECT * EXCEPT (%s) FROM %s", kept, quoted(r.Quarantine))
+	before, after, err := w.fingerprints(ctx, all+") AS "+rowAlias, all+" WHERE "+kept+") AS "+rowAlias)
+	if err != nil {
+		return fmt.Errorf("quarantine table %s: %w", r.Quarantine, err)
+	}
+	if before != r.Before || after != r.After {
+		return fmt.Errorf("%w: quarantined %+v of which %+v stay, planned %+v and %+v", ErrChanged, before, after, r.Before, r.After)
+	}
+	return nil
+}
+
+// Remove replaces the rows of the keys concerned by those that stay, by one statement
+// under a job id of the right, if they are as planned when it happens; else it changes
+// nothing, and says so ([ErrChanged]). Serialization conflicts are tried again with a new
+// token.
+func (w *Warehouse) Remove(ctx context.Context, right Right, r Removal) error {
+	return w.replace(ctx, right, r, r.Before, ours+"source."+kept)
+}
+
+// Restore is the undoing of Remove: it puts all rows of the keys concerned back as they
+// were, if those are what Remove has left.
+func (w *Warehouse) Restore(ctx context.Context, right Right, r Removal) error {
+	return w.replace(ctx, right, r, r.After, "TRUE")
+}
+
+// replace deletes the rows of the keys in quarantine and inserts those of the quarantine
+// for which a condition holds.
+func (w *Warehouse) replace(ctx context.Context, right Right, r Removal, planned Fingerprint, which string) error {
+	meta, err := w.metadata(ctx, r.Target.Processor.Table)
+	if err != nil {
+		return err
+	}
+	_, err = w.once(ctx, right, meta.Location, r.statement(meta.Schema, planned, which))
+	if err != nil && strings.Contains(err.Error(), changedMark) {
+		return fmt.Errorf("%w: %s of %s", ErrChanged, r.Target.Processor.Table, r.Target.Period)
+	}
+	return err
+}
+
+// changedMark is what the statement fails with when the rows are not as planned.
+const changedMark = "phasegate: the rows have changed"
+
+// statement replaces rows if their fingerprint is the planned one. The guard stands where
+// rows are inserted, of which there is always one, and fails the whole statement: of a
+// condition that is false in both clauses one could not tell that nothing has happened.
+// It is not correlated, so it is asked once, about the table as the statement found it.
+func (r Removal) statement(schema bigquery.Schema, planned Fingerprint, which string) string {
+	const target, source = ours + "target", ours + "source"
+	t := r.Target
+	return fmt.Sprintf(`MERGE %s AS %s USING %s AS %s ON FALSE
+WHEN NOT MATCHED BY TARGET AND %s AND IF((SELECT n = %d AND a = %d AND b = %d FROM (%s)), TRUE, ERROR('%s')) THEN INSERT (%s) VALUES (%s)
+WHEN NOT MATCHED BY SOURCE AND %s AND TO_JSON_STRING(STRUCT(%s)) IN (SELECT %s FROM %s AS %s) THEN DELETE`,
+		quoted(t.Processor.Table), target, quoted(r.Quarantine), source,
+		which, planned.Rows, planned.A, planned.B, fingerprint(r.concerned()), changedMark, columnsOf(schema, ""), columnsOf(schema, source+"."),
+		t.slice(target+"."), t.keys(target+"."), t.key(), quoted(r.Quarantine), rowAlias)
+}
+
+// concerned are the table's rows of the keys in quarantine, for behind a FROM.
+func (r Removal) concerned() string {
+	t := r.Target
+	return fmt.Sprintf("%s AS %s WHERE %s AND %s IN (SELECT %[4]s FROM %[5]s AS %[2]s)",
+		quoted(t.Processor.Table), rowAlias, t.slice(rowAlias+"."), t.key(), quoted(r.Quarantine))
+}
+
+// Standing returns what is there now of the keys concerned.
+func (w *Warehouse) Standing(ctx context.Context, r Removal) (Fingerprint, error) {
+	now, _, err := w.fingerprints(ctx, r.concerned(), r.concerned())
+	if err != nil {
+		return now, fmt.Errorf("%s of %s: %w", r.Target.Processor.Table, r.Target.Period, err)
+	}
+	return now, nil
+}
+
+func (w *Warehouse) fingerprints(ctx context.Context, first, second string) (a, b Fingerprint, err error) {
+	into := []*Fingerprint{&a, &b}
+	sql := fmt.Sprintf("SELECT 0, f.* FROM (%s) AS f", fingerprint(first))
+	if second != first {
+		sql += fmt.Sprintf(" UNION ALL SELECT 1, f.* FROM (%s) AS f", fingerprint(second))
+	}
+	err = w.rows(ctx, sql, "sweep", nil, func(row []bigquery.Value) error {
+		which, ok := row[0].(int64)
+		n, okN := row[1].(int64)
+		x, okA := row[2].(int64)
+		y, okB := row[3].(int64)
+		if !ok || !okN || !okA || !okB {
+			return fmt.Errorf("BigQuery answered %v", row)
+		}
+		*into[which] = Fingerprint{n, x, y}
+		return nil
+	})
+	return a, b, err
+}
+
+func columnsOf(schema bigquery.Schema, alias string) string {
+	var out []string
+	for _, f := range schema {
+		out = append(out, alias+quote(f.Name))
+	}
+	return strings.Join(out, ", ")
+}

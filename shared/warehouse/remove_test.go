@@ -1,0 +1,110 @@
+package warehouse_test
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// json are the rows of the table as JSON, in order.
+func (b *books) json() []string {
+	b.t.Helper()
+	var out []string
+	for _, r := range b.query("SELECT TO_JSON_STRING(t) FROM nba_analytics.scores AS t WHERE game_date > DATE '2000-01-01'") {
+		out = append(out, fmt.Sprint(r[0]))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// removal surveys the period and quarantines.
+func (b *books) removal() (warehouse.Removal, warehouse.Survey) {
+	b.t.Helper()
+	s, err := b.Survey(b.t.Context(), b.target)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	r := warehouse.Removal{Target: b.target, Quarantine: b.target.Staging + ".q" + rand.Text(), Before: s.Before, After: s.After}
+	if err := b.Quarantine(b.t.Context(), r, s); err != nil {
+		b.t.Fatal(err)
+	}
+	return r, s
+}
+
+func (b *books) standing(r warehouse.Removal, want warehouse.Fingerprint) {
+	b.t.Helper()
+	got, err := b.Standing(b.t.Context(), r)
+	if err != nil || got != want {
+		b.t.Errorf("standing %+v, %v, want %+v", got, err, want)
+	}
+}
+
+func TestARemovalLeavesTheRightRowOfEachKey(t *testing.T) {
+	b := newBooks(t, scores, "PARTITION BY game_date")
+	b.Exec(`INSERT INTO nba_analytics.scores VALUES
+		(DATE '2026-02-02', 'other', 1, TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-02', 'other', 1, TIMESTAMP '2026-02-04 11:00:00'),
+		(DATE '2026-02-03', 'alone', 1, TIMESTAMP '2026-02-04 11:00:00'),
+		(DATE '2026-02-03', 'newest', 1, TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-03', 'newest', 2, TIMESTAMP '2026-02-04 11:00:18'),
+		(DATE '2026-02-03', 'triplet', 7, TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-03', 'triplet', 7, TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-03', 'triplet', 7, TIMESTAMP '2026-02-04 11:00:00'),
+		(DATE '2026-02-03', 'fuller', NULL, TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-03', 'fuller', 3, TIMESTAMP '2026-02-04 11:00:00'),
+		(DATE '2026-02-03', 'never', 4, NULL), (DATE '2026-02-03', 'never', NULL, TIMESTAMP '2026-02-04 11:00:00')`)
+	before := b.json()
+	r, s := b.removal()
+	if s.Keys != 5-1 || s.Surplus != 5 || s.Identical != 1 || s.Before.Rows != 9 || s.After.Rows != 4 {
+		t.Errorf("%+v", s)
+	}
+	b.standing(r, s.Before)
+	if err := b.Remove(t.Context(), b.right(), r); err != nil {
+		t.Fatal(err)
+	}
+	b.standing(r, s.After)
+	const swept = "2026-02-02:other=1 2026-02-02:other=1 alone=1 fuller=3 never=<nil> newest=2 triplet=7"
+	b.want(swept)
+	if err := b.Remove(t.Context(), b.right(), r); !errors.Is(err, warehouse.ErrChanged) { // it is not as planned any more
+		t.Errorf("%v", err)
+	}
+	b.want(swept)
+	if err := b.Restore(t.Context(), b.right(), r); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.json(); !slices.Equal(got, before) {
+		t.Errorf("restored:\n%s\nwere:\n%s", strings.Join(got, "\n"), strings.Join(before, "\n"))
+	}
+	b.standing(r, s.Before)
+}
+
+func TestARemovalChangesNothingOnceTheRowsHaveChanged(t *testing.T) {
+	for name, change := range map[string]string{
+		"rewritten": "UPDATE nba_analytics.scores SET points = 9 WHERE player_lookup = 'a'",
+		"appended":  "INSERT INTO nba_analytics.scores VALUES (DATE '2026-02-03', 'a', 1, TIMESTAMP '2026-02-04 11:00:00')",
+		"removed":   "DELETE FROM nba_analytics.scores WHERE player_lookup = 'a'",
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBooks(t, scores, "")
+			b.Exec("INSERT INTO nba_analytics.scores VALUES (DATE '2026-02-03', 'a', 1, TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-03', 'a', 1, TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-03', 'b', 1, TIMESTAMP '2026-02-04 11:00:00')")
+			s, err := b.Survey(t.Context(), b.target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, _ := b.removal()
+			b.Exec(change)
+			changed := b.json()
+			if err := b.Remove(t.Context(), b.right(), r); !errors.Is(err, warehouse.ErrChanged) {
+				t.Errorf("%v", err)
+			}
+			if got := b.json(); !slices.Equal(got, changed) {
+				t.Errorf("%s, was %s", got, changed)
+			}
+			// And where they changed before they lie in quarantine, that is found out there.
+			r.Quarantine += "2"
+			if err := b.Quarantine(t.Context(), r, s); !errors.Is(err, warehouse.ErrChanged) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
