@@ -69,7 +69,7 @@ locals {
       query   = "sum(increase(pubsub_googleapis_com:subscription_push_request_count{monitored_resource=\"pubsub_subscription\",subscription_id=\"${google_pubsub_subscription.push[key].name}\",response_class!=\"ack\"}[3600s])) > 50"
       command = "gcloud logging read 'resource.labels.service_name=\"${module.function[s.function].name}\" AND jsonPayload.delivery_attempt>1' --freshness=1h --project=${var.project}"
     } },
-    { for p in flatten([for id, levels in local.hand_over : [for f in keys(local.functions) : [for level, seconds in levels : { id = id, function = f, level = level, seconds = seconds }]]]) :
+    { for p in flatten([for id, levels in local.hand_over : [for f in local.hands_over : [for level, seconds in levels : { id = id, function = f, level = level, seconds = seconds }]]]) :
       "hand-over-latency/${p.id}-${p.level}-${p.function}" => {
         kind       = "log_match"
         title      = "A hand-over of ${p.id} took ${p.seconds} s or more"
@@ -160,6 +160,16 @@ locals {
       labels     = { transition = "EXTRACT(jsonPayload.transition)" }
       rate_limit = local.hour
       command    = "phasectl reconcile --days 7 --verbose --project ${var.project}"
+    } },
+    # Said of what is removed too: two runs have written one table.
+    { for level, d in { found = { at_least = 1, severity = "WARNING" }, many = { at_least = 21, severity = "CRITICAL" } } : "duplicates/${level}" => {
+      kind                    = "log_match"
+      title                   = d.at_least == 1 ? "A table has duplicate rows" : "A table has more than ${d.at_least - 1} duplicate rows"
+      severity                = d.severity
+      filter                  = "${local.of_function["sweep"]} AND jsonPayload.event=\"duplicates_found\" AND jsonPayload.duplicates>=${d.at_least}"
+      labels                  = { table = "EXTRACT(jsonPayload.table)", period = "EXTRACT(jsonPayload.period)" }
+      rate_limit              = local.hour
+      command                 = "phasectl sweep --days 7 --project ${var.project}"
     } },
     { for f in keys(local.functions) : "message-quarantined/${f}" => {
       kind       = "log_match"

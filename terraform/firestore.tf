@@ -10,6 +10,7 @@ locals {
     function_status = ["heartbeats"]
     lock_tokens     = ["nonces"]
     processor_runs  = ["books"]
+    sweeps          = ["after", "before"]
   }
   # A shadow has the first two again. A deployment in shadow has one itself, for smoke
   # tests. Nobody works on what a shadow decided; everything else is kept.

@@ -18,7 +18,18 @@ locals {
       timeout       = 360 # the handler ends by itself after 300
       max_instances = 2
     }
+    sweep = {
+      description   = "Finds duplicate rows and removes them, so that it can be undone"
+      memory        = "256M"
+      cpu           = "1"
+      concurrency   = 4
+      timeout       = 360 # the handler ends by itself after 300
+      max_instances = 2
+    }
   }
+
+  # Those that hand periods over, and ask the readiness checks before it.
+  hands_over = toset(["transition", "reconcile"])
 
   archives = coalesce(var.archives, "${path.module}/../build/functions")
 
@@ -32,11 +43,12 @@ locals {
     LOG_LEVEL            = var.log_level
   } : name => value if value != "" }
 
-  # What a function may publish to: what it hands over, and the dead letters of its own
+  # What a function may publish to: what it hands over, jobs for the sweep, and the dead letters of its own
   # topics, for messages that are too large for a document. In shadow, nothing.
   publishes = { for p in concat(
-    [for p in setproduct(keys(local.functions), local.downstream_topics) : { function = p[0], topic = p[1], dead_letter = null }],
+    [for p in setproduct(local.hands_over, local.downstream_topics) : { function = p[0], topic = p[1], dead_letter = null }],
     [for key, s in local.subscriptions : { function = s.function, topic = s.topic, dead_letter = key } if !s.shadow],
+    [for t in ["phasegate-sweep"] : { function = "reconcile", topic = t, dead_letter = null } if contains(local.own_topics, t)],
   ) : "${p.function} ${p.topic}${p.dead_letter == null ? "" : "-dead-letter"}" => p if var.mode == "active" }
 }
 
@@ -111,9 +123,9 @@ resource "google_pubsub_topic_iam_member" "publishes" {
 }
 
 # The checks are queries of the functions, about the datasets that the definition names
-# and no others; reconciliation looks at the tables of all phases.
+# and no others; reconciliation and the sweep look at the tables of all phases.
 resource "google_project_iam_member" "asks" {
-  for_each = length(local.read_datasets) > 0 ? local.functions : {}
+  for_each = local.functions
 
   project = var.project
   role    = "roles/bigquery.jobUser"
@@ -122,11 +134,34 @@ resource "google_project_iam_member" "asks" {
 
 resource "google_bigquery_dataset_iam_member" "reads" {
   for_each = merge(
-    { for p in setproduct(keys(local.functions), local.read_datasets) : "${p[0]} ${p[1]}" => { function = p[0], dataset = p[1] } },
-    { for d in local.table_datasets : "reconcile ${d}" => { function = "reconcile", dataset = d } },
+    { for p in setproduct(local.hands_over, local.read_datasets) : "${p[0]} ${p[1]}" => { function = p[0], dataset = p[1] } },
+    { for p in setproduct(["reconcile", "sweep"], local.table_datasets) : "${p[0]} ${p[1]}" => { function = p[0], dataset = p[1] } },
   )
 
   dataset_id = each.value.dataset
   role       = "roles/bigquery.dataViewer"
   member     = module.function[each.value.function].member
+}
+
+# What a sweep has removed, a table each. They go by themselves after 30 days.
+resource "google_bigquery_dataset" "quarantine" {
+  dataset_id                  = "${replace(var.prefix, "-", "_")}phasegate_quarantine"
+  description                 = "Rows that sweeps have removed, with those that stayed"
+  location                    = var.bigquery_location
+  default_table_expiration_ms = 30 * 24 * 3600 * 1000
+
+  depends_on = [google_project_service.required]
+}
+
+# The sweep writes where the definition says that it may, and its quarantine. In shadow it
+# writes nothing.
+resource "google_bigquery_dataset_iam_member" "sweeps" {
+  for_each = var.mode == "active" ? merge(
+    { for d in local.swept_datasets : d => d },
+    { quarantine = google_bigquery_dataset.quarantine.dataset_id },
+  ) : {}
+
+  dataset_id = each.value
+  role       = "roles/bigquery.dataEditor"
+  member     = module.function["sweep"].member
 }

@@ -44,6 +44,9 @@ locals {
   # Datasets of the phases' tables, which reconciliation counts.
   table_datasets = toset([for p in flatten([for phase in local.pipeline.phases : phase.processors]) : split(".", p.table)[0]])
 
+  # Those of the tables that the sweep may remove duplicates from.
+  swept_datasets = toset([for p in flatten([for phase in local.pipeline.phases : phase.processors]) : split(".", p.table)[0] if try(p.duplicates, "") == "remove"])
+
   # Topics that others publish to or read from, and those that are ours alone.
   pipeline_topics   = toset(flatten([for t in local.pipeline.transitions : [t.upstream.topic, t.downstream.topic]]))
   own_topics        = toset([for s in local.subscriptions : s.topic if !contains(local.pipeline_topics, s.topic)])

@@ -12,7 +12,8 @@ resource "google_bigquery_dataset" "staging" {
 }
 
 locals {
-  upstream_topics = toset([for t in local.pipeline.transitions : t.upstream.topic])
+  # What processors report to, and whom they ask to look after what they find in a table.
+  report_topics = toset(concat([for t in local.pipeline.transitions : t.upstream.topic], [for t in local.own_topics : t if t == "phasegate-sweep"]))
 }
 
 resource "google_bigquery_dataset_iam_member" "stages" {
@@ -47,7 +48,7 @@ resource "google_project_iam_member" "processor_books" {
 }
 
 resource "google_pubsub_topic_iam_member" "processor_reports" {
-  for_each = { for p in setproduct(var.processors, local.upstream_topics) : "${p[0]} ${p[1]}" => { member = p[0], topic = p[1] } }
+  for_each = { for p in setproduct(var.processors, local.report_topics) : "${p[0]} ${p[1]}" => { member = p[0], topic = p[1] } }
 
   topic  = local.topic_ids[each.value.topic]
   role   = "roles/pubsub.publisher"

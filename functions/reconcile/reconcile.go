@@ -105,7 +105,7 @@ func reconcileAll(ctx context.Context, a *app.App, asked time.Time) error {
 	r := reconcile.New(a)
 	var errs []error
 	for _, t := range a.Pipeline.Transitions {
-		from, to := reconcile.Window(t, asked, nightlyDays)
+		from, to := t.Window(asked, nightlyDays)
 		report, err := r.Run(ctx, t, from, to, nightlyActor)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", t.ID, err))

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -53,8 +54,15 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 		!strings.Contains(out.String(), "1 findings, tracking accuracy 100.0 % (") {
 		t.Errorf("%s", out.String())
 	}
-	// The incident without the runner, and with it.
+	// The incident without the runner, what a sweep does about it, and the incident with it.
 	_, incident, _ := strings.Cut(out.String(), " rows in the ten tables, 72 duplicates\n")
+	var counts []string
+	for _, c := range regexp.MustCompile(`, (\d+) duplicates\n|(removed|undo)`).FindAllStringSubmatch(incident, -1) {
+		counts = append(counts, c[1]+c[2])
+	}
+	if got := strings.Join(counts, " "); got != "removed 0 undo 72 removed 0 0" {
+		t.Errorf("after the incident: %s", got)
+	}
 	if !strings.Contains(incident, "the second: PlayerGameSummaryProcessor_2026-02-03 is locked") || !strings.Contains(incident, " rows in the ten tables, 0 duplicates\n") {
 		t.Errorf("%s", out.String())
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/phasegate/phasegate/shared/processor"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/sweep"
 	"github.com/phasegate/phasegate/shared/warehouse/sample"
 )
 
@@ -38,8 +39,10 @@ func (d *demo) openWarehouse(ctx context.Context) error {
 	if err := errors.Join(data.Create(ctx), data.CreateFurther(ctx)); err != nil {
 		return err
 	}
-	if err := client.Dataset(d.env.App.Config.Staging()).Create(ctx, nil); err != nil {
-		return fmt.Errorf("create the staging dataset: %w", err)
+	for _, dataset := range []string{d.env.App.Config.Staging(), d.env.App.Config.Quarantine()} {
+		if err := client.Dataset(dataset).Create(ctx, nil); err != nil {
+			return fmt.Errorf("create dataset %s: %w", dataset, err)
+		}
 	}
 	for _, day := range []sample.Day{nightDay, todayDay, tomorrowDay, lastDay} {
 		if err := data.Schedule(ctx, day); err != nil {
@@ -113,8 +116,8 @@ func (d *demo) duplicates(ctx context.Context) (rows, doubled int64, err error) 
 	return rows, doubled, nil
 }
 
-// incident is what two runs of one processor, 18 seconds apart, leave behind: without the
-// runner, and with it.
+// incident is what two runs of one processor, 18 seconds apart, leave behind without the
+// runner, how a sweep mends it, and what they leave with the runner.
 func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() error {
 	count := func() error {
 		rows, doubled, err := d.duplicates(ctx)
@@ -143,6 +146,7 @@ func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() err
 			}
 			return count()
 		},
+		func() error { return d.swept(ctx, night, count) },
 		func() error {
 			d.begin("2026-02-06 07:10", "The same two runs, through the runner.")
 			working, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
@@ -182,6 +186,43 @@ func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() err
 	}
 }
 
+// swept is a sweep that finds the duplicates and removes them, that is undone, and that is
+// done again.
+func (d *demo) swept(ctx context.Context, night pipeline.Period, count func() error) error {
+	d.begin("2026-02-06 07:05", "A sweep removes them: the right row of each key stays. It is undone, to see that it can be, and done again.")
+	s, err := sweep.New(d.env.App)
+	if err != nil {
+		return err
+	}
+	o := sweep.Order{Table: players, From: night, To: night, Actor: "demo", Reason: "the incident", Fix: func(pipeline.Processor) bool { return true }}
+	for _, undo := range []bool{true, false} {
+		r, err := s.Run(ctx, o)
+		if err != nil {
+			return err
+		}
+		if len(r.Tables) != 1 || r.Tables[0].State != sweep.Removed {
+			return fmt.Errorf("the sweep: %+v", r.Tables[0])
+		}
+		p := r.Tables[0]
+		d.say("   fix  %s: %d of %d rows too many, %d removed", p.Table, p.Duplicates, p.Rows, p.Removed)
+		if err := count(); err != nil {
+			return err
+		}
+		if !undo {
+			return nil
+		}
+		if _, err := s.Undo(ctx, r.SweepID, o.Actor, "to see"); err != nil {
+			return err
+		}
+		d.say("   undo %s", p.ID)
+		if err := count(); err != nil {
+			return err
+		}
+		d.env.Clock.AdvanceTo(d.at("2026-02-06 07:06"))
+	}
+	return nil
+}
+
 // checked are the scenes about data that is not ready.
 func (d *demo) checked(ctx context.Context, date pipeline.Period) []func() error {
 	return []func() error{
@@ -212,7 +253,7 @@ func (d *demo) reconciled(ctx context.Context, night pipeline.Period) []func() e
 	t := d.transition
 	look := func() error {
 		r := reconcile.New(d.env.App)
-		from, to := reconcile.Window(t, d.env.Clock.Now(), 4)
+		from, to := t.Window(d.env.Clock.Now(), 4)
 		report, err := r.Run(ctx, t, from, to, "")
 		if err != nil {
 			return err

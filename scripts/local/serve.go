@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/functions/reconcile"
+	"github.com/phasegate/phasegate/functions/sweep"
 	"github.com/phasegate/phasegate/functions/transition"
 	"github.com/phasegate/phasegate/shared/app"
 )
@@ -20,6 +21,7 @@ import (
 var functions = map[string]func(func(context.Context) (*app.App, error)) http.Handler{
 	"transition": transition.New,
 	"reconcile":  reconcile.New,
+	"sweep":      sweep.New,
 }
 
 // FunctionNames returns the names of the functions that can be served, sorted.

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -114,15 +113,15 @@ type windowFlags struct {
 }
 
 func (w *windowFlags) add(cmd *cobra.Command, days int) {
-	cmd.Flags().IntVar(&w.days, "days", days, fmt.Sprintf("how many days back, today included, 1 to %d", reconcile.MaxDays))
+	cmd.Flags().IntVar(&w.days, "days", days, fmt.Sprintf("how many days back, today included, 1 to %d", pipeline.MaxDays))
 	cmd.Flags().StringVar(&w.from, "from", "", "the first date, YYYY-MM-DD, in place of --days")
 	cmd.Flags().StringVar(&w.to, "to", "", "the last date, with --from (default: as with --days)")
 }
 
 func (w *windowFlags) check() error {
 	switch {
-	case w.days < 1 || w.days > reconcile.MaxDays:
-		return fmt.Errorf("--days: %d is not within 1 to %d", w.days, reconcile.MaxDays)
+	case w.days < 1 || w.days > pipeline.MaxDays:
+		return fmt.Errorf("--days: %d is not within 1 to %d", w.days, pipeline.MaxDays)
 	case w.to != "" && w.from == "":
 		return fmt.Errorf("--to: needs --from")
 	}
@@ -140,7 +139,8 @@ func (w *windowFlags) each(ctx context.Context, f *flags, do func(a *app.App, t 
 	}
 	defer a.Close()
 	for _, t := range a.Pipeline.Transitions {
-		from, to, err := w.window(t, a.Now())
+		from, to := t.Window(a.Now(), w.days)
+		from, to, err := w.window(a.Pipeline.Calendar, from, to)
 		if err != nil {
 			return usage(err)
 		}
@@ -151,10 +151,9 @@ func (w *windowFlags) each(ctx context.Context, f *flags, do func(a *app.App, t 
 	return nil
 }
 
-// window returns a transition's periods.
-func (w *windowFlags) window(t *pipeline.Transition, now time.Time) (from, to pipeline.Period, err error) {
-	from, to = reconcile.Window(t, now, w.days)
-	cal := t.Calendar()
+// window returns the periods that are asked for, of which from and to are the default.
+func (w *windowFlags) window(cal pipeline.Calendar, from, to pipeline.Period) (pipeline.Period, pipeline.Period, error) {
+	var err error
 	if w.from != "" {
 		if from, err = cal.Parse(w.from); err != nil {
 			return "", "", fmt.Errorf("--from: %w", err)
@@ -165,8 +164,8 @@ func (w *windowFlags) window(t *pipeline.Transition, now time.Time) (from, to pi
 			return "", "", fmt.Errorf("--to: %w", err)
 		}
 	}
-	if to < from || cal.Add(from, reconcile.MaxDays) < to {
-		return "", "", fmt.Errorf("--from, --to: %s to %s is not within 1 to %d days", from, to, reconcile.MaxDays)
+	if to < from || cal.Add(from, pipeline.MaxDays) < to {
+		return "", "", fmt.Errorf("--from, --to: %s to %s is not within 1 to %d days", from, to, pipeline.MaxDays)
 	}
 	return from, to, nil
 }

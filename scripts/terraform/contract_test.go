@@ -21,6 +21,7 @@ import (
 	"google.golang.org/api/iterator"
 
 	"github.com/phasegate/phasegate/functions/reconcile"
+	"github.com/phasegate/phasegate/functions/sweep"
 	"github.com/phasegate/phasegate/functions/transition"
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
@@ -175,6 +176,7 @@ func TestTimeLimitsStandInOrder(t *testing.T) {
 	unopened := func(context.Context) (*app.App, error) { return nil, fmt.Errorf("not opened by this test") }
 	own := map[string]intake.Function{
 		"transition": transition.New(unopened).(intake.Function), "reconcile": reconcile.New(unopened).(intake.Function),
+		"sweep": sweep.New(unopened).(intake.Function),
 	}
 	p := planned(t, nil)
 	for _, f := range p.some("google_cloudfunctions2_function") {
@@ -328,7 +330,7 @@ func TestArchivesAreFoundByTheHashOfTheSource(t *testing.T) {
 		}
 	}
 	p := planned(t, map[string]cty.Value{"source_hash": cty.StringVal("fedcba987654")})
-	if len(p.failed) != 2 || !strings.Contains(p.failed[0], "-fedcba987654.zip is missing") || !strings.Contains(p.failed[0], "make package") {
+	if len(p.failed) != 3 || !strings.Contains(p.failed[0], "-fedcba987654.zip is missing") || !strings.Contains(p.failed[0], "make package") {
 		t.Errorf("stale archives: %q", p.failed)
 	}
 }

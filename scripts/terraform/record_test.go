@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/functions/reconcile"
+	"github.com/phasegate/phasegate/functions/sweep"
 	"github.com/phasegate/phasegate/functions/transition"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
@@ -65,7 +66,7 @@ func (r *recorder) rebuild(check cycle.Check) {
 }
 
 var handlers = map[string]func(func(context.Context) (*app.App, error)) http.Handler{
-	"transition": transition.New, "reconcile": reconcile.New,
+	"transition": transition.New, "reconcile": reconcile.New, "sweep": sweep.New,
 }
 
 // deliver posts a message to a function and keeps what it logs.
@@ -182,6 +183,7 @@ var bad = map[string]func(*recorder){
 		r.SetDown(true)
 		r.complete(morning, r.Pipeline.Transitions[0].Order[0])
 		r.relay()
+		r.deliver("sweep", []byte(`{"job":"sweep"}`))
 	},
 	"hand-over-latency": func(r *recorder) {
 		// The last one ended 16 minutes before its message could be handled.
@@ -211,6 +213,8 @@ var bad = map[string]func(*recorder){
 		r.complete(morning, r.Pipeline.Transitions[0].Order...)
 		r.SetNow(morning.Add(10 * time.Minute))
 		r.relay()
+		r.App.Warehouse = warehouse.New("test", denied(r.t))
+		r.deliver("sweep", []byte(`{"job":"sweep"}`))
 	},
 	"cycle-overdue": func(r *recorder) {
 		r.complete(morning, r.Pipeline.Transitions[0].Order[0])
@@ -258,6 +262,11 @@ var bad = map[string]func(*recorder){
 	"message-quarantined": func(r *recorder) {
 		r.deliver("transition", []byte(`{"processor_name":"PlayerGameSummaryProcessor","game_date":"TODAY","status":"success"}`))
 		r.deliver("reconcile", []byte(`{"job":"dance"}`))
+		r.deliver("sweep", []byte(`{"job":"dance"}`))
+	},
+	"duplicates": func(r *recorder) {
+		r.App.Warehouse = warehouse.New("test", doubled(r.t, 30))
+		r.deliver("sweep", []byte(`{"job":"sweep"}`))
 	},
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
 // roles is every role that is granted, and on what.
@@ -57,7 +58,8 @@ func TestAShadowHasNoRightToPublish(t *testing.T) {
 		return out
 	}
 	got := publishers(nil)
-	want := map[string]int{"nba-phase4-trigger": 2, "nba-phase3-analytics-complete-dead-letter": 1, "phasegate-reconcile-dead-letter": 1}
+	want := map[string]int{"nba-phase4-trigger": 2, "nba-phase3-analytics-complete-dead-letter": 1, "phasegate-reconcile-dead-letter": 1,
+		"phasegate-sweep": 1, "phasegate-sweep-dead-letter": 1} // reconciliation asks for sweeps
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("active: %v, want %v", got, want)
 	}
@@ -76,8 +78,8 @@ func TestF17_TheFunctionsMayReadWhatTheChecksRead(t *testing.T) {
 			got[m.text("role")+" "+m.text("dataset_id")]++
 		}
 	}
-	want := map[string]int{"roles/bigquery.dataViewer nba_raw": 2, "roles/bigquery.dataViewer nba_analytics": 2,
-		"roles/bigquery.dataViewer nba_precompute": 1, "roles/bigquery.dataViewer nba_predictions": 1} // the tables that reconciliation counts
+	want := map[string]int{"roles/bigquery.dataViewer nba_raw": 2, "roles/bigquery.dataViewer nba_analytics": 3,
+		"roles/bigquery.dataViewer nba_precompute": 2, "roles/bigquery.dataViewer nba_predictions": 2} // the tables that reconciliation and the sweep count
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -87,8 +89,8 @@ func TestF17_TheFunctionsMayReadWhatTheChecksRead(t *testing.T) {
 			asks++
 		}
 	}
-	if asks != 2 {
-		t.Errorf("%d functions may ask, want 2", asks)
+	if asks != 3 {
+		t.Errorf("%d functions may ask, want 3", asks)
 	}
 	def, err := pipeline.Parse(pipeline.Default())
 	if err != nil {
@@ -98,6 +100,33 @@ func TestF17_TheFunctionsMayReadWhatTheChecksRead(t *testing.T) {
 	for _, named := range regexp.MustCompile(`\b(nba_[a-z]+)\.`).FindAllStringSubmatch(fmt.Sprint(checks.Tables, checks.All, checks.Expected), -1) {
 		if got["roles/bigquery.dataViewer "+named[1]] == 0 {
 			t.Errorf("a statement reads %s, and nobody may", named[1])
+		}
+	}
+}
+
+// The sweep writes into the datasets of the tables that it may remove duplicates from, and
+// into its quarantine: no others, and in shadow nothing.
+func TestTheSweepWritesWhereItMay(t *testing.T) {
+	editors := func(vars map[string]cty.Value) (out []string) {
+		for _, m := range planned(t, vars).some("google_bigquery_dataset_iam_member") {
+			if m.name == "sweeps" {
+				out = append(out, m.text("role")+" "+m.text("dataset_id"))
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	want := []string{"roles/bigquery.dataEditor nba_analytics", "roles/bigquery.dataEditor " + app.Config{}.Quarantine()}
+	if got := editors(nil); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := editors(map[string]cty.Value{"mode": cty.StringVal("shadow")}); len(got) != 0 {
+		t.Errorf("shadow: %q", got)
+	}
+	for _, d := range planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-")}).some("google_bigquery_dataset") {
+		if d.name == "quarantine" && (d.text("dataset_id") != app.Config{Prefix: "dev-"}.Quarantine() ||
+			!d.at("default_table_expiration_ms").RawEquals(cty.NumberIntVal(warehouse.QuarantineKept.Milliseconds()))) {
+			t.Errorf("%s: %s", d.address, d.value.GoString())
 		}
 	}
 }
@@ -113,7 +142,7 @@ func TestProcessorsGetLocksStagingJobsAndReports(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	want := []string{"roles/bigquery.dataEditor " + app.Config{Prefix: "dev-"}.Staging(), "roles/bigquery.jobUser ", "roles/datastore.user ", "roles/pubsub.publisher dev-nba-phase3-analytics-complete"}
+	want := []string{"roles/bigquery.dataEditor " + app.Config{Prefix: "dev-"}.Staging(), "roles/bigquery.jobUser ", "roles/datastore.user ", "roles/pubsub.publisher dev-nba-phase3-analytics-complete", "roles/pubsub.publisher dev-phasegate-sweep"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -26,9 +26,9 @@ import (
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
-// ErrBusy says that an earlier try of the same message may still be at work: it has
-// to come again. Expected, and not logged as an error.
-var ErrBusy = errors.New("an earlier try of this message holds the claim")
+// ErrBusy says that somebody else is at work on it, such as an earlier try of the same
+// message: it has to come again. Expected, and not logged as an error.
+var ErrBusy = errors.New("somebody else is at work on it")
 
 // Function is one deployable function.
 type Function struct {

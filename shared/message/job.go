@@ -1,6 +1,7 @@
 package message
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -19,9 +20,15 @@ var jobs = []string{JobRelay, JobNightly, JobSweep, JobHealth, JobVerify}
 
 // Job is one task for a scheduled function.
 type Job struct {
-	Job   string // one of the Job constants
-	Table string // "" for all
-	Date  string // as sent, "" for the job's own choice
+	Job   string `json:"job"`             // one of the Job constants
+	Table string `json:"table,omitempty"` // "" for all
+	Date  string `json:"date,omitempty"`  // as sent, "" for the job's own choice
+}
+
+// Outgoing returns the job as a message.
+func (j Job) Outgoing() (Outgoing, error) {
+	data, err := json.Marshal(j)
+	return Outgoing{Data: data}, err
 }
 
 // DecodeJob reads a job strictly: a typo must not run the job for everything. The

@@ -218,6 +218,17 @@ type Schedule struct {
 // Topic returns the name of the topic to which the job is sent.
 func (s Schedule) Topic() string { return "phasegate-" + s.Function }
 
+// JobTopic returns the name of the topic that a function's jobs are sent to; false when
+// the pipeline schedules none for it, and then there is no such topic.
+func (p *Pipeline) JobTopic(function string) (string, bool) {
+	for _, s := range p.Schedules {
+		if s.Function == function {
+			return s.Topic(), true
+		}
+	}
+	return "", false
+}
+
 // Subscription names the push subscription by which a function reads a topic.
 func Subscription(topic, function string) string { return topic + "-" + function }
 
@@ -229,6 +240,25 @@ func (t *Transition) Lead() int {
 		lead = max(lead, -m.CountsFrom.Days)
 	}
 	return lead
+}
+
+// MaxDays is the longest window that is looked at.
+const MaxDays = 365
+
+// Window returns the periods of the last days before a time, its day included, and those
+// that are expected ahead.
+func (p *Pipeline) Window(at time.Time, days int) (from, to Period) {
+	today, lead := p.Calendar.At(at), 0
+	for _, t := range p.Transitions {
+		lead = max(lead, t.Lead())
+	}
+	return p.Calendar.Add(today, 1-days), p.Calendar.Add(today, lead)
+}
+
+// Window is the window of one transition.
+func (t *Transition) Window(at time.Time, days int) (from, to Period) {
+	today := t.calendar.At(at)
+	return t.calendar.Add(today, 1-days), t.calendar.Add(today, t.Lead())
 }
 
 // DeadLetterTopic names the topic that takes what a topic's subscription gave up.

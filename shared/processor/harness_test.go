@@ -46,7 +46,9 @@ type world struct {
 	mu        sync.Mutex
 	now       time.Time
 	published []message.Report
-	broken    error // what the broker answers
+	broken    error    // what the broker answers
+	asked     []string // jobs for the sweep
+	deaf      error    // what asking it answers
 }
 
 func newWorld(t *testing.T) *world { t.Helper(); return worldOf(t, warehousetest.Empty(t)) }
@@ -155,10 +157,18 @@ func (m *machine) warehouse() *warehouse.Warehouse {
 }
 
 func (m *machine) publish(_ context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
-	if topic != "nba-phase3-analytics-complete" {
+	out := make([]cycle.Published, len(msgs))
+	switch topic {
+	case "nba-phase3-analytics-complete":
+	case "phasegate-sweep":
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.asked = append(m.asked, string(msgs[0].Data))
+		out[0].Err = m.deaf
+		return out
+	default:
 		m.t.Errorf("published to %s", topic)
 	}
-	out := make([]cycle.Published, len(msgs))
 	for i, msg := range msgs {
 		err := m.call(true, func() {
 			m.mu.Lock()

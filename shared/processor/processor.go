@@ -46,6 +46,7 @@ import (
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/sweep"
 	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
@@ -286,6 +287,10 @@ func (n *run) settle(ctx context.Context, w warehouse.Written) {
 	if w.Doubled != 0 {
 		n.Log.ErrorContext(ctx, fmt.Sprintf("%d rows too many after the write: %s", w.Doubled, w.Problem), append(attributes, "event", telemetry.DuplicatesFound,
 			"duplicates", w.Doubled)...)
+		// The rows are written, whatever becomes of this: without it the sweep comes by itself.
+		if err := sweep.Ask(ctx, n.Pipeline, n.Prefix, n.Publish, n.Processor.Table, n.Period); err != nil {
+			n.Log.WarnContext(ctx, "the sweep was not asked: "+err.Error(), attributes...)
+		}
 	}
 }
 

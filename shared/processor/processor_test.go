@@ -324,3 +324,29 @@ func TestF31_ARunThatDiesAnywhereIsDoneByTheNext(t *testing.T) {
 	}
 	t.Logf("%d calls that change something", total)
 }
+
+// F31: what is found in the table after a write is the sweep's, and fails nobody: a
+// redelivery would find it again.
+func TestF31_DuplicatesOfOthersAreHandedToTheSweep(t *testing.T) {
+	for name, broken := range map[string]error{"it_hears": nil, "it_does_not": errors.New("the broker is away")} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.Exec("INSERT INTO nba_analytics.player_game_summary VALUES (DATE '2026-02-03', 'other', 1, NULL), (DATE '2026-02-03', 'other', 1, NULL)")
+			m := w.machine()
+			w.deaf = broken
+			out, err := m.run(night, Request{}, func(_ context.Context, run Run) (Output, error) {
+				return Output{Rows: rows(night, start, 10, 3), Entities: []string{"player000"}}, nil
+			})
+			if err != nil || out.Status != message.StatusSuccess || out.Written.Doubled != 1 {
+				t.Errorf("%+v, %v", out, err)
+			}
+			job := fmt.Sprintf(`{"job":"sweep","table":%q,"date":"2026-02-03"}`, w.Rename("nba_analytics.player_game_summary"))
+			if broken == nil && fmt.Sprint(w.asked) != "["+job+"]" || broken != nil && !strings.Contains(m.logs.String(), "the sweep was not asked") {
+				t.Errorf("%s, %s", w.asked, m.logs.String())
+			}
+			if !strings.Contains(m.logs.String(), `"event":"duplicates_found"`) {
+				t.Errorf("%s", m.logs.String())
+			}
+		})
+	}
+}

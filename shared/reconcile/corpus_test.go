@@ -163,7 +163,7 @@ func TestAMonthOfBrokenNights(t *testing.T) {
 			c := corpus[wrong[p]]
 			before := len(s.PubSub.Messages())
 			c.wrong(s, p)
-			from, to := Window(s.tr, s.Now(), 7)
+			from, to := s.tr.Window(s.Now(), 7)
 			broken := len(s.PubSub.Messages()) - before
 			s.run(from, to, "nightly")
 			if n := len(s.PubSub.Messages()) - before - broken; n != c.sends {

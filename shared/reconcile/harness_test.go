@@ -31,7 +31,9 @@ type scene struct {
 	rec      *Reconciler
 	tables   map[string]warehouse.Contents
 	expected map[pipeline.Period]int64
-	away     error // what the schedule answers
+	away     error    // what the schedule answers
+	asked    []string // tables and periods that the sweep was asked to look at
+	unheard  error    // what asking it answers
 }
 
 func newScene(t *testing.T) *scene {
@@ -45,6 +47,10 @@ func newScene(t *testing.T) *scene {
 			out[p.Table] = s.tables[p.Table]
 		}
 		return out
+	}
+	s.rec.Sweep = func(_ context.Context, table string, period pipeline.Period) error {
+		s.asked = append(s.asked, table+" "+string(period))
+		return s.unheard
 	}
 	s.rec.Expected = func(context.Context, *pipeline.Transition, pipeline.Period, pipeline.Period) (map[pipeline.Period]int64, error) {
 		return s.expected, s.away

@@ -4,6 +4,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -380,5 +381,25 @@ func TestWhatWasBlockedAMomentAgoIsNoFinding(t *testing.T) {
 	s.SetNow(at.Add(20 * time.Minute))
 	if r := s.run(night, night, ""); types(r) != "untriggered" {
 		t.Errorf("%s, %q", types(r), r.Unknown)
+	}
+}
+
+// Duplicates are the sweep's: a look asks nobody, a repair asks once a table and period,
+// and where nobody listens that is said.
+func TestF31_DuplicatesAreHandedToTheSweep(t *testing.T) {
+	s := newScene(t)
+	s.good(night)
+	s.slice(table("player_game_summary"), night, warehouse.Slice{Rows: 420, Surplus: 72, Oldest: wrote(night), Newest: wrote(night)})
+	s.run(night, night, "")
+	if len(s.asked) != 0 {
+		t.Errorf("a look asks for %v", s.asked)
+	}
+	f := s.run(night, night, "ada@host").Findings[0]
+	if !slices.Equal(s.asked, []string{"nba_analytics.player_game_summary 2026-02-03"}) || f.Evidence["handed_to_the_sweep"] != true || f.Status != Open {
+		t.Errorf("%v, %+v", s.asked, f)
+	}
+	s.unheard = errors.New("the broker is away")
+	if f := s.run(night, night, "ada@host").Findings[0]; f.Evidence["handed_to_the_sweep"] != false || f.Evidence["problem"] != "the broker is away" {
+		t.Errorf("%+v", f)
 	}
 }

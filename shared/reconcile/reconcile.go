@@ -36,19 +36,16 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/intake"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/sweep"
 	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
-
-// MaxDays is the longest window.
-const MaxDays = 365
 
 // Finding is one difference. Types are constants of this package.
 type Finding struct {
@@ -140,7 +137,9 @@ type Reconciler struct {
 	// Contents and Expected ask the warehouse; see there.
 	Contents func(ctx context.Context, processors []pipeline.Processor, from, to pipeline.Period) map[string]warehouse.Contents
 	Expected func(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (map[pipeline.Period]int64, error)
-	Log      *slog.Logger
+	// Sweep hands duplicates of one table and period over to the sweep.
+	Sweep func(ctx context.Context, table string, period pipeline.Period) error
+	Log   *slog.Logger
 }
 
 // New returns the reconciler of an application.
@@ -156,6 +155,9 @@ func New(a *app.App) *Reconciler {
 				}
 			}
 			return n, nil
+		},
+		Sweep: func(ctx context.Context, table string, period pipeline.Period) error {
+			return sweep.Ask(ctx, a.Pipeline, a.Config.Prefix, a.Broker.Publish, table, period)
 		},
 		Contents: func(ctx context.Context, processors []pipeline.Processor, from, to pipeline.Period) map[string]warehouse.Contents {
 			return a.Warehouse.Contents(ctx, a.Pipeline.Calendar, processors, from, to)
@@ -179,13 +181,6 @@ func New(a *app.App) *Reconciler {
 	return r
 }
 
-// Window returns the periods of the last days, today included, and those that are
-// expected ahead.
-func Window(t *pipeline.Transition, now time.Time, days int) (from, to pipeline.Period) {
-	today := t.Calendar().At(now)
-	return t.Calendar().Add(today, 1-days), t.Calendar().Add(today, t.Lead())
-}
-
 // Run looks at the periods from one to another and, if it is to fix, repairs what can
 // be. An error means that nothing is known, or that repairing came to no end: what is
 // done is done, and running again carries on. With an actor of "" it only looks.
@@ -198,6 +193,14 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 	report := Report{Schema: 1, From: from, To: to, Findings: c.findings, Unknown: c.unknown, Tables: c.tables, Shown: c.shown}
 	if actor == "" {
 		return report, nil
+	}
+	for _, f := range report.Findings {
+		if f.Type == DuplicateRows {
+			f.Evidence["handed_to_the_sweep"] = true
+			if err := r.Sweep(ctx, f.Table, f.Period); err != nil { // which comes by itself, later
+				f.Evidence["handed_to_the_sweep"], f.Evidence["problem"] = false, err.Error()
+			}
+		}
 	}
 	failed := map[pipeline.Period]error{}
 	for _, b := range w.books {

@@ -10,6 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/sweep"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
@@ -34,8 +35,8 @@ func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Sli
 		return
 	}
 	if s.Surplus > 0 && inFlight == "" {
-		c.add(&Finding{Type: DuplicateRows, Period: b.Period, Table: p.Table, Severity: surplus(s.Surplus),
-			Evidence: map[string]any{"rows": s.Rows, "duplicates": s.Surplus}, Repair: "a sweep of the table"})
+		c.add(&Finding{Type: DuplicateRows, Period: b.Period, Table: p.Table, Severity: Severity(sweep.Severity(s.Surplus)),
+			Evidence: map[string]any{"rows": s.Rows, "duplicates": s.Surplus}, Repair: "phasectl sweep --table " + p.Name + " --from " + string(b.Period) + " --to " + string(b.Period) + " --fix"})
 	}
 	if s.Newest.IsZero() {
 		c.unclear(b, "%s: no row says when it was written (%s)", p.Table, p.OrderBy)
@@ -132,16 +133,6 @@ func (c *comparison) missing(b *cycle.Books, p pipeline.Processor, s warehouse.S
 		c.mend(f, c.completion(b, p, s))
 	}
 	return true
-}
-
-func surplus(n int64) Severity {
-	switch {
-	case n <= 5:
-		return Info
-	case n <= 20:
-		return Warning
-	}
-	return Critical
 }
 
 // completion stands for the report that is missing. It follows from the rows alone, so

@@ -102,6 +102,9 @@ type Part struct {
 	again    bool            // what failed may not fail the next time
 }
 
+// Again reports whether it is worth while to sweep it again soon.
+func (p *Part) Again() bool { return p.again }
+
 func (p *Part) is(s State, format string, args ...any) {
 	p.State, p.Problem = s, fmt.Sprintf(format, args...)
 }
@@ -121,6 +124,16 @@ func (r Report) Left() (n int64) {
 	return n
 }
 
+// Open counts the parts about which somebody has to do something.
+func (r Report) Open() (n int) {
+	for _, p := range r.Tables {
+		if p.State != Clean && p.State != Removed {
+			n++
+		}
+	}
+	return n
+}
+
 // Unknown counts what could not be read or came to no known end.
 func (r Report) Unknown() (n int) {
 	for _, p := range r.Tables {
@@ -129,11 +142,6 @@ func (r Report) Unknown() (n int) {
 		}
 	}
 	return n
-}
-
-// Again reports whether it is worth while to sweep again soon.
-func (r Report) Again() bool {
-	return slices.ContainsFunc(r.Tables, func(p *Part) bool { return p.again })
 }
 
 // Sweeper is safe for concurrent use.
@@ -159,20 +167,6 @@ func New(a *app.App) (*Sweeper, error) {
 	}
 	return &Sweeper{Pipeline: a.Pipeline, Store: a.Store, Locks: a.Locks, Warehouse: a.Warehouse, Now: a.Now, NewID: newID,
 		Prefix: a.Config.Prefix, Quarantine: a.Config.Quarantine(), Log: a.Log}, nil
-}
-
-// MaxDays is the longest window.
-const MaxDays = 365
-
-// Window returns the periods of the last days, today included, and those that are
-// expected ahead.
-func (s *Sweeper) Window(days int) (from, to pipeline.Period) {
-	cal, lead := s.Pipeline.Calendar, 0
-	for _, t := range s.Pipeline.Transitions {
-		lead = max(lead, t.Lead())
-	}
-	today := cal.At(s.Now())
-	return cal.Add(today, 1-days), cal.Add(today, lead)
 }
 
 // Order is what a sweep is asked to do.
@@ -220,6 +214,12 @@ type look struct {
 	found []warehouse.Duplicates
 	bytes int64
 	err   error
+}
+
+// Knows reports whether a name is that of a table, dataset.table, or of a processor.
+func (s *Sweeper) Knows(table string) bool {
+	_, err := s.tables(table)
+	return err == nil
 }
 
 // tables are those of an order, one processor for each.
@@ -280,7 +280,7 @@ func (p *Part) takes(d warehouse.Duplicates) {
 // tell logs what became of a part.
 func (s *Sweeper) tell(ctx context.Context, o Order, p *Part) {
 	level := slog.LevelWarn
-	if p.Severity == "critical" {
+	if p.Severity == "critical" && p.Removed < p.Duplicates {
 		level = slog.LevelError
 	}
 	s.Log.Log(ctx, level, strings.TrimSpace(fmt.Sprintf("%d duplicates in %s of %s: %s %s", p.Duplicates, p.Table, p.Period, p.State, p.Problem)),

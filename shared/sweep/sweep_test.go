@@ -187,7 +187,7 @@ func TestAProcessorAtWorkIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := p.Run(t.Context(), order(all))
-	if err != nil || !r.Again() || r.Left() != 1 {
+	if err != nil || !r.Tables[0].Again() || r.Left() != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	p.wantPart(*r.Tables[0], Busy, 1, 0, `is locked by execution "run-1"`)
@@ -413,13 +413,13 @@ func TestOneTableStopsNoOther(t *testing.T) {
 	w := withScores(t, scores, twice()...)
 	p := w.process()
 	r, err := p.Run(t.Context(), Order{From: night, To: night, Fix: all, Actor: "ada"})
-	if err != nil || len(r.Tables) != 10 || r.Unknown() != 9 || r.Again() {
+	if err != nil || len(r.Tables) != 10 || r.Unknown() != 9 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	for _, part := range r.Tables {
 		if part.Table == w.table() {
 			p.wantPart(*part, Removed, 1, 1, "")
-		} else if part.State != Unknown || part.Problem == "" {
+		} else if part.State != Unknown || part.Problem == "" || part.Again() {
 			t.Errorf("%+v", part)
 		}
 	}

@@ -49,12 +49,17 @@ func New(t testing.TB, now time.Time) *World {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.App.Close() })
+	topics := map[string]bool{}
 	for _, tr := range w.Pipeline.Transitions {
-		for _, topic := range []string{tr.UpstreamTopic, tr.DownstreamTopic, pipeline.DeadLetterTopic(tr.UpstreamTopic)} {
-			_, err := w.Broker.Client.TopicAdminClient.CreateTopic(context.Background(), &pubsubpb.Topic{Name: "projects/test/topics/" + topic})
-			if err != nil {
-				t.Fatal(err)
-			}
+		topics[tr.UpstreamTopic], topics[tr.DownstreamTopic], topics[pipeline.DeadLetterTopic(tr.UpstreamTopic)] = true, true, true
+	}
+	for _, s := range w.Pipeline.Schedules {
+		topics[s.Topic()] = true
+	}
+	for topic := range topics {
+		_, err := w.Broker.Client.TopicAdminClient.CreateTopic(context.Background(), &pubsubpb.Topic{Name: "projects/test/topics/" + topic})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	return w

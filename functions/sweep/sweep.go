@@ -1,0 +1,103 @@
+// Package sweep is the function that looks for rows that share a natural key: of all
+// tables, nightly, and of one table and date, when somebody has seen duplicates there. It
+// removes them from the tables that the pipeline's definition marks so, and tells of the
+// others. In shadow it removes nothing.
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/sweep"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+// timeout bounds one job, below the subscription's ack deadline of 600 s.
+const timeout = 5 * time.Minute
+
+// days is the window of a job that names no date.
+const days = 7
+
+// actor is who the removals are by, in books and audit records.
+const actor = "sweep"
+
+// New returns the function's handler. POST takes a job message; an unknown job goes to
+// quarantine.
+func New(open func(context.Context) (*app.App, error)) http.Handler {
+	return intake.Function{
+		Name: "sweep", Open: open, Timeout: timeout, Handle: handle,
+		Topic: func(*app.App, *http.Request) (string, error) {
+			return pipeline.Schedule{Function: "sweep"}.Topic(), nil
+		},
+	}
+}
+
+func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope) error {
+	job, err := message.DecodeJob(e)
+	if err != nil {
+		return err
+	}
+	if job.Job != message.JobSweep {
+		return &message.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by sweep; sweep is"}
+	}
+	s, err := sweep.New(a)
+	if err != nil {
+		return err
+	}
+	if job.Table != "" && !s.Knows(job.Table) {
+		return &message.PermanentError{Field: "table", Value: job.Table, Problem: "is none of the pipeline's, and no processor's name"}
+	}
+	o := sweep.Order{Table: job.Table, Actor: actor, Reason: "duplicates: remove", Fix: func(p pipeline.Processor) bool {
+		return p.Duplicates == pipeline.DuplicatesRemove && a.Config.Shadow == ""
+	}}
+	// By when it was asked for: what comes again on the next day is about the same periods.
+	o.From, o.To = a.Pipeline.Window(e.PublishTime, days)
+	if job.Date != "" {
+		period, err := a.Pipeline.Calendar.Parse(job.Date)
+		if err != nil {
+			return &message.PermanentError{Field: "date", Value: job.Date, Problem: err.Error()}
+		}
+		o.From, o.To = period, period
+	}
+	r, err := s.Run(ctx, o)
+	if err != nil {
+		return err
+	}
+	return conclude(ctx, a, job, r)
+}
+
+// conclude answers for a sweep. What may go well the next time comes again, and finds what
+// is left; what asking again does not change is told, and keeps the heartbeat away.
+func conclude(ctx context.Context, a *app.App, job message.Job, r sweep.Report) error {
+	var bytes int64
+	var busy, again []error
+	for _, p := range r.Tables {
+		bytes += p.Bytes
+		switch {
+		case p.State == sweep.Busy:
+			busy = append(busy, fmt.Errorf("%s of %s: %s", p.Table, p.Period, p.Problem))
+		case p.State == sweep.Unknown && !p.Again():
+			a.Log.ErrorContext(ctx, p.Table+" cannot be swept: "+p.Problem, "event", telemetry.CheckUnknown, "check", "duplicates", "table", p.Table, "period", string(p.Period))
+		case p.Again():
+			again = append(again, fmt.Errorf("%s %s: %s", p.Table, p.Period, p.Problem))
+		}
+	}
+	a.Log.InfoContext(ctx, fmt.Sprintf("swept: %d duplicates left, %d unknown, %d bytes read", r.Left(), r.Unknown(), bytes), "event", telemetry.Report,
+		"sweep", r.SweepID, "left", r.Left(), "unknown", r.Unknown(), "bytes", bytes)
+	switch {
+	case len(again) > 0:
+		return errors.Join(again...)
+	case len(busy) > 0:
+		return fmt.Errorf("%w: %w", intake.ErrBusy, errors.Join(busy...))
+	case r.Unknown() > 0 || job.Table != "" || job.Date != "":
+		return nil // the heartbeat is of the sweep of everything
+	}
+	return a.Heartbeat(ctx, "sweep", message.JobSweep)
+}

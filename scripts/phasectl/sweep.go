@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/sweep"
+)
+
+func sweepCommand(f *flags) *cobra.Command {
+	var w windowFlags
+	var o sweep.Order
+	var fix, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "sweep",
+		Short: "Find rows that share a natural key, and remove all but the right one",
+		Long: "Find rows that share a natural key, and with --fix remove all but the right one: the newest, then the\n" +
+			"fuller one. Removed rows are kept for 30 days, and sweep undo puts them back. Without --fix nothing is\n" +
+			"changed.\n\n" +
+			"Nothing is removed where a processor is at work, where key columns hold NULL, where rows are still in a\n" +
+			"streaming buffer; and where more than a quarter of a period's rows would go, or more than 10,000, only\n" +
+			"with --force.\n\n" +
+			"Exit status: 0 no duplicates are left, 1 some are, 2 something could not be read.",
+		Example: "  phasectl sweep --days 7\n  phasectl sweep --table player_game_summary --from 2026-02-03 --to 2026-02-03 --fix",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case o.Force && !fix:
+				return usage(errors.New("--force: needs --fix"))
+			case o.Force:
+				if err := checkReason(o.Reason); err != nil {
+					return err
+				}
+			}
+			if fix {
+				o.Fix = func(pipeline.Processor) bool { return true }
+			}
+			o.Actor = actor()
+			s, a, err := w.sweeper(cmd.Context(), f, &o)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			r, err := s.Run(cmd.Context(), o)
+			if err != nil {
+				return usage(fmt.Errorf("--table: %w", err))
+			}
+			if asJSON {
+				err = printLine(cmd.OutOrStdout(), r)
+			} else {
+				err = printSweep(cmd.OutOrStdout(), a, o, r)
+			}
+			switch {
+			case err != nil:
+				return err
+			case r.Unknown() > 0:
+				return exitError{exitUnknown, fmt.Errorf("%d tables or periods could not be swept", r.Unknown())}
+			case r.Open() > 0:
+				return exitError{exitFindings, fmt.Errorf("%d duplicates are left", r.Left())}
+			}
+			return nil
+		},
+	}
+	w.add(cmd, 7)
+	cmd.Flags().StringVar(&o.Table, "table", "", "one table, dataset.table or the name of a processor (default: all)")
+	cmd.Flags().BoolVar(&fix, "fix", false, "remove duplicates")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "remove them even if they are many; needs --reason")
+	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, in words that the next person understands")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.AddCommand(sweepList(f), sweepUndo(f))
+	return cmd
+}
+
+// sweeper opens the application, and completes an order by its window.
+func (w *windowFlags) sweeper(ctx context.Context, f *flags, o *sweep.Order) (*sweep.Sweeper, *app.App, error) {
+	if err := w.check(); err != nil {
+		return nil, nil, usage(err)
+	}
+	s, a, err := openSweeper(ctx, f)
+	if err != nil {
+		return nil, nil, err
+	}
+	from, to := a.Pipeline.Window(a.Now(), w.days)
+	if o.From, o.To, err = w.window(a.Pipeline.Calendar, from, to); err != nil {
+		return nil, nil, usage(errors.Join(err, a.Close()))
+	}
+	return s, a, nil
+}
+
+func openSweeper(ctx context.Context, f *flags) (*sweep.Sweeper, *app.App, error) {
+	a, err := f.open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := sweep.New(a)
+	if err != nil {
+		return nil, nil, exitError{exitUnknown, errors.Join(err, a.Close())}
+	}
+	return s, a, nil
+}
+
+func printSweep(w io.Writer, a *app.App, o sweep.Order, r sweep.Report) error {
+	var b strings.Builder
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	var found, removed, bytes int64
+	for _, p := range r.Tables {
+		found, removed, bytes = found+p.Duplicates, removed+p.Removed, bytes+p.Bytes
+		what := ""
+		if p.Period != "" && p.Rows > 0 {
+			what = fmt.Sprintf("%d of %d rows too many", p.Duplicates, p.Rows)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", p.State, p.Severity, p.Period, p.Table, what)
+		detail := func(format string, args ...any) {
+			fmt.Fprintf(table, "\t\t\t  %s\t\n", plain(fmt.Sprintf(format, args...)))
+		}
+		if p.Oldest != nil {
+			detail("written %s to %s", localTime(a, *p.Oldest), localTime(a, *p.Newest))
+		}
+		if p.Identical != nil {
+			detail("%d keys have several rows, of %d of them they differ in nothing", p.Keys, *p.Identical)
+		}
+		for _, e := range p.Examples {
+			detail("%s: %d rows", e.Key, e.Rows)
+		}
+		if p.Problem != "" {
+			detail("%s", p.Problem)
+		}
+		if p.Removed > 0 {
+			detail("phasectl sweep undo %s", p.ID)
+		}
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(&b, "%s to %s: %d duplicates, %d removed, %d left, %d unknown; %d bytes read\n", o.From, o.To, found, removed, r.Left(), r.Unknown(), bytes)
+	if o.Fix == nil && r.Left() > 0 {
+		fmt.Fprintf(&b, "to remove them: phasectl sweep%s --from %s --to %s --fix\n", tableFlag(o.Table), o.From, o.To)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func tableFlag(table string) string {
+	if table == "" {
+		return ""
+	}
+	return " --table " + table
+}
+
+func sweepList(f *flags) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the removals of the last 30 days, and how to undo them",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, a, err := openSweeper(cmd.Context(), f)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			listed, err := s.List(cmd.Context())
+			if err != nil {
+				return exitError{exitUnknown, err}
+			}
+			if asJSON {
+				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "sweeps": listed})
+			}
+			var b strings.Builder
+			if len(listed) == 0 {
+				b.WriteString("nothing was removed in the last 30 days\n")
+			}
+			for _, l := range listed {
+				fmt.Fprintf(&b, "%s  %s  %d rows of %s for %s  by %s  %s\n", localTime(a, l.At), plain(l.State), l.Removed, plain(l.Table), plain(string(l.Period)),
+					quoted([]string{l.Actor}), quoted([]string{l.Reason}))
+				if l.Undoable {
+					fmt.Fprintf(&b, "    until %s: phasectl sweep undo %s\n", localTime(a, l.Until), plain(l.ID))
+				}
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), b.String())
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func sweepUndo(f *flags) *cobra.Command {
+	var reason string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "undo ID",
+		Short: "Put back what a sweep has removed, exactly as it was",
+		Long: "Put back what a sweep, or one of its removals, has taken away: exactly as it was, or not at all. What was\n" +
+			"written anew since is left alone.\n\n" +
+			"Exit status: 0 it is back, 1 it cannot be undone, 2 it could not be found out.",
+		Example: "  phasectl sweep list\n  phasectl sweep undo 20260204t155000-3jkx7m2p --reason \"the wrong one stayed\"",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			s, a, err := openSweeper(cmd.Context(), f)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			undone, undoErr := s.Undo(cmd.Context(), ids[0], actor(), reason)
+			if asJSON {
+				err = printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "undone": append([]sweep.Undone{}, undone...)})
+			} else {
+				for _, u := range undone {
+					switch {
+					case u.Problem != "":
+					case u.Restored == 0:
+						_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: was undone before\n", plain(u.ID))
+					default:
+						_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d rows are back in %s for %s\n", plain(u.ID), u.Restored, plain(u.Table), plain(string(u.Period)))
+					}
+				}
+			}
+			switch {
+			case err != nil:
+				return err
+			case errors.Is(undoErr, sweep.ErrNoSweep), errors.Is(undoErr, sweep.ErrNotUndone):
+				return exitError{exitFindings, undoErr}
+			case undoErr != nil:
+				return exitError{exitUnknown, undoErr}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, in words that the next person understands")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/store/sqlite"
+)
+
+func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
+	w := atWarehouse(t)
+	if w.Host == "" {
+		t.Skip("what is removed is removed from an emulator")
+	}
+	if err := w.Sample().CreateFurther(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "store.db")
+	st, err := sqlite.Open(file, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.Close()
+	t.Setenv("PHASEGATE_STORE", "sqlite:"+file)
+	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // which nobody asks
+	prefix := "t" + strings.TrimPrefix(w.Suffix(), "_") + "-"
+	t.Setenv("PHASEGATE_PREFIX", prefix)
+	client, err := w.Client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Dataset(app.Config{Prefix: prefix}.Quarantine()).Create(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	w.Exec(`INSERT INTO nba_analytics.upcoming_team_game_context (game_date, team_abbr, processed_at) VALUES
+		(DATE '2026-02-03', 'ATL', TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-03', 'ATL', TIMESTAMP '2026-02-04 11:00:18'),
+		(DATE '2026-02-03', 'BOS', TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-03', 'CHI', TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-03', 'DEN', TIMESTAMP '2026-02-04 11:00:00')`)
+	table := w.Rename("nba_analytics.upcoming_team_game_context")
+	rows := func(n int64) {
+		t.Helper()
+		if got := w.Count("nba_analytics.upcoming_team_game_context"); got != n {
+			t.Errorf("%d rows, want %d", got, n)
+		}
+	}
+	night := []string{"--table", "upcoming_team_game_context", "--from", "2026-02-03", "--to", "2026-02-03"}
+	sweep := func(more ...string) []string { return append(append([]string{"sweep"}, night...), more...) }
+
+	want(t, 1, []string{"found  info  2026-02-03  " + table + "  1 of 5 rows too many\n", "written 2026-02-04 06:00:00 to 2026-02-04 06:00:18",
+		"1 keys have several rows, of 0 of them they differ in nothing", "game_date=2026-02-03, team_abbr=ATL: 2 rows",
+		"\n2026-02-03 to 2026-02-03: 1 duplicates, 0 removed, 1 left, 0 unknown; ",
+		"to remove them: phasectl sweep --table upcoming_team_game_context --from 2026-02-03 --to 2026-02-03 --fix\n"}, sweep()...)
+	rows(5)
+	want(t, 0, []string{"nothing was removed in the last 30 days"}, "sweep", "list")
+	_, stdout, _ := command(t, sweep("--fix")...)
+	id := regexp.MustCompile(`phasectl sweep undo (\S+)`).FindStringSubmatch(stdout)
+	if !strings.Contains(stdout, "removed  info  2026-02-03") || len(id) != 2 {
+		t.Fatalf("%s", stdout)
+	}
+	rows(4)
+	want(t, 0, []string{"applied  1 rows of " + table + " for 2026-02-03  by ", "phasectl sweep undo " + id[1]}, "sweep", "list")
+	want(t, 0, []string{id[1] + ": 1 rows are back in " + table + " for 2026-02-03\n"}, "sweep", "undo", id[1], "--reason", "the wrong one stayed")
+	rows(5)
+	want(t, 0, []string{id[1] + ": was undone before\n"}, "sweep", "undo", id[1])
+	code, stdout, _ := command(t, sweep("--fix", "--json")...)
+	m := object(t, stdout)
+	part := m["tables"].([]any)[0].(map[string]any)
+	if code != 0 || m["schema"] != 1.0 || m["sweep_id"] == "" || part["table"] != table || part["period"] != "2026-02-03" || part["duplicates"] != 1.0 || part["removed"] != 1.0 || part["state"] != "removed" || part["bytes"] == nil {
+		t.Errorf("%d %s", code, stdout)
+	}
+	want(t, 0, []string{"clean      " + table}, sweep()...)
+	rows(4)
+	// A sweep as a whole can be named too.
+	want(t, 0, []string{"rows are back"}, "sweep", "undo", m["sweep_id"].(string))
+	rows(5)
+
+	for _, bad := range [][]string{{"--force"}, {"--fix", "--force"}, {"--table", "roster_history"}, {"--days", "0"}, {"--to", "2026-02-03"}} {
+		if code, _, stderr := command(t, append([]string{"sweep"}, bad...)...); code != 64 || !strings.Contains(stderr, "--") {
+			t.Errorf("%v: %d %s", bad, code, stderr)
+		}
+	}
+	if code, _, stderr := command(t, "sweep", "undo", "20260204t155000-none"); code != 1 || !strings.Contains(stderr, "no such sweep") {
+		t.Errorf("%d %s", code, stderr)
+	}
+	w.Exec("DROP TABLE nba_analytics.upcoming_team_game_context")
+	if code, stdout, _ := command(t, sweep()...); code != 2 || !strings.Contains(stdout, "unknown") {
+		t.Errorf("%d %s", code, stdout)
+	}
+	t.Setenv("BIGQUERY_EMULATOR_HOST", "")
+	if code, _, stderr := command(t, sweep()...); code != 2 || !strings.Contains(stderr, "there is no warehouse here") {
+		t.Errorf("%d %s", code, stderr)
+	}
+}

@@ -1,0 +1,31 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// ErrNotScheduled says that the pipeline has no sweep that could be asked.
+var ErrNotScheduled = errors.New("the pipeline schedules no sweep")
+
+// Ask sends the job of sweeping one period of one table to the function. Asking again does
+// no harm: it finds what is left.
+func Ask(ctx context.Context, p *pipeline.Pipeline, prefix string, publish cycle.Publish, table string, period pipeline.Period) error {
+	topic, ok := p.JobTopic("sweep")
+	if !ok {
+		return ErrNotScheduled
+	}
+	job, err := message.Job{Job: message.JobSweep, Table: table, Date: string(period)}.Outgoing()
+	if err != nil {
+		return err
+	}
+	if err := publish(ctx, prefix+topic, []message.Outgoing{job})[0].Err; err != nil {
+		return fmt.Errorf("ask for a sweep of %s: %w", table, err)
+	}
+	return nil
+}
