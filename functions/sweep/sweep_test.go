@@ -167,3 +167,13 @@ func TestAJobThatIsNotUnderstoodIsPutAside(t *testing.T) {
 		}
 	}
 }
+
+func TestWithoutAWarehouseNothingComesAgain(t *testing.T) {
+	w := apptest.New(t, now)
+	h := sweep.New(func(context.Context) (*app.App, error) { return w.App, nil })
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader(string(message.Envelope{MessageID: "job-1", PublishTime: now, Data: []byte(`{"job":"sweep"}`)}.Push()))))
+	if rec.Code != 204 || len(w.Logs.Lines("event", "check_unknown")) != 1 || len(w.Logs.Lines("event", "heartbeat")) != 0 {
+		t.Errorf("%d %v", rec.Code, w.Logs.Lines("severity", "ERROR"))
+	}
+}

@@ -32,7 +32,7 @@ var morning = time.Date(2026, 2, 4, 15, 50, 0, 0, time.UTC)
 // world is a warehouse, a store with a clock, and the processes that sweep.
 type world struct {
 	*warehousetest.World
-	t          *testing.T
+	t          testing.TB
 	mem        *memory.Store
 	pipeline   *pipeline.Pipeline
 	quarantine string
@@ -45,7 +45,7 @@ func (w *world) time() time.Time         { w.mu.Lock(); defer w.mu.Unlock(); ret
 func (w *world) advance(d time.Duration) { w.mu.Lock(); defer w.mu.Unlock(); w.now = w.now.Add(d) }
 
 // newWorld has the NBA pipeline, changed as the pairs say, and none of its tables.
-func newWorld(t *testing.T, in *warehousetest.World, pairs ...string) *world {
+func newWorld(t testing.TB, in *warehousetest.World, pairs ...string) *world {
 	t.Helper()
 	w := &world{World: in, t: t, now: morning}
 	w.mem = memory.New(w.time)
@@ -60,7 +60,7 @@ func newWorld(t *testing.T, in *warehousetest.World, pairs ...string) *world {
 const scores = `game_date DATE, player_lookup STRING, points INT64, processed_at TIMESTAMP`
 
 // withScores has one table, player_game_summary, with these columns.
-func withScores(t *testing.T, columns string, rows ...string) *world {
+func withScores(t testing.TB, columns string, rows ...string) *world {
 	t.Helper()
 	w := newWorld(t, warehousetest.Empty(t))
 	w.Exec("CREATE TABLE nba_analytics.player_game_summary (" + columns + ") PARTITION BY game_date")

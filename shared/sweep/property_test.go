@@ -120,7 +120,7 @@ func several(rows []dedup.Row) (n int) {
 // The rule by which rows are told apart before a write, applied to what a processor holds,
 // and the sweep, of what BigQuery holds, keep the same rows of thousands of random groups:
 // exactly the surplus goes, once, and comes back as it was.
-func TestASweepKeepsWhatTheWriteWouldHaveKept(t *testing.T) {
+func TestF32_ASweepKeepsWhatTheWriteWouldHaveKept(t *testing.T) {
 	groups := 0
 	for seed := range 10 {
 		rows := rapid.Custom(table).Example(seed)

@@ -241,7 +241,7 @@ func TestAllThatWriteATableAreLockedOut(t *testing.T) {
 }
 
 // Whatever happens to the rows in between: nothing is removed, and that is said.
-func TestARunWithoutALockInBetween(t *testing.T) {
+func TestF31_ARunWithoutALockInBetween(t *testing.T) {
 	for _, at := range []string{"survivors", "MERGE"} {
 		for name, change := range map[string]string{
 			"appends":  "INSERT INTO nba_analytics.player_game_summary VALUES (" + row("d", "3", "45") + ")",
@@ -353,7 +353,7 @@ func eachDeath(t *testing.T, do func(p *process), then func(t *testing.T, w *wor
 
 // What dies, at whatever point, is brought to its end by whoever comes next: the rows are
 // the right ones, the books are true, and it can be undone.
-func TestACrashAfterEachStep(t *testing.T) {
+func TestF31_ACrashAfterEachStep(t *testing.T) {
 	sweep := func(p *process) {
 		if _, err := p.Run(context.Background(), order(all)); err != nil {
 			t.Error(err)
