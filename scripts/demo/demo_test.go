@@ -57,8 +57,8 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 	// The incident without the runner, what a sweep does about it, and the incident with it.
 	_, incident, _ := strings.Cut(out.String(), " rows in the ten tables, 72 duplicates\n")
 	var counts []string
-	for _, c := range regexp.MustCompile(`, (\d+) duplicates\n|(removed|undo)`).FindAllStringSubmatch(incident, -1) {
-		counts = append(counts, c[1]+c[2])
+	for _, c := range regexp.MustCompile(`, (\d+) duplicates\n|\d (removed)\n|   (undo) `).FindAllStringSubmatch(incident, -1) {
+		counts = append(counts, c[1]+c[2]+c[3])
 	}
 	if got := strings.Join(counts, " "); got != "removed 0 undo 72 removed 0 0" {
 		t.Errorf("after the incident: %s", got)

@@ -51,6 +51,8 @@ func pushes(t *testing.T, function string) []string {
 		return all
 	case "reconcile":
 		return []string{`{"job":"relay"}`}
+	case "sweep": // there is no warehouse, and it says so
+		return []string{`{"job":"sweep"}`}
 	}
 	t.Fatalf("%s is new: add a delivery that it can do here", function)
 	return nil
@@ -72,7 +74,7 @@ func TestF53_EveryArchiveBuildsAndStartsByItself(t *testing.T) {
 			t.Run("a_wrong_target_ends_it", func(t *testing.T) { testWrongTarget(t, binary) })
 			t.Run("clients_that_go_away_hang_nothing", func(t *testing.T) {
 				p := start(t, binary, name, "FIRESTORE_EMULATOR_HOST="+refusing(t), "PUBSUB_EMULATOR_HOST="+refusing(t))
-				testAbandonedRequests(t, p, push(pushes(t, name)[0]), http.StatusServiceUnavailable)
+				testAbandonedRequests(t, p, push(stored(t, name)), http.StatusServiceUnavailable)
 			})
 			t.Run("takes_what_is_pushed", func(t *testing.T) { testPushes(t, binary, name) })
 		})
@@ -108,6 +110,15 @@ func buildAsThePlatform(t *testing.T, all files) string {
 	return binary
 }
 
+// stored is a delivery for which a function needs the store.
+func stored(t *testing.T, function string) string {
+	t.Helper()
+	if function == "sweep" {
+		return `{"job":"dance"}` // which is kept
+	}
+	return pushes(t, function)[0]
+}
+
 // report logs a figure. Machines differ, so a figure beyond its budget is no failure.
 func report(t *testing.T, what string, got, budget int64, text string) {
 	t.Helper()
@@ -130,7 +141,7 @@ func testStart(t *testing.T, binary, name, hash string) {
 		t.Errorf("GET answers %v, want %s of source %s", got, name, hash)
 	}
 	sent := time.Now()
-	status, body = p.request(t, http.MethodPost, push(pushes(t, name)[0]))
+	status, body = p.request(t, http.MethodPost, push(stored(t, name)))
 	if took := time.Since(sent); status != http.StatusServiceUnavailable || took > 5*time.Second {
 		t.Errorf("a store that refuses: %d after %v, want 503 at once: %s", status, took, body)
 	}

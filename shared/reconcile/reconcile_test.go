@@ -84,6 +84,7 @@ func TestWhatLiesAsideIsFound(t *testing.T) {
 	}
 	// Of several transitions the first tells it.
 	other := *s.tr
+	other.ID = "another"
 	one := *s.Pipeline
 	one.Transitions = []*pipeline.Transition{&other, s.tr}
 	s.rec.Pipeline = &one

@@ -31,7 +31,7 @@ type world struct {
 
 // read reads every source once. Only the books are indispensable.
 func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (*world, error) {
-	w := &world{transition: t, since: t.ManagedSince, first: t == r.Pipeline.Transitions[0]}
+	w := &world{transition: t, since: t.ManagedSince, first: t.ID == r.Pipeline.Transitions[0].ID}
 	for _, phase := range r.Pipeline.Phases {
 		for _, p := range phase.Processors {
 			switch {
