@@ -55,9 +55,10 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	if job.Table != "" && !s.Knows(job.Table) {
 		return &message.PermanentError{Field: "table", Value: job.Table, Problem: "is none of the pipeline's, and no processor's name"}
 	}
-	o := sweep.Order{Table: job.Table, Actor: actor, Reason: "duplicates: remove", Fix: func(p pipeline.Processor) bool {
-		return p.Duplicates == pipeline.DuplicatesRemove && a.Config.Shadow == ""
-	}}
+	o := sweep.Order{Table: job.Table, Actor: actor, Reason: "duplicates: remove"}
+	if !s.Shadow {
+		o.Fix = func(p pipeline.Processor) bool { return p.Duplicates == pipeline.DuplicatesRemove }
+	}
 	// By when it was asked for: what comes again on the next day is about the same periods.
 	o.From, o.To = a.Pipeline.Window(e.PublishTime, days)
 	if job.Date != "" {

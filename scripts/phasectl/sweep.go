@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -50,8 +51,13 @@ func sweepCommand(f *flags) *cobra.Command {
 			}
 			defer a.Close()
 			r, err := s.Run(cmd.Context(), o)
-			if err != nil {
+			switch {
+			case errors.Is(err, sweep.ErrNoTable):
 				return usage(fmt.Errorf("--table: %w", err))
+			case errors.Is(err, sweep.ErrShadow):
+				return usage(fmt.Errorf("PHASEGATE_MODE: %w", err))
+			case err != nil:
+				return exitError{exitUnknown, err}
 			}
 			if asJSON {
 				err = printLine(cmd.OutOrStdout(), r)
@@ -211,6 +217,10 @@ func sweepUndo(f *flags) *cobra.Command {
 			}
 			defer a.Close()
 			undone, undoErr := s.Undo(cmd.Context(), ids[0], actor(), reason)
+			if errors.Is(undoErr, sweep.ErrShadow) {
+				return usage(fmt.Errorf("PHASEGATE_MODE: %w", undoErr))
+			}
+			unknown := slices.ContainsFunc(undone, func(u sweep.Undone) bool { return u.Unknown })
 			if asJSON {
 				err = printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "undone": append([]sweep.Undone{}, undone...)})
 			} else {
@@ -227,7 +237,7 @@ func sweepUndo(f *flags) *cobra.Command {
 			switch {
 			case err != nil:
 				return err
-			case errors.Is(undoErr, sweep.ErrNoSweep), errors.Is(undoErr, sweep.ErrNotUndone):
+			case undoErr != nil && !unknown && (len(undone) > 0 || errors.Is(undoErr, sweep.ErrNoSweep)):
 				return exitError{exitFindings, undoErr}
 			case undoErr != nil:
 				return exitError{exitUnknown, undoErr}

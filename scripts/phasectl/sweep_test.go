@@ -77,6 +77,27 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 	want(t, 0, []string{"rows are back"}, "sweep", "undo", m["sweep_id"].(string))
 	rows(5)
 
+	// In shadow nothing is removed, and nothing put back.
+	t.Setenv("PHASEGATE_MODE", "shadow")
+	for _, line := range [][]string{sweep("--fix"), {"sweep", "undo", id[1]}} {
+		if code, _, stderr := command(t, line...); code != 64 || !strings.Contains(stderr, "in shadow nothing is removed") {
+			t.Errorf("%v: %d %s", line, code, stderr)
+		}
+	}
+	t.Setenv("PHASEGATE_MODE", "active")
+	rows(5)
+
+	// Of several parts one is refused, and about another nothing is known: that is not known.
+	w.Exec(`INSERT INTO nba_analytics.upcoming_team_game_context (game_date, team_abbr, processed_at) SELECT DATE '2026-02-02', team_abbr, processed_at
+		FROM nba_analytics.upcoming_team_game_context WHERE game_date = DATE '2026-02-03'`)
+	code, stdout, _ = command(t, "sweep", "--table", "upcoming_team_game_context", "--from", "2026-02-02", "--to", "2026-02-03", "--fix", "--json")
+	several := object(t, stdout)["sweep_id"].(string)
+	w.Exec("UPDATE nba_analytics.upcoming_team_game_context SET processed_at = TIMESTAMP '2026-02-04 12:00:00' WHERE game_date = DATE '2026-02-02' AND team_abbr = 'ATL'")
+	if code, _, stderr := command(t, "sweep", "undo", several); code != 1 || !strings.Contains(stderr, "were written anew since") {
+		t.Errorf("one is refused: %d %s", code, stderr)
+	}
+	rows(9)
+
 	for _, bad := range [][]string{{"--force"}, {"--fix", "--force"}, {"--table", "roster_history"}, {"--days", "0"}, {"--to", "2026-02-03"}} {
 		if code, _, stderr := command(t, append([]string{"sweep"}, bad...)...); code != 64 || !strings.Contains(stderr, "--") {
 			t.Errorf("%v: %d %s", bad, code, stderr)

@@ -403,3 +403,12 @@ func TestF31_DuplicatesAreHandedToTheSweep(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// A shadow publishes nothing, no job for the sweep either.
+func TestAShadowAsksNoSweep(t *testing.T) {
+	s := newScene(t)
+	r := New(s.App.Shadowed())
+	if err := r.Sweep(t.Context(), table("player_game_summary"), night); err == nil || len(s.PubSub.Messages()) != 0 {
+		t.Errorf("%v, %d messages", err, len(s.PubSub.Messages()))
+	}
+}

@@ -157,6 +157,9 @@ func New(a *app.App) *Reconciler {
 			return n, nil
 		},
 		Sweep: func(ctx context.Context, table string, period pipeline.Period) error {
+			if a.Config.Shadow != "" {
+				return errors.New("a shadow asks nobody")
+			}
 			return sweep.Ask(ctx, a.Pipeline, a.Config.Prefix, a.Broker.Publish, table, period)
 		},
 		Contents: func(ctx context.Context, processors []pipeline.Processor, from, to pipeline.Period) map[string]warehouse.Contents {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"regexp"
+	"sort"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ const (
 	planned     = "planned"     // nothing is removed
 	quarantined = "quarantined" // it may have happened: the rows tell
 	applied     = "applied"
+	undoing     = "undoing" // the rows tell whether it was undone
 	undone      = "undone"
 	abandoned   = "abandoned" // it did not happen, or its rows were written anew since
 )
@@ -123,41 +125,68 @@ func (s *Sweeper) record(ctx context.Context, id string) (*record, error) {
 	return read(snap.Docs[0])
 }
 
-// records yields the removals of sweeps that began after a time, oldest first.
-func (s *Sweeper) records(ctx context.Context, since time.Time) iter.Seq2[*record, error] {
-	return s.scan(ctx, since.UTC().Format(idTime), "9")
-}
+// errBroken says that a record cannot be read. That does not pass by itself.
+var errBroken = errors.New("this record cannot be read")
 
+// scan yields the removals with ids from one to another, in order: oldest first. One that
+// cannot be read comes with what can be, and an errBroken.
 func (s *Sweeper) scan(ctx context.Context, from, to string) iter.Seq2[*record, error] {
 	return func(yield func(*record, error) bool) {
 		for doc, err := range s.Store.Scan(ctx, s.Prefix+collection, from, to) {
-			var r *record
-			if err == nil {
-				r, err = read(doc)
-			}
 			if err != nil {
 				yield(nil, fmt.Errorf("sweeps: %w", err))
 				return
 			}
-			if !yield(r, nil) {
+			if !yield(read(doc)) {
 				return
 			}
 		}
 	}
+}
+
+// Ids of all sweeps lie between these, whatever the clocks said by which they were made.
+const firstID, lastID = "0", "9~"
+
+// place is one period of a table.
+type place struct {
+	table  string
+	period pipeline.Period
+}
+
+// unfinished are the ids of the removals and undoings that came to no end, oldest first.
+func (s *Sweeper) unfinished(ctx context.Context) (map[place][]string, error) {
+	out := map[place][]string{}
+	for r, err := range s.scan(ctx, firstID, lastID) {
+		switch {
+		case errors.Is(err, errBroken): // whoever needs it is told
+			s.Log.WarnContext(ctx, err.Error())
+		case err != nil:
+			return nil, err
+		}
+		if r.State == planned || r.State == quarantined || r.State == undoing || err != nil && r.State != applied && r.State != undone && r.State != abandoned {
+			at := place{r.Table, r.Period}
+			out[at] = append(out[at], r.ID)
+		}
+	}
+	return out, nil
 }
 
 // read reads a document. What cannot be read is not taken for nothing.
 func read(doc store.Doc) (*record, error) {
 	r := &record{ID: doc.Ref.ID, version: doc.Version, Ended: doc.Version.Time()}
+	var problems []error
+	broken := func(name, what string) {
+		problems = append(problems, fmt.Errorf("%w: %s: %s: %v is no %s", errBroken, doc.Ref, name, doc.Data[name], what))
+	}
 	var ok bool
 	for name, into := range map[string]*string{"table": &r.Table, "period": (*string)(&r.Period), "state": &r.State, "actor": &r.Actor, "reason": &r.Reason, "quarantine": &r.Quarantine} {
 		if *into, ok = doc.Data[name].(string); !ok {
-			return nil, fmt.Errorf("%s: %s: %v is no text", doc.Ref, name, doc.Data[name])
+			broken(name, "text")
 		}
 	}
 	for name, into := range map[string]*int64{"keys": &r.Keys, "surplus": &r.Surplus} {
 		if *into, ok = doc.Data[name].(int64); !ok {
-			return nil, fmt.Errorf("%s: %s: %v is no number", doc.Ref, name, doc.Data[name])
+			broken(name, "number")
 		}
 	}
 	for name, into := range map[string]*warehouse.Fingerprint{"before": &r.Before, "after": &r.After} {
@@ -166,11 +195,12 @@ func read(doc store.Doc) (*record, error) {
 		a, okA := m["a"].(int64)
 		b, okB := m["b"].(int64)
 		if !okRows || !okA || !okB {
-			return nil, fmt.Errorf("%s: %s: %v is no fingerprint", doc.Ref, name, doc.Data[name])
+			broken(name, "fingerprint")
 		}
 		*into = warehouse.Fingerprint{Rows: rows, A: a, B: b}
 	}
 	r.Forced, _ = doc.Data["forced"].(bool)
 	r.At, _ = doc.Data["planned_at"].(time.Time)
-	return r, nil
+	sort.Slice(problems, func(i, j int) bool { return problems[i].Error() < problems[j].Error() })
+	return r, errors.Join(problems...)
 }

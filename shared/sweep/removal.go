@@ -19,6 +19,7 @@ type removal struct {
 	part      *Part
 	processor pipeline.Processor
 	id        string
+	earlier   []string // ids of removals of this period that came to no end
 }
 
 func (r *removal) target() warehouse.Target {
@@ -52,7 +53,7 @@ func (r *removal) survey(ctx context.Context) (warehouse.Survey, bool) {
 
 // fails notes that it is not known how it stands.
 func (r *removal) fails(err error) {
-	r.part.again = warehouse.Passing(err)
+	r.part.again = warehouse.Passing(err) && !errors.Is(err, errBroken)
 	r.part.is(Unknown, "%v", err)
 }
 
@@ -68,7 +69,7 @@ func (r *removal) run(ctx context.Context) {
 }
 
 func (r *removal) inside(ctx context.Context, held *lease.Lease) error {
-	if err := r.resume(ctx, r.processor.Table, r.part.Period); err != nil {
+	if err := r.resume(ctx, r.earlier); err != nil {
 		return err
 	}
 	// Anew, for it was seen before the locks were ours.
@@ -91,8 +92,17 @@ func (r *removal) inside(ctx context.Context, held *lease.Lease) error {
 	if !ok {
 		return nil
 	}
+	// The rails are about what the survey has seen: that is what goes.
+	d := found[0]
+	d.Rows += int64(survey.Surplus) - d.Surplus
+	d.Surplus, d.Keys = int64(survey.Surplus), int64(survey.Keys)
+	r.part.takes(d)
 	if survey.Surplus == 0 {
 		r.part.is(Clean, "they are gone")
+		return nil
+	}
+	if why := r.order.refusal(d); why != "" {
+		r.part.is(Refused, "%s", why)
 		return nil
 	}
 	rec := &record{ID: r.id, Table: r.processor.Table, Period: r.part.Period, State: planned, Actor: r.order.Actor, Reason: r.order.Reason, Forced: r.order.Force,
@@ -121,59 +131,71 @@ func (r *removal) apply(ctx context.Context, held *lease.Lease, rec *record, sur
 		return err
 	}
 	err = r.Warehouse.Remove(ctx, right(held), w)
-	changed := errors.Is(err, warehouse.ErrChanged)
-	if err != nil && !changed {
-		return err
-	}
-	if err := r.conclude(ctx, rec, w); err != nil {
-		return err
-	}
 	switch {
-	case rec.State == applied:
-		r.part.Removed = rec.Surplus
-		r.part.is(Removed, "")
-	case changed:
+	case errors.Is(err, warehouse.ErrChanged): // the statement itself says that it did nothing
 		r.part.again = true
 		r.part.is(Changed, meanwhile)
-	default:
+		return r.step(ctx, rec, abandoned)
+	case errors.Is(err, warehouse.ErrTarget):
+		r.part.is(Refused, "%v", err)
+		return r.step(ctx, rec, abandoned)
+	case err != nil:
+		return err
+	}
+	r.part.Removed = rec.Surplus
+	r.part.is(Removed, "")
+	if err := r.step(ctx, rec, applied); err != nil {
+		return err
+	}
+	now, err := r.Warehouse.Standing(ctx, w)
+	switch {
+	case err != nil:
+		r.part.Problem = fmt.Sprintf("what is there now is not known: %v", err)
+	case now != rec.After:
 		r.part.again = true
-		r.part.is(Changed, "%d rows were removed, and its rows written by a run without a lock right after it: %s cannot be undone", rec.Surplus, rec.ID)
+		r.part.Problem = "its rows were written by a run without a lock right after it: it cannot be undone, and they are looked at again"
 	}
 	return nil
 }
 
-// conclude writes down what a removal in quarantine has come to, by what is there.
-func (s *Sweeper) conclude(ctx context.Context, rec *record, w warehouse.Removal) error {
-	now, err := s.Warehouse.Standing(ctx, w)
-	if err != nil {
-		return err
-	}
-	next := abandoned // neither: whatever was written since, it is not ours to undo
-	if now == rec.After {
-		next = applied
-	}
-	return s.step(ctx, rec, next)
-}
-
-// resume brings to an end what earlier removals of a period have left. Whoever comes here
-// has their locks and has taken their tokens: nothing happens by them any more.
-func (s *Sweeper) resume(ctx context.Context, table string, period pipeline.Period) error {
-	for rec, err := range s.records(ctx, s.Now().Add(-warehouse.QuarantineKept)) {
+// resume brings to an end what earlier removals and undoings have left. Whoever comes here
+// has their locks and has taken their tokens: nothing happens by them any more. The rows
+// tell what has; where they were written anew since, or cannot be compared, what they were
+// made into is nobody's to undo.
+func (s *Sweeper) resume(ctx context.Context, ids []string) error {
+	for _, id := range ids {
+		rec, err := s.record(ctx, id)
 		if err != nil {
 			return err
 		}
-		if rec.Table != table || rec.Period != period || rec.State != planned && rec.State != quarantined {
+		from := rec.State
+		if from != planned && from != quarantined && from != undoing {
 			continue
 		}
-		if rec.State == planned { // nothing is removed before all of it is in quarantine
-			err = s.step(ctx, rec, abandoned)
-		} else {
-			err = s.conclude(ctx, rec, rec.removal(s.writers(table)[0]))
+		next := abandoned
+		if from != planned { // nothing is removed before all of it is in quarantine
+			now, err := s.Warehouse.Standing(ctx, rec.removal(s.writers(rec.Table)[0]))
+			switch {
+			case err != nil && !errors.Is(err, warehouse.ErrTarget):
+				return err
+			case from == undoing && err == nil && now == rec.Before:
+				next = undone
+			case from == undoing:
+				next = applied
+			case err == nil && now == rec.After:
+				next = applied
+			}
 		}
-		if err != nil {
+		if err := s.step(ctx, rec, next); err != nil {
 			return err
 		}
-		s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s came to no end: %s", rec.ID, rec.State), "sweep", rec.ID, "table", table, "period", string(period))
+		s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s came to no end when it was %s: it is %s", rec.ID, from, next), "sweep", rec.ID, "table", rec.Table, "period", string(rec.Period))
+		switch {
+		case from == quarantined && next == applied:
+			s.tellRemoved(ctx, rec.ID, rec.Table, rec.Period, rec.Surplus, rec.Actor)
+		case next == undone:
+			s.tellUndone(ctx, rec, rec.Actor)
+		}
 	}
 	return nil
 }
@@ -197,6 +219,11 @@ func (s *Sweeper) locked(ctx context.Context, table string, period pipeline.Peri
 	for _, p := range s.writers(table) {
 		held, err := s.Locks.Acquire(ctx, lease.Key{Class: p.Class, Period: period}, execution)
 		if err != nil {
+			for _, held := range all { // nothing was begun under them
+				if failed := held.Settle(ctx, held.Used()...); failed != nil {
+					s.Log.WarnContext(ctx, "tokens are left to the next run: "+failed.Error(), "lock", held.Key().String())
+				}
+			}
 			return err
 		}
 		all = append(all, held)

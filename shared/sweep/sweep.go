@@ -14,7 +14,7 @@
 //  6. quarantined
 //  7. remove    one statement replaces the rows of these keys by those that stay, if they
 //     are as planned; else it changes nothing
-//  8. applied   once the table's own fingerprint says so
+//  8. applied
 //
 // # Promises
 //
@@ -154,8 +154,15 @@ type Sweeper struct {
 	NewID      func() string // unique; letters and digits
 	Prefix     string        // of collections
 	Quarantine string        // dataset for removed rows, in the tables' location
+	Shadow     bool          // nothing is removed, and nothing put back
 	Log        *slog.Logger
 }
+
+// ErrShadow says that nothing is changed in shadow.
+var ErrShadow = errors.New("in shadow nothing is removed, and nothing put back")
+
+// ErrNoTable says that the pipeline has no such table.
+var ErrNoTable = errors.New("is none of the pipeline's tables, and no processor's name")
 
 // ErrNoWarehouse says that there is nothing to sweep here.
 var ErrNoWarehouse = errors.New("there is no warehouse here")
@@ -166,7 +173,7 @@ func New(a *app.App) (*Sweeper, error) {
 		return nil, ErrNoWarehouse
 	}
 	return &Sweeper{Pipeline: a.Pipeline, Store: a.Store, Locks: a.Locks, Warehouse: a.Warehouse, Now: a.Now, NewID: newID,
-		Prefix: a.Config.Prefix, Quarantine: a.Config.Quarantine(), Log: a.Log}, nil
+		Prefix: a.Config.Prefix, Quarantine: a.Config.Quarantine(), Shadow: a.Config.Shadow != "", Log: a.Log}, nil
 }
 
 // Order is what a sweep is asked to do.
@@ -189,6 +196,15 @@ func (s *Sweeper) Run(ctx context.Context, o Order) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	if o.Fix != nil && s.Shadow {
+		return Report{}, ErrShadow
+	}
+	earlier := map[place][]string{}
+	if o.Fix != nil {
+		if earlier, err = s.unfinished(ctx); err != nil {
+			return Report{}, err
+		}
+	}
 	r := Report{Schema: 1, SweepID: s.newSweep(), Tables: []*Part{}}
 	looks := make([]look, len(tables))
 	var wg sync.WaitGroup
@@ -202,7 +218,7 @@ func (s *Sweeper) Run(ctx context.Context, o Order) (Report, error) {
 	}
 	wg.Wait()
 	for i, p := range tables {
-		r.Tables = append(r.Tables, s.table(ctx, o, r.SweepID, p, looks[i])...)
+		r.Tables = append(r.Tables, s.table(ctx, o, r.SweepID, p, looks[i], earlier)...)
 	}
 	return r, nil
 }
@@ -234,17 +250,26 @@ func (s *Sweeper) tables(name string) ([]pipeline.Processor, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("table %q is none of the pipeline's, and no processor's name", name)
+		return nil, fmt.Errorf("%q %w", name, ErrNoTable)
 	}
 	return out, nil
 }
 
-func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Processor, l look) []*Part {
+func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Processor, l look, earlier map[place][]string) []*Part {
 	whole := &Part{Table: p.Table, State: Clean, Bytes: l.bytes}
 	if l.err != nil {
 		whole.again = warehouse.Passing(l.err)
 		whole.is(Unknown, "%v", l.err)
 		return []*Part{whole}
+	}
+	fix := o.Fix != nil && o.Fix(p)
+	if fix { // what came to no end has left nothing that could be found
+		for at := range earlier {
+			if at.table == p.Table && !slices.ContainsFunc(l.found, func(d warehouse.Duplicates) bool { return d.Period == at.period }) {
+				l.found = append(l.found, warehouse.Duplicates{Period: at.period})
+			}
+		}
+		slices.SortFunc(l.found, func(a, b warehouse.Duplicates) int { return cmp.Compare(a.Period, b.Period) })
 	}
 	if len(l.found) == 0 {
 		return []*Part{whole}
@@ -255,11 +280,11 @@ func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Proc
 		part.takes(d)
 		part.Bytes, l.bytes = l.bytes, 0 // of the one query, once
 		out = append(out, part)
-		r := &removal{Sweeper: s, order: o, part: part, processor: p, id: fmt.Sprintf("%s~%s_%s", id, p.Name, d.Period)}
-		if o.Fix == nil || !o.Fix(p) {
-			r.preview(ctx, d)
-		} else {
+		r := &removal{Sweeper: s, order: o, part: part, processor: p, id: fmt.Sprintf("%s~%s_%s", id, p.Name, d.Period), earlier: earlier[place{p.Table, d.Period}]}
+		if fix {
 			r.run(ctx)
+		} else {
+			r.preview(ctx, d)
 		}
 		s.tell(ctx, o, part)
 	}
@@ -279,6 +304,9 @@ func (p *Part) takes(d warehouse.Duplicates) {
 
 // tell logs what became of a part.
 func (s *Sweeper) tell(ctx context.Context, o Order, p *Part) {
+	if p.State == Clean {
+		return
+	}
 	level := slog.LevelWarn
 	if p.Severity == "critical" && p.Removed < p.Duplicates {
 		level = slog.LevelError
@@ -287,9 +315,13 @@ func (s *Sweeper) tell(ctx context.Context, o Order, p *Part) {
 		"event", telemetry.DuplicatesFound, "table", p.Table, "period", string(p.Period), "duplicates", p.Duplicates, "left", p.Duplicates-p.Removed,
 		"state", string(p.State), "actor", o.Actor)
 	if p.Removed > 0 {
-		s.Log.WarnContext(ctx, fmt.Sprintf("%d duplicates removed from %s of %s", p.Removed, p.Table, p.Period),
-			"event", telemetry.DuplicatesRemoved, "table", p.Table, "period", string(p.Period), "removed", p.Removed, "sweep", p.ID, "actor", o.Actor)
+		s.tellRemoved(ctx, p.ID, p.Table, p.Period, p.Removed, o.Actor)
 	}
+}
+
+func (s *Sweeper) tellRemoved(ctx context.Context, id, table string, period pipeline.Period, removed int64, actor string) {
+	s.Log.WarnContext(ctx, fmt.Sprintf("%d duplicates removed from %s of %s", removed, table, period),
+		"event", telemetry.DuplicatesRemoved, "table", table, "period", string(period), "removed", removed, "sweep", id, "actor", actor)
 }
 
 // refusal says why nothing may be removed; "" when it may.

@@ -37,13 +37,19 @@ type Listed struct {
 func (s *Sweeper) List(ctx context.Context) ([]Listed, error) {
 	out := []Listed{}
 	now := s.Now()
-	for r, err := range s.records(ctx, now.Add(-warehouse.QuarantineKept)) {
-		if err != nil {
+	for r, err := range s.scan(ctx, firstID, lastID) {
+		if err != nil && !errors.Is(err, errBroken) {
 			return nil, err
 		}
 		until := r.At.Add(warehouse.QuarantineKept)
-		out = append(out, Listed{ID: r.ID, Table: r.Table, Period: r.Period, State: r.State, Removed: r.Surplus, Keys: r.Keys, Actor: r.Actor, Reason: r.Reason,
-			At: r.At, Ended: r.Ended, Until: until, Quarantine: r.Quarantine, Undoable: r.State == applied && now.Before(until)})
+		l := Listed{ID: r.ID, Table: r.Table, Period: r.Period, State: r.State, Removed: r.Surplus, Keys: r.Keys, Actor: r.Actor, Reason: r.Reason,
+			At: r.At, Ended: r.Ended, Until: until, Quarantine: r.Quarantine, Undoable: r.State == applied && now.Before(until)}
+		if err != nil {
+			l.State, l.Undoable, l.Reason = "unreadable", false, err.Error()
+		} else if !now.Before(until) && (r.State == applied || r.State == undone || r.State == abandoned) {
+			continue
+		}
+		out = append(out, l)
 	}
 	return out, nil
 }
@@ -59,12 +65,17 @@ type Undone struct {
 	Restored int64           `json:"restored"` // rows
 	State    string          `json:"state"`    // undone; else what the removal's state is
 	Problem  string          `json:"problem,omitempty"`
+	Unknown  bool            `json:"unknown,omitempty"` // it could not be found out; else a problem is a refusal
 	err      error
 }
 
 // Undo puts back what a removal, or all removals of a sweep, have taken away: exactly, or
-// not at all. A removal that is undone stays so. The error joins what could not be undone.
+// not at all. A removal that is undone stays so. The error joins what could not be undone,
+// for whatever reason: each [Undone] says for which.
 func (s *Sweeper) Undo(ctx context.Context, id, actor, reason string) ([]Undone, error) {
+	if s.Shadow {
+		return nil, ErrShadow
+	}
 	from, to := id, id
 	if !strings.Contains(id, "~") {
 		from, to = id+"~", id+"~\U0010FFFF"
@@ -79,35 +90,39 @@ func (s *Sweeper) Undo(ctx context.Context, id, actor, reason string) ([]Undone,
 	if len(records) == 0 {
 		return nil, fmt.Errorf("%w: %s", ErrNoSweep, id)
 	}
+	earlier, err := s.unfinished(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var out []Undone
 	var errs []error
 	for _, r := range records {
-		u := s.undo(ctx, r, actor, reason)
+		u := s.undo(ctx, r, earlier[place{r.Table, r.Period}], actor, reason)
 		out, errs = append(out, u), append(errs, u.err)
 	}
 	return out, errors.Join(errs...)
 }
 
-func (s *Sweeper) undo(ctx context.Context, r *record, actor, reason string) Undone {
+func (s *Sweeper) undo(ctx context.Context, r *record, earlier []string, actor, reason string) Undone {
 	out := Undone{ID: r.ID, Table: r.Table, Period: r.Period}
 	if writers := s.writers(r.Table); len(writers) == 0 {
 		out.err = fmt.Errorf("%w: %s: no processor of the pipeline writes %s", ErrNotUndone, r.ID, r.Table)
 	} else {
 		out.err = s.locked(ctx, r.Table, r.Period, "undo-"+r.ID+"-"+s.NewID()[:8], func(ctx context.Context, held *lease.Lease) error {
+			if err := s.resume(ctx, earlier); err != nil {
+				return err
+			}
 			return s.undoLocked(ctx, r, held, writers[0], actor, reason, &out)
 		})
 	}
 	out.State = r.State
 	if out.err != nil {
-		out.Problem = out.err.Error()
+		out.Problem, out.Unknown = out.err.Error(), !errors.Is(out.err, ErrNotUndone)
 	}
 	return out
 }
 
 func (s *Sweeper) undoLocked(ctx context.Context, r *record, held *lease.Lease, p pipeline.Processor, actor, reason string, out *Undone) error {
-	if err := s.resume(ctx, r.Table, r.Period); err != nil {
-		return err
-	}
 	now, err := s.record(ctx, r.ID)
 	if err != nil {
 		return err
@@ -123,27 +138,49 @@ func (s *Sweeper) undoLocked(ctx context.Context, r *record, held *lease.Lease, 
 	if until := r.At.Add(warehouse.QuarantineKept); !s.Now().Before(until) {
 		return fmt.Errorf("%w: %s: the removed rows were kept until %s", ErrNotUndone, r.ID, until.Format(time.RFC3339))
 	}
-	w := r.removal(p)
-	standing, err := s.Warehouse.Standing(ctx, w)
-	if err != nil {
-		return err
-	}
-	if standing != r.Before { // else an earlier try has come as far as this
-		err = s.Warehouse.Restore(ctx, right(held), w)
-		if errors.Is(err, warehouse.ErrChanged) {
-			return fmt.Errorf("%w: %s: the rows of %s for %s were written anew since; those that were removed are in %s", ErrNotUndone, r.ID, r.Table, r.Period, r.Quarantine)
-		}
-		if err != nil {
-			return err
-		}
-		out.Restored = r.Surplus
-	}
 	act := audit.Record{Action: "sweep_undo", Actor: actor, Reason: reason, Period: string(r.Period), Detail: fmt.Sprintf("puts %d rows back into %s: %s", r.Surplus, r.Table, r.ID)}
-	if err := s.step(ctx, r, undone, act.Write(s.Prefix, s.Now(), s.NewID())); err != nil {
+	if err := s.step(ctx, r, undoing, act.Write(s.Prefix, s.Now(), s.NewID())); err != nil {
 		return err
 	}
 	act.Log(ctx, s.Log)
+	refused := s.restore(ctx, r, held, p)
+	if refused != nil && !errors.Is(refused, ErrNotUndone) {
+		return refused // the rows will tell
+	}
+	next := undone
+	if refused != nil {
+		next = applied
+	}
+	if err := s.step(ctx, r, next); err != nil {
+		return errors.Join(refused, err)
+	}
+	if refused == nil {
+		out.Restored = r.Surplus
+		s.tellUndone(ctx, r, actor)
+	}
+	return refused
+}
+
+// restore puts the rows back, and makes sure that they are there.
+func (s *Sweeper) restore(ctx context.Context, r *record, held *lease.Lease, p pipeline.Processor) error {
+	w := r.removal(p)
+	err := s.Warehouse.Restore(ctx, right(held), w)
+	switch {
+	case errors.Is(err, warehouse.ErrChanged):
+		return fmt.Errorf("%w: %s: the rows of %s for %s, or those in %s, were written anew since", ErrNotUndone, r.ID, r.Table, r.Period, r.Quarantine)
+	case errors.Is(err, warehouse.ErrTarget):
+		return fmt.Errorf("%w: %s: %w", ErrNotUndone, r.ID, err)
+	case err != nil:
+		return err
+	}
+	now, err := s.Warehouse.Standing(ctx, w)
+	if err == nil && now == r.After {
+		return fmt.Errorf("%w: %s: nothing has come back from %s", ErrNotUndone, r.ID, r.Quarantine)
+	}
+	return err
+}
+
+func (s *Sweeper) tellUndone(ctx context.Context, r *record, actor string) {
 	s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s undone: %d rows are back in %s of %s", r.ID, r.Surplus, r.Table, r.Period), "event", telemetry.SweepUndone,
 		"sweep", r.ID, "table", r.Table, "period", string(r.Period), "restored", r.Surplus, "actor", actor)
-	return nil
 }

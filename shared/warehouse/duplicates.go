@@ -49,12 +49,12 @@ GROUP BY 1 HAVING COUNTIF(n > 1) > 0 OR LOGICAL_OR(without) ORDER BY 1`,
 		d := Duplicates{Oldest: instant(row[6]), Newest: instant(row[7])}
 		date, ok := row[0].(civil.Date)
 		if !ok {
-			return fmt.Errorf("BigQuery answered %v", row)
+			return fmt.Errorf("%w: %v", errUnreadable, row)
 		}
 		d.Period = pipeline.Period(date.String())
 		for i, into := range []*int64{&d.Rows, &d.Keys, &d.Surplus, &d.SameTime, &d.NoKey} {
 			if *into, ok = row[i+1].(int64); !ok {
-				return fmt.Errorf("BigQuery answered %v", row)
+				return fmt.Errorf("%w: %v", errUnreadable, row)
 			}
 		}
 		found = append(found, d)
@@ -143,6 +143,10 @@ func (w *Warehouse) Survey(ctx context.Context, t Target) (Survey, error) {
 			return Survey{}, fmt.Errorf("%w: %s has a column %s: names that begin with %s are ours here", ErrTarget, t.Processor.Table, f.Name, ours)
 		}
 	}
+	// Its rows have a partition that is in none of their columns: they could not be put back.
+	if p := meta.TimePartitioning; p != nil && p.Field == "" {
+		return Survey{}, fmt.Errorf("%w: %s is partitioned by the time at which rows came, which no column has", ErrTarget, t.Processor.Table)
+	}
 	// https://cloud.google.com/bigquery/docs/data-manipulation-language#limitations
 	if b := meta.StreamingBuffer; b != nil {
 		return Survey{}, fmt.Errorf("%w: %s has some %d rows in its streaming buffer, since %s: they cannot be removed before they have left it",
@@ -194,7 +198,7 @@ func (w *Warehouse) Survey(ctx context.Context, t Target) (Survey, error) {
 		key, isText := values[ours+"key"].(string)
 		h, isHash := values[ours+"hash"].(string)
 		if !isText || !isHash || len(h) < 2*fingerprintDigits {
-			return fmt.Errorf("BigQuery answered key %v, hash %v", values[ours+"key"], values[ours+"hash"])
+			return fmt.Errorf("%w: key %v, hash %v", errUnreadable, values[ours+"key"], values[ours+"hash"])
 		}
 		row[ours+"key"], row[ours+"hash"] = key, h
 		if len(group) > 0 && group[0][ours+"key"] != key {
@@ -258,7 +262,7 @@ func scannedField(f *bigquery.FieldSchema, v bigquery.Value) (any, error) {
 		dec.UseNumber()
 		var out any
 		if err := dec.Decode(&out); err != nil {
-			return nil, fmt.Errorf("%.60q is no JSON: %w", v, err)
+			return nil, fmt.Errorf("%w: %.60q is no JSON: %w", errUnreadable, v, err)
 		}
 		return out, nil
 	}

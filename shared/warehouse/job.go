@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,8 +103,16 @@ func passing(err error) bool {
 	if err != nil && strings.Contains(err.Error(), "Could not serialize access") {
 		return true
 	}
+	// The library does not say what it could not read an answer as.
+	if errors.Is(err, errUnreadable) || errors.As(err, new(*strconv.NumError)) || errors.As(err, new(*time.ParseError)) {
+		return false
+	}
 	return err != nil && !refused(err)
 }
+
+// errUnreadable says that an answer is not what it was asked for: it will not be the next
+// time either.
+var errUnreadable = errors.New("BigQuery has answered what cannot be read")
 
 // Passing reports whether what the warehouse failed with may pass by itself.
 func Passing(err error) bool { return passing(err) }

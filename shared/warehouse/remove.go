@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,28 +53,55 @@ FROM %[9]s AS %[6]s WHERE %[10]s QUALIFY COUNT(*) OVER (PARTITION BY %[7]s) > 1`
 	if err := errors.Join(failure, unknown); err != nil {
 		return fmt.Errorf("quarantine table %s: %w", r.Quarantine, err)
 	}
-	all := fmt.Sprintf("(SELECT * EXCEPT (%s) FROM %s", kept, quoted(r.Quarantine))
-	before, after, err := w.fingerprints(ctx, all+") AS "+rowAlias, all+" WHERE "+kept+") AS "+rowAlias)
+	return w.intact(ctx, r)
+}
+
+// intact makes sure that the quarantine holds what the removal was planned on.
+func (w *Warehouse) intact(ctx context.Context, r Removal) error {
+	columns, err := w.quarantined(ctx, r)
+	if err != nil {
+		return err
+	}
+	before, after, err := w.fingerprints(ctx, r.held(columns, ""), r.held(columns, " WHERE "+kept))
 	if err != nil {
 		return fmt.Errorf("quarantine table %s: %w", r.Quarantine, err)
 	}
 	if before != r.Before || after != r.After {
-		return fmt.Errorf("%w: quarantined %+v of which %+v stay, planned %+v and %+v", ErrChanged, before, after, r.Before, r.After)
+		return fmt.Errorf("%w: in quarantine lie %+v of which %+v stay, planned were %+v and %+v", ErrChanged, before, after, r.Before, r.After)
 	}
 	return nil
 }
 
+// quarantined are the columns of the table as they were when its rows were quarantined. An
+// [ErrTarget] says that they are not there any more.
+func (w *Warehouse) quarantined(ctx context.Context, r Removal) (bigquery.Schema, error) {
+	meta, err := w.metadata(ctx, r.Quarantine)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(meta.Schema), func(f *bigquery.FieldSchema) bool { return f.Name == kept }), nil
+}
+
+// held are the rows in quarantine, for behind a FROM.
+func (r Removal) held(columns bigquery.Schema, where string) string {
+	return fmt.Sprintf("(SELECT %s FROM %s%s) AS %s", columnsOf(columns, ""), quoted(r.Quarantine), where, rowAlias)
+}
+
 // Remove replaces the rows of the keys concerned by those that stay, by one statement
-// under a job id of the right, if they are as planned when it happens; else it changes
-// nothing, and says so ([ErrChanged]). Serialization conflicts are tried again with a new
-// token.
+// under a job id of the right, if they, and what lies in quarantine, are as planned when it
+// happens; else it changes nothing, and says so ([ErrChanged]). Serialization conflicts are
+// tried again with a new token.
 func (w *Warehouse) Remove(ctx context.Context, right Right, r Removal) error {
 	return w.replace(ctx, right, r, r.Before, ours+"source."+kept)
 }
 
 // Restore is the undoing of Remove: it puts all rows of the keys concerned back as they
-// were, if those are what Remove has left.
+// were, if those are what Remove has left and the quarantine still has them. An [ErrTarget]
+// says that it can do so no more.
 func (w *Warehouse) Restore(ctx context.Context, right Right, r Removal) error {
+	if err := w.intact(ctx, r); err != nil { // the statement asks again, unless there is nothing at all
+		return err
+	}
 	return w.replace(ctx, right, r, r.After, "TRUE")
 }
 
@@ -84,9 +112,20 @@ func (w *Warehouse) replace(ctx context.Context, right Right, r Removal, planned
 	if err != nil {
 		return err
 	}
-	_, err = w.once(ctx, right, meta.Location, r.statement(meta.Schema, planned, which))
-	if err != nil && strings.Contains(err.Error(), changedMark) {
+	columns, err := w.quarantined(ctx, r)
+	if err != nil {
+		return err
+	}
+	if now, then := columnsOf(meta.Schema, ""), columnsOf(columns, ""); now != then {
+		return fmt.Errorf("%w: the columns of %s have changed: %s, quarantined were %s", ErrTarget, r.Target.Processor.Table, now, then)
+	}
+	_, err = w.once(ctx, right, meta.Location, r.statement(columns, planned, which))
+	switch {
+	case err != nil && strings.Contains(err.Error(), changedMark):
 		return fmt.Errorf("%w: %s of %s", ErrChanged, r.Target.Processor.Table, r.Target.Period)
+	// https://cloud.google.com/bigquery/docs/data-manipulation-language#limitations
+	case err != nil && strings.Contains(err.Error(), "streaming buffer"):
+		return fmt.Errorf("%w: %s: %w", ErrTarget, r.Target.Processor.Table, err)
 	}
 	return err
 }
@@ -94,31 +133,46 @@ func (w *Warehouse) replace(ctx context.Context, right Right, r Removal, planned
 // changedMark is what the statement fails with when the rows are not as planned.
 const changedMark = "phasegate: the rows have changed"
 
-// statement replaces rows if their fingerprint is the planned one. The guard stands where
-// rows are inserted, of which there is always one, and fails the whole statement: of a
-// condition that is false in both clauses one could not tell that nothing has happened.
-// It is not correlated, so it is asked once, about the table as the statement found it.
-func (r Removal) statement(schema bigquery.Schema, planned Fingerprint, which string) string {
+// statement replaces rows if their fingerprint is the planned one, and the quarantine is
+// whole. The guard of the rows stands where rows are inserted, and fails the whole
+// statement: of a condition that is false in both clauses one could not tell that nothing
+// has happened. That of the quarantine stands in both: without a row to insert the first is
+// never asked, and then nothing may be deleted either. None is correlated, so each is asked
+// once, about the tables as the statement found them.
+func (r Removal) statement(columns bigquery.Schema, planned Fingerprint, which string) string {
 	const target, source = ours + "target", ours + "source"
 	t := r.Target
+	whole := is(r.Before, r.held(columns, "")) + " AND " + is(r.After, r.held(columns, " WHERE "+kept))
 	return fmt.Sprintf(`MERGE %s AS %s USING %s AS %s ON FALSE
-WHEN NOT MATCHED BY TARGET AND %s AND IF((SELECT n = %d AND a = %d AND b = %d FROM (%s)), TRUE, ERROR('%s')) THEN INSERT (%s) VALUES (%s)
-WHEN NOT MATCHED BY SOURCE AND %s AND TO_JSON_STRING(STRUCT(%s)) IN (SELECT %s FROM %s AS %s) THEN DELETE`,
+WHEN NOT MATCHED BY TARGET AND %s AND IF(%s AND %s, TRUE, ERROR('%s')) THEN INSERT (%s) VALUES (%s)
+WHEN NOT MATCHED BY SOURCE AND %s AND TO_JSON_STRING(STRUCT(%s)) IN (SELECT %s FROM %s AS %s) AND %s THEN DELETE`,
 		quoted(t.Processor.Table), target, quoted(r.Quarantine), source,
-		which, planned.Rows, planned.A, planned.B, fingerprint(r.concerned()), changedMark, columnsOf(schema, ""), columnsOf(schema, source+"."),
-		t.slice(target+"."), t.keys(target+"."), t.key(), quoted(r.Quarantine), rowAlias)
+		which, is(planned, r.concerned(columns)), whole, changedMark, columnsOf(columns, ""), columnsOf(columns, source+"."),
+		t.slice(target+"."), t.keys(target+"."), t.key(), quoted(r.Quarantine), rowAlias, whole)
 }
 
-// concerned are the table's rows of the keys in quarantine, for behind a FROM.
-func (r Removal) concerned() string {
+// is the condition that rows, for behind a FROM, have a fingerprint.
+func is(f Fingerprint, rows string) string {
+	return fmt.Sprintf("(SELECT n = %d AND a = %d AND b = %d FROM (%s))", f.Rows, f.A, f.B, fingerprint(rows))
+}
+
+// concerned are the table's rows of the keys in quarantine, in the columns that they had
+// then, for behind a FROM.
+func (r Removal) concerned(columns bigquery.Schema) string {
 	t := r.Target
-	return fmt.Sprintf("%s AS %s WHERE %s AND %s IN (SELECT %[4]s FROM %[5]s AS %[2]s)",
-		quoted(t.Processor.Table), rowAlias, t.slice(rowAlias+"."), t.key(), quoted(r.Quarantine))
+	return fmt.Sprintf("(SELECT %s FROM %s AS %s WHERE %s AND %s IN (SELECT %[5]s FROM %[6]s AS %[3]s)) AS %[3]s",
+		columnsOf(columns, rowAlias+"."), quoted(t.Processor.Table), rowAlias, t.slice(rowAlias+"."), t.key(), quoted(r.Quarantine))
 }
 
-// Standing returns what is there now of the keys concerned.
+// Standing returns what is there now of the keys concerned. An [ErrTarget] says that it
+// cannot be told any more.
 func (w *Warehouse) Standing(ctx context.Context, r Removal) (Fingerprint, error) {
-	now, _, err := w.fingerprints(ctx, r.concerned(), r.concerned())
+	columns, err := w.quarantined(ctx, r)
+	if err != nil {
+		return Fingerprint{}, err
+	}
+	rows := r.concerned(columns)
+	now, _, err := w.fingerprints(ctx, rows, rows)
 	if err != nil {
 		return now, fmt.Errorf("%s of %s: %w", r.Target.Processor.Table, r.Target.Period, err)
 	}
@@ -137,7 +191,7 @@ func (w *Warehouse) fingerprints(ctx context.Context, first, second string) (a, 
 		x, okA := row[2].(int64)
 		y, okB := row[3].(int64)
 		if !ok || !okN || !okA || !okB {
-			return fmt.Errorf("BigQuery answered %v", row)
+			return fmt.Errorf("%w: %v", errUnreadable, row)
 		}
 		*into[which] = Fingerprint{n, x, y}
 		return nil

@@ -1,0 +1,496 @@
+package sweep
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+// diesAt makes a process die right after the request to the warehouse that has a word in it.
+func (p *process) diesAt(word string) {
+	p.before[word] = func() { p.life.Lock(); p.dies = p.writes + 1; p.life.Unlock() }
+}
+
+// The rows were removed, the sweeper died before it said so. The next sweep finds no
+// Duplicates in its first look and never reads the books.
+func TestARemovalWhoseProcessDiedIsBookedByTheNextSweep(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	p.diesAt("MERGE")
+	_, _ = p.Run(context.Background(), order(all))
+	if !p.dead {
+		t.Fatal("alive")
+	}
+	w.advance(11 * time.Minute)
+	next := w.process()
+	next.sweep(order(all))
+	if n := len(w.json("nba_analytics.player_game_summary")); n != 4 {
+		t.Fatalf("%d rows", n)
+	}
+	if got := w.states(); got != "applied" {
+		t.Errorf("the rows are gone, and after the next sweep the books say %q", got)
+	}
+	if !strings.Contains(p.logs.String()+next.logs.String(), `"event":"duplicates_removed"`) {
+		t.Error("nobody was told duplicates_removed")
+	}
+}
+
+// And whoever books it tells it.
+func TestARemovalThatIsBookedLaterIsTold(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	p.diesAt("MERGE")
+	_, _ = p.Run(context.Background(), order(all))
+	w.advance(11 * time.Minute)
+	w.insert(row("a", "1", "30"))
+	next := w.process()
+	next.sweep(order(all))
+	if got := w.states(); got != "applied applied" {
+		t.Errorf("%q", got)
+	}
+	if n := strings.Count(p.logs.String()+next.logs.String(), `"event":"duplicates_removed"`); n != 2 {
+		t.Errorf("two removals, duplicates_removed was told %d times", n)
+	}
+}
+
+// The guard rail is asked about another look than that which decides.
+func TestTheGuardRailIsAboutWhatGoes(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	p.before["QUALIFY"] = func() { // right before the survey: a run without a lock doubles the rest
+		w.insert(row("a", "1", "40"), row("b", "1", "40"), row("c", "1", "40"))
+	}
+	before := 8
+	got := p.sweep(order(all))
+	if n := len(w.json("nba_analytics.player_game_summary")); n != before {
+		t.Errorf("%d of %d rows went without --force, the rail is 25 %%", before-n, before)
+	}
+	if left := (Report{Tables: []*Part{&got}}).Left(); left < 0 {
+		t.Errorf("%d duplicates are left", left)
+	}
+}
+
+// The other way round.
+func TestWhatSomebodyElseHasCleanedIsNotLeft(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, append(twice(), row("e", "1", "12"), row("f", "1", "12"), row("g", "1", "12"), row("c", "1", "40"))...)
+	p := w.process()
+	p.before["QUALIFY"] = func() {
+		w.Exec("DELETE FROM nba_analytics.player_game_summary WHERE player_lookup = 'c' AND processed_at = TIMESTAMP '2026-02-04 11:03:40'")
+	}
+	got := p.sweep(order(all))
+	if left := (Report{Tables: []*Part{&got}}).Left(); got.State == Removed && left != 0 {
+		t.Errorf("state %s with %d left", got.State, left)
+	}
+}
+
+// The statement itself says that it has removed nothing.
+func TestWhatSomebodyElseHasRemovedIsNotOurs(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	p.before["MERGE"] = func() {
+		w.Exec("DELETE FROM nba_analytics.player_game_summary WHERE player_lookup = 'd' AND processed_at = TIMESTAMP '2026-02-04 11:03:12'")
+	}
+	got := p.sweep(order(all))
+	if got.Removed != 0 || w.states() != "abandoned" {
+		t.Errorf("the statement changed nothing; removed %d, books %s", got.Removed, w.states())
+	}
+}
+
+// The quarantine was changed since.
+func TestAnUndoingLooksIntoTheQuarantine(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"rewritten": "UPDATE %s SET points = 99 WHERE NOT phasegate_kept",
+		"emptied":   "DELETE FROM %s WHERE NOT phasegate_kept",
+		"doubled":   "INSERT INTO %[1]s SELECT * FROM %[1]s WHERE NOT phasegate_kept",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := withScores(t, scores, twice()...)
+			p := w.process()
+			removed := p.sweep(order(all))
+			after := w.json("nba_analytics.player_game_summary")
+			w.Exec(fmt.Sprintf(change, w.quarantine+".`"+tableName(removed.ID)+"`"))
+			if _, err := p.Undo(t.Context(), removed.ID, "ada", ""); !errors.Is(err, ErrNotUndone) {
+				t.Errorf("%v", err)
+			}
+			w.want("nba_analytics.player_game_summary", after)
+		})
+	}
+}
+
+// One record of another table that cannot be read.
+func TestARecordThatCannotBeReadStopsNoOtherTable(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	if _, err := w.mem.Apply(t.Context(), store.Create(store.Ref{Collection: "sweeps", ID: "20260204t100000-aaaaaaaa~other_2026-02-01"},
+		store.F("nba_analytics.team_defense_game_summary", "table"), store.F("2026-02-01", "period"), store.F("applied", "state"))); err != nil {
+		t.Fatal(err)
+	}
+	got := p.sweep(order(all))
+	if got.State != Removed {
+		t.Errorf("%s: %s", got.State, got.Problem)
+	}
+	if got.State == Unknown && got.Again() {
+		t.Error("and is asked for again and again")
+	}
+}
+
+// A clock that was wrong.
+func TestARemovalByAClockThatWasWrongCanBeUndone(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	before := w.json("nba_analytics.player_game_summary")
+	p := w.process()
+	p.Sweeper.Now = func() time.Time { return w.time().Add(-40 * 24 * time.Hour) }
+	p.diesAt("MERGE")
+	_, _ = p.Run(context.Background(), order(all))
+	w.advance(11 * time.Minute)
+	id := ""
+	for doc, err := range w.mem.Scan(t.Context(), "sweeps", "0", "9") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		id = doc.Ref.ID
+	}
+	if _, err := w.process().Undo(t.Context(), id, "ada", ""); err != nil {
+		t.Errorf("its rows stand in quarantine, a row was removed: %v", err)
+	}
+	w.want("nba_analytics.player_game_summary", before)
+}
+
+// The undoing dies right after its statement, and a sweep comes next.
+func TestAnUndoingWhoseProcessDiedIsBookedByTheNextSweep(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	id := p.sweep(order(all)).ID
+	p.diesAt("MERGE")
+	_, _ = p.Undo(context.Background(), id, "ada", "the wrong one stayed")
+	if !p.dead {
+		t.Fatal("alive")
+	}
+	w.advance(11 * time.Minute)
+	next := w.process()
+	next.sweep(order(all))
+	if got := w.states(); got != "undone applied" {
+		t.Errorf("the books say %q: one row is removed, by one of two removals that are both applied", got)
+	}
+}
+
+// While another writer is at work, tokens that were never used must not pile up.
+func TestASweepThatIsTurnedAwayLeavesNoToken(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	definition := w.Definition()
+	second := `      - name: player_corrections
+        kind: player
+        table: ` + w.table() + `
+        date_column: game_date
+        key: [game_date, player_lookup]
+        order_by: processed_at
+        duplicates: remove
+`
+	parsed, err := pipeline.Parse([]byte(strings.Replace(definition, "      - name: team_defense_game_summary", second+"      - name: team_defense_game_summary", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.pipeline = parsed
+	p := w.process()
+	if _, err := p.Locks.Acquire(t.Context(), lease.Key{Class: "PlayerGameSummaryProcessor", Period: night}, "run-1"); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		p.wantPart(p.sweep(order(all)), Busy, 1, 0, "PlayerGameSummaryProcessor")
+	}
+	held, err := p.Locks.Acquire(t.Context(), lease.Key{Class: "PlayerCorrectionsProcessor", Period: night}, "run-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(held.Outstanding()); n > 1 {
+		t.Errorf("%d tokens under which nothing was ever begun are for the next run to fence, a BigQuery job each", n)
+	}
+}
+
+// An event without a fact wakes somebody.
+func TestWhatIsGoneIsNotToldAsFound(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	p.before["QUALIFY"] = func() {
+		w.Exec("DELETE FROM nba_analytics.player_game_summary WHERE player_lookup = 'd' AND processed_at = TIMESTAMP '2026-02-04 11:03:12'")
+	}
+	got := p.sweep(order(all))
+	if left := (Report{Tables: []*Part{&got}}).Left(); got.State == Clean && left != 0 {
+		t.Errorf("clean, with %d left", left)
+	}
+}
+
+// Rows removed, then written right after by somebody else.
+func TestWhatIsRewrittenRightAfterIsToldAsRemoved(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	p.before["MERGE"] = func() { p.before["SELECT 0, f.*"] = func() { w.insert(row("d", "7", "55")) } }
+	p.wantPart(p.sweep(order(all)), Removed, 1, 1, "written by a run without a lock right after it")
+	if !strings.Contains(p.logs.String(), `"event":"duplicates_removed"`) {
+		t.Error("a row went, and no duplicates_removed says so")
+	}
+}
+
+// recreate gives the table a column more, as ALTER TABLE ADD COLUMN does (which the emulator does not carry through).
+func (w *world) recreate(rows ...string) {
+	w.Exec("DROP TABLE nba_analytics.player_game_summary")
+	w.Exec("CREATE TABLE nba_analytics.player_game_summary (" + scores + ", rebounds INT64) PARTITION BY game_date")
+	for _, r := range rows {
+		w.insert(r + ", NULL")
+	}
+}
+
+func TestWithAColumnMoreNothingIsUndone(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	removed := p.sweep(order(all))
+	p.wantPart(removed, Removed, 1, 1, "")
+	w.recreate(append(twice()[:3:3], twice()[4])...)
+	if _, err := p.Undo(t.Context(), removed.ID, "ada", ""); !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), "the columns of") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAColumnThatCameSinceDoesNotHideARemoval(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	p.diesAt("MERGE")
+	_, _ = p.Run(context.Background(), order(all))
+	w.advance(11 * time.Minute)
+	w.recreate(append(twice()[:3:3], twice()[4], row("a", "1", "30"))...)
+	next := w.process()
+	next.sweep(order(all))
+	if got := w.states(); got != "applied applied" {
+		t.Errorf("%q: the first one did remove a row", got)
+	}
+}
+
+// lossy loses the answer of the n-th change, once.
+type lossy struct {
+	store.Store
+	n  *int
+	at int
+}
+
+func (s lossy) Apply(ctx context.Context, ws ...store.Write) ([]store.Version, error) {
+	vs, err := s.Store.Apply(ctx, ws...)
+	if *s.n++; *s.n == s.at {
+		return nil, errors.New("the answer is lost")
+	}
+	return vs, err
+}
+
+func (w *world) lossy(at int) (*process, *int) {
+	p := w.process()
+	n := new(int)
+	log, _ := telemetry.New(&p.logs, "info")
+	st := lossy{w.mem, n, at}
+	p.Sweeper.Store = st
+	p.Sweeper.Locks = lease.New(lease.Config{Store: st, Now: w.time, NewID: rand.Text, Lease: lease.Max, Instance: "p", Log: log})
+	p.Sweeper.Warehouse = w.Through(func(r *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error {
+		forward()
+		if r.Method != http.MethodGet {
+			if *n++; *n == at {
+				return errors.New("the answer is lost")
+			}
+		}
+		return nil
+	})
+	return p, n
+}
+
+func TestEachAnswerMayBeLost(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p, n := w.lossy(0)
+	p.wantPart(p.sweep(order(all)), Removed, 1, 1, "")
+	total := *n
+	for at := 1; at <= total; at++ {
+		t.Run(fmt.Sprint(at), func(t *testing.T) {
+			t.Parallel()
+			w := withScores(t, scores, twice()...)
+			before := w.json("nba_analytics.player_game_summary")
+			p, _ := w.lossy(at)
+			first := p.sweep(order(all))
+			rows := len(w.json("nba_analytics.player_game_summary"))
+			if (first.State == Removed) != (rows == 4) && first.State != Unknown {
+				t.Errorf("untrue: %s, %d rows", first.State, rows)
+			}
+			w.advance(11 * time.Minute)
+			next := w.process()
+			got := next.sweep(order(all))
+			if got.State != Removed && got.State != Clean {
+				t.Errorf("%+v", got)
+			}
+			w.want("nba_analytics.player_game_summary", append(before[:3:3], before[4]))
+			if s := w.states(); s != "applied" && s != "abandoned applied" {
+				t.Errorf("books %q", s)
+			}
+		})
+	}
+}
+
+// The lock is lost right before the statement, and another sweep comes.
+func TestALockThatIsLostBeforeTheStatement(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"survivors", "MERGE"} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			w := withScores(t, scores, twice()...)
+			before := w.json("nba_analytics.player_game_summary")
+			p, q := w.process(), w.process()
+			p.before[at] = func() { w.advance(11 * time.Minute); q.sweep(order(all)) }
+			p.sweep(order(all))
+			w.want("nba_analytics.player_game_summary", append(before[:3:3], before[4]))
+			if s := w.states(); s != "abandoned applied" {
+				t.Errorf("%s", s)
+			}
+		})
+	}
+}
+
+func TestSweepsAtOnce(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	before := w.json("nba_analytics.player_game_summary")
+	var wg sync.WaitGroup
+	for range 3 {
+		p := w.process()
+		wg.Go(func() {
+			if _, err := p.Run(context.Background(), order(all)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	w.want("nba_analytics.player_game_summary", append(before[:3:3], before[4]))
+}
+
+// What the library cannot read does not pass by itself.
+func TestWhatCannotBeReadIsNotAskedAgain(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores+", line STRUCT<seen TIMESTAMP>")
+	for _, r := range twice() {
+		w.insert(r + ", STRUCT(TIMESTAMP '2026-02-04 11:03:12')")
+	}
+	p := w.process()
+	got := p.sweep(order(all))
+	if got.State == Unknown && got.Again() {
+		t.Error("asked for again and again")
+	}
+}
+
+func TestUndoingsAtOnce(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	before := w.json("nba_analytics.player_game_summary")
+	id := w.process().sweep(order(all)).ID
+	var wg sync.WaitGroup
+	for range 3 {
+		p := w.process()
+		wg.Go(func() {
+			_, _ = p.Undo(context.Background(), id, "ada", "") // one does it, the others are turned away
+		})
+	}
+	wg.Wait()
+	w.want("nba_analytics.player_game_summary", before)
+	if s := w.states(); s != "undone" {
+		t.Error(s)
+	}
+}
+
+func TestAnUndoingThatLosesItsLock(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	before := w.json("nba_analytics.player_game_summary")
+	p, q := w.process(), w.process()
+	id := p.sweep(order(all)).ID
+	p.before["MERGE"] = func() {
+		w.advance(11 * time.Minute)
+		if _, err := q.Undo(context.Background(), id, "ada", ""); err != nil {
+			t.Error(err)
+		}
+	}
+	_, _ = p.Undo(context.Background(), id, "ada", "")
+	w.want("nba_analytics.player_game_summary", before)
+	if s := w.states(); s != "undone" {
+		t.Error(s)
+	}
+}
+
+// All of the quarantine is gone, the table is there.
+func TestAnEmptyQuarantine(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	id := p.sweep(order(all)).ID
+	w.Exec(fmt.Sprintf("DELETE FROM %s WHERE TRUE", w.quarantine+".`"+tableName(id)+"`"))
+	if _, err := p.Undo(t.Context(), id, "ada", ""); !errors.Is(err, ErrNotUndone) {
+		t.Errorf("%v, and %d rows of 5", err, len(w.json("nba_analytics.player_game_summary")))
+	}
+}
+
+// Several sweeps of one key, undone in the wrong order and in the right one.
+func TestSeveralSweepsOfOneKey(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	a := p.sweep(order(all)).ID
+	mid := w.json("nba_analytics.player_game_summary")
+	w.insert(row("d", "0", "01"))
+	doubled := w.json("nba_analytics.player_game_summary")
+	w.advance(time.Second)
+	b := p.sweep(order(all)).ID
+	w.want("nba_analytics.player_game_summary", mid)
+	if _, err := p.Undo(t.Context(), b, "ada", ""); err != nil {
+		t.Error(err)
+	}
+	w.want("nba_analytics.player_game_summary", doubled)
+	if _, err := p.Undo(t.Context(), a, "ada", ""); !errors.Is(err, ErrNotUndone) {
+		t.Errorf("%v", err)
+	}
+	w.want("nba_analytics.player_game_summary", doubled)
+}
+
+// Somebody changes what lies in quarantine right before the statement: the last row of a
+// key would be another.
+func TestTheQuarantineChangesRightBeforeTheRemoval(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	before := w.json("nba_analytics.player_game_summary")
+	p := w.process()
+	p.before["MERGE"] = func() {
+		for _, l := range func() []Listed { l, _ := w.process().List(context.Background()); return l }() {
+			w.Exec("UPDATE " + w.quarantine + ".`" + tableName(l.ID) + "` SET points = 77 WHERE phasegate_kept")
+		}
+	}
+	p.wantPart(p.sweep(order(all)), Changed, 1, 0, "nothing was removed")
+	w.want("nba_analytics.player_game_summary", before)
+}
