@@ -92,7 +92,7 @@ locals {
       duration  = local.hour
       command   = "phasectl status --project ${var.project}"
     } },
-    { for f in keys(local.functions) : "check-unknown/${f}" => {
+    { for f in [for f in keys(local.functions) : f if f != "health"] : "check-unknown/${f}" => {
       kind       = "log_match"
       title      = "A readiness check, or the schedule, has no answer"
       severity   = "ERROR"
@@ -170,6 +170,22 @@ locals {
       labels                  = { table = "EXTRACT(jsonPayload.table)", period = "EXTRACT(jsonPayload.period)" }
       rate_limit              = local.hour
       command                 = "phasectl sweep --days 7 --project ${var.project}"
+    } },
+    # Said at each look, so an incident a check is open for as long as it lasts. What could
+    # not be read once may be read the next time.
+    { for page, h in {
+      health-failing = { state = "failing", severity = "ERROR", duration = 0, title = "A health check is failing" }
+      health-unknown = { state = "unknown", severity = "WARNING", duration = 2 * local.hour, title = "A health check has had no answer for hours" }
+      } : page => {
+      kind      = "log_metric"
+      title     = h.title
+      severity  = h.severity
+      filter    = "${local.of_function["health"]} AND jsonPayload.event=\"finding\" AND jsonPayload.by=\"health\" AND jsonPayload.state=\"${h.state}\""
+      labels    = { check = "EXTRACT(jsonPayload.check)" }
+      more_than = 0
+      within    = 2 * local.hour
+      duration  = h.duration
+      command   = "phasectl health --verbose --project ${var.project}"
     } },
     { for f in keys(local.functions) : "message-quarantined/${f}" => {
       kind       = "log_match"

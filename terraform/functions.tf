@@ -26,6 +26,14 @@ locals {
       timeout       = 360 # the handler ends by itself after 300
       max_instances = 2
     }
+    health = {
+      description   = "Looks every hour whether everything is as it should be"
+      memory        = "256M"
+      cpu           = "1"
+      concurrency   = 4
+      timeout       = 90 # the handler ends by itself after 60
+      max_instances = 2
+    }
   }
 
   # Those that hand periods over, and ask the readiness checks before it.
@@ -123,7 +131,7 @@ resource "google_pubsub_topic_iam_member" "publishes" {
 }
 
 # The checks are queries of the functions, about the datasets that the definition names
-# and no others; reconciliation and the sweep look at the tables of all phases.
+# and no others; reconciliation, the sweep and health look at the tables of all phases.
 resource "google_project_iam_member" "asks" {
   for_each = local.functions
 
@@ -135,7 +143,9 @@ resource "google_project_iam_member" "asks" {
 resource "google_bigquery_dataset_iam_member" "reads" {
   for_each = merge(
     { for p in setproduct(local.hands_over, local.read_datasets) : "${p[0]} ${p[1]}" => { function = p[0], dataset = p[1] } },
-    { for p in setproduct(["reconcile", "sweep"], local.table_datasets) : "${p[0]} ${p[1]}" => { function = p[0], dataset = p[1] } },
+    { for p in setproduct(["reconcile", "sweep", "health"], local.table_datasets) : "${p[0]} ${p[1]}" => { function = p[0], dataset = p[1] } },
+    { for d in local.read_datasets : "health ${d}" => { function = "health", dataset = d } },
+    { for d in local.health_datasets : "health ${d}" => { function = "health", dataset = d } },
   )
 
   dataset_id = each.value.dataset
@@ -164,4 +174,11 @@ resource "google_bigquery_dataset_iam_member" "sweeps" {
   dataset_id = each.value
   role       = "roles/bigquery.dataEditor"
   member     = module.function["sweep"].member
+}
+
+# How many dead letters there are is known without pulling them.
+resource "google_project_iam_member" "counts" {
+  project = var.project
+  role    = "roles/monitoring.viewer"
+  member  = module.function["health"].member
 }

@@ -44,6 +44,9 @@ locals {
   # Datasets of the phases' tables, which reconciliation counts.
   table_datasets = toset([for p in flatten([for phase in local.pipeline.phases : phase.processors]) : split(".", p.table)[0]])
 
+  # What the health checks read besides.
+  health_datasets = toset(try(local.pipeline.health.datasets, []))
+
   # Those of the tables that the sweep may remove duplicates from.
   swept_datasets = toset([for p in flatten([for phase in local.pipeline.phases : phase.processors]) : split(".", p.table)[0] if try(p.duplicates, "") == "remove"])
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/phasegate/phasegate/functions/health"
 	"github.com/phasegate/phasegate/functions/reconcile"
 	"github.com/phasegate/phasegate/functions/sweep"
 	"github.com/phasegate/phasegate/functions/transition"
@@ -20,6 +21,7 @@ import (
 // functions are the deployable ones, by name.
 var functions = map[string]func(func(context.Context) (*app.App, error)) http.Handler{
 	"transition": transition.New,
+	"health":     health.New,
 	"reconcile":  reconcile.New,
 	"sweep":      sweep.New,
 }

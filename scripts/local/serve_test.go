@@ -77,7 +77,7 @@ func TestWhatCannotBeServedIsAnError(t *testing.T) {
 		names []string
 		part  string
 	}{
-		"unknown":       {0, []string{"transition", "publish"}, `"publish": there are reconcile, sweep, transition`},
+		"unknown":       {0, []string{"transition", "publish"}, `"publish": there are health, reconcile, sweep, transition`},
 		"twice":         {0, []string{"transition", "transition"}, "named twice"},
 		"port_in_use":   {taken, []string{"transition"}, "address already in use"},
 		"port_too_high": {65536, []string{"transition"}, "invalid port"},

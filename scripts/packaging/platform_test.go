@@ -51,6 +51,8 @@ func pushes(t *testing.T, function string) []string {
 		return all
 	case "reconcile":
 		return []string{`{"job":"relay"}`}
+	case "health":
+		return []string{`{"job":"health"}`}
 	case "sweep": // there is no warehouse, and it says so
 		return []string{`{"job":"sweep"}`}
 	}

@@ -149,6 +149,16 @@ const maxDead = 1000
 
 // countDead returns how many lie in all dead letters, up to maxDead in each.
 func countDead(ctx context.Context, a *app.App) (n int, err error) {
+	each, err := countEach(ctx, a)
+	for _, m := range each {
+		n += int(m)
+	}
+	return n, err
+}
+
+// countEach counts the messages of each dead-letter subscription, by its name.
+func countEach(ctx context.Context, a *app.App) (each map[string]int64, err error) {
+	each = map[string]int64{}
 	var mu sync.Mutex
 	var looking sync.WaitGroup
 	for _, pl := range local.Places(a.Pipeline) {
@@ -157,11 +167,11 @@ func countDead(ctx context.Context, a *app.App) (n int, err error) {
 			failed = errors.Join(failed, giveBack(ctx, a, ds))
 			mu.Lock()
 			defer mu.Unlock()
-			n, err = n+len(ds), errors.Join(err, failed)
+			each[a.Config.Prefix+pipeline.DeadLetterTopic(pl.Topic)], err = int64(len(ds)), errors.Join(err, failed)
 		})
 	}
 	looking.Wait()
-	return n, err
+	return each, err
 }
 
 func topicFlag(cmd *cobra.Command, topic *string) {

@@ -154,7 +154,7 @@ func TestSmokeIsOneObjectInJSON(t *testing.T) {
 		Checks  []check
 	}
 	out := want(t, 0, nil, "smoke", "--json")
-	if err := json.Unmarshal([]byte(out), &got); err != nil || got.Schema != 1 || got.Overall != "ok" || len(got.Checks) != 6 {
+	if err := json.Unmarshal([]byte(out), &got); err != nil || got.Schema != 1 || got.Overall != "ok" || len(got.Checks) != 7 {
 		t.Errorf("%v: %s", err, out)
 	}
 }
@@ -169,7 +169,7 @@ func TestSmokeDoesNotTakeWhatItCannotTellForFine(t *testing.T) {
 	if err := try.report(io.Discard, false); !errors.As(err, &e) || e.code != exitUnknown {
 		t.Errorf("%v: %+v", err, try.checks)
 	}
-	for _, c := range try.checks[4:] {
+	for _, c := range try.checks[5:] {
 		if c.State != checkUnknown || !strings.Contains(c.Evidence, errBlind.Error()) {
 			t.Errorf("%+v", c)
 		}

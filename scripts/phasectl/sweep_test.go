@@ -90,7 +90,7 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 	// Of several parts one is refused, and about another nothing is known: that is not known.
 	w.Exec(`INSERT INTO nba_analytics.upcoming_team_game_context (game_date, team_abbr, processed_at) SELECT DATE '2026-02-02', team_abbr, processed_at
 		FROM nba_analytics.upcoming_team_game_context WHERE game_date = DATE '2026-02-03'`)
-	code, stdout, _ = command(t, "sweep", "--table", "upcoming_team_game_context", "--from", "2026-02-02", "--to", "2026-02-03", "--fix", "--json")
+	_, stdout, _ = command(t, "sweep", "--table", "upcoming_team_game_context", "--from", "2026-02-02", "--to", "2026-02-03", "--fix", "--json")
 	several := object(t, stdout)["sweep_id"].(string)
 	w.Exec("UPDATE nba_analytics.upcoming_team_game_context SET processed_at = TIMESTAMP '2026-02-04 12:00:00' WHERE game_date = DATE '2026-02-02' AND team_abbr = 'ATL'")
 	if code, _, stderr := command(t, "sweep", "undo", several); code != 1 || !strings.Contains(stderr, "were written anew since") {

@@ -99,7 +99,8 @@ func TestF37_EachFilterFiresOnARecordedBadLineAndIsSilentOnAGoodNight(t *testing
 		if s, ok := strangers[page(key)]; ok {
 			wrong = []entry{stranger(t, s), stranger(t, strings.ReplaceAll(s, "nba-phase3-analytics-processors", "nba-phase4-precompute-processors")),
 				stranger(t, strings.ReplaceAll(s, "phasegate-relay", "phasegate-nightly")),
-				stranger(t, strings.ReplaceAll(s, "phasegate-relay", "phasegate-sweep"))}
+				stranger(t, strings.ReplaceAll(s, "phasegate-relay", "phasegate-sweep")),
+				stranger(t, strings.ReplaceAll(s, "phasegate-relay", "phasegate-health"))}
 		}
 		if !slices.ContainsFunc(wrong, f.matches) {
 			quiet[key] = true

@@ -20,6 +20,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	"google.golang.org/api/iterator"
 
+	"github.com/phasegate/phasegate/functions/health"
 	"github.com/phasegate/phasegate/functions/reconcile"
 	"github.com/phasegate/phasegate/functions/sweep"
 	"github.com/phasegate/phasegate/functions/transition"
@@ -176,7 +177,7 @@ func TestTimeLimitsStandInOrder(t *testing.T) {
 	unopened := func(context.Context) (*app.App, error) { return nil, fmt.Errorf("not opened by this test") }
 	own := map[string]intake.Function{
 		"transition": transition.New(unopened).(intake.Function), "reconcile": reconcile.New(unopened).(intake.Function),
-		"sweep": sweep.New(unopened).(intake.Function),
+		"sweep": sweep.New(unopened).(intake.Function), "health": health.New(unopened).(intake.Function),
 	}
 	p := planned(t, nil)
 	for _, f := range p.some("google_cloudfunctions2_function") {
@@ -330,7 +331,7 @@ func TestArchivesAreFoundByTheHashOfTheSource(t *testing.T) {
 		}
 	}
 	p := planned(t, map[string]cty.Value{"source_hash": cty.StringVal("fedcba987654")})
-	if len(p.failed) != 3 || !strings.Contains(p.failed[0], "-fedcba987654.zip is missing") || !strings.Contains(p.failed[0], "make package") {
+	if len(p.failed) != 4 || !strings.Contains(p.failed[0], "-fedcba987654.zip is missing") || !strings.Contains(p.failed[0], "make package") {
 		t.Errorf("stale archives: %q", p.failed)
 	}
 }

@@ -25,7 +25,7 @@ func TestArchivesOfThisCheckoutAreTheOnesThatAreDeployed(t *testing.T) {
 		t.Errorf("source %s: %q", source, p.failed)
 	}
 	vars["source_hash"] = cty.StringVal(hash)
-	if p := planned(t, vars); len(p.failed) != 3 {
+	if p := planned(t, vars); len(p.failed) != 4 {
 		t.Errorf("another source than was packed: %q", p.failed)
 	}
 }

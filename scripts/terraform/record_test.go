@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/functions/health"
 	"github.com/phasegate/phasegate/functions/reconcile"
 	"github.com/phasegate/phasegate/functions/sweep"
 	"github.com/phasegate/phasegate/functions/transition"
@@ -25,6 +26,7 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/dedup"
 	"github.com/phasegate/phasegate/shared/gate"
+	healthy "github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -66,7 +68,7 @@ func (r *recorder) rebuild(check cycle.Check) {
 }
 
 var handlers = map[string]func(func(context.Context) (*app.App, error)) http.Handler{
-	"transition": transition.New, "reconcile": reconcile.New, "sweep": sweep.New,
+	"transition": transition.New, "reconcile": reconcile.New, "sweep": sweep.New, "health": health.New,
 }
 
 // deliver posts a message to a function and keeps what it logs.
@@ -172,6 +174,9 @@ func good(t *testing.T) *recorder {
 	if code := r.relay(); code != http.StatusNoContent || len(r.PubSub.Messages()) != 3*len(upcoming)+len(order)+1 { // and the completion of the run
 		t.Fatalf("the good night is none: relay answered %d, %d messages", code, len(r.PubSub.Messages()))
 	}
+	fine := healthy.Report{Overall: healthy.OK, Checks: []healthy.Check{{ID: healthy.HandOvers, State: healthy.OK, Evidence: []string{"every cycle is handed over"}}}}
+	healthy.New(r.App).Tell(t.Context(), fine)
+	r.keep("phasegate-health")
 	rec.New(r.App).Tell(t.Context(), r.Pipeline.Transitions[0], rec.Report{From: "2026-02-02", To: "2026-02-05", Tables: 10, Shown: 10})
 	r.keep("phasegate-reconcile")
 	return r
@@ -184,6 +189,7 @@ var bad = map[string]func(*recorder){
 		r.complete(morning, r.Pipeline.Transitions[0].Order[0])
 		r.relay()
 		r.deliver("sweep", []byte(`{"job":"sweep"}`))
+		r.deliver("health", []byte(`{"job":"health"}`))
 	},
 	"hand-over-latency": func(r *recorder) {
 		// The last one ended 16 minutes before its message could be handled.
@@ -263,6 +269,15 @@ var bad = map[string]func(*recorder){
 		r.deliver("transition", []byte(`{"processor_name":"PlayerGameSummaryProcessor","game_date":"TODAY","status":"success"}`))
 		r.deliver("reconcile", []byte(`{"job":"dance"}`))
 		r.deliver("sweep", []byte(`{"job":"dance"}`))
+		r.deliver("health", []byte(`{"job":"dance"}`))
+	},
+	"health-failing": func(r *recorder) {
+		r.processed("2026-02-02", func(*lease.Lease) {}) // and its process dies
+		r.SetNow(r.Now().Add(31 * time.Minute))
+		r.deliver("health", []byte(`{"job":"health"}`))
+	},
+	"health-unknown": func(r *recorder) { // there is no warehouse here
+		r.deliver("health", []byte(`{"job":"health"}`))
 	},
 	"duplicates": func(r *recorder) {
 		r.App.Warehouse = warehouse.New("test", doubled(r.t, 30))

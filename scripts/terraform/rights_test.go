@@ -23,7 +23,7 @@ var roles = map[string][]string{
 	"google_pubsub_subscription_iam_member":  {"roles/pubsub.subscriber"},
 	"google_service_account_iam_member":      {"roles/iam.serviceAccountTokenCreator"},
 	"google_bigquery_dataset_iam_member":     {"roles/bigquery.dataEditor", "roles/bigquery.dataViewer"},
-	"google_project_iam_member":              {"roles/cloudbuild.builds.builder", "roles/datastore.user", "roles/bigquery.jobUser"},
+	"google_project_iam_member":              {"roles/cloudbuild.builds.builder", "roles/datastore.user", "roles/bigquery.jobUser", "roles/monitoring.viewer"},
 }
 
 func TestNobodyMayDoMoreThanIsListed(t *testing.T) {
@@ -59,7 +59,7 @@ func TestAShadowHasNoRightToPublish(t *testing.T) {
 	}
 	got := publishers(nil)
 	want := map[string]int{"nba-phase4-trigger": 2, "nba-phase3-analytics-complete-dead-letter": 1, "phasegate-reconcile-dead-letter": 1,
-		"phasegate-sweep": 1, "phasegate-sweep-dead-letter": 1} // reconciliation asks for sweeps
+		"phasegate-sweep": 1, "phasegate-sweep-dead-letter": 1, "phasegate-health-dead-letter": 1} // reconciliation asks for sweeps
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("active: %v, want %v", got, want)
 	}
@@ -78,8 +78,9 @@ func TestF17_TheFunctionsMayReadWhatTheChecksRead(t *testing.T) {
 			got[m.text("role")+" "+m.text("dataset_id")]++
 		}
 	}
-	want := map[string]int{"roles/bigquery.dataViewer nba_raw": 2, "roles/bigquery.dataViewer nba_analytics": 3,
-		"roles/bigquery.dataViewer nba_precompute": 2, "roles/bigquery.dataViewer nba_predictions": 2} // the tables that reconciliation and the sweep count
+	want := map[string]int{"roles/bigquery.dataViewer nba_raw": 3, "roles/bigquery.dataViewer nba_analytics": 4,
+		"roles/bigquery.dataViewer nba_precompute": 3, "roles/bigquery.dataViewer nba_predictions": 3, // the tables that reconciliation, the sweep and health count
+		"roles/bigquery.dataViewer nba_orchestration": 1, "roles/bigquery.dataViewer nba_reference": 1}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -89,8 +90,8 @@ func TestF17_TheFunctionsMayReadWhatTheChecksRead(t *testing.T) {
 			asks++
 		}
 	}
-	if asks != 3 {
-		t.Errorf("%d functions may ask, want 3", asks)
+	if asks != 4 {
+		t.Errorf("%d functions may ask, want 4", asks)
 	}
 	def, err := pipeline.Parse(pipeline.Default())
 	if err != nil {

@@ -197,7 +197,7 @@ const StatusCollection = "function_status"
 func (a *App) Heartbeat(ctx context.Context, function, job string) error {
 	ref := store.Ref{Collection: a.Config.Books() + StatusCollection, ID: function}
 	_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(store.ServerTime, "heartbeats", job),
-		store.F(Version, "version"), store.F(SourceHash, "source_hash")))
+		store.F(Version, "version"), store.F(SourceHash, "source_hash"), store.F(a.Pipeline.Hash, "definition")))
 	if err != nil {
 		return fmt.Errorf("heartbeat of %s: %w", job, err)
 	}

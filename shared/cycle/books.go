@@ -149,8 +149,12 @@ func (b Books) Counting(m pipeline.Mode) map[string]gate.Run {
 	return newest
 }
 
-// Newest returns the newest report of a processor, whatever it says.
+// Newest returns the newest report of a processor, whatever it says; none where the period
+// cannot be read.
 func (b Books) Newest(processor string) (newest gate.Run, ok bool) {
+	if b.snapshot == nil {
+		return newest, false
+	}
 	for _, r := range b.snapshot.runs {
 		if r.Processor == processor && (!ok || gate.Older(newest, r) < 0) {
 			newest, ok = r, true

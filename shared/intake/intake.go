@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
@@ -41,12 +42,18 @@ type Function struct {
 	Handle func(ctx context.Context, a *app.App, r *http.Request, e message.Envelope) error
 	// Timeout bounds one request, well within the subscription's ack deadline.
 	Timeout time.Duration
+	// Pages answer a GET, by path; every other path tells what is running. They change nothing.
+	Pages map[string]func(ctx context.Context, a *app.App, w http.ResponseWriter) error
 }
 
 // ServeHTTP implements http.Handler.
 func (f Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
+		if page := f.Pages[path.Join("/", r.URL.Path)]; page != nil {
+			f.get(w, r, page)
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		// A client that has gone is all that can fail here.
 		_ = json.NewEncoder(w).Encode(map[string]string{"name": f.Name, "version": app.Version, "source_hash": app.SourceHash})
@@ -55,6 +62,18 @@ func (f Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
 		http.Error(w, r.Method+" is not served here", http.StatusMethodNotAllowed)
+	}
+}
+
+func (f Function) get(w http.ResponseWriter, r *http.Request, page func(context.Context, *app.App, http.ResponseWriter) error) {
+	ctx, cancel := context.WithTimeout(r.Context(), f.Timeout)
+	defer cancel()
+	a, err := f.Open(ctx)
+	if err == nil {
+		err = page(ctx, a, w)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	}
 }
 

@@ -23,6 +23,7 @@ type file struct {
 	Kinds       map[string]string `yaml:"kinds"`
 	Phases      []filePhase       `yaml:"phases"`
 	Transitions []fileTransition  `yaml:"transitions"`
+	Health      *fileHealth       `yaml:"health"`
 	Schedules   []fileSchedule    `yaml:"schedules"`
 }
 
@@ -171,16 +172,17 @@ func build(f file) (*Pipeline, *validator) {
 		p.Phases = append(p.Phases, phase)
 	}
 	v.transitions(p, f.Transitions, phases)
+	p.Health = v.health(f.Health)
 	names := map[string]bool{}
 	for i, s := range f.Schedules {
 		path := fmt.Sprintf("schedules[%d]", i)
 		v.name(path+".name", s.Name)
 		v.unique(path+".name", "schedule", s.Name, names)
 		v.cron(path+".cron", s.Cron)
-		v.oneOf(path+".function", s.Function, "reconcile", "sweep")
+		v.oneOf(path+".function", s.Function, "reconcile", "sweep", "health")
 		switch s.Function {
-		case "sweep":
-			v.oneOf(path+".job", s.Job, "sweep")
+		case "sweep", "health":
+			v.oneOf(path+".job", s.Job, s.Function)
 		default:
 			v.oneOf(path+".job", s.Job, "relay", "nightly")
 		}

@@ -65,7 +65,7 @@ var problems = map[string]struct {
 	"kind_key":        {"player: players", "player: pla/yers", `kinds.player: "pla/yers" is no safe name`},
 	"phase_name":      {"- name: phase_4_precompute", "- name: phase 4", `phases[1].name: "phase 4" is no safe name`},
 	"phase_twice":     {"- name: phase_4_precompute", "- name: phase_3_analytics", `phases[1].name: phase "phase_3_analytics" is declared twice`},
-	"phase_empty":     {"transitions:\n", "  - name: phase_5\ntransitions:\n", "phases[2].processors: is empty"},
+	"phase_empty":     {"# What the health checks", "  - name: phase_5\n# What the health checks", "phases[2].processors: is empty"},
 	"processor_name":  {"- name: player_composite_factors", "- name: __x__", `phases[1].processors[0].name: "__x__" is no safe name`},
 	"processor_long":  {"- name: player_composite_factors", "- name: " + strings.Repeat("x", 2000), `phases[1].processors[0].name: "` + strings.Repeat("x", 80) + "…"},
 	"processor_twice": {"- name: player_composite_factors", "- name: player_game_summary", `phases[1].processors[0].name: processor "player_game_summary" is declared twice, first at phases[0].processors[0]`},
@@ -105,6 +105,14 @@ var problems = map[string]struct {
 	"same_table_key":   {"table: nba_analytics.team_defense_game_summary", "table: nba_analytics.player_game_summary", `phases[0].processors[1].key: is another than that of "player_game_summary", which fills nba_analytics.player_game_summary too`},
 	"same_table_order": {"table: nba_analytics.upcoming_player_game_context\n        date_column: game_date\n        key: [game_date, player_lookup]\n        order_by: processed_at", "table: nba_analytics.player_game_summary\n        date_column: game_date\n        key: [game_date, player_lookup]\n        order_by: updated_at", `phases[0].processors[3].order_by: is another than that of "player_game_summary"`},
 
+	"health_unseen":    {"unseen_days: 3", "unseen_days: 8", "health.unseen_days: must be 1 to 7, is 8"},
+	"health_dataset":   {"[nba_orchestration, nba_reference]", "[nba-orchestration]", `health.datasets[0]: "nba-orchestration" is no dataset`},
+	"health_parameter": {"WHERE DATE(started_at, 'America/New_York') BETWEEN @first", "WHERE DATE(started_at, 'America/New_York') BETWEEN @since", `health.runs: unknown parameter "@since"; there is @first and @last`},
+	"health_upstream":  {"expected_by: \"08:00\"", "expected_by: \"8:00\"", `health.upstream.expected_by: "8:00" is no local time`},
+	"health_other_day": {"failing_after: \"10:00\"", "failing_after: \"+1d 10:00\"", `health.upstream.failing_after: "+1d 10:00" is of another day`},
+	"health_order":     {"failing_after: \"10:00\"", "failing_after: \"07:00\"", `health.upstream.failing_after: "07:00" is before expected_by, "08:00"`},
+	"health_job":       {"function: health\n    job: health", "function: health\n    job: sweep", `schedules[3].job: "sweep" is not one of health`},
+
 	"mode_name":             {"name: tomorrow", "name: to~morrow", `transitions[0].modes[0].name: "to~morrow" is no safe name`},
 	"mode_twice":            {"name: same_day", "name: tomorrow", `transitions[0].modes[1].name: mode "tomorrow" is declared twice`},
 	"event":                 {"event: before", "event: earlier", `transitions[0].modes[0].event: "earlier" is not one of before, within, after`},
@@ -131,7 +139,7 @@ var problems = map[string]struct {
 
 	"schedule_name":     {"- name: relay", "- name: Relay", `schedules[0].name: "Relay" is no safe name`},
 	"schedule_twice":    {relay, relay + relay, `schedules[1].name: schedule "relay" is declared twice`},
-	"schedule_function": {"function: reconcile", "function: re-concile", `schedules[0].function: "re-concile" is not one of reconcile, sweep`},
+	"schedule_function": {"function: reconcile", "function: re-concile", `schedules[0].function: "re-concile" is not one of reconcile, sweep, health`},
 	"schedule_job_of":   {"function: sweep\n    job: sweep", "function: sweep\n    job: relay", `schedules[2].job: "relay" is not one of sweep`},
 	"schedule_job":      {"job: relay", "job: ''", `schedules[0].job: "" is not one of relay`},
 	"cron":              {"*/5 * * * *", "*/5 * * *", `schedules[0].cron: "*/5 * * *" is no cron expression of five fields`},

@@ -27,6 +27,7 @@ type Pipeline struct {
 	Kinds       map[string]string // kind of a processor → key in entities_changed
 	Phases      []Phase
 	Transitions []*Transition
+	Health      Health
 	Schedules   []Schedule
 	Hash        string // first 12 hex digits of the SHA-256 of the file's bytes
 }

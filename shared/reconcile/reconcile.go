@@ -93,6 +93,12 @@ type Report struct {
 	// Of so many tables with rows, each counted once a period, so many are shown as
 	// complete by the compatibility document.
 	Tables, Shown int `json:"-"`
+	// What was compared, for those who look at more of it: the books by period, oldest
+	// first, the first period that is ours ("" when nothing was ever recorded), and how much
+	// was expected of each period, as far as known.
+	Books    []cycle.Books             `json:"-"`
+	Since    pipeline.Period           `json:"-"`
+	Expected map[pipeline.Period]int64 `json:"-"`
 }
 
 // Left reports whether anything is left that somebody has to look at.
@@ -193,7 +199,8 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 		return Report{}, err
 	}
 	c := compare(w)
-	report := Report{Schema: 1, From: from, To: to, Findings: c.findings, Unknown: c.unknown, Tables: c.tables, Shown: c.shown}
+	report := Report{Schema: 1, From: from, To: to, Findings: c.findings, Unknown: c.unknown, Tables: c.tables, Shown: c.shown,
+		Books: w.books, Since: w.since, Expected: w.expected}
 	if actor == "" {
 		return report, nil
 	}

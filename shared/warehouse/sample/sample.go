@@ -37,8 +37,9 @@ var (
 			opponent_team_abbr STRING, processed_at TIMESTAMP) PARTITION BY game_date`,
 	}
 
-	// What stands before and behind those: what is scraped, and what the next phase makes.
-	furtherDatasets = []string{"nba_precompute", "nba_predictions"}
+	// What stands before, behind and beside those: what is scraped, what the next phase makes,
+	// and what scrapers and processors tell of their runs.
+	furtherDatasets = []string{"nba_precompute", "nba_predictions", "nba_orchestration", "nba_reference"}
 	furtherTables   = []string{
 		`CREATE TABLE nba_raw.nbac_gamebook_player_stats (game_date DATE, game_id STRING, player_lookup STRING, team_abbr STRING,
 			minutes STRING, points INT64, scraped_at TIMESTAMP) PARTITION BY game_date`,
@@ -50,6 +51,9 @@ var (
 			three_pt_rate FLOAT64, processed_at TIMESTAMP) PARTITION BY analysis_date`,
 		`CREATE TABLE nba_precompute.team_defense_zone_analysis (analysis_date DATE, team_abbr STRING, paint_points_allowed FLOAT64,
 			processed_at TIMESTAMP) PARTITION BY analysis_date`,
+		`CREATE TABLE nba_orchestration.scraper_execution_log (scraper_name STRING, status STRING, triggered_at TIMESTAMP)`,
+		`CREATE TABLE nba_reference.processor_run_history (processor_name STRING, run_id STRING, status STRING, data_date DATE, started_at TIMESTAMP,
+			processed_at TIMESTAMP, phase STRING, trigger_source STRING)`,
 		`CREATE TABLE nba_predictions.ml_feature_store_v2 (game_date DATE, player_lookup STRING, features ARRAY<STRING>,
 			processed_at TIMESTAMP)`,
 	}

@@ -1,0 +1,67 @@
+// Package health is the function that looks, every hour, whether everything is as it should
+// be. It logs a line for each check, which alerts read, keeps the report, and leaves a
+// heartbeat last. GET /report.json answers the report that was kept last; GET /healthz, what
+// is running.
+package health
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/health"
+	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// timeout bounds one job, below the subscription's ack deadline of 600 s.
+const timeout = time.Minute
+
+// New returns the function's handler. POST takes a job message; an unknown job goes to
+// quarantine.
+func New(open func(context.Context) (*app.App, error)) http.Handler {
+	return intake.Function{
+		Name: "health", Open: open, Timeout: timeout, Handle: handle,
+		Topic: func(*app.App, *http.Request) (string, error) {
+			return pipeline.Schedule{Function: "health"}.Topic(), nil
+		},
+		Pages: map[string]func(context.Context, *app.App, http.ResponseWriter) error{"/report.json": report},
+	}
+}
+
+func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope) error {
+	job, err := message.DecodeJob(e)
+	switch {
+	case err != nil:
+		return err
+	case job.Job != message.JobHealth:
+		return &message.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by health; health is"}
+	case job.Table != "":
+		return &message.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to " + job.Job}
+	case job.Date != "":
+		return &message.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job}
+	}
+	c := health.New(a)
+	r := c.Run(ctx)
+	c.Tell(ctx, r) // before anything that can fail: alerts read it
+	if err := c.Remember(ctx, r); err != nil {
+		return err
+	}
+	return a.Heartbeat(ctx, "health", job.Job)
+}
+
+// report answers the last report. What it says is about the pipeline: that it could be read
+// is all that the status code tells.
+func report(ctx context.Context, a *app.App, w http.ResponseWriter) error {
+	last, err := health.New(a).Last(ctx)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(last) // a client that has gone is all that can fail here
+	return nil
+}

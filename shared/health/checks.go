@@ -1,0 +1,470 @@
+package health
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/reconcile"
+)
+
+// The checks, in the order in which they are shown.
+const (
+	TrackingAccuracy   = "tracking_accuracy"   // what is there is shown as complete
+	HandOvers          = "hand_overs"          // nothing is held, blocked or waiting beyond its time
+	NextPhase          = "next_phase"          // what was handed over has had an effect
+	Duplicates         = "duplicates"          // no rows share a key
+	Reconciliation     = "reconciliation"      // nothing else differs
+	LateUpstream       = "late_upstream"       // what runs before the first phase has run in time
+	ExpectedProcessors = "expected_processors" // those that are waited for report
+	Locks              = "locks"               // every lock is given back
+	LockingActive      = "locking_active"      // locks are taken, and keep runs apart
+	Quarantine         = "quarantine"          // no message waits for a person
+	DeadLetterMessages = "dead_letters"        // no message was given up
+	Heartbeats         = "heartbeats"          // every job comes to its end
+	DeployedCode       = "deployed_code"       // all functions run one source and one pipeline file
+)
+
+// ErrNoWarehouse says why nothing is known of the tables.
+var ErrNoWarehouse = errors.New("there is no warehouse here")
+
+var checks = []struct {
+	id    string
+	judge func(*facts) Check
+}{
+	{TrackingAccuracy, accuracy}, {HandOvers, handOvers}, {NextPhase, ofFindings(reconcile.NextPhaseMissing)},
+	{Duplicates, ofFindings(reconcile.DuplicateRows)}, {Reconciliation, otherFindings}, {LateUpstream, lateUpstream},
+	{ExpectedProcessors, expectedProcessors}, {Locks, ofFindings(reconcile.LeakedLock)}, {LockingActive, lockingActive},
+	{Quarantine, ofFindings(reconcile.QuarantineWaiting)}, {DeadLetterMessages, deadLettersCheck}, {Heartbeats, heartbeats}, {DeployedCode, deployedCode},
+}
+
+// verdict gathers what a check finds.
+type verdict struct {
+	bad, unknown, fine []string
+	action             string // that helps against what is bad
+	look               string // where to look when it is not known
+}
+
+func (v *verdict) failing(format string, args ...any) {
+	v.bad = append(v.bad, fmt.Sprintf(format, args...))
+}
+func (v *verdict) notKnown(format string, args ...any) {
+	v.unknown = append(v.unknown, fmt.Sprintf(format, args...))
+}
+func (v *verdict) ok(format string, args ...any) {
+	v.fine = append(v.fine, fmt.Sprintf(format, args...))
+}
+
+func (v *verdict) check() Check {
+	switch {
+	case len(v.bad) > 0:
+		return Check{State: Failing, Evidence: append(v.bad, v.unknown...), Action: v.action}
+	case len(v.unknown) > 0:
+		return Check{State: Unknown, Evidence: v.unknown, Action: v.look}
+	}
+	return Check{State: OK, Evidence: v.fine}
+}
+
+const reconcileCommand = "phasectl reconcile --days 7 --verbose"
+
+// each calls do for each transition whose books could be read, and notes the others.
+func (f *facts) each(v *verdict, do func(t *pipeline.Transition, r reconcile.Report)) {
+	for _, t := range f.pipeline.Transitions {
+		if err := f.comparedErr[t.ID]; err != nil {
+			v.notKnown("%s: %v", t.ID, err)
+			continue
+		}
+		do(t, f.compared[t.ID])
+	}
+}
+
+// tables notes the tables that could not be read: of what is in them nothing is known.
+func (v *verdict) tables(r reconcile.Report) {
+	for _, u := range r.Unknown {
+		v.notKnown("%s", u)
+	}
+}
+
+func accuracy(f *facts) Check {
+	v := verdict{action: reconcileCommand, look: reconcileCommand}
+	f.each(&v, func(t *pipeline.Transition, r reconcile.Report) {
+		pct, known := r.Accuracy()
+		switch {
+		case known && pct < 100:
+			v.failing("%s: %s", t.ID, r.AccuracyText())
+		case len(r.Unknown) > 0 || !known:
+			v.tables(r)
+		case r.Tables == 0:
+			v.ok("%s: 100 %%: no table has rows of the last %d days", t.ID, Days)
+		default:
+			v.ok("%s: %s", t.ID, r.AccuracyText())
+		}
+	})
+	return v.check()
+}
+
+// ofFindings is failing while reconciliation finds something of a type.
+func ofFindings(kind string) func(*facts) Check {
+	return func(f *facts) Check {
+		v := verdict{action: reconcileCommand, look: reconcileCommand}
+		f.each(&v, func(t *pipeline.Transition, r reconcile.Report) {
+			for _, found := range open(r) {
+				if found.Type == kind {
+					v.failing("%s", describe(found))
+					v.action = found.Repair
+				}
+			}
+			if kind == reconcile.DuplicateRows || kind == reconcile.NextPhaseMissing { // the others need no table
+				v.tables(r)
+			}
+		})
+		v.ok("none in the last %d days", Days)
+		return v.check()
+	}
+}
+
+// named are the types of findings that have a check of their own.
+var named = []string{reconcile.NextPhaseMissing, reconcile.DuplicateRows, reconcile.LeakedLock, reconcile.QuarantineWaiting, reconcile.DeadLetterWaiting}
+
+func otherFindings(f *facts) Check {
+	v := verdict{action: reconcileCommand, look: reconcileCommand}
+	f.each(&v, func(t *pipeline.Transition, r reconcile.Report) {
+		for _, found := range open(r) {
+			if !slices.Contains(named, found.Type) {
+				v.failing("%s", describe(found))
+			}
+		}
+		v.tables(r)
+	})
+	v.ok("books, tables and schedule of the last %d days agree", Days)
+	return v.check()
+}
+
+// open are the findings that want somebody. Duplicates are told however few.
+func open(r reconcile.Report) (out []*reconcile.Finding) {
+	for _, found := range r.Findings {
+		if found.Status != reconcile.Skipped && (found.Severity != reconcile.Info || found.Type == reconcile.DuplicateRows) {
+			out = append(out, found)
+		}
+	}
+	return out
+}
+
+func describe(found *reconcile.Finding) string {
+	words := []string{found.Type, string(found.Period), found.Mode, found.Table}
+	if n, ok := found.Evidence["duplicates"]; ok {
+		words = append(words, fmt.Sprint(n, " rows too many"))
+	}
+	return strings.Join(slices.DeleteFunc(words, func(s string) bool { return s == "" }), " ")
+}
+
+// stuckAfter is how long a hand-over may be under way before somebody is told: the relay
+// comes every few minutes.
+const stuckAfter = 15 * time.Minute
+
+func handOvers(f *facts) Check {
+	v := verdict{look: "phasectl status"}
+	whole := map[string]bool{}
+	f.each(&v, func(t *pipeline.Transition, r reconcile.Report) {
+		for _, b := range r.Books {
+			if b.Problem != nil || r.Since == "" || b.Period < r.Since {
+				continue // which reconciliation tells
+			}
+			for _, st := range b.Cycles {
+				if st.Hold != nil && st.Hold.Whole {
+					if !whole[t.ID] { // its cycles are quiet meanwhile, and it is not
+						v.failing("%s is on hold until %s: %s (%s)", t.ID, f.local(st.Hold.Until), st.Hold.Reason, st.Hold.Actor)
+						v.action = "phasectl release --reason '…'"
+					}
+					whole[t.ID] = true
+					continue
+				}
+				if why := unfinished(f, st); why != "" {
+					v.failing("%s %s: %s", st.Period, st.Mode, why)
+					v.action = fmt.Sprintf("phasectl explain %s %s", st.Period, st.Mode)
+				}
+			}
+		}
+	})
+	v.ok("every cycle of the last %d days is handed over, or still has its time", Days)
+	return v.check()
+}
+
+// unfinished says what keeps a cycle beyond its time; "" when nothing does.
+func unfinished(f *facts, st cycle.Status) string {
+	if st.Hold != nil {
+		return fmt.Sprintf("on hold until %s: %s (%s)", f.local(st.Hold.Until), st.Hold.Reason, st.Hold.Actor)
+	}
+	for _, b := range st.Batches {
+		if b.State != cycle.StatePublished && !b.DueAt.IsZero() && f.now.Sub(b.DueAt) > stuckAfter {
+			return fmt.Sprintf("%s since %s: %s", b.State, f.local(b.DueAt), st.Reason)
+		}
+	}
+	switch {
+	case st.State == "held":
+		return st.State + ": " + st.Reason
+	case st.State == string(cycle.StateBlocked) && !st.Since.IsZero() && f.now.Sub(st.Since) > stuckAfter:
+		return fmt.Sprintf("blocked since %s: %s", f.local(st.Since), st.Reason)
+	case st.Due && !st.Since.IsZero() && f.now.Sub(st.Since) > stuckAfter:
+		return fmt.Sprintf("due since %s, and nobody has handed it over", f.local(st.Since))
+	case len(st.Batches) > 0 && strings.HasPrefix(st.Batches[0].Cause, "critical_plus_majority_") && len(st.Missing) > 0:
+		return "handed over without " + strings.Join(st.Missing, ", ")
+	}
+	return ""
+}
+
+func (f *facts) local(t time.Time) string {
+	return t.In(f.pipeline.Calendar.Zone()).Format("2006-01-02 15:04")
+}
+
+// lateUpstream compares the first run of each source today with when it usually runs. A
+// source is expected when it has run early on at least half of the days before.
+func lateUpstream(f *facts) Check {
+	u := f.pipeline.Health.Upstream
+	if u == nil {
+		return Check{State: OK, Evidence: []string{"the pipeline file says nothing about what runs upstream"}}
+	}
+	v := verdict{action: "look at the log of the scraper", look: "phasectl health --verbose"}
+	if f.firstErr != nil {
+		v.notKnown("%v", f.firstErr)
+		return v.check()
+	}
+	cal := f.pipeline.Calendar
+	expectedBy, failingAfter := cal.Instant(f.day, u.ExpectedBy), cal.Instant(f.day, u.FailingAfter)
+	early := map[string]int{} // days before on which it ran in time
+	today := map[string]time.Time{}
+	days := map[pipeline.Period]bool{}
+	for _, r := range f.firstRuns {
+		if r.Day == f.day {
+			today[r.Source] = r.At
+			continue
+		}
+		days[r.Day] = true
+		if !r.At.After(cal.Instant(r.Day, u.FailingAfter)) {
+			early[r.Source]++
+		}
+	}
+	expected := 0
+	for _, name := range sorted(early) {
+		if 2*early[name] < len(days) {
+			continue
+		}
+		expected++
+		at, ran := today[name]
+		switch {
+		case ran && at.After(failingAfter):
+			v.failing("%s ran first at %s, expected by %s", name, f.clock(at), f.clock(expectedBy))
+		case !ran && f.dayAt.After(failingAfter):
+			v.failing("%s has not run on %s, expected by %s", name, f.day, f.clock(expectedBy))
+		case ran && at.After(expectedBy):
+			v.ok("%s was late: %s", name, f.clock(at))
+		case !ran && f.dayAt.After(expectedBy):
+			v.ok("%s has not run yet; it is late, and failing after %s", name, f.clock(failingAfter))
+		}
+	}
+	switch {
+	case expected == 0 && f.busy():
+		v.failing("nothing has run upstream in the %d days before, and there is something to do", Days)
+	case expected == 0:
+		v.ok("nothing has run upstream in the %d days before, and nothing was to do", Days)
+	default:
+		v.ok("%d sources are expected by %s", expected, f.clock(expectedBy))
+	}
+	return v.check()
+}
+
+func (f *facts) clock(t time.Time) string {
+	return t.In(f.pipeline.Calendar.Zone()).Format("15:04")
+}
+
+func sorted[V any](m map[string]V) (out []string) {
+	for k := range m {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// busy reports whether anything was expected of the last days, as far as known.
+func (f *facts) busy() bool {
+	for _, r := range f.compared {
+		for p, n := range r.Expected {
+			if n > 0 && p <= f.today {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// expectedProcessors finds processors that are waited for and have not reported for days
+// with something to do.
+func expectedProcessors(f *facts) Check {
+	v := verdict{action: "phasectl status --days 7", look: reconcileCommand}
+	days := f.pipeline.Health.UnseenDays
+	f.each(&v, func(t *pipeline.Transition, r reconcile.Report) {
+		if len(r.Expected) == 0 {
+			v.notKnown("%s: how much was to do is not known", t.ID)
+			return
+		}
+		var periods []int // of r.Books: the last days that are over and had something to do
+		for i := len(r.Books) - 1; i >= 0 && len(periods) < days; i-- {
+			b := r.Books[i]
+			if b.Problem == nil && b.Period < f.today && b.Period >= r.Since && r.Since != "" && r.Expected[b.Period] > 0 {
+				periods = append(periods, i)
+			}
+		}
+		if len(periods) < days {
+			v.ok("%s: only %d days with something to do, %d are looked at", t.ID, len(periods), days)
+			return
+		}
+		for _, name := range t.Order {
+			if !slices.ContainsFunc(periods, func(i int) bool { _, ok := r.Books[i].Newest(name); return ok }) {
+				v.failing("%s has not reported for any of the last %d days with something to do", name, days)
+			}
+		}
+		v.ok("%s: all %d have reported", t.ID, len(t.Order))
+	})
+	return v.check()
+}
+
+// lockingActive looks at what processors did: two runs of one at once are what locks are
+// to keep apart, and locks that nobody takes keep nothing apart.
+func lockingActive(f *facts) Check {
+	if f.pipeline.Health.Runs == "" {
+		return Check{State: OK, Evidence: []string{"the pipeline file names no history of runs"}}
+	}
+	v := verdict{action: "phasectl locks list", look: "phasectl locks list"}
+	if f.runsErr != nil {
+		v.notKnown("%v", f.runsErr)
+	}
+	if f.lockedErr != nil {
+		v.notKnown("%v", f.lockedErr)
+	}
+	if len(v.unknown) > 0 {
+		return v.check()
+	}
+	v.overlaps(f)
+	switch {
+	case len(f.runs) == 0:
+		v.ok("no processor has run in the last %d days", Days)
+	case f.lockedAt.IsZero() || f.now.Sub(f.lockedAt) > Days*24*time.Hour:
+		v.failing("%d runs in the last %d days, and none has taken a lock", len(f.runs), Days)
+	default:
+		v.ok("%d runs, none beside another; a lock was taken last at %s", len(f.runs), f.local(f.lockedAt))
+	}
+	return v.check()
+}
+
+// mostShown bounds what is told of one kind.
+const mostShown = 5
+
+// overlaps finds runs of one processor and period that were at work at once.
+func (v *verdict) overlaps(f *facts) {
+	runs := slices.Clone(f.runs)
+	class := func(name string) string {
+		if _, p, ok := f.pipeline.Processor(name); ok {
+			return p.Class
+		}
+		return name
+	}
+	sort.SliceStable(runs, func(i, j int) bool { return runs[i].Began.Before(runs[j].Began) })
+	type place struct {
+		class  string
+		period pipeline.Period
+	}
+	before := map[place]int{} // the run of the place that ends last
+	end := func(i int) time.Time {
+		if runs[i].Ended.IsZero() { // it died, or goes on: for so long its lock lasts
+			return runs[i].Began.Add(lease.Max)
+		}
+		return runs[i].Ended
+	}
+	found := 0
+	for i, r := range runs {
+		at := place{class(r.Processor), r.Period}
+		j, ok := before[at]
+		if ok && runs[j].ID != r.ID && r.Began.Before(end(j)) {
+			if found++; found <= mostShown {
+				v.failing("two runs of %s for %s at once: %s from %s and %s from %s", at.class, r.Period, runs[j].ID, f.local(runs[j].Began), r.ID, f.local(r.Began))
+			}
+		}
+		if !ok || end(j).Before(end(i)) {
+			before[at] = i
+		}
+	}
+	if found > mostShown {
+		v.failing("and %d more", found-mostShown)
+	}
+}
+
+// heartbeats compares when each job was due with when it has come to its end. That of
+// health itself is watched from outside.
+func heartbeats(f *facts) Check {
+	v := verdict{action: "gcloud scheduler jobs list", look: "phasectl smoke"}
+	if f.statusErr != nil {
+		v.notKnown("%v", f.statusErr)
+		return v.check()
+	}
+	for _, s := range f.pipeline.Schedules {
+		if s.Function == "health" {
+			continue
+		}
+		due := f.pipeline.LastDue(s, f.now)
+		grace := min(due.Sub(f.pipeline.LastDue(s, due)), time.Hour)
+		if f.now.Sub(due) < grace { // it may still be at work: the one before is what counts
+			due = f.pipeline.LastDue(s, due)
+		}
+		last := f.functions[s.Function].heartbeats[s.Job]
+		switch {
+		case due.IsZero():
+			v.ok("%s is not due in ten days", s.Name)
+		case last.IsZero():
+			v.notKnown("%s has never come to its end", s.Name)
+		case last.Before(due.Add(-clockSkew)):
+			v.failing("%s has not come to its end since %s, and was due at %s", s.Name, f.local(last), f.local(due))
+		default:
+			v.ok("%s: %s", s.Name, f.local(last))
+		}
+	}
+	return v.check()
+}
+
+// clockSkew is by how much the scheduler's clock and the store's may differ.
+const clockSkew = time.Minute
+
+// deployedCode compares what the functions say that they are.
+func deployedCode(f *facts) Check {
+	v := verdict{action: "make deploy", look: "phasectl smoke"}
+	if f.statusErr != nil {
+		v.notKnown("%v", f.statusErr)
+		return v.check()
+	}
+	sources, definitions := map[string][]string{}, map[string][]string{}
+	for _, name := range sorted(f.functions) {
+		s := f.functions[name]
+		if s.source == "" || s.definition == "" {
+			v.notKnown("%s has not said what it is", name)
+			continue
+		}
+		sources[s.source], definitions[s.definition] = append(sources[s.source], name), append(definitions[s.definition], name)
+	}
+	for what, of := range map[string]map[string][]string{"source": sources, "pipeline file": definitions} {
+		if len(of) > 1 {
+			for _, hash := range sorted(of) {
+				v.failing("%s %s: %s", what, hash, strings.Join(of[hash], ", "))
+			}
+		}
+	}
+	sort.Strings(v.bad)
+	for hash, of := range sources {
+		v.ok("%s run source %s", strings.Join(of, ", "), hash)
+	}
+	return v.check()
+}

@@ -1,0 +1,258 @@
+package health
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/reconcile"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// morning is 11:20 local time on 2026-02-04: the night's deadline has passed, and the
+// morning's jobs have had their time.
+var morning = time.Date(2026, 2, 4, 17, 20, 0, 0, time.UTC)
+
+const (
+	transition = "phase3_to_phase4"
+	night      = pipeline.Period("2026-02-03")
+	today      = pipeline.Period("2026-02-04")
+)
+
+// sound are facts of which nothing is wrong.
+func sound(t *testing.T) *facts {
+	t.Helper()
+	p, err := pipeline.Parse(pipeline.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &facts{pipeline: p, now: morning, today: today, day: today, dayAt: morning, comparedErr: map[string]error{}, lockedAt: morning.Add(-5 * time.Hour),
+		deadNames: []string{"a-dead-letter"}, dead: map[string]int64{"a-dead-letter": 0}, functions: map[string]status{}}
+	r := reconcile.Report{From: "2026-01-29", To: "2026-02-05", Tables: 20, Shown: 20, Since: "2026-01-01", Expected: map[pipeline.Period]int64{}}
+	f.compared = map[string]reconcile.Report{transition: r}
+	for day := pipeline.Period("2026-01-28"); day <= today; day = p.Calendar.Add(day, 1) {
+		r.Expected[day] = 7
+		f.firstRuns = append(f.firstRuns, warehouse.FirstRun{Source: "nbac_gamebook", Day: day, At: at(day, 6, 3)}, warehouse.FirstRun{Source: "evening_odds", Day: day, At: at(day, 17, 0)})
+	}
+	f.runs = []warehouse.ProcessorRun{{Processor: "PlayerGameSummaryProcessor", Period: night, ID: "a", Began: at(today, 6, 3), Ended: at(today, 6, 4)},
+		{Processor: "PlayerGameSummaryProcessor", Period: night, ID: "b", Began: at(today, 7, 10), Ended: at(today, 7, 11)}}
+	for _, name := range []string{"reconcile", "sweep", "health"} {
+		f.functions[name] = status{source: "abc", definition: "def", heartbeats: map[string]time.Time{"relay": morning.Add(-3 * time.Minute),
+			"nightly": at(today, 10, 31), "sweep": at(today, 10, 51), "health": at(today, 11, 5)}}
+	}
+	return f
+}
+
+// at is a local time of a day.
+func at(day pipeline.Period, hour, minute int) time.Time {
+	zone, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		panic(err)
+	}
+	d, err := time.ParseInLocation(time.DateOnly, string(day), zone)
+	if err != nil {
+		panic(err)
+	}
+	return d.Add(time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute).UTC()
+}
+
+func judged(f *facts) map[string]Check {
+	out := map[string]Check{}
+	for _, c := range checks {
+		out[c.id] = c.judge(f)
+	}
+	return out
+}
+
+// compare changes what reconciliation says.
+func (f *facts) compare(edit func(*reconcile.Report)) {
+	r := f.compared[transition]
+	edit(&r)
+	f.compared[transition] = r
+}
+
+func (f *facts) find(found reconcile.Finding) {
+	f.compare(func(r *reconcile.Report) { r.Findings = append(r.Findings, &found) })
+}
+
+// books gives one cycle of the night a status.
+func (f *facts) books(st cycle.Status) {
+	f.compare(func(r *reconcile.Report) {
+		st.Period, st.Mode = string(night), "overnight"
+		r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{st}})
+	})
+}
+
+var errAway = errors.New("it is away")
+
+func TestWhereNothingIsWrongEverythingIsOK(t *testing.T) {
+	for id, c := range judged(sound(t)) {
+		if c.State != OK && id != ExpectedProcessors || len(c.Evidence) == 0 || c.Action != "" {
+			t.Errorf("%s: %+v", id, c)
+		}
+	}
+}
+
+// Each thing that goes wrong is noticed by its own check, which says what and which command
+// helps, and by no other that has nothing to do with it.
+func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
+	relayAt := func(at time.Time) func(*facts) {
+		return func(f *facts) { f.functions["reconcile"].heartbeats["relay"] = at }
+	}
+	finding := func(kind string, severity reconcile.Severity) func(*facts) {
+		return func(f *facts) {
+			f.find(reconcile.Finding{Type: kind, Period: night, Table: "nba_analytics.player_game_summary", Severity: severity, Status: reconcile.Open, Evidence: map[string]any{}, Repair: "phasectl help-this"})
+		}
+	}
+	for name, c := range map[string]struct {
+		wrong    func(*facts)
+		check    string
+		state    State
+		evidence string
+	}{
+		"1_of_5_shown": {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Shown = 12 }) }, TrackingAccuracy, Failing, "60.0 %"},
+		"held":         {func(f *facts) { f.books(cycle.Status{State: "held", Reason: "deadline 10:00 passed"}) }, HandOvers, Failing, "2026-02-03 overnight: held: deadline 10:00 passed"},
+		"blocked_for_long": {func(f *facts) {
+			f.books(cycle.Status{State: "blocked", Reason: "minutes", Since: morning.Add(-time.Hour)})
+		}, HandOvers, Failing, "blocked since 2026-02-04 11:20: minutes"},
+		"due_and_left": {func(f *facts) { f.books(cycle.Status{State: "waiting", Due: true, Since: morning.Add(-time.Hour)}) }, HandOvers, Failing, "due since 2026-02-04 11:20"},
+		"publishing_for_long": {func(f *facts) {
+			f.books(cycle.Status{Batches: []cycle.BatchStatus{{State: cycle.StatePublishing, DueAt: morning.Add(-time.Hour)}}})
+		}, HandOvers, Failing, "publishing since"},
+		"degraded": {func(f *facts) {
+			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished, Cause: "critical_plus_majority_80pct"}}})
+		}, HandOvers, Failing, "handed over without team_defense_game_summary"},
+		"on_hold": {func(f *facts) {
+			f.books(cycle.Status{State: "held", Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}})
+		}, HandOvers, Failing, "on hold until 2026-02-04 13:20: box scores (ada)"},
+		"all_on_hold": {func(f *facts) {
+			f.books(cycle.Status{Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"}})
+		}, HandOvers, Failing, "phase3_to_phase4 is on hold until"},
+		"books_away":             {func(f *facts) { f.comparedErr[transition] = errAway }, HandOvers, Unknown, "it is away"},
+		"next_phase":             {finding(reconcile.NextPhaseMissing, reconcile.Critical), NextPhase, Failing, "next_phase_missing 2026-02-03"},
+		"duplicates_however_few": {finding(reconcile.DuplicateRows, reconcile.Info), Duplicates, Failing, "duplicate_rows 2026-02-03 nba_analytics.player_game_summary"},
+		"missing_completion":     {finding(reconcile.MissingCompletion, reconcile.Critical), Reconciliation, Failing, "missing_completion 2026-02-03"},
+		"leaked_lock":            {finding(reconcile.LeakedLock, reconcile.Warning), Locks, Failing, "leaked_lock"},
+		"quarantine":             {finding(reconcile.QuarantineWaiting, reconcile.Warning), Quarantine, Failing, "quarantine_waiting"},
+		"dead_letters":           {func(f *facts) { f.dead["a-dead-letter"] = 3 }, DeadLetterMessages, Failing, "3 messages wait in a-dead-letter"},
+		"dead_letters_uncounted": {func(f *facts) { delete(f.dead, "a-dead-letter") }, DeadLetterMessages, Unknown, "nobody has counted"},
+		"dead_letters_away":      {func(f *facts) { f.deadErr = errAway }, DeadLetterMessages, Unknown, "it is away"},
+		"scraper_8_hours_late":   {func(f *facts) { f.firstRun("nbac_gamebook", today, at(today, 14, 45)) }, LateUpstream, Failing, "nbac_gamebook ran first at 14:45, expected by 08:00"},
+		"scraper_missing":        {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}) }, LateUpstream, Failing, "nbac_gamebook has not run on 2026-02-04, expected by 08:00"},
+		"nothing_upstream":       {func(f *facts) { f.firstRuns = nil }, LateUpstream, Failing, "nothing has run upstream"},
+		"upstream_away":          {func(f *facts) { f.firstErr = errAway }, LateUpstream, Unknown, "it is away"},
+		"two_at_once":            {func(f *facts) { f.runs[1].Began = f.runs[0].Began.Add(18 * time.Second) }, LockingActive, Failing, "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once: a from 2026-02-04 06:03 and b"},
+		"two_at_once_by_name": {func(f *facts) {
+			f.runs[1].Began, f.runs[1].Processor = f.runs[0].Began.Add(18*time.Second), "player_game_summary"
+		}, LockingActive, Failing, "at once"},
+		"one_died_beside_another": {func(f *facts) { f.runs[0].Ended, f.runs[1].Began = time.Time{}, f.runs[0].Began.Add(9*time.Minute) }, LockingActive, Failing, "at once"},
+		"nobody_locks":            {func(f *facts) { f.lockedAt = time.Time{} }, LockingActive, Failing, "2 runs in the last 7 days, and none has taken a lock"},
+		"history_away":            {func(f *facts) { f.runsErr = errAway }, LockingActive, Unknown, "it is away"},
+		"locks_away":              {func(f *facts) { f.lockedErr = errAway }, LockingActive, Unknown, "it is away"},
+		"relay_dead":              {relayAt(morning.Add(-16 * time.Minute)), Heartbeats, Failing, "relay has not come to its end since 2026-02-04 12:04"},
+		"relay_never":             {relayAt(time.Time{}), Heartbeats, Unknown, "relay has never come to its end"},
+		"nightly_dead":            {func(f *facts) { f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31) }, Heartbeats, Failing, "nightly has not come to its end since 2026-02-03 10:31, and was due at 2026-02-04 10:30"},
+		"heartbeats_away":         {func(f *facts) { f.statusErr = errAway }, Heartbeats, Unknown, "it is away"},
+		"another_source":          {func(f *facts) { f.function("sweep", "fff", "def") }, DeployedCode, Failing, "source fff: sweep"},
+		"another_definition":      {func(f *facts) { f.function("sweep", "abc", "fff") }, DeployedCode, Failing, "pipeline file fff: sweep"},
+		"never_deployed":          {func(f *facts) { f.function("sweep", "", "") }, DeployedCode, Unknown, "sweep has not said what it is"},
+		"unread_table":            {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Unknown = []string{"nba_analytics.x: gone"} }) }, Duplicates, Unknown, "nba_analytics.x: gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := sound(t)
+			c.wrong(f)
+			got := judged(f)
+			check := got[c.check]
+			if check.State != c.state || !strings.Contains(strings.Join(check.Evidence, "\n"), c.evidence) || check.Action == "" {
+				t.Errorf("%+v, want %s: %s", check, c.state, c.evidence)
+			}
+			for id, other := range got {
+				shared := strings.HasSuffix(name, "_away") || name == "unread_table" || id == ExpectedProcessors
+				if id != c.check && other.State != OK && !shared {
+					t.Errorf("and %s is %s: %s", id, other.State, other.Evidence)
+				}
+			}
+		})
+	}
+}
+
+// firstRun sets when a source has run first on a day; zero: it has not.
+func (f *facts) firstRun(source string, day pipeline.Period, at time.Time) {
+	f.firstRuns = slices.DeleteFunc(f.firstRuns, func(r warehouse.FirstRun) bool { return r.Source == source && r.Day == day })
+	if !at.IsZero() {
+		f.firstRuns = append(f.firstRuns, warehouse.FirstRun{Source: source, Day: day, At: at})
+	}
+}
+
+func (f *facts) function(name, source, definition string) {
+	s := f.functions[name]
+	s.source, s.definition = source, definition
+	f.functions[name] = s
+}
+
+// What is quiet for a reason is ok, and says why.
+func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
+	for name, c := range map[string]struct {
+		quiet    func(*facts)
+		check    string
+		evidence string
+	}{
+		"early":          {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}); f.dayAt = at(today, 7, 0) }, LateUpstream, "1 sources are expected by 08:00"},
+		"not_yet":        {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}); f.dayAt = at(today, 9, 0) }, LateUpstream, "nbac_gamebook has not run yet; it is late, and failing after 10:00"},
+		"late_and_there": {func(f *facts) { f.firstRun("nbac_gamebook", today, at(today, 9, 30)) }, LateUpstream, "nbac_gamebook was late: 09:30"},
+		"off_season": {func(f *facts) {
+			f.firstRuns = nil
+			f.compare(func(r *reconcile.Report) { r.Expected = map[pipeline.Period]int64{today: 0} })
+		}, LateUpstream, "nothing was to do"},
+		"one_that_ran_once": {func(f *facts) { f.firstRun("backfill", "2026-02-01", at("2026-02-01", 6, 0)) }, LateUpstream, "1 sources are expected"},
+		"nobody_ran":        {func(f *facts) { f.runs, f.lockedAt = nil, time.Time{} }, LockingActive, "no processor has run"},
+		"a_run_that_died":   {func(f *facts) { f.runs[0].Ended = time.Time{} }, LockingActive, "none beside another"},
+		"relay_under_way":   {func(f *facts) { f.functions["reconcile"].heartbeats["relay"] = morning.Add(-6 * time.Minute) }, Heartbeats, "relay: 2026-02-04 12:14"},
+		"nightly_under_way": {func(f *facts) {
+			f.now = at(today, 10, 40)
+			f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31)
+			f.functions["reconcile"].heartbeats["relay"] = f.now
+		}, Heartbeats, "nightly: 2026-02-03 10:31"},
+		"blocked_a_moment_ago": {func(f *facts) { f.books(cycle.Status{State: "blocked", Since: morning.Add(-time.Minute)}) }, HandOvers, "or still has its time"},
+		"waiting":              {func(f *facts) { f.books(cycle.Status{State: "waiting"}) }, HandOvers, "or still has its time"},
+		"skipped": {func(f *facts) {
+			f.find(reconcile.Finding{Type: reconcile.Untriggered, Severity: reconcile.Info, Status: reconcile.Skipped})
+		}, Reconciliation, "agree"},
+		"no_rows": {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Tables, r.Shown = 0, 0 }) }, TrackingAccuracy, "no table has rows"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := sound(t)
+			c.quiet(f)
+			if got := judged(f)[c.check]; got.State != OK || !strings.Contains(strings.Join(got.Evidence, "\n"), c.evidence) {
+				t.Errorf("%+v, want ok: %s", got, c.evidence)
+			}
+		})
+	}
+}
+
+// While a whole transition is on hold its cycles are quiet, and the hold is not.
+func TestAPlannedPauseIsToldOnce(t *testing.T) {
+	f := sound(t)
+	for range 3 {
+		f.books(cycle.Status{State: "held", Reason: "deadline passed", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"}})
+	}
+	if got := judged(f)[HandOvers]; len(got.Evidence) != 1 {
+		t.Errorf("%s", got.Evidence)
+	}
+}
+
+func TestManyOverlapsAreSummedUp(t *testing.T) {
+	f := sound(t)
+	f.runs = nil
+	for i := range 20 {
+		f.runs = append(f.runs, warehouse.ProcessorRun{Processor: "x", Period: night, ID: fmt.Sprint(i), Began: at(today, 6, i), Ended: at(today, 9, 0)})
+	}
+	if got := judged(f)[LockingActive]; len(got.Evidence) != mostShown+1 || got.Evidence[mostShown] != "and 14 more" {
+		t.Errorf("%s", got.Evidence)
+	}
+}

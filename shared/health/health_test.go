@@ -1,0 +1,246 @@
+package health
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/api/option"
+
+	"github.com/phasegate/phasegate/shared/app/apptest"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+)
+
+func none(context.Context) (map[string]int64, error) { return map[string]int64{}, nil }
+
+// checker is one of an application whose dead letters nobody counts.
+func checker(t *testing.T) (*apptest.World, *Checker) {
+	t.Helper()
+	w := apptest.New(t, morning)
+	c := New(w.App)
+	c.Dead = none
+	return w, c
+}
+
+func by(r Report) map[string]Check {
+	out := map[string]Check{}
+	for _, c := range r.Checks {
+		out[c.ID] = c
+	}
+	return out
+}
+
+// Without a warehouse nothing about data is known, and nothing is taken for fine.
+func TestWhatCannotBeReadIsUnknown(t *testing.T) {
+	w, c := checker(t)
+	got := by(c.Run(t.Context()))
+	for _, id := range []string{TrackingAccuracy, NextPhase, Duplicates, Reconciliation, LateUpstream, ExpectedProcessors, LockingActive, DeadLetterMessages, Heartbeats, DeployedCode} {
+		if got[id].State != Unknown || got[id].Action == "" {
+			t.Errorf("%s: %+v", id, got[id])
+		}
+	}
+	w.SetDown(true)
+	r := c.Run(t.Context())
+	for _, check := range r.Checks {
+		if check.State != Unknown {
+			t.Errorf("the store is down, and %s is %s", check.ID, check.State)
+		}
+	}
+	if r.Overall != Unknown {
+		t.Errorf("overall %s", r.Overall)
+	}
+}
+
+// A source that hangs costs its own time, and keeps nothing else from being judged.
+func TestASourceThatHangsStopsNoOther(t *testing.T) {
+	ended := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-ended:
+		}
+	}))
+	t.Cleanup(s.Close)
+	t.Cleanup(func() { close(ended) })
+	w, _ := checker(t)
+	w.App.Warehouse = warehouse.New("test", s.Listener.Addr().String())
+	c := New(w.App)
+	c.Patience = 200 * time.Millisecond
+	c.Dead = func(ctx context.Context) (map[string]int64, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	got := by(c.Run(t.Context()))
+	for id, want := range map[string]State{HandOvers: OK, Locks: OK, Quarantine: OK, Duplicates: Unknown, LateUpstream: Unknown, LockingActive: Unknown, DeadLetterMessages: Unknown} {
+		if got[id].State != want {
+			t.Errorf("%s: %+v, want %s", id, got[id], want)
+		}
+	}
+}
+
+// What a check was before, and since when, is known from the last look; and the last report
+// can be read until it is too old.
+func TestAReportIsKept(t *testing.T) {
+	w, c := checker(t)
+	if last, err := c.Last(t.Context()); err != nil || last.Overall != Unknown || last.Checks[0].ID != ReportAge {
+		t.Errorf("before the first: %+v, %v", last, err)
+	}
+	first := c.Run(t.Context())
+	if err := c.Remember(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	w.SetNow(morning.Add(time.Hour))
+	if _, err := w.Locks.Acquire(t.Context(), lease.Key{Class: "PlayerGameSummaryProcessor", Period: "2026-02-02"}, "run-1"); err != nil {
+		t.Fatal(err)
+	}
+	w.SetNow(morning.Add(2 * time.Hour)) // and its process died
+	second := by(c.Run(t.Context()))
+	if got := second[Quarantine]; !got.Since.Equal(morning) {
+		t.Errorf("ok since %s", got.Since)
+	}
+	if got := second[Locks]; got.State != Failing || !got.Since.Equal(morning.Add(2*time.Hour)) {
+		t.Errorf("%+v", got)
+	}
+	if last, err := c.Last(t.Context()); err != nil || !last.At.Equal(morning) || len(last.Checks) != len(first.Checks) {
+		t.Errorf("%+v, %v", last, err)
+	}
+	w.SetNow(morning.Add(Stale + time.Second))
+	if last, err := c.Last(t.Context()); err != nil || last.Overall != Unknown || last.Checks[0].ID != ReportAge || last.Checks[0].Evidence[0] != "health was not looked at since 2026-02-04T17:20:00Z" {
+		t.Errorf("%+v, %v", last, err)
+	}
+}
+
+func TestAProcessorThatIsWaitedForAndNeverReportsIsFound(t *testing.T) {
+	w, c := checker(t)
+	tr := w.Pipeline.Transitions[0]
+	c.Reconcile.Expected = func(context.Context, *pipeline.Transition, pipeline.Period, pipeline.Period) (map[pipeline.Period]int64, error) {
+		return map[pipeline.Period]int64{"2026-01-31": 8, "2026-02-01": 8, "2026-02-02": 0, "2026-02-03": 10, "2026-02-04": 7}, nil
+	}
+	for _, day := range []pipeline.Period{"2026-01-31", "2026-02-01", "2026-02-03"} {
+		for _, name := range tr.Order {
+			if name == "team_offense_game_summary" {
+				continue
+			}
+			r := message.Completion{Processor: name, Reported: name, Period: day, Status: message.StatusFailed, EventTime: at(day, 30, 0), ExecutionID: name, CorrelationID: name}
+			if err := w.Engine.Record(t.Context(), cycle.Key{Transition: tr, Period: day}, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	got := by(c.Run(t.Context()))[ExpectedProcessors]
+	if got.State != Failing || len(got.Evidence) != 1 || got.Evidence[0] != "team_offense_game_summary has not reported for any of the last 3 days with something to do" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// The statements of the definition, on real tables: the scraper that ran at 14:45, and the
+// two runs 18 seconds apart.
+func TestF33_TheDefinitionsStatementsAreAsked(t *testing.T) {
+	in := warehousetest.NBA(t)
+	if err := in.Sample().CreateFurther(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p, err := pipeline.Parse([]byte(in.Definition()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Exec(`INSERT INTO nba_orchestration.scraper_execution_log SELECT name, 'success', TIMESTAMP_ADD(TIMESTAMP(DATETIME(day, TIME '06:03:00'), 'America/New_York'), INTERVAL IF(day = DATE '2026-02-04' AND name = 'nbac_gamebook', 522, 0) MINUTE)
+		FROM UNNEST(GENERATE_DATE_ARRAY(DATE '2026-01-28', DATE '2026-02-04')) AS day, UNNEST(['nbac_gamebook', 'bdl_box_scores']) AS name`,
+		`INSERT INTO nba_reference.processor_run_history (processor_name, run_id, status, data_date, started_at, processed_at) VALUES
+		('PlayerGameSummaryProcessor', 'a', 'running', DATE '2026-02-03', TIMESTAMP '2026-02-04 11:03:12', TIMESTAMP '2026-02-04 11:03:12'),
+		('PlayerGameSummaryProcessor', 'a', 'success', DATE '2026-02-03', TIMESTAMP '2026-02-04 11:03:12', TIMESTAMP '2026-02-04 11:03:41'),
+		('PlayerGameSummaryProcessor', 'b', 'running', DATE '2026-02-03', TIMESTAMP '2026-02-04 11:03:30', TIMESTAMP '2026-02-04 11:03:30')`)
+	w, _ := checker(t)
+	w.App.Warehouse, w.App.Pipeline = in.Warehouse, p
+	w.SetNow(time.Date(2026, 2, 4, 20, 0, 0, 0, time.UTC))
+	c := New(w.App)
+	c.Dead = none
+	got := by(c.Run(t.Context()))
+	if check := got[LateUpstream]; check.State != Failing || check.Evidence[0] != "nbac_gamebook ran first at 14:45, expected by 08:00" {
+		t.Errorf("%+v", check)
+	}
+	if check := got[LockingActive]; check.State != Failing || check.Evidence[0] != "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once: a from 2026-02-04 06:03 and b from 2026-02-04 06:03" ||
+		!strings.HasPrefix(check.Evidence[1], "2 runs in the last 7 days, and none has taken a lock") {
+		t.Errorf("%+v", check)
+	}
+	// The day before, as of its end.
+	c.Day = "2026-02-03"
+	if check := by(c.Run(t.Context()))[LateUpstream]; check.State != OK {
+		t.Errorf("%+v", check)
+	}
+	// F33: what reads a table that is gone does not pass.
+	in.Exec("DROP TABLE nba_orchestration.scraper_execution_log")
+	if check := by(c.Run(t.Context()))[LateUpstream]; check.State != Unknown {
+		t.Errorf("%+v", check)
+	}
+}
+
+// monitoringOf answers as Cloud Monitoring does.
+func monitoringOf(t *testing.T, status int, pages ...string) (option.ClientOption, *[]string) {
+	var asked []string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if status != http.StatusOK {
+			w.WriteHeader(status)
+			fmt.Fprint(w, `{"error":{"code":403,"message":"Permission monitoring.timeSeries.list denied"}}`)
+			return
+		}
+		asked = append(asked, r.URL.Path+" "+r.URL.Query().Get("filter"))
+		fmt.Fprint(w, pages[len(asked)-1])
+	}))
+	t.Cleanup(s.Close)
+	return option.WithEndpoint(s.URL), &asked
+}
+
+func TestDeadLettersAreCountedByCloudMonitoring(t *testing.T) {
+	w, _ := checker(t)
+	series := func(name string, points ...int) string {
+		var out []string
+		for _, n := range points {
+			out = append(out, fmt.Sprintf(`{"interval":{"endTime":"2026-02-04T17:19:00Z"},"value":{"int64Value":"%d"}}`, n))
+		}
+		return fmt.Sprintf(`{"metric":{"type":%q},"resource":{"type":"pubsub_subscription","labels":{"project_id":"test","subscription_id":%q}},"points":[%s]}`, undelivered, name, strings.Join(out, ","))
+	}
+	endpoint, asked := monitoringOf(t, 200, `{"timeSeries":[`+series("nba-phase3-analytics-complete-dead-letter", 3, 2)+`],"nextPageToken":"x"}`,
+		`{"timeSeries":[`+series("phasegate-reconcile-dead-letter", 0)+`,`+series("phasegate-sweep-dead-letter")+`]}`)
+	got, err := DeadLetters(t.Context(), w.App, endpoint, option.WithoutAuthentication())
+	want := map[string]int64{"nba-phase3-analytics-complete-dead-letter": 3, "phasegate-reconcile-dead-letter": 0}
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+	if len(*asked) != 2 || !strings.HasPrefix((*asked)[0], "/v3/projects/test/timeSeries ") || !strings.Contains((*asked)[0], `"phasegate-health-dead-letter"`) {
+		t.Errorf("%q", *asked)
+	}
+	endpoint, _ = monitoringOf(t, http.StatusForbidden)
+	if got, err := DeadLetters(t.Context(), w.App, endpoint, option.WithoutAuthentication()); err == nil || got != nil || !strings.Contains(err.Error(), "denied") {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestTheReportIsOneObject(t *testing.T) {
+	_, c := checker(t)
+	b, err := json.Marshal(c.Run(t.Context()))
+	var m map[string]any
+	if err != nil || json.Unmarshal(b, &m) != nil {
+		t.Fatal(err)
+	}
+	check := m["checks"].([]any)[0].(map[string]any)
+	for _, field := range []string{"id", "state", "evidence", "since", "action"} {
+		if check[field] == nil {
+			t.Errorf("no %s in %v", field, check)
+		}
+	}
+	if m["schema"] != 1.0 || m["overall"] != "unknown" {
+		t.Errorf("%s", b)
+	}
+}

@@ -1,0 +1,101 @@
+package pipeline
+
+import (
+	"fmt"
+	"time"
+)
+
+// Health is what the health checks ask the warehouse, besides what the rest of the
+// definition says.
+type Health struct {
+	Datasets []string // that the statements read; the functions may read no others
+	Upstream *Upstream
+	// Runs yields the runs of processors that began on the dates from @first to @last:
+	// processor (name or class), date of the data, run id, when it began, when it ended
+	// (NULL while it has not). "" when no such history is kept.
+	Runs string
+	// UnseenDays is for how many days with something to do a processor may not report.
+	UnseenDays int
+}
+
+// Upstream is about what has to run before the first phase.
+type Upstream struct {
+	// SQL yields the first run of each source on each date from @first to @last: name,
+	// date, time.
+	SQL string
+	// Local times of the day: when the first run is expected, and after which it is late.
+	ExpectedBy, FailingAfter Offset
+}
+
+type fileHealth struct {
+	Datasets []string `yaml:"datasets"`
+	Upstream *struct {
+		SQL          string `yaml:"sql"`
+		ExpectedBy   string `yaml:"expected_by"`
+		FailingAfter string `yaml:"failing_after"`
+	} `yaml:"upstream"`
+	Runs       string `yaml:"runs"`
+	UnseenDays int    `yaml:"unseen_days"`
+}
+
+// maxUnseenDays is as far back as health looks.
+const maxUnseenDays = 7
+
+func (v *validator) health(f *fileHealth) Health {
+	h := Health{UnseenDays: 3}
+	if f == nil {
+		return h
+	}
+	if f.UnseenDays != 0 {
+		h.UnseenDays = f.UnseenDays
+	}
+	if h.UnseenDays < 1 || h.UnseenDays > maxUnseenDays {
+		v.add("health.unseen_days", "must be 1 to %d, is %d", maxUnseenDays, f.UnseenDays)
+	}
+	names := map[string]bool{}
+	for i, name := range f.Datasets {
+		at := fmt.Sprintf("health.datasets[%d]", i)
+		if !datasetForm.MatchString(name) {
+			v.add(at, "%q is no dataset", clip(name))
+		}
+		v.unique(at, "dataset", name, names)
+	}
+	h.Datasets, h.Runs = f.Datasets, f.Runs
+	window := []string{"@first", "@last"}
+	if f.Runs != "" {
+		v.parameters("health.runs", f.Runs, window)
+	}
+	if u := f.Upstream; u != nil {
+		v.parameters("health.upstream.sql", u.SQL, window)
+		h.Upstream = &Upstream{SQL: u.SQL, ExpectedBy: v.timeOfDay("health.upstream.expected_by", u.ExpectedBy), FailingAfter: v.timeOfDay("health.upstream.failing_after", u.FailingAfter)}
+		if h.Upstream.FailingAfter.Minute < h.Upstream.ExpectedBy.Minute {
+			v.add("health.upstream.failing_after", "%q is before expected_by, %q", u.FailingAfter, u.ExpectedBy)
+		}
+	}
+	return h
+}
+
+// timeOfDay reads a local time of a day, such as 08:00.
+func (v *validator) timeOfDay(path, s string) Offset {
+	o, err := ParseOffset(s)
+	switch {
+	case err != nil:
+		v.add(path, "%v", err)
+	case o.Days != 0:
+		v.add(path, "%q is of another day", s)
+	}
+	return o
+}
+
+// LastDue returns the last time before another at which a schedule has sent its job, zero
+// when it has not within ten days. DST included: cron is read in the pipeline's zone.
+func (p *Pipeline) LastDue(s Schedule, before time.Time) (last time.Time) {
+	times, err := CronParser.Parse(s.Cron)
+	if err != nil { // the definition was validated with the same parser
+		return time.Time{}
+	}
+	for next := times.Next(before.In(p.Calendar.Zone()).AddDate(0, 0, -10)); !next.IsZero() && next.Before(before); next = times.Next(next) {
+		last = next
+	}
+	return last
+}
