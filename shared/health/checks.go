@@ -176,7 +176,7 @@ func handOvers(f *facts) Check {
 			if b.Problem != nil || r.Since == "" || b.Period < r.Since {
 				continue // which reconciliation tells
 			}
-			for _, st := range b.Cycles {
+			for i, st := range b.Cycles {
 				if st.Hold != nil && st.Hold.Whole {
 					if !whole[t.ID] { // its cycles are quiet meanwhile, and it is not
 						v.failing("%s is on hold until %s: %s (%s)", t.ID, f.local(st.Hold.Until), st.Hold.Reason, st.Hold.Actor)
@@ -185,7 +185,12 @@ func handOvers(f *facts) Check {
 					whole[t.ID] = true
 					continue
 				}
-				if why := unfinished(f, st); why != "" {
+				why := unfinished(f, st)
+				switch later := handedOverSince(b.Cycles[i+1:]); {
+				case why == "":
+				case later != "" && st.Hold == nil: // nobody can do anything about it any more, nor has to
+					v.ok("%s %s: %s; %s was handed over since", st.Period, st.Mode, why, later)
+				default:
 					v.failing("%s %s: %s", st.Period, st.Mode, why)
 					v.action = fmt.Sprintf("phasectl explain %s %s", st.Period, st.Mode)
 				}
@@ -195,6 +200,22 @@ func handOvers(f *facts) Check {
 	v.ok("every cycle of the last %d days is handed over, or still has its time", Days)
 	return v.check()
 }
+
+// handedOverSince returns the first of a period's later modes that has a hand-over, "" when
+// none has: it made up for what an earlier one has missed.
+func handedOverSince(later []cycle.Status) string {
+	for _, st := range later {
+		for _, b := range st.Batches {
+			if b.State == cycle.StatePublished {
+				return st.Mode
+			}
+		}
+	}
+	return ""
+}
+
+// degradedFor is how long a hand-over without all of it is told: after that it is history.
+const degradedFor = 24 * time.Hour
 
 // unfinished says what keeps a cycle beyond its time; "" when nothing does.
 func unfinished(f *facts, st cycle.Status) string {
@@ -213,7 +234,7 @@ func unfinished(f *facts, st cycle.Status) string {
 		return fmt.Sprintf("blocked since %s: %s", f.local(st.Since), st.Reason)
 	case st.Due && !st.Since.IsZero() && f.now.Sub(st.Since) > stuckAfter:
 		return fmt.Sprintf("due since %s, and nobody has handed it over", f.local(st.Since))
-	case len(st.Batches) > 0 && strings.HasPrefix(st.Batches[0].Cause, "critical_plus_majority_") && len(st.Missing) > 0:
+	case len(st.Batches) > 0 && strings.HasPrefix(st.Batches[0].Cause, "critical_plus_majority_") && len(st.Missing) > 0 && f.now.Sub(st.Batches[0].PublishedAt) < degradedFor:
 		return "handed over without " + strings.Join(st.Missing, ", ")
 	}
 	return ""
@@ -269,8 +290,12 @@ func lateUpstream(f *facts) Check {
 		}
 	}
 	switch {
+	case expected == 0 && len(today) == 0 && f.busy() && f.dayAt.After(failingAfter):
+		v.failing("nothing has run upstream today and in the %d days before, and there is something to do", Days)
 	case expected == 0 && f.busy():
-		v.failing("nothing has run upstream in the %d days before, and there is something to do", Days)
+		v.ok("nothing has run upstream in the %d days before: nobody knows what to expect today", Days)
+	case expected == 0 && !f.scheduled():
+		v.notKnown("nothing has run upstream in the %d days before, and whether there was anything to do is not known", Days)
 	case expected == 0:
 		v.ok("nothing has run upstream in the %d days before, and nothing was to do", Days)
 	default:
@@ -301,6 +326,16 @@ func (f *facts) busy() bool {
 		}
 	}
 	return false
+}
+
+// scheduled reports whether it is known how much was expected.
+func (f *facts) scheduled() bool {
+	for _, t := range f.pipeline.Transitions {
+		if len(f.compared[t.ID].Expected) == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // expectedProcessors finds processors that are waited for and have not reported for days
@@ -439,32 +474,64 @@ func heartbeats(f *facts) Check {
 // clockSkew is by how much the scheduler's clock and the store's may differ.
 const clockSkew = time.Minute
 
-// deployedCode compares what the functions say that they are.
+// deployedCode compares what the functions say that they are. A function says it when it
+// has done a job; one that has not run since the newest was first seen says nothing yet.
 func deployedCode(f *facts) Check {
 	v := verdict{action: "make deploy", look: "phasectl smoke"}
 	if f.statusErr != nil {
 		v.notKnown("%v", f.statusErr)
 		return v.check()
 	}
-	sources, definitions := map[string][]string{}, map[string][]string{}
+	newest := "" // that was seen first last
+	for _, code := range sorted(f.seen) {
+		if newest == "" || f.seen[code].After(f.seen[newest]) {
+			newest = code
+		}
+	}
 	for _, name := range sorted(f.functions) {
 		s := f.functions[name]
-		if s.source == "" || s.definition == "" {
+		switch {
+		case s.source == "" || s.definition == "":
 			v.notKnown("%s has not said what it is", name)
-			continue
+		case s.code() == newest:
+			v.ok("%s runs %s", name, newest)
+		case s.last().After(f.seen[newest]):
+			v.failing("%s runs %s, and the newest is %s, since %s", name, s.code(), newest, f.local(f.seen[newest]))
+		default:
+			v.ok("%s has not run since %s, when %s was first seen", name, f.local(f.seen[newest]), newest)
 		}
-		sources[s.source], definitions[s.definition] = append(sources[s.source], name), append(definitions[s.definition], name)
-	}
-	for what, of := range map[string]map[string][]string{"source": sources, "pipeline file": definitions} {
-		if len(of) > 1 {
-			for _, hash := range sorted(of) {
-				v.failing("%s %s: %s", what, hash, strings.Join(of[hash], ", "))
-			}
-		}
-	}
-	sort.Strings(v.bad)
-	for hash, of := range sources {
-		v.ok("%s run source %s", strings.Join(of, ", "), hash)
 	}
 	return v.check()
+}
+
+// code names what a function runs.
+func (s status) code() string { return "source " + s.source + ", pipeline file " + s.definition }
+
+// last is when a function has done a job last.
+func (s status) last() (newest time.Time) {
+	for _, at := range s.heartbeats {
+		if at.After(newest) {
+			newest = at
+		}
+	}
+	return newest
+}
+
+// seen returns when each code that a function runs was seen first, of which before was
+// known.
+func seen(functions map[string]status, before map[string]time.Time) map[string]time.Time {
+	out := map[string]time.Time{}
+	for _, s := range functions {
+		if s.source == "" || s.definition == "" {
+			continue
+		}
+		first, known := before[s.code()]
+		if other, also := out[s.code()]; !known && (!also || s.last().Before(other)) {
+			first, known = s.last(), true
+		}
+		if known {
+			out[s.code()] = first
+		}
+	}
+	return out
 }

@@ -45,6 +45,7 @@ func sound(t *testing.T) *facts {
 		f.functions[name] = status{source: "abc", definition: "def", heartbeats: map[string]time.Time{"relay": morning.Add(-3 * time.Minute),
 			"nightly": at(today, 10, 31), "sweep": at(today, 10, 51), "health": at(today, 11, 5)}}
 	}
+	f.seen = map[string]time.Time{f.functions["reconcile"].code(): at("2026-02-01", 12, 0)}
 	return f
 }
 
@@ -125,7 +126,7 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 			f.books(cycle.Status{Batches: []cycle.BatchStatus{{State: cycle.StatePublishing, DueAt: morning.Add(-time.Hour)}}})
 		}, HandOvers, Failing, "publishing since"},
 		"degraded": {func(f *facts) {
-			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished, Cause: "critical_plus_majority_80pct"}}})
+			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished, Cause: "critical_plus_majority_80pct", PublishedAt: morning.Add(-time.Hour)}}})
 		}, HandOvers, Failing, "handed over without team_defense_game_summary"},
 		"on_hold": {func(f *facts) {
 			f.books(cycle.Status{State: "held", Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}})
@@ -145,8 +146,12 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"scraper_8_hours_late":   {func(f *facts) { f.firstRun("nbac_gamebook", today, at(today, 14, 45)) }, LateUpstream, Failing, "nbac_gamebook ran first at 14:45, expected by 08:00"},
 		"scraper_missing":        {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}) }, LateUpstream, Failing, "nbac_gamebook has not run on 2026-02-04, expected by 08:00"},
 		"nothing_upstream":       {func(f *facts) { f.firstRuns = nil }, LateUpstream, Failing, "nothing has run upstream"},
-		"upstream_away":          {func(f *facts) { f.firstErr = errAway }, LateUpstream, Unknown, "it is away"},
-		"two_at_once":            {func(f *facts) { f.runs[1].Began = f.runs[0].Began.Add(18 * time.Second) }, LockingActive, Failing, "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once: a from 2026-02-04 06:03 and b"},
+		"nothing_upstream_and_no_schedule": {func(f *facts) {
+			f.firstRuns = nil
+			f.compare(func(r *reconcile.Report) { r.Expected = nil })
+		}, LateUpstream, Unknown, "whether there was anything to do is not known"},
+		"upstream_away": {func(f *facts) { f.firstErr = errAway }, LateUpstream, Unknown, "it is away"},
+		"two_at_once":   {func(f *facts) { f.runs[1].Began = f.runs[0].Began.Add(18 * time.Second) }, LockingActive, Failing, "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once: a from 2026-02-04 06:03 and b"},
 		"two_at_once_by_name": {func(f *facts) {
 			f.runs[1].Began, f.runs[1].Processor = f.runs[0].Began.Add(18*time.Second), "player_game_summary"
 		}, LockingActive, Failing, "at once"},
@@ -158,8 +163,8 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"relay_never":             {relayAt(time.Time{}), Heartbeats, Unknown, "relay has never come to its end"},
 		"nightly_dead":            {func(f *facts) { f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31) }, Heartbeats, Failing, "nightly has not come to its end since 2026-02-03 10:31, and was due at 2026-02-04 10:30"},
 		"heartbeats_away":         {func(f *facts) { f.statusErr = errAway }, Heartbeats, Unknown, "it is away"},
-		"another_source":          {func(f *facts) { f.function("sweep", "fff", "def") }, DeployedCode, Failing, "source fff: sweep"},
-		"another_definition":      {func(f *facts) { f.function("sweep", "abc", "fff") }, DeployedCode, Failing, "pipeline file fff: sweep"},
+		"another_source":          {func(f *facts) { f.function("sweep", "fff", "def") }, DeployedCode, Failing, "sweep runs source fff, pipeline file def, and the newest is source abc, pipeline file def, since 2026-02-01 12:00"},
+		"another_definition":      {func(f *facts) { f.function("sweep", "abc", "fff") }, DeployedCode, Failing, "sweep runs source abc, pipeline file fff"},
 		"never_deployed":          {func(f *facts) { f.function("sweep", "", "") }, DeployedCode, Unknown, "sweep has not said what it is"},
 		"unread_table":            {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Unknown = []string{"nba_analytics.x: gone"} }) }, Duplicates, Unknown, "nba_analytics.x: gone"},
 	} {
@@ -193,6 +198,9 @@ func (f *facts) function(name, source, definition string) {
 	s := f.functions[name]
 	s.source, s.definition = source, definition
 	f.functions[name] = s
+	if source != "" {
+		f.seen[s.code()] = at("2026-01-01", 12, 0) // seen before what the others run
+	}
 }
 
 // What is quiet for a reason is ok, and says why.
@@ -209,6 +217,29 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			f.firstRuns = nil
 			f.compare(func(r *reconcile.Report) { r.Expected = map[pipeline.Period]int64{today: 0} })
 		}, LateUpstream, "nothing was to do"},
+		"first_day_after_a_break": {func(f *facts) {
+			f.firstRuns = nil
+			f.dayAt = at(today, 5, 0)
+		}, LateUpstream, "nobody knows what to expect today"},
+		"first_runs_after_a_break": {func(f *facts) {
+			f.firstRuns = []warehouse.FirstRun{{Source: "nbac_gamebook", Day: today, At: at(today, 6, 3)}}
+		}, LateUpstream, "nobody knows what to expect today"},
+		"made_up_for_since": {func(f *facts) {
+			f.compare(func(r *reconcile.Report) {
+				r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{
+					{Period: string(night), Mode: "same_day", State: "held", Reason: "deadline 13:00 passed"},
+					{Period: string(night), Mode: "overnight", State: "published", Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}}}})
+			})
+		}, HandOvers, "2026-02-03 same_day: held: deadline 13:00 passed; overnight was handed over since"},
+		"degraded_long_ago": {func(f *facts) {
+			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished, Cause: "critical_plus_majority_80pct", PublishedAt: morning.Add(-25 * time.Hour)}}})
+		}, HandOvers, "every cycle"},
+		"deployed_a_moment_ago": {func(f *facts) { // the relay has run since, the daily sweep has not
+			f.function("reconcile", "fff", "def")
+			f.function("health", "fff", "def")
+			delete(f.seen, f.functions["health"].code())
+			f.seen = seen(f.functions, f.seen)
+		}, DeployedCode, "sweep has not run since 2026-02-04 12:17"},
 		"one_that_ran_once": {func(f *facts) { f.firstRun("backfill", "2026-02-01", at("2026-02-01", 6, 0)) }, LateUpstream, "1 sources are expected"},
 		"nobody_ran":        {func(f *facts) { f.runs, f.lockedAt = nil, time.Time{} }, LockingActive, "no processor has run"},
 		"a_run_that_died":   {func(f *facts) { f.runs[0].Ended = time.Time{} }, LockingActive, "none beside another"},

@@ -19,6 +19,7 @@ package health
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -59,6 +60,8 @@ type Report struct {
 	At      time.Time `json:"at"` // UTC
 	Overall State     `json:"overall"`
 	Checks  []Check   `json:"checks"`
+
+	seen map[string]time.Time
 }
 
 // Count returns how many checks are in a state.
@@ -118,6 +121,7 @@ type facts struct {
 	comparedErr map[string]error
 	functions   map[string]status // by function
 	statusErr   error
+	seen        map[string]time.Time // when each code that runs was seen first
 	firstRuns   []warehouse.FirstRun
 	firstErr    error
 	runs        []warehouse.ProcessorRun
@@ -141,7 +145,12 @@ type status struct {
 // has been in its state for are those that [Checker.Remember] has noted.
 func (c *Checker) Run(ctx context.Context) Report {
 	f := c.read(ctx)
-	r := Report{Schema: 1, At: f.now.UTC(), Overall: OK}
+	remembered, before, err := c.remembered(ctx)
+	f.seen = seen(f.functions, before)
+	if err != nil {
+		f.statusErr = errors.Join(f.statusErr, err)
+	}
+	r := Report{Schema: 1, At: f.now.UTC(), Overall: OK, seen: f.seen}
 	for _, check := range checks {
 		got := check.judge(f)
 		got.ID = check.id
@@ -153,7 +162,6 @@ func (c *Checker) Run(ctx context.Context) Report {
 			r.Overall = Unknown
 		}
 	}
-	remembered, err := c.remembered(ctx)
 	for i := range r.Checks {
 		r.Checks[i].Since = r.At
 		if m, ok := remembered[r.Checks[i].ID]; err == nil && ok && m.state == r.Checks[i].State {
@@ -302,10 +310,12 @@ func (c *Checker) statusRef() store.Ref {
 	return store.Ref{Collection: c.Books + app.StatusCollection, ID: "health"}
 }
 
-func (c *Checker) remembered(ctx context.Context) (map[string]memory, error) {
+func (c *Checker) remembered(ctx context.Context) (map[string]memory, map[string]time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.Patience)
+	defer cancel()
 	snap, err := c.Store.Get(ctx, c.statusRef())
 	if err != nil {
-		return nil, err
+		return nil, nil, fmt.Errorf("read the last report: %w", err)
 	}
 	out := map[string]memory{}
 	states, _ := snap.Docs[0].Data["states"].(map[string]any)
@@ -315,7 +325,12 @@ func (c *Checker) remembered(ctx context.Context) (map[string]memory, error) {
 		at, _ := since[id].(time.Time)
 		out[id] = memory{State(text), at}
 	}
-	return out, nil
+	codes := map[string]time.Time{}
+	known, _ := snap.Docs[0].Data["codes"].(map[string]any)
+	for code, at := range known {
+		codes[code], _ = at.(time.Time)
+	}
+	return out, codes, nil
 }
 
 // Remember keeps a report, for those who only want to read it, and since when its checks
@@ -325,7 +340,11 @@ func (c *Checker) Remember(ctx context.Context, r Report) error {
 	if err != nil {
 		return fmt.Errorf("keep the report: %w", err)
 	}
-	fields := []store.Field{store.F(string(text), "report")}
+	codes := map[string]any{}
+	for code, first := range r.seen {
+		codes[code] = first
+	}
+	fields := []store.Field{store.F(string(text), "report"), store.F(codes, "codes")}
 	for _, check := range r.Checks {
 		fields = append(fields, store.F(string(check.State), "states", check.ID), store.F(check.Since, "since", check.ID))
 	}

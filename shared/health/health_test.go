@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/api/option"
 
+	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/lease"
@@ -243,4 +244,38 @@ func TestTheReportIsOneObject(t *testing.T) {
 	if m["schema"] != 1.0 || m["overall"] != "unknown" {
 		t.Errorf("%s", b)
 	}
+}
+
+// A deployment is seen when its first function has done a job; the others have until theirs.
+func TestADeploymentComesFunctionByFunction(t *testing.T) {
+	w, c := checker(t)
+	deployed := app.SourceHash
+	t.Cleanup(func() { app.SourceHash = deployed })
+	beat := func(hash, function, job string, want State) {
+		t.Helper()
+		w.SetNow(w.Now().Add(5 * time.Minute))
+		app.SourceHash = hash
+		if err := w.Heartbeat(t.Context(), function, job); err != nil {
+			t.Fatal(err)
+		}
+		r := c.Run(t.Context())
+		if err := c.Remember(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if got := by(r)[DeployedCode]; got.State != want {
+			t.Errorf("after %s of %s: %+v, want %s", job, hash, got, want)
+		}
+	}
+	beat("old", "reconcile", "relay", Unknown) // the others have never said anything
+	beat("old", "sweep", "sweep", Unknown)
+	beat("old", "health", "health", OK)
+	beat("new", "reconcile", "relay", OK)
+	beat("new", "reconcile", "relay", OK)
+	beat("old", "sweep", "sweep", Failing) // it was forgotten
+	beat("new", "reconcile", "relay", Failing)
+	beat("new", "sweep", "sweep", OK)
+	beat("new", "health", "health", OK)
+	beat("old", "reconcile", "relay", OK) // rolled back
+	beat("new", "sweep", "sweep", Failing)
+	beat("old", "sweep", "sweep", OK)
 }
