@@ -37,7 +37,7 @@ func launch(t *testing.T, environment []string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{cmd: exec.Command(binary, "serve", "transition", "reconcile", "--port", "0"), done: make(chan struct{})}
+	p := &process{cmd: exec.Command(binary, append([]string{"serve", "transition", "--port", "0"}, scheduled...)...), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.SysProcAttr = append(os.Environ(), environment...), attributes
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {

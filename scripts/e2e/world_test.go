@@ -85,8 +85,10 @@ func newWorldOf(t *testing.T, definition string, attempts int32, environment ...
 	w.subscribe(&pubsubpb.Subscription{Name: "phase4", Topic: w.tr.DownstreamTopic})
 	w.phase4 = consume(t, w.broker.Client, "phase4")
 	w.push(w.tr.UpstreamTopic, w.tr.Subscription(), w.front.server.URL+"/transition?transition="+w.tr.ID, attempts)
-	reconcile := pipeline.Schedule{Function: "reconcile"}.Topic()
-	w.push(reconcile, pipeline.Subscription(reconcile, "reconcile"), w.front.server.URL+"/reconcile", maxAttempts)
+	for _, function := range scheduled {
+		topic := pipeline.Schedule{Function: function}.Topic()
+		w.push(topic, pipeline.Subscription(topic, function), w.front.server.URL+"/"+function, maxAttempts)
+	}
 	t.Cleanup(func() {
 		if t.Failed() && w.process != nil {
 			t.Logf("the process said last:\n%s", w.process.tail())
@@ -134,6 +136,9 @@ func (w *world) subscribe(s *pubsubpb.Subscription) {
 		}
 	})
 }
+
+// scheduled are the functions that the scheduler triggers.
+var scheduled = []string{"reconcile", "sweep", "health"}
 
 // push makes a topic with a push subscription and its dead letter as they are deployed,
 // but for the retry policy: with one, the emulator forgets several messages that fail
