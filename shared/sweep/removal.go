@@ -142,20 +142,22 @@ func (r *removal) apply(ctx context.Context, held *lease.Lease, rec *record, sur
 	case err != nil:
 		return err
 	}
-	r.part.Removed = rec.Surplus
-	r.part.is(Removed, "")
-	if err := r.step(ctx, rec, applied); err != nil {
+	now, err := r.Warehouse.Standing(ctx, w)
+	if err != nil {
 		return err
 	}
-	now, err := r.Warehouse.Standing(ctx, w)
-	switch {
-	case err != nil:
-		r.part.Problem = fmt.Sprintf("what is there now is not known: %v", err)
-	case now != rec.After:
+	if now == rec.Before { // without a row to insert its guard was never asked, and nothing deleted
+		r.part.again = true
+		r.part.is(Changed, meanwhile)
+		return r.step(ctx, rec, abandoned)
+	}
+	r.part.Removed = rec.Surplus
+	r.part.is(Removed, "")
+	if now != rec.After {
 		r.part.again = true
 		r.part.Problem = "its rows were written by a run without a lock right after it: it cannot be undone, and they are looked at again"
 	}
-	return nil
+	return r.step(ctx, rec, applied)
 }
 
 // resume brings to an end what earlier removals and undoings have left. Whoever comes here
