@@ -174,8 +174,8 @@ locals {
     # Said at each look, so an incident a check is open for as long as it lasts. What could
     # not be read once may be read the next time.
     { for page, h in {
-      health-failing = { state = "failing", severity = "ERROR", duration = 0, title = "A health check is failing" }
-      health-unknown = { state = "unknown", severity = "WARNING", duration = 2 * local.hour, title = "A health check has had no answer for hours" }
+      health-failing = { state = "failing", severity = "ERROR", within = 2 * local.hour, duration = 0, title = "A health check is failing" }
+      health-unknown = { state = "unknown", severity = "WARNING", within = 1.5 * local.hour, duration = 2 * local.hour, title = "A health check has had no answer for hours" }
       } : page => {
       kind      = "log_metric"
       title     = h.title
@@ -183,7 +183,7 @@ locals {
       filter    = "${local.of_function["health"]} AND jsonPayload.event=\"finding\" AND jsonPayload.by=\"health\" AND jsonPayload.state=\"${h.state}\""
       labels    = { check = "EXTRACT(jsonPayload.check)" }
       more_than = 0
-      within    = 2 * local.hour
+      within    = h.within
       duration  = h.duration
       command   = "phasectl health --verbose --project ${var.project}"
     } },

@@ -39,7 +39,7 @@ func TestTheHourlyLookLeavesALineACheckAReportAndAHeartbeat(t *testing.T) {
 			lines = append(lines, l["check"].(string)+" "+l["state"].(string))
 		}
 	}
-	if len(lines) != 13 || lines[1] != "hand_overs ok" || lines[0] != "tracking_accuracy unknown" {
+	if len(lines) != 13 || lines[1] != "hand_overs unknown" || lines[0] != "tracking_accuracy unknown" {
 		t.Errorf("%q", lines)
 	}
 	doc := w.Doc(t, "function_status", "health").Data

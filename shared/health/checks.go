@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 )
@@ -68,12 +67,15 @@ func (v *verdict) check() Check {
 	case len(v.unknown) > 0:
 		return Check{State: Unknown, Evidence: v.unknown, Action: v.look}
 	}
+	if len(v.fine) == 0 {
+		v.ok("there is nothing to look at")
+	}
 	return Check{State: OK, Evidence: v.fine}
 }
 
 const reconcileCommand = "phasectl reconcile --days 7 --verbose"
 
-// each calls do for each transition whose books could be read, and notes the others.
+// each calls do for each transition that could be looked at, and notes the others.
 func (f *facts) each(v *verdict, do func(t *pipeline.Transition, r reconcile.Report)) {
 	for _, t := range f.pipeline.Transitions {
 		if err := f.comparedErr[t.ID]; err != nil {
@@ -82,6 +84,25 @@ func (f *facts) each(v *verdict, do func(t *pipeline.Transition, r reconcile.Rep
 		}
 		do(t, f.compared[t.ID])
 	}
+}
+
+// recorded is each for those of which anything is on record. Where something was to do,
+// nothing on record is no good sign.
+func (f *facts) recorded(v *verdict, do func(t *pipeline.Transition, r reconcile.Report)) {
+	f.each(v, func(t *pipeline.Transition, r reconcile.Report) {
+		if r.Since != "" {
+			do(t, r)
+			return
+		}
+		switch todo, known := f.todo(t, f.today); {
+		case !known:
+			v.notKnown("%s: nothing was ever recorded, and whether anything was to do is not known", t.ID)
+		case todo:
+			v.notKnown("%s: nothing was ever recorded, and something was to do", t.ID)
+		default:
+			v.ok("%s: nothing was ever recorded, and nothing was to do", t.ID)
+		}
+	})
 }
 
 // tables notes the tables that could not be read: of what is in them nothing is known.
@@ -93,7 +114,7 @@ func (v *verdict) tables(r reconcile.Report) {
 
 func accuracy(f *facts) Check {
 	v := verdict{action: reconcileCommand, look: reconcileCommand}
-	f.each(&v, func(t *pipeline.Transition, r reconcile.Report) {
+	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
 		pct, known := r.Accuracy()
 		switch {
 		case known && pct < 100:
@@ -134,7 +155,7 @@ var named = []string{reconcile.NextPhaseMissing, reconcile.DuplicateRows, reconc
 
 func otherFindings(f *facts) Check {
 	v := verdict{action: reconcileCommand, look: reconcileCommand}
-	f.each(&v, func(t *pipeline.Transition, r reconcile.Report) {
+	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
 		for _, found := range open(r) {
 			if !slices.Contains(named, found.Type) {
 				v.failing("%s", describe(found))
@@ -171,12 +192,19 @@ const stuckAfter = 15 * time.Minute
 func handOvers(f *facts) Check {
 	v := verdict{look: "phasectl status"}
 	whole := map[string]bool{}
-	f.each(&v, func(t *pipeline.Transition, r reconcile.Report) {
+	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
 		for _, b := range r.Books {
-			if b.Problem != nil || r.Since == "" || b.Period < r.Since {
-				continue // which reconciliation tells
+			if b.Period < r.Since {
+				continue
+			}
+			if b.Problem != nil {
+				v.notKnown("%s: %v", b.Period, b.Problem)
+				continue
 			}
 			for i, st := range b.Cycles {
+				if b.Period == r.Since && t.ManagedSince == "" && !st.Recorded() {
+					continue // of before somebody managed it
+				}
 				if st.Hold != nil && st.Hold.Whole {
 					if !whole[t.ID] { // its cycles are quiet meanwhile, and it is not
 						v.failing("%s is on hold until %s: %s (%s)", t.ID, f.local(st.Hold.Until), st.Hold.Reason, st.Hold.Actor)
@@ -185,7 +213,7 @@ func handOvers(f *facts) Check {
 					whole[t.ID] = true
 					continue
 				}
-				why := unfinished(f, st)
+				why := unfinished(f, t, b.Period, st)
 				switch later := handedOverSince(b.Cycles[i+1:]); {
 				case why == "":
 				case later != "" && st.Hold == nil: // nobody can do anything about it any more, nor has to
@@ -217,8 +245,21 @@ func handedOverSince(later []cycle.Status) string {
 // degradedFor is how long a hand-over without all of it is told: after that it is history.
 const degradedFor = 24 * time.Hour
 
+// degraded reports whether what a mode is without has missed its time, not long ago.
+func degraded(f *facts, t *pipeline.Transition, p pipeline.Period, mode string) bool {
+	m, ok := t.Mode(mode)
+	if !ok || m.Complete != pipeline.CompleteAll {
+		return false
+	}
+	deadline := f.pipeline.Calendar.End(p)
+	if m.Deadline != nil {
+		deadline = f.pipeline.Calendar.Instant(p, *m.Deadline)
+	}
+	return f.now.After(deadline) && f.now.Sub(deadline) < degradedFor
+}
+
 // unfinished says what keeps a cycle beyond its time; "" when nothing does.
-func unfinished(f *facts, st cycle.Status) string {
+func unfinished(f *facts, t *pipeline.Transition, p pipeline.Period, st cycle.Status) string {
 	if st.Hold != nil {
 		return fmt.Sprintf("on hold until %s: %s (%s)", f.local(st.Hold.Until), st.Hold.Reason, st.Hold.Actor)
 	}
@@ -234,7 +275,7 @@ func unfinished(f *facts, st cycle.Status) string {
 		return fmt.Sprintf("blocked since %s: %s", f.local(st.Since), st.Reason)
 	case st.Due && !st.Since.IsZero() && f.now.Sub(st.Since) > stuckAfter:
 		return fmt.Sprintf("due since %s, and nobody has handed it over", f.local(st.Since))
-	case len(st.Batches) > 0 && strings.HasPrefix(st.Batches[0].Cause, "critical_plus_majority_") && len(st.Missing) > 0 && f.now.Sub(st.Batches[0].PublishedAt) < degradedFor:
+	case st.State == string(cycle.StatePublished) && len(st.Missing) > 0 && degraded(f, t, p, st.Mode):
 		return "handed over without " + strings.Join(st.Missing, ", ")
 	}
 	return ""
@@ -244,8 +285,12 @@ func (f *facts) local(t time.Time) string {
 	return t.In(f.pipeline.Calendar.Zone()).Format("2006-01-02 15:04")
 }
 
-// lateUpstream compares the first run of each source today with when it usually runs. A
-// source is expected when it has run early on at least half of the days before.
+// usualDays is how far back is looked for what is usual upstream.
+const usualDays = 28
+
+// lateUpstream compares the first run of each source on a day with when it usually runs.
+// Until it is late it is judged by the day before, so that what is dead stays failing over
+// midnight.
 func lateUpstream(f *facts) Check {
 	u := f.pipeline.Health.Upstream
 	if u == nil {
@@ -257,51 +302,87 @@ func lateUpstream(f *facts) Check {
 		return v.check()
 	}
 	cal := f.pipeline.Calendar
-	expectedBy, failingAfter := cal.Instant(f.day, u.ExpectedBy), cal.Instant(f.day, u.FailingAfter)
-	early := map[string]int{} // days before on which it ran in time
-	today := map[string]time.Time{}
-	days := map[pipeline.Period]bool{}
+	if f.dayAt.After(cal.Instant(f.day, u.FailingAfter)) {
+		v.upstream(f, f.day, false)
+	} else {
+		v.upstream(f, cal.Add(f.day, -1), true)
+		v.ok("those of %s are expected by %s, and failing after %s", f.day, f.clock(cal.Instant(f.day, u.ExpectedBy)), f.clock(cal.Instant(f.day, u.FailingAfter)))
+	}
+	return v.check()
+}
+
+// upstream judges the first runs of a day that are late if they have not come. A source is
+// expected when it has run early on at least half of the days before on which any has run.
+// over: the day is over, and what came late has come.
+func (v *verdict) upstream(f *facts, day pipeline.Period, over bool) {
+	u, cal := f.pipeline.Health.Upstream, f.pipeline.Calendar
+	failingAfter := cal.Instant(day, u.FailingAfter)
+	early, ran, days := map[string]int{}, map[string]time.Time{}, map[pipeline.Period]bool{}
 	for _, r := range f.firstRuns {
-		if r.Day == f.day {
-			today[r.Source] = r.At
-			continue
-		}
-		days[r.Day] = true
-		if !r.At.After(cal.Instant(r.Day, u.FailingAfter)) {
-			early[r.Source]++
+		switch {
+		case r.Day == day:
+			ran[r.Source] = r.At
+		case r.Day < day:
+			days[r.Day] = true
+			if !r.At.After(cal.Instant(r.Day, u.FailingAfter)) {
+				early[r.Source]++
+			}
 		}
 	}
+	// Sources fetch what the day before has brought.
+	todo, known := f.anything(cal.Add(day, -1))
 	expected := 0
 	for _, name := range sorted(early) {
 		if 2*early[name] < len(days) {
 			continue
 		}
 		expected++
-		at, ran := today[name]
+		at, has := ran[name]
 		switch {
-		case ran && at.After(failingAfter):
-			v.failing("%s ran first at %s, expected by %s", name, f.clock(at), f.clock(expectedBy))
-		case !ran && f.dayAt.After(failingAfter):
-			v.failing("%s has not run on %s, expected by %s", name, f.day, f.clock(expectedBy))
-		case ran && at.After(expectedBy):
-			v.ok("%s was late: %s", name, f.clock(at))
-		case !ran && f.dayAt.After(expectedBy):
-			v.ok("%s has not run yet; it is late, and failing after %s", name, f.clock(failingAfter))
+		case has && at.After(failingAfter) && !over:
+			v.failing("%s ran first at %s, expected by %s", name, f.clock(at), f.clock(cal.Instant(day, u.ExpectedBy)))
+		case has && at.After(cal.Instant(day, u.ExpectedBy)):
+			v.ok("%s was late on %s: %s", name, day, f.clock(at))
+		case has:
+		case known && !todo:
+			v.ok("%s has not run on %s, and nothing was to do the day before", name, day)
+		default:
+			v.failing("%s has not run on %s, expected by %s", name, day, f.clock(cal.Instant(day, u.ExpectedBy)))
 		}
 	}
 	switch {
-	case expected == 0 && len(today) == 0 && f.busy() && f.dayAt.After(failingAfter):
-		v.failing("nothing has run upstream today and in the %d days before, and there is something to do", Days)
-	case expected == 0 && f.busy():
-		v.ok("nothing has run upstream in the %d days before: nobody knows what to expect today", Days)
-	case expected == 0 && !f.scheduled():
-		v.notKnown("nothing has run upstream in the %d days before, and whether there was anything to do is not known", Days)
-	case expected == 0:
-		v.ok("nothing has run upstream in the %d days before, and nothing was to do", Days)
+	case expected > 0:
+		v.ok("%d sources are expected on %s", expected, day)
+	case len(ran) > 0:
+		v.ok("what is usual upstream is not known yet; %d sources have run on %s", len(ran), day)
+	case !known:
+		v.notKnown("nothing has run upstream by %s, and whether anything was to do is not known", day)
+	case todo:
+		v.failing("nothing has run upstream on %s, and there was something to do", day)
 	default:
-		v.ok("%d sources are expected by %s", expected, f.clock(expectedBy))
+		v.ok("nothing has run upstream on %s, and nothing was to do", day)
 	}
-	return v.check()
+}
+
+// anything reports whether something was expected of a period, by any transition.
+func (f *facts) anything(p pipeline.Period) (yes, known bool) {
+	known = true
+	for _, t := range f.pipeline.Transitions {
+		n, ok := f.compared[t.ID].Expected[p]
+		yes, known = yes || n > 0, known && ok
+	}
+	return yes, known
+}
+
+// todo reports whether something was expected of a transition's periods before one, of
+// those that are looked at.
+func (f *facts) todo(t *pipeline.Transition, before pipeline.Period) (yes, known bool) {
+	for p, n := range f.compared[t.ID].Expected {
+		if p < before {
+			yes, known = yes || n > 0, true
+		}
+	}
+	return yes, known
 }
 
 func (f *facts) clock(t time.Time) string {
@@ -316,34 +397,12 @@ func sorted[V any](m map[string]V) (out []string) {
 	return out
 }
 
-// busy reports whether anything was expected of the last days, as far as known.
-func (f *facts) busy() bool {
-	for _, r := range f.compared {
-		for p, n := range r.Expected {
-			if n > 0 && p <= f.today {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// scheduled reports whether it is known how much was expected.
-func (f *facts) scheduled() bool {
-	for _, t := range f.pipeline.Transitions {
-		if len(f.compared[t.ID].Expected) == 0 {
-			return false
-		}
-	}
-	return true
-}
-
 // expectedProcessors finds processors that are waited for and have not reported for days
 // with something to do.
 func expectedProcessors(f *facts) Check {
 	v := verdict{action: "phasectl status --days 7", look: reconcileCommand}
 	days := f.pipeline.Health.UnseenDays
-	f.each(&v, func(t *pipeline.Transition, r reconcile.Report) {
+	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
 		if len(r.Expected) == 0 {
 			v.notKnown("%s: how much was to do is not known", t.ID)
 			return
@@ -351,7 +410,7 @@ func expectedProcessors(f *facts) Check {
 		var periods []int // of r.Books: the last days that are over and had something to do
 		for i := len(r.Books) - 1; i >= 0 && len(periods) < days; i-- {
 			b := r.Books[i]
-			if b.Problem == nil && b.Period < f.today && b.Period >= r.Since && r.Since != "" && r.Expected[b.Period] > 0 {
+			if b.Problem == nil && f.now.After(lastDeadline(t, b.Period)) && b.Period >= r.Since && r.Expected[b.Period] > 0 {
 				periods = append(periods, i)
 			}
 		}
@@ -367,6 +426,19 @@ func expectedProcessors(f *facts) Check {
 		v.ok("%s: all %d have reported", t.ID, len(t.Order))
 	})
 	return v.check()
+}
+
+// lastDeadline is when the last mode of a period should have been handed over.
+func lastDeadline(t *pipeline.Transition, p pipeline.Period) time.Time {
+	last := t.Calendar().End(p)
+	for _, m := range t.Modes {
+		if m.Deadline != nil {
+			if at := t.Calendar().Instant(p, *m.Deadline); at.After(last) {
+				last = at
+			}
+		}
+	}
+	return last
 }
 
 // lockingActive looks at what processors did: two runs of one at once are what locks are
@@ -386,16 +458,34 @@ func lockingActive(f *facts) Check {
 		return v.check()
 	}
 	v.overlaps(f)
+	// Locks are looked at of these processors and days alone: backfills of others tell nothing.
+	var newest time.Time
+	looked := 0
+	for _, r := range f.runs {
+		_, _, known := f.pipeline.Processor(r.Processor)
+		if cal := f.pipeline.Calendar; known && r.Period >= cal.Add(f.today, -Days) && r.Period <= cal.Add(f.today, 1) {
+			looked++
+			if r.Began.After(newest) {
+				newest = r.Began
+			}
+		}
+	}
 	switch {
-	case len(f.runs) == 0:
-		v.ok("no processor has run in the last %d days", Days)
-	case f.lockedAt.IsZero() || f.now.Sub(f.lockedAt) > Days*24*time.Hour:
-		v.failing("%d runs in the last %d days, and none has taken a lock", len(f.runs), Days)
+	case looked == 0:
+		v.ok("no processor has run about the last %d days", Days)
+	case f.lockedAt.IsZero():
+		v.failing("%d runs in the last %d days, and none has taken a lock", looked, Days)
+	case newest.Sub(f.lockedAt) > unlocked:
+		v.failing("a run began at %s, and no lock was taken since %s", f.local(newest), f.local(f.lockedAt))
 	default:
-		v.ok("%d runs, none beside another; a lock was taken last at %s", len(f.runs), f.local(f.lockedAt))
+		v.ok("%d runs, none beside another; a lock was taken last at %s", looked, f.local(f.lockedAt))
 	}
 	return v.check()
 }
+
+// unlocked is by how much the last run may be younger than the last lock: one that is
+// turned away, or wrote its history by a clock of its own, takes none.
+const unlocked = time.Hour
 
 // mostShown bounds what is told of one kind.
 const mostShown = 5
@@ -416,8 +506,8 @@ func (v *verdict) overlaps(f *facts) {
 	}
 	before := map[place]int{} // the run of the place that ends last
 	end := func(i int) time.Time {
-		if runs[i].Ended.IsZero() { // it died, or goes on: for so long its lock lasts
-			return runs[i].Began.Add(lease.Max)
+		if runs[i].Ended.IsZero() { // it died, or goes on: how long it lived is not known
+			return runs[i].Began.Add(time.Minute)
 		}
 		return runs[i].Ended
 	}
@@ -501,6 +591,7 @@ func deployedCode(f *facts) Check {
 			v.ok("%s has not run since %s, when %s was first seen", name, f.local(f.seen[newest]), newest)
 		}
 	}
+	v.ok("transition has no schedule and is not among them: phasectl smoke asks it")
 	return v.check()
 }
 

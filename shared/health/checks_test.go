@@ -149,13 +149,27 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"nothing_upstream_and_no_schedule": {func(f *facts) {
 			f.firstRuns = nil
 			f.compare(func(r *reconcile.Report) { r.Expected = nil })
-		}, LateUpstream, Unknown, "whether there was anything to do is not known"},
-		"upstream_away": {func(f *facts) { f.firstErr = errAway }, LateUpstream, Unknown, "it is away"},
-		"two_at_once":   {func(f *facts) { f.runs[1].Began = f.runs[0].Began.Add(18 * time.Second) }, LockingActive, Failing, "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once: a from 2026-02-04 06:03 and b"},
+		}, LateUpstream, Unknown, "whether anything was to do is not known"},
+		"dead_before_midnight": {func(f *facts) {
+			f.firstRun("nbac_gamebook", night, time.Time{})
+			f.firstRun("nbac_gamebook", today, time.Time{})
+			f.dayAt = at(today, 1, 5)
+		}, LateUpstream, Failing, "nbac_gamebook has not run on 2026-02-03"},
+		"degraded_by_a_repair": {func(f *facts) {
+			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished, Cause: cycle.CauseReconciliation}}})
+		}, HandOvers, Failing, "handed over without team_defense_game_summary"},
+		"one_period_unreadable": {func(f *facts) {
+			f.compare(func(r *reconcile.Report) {
+				r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Problem: errAway})
+			})
+		}, HandOvers, Unknown, "2026-02-03: it is away"},
+		"locks_taken_no_more": {func(f *facts) { f.lockedAt = morning.Add(-6 * 24 * time.Hour) }, LockingActive, Failing, "a run began at 2026-02-04 07:10, and no lock was taken since 2026-01-29 12:20"},
+		"upstream_away":       {func(f *facts) { f.firstErr = errAway }, LateUpstream, Unknown, "it is away"},
+		"two_at_once":         {func(f *facts) { f.runs[1].Began = f.runs[0].Began.Add(18 * time.Second) }, LockingActive, Failing, "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once: a from 2026-02-04 06:03 and b"},
 		"two_at_once_by_name": {func(f *facts) {
 			f.runs[1].Began, f.runs[1].Processor = f.runs[0].Began.Add(18*time.Second), "player_game_summary"
 		}, LockingActive, Failing, "at once"},
-		"one_died_beside_another": {func(f *facts) { f.runs[0].Ended, f.runs[1].Began = time.Time{}, f.runs[0].Began.Add(9*time.Minute) }, LockingActive, Failing, "at once"},
+		"one_died_beside_another": {func(f *facts) { f.runs[0].Ended, f.runs[1].Began = time.Time{}, f.runs[0].Began.Add(18*time.Second) }, LockingActive, Failing, "at once"},
 		"nobody_locks":            {func(f *facts) { f.lockedAt = time.Time{} }, LockingActive, Failing, "2 runs in the last 7 days, and none has taken a lock"},
 		"history_away":            {func(f *facts) { f.runsErr = errAway }, LockingActive, Unknown, "it is away"},
 		"locks_away":              {func(f *facts) { f.lockedErr = errAway }, LockingActive, Unknown, "it is away"},
@@ -210,20 +224,21 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 		check    string
 		evidence string
 	}{
-		"early":          {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}); f.dayAt = at(today, 7, 0) }, LateUpstream, "1 sources are expected by 08:00"},
-		"not_yet":        {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}); f.dayAt = at(today, 9, 0) }, LateUpstream, "nbac_gamebook has not run yet; it is late, and failing after 10:00"},
-		"late_and_there": {func(f *facts) { f.firstRun("nbac_gamebook", today, at(today, 9, 30)) }, LateUpstream, "nbac_gamebook was late: 09:30"},
+		"early":          {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}); f.dayAt = at(today, 7, 0) }, LateUpstream, "those of 2026-02-04 are expected by 08:00, and failing after 10:00"},
+		"not_yet":        {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}); f.dayAt = at(today, 9, 0) }, LateUpstream, "those of 2026-02-04 are expected by 08:00, and failing after 10:00"},
+		"late_and_there": {func(f *facts) { f.firstRun("nbac_gamebook", today, at(today, 9, 30)) }, LateUpstream, "nbac_gamebook was late on 2026-02-04: 09:30"},
 		"off_season": {func(f *facts) {
 			f.firstRuns = nil
-			f.compare(func(r *reconcile.Report) { r.Expected = map[pipeline.Period]int64{today: 0} })
+			f.compare(func(r *reconcile.Report) { r.Expected = map[pipeline.Period]int64{night: 0, "2026-02-02": 0, today: 0} })
 		}, LateUpstream, "nothing was to do"},
 		"first_day_after_a_break": {func(f *facts) {
 			f.firstRuns = nil
 			f.dayAt = at(today, 5, 0)
-		}, LateUpstream, "nobody knows what to expect today"},
+			f.compare(func(r *reconcile.Report) { r.Expected = map[pipeline.Period]int64{"2026-02-02": 0, night: 0, today: 2} })
+		}, LateUpstream, "nothing has run upstream on 2026-02-03, and nothing was to do"},
 		"first_runs_after_a_break": {func(f *facts) {
 			f.firstRuns = []warehouse.FirstRun{{Source: "nbac_gamebook", Day: today, At: at(today, 6, 3)}}
-		}, LateUpstream, "nobody knows what to expect today"},
+		}, LateUpstream, "what is usual upstream is not known yet; 1 sources have run on 2026-02-04"},
 		"made_up_for_since": {func(f *facts) {
 			f.compare(func(r *reconcile.Report) {
 				r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{
@@ -232,7 +247,8 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			})
 		}, HandOvers, "2026-02-03 same_day: held: deadline 13:00 passed; overnight was handed over since"},
 		"degraded_long_ago": {func(f *facts) {
-			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished, Cause: "critical_plus_majority_80pct", PublishedAt: morning.Add(-25 * time.Hour)}}})
+			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}})
+			f.now = morning.Add(24 * time.Hour)
 		}, HandOvers, "every cycle"},
 		"deployed_a_moment_ago": {func(f *facts) { // the relay has run since, the daily sweep has not
 			f.function("reconcile", "fff", "def")
@@ -240,6 +256,28 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			delete(f.seen, f.functions["health"].code())
 			f.seen = seen(f.functions, f.seen)
 		}, DeployedCode, "sweep has not run since 2026-02-04 12:17"},
+		"degraded_before_its_deadline": {func(f *facts) { // the fifth one is usually there at half past six
+			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}})
+			f.now = at(today, 5, 5)
+		}, HandOvers, "every cycle"},
+		"no_games_the_night_before": {func(f *facts) {
+			f.firstRun("nbac_gamebook", today, time.Time{})
+			f.compare(func(r *reconcile.Report) { r.Expected[night] = 0 })
+		}, LateUpstream, "nbac_gamebook has not run on 2026-02-04, and nothing was to do the day before"},
+		"before_it_was_managed": {func(f *facts) { // the first completions are of last night
+			f.books(cycle.Status{State: "held", Reason: "deadline 13:00 passed: 0 of 2 complete"})
+			f.compare(func(r *reconcile.Report) { r.Since = night })
+		}, HandOvers, "every cycle"},
+		"a_backfill": {func(f *facts) {
+			f.lockedAt = time.Time{}
+			for i := range f.runs {
+				f.runs[i].Period = "2025-11-05"
+			}
+		}, LockingActive, "no processor has run about the last 7 days"},
+		"a_retry_after_a_crash": {func(f *facts) {
+			f.runs[0].Ended = time.Time{}
+			f.runs[1].Began, f.runs[1].Ended = f.runs[0].Began.Add(2*time.Minute), f.runs[0].Began.Add(3*time.Minute)
+		}, LockingActive, "none beside another"},
 		"one_that_ran_once": {func(f *facts) { f.firstRun("backfill", "2026-02-01", at("2026-02-01", 6, 0)) }, LateUpstream, "1 sources are expected"},
 		"nobody_ran":        {func(f *facts) { f.runs, f.lockedAt = nil, time.Time{} }, LockingActive, "no processor has run"},
 		"a_run_that_died":   {func(f *facts) { f.runs[0].Ended = time.Time{} }, LockingActive, "none beside another"},
@@ -285,5 +323,46 @@ func TestManyOverlapsAreSummedUp(t *testing.T) {
 	}
 	if got := judged(f)[LockingActive]; len(got.Evidence) != mostShown+1 || got.Evidence[mostShown] != "and 14 more" {
 		t.Errorf("%s", got.Evidence)
+	}
+}
+
+// Where something was to do, nothing on record is no good sign.
+func TestNothingOnRecordIsNotFine(t *testing.T) {
+	f := sound(t)
+	f.compare(func(r *reconcile.Report) { r.Since, r.Tables, r.Shown, r.Books = "", 0, 0, nil })
+	got := judged(f)
+	for _, id := range []string{TrackingAccuracy, HandOvers, ExpectedProcessors} {
+		if got[id].State != Unknown || !strings.Contains(got[id].Evidence[0], "nothing was ever recorded, and something was to do") {
+			t.Errorf("%s: %+v", id, got[id])
+		}
+	}
+}
+
+// What is dead stays failing for longer than what is usual can change.
+func TestADeadScraperStaysFailing(t *testing.T) {
+	for dead := 1; dead <= 13; dead++ {
+		f := sound(t)
+		f.firstRuns = nil
+		for day := f.pipeline.Calendar.Add(today, -usualDays); day <= today; day = f.pipeline.Calendar.Add(day, 1) {
+			f.firstRun("bdl_box_scores", day, at(day, 6, 10)) // which goes on
+			if day <= f.pipeline.Calendar.Add(today, -dead) {
+				f.firstRun("nbac_gamebook", day, at(day, 6, 3))
+			}
+		}
+		if got := judged(f)[LateUpstream]; got.State != Failing {
+			t.Errorf("dead for %d days: %+v", dead, got)
+		}
+	}
+}
+
+func TestEvidenceIsNeverEmpty(t *testing.T) {
+	f := sound(t)
+	p := *f.pipeline
+	p.Schedules = nil
+	f.pipeline, f.functions = &p, nil
+	for id, c := range judged(f) {
+		if len(c.Evidence) == 0 {
+			t.Errorf("%s: no evidence", id)
+		}
 	}
 }

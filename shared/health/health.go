@@ -61,7 +61,8 @@ type Report struct {
 	Overall State     `json:"overall"`
 	Checks  []Check   `json:"checks"`
 
-	seen map[string]time.Time
+	seen   map[string]time.Time
+	forgot bool // what was before could not be read
 }
 
 // Count returns how many checks are in a state.
@@ -121,7 +122,9 @@ type facts struct {
 	comparedErr map[string]error
 	functions   map[string]status // by function
 	statusErr   error
-	seen        map[string]time.Time // when each code that runs was seen first
+	seen        map[string]time.Time    // when each code that runs was seen first
+	before      map[string]recollection // of the last look
+	beforeErr   error
 	firstRuns   []warehouse.FirstRun
 	firstErr    error
 	runs        []warehouse.ProcessorRun
@@ -145,12 +148,7 @@ type status struct {
 // has been in its state for are those that [Checker.Remember] has noted.
 func (c *Checker) Run(ctx context.Context) Report {
 	f := c.read(ctx)
-	remembered, before, err := c.remembered(ctx)
-	f.seen = seen(f.functions, before)
-	if err != nil {
-		f.statusErr = errors.Join(f.statusErr, err)
-	}
-	r := Report{Schema: 1, At: f.now.UTC(), Overall: OK, seen: f.seen}
+	r := Report{Schema: 1, At: f.now.UTC(), Overall: OK, seen: f.seen, forgot: f.beforeErr != nil}
 	for _, check := range checks {
 		got := check.judge(f)
 		got.ID = check.id
@@ -162,9 +160,10 @@ func (c *Checker) Run(ctx context.Context) Report {
 			r.Overall = Unknown
 		}
 	}
-	for i := range r.Checks {
+	for i, check := range r.Checks {
 		r.Checks[i].Since = r.At
-		if m, ok := remembered[r.Checks[i].ID]; err == nil && ok && m.state == r.Checks[i].State {
+		another := check.ID == LateUpstream && f.day != f.today // of which nothing is remembered
+		if m, ok := f.before[check.ID]; ok && m.state == check.State && !another {
 			r.Checks[i].Since = m.since
 		}
 	}
@@ -200,6 +199,8 @@ func (c *Checker) read(ctx context.Context) *facts {
 		f.dead, f.deadErr = c.Dead(ctx)
 	})
 	wg.Go(func() { f.functions, f.statusErr = c.functions(ctx) })
+	var codes map[string]time.Time
+	wg.Go(func() { f.before, codes, f.beforeErr = c.remembered(ctx) })
 	wg.Go(func() { f.lockedAt, f.lockedErr = c.locked(ctx, f.today) })
 	h := c.Pipeline.Health
 	cal := c.Pipeline.Calendar
@@ -214,7 +215,7 @@ func (c *Checker) read(ctx context.Context) *facts {
 	if h.Upstream != nil {
 		wg.Go(func() {
 			within(&f.firstErr, func(ctx context.Context) (err error) {
-				f.firstRuns, err = c.Warehouse.FirstRuns(ctx, c.Pipeline, cal.Add(f.day, -Days), f.day)
+				f.firstRuns, err = c.Warehouse.FirstRuns(ctx, c.Pipeline, cal.Add(f.day, -usualDays), f.day)
 				return err
 			})
 		})
@@ -228,6 +229,8 @@ func (c *Checker) read(ctx context.Context) *facts {
 		})
 	}
 	wg.Wait()
+	f.seen = seen(f.functions, codes)
+	f.statusErr = errors.Join(f.statusErr, f.beforeErr)
 	return f
 }
 
@@ -237,7 +240,7 @@ func (c *Checker) patient() *reconcile.Reconciler {
 	r := *c.Reconcile
 	contents, expected := r.Contents, r.Expected
 	r.Contents = func(ctx context.Context, processors []pipeline.Processor, from, to pipeline.Period) map[string]warehouse.Contents {
-		ctx, cancel := context.WithTimeout(ctx, c.Patience/2)
+		ctx, cancel := context.WithTimeout(ctx, c.Patience/4) // it is asked twice
 		defer cancel()
 		return contents(ctx, processors, from, to)
 	}
@@ -300,8 +303,8 @@ func (c *Checker) locked(ctx context.Context, today pipeline.Period) (time.Time,
 	return c.Locks.LastTaken(ctx, keys)
 }
 
-// memory is a check's state, and since when.
-type memory struct {
+// recollection is a check's state, and since when.
+type recollection struct {
 	state State
 	since time.Time
 }
@@ -310,20 +313,18 @@ func (c *Checker) statusRef() store.Ref {
 	return store.Ref{Collection: c.Books + app.StatusCollection, ID: "health"}
 }
 
-func (c *Checker) remembered(ctx context.Context) (map[string]memory, map[string]time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.Patience)
-	defer cancel()
+func (c *Checker) remembered(ctx context.Context) (map[string]recollection, map[string]time.Time, error) {
 	snap, err := c.Store.Get(ctx, c.statusRef())
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the last report: %w", err)
 	}
-	out := map[string]memory{}
+	out := map[string]recollection{}
 	states, _ := snap.Docs[0].Data["states"].(map[string]any)
 	since, _ := snap.Docs[0].Data["since"].(map[string]any)
 	for id, s := range states {
 		text, _ := s.(string)
 		at, _ := since[id].(time.Time)
-		out[id] = memory{State(text), at}
+		out[id] = recollection{State(text), at}
 	}
 	codes := map[string]time.Time{}
 	known, _ := snap.Docs[0].Data["codes"].(map[string]any)
@@ -340,12 +341,18 @@ func (c *Checker) Remember(ctx context.Context, r Report) error {
 	if err != nil {
 		return fmt.Errorf("keep the report: %w", err)
 	}
-	codes := map[string]any{}
-	for code, first := range r.seen {
-		codes[code] = first
+	fields := []store.Field{store.F(string(text), "report")}
+	if !r.forgot {
+		codes := map[string]any{}
+		for code, first := range r.seen {
+			codes[code] = first
+		}
+		fields = append(fields, store.F(codes, "codes"))
 	}
-	fields := []store.Field{store.F(string(text), "report"), store.F(codes, "codes")}
 	for _, check := range r.Checks {
+		if r.forgot { // since when is better known there
+			break
+		}
 		fields = append(fields, store.F(string(check.State), "states", check.ID), store.F(check.Since, "since", check.ID))
 	}
 	if _, err := c.Store.Apply(ctx, store.Merge(c.statusRef(), fields...)); err != nil {
@@ -372,11 +379,12 @@ func (c *Checker) Last(ctx context.Context) (Report, error) {
 	age := Check{ID: ReportAge, State: Unknown, Action: "phasectl health", Evidence: []string{"health was never looked at"}}
 	if text, ok := snap.Docs[0].Data["report"].(string); ok {
 		if err := json.Unmarshal([]byte(text), &r); err != nil {
-			return Report{}, fmt.Errorf("read the report: %w", err)
+			age.Evidence = []string{"the last report cannot be read: " + err.Error()}
+			return Report{Schema: 1, Overall: Unknown, Checks: []Check{age}}, nil
 		}
 		age.Since, age.Evidence = r.At.Add(Stale), []string{"health was not looked at since " + r.At.Format(time.RFC3339)}
 	}
-	if c.Now().Sub(r.At) > Stale {
+	if at := c.Now().Sub(r.At); at > Stale || at < -clockSkew {
 		r.Overall, r.Checks = Unknown, append([]Check{age}, r.Checks...)
 	}
 	return r, nil

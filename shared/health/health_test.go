@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/api/option"
@@ -18,6 +20,9 @@ import (
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/reconcile"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
 )
@@ -74,6 +79,11 @@ func TestASourceThatHangsStopsNoOther(t *testing.T) {
 	t.Cleanup(s.Close)
 	t.Cleanup(func() { close(ended) })
 	w, _ := checker(t)
+	tr := w.Pipeline.Transitions[0]
+	report := message.Completion{Processor: tr.Order[0], Reported: tr.Order[0], Period: "2026-02-03", Status: message.StatusSuccess, EventTime: morning, ExecutionID: "x", CorrelationID: "x"}
+	if err := w.Engine.Record(t.Context(), cycle.Key{Transition: tr, Period: "2026-02-03"}, report); err != nil {
+		t.Fatal(err)
+	}
 	w.App.Warehouse = warehouse.New("test", s.Listener.Addr().String())
 	c := New(w.App)
 	c.Patience = 200 * time.Millisecond
@@ -82,7 +92,7 @@ func TestASourceThatHangsStopsNoOther(t *testing.T) {
 		return nil, ctx.Err()
 	}
 	got := by(c.Run(t.Context()))
-	for id, want := range map[string]State{HandOvers: OK, Locks: OK, Quarantine: OK, Duplicates: Unknown, LateUpstream: Unknown, LockingActive: Unknown, DeadLetterMessages: Unknown} {
+	for id, want := range map[string]State{HandOvers: Failing, Locks: OK, Quarantine: OK, Duplicates: Unknown, LateUpstream: Unknown, LockingActive: Unknown, DeadLetterMessages: Unknown} {
 		if got[id].State != want {
 			t.Errorf("%s: %+v, want %s", id, got[id], want)
 		}
@@ -278,4 +288,79 @@ func TestADeploymentComesFunctionByFunction(t *testing.T) {
 	beat("old", "reconcile", "relay", OK) // rolled back
 	beat("new", "sweep", "sweep", Failing)
 	beat("old", "sweep", "sweep", OK)
+}
+
+// forgetful is a store that cannot be read about health's own document.
+type forgetful struct {
+	store.Store
+	once, hang bool
+}
+
+func (s *forgetful) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
+	if len(refs) == 1 && refs[0].ID == "health" {
+		if s.hang {
+			<-ctx.Done()
+			return store.Snapshot{}, ctx.Err()
+		}
+		if s.once {
+			s.once = false
+			return store.Snapshot{}, errAway
+		}
+	}
+	return s.Store.Get(ctx, refs...)
+}
+
+func TestSinceSurvivesALookThatCouldNotRememberIt(t *testing.T) {
+	w, c := checker(t)
+	s := &forgetful{Store: c.Store}
+	c.Store = s
+	for hour := range 3 {
+		w.SetNow(morning.Add(time.Duration(hour) * time.Hour))
+		s.once = hour == 1
+		r := c.Run(t.Context())
+		if got := by(r)[Quarantine]; hour != 1 && !got.Since.Equal(morning) {
+			t.Errorf("hour %d: ok since %s", hour, got.Since)
+		}
+		if err := c.Remember(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Books are judged though every question to the warehouse takes all the time that it gets,
+// and nothing takes longer than all may take together.
+func TestTheLimitsFitIntoTheWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		c := &Checker{}
+		p, err := pipeline.Parse(pipeline.Default())
+		if err != nil {
+			t.Fatal(err)
+		}
+		mem := memory.New(func() time.Time { return time.Now() })
+		s := &forgetful{Store: mem, hang: true}
+		log := slog.New(slog.DiscardHandler)
+		engine := cycle.New(cycle.Config{Store: mem, Now: time.Now, NewID: func() string { return "x" }, Claim: time.Minute, Log: log,
+			Publish: func(context.Context, string, []message.Outgoing) []cycle.Published { return nil }, Check: cycle.Unchecked})
+		locks := lease.New(lease.Config{Store: mem, Now: time.Now, NewID: func() string { return "x" }, Lease: lease.Max, Log: log})
+		*c = Checker{Pipeline: p, Store: s, Locks: locks, Now: time.Now, Patience: 8 * time.Second, Log: log,
+			Dead: func(ctx context.Context) (map[string]int64, error) { <-ctx.Done(); return nil, ctx.Err() },
+			Reconcile: &reconcile.Reconciler{Pipeline: p, Engine: engine, Locks: locks, Log: log,
+				Waiting: func(context.Context) (int, error) { return 0, nil },
+				Contents: func(ctx context.Context, ps []pipeline.Processor, _, _ pipeline.Period) map[string]warehouse.Contents {
+					<-ctx.Done()
+					return map[string]warehouse.Contents{ps[0].Table: {Problem: "no answer"}}
+				},
+				Expected: func(ctx context.Context, _ *pipeline.Transition, _, _ pipeline.Period) (map[pipeline.Period]int64, error) {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}}}
+		got := by(c.Run(t.Context()))
+		if got[Locks].State != OK || got[Quarantine].State != OK || got[DeadLetterMessages].State != Unknown {
+			t.Errorf("%+v", got)
+		}
+		if took := time.Since(began); took > Limit {
+			t.Errorf("it took %s", took)
+		}
+	})
 }

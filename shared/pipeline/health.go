@@ -38,8 +38,8 @@ type fileHealth struct {
 	UnseenDays int    `yaml:"unseen_days"`
 }
 
-// maxUnseenDays is as far back as health looks.
-const maxUnseenDays = 7
+// maxUnseenDays is as far back as health looks: a week, of which today is not over.
+const maxUnseenDays = 6
 
 func (v *validator) health(f *fileHealth) Health {
 	h := Health{UnseenDays: 3}

@@ -105,7 +105,7 @@ var problems = map[string]struct {
 	"same_table_key":   {"table: nba_analytics.team_defense_game_summary", "table: nba_analytics.player_game_summary", `phases[0].processors[1].key: is another than that of "player_game_summary", which fills nba_analytics.player_game_summary too`},
 	"same_table_order": {"table: nba_analytics.upcoming_player_game_context\n        date_column: game_date\n        key: [game_date, player_lookup]\n        order_by: processed_at", "table: nba_analytics.player_game_summary\n        date_column: game_date\n        key: [game_date, player_lookup]\n        order_by: updated_at", `phases[0].processors[3].order_by: is another than that of "player_game_summary"`},
 
-	"health_unseen":    {"unseen_days: 3", "unseen_days: 8", "health.unseen_days: must be 1 to 7, is 8"},
+	"health_unseen":    {"unseen_days: 3", "unseen_days: 7", "health.unseen_days: must be 1 to 6, is 7"},
 	"health_dataset":   {"[nba_orchestration, nba_reference]", "[nba-orchestration]", `health.datasets[0]: "nba-orchestration" is no dataset`},
 	"health_parameter": {"WHERE DATE(started_at, 'America/New_York') BETWEEN @first", "WHERE DATE(started_at, 'America/New_York') BETWEEN @since", `health.runs: unknown parameter "@since"; there is @first and @last`},
 	"health_upstream":  {"expected_by: \"08:00\"", "expected_by: \"8:00\"", `health.upstream.expected_by: "8:00" is no local time`},
