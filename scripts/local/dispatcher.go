@@ -33,6 +33,7 @@ type dispatcher struct {
 
 	mu       sync.Mutex
 	inFlight int
+	settling int // how many wait for quiet, and pull by themselves meanwhile
 	started  int // deliveries ever
 	failed   map[delivery]retry
 	settled  *sync.Cond
@@ -66,7 +67,12 @@ func (d *dispatcher) run(ctx context.Context, r route) {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		if err := d.round(ctx, r); err != nil && ctx.Err() == nil {
+		d.mu.Lock()
+		settling := d.settling > 0
+		d.mu.Unlock()
+		if settling {
+			// With many routes somebody would always be pulling, and it never be quiet.
+		} else if err := d.round(ctx, r); err != nil && ctx.Err() == nil {
 			d.log("pull %s: %v", r.subscription, err)
 		}
 		select {
@@ -240,6 +246,14 @@ func (d *dispatcher) push(ctx context.Context, r route, m *pubsubpb.PubsubMessag
 // settle waits until nothing is in flight and no subscription has anything to give
 // at the clock's present time; messages in backoff are left to their time.
 func (d *dispatcher) settle(ctx context.Context, rs []route) error {
+	d.mu.Lock()
+	d.settling++
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		d.settling--
+		d.mu.Unlock()
+	}()
 	for {
 		d.mu.Lock()
 		for d.inFlight > 0 && ctx.Err() == nil {
