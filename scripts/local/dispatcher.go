@@ -68,12 +68,12 @@ func (d *dispatcher) run(ctx context.Context, r route) {
 	defer tick.Stop()
 	for {
 		d.mu.Lock()
-		settling := d.settling > 0
+		idle := d.settling > 0 // with many routes somebody would always be pulling, and it never be quiet
 		d.mu.Unlock()
-		if settling {
-			// With many routes somebody would always be pulling, and it never be quiet.
-		} else if err := d.round(ctx, r); err != nil && ctx.Err() == nil {
-			d.log("pull %s: %v", r.subscription, err)
+		if !idle {
+			if err := d.round(ctx, r); err != nil && ctx.Err() == nil {
+				d.log("pull %s: %v", r.subscription, err)
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -139,7 +139,6 @@ type facts struct {
 // status is function_status/{function}.
 type status struct {
 	heartbeats map[string]time.Time // by job
-	version    string
 	source     string
 	definition string // hash of the pipeline file
 }
@@ -272,7 +271,6 @@ func (c *Checker) functions(ctx context.Context) (map[string]status, error) {
 		for job, at := range beats {
 			s.heartbeats[job], _ = at.(time.Time)
 		}
-		s.version, _ = doc.Data["version"].(string)
 		s.source, _ = doc.Data["source_hash"].(string)
 		s.definition, _ = doc.Data["definition"].(string)
 		out[doc.Ref.ID] = s
@@ -342,18 +340,15 @@ func (c *Checker) Remember(ctx context.Context, r Report) error {
 		return fmt.Errorf("keep the report: %w", err)
 	}
 	fields := []store.Field{store.F(string(text), "report")}
-	if !r.forgot {
+	if !r.forgot { // else since when is better known there
 		codes := map[string]any{}
 		for code, first := range r.seen {
 			codes[code] = first
 		}
 		fields = append(fields, store.F(codes, "codes"))
-	}
-	for _, check := range r.Checks {
-		if r.forgot { // since when is better known there
-			break
+		for _, check := range r.Checks {
+			fields = append(fields, store.F(string(check.State), "states", check.ID), store.F(check.Since, "since", check.ID))
 		}
-		fields = append(fields, store.F(string(check.State), "states", check.ID), store.F(check.Since, "since", check.ID))
 	}
 	if _, err := c.Store.Apply(ctx, store.Merge(c.statusRef(), fields...)); err != nil {
 		return fmt.Errorf("keep the report: %w", err)

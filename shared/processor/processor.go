@@ -260,13 +260,8 @@ func (n *run) work(ctx context.Context, work Work) (out Output, category Categor
 }
 
 func (n *run) write(ctx context.Context, made Output) (warehouse.Written, error) {
-	right := warehouse.Right{JobID: warehouse.JobID(n.key.String(), n.held.Token().Nonce),
-		Next: func(ctx context.Context) (string, error) {
-			t, err := n.held.Rearm(ctx)
-			return warehouse.JobID(n.key.String(), t.Nonce), err
-		}}
 	target := warehouse.Target{Processor: n.Processor, Period: n.Period, Staging: n.Staging, ByKey: made.Entities != nil}
-	return n.Warehouse.Write(ctx, right, target, made.Rows)
+	return n.Warehouse.Write(ctx, warehouse.Under(n.held), target, made.Rows)
 }
 
 // settle takes the tokens of this run from the list, as far as their jobs have ended:

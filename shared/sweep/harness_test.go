@@ -68,6 +68,25 @@ func withScores(t testing.TB, columns string, rows ...string) *world {
 	return w
 }
 
+// addWriter gives player_game_summary a second processor that fills it.
+func (w *world) addWriter() {
+	w.t.Helper()
+	const first = "      - name: team_defense_game_summary"
+	second := `      - name: player_corrections
+        kind: player
+        table: ` + w.table() + `
+        date_column: game_date
+        key: [game_date, player_lookup]
+        order_by: processed_at
+        duplicates: remove
+`
+	parsed, err := pipeline.Parse([]byte(strings.Replace(w.Definition(), first, second+first, 1)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.pipeline = parsed
+}
+
 func (w *world) table() string { return w.Rename("nba_analytics.player_game_summary") }
 
 // insert puts rows into player_game_summary: values without the brackets.

@@ -55,6 +55,11 @@ func (r *record) removal(p pipeline.Processor) warehouse.Removal {
 	return warehouse.Removal{Target: warehouse.Target{Processor: p, Period: r.Period}, Quarantine: r.Quarantine, Before: r.Before, After: r.After}
 }
 
+// ended reports whether nothing of it is under way any more.
+func (r *record) ended() bool {
+	return r.State == applied || r.State == undone || r.State == abandoned
+}
+
 func newID() string { return strings.ToLower(rand.Text()) }
 
 // idTime begins the id of a sweep: ids sort by it.
@@ -163,7 +168,7 @@ func (s *Sweeper) unfinished(ctx context.Context) (map[place][]string, error) {
 		case err != nil:
 			return nil, err
 		}
-		if r.State == planned || r.State == quarantined || r.State == undoing || err != nil && r.State != applied && r.State != undone && r.State != abandoned {
+		if !r.ended() {
 			at := place{r.Table, r.Period}
 			out[at] = append(out[at], r.ID)
 		}

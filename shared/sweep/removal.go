@@ -130,7 +130,7 @@ func (r *removal) apply(ctx context.Context, held *lease.Lease, rec *record, sur
 	if err != nil {
 		return err
 	}
-	err = r.Warehouse.Remove(ctx, right(held), w)
+	err = r.Warehouse.Remove(ctx, warehouse.Under(held), w)
 	switch {
 	case errors.Is(err, warehouse.ErrChanged): // the statement itself says that it did nothing
 		r.part.again = true
@@ -171,7 +171,7 @@ func (s *Sweeper) resume(ctx context.Context, ids []string) error {
 			return err
 		}
 		from := rec.State
-		if from != planned && from != quarantined && from != undoing {
+		if rec.ended() {
 			continue
 		}
 		next := abandoned
@@ -250,13 +250,4 @@ func (s *Sweeper) locked(ctx context.Context, table string, period pipeline.Peri
 		}
 	}
 	return nil
-}
-
-// right is the right to write under a lock's token.
-func right(held *lease.Lease) warehouse.Right {
-	key := held.Key().String()
-	return warehouse.Right{JobID: warehouse.JobID(key, held.Token().Nonce), Next: func(ctx context.Context) (string, error) {
-		t, err := held.Rearm(ctx)
-		return warehouse.JobID(key, t.Nonce), err
-	}}
 }

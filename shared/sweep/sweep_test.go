@@ -208,20 +208,7 @@ func TestAProcessorAtWorkIsLeftAlone(t *testing.T) {
 func TestAllThatWriteATableAreLockedOut(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
-	definition := w.Definition()
-	second := `      - name: player_corrections
-        kind: player
-        table: ` + w.table() + `
-        date_column: game_date
-        key: [game_date, player_lookup]
-        order_by: processed_at
-        duplicates: remove
-`
-	parsed, err := pipeline.Parse([]byte(strings.Replace(definition, "      - name: team_defense_game_summary", second+"      - name: team_defense_game_summary", 1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.pipeline = parsed
+	w.addWriter()
 	p := w.process()
 	for _, class := range []string{"PlayerGameSummaryProcessor", "PlayerCorrectionsProcessor"} {
 		held, err := p.Locks.Acquire(t.Context(), lease.Key{Class: class, Period: night}, "run-1")

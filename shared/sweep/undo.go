@@ -46,7 +46,7 @@ func (s *Sweeper) List(ctx context.Context) ([]Listed, error) {
 			At: r.At, Ended: r.Ended, Until: until, Quarantine: r.Quarantine, Undoable: r.State == applied && now.Before(until)}
 		if err != nil {
 			l.State, l.Undoable, l.Reason = "unreadable", false, err.Error()
-		} else if !now.Before(until) && (r.State == applied || r.State == undone || r.State == abandoned) {
+		} else if !now.Before(until) && r.ended() {
 			continue
 		}
 		out = append(out, l)
@@ -164,7 +164,7 @@ func (s *Sweeper) undoLocked(ctx context.Context, r *record, held *lease.Lease, 
 // restore puts the rows back, and makes sure that they are there.
 func (s *Sweeper) restore(ctx context.Context, r *record, held *lease.Lease, p pipeline.Processor) error {
 	w := r.removal(p)
-	err := s.Warehouse.Restore(ctx, right(held), w)
+	err := s.Warehouse.Restore(ctx, warehouse.Under(held), w)
 	switch {
 	case errors.Is(err, warehouse.ErrChanged):
 		return fmt.Errorf("%w: %s: the rows of %s for %s, or those in %s, were written anew since", ErrNotUndone, r.ID, r.Table, r.Period, r.Quarantine)

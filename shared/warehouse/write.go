@@ -15,6 +15,7 @@ import (
 	"google.golang.org/api/googleapi"
 
 	"github.com/phasegate/phasegate/shared/dedup"
+	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
@@ -36,6 +37,15 @@ type Right struct {
 	// Next returns the job id of a new token. It is asked when the job of the present
 	// one has been tried and failed.
 	Next func(ctx context.Context) (string, error)
+}
+
+// Under is the right to write under the token of a lock, and under those that follow it.
+func Under(held *lease.Lease) Right {
+	key := held.Key().String()
+	return Right{JobID: JobID(key, held.Token().Nonce), Next: func(ctx context.Context) (string, error) {
+		t, err := held.Rearm(ctx)
+		return JobID(key, t.Nonce), err
+	}}
 }
 
 // Written is what a write did.

@@ -1,0 +1,101 @@
+package health
+
+import "time"
+
+// heartbeats compares when each job was due with when it has come to its end. That of
+// health itself is watched from outside.
+func heartbeats(f *facts) Check {
+	v := verdict{action: "gcloud scheduler jobs list", look: "phasectl smoke"}
+	if f.statusErr != nil {
+		v.notKnown("%v", f.statusErr)
+		return v.check()
+	}
+	for _, s := range f.pipeline.Schedules {
+		if s.Function == "health" {
+			continue
+		}
+		due := f.pipeline.LastDue(s, f.now)
+		grace := min(due.Sub(f.pipeline.LastDue(s, due)), time.Hour)
+		if f.now.Sub(due) < grace { // it may still be at work: the one before is what counts
+			due = f.pipeline.LastDue(s, due)
+		}
+		last := f.functions[s.Function].heartbeats[s.Job]
+		switch {
+		case due.IsZero():
+			v.ok("%s is not due in ten days", s.Name)
+		case last.IsZero():
+			v.notKnown("%s has never come to its end", s.Name)
+		case last.Before(due.Add(-clockSkew)):
+			v.failing("%s has not come to its end since %s, and was due at %s", s.Name, f.local(last), f.local(due))
+		default:
+			v.ok("%s: %s", s.Name, f.local(last))
+		}
+	}
+	return v.check()
+}
+
+// clockSkew is by how much the scheduler's clock and the store's may differ.
+const clockSkew = time.Minute
+
+// deployedCode compares what the functions say that they are. A function says it when it
+// has done a job; one that has not run since the newest was first seen says nothing yet.
+func deployedCode(f *facts) Check {
+	v := verdict{action: "make deploy", look: "phasectl smoke"}
+	if f.statusErr != nil {
+		v.notKnown("%v", f.statusErr)
+		return v.check()
+	}
+	newest := "" // that was seen first last
+	for _, code := range sorted(f.seen) {
+		if newest == "" || f.seen[code].After(f.seen[newest]) {
+			newest = code
+		}
+	}
+	for _, name := range sorted(f.functions) {
+		s := f.functions[name]
+		switch {
+		case s.source == "" || s.definition == "":
+			v.notKnown("%s has not said what it is", name)
+		case s.code() == newest:
+			v.ok("%s runs %s", name, newest)
+		case s.last().After(f.seen[newest]):
+			v.failing("%s runs %s, and the newest is %s, since %s", name, s.code(), newest, f.local(f.seen[newest]))
+		default:
+			v.ok("%s has not run since %s, when %s was first seen", name, f.local(f.seen[newest]), newest)
+		}
+	}
+	v.ok("transition has no schedule and is not among them: phasectl smoke asks it")
+	return v.check()
+}
+
+// code names what a function runs.
+func (s status) code() string { return "source " + s.source + ", pipeline file " + s.definition }
+
+// last is when a function has done a job last.
+func (s status) last() (newest time.Time) {
+	for _, at := range s.heartbeats {
+		if at.After(newest) {
+			newest = at
+		}
+	}
+	return newest
+}
+
+// seen returns when each code that a function runs was seen first, of which before was
+// known.
+func seen(functions map[string]status, before map[string]time.Time) map[string]time.Time {
+	out := map[string]time.Time{}
+	for _, s := range functions {
+		if s.source == "" || s.definition == "" {
+			continue
+		}
+		first, known := before[s.code()]
+		if other, also := out[s.code()]; !known && (!also || s.last().Before(other)) {
+			first, known = s.last(), true
+		}
+		if known {
+			out[s.code()] = first
+		}
+	}
+	return out
+}

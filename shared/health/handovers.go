@@ -1,0 +1,111 @@
+package health
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/reconcile"
+)
+
+// stuckAfter is how long a hand-over may be under way before somebody is told: the relay
+// comes every few minutes.
+const stuckAfter = 15 * time.Minute
+
+func handOvers(f *facts) Check {
+	v := verdict{look: "phasectl status"}
+	whole := map[string]bool{}
+	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
+		for _, b := range r.Books {
+			if b.Period < r.Since {
+				continue
+			}
+			if b.Problem != nil {
+				v.notKnown("%s: %v", b.Period, b.Problem)
+				continue
+			}
+			for i, st := range b.Cycles {
+				if b.Period == r.Since && t.ManagedSince == "" && !st.Recorded() {
+					continue // of before somebody managed it
+				}
+				if st.Hold != nil && st.Hold.Whole {
+					if !whole[t.ID] { // its cycles are quiet meanwhile, and it is not
+						v.failing("%s is on hold until %s: %s (%s)", t.ID, f.local(st.Hold.Until), st.Hold.Reason, st.Hold.Actor)
+						v.action = "phasectl release --reason '…'"
+					}
+					whole[t.ID] = true
+					continue
+				}
+				why := unfinished(f, t, b.Period, st)
+				switch later := handedOverSince(b.Cycles[i+1:]); {
+				case why == "":
+				case later != "" && st.Hold == nil: // nobody can do anything about it any more, nor has to
+					v.ok("%s %s: %s; %s was handed over since", st.Period, st.Mode, why, later)
+				default:
+					v.failing("%s %s: %s", st.Period, st.Mode, why)
+					v.action = fmt.Sprintf("phasectl explain %s %s", st.Period, st.Mode)
+				}
+			}
+		}
+	})
+	v.ok("every cycle of the last %d days is handed over, or still has its time", Days)
+	return v.check()
+}
+
+// handedOverSince returns the first of a period's later modes that has a hand-over, "" when
+// none has: it made up for what an earlier one has missed.
+func handedOverSince(later []cycle.Status) string {
+	for _, st := range later {
+		for _, b := range st.Batches {
+			if b.State == cycle.StatePublished {
+				return st.Mode
+			}
+		}
+	}
+	return ""
+}
+
+// degradedFor is how long a hand-over without all of it is told: after that it is history.
+const degradedFor = 24 * time.Hour
+
+// degraded reports whether what a mode is without has missed its time, not long ago.
+func degraded(f *facts, t *pipeline.Transition, p pipeline.Period, mode string) bool {
+	m, ok := t.Mode(mode)
+	if !ok || m.Complete != pipeline.CompleteAll {
+		return false
+	}
+	deadline := f.pipeline.Calendar.End(p)
+	if m.Deadline != nil {
+		deadline = f.pipeline.Calendar.Instant(p, *m.Deadline)
+	}
+	return f.now.After(deadline) && f.now.Sub(deadline) < degradedFor
+}
+
+// unfinished says what keeps a cycle beyond its time; "" when nothing does.
+func unfinished(f *facts, t *pipeline.Transition, p pipeline.Period, st cycle.Status) string {
+	if st.Hold != nil {
+		return fmt.Sprintf("on hold until %s: %s (%s)", f.local(st.Hold.Until), st.Hold.Reason, st.Hold.Actor)
+	}
+	for _, b := range st.Batches {
+		if b.State != cycle.StatePublished && !b.DueAt.IsZero() && f.now.Sub(b.DueAt) > stuckAfter {
+			return fmt.Sprintf("%s since %s: %s", b.State, f.local(b.DueAt), st.Reason)
+		}
+	}
+	switch {
+	case st.State == "held":
+		return st.State + ": " + st.Reason
+	case st.State == string(cycle.StateBlocked) && !st.Since.IsZero() && f.now.Sub(st.Since) > stuckAfter:
+		return fmt.Sprintf("blocked since %s: %s", f.local(st.Since), st.Reason)
+	case st.Due && !st.Since.IsZero() && f.now.Sub(st.Since) > stuckAfter:
+		return fmt.Sprintf("due since %s, and nobody has handed it over", f.local(st.Since))
+	case st.State == string(cycle.StatePublished) && len(st.Missing) > 0 && degraded(f, t, p, st.Mode):
+		return "handed over without " + strings.Join(st.Missing, ", ")
+	}
+	return ""
+}
+
+func (f *facts) local(t time.Time) string {
+	return t.In(f.pipeline.Calendar.Zone()).Format("2006-01-02 15:04")
+}

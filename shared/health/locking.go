@@ -1,0 +1,97 @@
+package health
+
+import (
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// lockingActive looks at what processors did: two runs of one at once are what locks are
+// to keep apart, and locks that nobody takes keep nothing apart.
+func lockingActive(f *facts) Check {
+	if f.pipeline.Health.Runs == "" {
+		return Check{State: OK, Evidence: []string{"the pipeline file names no history of runs"}}
+	}
+	v := verdict{action: "phasectl locks list", look: "phasectl locks list"}
+	if f.runsErr != nil {
+		v.notKnown("%v", f.runsErr)
+	}
+	if f.lockedErr != nil {
+		v.notKnown("%v", f.lockedErr)
+	}
+	if len(v.unknown) > 0 {
+		return v.check()
+	}
+	v.overlaps(f)
+	// Locks are looked at of these processors and days alone: backfills of others tell nothing.
+	var newest time.Time
+	looked := 0
+	for _, r := range f.runs {
+		_, _, known := f.pipeline.Processor(r.Processor)
+		if cal := f.pipeline.Calendar; known && r.Period >= cal.Add(f.today, -Days) && r.Period <= cal.Add(f.today, 1) {
+			looked++
+			if r.Began.After(newest) {
+				newest = r.Began
+			}
+		}
+	}
+	switch {
+	case looked == 0:
+		v.ok("no processor has run about the last %d days", Days)
+	case f.lockedAt.IsZero():
+		v.failing("%d runs in the last %d days, and none has taken a lock", looked, Days)
+	case newest.Sub(f.lockedAt) > unlocked:
+		v.failing("a run began at %s, and no lock was taken since %s", f.local(newest), f.local(f.lockedAt))
+	default:
+		v.ok("%d runs, none beside another; a lock was taken last at %s", looked, f.local(f.lockedAt))
+	}
+	return v.check()
+}
+
+// unlocked is by how much the last run may be younger than the last lock: one that is
+// turned away, or wrote its history by a clock of its own, takes none.
+const unlocked = time.Hour
+
+// mostShown bounds what is told of one kind.
+const mostShown = 5
+
+// overlaps finds runs of one processor and period that were at work at once.
+func (v *verdict) overlaps(f *facts) {
+	runs := slices.Clone(f.runs)
+	class := func(name string) string {
+		if _, p, ok := f.pipeline.Processor(name); ok {
+			return p.Class
+		}
+		return name
+	}
+	sort.SliceStable(runs, func(i, j int) bool { return runs[i].Began.Before(runs[j].Began) })
+	type place struct {
+		class  string
+		period pipeline.Period
+	}
+	before := map[place]int{} // the run of the place that ends last
+	end := func(i int) time.Time {
+		if runs[i].Ended.IsZero() { // it died, or goes on: how long it lived is not known
+			return runs[i].Began.Add(time.Minute)
+		}
+		return runs[i].Ended
+	}
+	found := 0
+	for i, r := range runs {
+		at := place{class(r.Processor), r.Period}
+		j, ok := before[at]
+		if ok && runs[j].ID != r.ID && r.Began.Before(end(j)) {
+			if found++; found <= mostShown {
+				v.failing("two runs of %s for %s at once: %s from %s and %s from %s", at.class, r.Period, runs[j].ID, f.local(runs[j].Began), r.ID, f.local(r.Began))
+			}
+		}
+		if !ok || end(j).Before(end(i)) {
+			before[at] = i
+		}
+	}
+	if found > mostShown {
+		v.failing("and %d more", found-mostShown)
+	}
+}
