@@ -1,6 +1,6 @@
 // Package health is the function that looks, every hour, whether everything is as it should
 // be. It logs a line for each check, which alerts read, keeps the report, and leaves a
-// heartbeat last. GET /report.json answers the report that was kept last; GET /healthz, what
+// heartbeat last; people are told what has changed, and once a day how everything is. GET /report.json answers the report that was kept last; GET /healthz, what
 // is running.
 package health
 
@@ -14,6 +14,7 @@ import (
 	"github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/intake"
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
@@ -47,6 +48,10 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	c := health.New(a)
 	r := c.Run(ctx)
 	c.Tell(ctx, r) // before anything that can fail: alerts read it
+	notify.Note(ctx, r.Notices()...)
+	if digest, due := r.Digest(a.Pipeline); due {
+		notify.Note(ctx, digest)
+	}
 	if err := c.Remember(ctx, r); err != nil {
 		return err
 	}

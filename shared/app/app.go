@@ -13,6 +13,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
@@ -31,8 +32,10 @@ type App struct {
 	Engine    *cycle.Engine
 	// Locks protect tables, not books: a shadow has those of the whole environment.
 	Locks *lease.Locks
-	Log   *slog.Logger
-	Now   func() time.Time
+	// Notices tells people; nil in the shadow of an application, which tells nobody.
+	Notices *notify.Notices
+	Log     *slog.Logger
+	Now     func() time.Time
 }
 
 // Stores opens the store that a configuration names.
@@ -78,6 +81,7 @@ func Open(ctx context.Context, c Config, stores Stores, now func() time.Time, w 
 		a.Warehouse = warehouse.New(c.Project, c.BigQueryHost)
 	}
 	a.Engine = a.engine()
+	a.Notices = &notify.Notices{Store: st, Slack: c.Slack, Books: c.Books(), Of: c.Prefix + p.Name + " in " + c.Project, Shadow: c.Shadow != "", NewID: rand.Text, Log: log}
 	a.Locks = lease.New(lease.Config{Store: st, Now: now, NewID: rand.Text, Lease: c.Lease, Prefix: c.Prefix, Instance: instance(), Log: log})
 	return a, nil
 }
@@ -90,6 +94,9 @@ func (a *App) engine() *cycle.Engine {
 	}
 	if a.Warehouse != nil {
 		c.Expected = a.expected
+	}
+	if a.Config.Shadow == "" { // what a shadow would have handed over wakes nobody
+		c.LookOn = a.lookOn
 	}
 	return cycle.New(c)
 }
@@ -132,6 +139,7 @@ func (a *App) Shadowed() *App {
 	s := *a
 	s.Config.Shadow += shadow
 	s.Warehouse = nil // what is tried there has no data behind it
+	s.Notices = nil
 	s.Log = telemetry.InShadow(a.Log)
 	s.Engine = s.engine()
 	return &s
@@ -191,13 +199,15 @@ func (l *Lazy) Get(ctx context.Context) (*App, error) {
 const StatusCollection = "function_status"
 
 // Heartbeat notes that a function has done a job to its end: in
-// function_status/{function}, by the server's clock, with what runs, and as a log line.
+// function_status/{function}, by the server's clock, with what runs and whom it can tell,
+// and as a log line.
 // It is a job's very last act: whoever watches the watchers takes its absence for a
 // failure.
 func (a *App) Heartbeat(ctx context.Context, function, job string) error {
 	ref := store.Ref{Collection: a.Config.Books() + StatusCollection, ID: function}
 	_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(store.ServerTime, "heartbeats", job),
-		store.F(Version, "version"), store.F(SourceHash, "source_hash"), store.F(a.Pipeline.Hash, "definition")))
+		store.F(Version, "version"), store.F(SourceHash, "source_hash"), store.F(a.Pipeline.Hash, "definition"),
+		store.F(a.Config.Slack.Problem() == nil, "has_channel"), store.F(a.Config.Slack.String(), "channel")))
 	if err != nil {
 		return fmt.Errorf("heartbeat of %s: %w", job, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/notify"
 )
 
 // Version and SourceHash identify what runs. phasectl's build sets them with linker
@@ -33,6 +34,7 @@ type Config struct {
 	LogLevel     string
 	PubSubHost   string // emulator's host:port; "" means Google's
 	BigQueryHost string // emulator's host:port; "" means Google's
+	Slack        notify.Slack
 	// Local: the documents are on this machine, not in Google's Firestore.
 	Local bool
 }
@@ -67,6 +69,7 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		LogLevel:     getenv("LOG_LEVEL"),
 		PubSubHost:   getenv("PUBSUB_EMULATOR_HOST"),
 		BigQueryHost: getenv("BIGQUERY_EMULATOR_HOST"),
+		Slack:        notify.FromEnv(getenv),
 	}
 	var errs []error
 	bad := func(name, format string, args ...any) {

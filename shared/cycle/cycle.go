@@ -126,8 +126,8 @@ type Key struct {
 
 func (k Key) String() string { return k.Transition.ID + "_" + string(k.Period) }
 
-// Config is what an Engine stands on. All fields are required but Prefix, Shadow and
-// Expected.
+// Config is what an Engine stands on. All fields are required but Prefix, Shadow, Expected
+// and LookOn.
 type Config struct {
 	Store    store.Store
 	Publish  Publish
@@ -138,7 +138,10 @@ type Config struct {
 	Claim    time.Duration    // how long a claim lasts unless renewed
 	Prefix   string           // of collections and topics
 	Shadow   bool             // see above; Prefix is then the shadow's own
-	Log      *slog.Logger
+	// LookOn is shown, at the end of each Converge, how those cycles stand of which anything
+	// is to be said. It must return at once.
+	LookOn func(ctx context.Context, key Key, cycles []Status)
+	Log    *slog.Logger
 }
 
 // Engine is safe for concurrent use.

@@ -194,15 +194,15 @@ func runName(r gate.Run) string { return r.Processor + "@" + r.ExecutionID + "#"
 
 // report logs one line for each cycle that this Converge has moved or that is open:
 // the verdict, its sets, its reason and, for a finished hand-over, the seconds from
-// the moment it was due to the broker's last id.
+// the moment it was due to the broker's last id. It shows these cycles to whoever looks on.
 func (c *convergence) report(ctx context.Context, s *snapshot) {
-	if !s.recorded() && !c.expected || !c.Log.Enabled(ctx, slog.LevelWarn) {
+	if !s.recorded() && !c.expected || c.LookOn == nil && !c.Log.Enabled(ctx, slog.LevelWarn) {
 		return // the usual period of a relay
 	}
-	for _, m := range slices.Concat(c.key.Transition.Modes, c.orphans(s)) {
-		st := c.status(s, m)
+	var shown []Status
+	for _, st := range c.describe(c.key, s) {
 		moved := 0
-		for _, b := range s.batches[m.Name] {
+		for _, b := range s.batches[st.Mode] {
 			if c.published[b.ID] {
 				moved++
 				c.line(ctx, st, slog.LevelInfo, telemetry.BatchPublished, append([]any{"batch", b.N, "cause", b.Cause,
@@ -210,7 +210,11 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 			}
 		}
 		silent := st.State != string(gate.Held) && st.State != string(gate.Closed)
-		if moved > 0 || !st.Recorded() && (!c.expected || silent) {
+		if !st.Recorded() && (!c.expected || silent) {
+			continue
+		}
+		shown = append(shown, st)
+		if moved > 0 {
 			continue
 		}
 		switch State(st.State) {
@@ -223,7 +227,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 				c.line(ctx, st, slog.LevelWarn, telemetry.CycleHeld)
 			}
 		case StateBlocked:
-			c.line(ctx, st, slog.LevelWarn, telemetry.CycleBlocked, measured(firstUnpublished(s.batches[m.Name]))...)
+			c.line(ctx, st, slog.LevelWarn, telemetry.CycleBlocked, measured(firstUnpublished(s.batches[st.Mode]))...)
 		case State(gate.Held):
 			c.line(ctx, st, slog.LevelWarn, telemetry.CycleHeld)
 		default:
@@ -233,6 +237,9 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 			}
 			c.line(ctx, st, level, telemetry.CycleWaiting, "failed", st.Failed)
 		}
+	}
+	if c.LookOn != nil && len(shown) > 0 {
+		c.LookOn(ctx, c.key, shown)
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 	DeadLetterMessages = "dead_letters"        // no message was given up
 	Heartbeats         = "heartbeats"          // every job comes to its end
 	DeployedCode       = "deployed_code"       // all functions run one source and one pipeline file
+	Configuration      = "configuration"       // somebody is told
 )
 
 // ErrNoWarehouse says why nothing is known of the tables.
@@ -38,8 +39,11 @@ var checks = []struct {
 	{TrackingAccuracy, accuracy}, {HandOvers, handOvers}, {NextPhase, ofFindings(reconcile.NextPhaseMissing)},
 	{Duplicates, ofFindings(reconcile.DuplicateRows)}, {Reconciliation, otherFindings}, {LateUpstream, lateUpstream},
 	{ExpectedProcessors, expectedProcessors}, {Locks, ofFindings(reconcile.LeakedLock)}, {LockingActive, lockingActive},
-	{Quarantine, ofFindings(reconcile.QuarantineWaiting)}, {DeadLetterMessages, deadLettersCheck}, {Heartbeats, heartbeats}, {DeployedCode, deployedCode},
+	{Quarantine, ofFindings(reconcile.QuarantineWaiting)}, {DeadLetterMessages, deadLettersCheck}, {Heartbeats, heartbeats}, {DeployedCode, deployedCode}, {Configuration, configuration},
 }
+
+// ofPeriods are the checks that leave planned maintenance alone, and say so.
+var ofPeriods = []string{TrackingAccuracy, HandOvers, NextPhase, Duplicates, Reconciliation, LateUpstream, ExpectedProcessors, LockingActive}
 
 // verdict gathers what a check finds.
 type verdict struct {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/warehouse"
@@ -31,6 +32,7 @@ func sound(t *testing.T) *facts {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.Hash = "def"
 	f := &facts{pipeline: p, now: morning, today: today, day: today, dayAt: morning, comparedErr: map[string]error{}, lockedAt: morning.Add(-5 * time.Hour),
 		deadNames: []string{"a-dead-letter"}, dead: map[string]int64{"a-dead-letter": 0}, functions: map[string]status{}}
 	r := reconcile.Report{From: "2026-01-29", To: "2026-02-05", Tables: 20, Shown: 20, Since: "2026-01-01", Expected: map[pipeline.Period]int64{}}
@@ -42,7 +44,7 @@ func sound(t *testing.T) *facts {
 	f.runs = []warehouse.ProcessorRun{{Processor: "PlayerGameSummaryProcessor", Period: night, ID: "a", Began: at(today, 6, 3), Ended: at(today, 6, 4)},
 		{Processor: "PlayerGameSummaryProcessor", Period: night, ID: "b", Began: at(today, 7, 10), Ended: at(today, 7, 11)}}
 	for _, name := range []string{"reconcile", "sweep", "health"} {
-		f.functions[name] = status{source: "abc", definition: "def", heartbeats: map[string]time.Time{"relay": morning.Add(-3 * time.Minute),
+		f.functions[name] = status{source: "abc", definition: "def", hasChannel: true, channel: "Slack, #night", heartbeats: map[string]time.Time{"relay": morning.Add(-3 * time.Minute),
 			"nightly": at(today, 10, 31), "sweep": at(today, 10, 51), "health": at(today, 11, 5)}}
 	}
 	f.seen = map[string]time.Time{f.functions["reconcile"].code(): at("2026-02-01", 12, 0)}
@@ -180,7 +182,19 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"another_source":          {func(f *facts) { f.function("sweep", "fff", "def") }, DeployedCode, Failing, "sweep runs source fff, pipeline file def, and the newest is source abc, pipeline file def, since 2026-02-01 12:00"},
 		"another_definition":      {func(f *facts) { f.function("sweep", "abc", "fff") }, DeployedCode, Failing, "sweep runs source abc, pipeline file fff"},
 		"never_deployed":          {func(f *facts) { f.function("sweep", "", "") }, DeployedCode, Unknown, "sweep has not said what it is"},
-		"unread_table":            {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Unknown = []string{"nba_analytics.x: gone"} }) }, Duplicates, Unknown, "nba_analytics.x: gone"},
+		"no_channel": {func(f *facts) {
+			s := f.functions["reconcile"]
+			s.hasChannel, s.channel = false, "SLACK_CHANNEL: is required"
+			f.functions["reconcile"] = s
+		}, Configuration, Failing, "reconcile tells nobody: SLACK_CHANNEL: is required"},
+		"channel_unsaid": {func(f *facts) {
+			s := f.functions["sweep"]
+			s.hasChannel, s.channel = false, ""
+			f.functions["sweep"] = s
+		}, Configuration, Unknown, "sweep has not said whom it tells"},
+		"channel_away":           {func(f *facts) { f.statusErr = errAway }, Configuration, Unknown, "it is away"},
+		"judged_by_another_file": {func(f *facts) { f.pipeline.Hash = "mine" }, Configuration, Unknown, "what is looked at here is pipeline file mine, and no function runs it"},
+		"unread_table":           {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Unknown = []string{"nba_analytics.x: gone"} }) }, Duplicates, Unknown, "nba_analytics.x: gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := sound(t)
@@ -301,6 +315,52 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 				t.Errorf("%+v, want ok: %s", got, c.evidence)
 			}
 		})
+	}
+}
+
+// Planned work is quiet, and says so; what has nothing to do with its dates is not.
+func TestPlannedMaintenanceIsQuietAndSaysSo(t *testing.T) {
+	file := strings.Replace(string(pipeline.Default()), "\n  unseen_days:", "\n  maintenance: [{from: 2026-02-02, to: 2026-02-03, reason: tables move}]\n  unseen_days:", 1)
+	planned, err := pipeline.Parse([]byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, _ := checker(t)
+	key := cycle.Key{Transition: planned.Transitions[0], Period: night}
+	r := message.Completion{Processor: "player_game_summary", Reported: "x", Period: night, Status: message.StatusSuccess, EventTime: at(today, 6, 0), ExecutionID: "x", CorrelationID: "x"}
+	for _, day := range []pipeline.Period{"2026-02-01", night} {
+		key.Period, r.Period = day, day
+		if err := w.Engine.Record(t.Context(), key, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const words = "2026-02-02 to 2026-02-03 is planned maintenance: tables move"
+	for _, quiet := range []bool{false, true} {
+		if quiet {
+			w.App.Pipeline = planned
+		}
+		c := New(w.App)
+		c.Dead = none
+		got := by(c.Run(t.Context()))[HandOvers]
+		all := strings.Join(got.Evidence, "\n")
+		if got.State != Failing || !strings.Contains(all, "2026-02-01 overnight: held") || strings.Contains(all, "2026-02-03 overnight") == quiet || strings.Contains(all, words) != quiet {
+			t.Errorf("quiet %v: %+v", quiet, got)
+		}
+	}
+	f := sound(t)
+	f.pipeline.Health.Maintenance = planned.Health.Maintenance
+	f.firstRuns = nil // of the day after, too: sources fetch what the day before has brought
+	f.runs[1].Began = f.runs[0].Began.Add(18 * time.Second)
+	for _, id := range []string{LateUpstream, LockingActive} {
+		if got := judged(f)[id]; got.State != OK {
+			t.Errorf("%s: %+v", id, got)
+		}
+	}
+	f.pipeline.Health.Maintenance[0].To = "2026-02-01" // it is over
+	for _, id := range []string{LateUpstream, LockingActive} {
+		if got := judged(f)[id]; got.State != Failing {
+			t.Errorf("%s: %+v", id, got)
+		}
 	}
 }
 

@@ -76,10 +76,7 @@ func degraded(f *facts, t *pipeline.Transition, p pipeline.Period, mode string) 
 	if !ok || m.Complete != pipeline.CompleteAll {
 		return false
 	}
-	deadline := f.pipeline.Calendar.End(p)
-	if m.Deadline != nil {
-		deadline = f.pipeline.Calendar.Instant(p, *m.Deadline)
-	}
+	deadline := m.Due(f.pipeline.Calendar, p)
 	return f.now.After(deadline) && f.now.Sub(deadline) < degradedFor
 }
 

@@ -141,6 +141,8 @@ type status struct {
 	heartbeats map[string]time.Time // by job
 	source     string
 	definition string // hash of the pipeline file
+	hasChannel bool
+	channel    string // in words; "" where it has not said
 }
 
 // Run looks at everything and answers every check. It changes nothing. Times that a check
@@ -151,6 +153,9 @@ func (c *Checker) Run(ctx context.Context) Report {
 	for _, check := range checks {
 		got := check.judge(f)
 		got.ID = check.id
+		if slices.Contains(ofPeriods, check.id) {
+			got.Evidence = append(got.Evidence, f.planned()...)
+		}
 		r.Checks = append(r.Checks, got)
 		switch {
 		case got.State == Failing:
@@ -233,10 +238,24 @@ func (c *Checker) read(ctx context.Context) *facts {
 	return f
 }
 
+// planned says of which periods nobody is told.
+func (f *facts) planned() (out []string) {
+	for _, m := range f.pipeline.Health.Maintenance {
+		if m.To >= f.pipeline.Calendar.Add(f.today, -Days) && m.From <= f.pipeline.Calendar.Add(f.today, 1) {
+			out = append(out, m.String())
+		}
+	}
+	return out
+}
+
 // patient is the reconciler with limits of time for what it asks the warehouse: an answer
 // that does not come must not keep the books from being judged.
 func (c *Checker) patient() *reconcile.Reconciler {
 	r := *c.Reconcile
+	r.Planned = func(p pipeline.Period) bool {
+		_, planned := c.Pipeline.Health.Planned(p)
+		return planned
+	}
 	contents, expected := r.Contents, r.Expected
 	r.Contents = func(ctx context.Context, processors []pipeline.Processor, from, to pipeline.Period) map[string]warehouse.Contents {
 		ctx, cancel := context.WithTimeout(ctx, c.Patience/4) // it is asked twice
@@ -273,6 +292,8 @@ func (c *Checker) functions(ctx context.Context) (map[string]status, error) {
 		}
 		s.source, _ = doc.Data["source_hash"].(string)
 		s.definition, _ = doc.Data["definition"].(string)
+		s.hasChannel, _ = doc.Data["has_channel"].(bool)
+		s.channel, _ = doc.Data["channel"].(string)
 		out[doc.Ref.ID] = s
 	}
 	return out, nil

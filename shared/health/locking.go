@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
 // lockingActive looks at what processors did: two runs of one at once are what locks are
@@ -59,7 +60,10 @@ const mostShown = 5
 
 // overlaps finds runs of one processor and period that were at work at once.
 func (v *verdict) overlaps(f *facts) {
-	runs := slices.Clone(f.runs)
+	runs := slices.DeleteFunc(slices.Clone(f.runs), func(r warehouse.ProcessorRun) bool {
+		_, planned := f.pipeline.Health.Planned(r.Period)
+		return planned
+	})
 	class := func(name string) string {
 		if _, p, ok := f.pipeline.Processor(name); ok {
 			return p.Class

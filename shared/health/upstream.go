@@ -38,6 +38,12 @@ func lateUpstream(f *facts) Check {
 // over: the day is over, and what came late has come.
 func (v *verdict) upstream(f *facts, day pipeline.Period, over bool) {
 	u, cal := f.pipeline.Health.Upstream, f.pipeline.Calendar
+	for _, p := range []pipeline.Period{cal.Add(day, -1), day} {
+		if _, planned := f.pipeline.Health.Planned(p); planned {
+			v.ok("what runs upstream on %s is not looked at", day)
+			return
+		}
+	}
 	failingAfter := cal.Instant(day, u.FailingAfter)
 	early, ran, days := map[string]int{}, map[string]time.Time{}, map[pipeline.Period]bool{}
 	for _, r := range f.firstRuns {

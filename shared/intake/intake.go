@@ -24,6 +24,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
@@ -90,6 +91,8 @@ func (f Function) post(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx = telemetry.WithTrace(ctx, r, a.Config.Project)
 	a, err = inShadow(a, r)
+	ctx, noted := notify.Collect(ctx)
+	defer func() { a.Notices.Tell(ctx, noted()...) }() // after all is done, whatever became of it
 	log := a.Log.With("function", f.Name)
 	var topic string
 	if err == nil {

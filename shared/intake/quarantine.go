@@ -13,6 +13,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
@@ -75,6 +76,9 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) e
 	}
 	switch {
 	case err == nil:
+		notify.Note(ctx, notify.Notice{Subject: "quarantine_" + d.function, State: "waiting", Severity: notify.Warning, Again: time.Hour,
+			Title:  "a message for " + d.function + " was put in quarantine: " + d.why.Error(),
+			Reason: "message " + d.envelope.MessageID + " of " + d.topic + "; whatever follows within the hour is not told", Command: "phasectl quarantine list", Page: "message-quarantined"})
 		log.ErrorContext(ctx, "message quarantined: "+d.why.Error(), "event", telemetry.CompletionQuarantined,
 			"message_id", d.envelope.MessageID, "field", d.why.Field, "value", d.why.Value, "document", ref.String())
 	case !errors.Is(err, store.ErrExists):

@@ -14,8 +14,32 @@ type Health struct {
 	// processor (name or class), date of the data, run id, when it began, when it ended
 	// (NULL while it has not). "" when no such history is kept.
 	Runs string
+	// DigestAt is the local time of the day from which on the day's digest is told.
+	DigestAt Offset
 	// UnseenDays is for how many days with something to do a processor may not report.
 	UnseenDays int
+	// Maintenance are the periods of which health tells nobody, because it was planned.
+	Maintenance []Maintenance
+}
+
+// Maintenance is about the periods from one to another, both included.
+type Maintenance struct {
+	From, To Period
+	Reason   string
+}
+
+func (m Maintenance) String() string {
+	return fmt.Sprintf("%s to %s is planned maintenance: %s", m.From, m.To, m.Reason)
+}
+
+// Planned returns the maintenance that a period belongs to, if there is one.
+func (h Health) Planned(p Period) (Maintenance, bool) {
+	for _, m := range h.Maintenance {
+		if m.From <= p && p <= m.To {
+			return m, true
+		}
+	}
+	return Maintenance{}, false
 }
 
 // Upstream is about what has to run before the first phase.
@@ -35,16 +59,26 @@ type fileHealth struct {
 		FailingAfter string `yaml:"failing_after"`
 	} `yaml:"upstream"`
 	Runs       string `yaml:"runs"`
+	DigestAt   string `yaml:"digest_at"`
 	UnseenDays int    `yaml:"unseen_days"`
+
+	Maintenance []struct {
+		From   string `yaml:"from"`
+		To     string `yaml:"to"`
+		Reason string `yaml:"reason"`
+	} `yaml:"maintenance"`
 }
 
 // maxUnseenDays is as far back as health looks: a week, of which today is not over.
 const maxUnseenDays = 6
 
-func (v *validator) health(f *fileHealth) Health {
-	h := Health{UnseenDays: 3}
+func (v *validator) health(f *fileHealth, c Calendar) Health {
+	h := Health{UnseenDays: 3, DigestAt: Offset{Minute: 9 * 60}}
 	if f == nil {
 		return h
+	}
+	if f.DigestAt != "" {
+		h.DigestAt = v.timeOfDay("health.digest_at", f.DigestAt)
 	}
 	if f.UnseenDays != 0 {
 		h.UnseenDays = f.UnseenDays
@@ -59,6 +93,24 @@ func (v *validator) health(f *fileHealth) Health {
 			v.add(at, "%q is no dataset", clip(name))
 		}
 		v.unique(at, "dataset", name, names)
+	}
+	for i, m := range f.Maintenance {
+		at := fmt.Sprintf("health.maintenance[%d]", i)
+		from, err := c.Parse(m.From)
+		if err != nil {
+			v.add(at+".from", "%v", err)
+		}
+		to, err := c.Parse(m.To)
+		if err != nil {
+			v.add(at+".to", "%v", err)
+		}
+		if to < from {
+			v.add(at+".to", "%q is before from, %q", clip(m.To), clip(m.From))
+		}
+		if m.Reason == "" {
+			v.add(at+".reason", "is required: people are told")
+		}
+		h.Maintenance = append(h.Maintenance, Maintenance{from, to, m.Reason})
 	}
 	h.Datasets, h.Runs = f.Datasets, f.Runs
 	window := []string{"@first", "@last"}

@@ -172,7 +172,7 @@ func build(f file) (*Pipeline, *validator) {
 		p.Phases = append(p.Phases, phase)
 	}
 	v.transitions(p, f.Transitions, phases)
-	p.Health = v.health(f.Health)
+	p.Health = v.health(f.Health, p.Calendar)
 	names := map[string]bool{}
 	for i, s := range f.Schedules {
 		path := fmt.Sprintf("schedules[%d]", i)
@@ -428,7 +428,7 @@ func (v *validator) order(path string, t *Transition) {
 
 // ownCollections are those whose documents the system keeps for itself.
 var ownCollections = []string{"phase_periods", "phase_triggers", "processing_locks", "lock_tokens", "processor_runs", "quarantine",
-	"function_status", "sweeps", "audit"}
+	"function_status", "sweeps", "audit", "notices"}
 
 // maxProcessors bounds a transition: all runs of a period stand in one document of
 // at most 1 MiB.

@@ -106,6 +106,11 @@ var problems = map[string]struct {
 	"same_table_order": {"table: nba_analytics.upcoming_player_game_context\n        date_column: game_date\n        key: [game_date, player_lookup]\n        order_by: processed_at", "table: nba_analytics.player_game_summary\n        date_column: game_date\n        key: [game_date, player_lookup]\n        order_by: updated_at", `phases[0].processors[3].order_by: is another than that of "player_game_summary"`},
 
 	"health_unseen":    {"unseen_days: 3", "unseen_days: 7", "health.unseen_days: must be 1 to 6, is 7"},
+	"health_digest":    {"digest_at: \"11:00\"", "digest_at: noon", `health.digest_at: "noon" is no local time`},
+	"planned_from":     {"  unseen_days: 3", "  maintenance: [{from: july, to: 2026-07-03, reason: x}]\n  unseen_days: 3", `health.maintenance[0].from: "july" is no date`},
+	"planned_to":       {"  unseen_days: 3", "  maintenance: [{from: 2026-07-01, to: 2026-06-31, reason: x}]\n  unseen_days: 3", `health.maintenance[0].to: "2026-06-31" is no date`},
+	"planned_order":    {"  unseen_days: 3", "  maintenance: [{from: 2026-07-03, to: 2026-07-01, reason: x}]\n  unseen_days: 3", `health.maintenance[0].to: "2026-07-01" is before from, "2026-07-03"`},
+	"planned_reason":   {"  unseen_days: 3", "  maintenance: [{from: 2026-07-01, to: 2026-07-01}]\n  unseen_days: 3", "health.maintenance[0].reason: is required"},
 	"health_dataset":   {"[nba_orchestration, nba_reference]", "[nba-orchestration]", `health.datasets[0]: "nba-orchestration" is no dataset`},
 	"health_parameter": {"WHERE DATE(started_at, 'America/New_York') BETWEEN @first", "WHERE DATE(started_at, 'America/New_York') BETWEEN @since", `health.runs: unknown parameter "@since"; there is @first and @last`},
 	"health_upstream":  {"expected_by: \"08:00\"", "expected_by: \"8:00\"", `health.upstream.expected_by: "8:00" is no local time`},

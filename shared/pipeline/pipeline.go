@@ -170,6 +170,15 @@ type Mode struct {
 // Names reports whether the mode expects the processor, critical or optional.
 func (m Mode) Names(processor string) bool { return m.named[processor] }
 
+// Due returns when a period should have been handed over: at the mode's deadline, or where
+// it has none, at the period's end.
+func (m Mode) Due(c Calendar, p Period) time.Time {
+	if m.Deadline == nil {
+		return c.End(p)
+	}
+	return c.Instant(p, *m.Deadline)
+}
+
 // Size returns how many processors the mode expects.
 func (m Mode) Size() int { return len(m.named) }
 

@@ -143,6 +143,8 @@ type Reconciler struct {
 	// Contents and Expected ask the warehouse; see there.
 	Contents func(ctx context.Context, processors []pipeline.Processor, from, to pipeline.Period) map[string]warehouse.Contents
 	Expected func(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (map[pipeline.Period]int64, error)
+	// Planned tells the periods that are left alone by who only looks; nil: none.
+	Planned func(pipeline.Period) bool
 	// Sweep hands duplicates of one table and period over to the sweep.
 	Sweep func(ctx context.Context, table string, period pipeline.Period) error
 	Log   *slog.Logger

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,6 +56,9 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 	}
 	if w.books, err = r.Engine.Books(ctx, t, from, to); err != nil {
 		return nil, err
+	}
+	if r.Planned != nil {
+		w.books = slices.DeleteFunc(w.books, func(b cycle.Books) bool { return r.Planned(b.Period) })
 	}
 	w.tables = r.Contents(ctx, w.upstream, from, to)
 	for table, c := range r.Contents(ctx, w.downstream, from, to) {

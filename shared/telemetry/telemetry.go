@@ -39,6 +39,7 @@ const (
 	Repaired              = "repaired"
 	Report                = "report"
 	Heartbeat             = "heartbeat"
+	NotifyFailed          = "notify_failed"
 	OperatorAction        = "operator_action"
 )
 

@@ -1,0 +1,65 @@
+package reconcile_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app/apptest"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/notify/notifytest"
+)
+
+// What time brings is told by the relay, once each, and when it is over.
+func TestTheRelayTellsWhatTimeBrings(t *testing.T) {
+	w, slack := apptest.New(t, now), notifytest.New(t)
+	w.Notices.Slack = slack.Channel
+	tr := w.Pipeline.Transitions[0]
+	record := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			c := message.Completion{Processor: name, Reported: name, Period: "2026-02-03", Status: message.StatusSuccess, EventTime: w.Now(), ExecutionID: name, CorrelationID: name}
+			if err := w.Engine.Record(t.Context(), cycle.Key{Transition: tr, Period: c.Period}, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	relay := func(want ...string) {
+		t.Helper()
+		for range 2 { // the second has nothing new
+			if rec := job(w, `{"job":"relay"}`); rec.Code != 204 {
+				t.Fatalf("%d %s", rec.Code, rec.Body)
+			}
+		}
+		got := slack.Take()
+		all := strings.Join(got, "\n")
+		for _, text := range want {
+			if !strings.Contains(all, text) {
+				t.Errorf("%s: told %q, want %s", w.Now(), got, text)
+			}
+		}
+		if len(got) > 1 || len(want) == 0 && len(got) > 0 {
+			t.Errorf("%s: %d messages: %q", w.Now(), len(got), got)
+		}
+	}
+	at := func(hours float64) { w.SetNow(now.Add(time.Duration(hours * float64(time.Hour)))) }
+	record("player_game_summary", "upcoming_player_game_context", "team_offense_game_summary")
+	relay("2026-02-04 tomorrow is held") // 06:05: the grace period of the night begins, and nobody has reported for today
+	at(0.6)
+	relay(":large_orange_circle: *warning* 2026-02-03 overnight was handed over without team_defense_game_summary, upcoming_team_game_context", "`phasectl explain 2026-02-03 overnight`")
+	record("team_defense_game_summary")
+	relay() // it is still without one
+	record("upcoming_team_game_context")
+	relay("*over* 2026-02-03 overnight is handed over")
+	at(8) // 14:05: nobody has reported for today
+	relay(":red_circle: *critical* 2026-02-04 same_day is held: somebody has to look at it", "deadline 13:00 passed", "docs/runbooks/cycle-overdue.md")
+	at(30) // 12:05 the day after
+	relay("2026-02-04 overnight is held")
+	at(33)
+	relay("2026-02-05 same_day is held")
+	at(24 * 5) // what lies further back is told by health
+	if rec := job(w, `{"job":"relay"}`); rec.Code != 204 || strings.Contains(strings.Join(slack.Take(), ""), "2026-02-05") {
+		t.Errorf("%d: told of long ago", rec.Code)
+	}
+}

@@ -1,0 +1,63 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/notify"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// noticedFor is for how long after its deadline people are told of a cycle: what lies
+// further back is told by health.
+const noticedFor = 24 * time.Hour
+
+// lookOn notes what people should know about the cycles of a period.
+func (a *App) lookOn(ctx context.Context, key cycle.Key, cycles []cycle.Status) {
+	if _, planned := a.Pipeline.Health.Planned(key.Period); planned {
+		return
+	}
+	for _, st := range cycles {
+		m, known := key.Transition.Mode(st.Mode)
+		if known && a.Now().Before(m.Due(key.Transition.Calendar(), key.Period).Add(noticedFor)) {
+			notify.Note(ctx, cycleNotices(m, st)...)
+		}
+	}
+}
+
+// cycleNotices is what is to be told of a cycle: none while it goes its way. One that a
+// person holds is nothing new to people.
+func cycleNotices(m pipeline.Mode, st cycle.Status) []notify.Notice {
+	name := st.Period + " " + st.Mode
+	n := notify.Notice{Subject: "cycle_" + st.Cycle, Severity: notify.Warning, Reason: st.Reason, Command: "phasectl explain " + name}
+	missing := strings.Join(st.Missing, ", ")
+	critical := slices.DeleteFunc(slices.Clone(st.Failed), func(p string) bool { return !slices.Contains(m.Critical, p) })
+	switch state := st.State; {
+	case st.Hold != nil:
+		return nil
+	case state == string(gate.Held):
+		n.State, n.Severity, n.Page = state, notify.Critical, "cycle-overdue"
+		n.Title = name + " is held: somebody has to look at it"
+	case state == string(cycle.StateBlocked):
+		n.State, n.Page = state, "cycle-blocked"
+		n.Title = name + " is blocked: its data is not ready"
+	case state == string(cycle.StatePublished) && len(st.Missing) > 0 && m.Complete == pipeline.CompleteAll:
+		n.State, n.Page = "degraded", "processor-errors"
+		n.Title = fmt.Sprintf("%s was handed over without %s", name, missing)
+	case state == string(cycle.StatePublished):
+		n.Title = name + " is handed over"
+	case state == string(gate.Closed):
+		n.Title = name + " has nothing to hand over"
+	case len(critical) > 0:
+		n.State, n.Severity, n.Page = "failed: "+strings.Join(critical, ", "), notify.Critical, "processor-errors"
+		n.Title = fmt.Sprintf("%s waits for %s, which failed", name, strings.Join(critical, ", "))
+	default:
+		return nil
+	}
+	return []notify.Notice{n}
+}

@@ -1,0 +1,89 @@
+package health
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/notify"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// urgent are the checks of what does not wait for the morning.
+var urgent = []string{HandOvers, NextPhase, Heartbeats}
+
+// Notices is what is to be told about a report: which checks are not ok, and which are
+// again. One that is unknown is told when it is at two looks in a row: an answer that came
+// too late once is nobody's business.
+func (r Report) Notices() (out []notify.Notice) {
+	for _, c := range r.Checks {
+		n := notify.Notice{Subject: "check_" + c.ID, State: string(c.State), Severity: notify.Warning, Command: c.Action, Page: "health-failing",
+			Title: c.ID + " is " + string(c.State), Reason: strings.Join(c.Evidence[:min(len(c.Evidence), mostShown)], "\n")}
+		switch c.State {
+		case OK:
+			n.State = ""
+		case Unknown:
+			n.Page = "health-unknown"
+			if c.Since.Equal(r.At) {
+				continue
+			}
+		case Failing:
+			if slices.Contains(urgent, c.ID) {
+				n.Severity = notify.Critical
+			}
+		}
+		out = append(out, n)
+	}
+	return out
+}
+
+// Digest is what is told once a day, from a local time on, whether anything is wrong or not.
+func (r Report) Digest(p *pipeline.Pipeline) (n notify.Notice, due bool) {
+	today := p.Calendar.At(r.At)
+	if r.At.Before(p.Calendar.Instant(today, p.Health.DigestAt)) {
+		return n, false
+	}
+	var lines []string
+	for _, s := range []State{Failing, Unknown, OK} {
+		for _, c := range r.Checks {
+			if c.State != s {
+				continue
+			}
+			line := fmt.Sprintf("%s: %s: %s", c.State, c.ID, c.Evidence[0])
+			if more := len(c.Evidence) - 1; more > 0 && s != OK {
+				line += fmt.Sprintf(" (and %d more)", more)
+			}
+			lines = append(lines, line)
+		}
+	}
+	return notify.Notice{Subject: "digest", State: string(today), Severity: notify.Info, Command: "phasectl health --verbose",
+		Title:  fmt.Sprintf("%s %s: %d checks ok, %d failing, %d unknown", r.At.In(p.Calendar.Zone()).Format(time.DateOnly), r.Overall, r.Count(OK), r.Count(Failing), r.Count(Unknown)),
+		Reason: strings.Join(lines, "\n")}, true
+}
+
+// configuration looks whether anybody can be told, and whether it is looked at what runs.
+func configuration(f *facts) Check {
+	v := verdict{action: "give slack_channel and slack_token, and make deploy", look: "phasectl smoke"}
+	if f.statusErr != nil {
+		v.notKnown("%v", f.statusErr)
+		return v.check()
+	}
+	same, said := false, false
+	for _, name := range sorted(f.functions) {
+		s := f.functions[name]
+		switch {
+		case s.channel == "":
+			v.notKnown("%s has not said whom it tells", name)
+		case !s.hasChannel:
+			v.failing("%s tells nobody: %s", name, s.channel)
+		default:
+			v.ok("%s tells %s", name, s.channel)
+		}
+		same, said = same || s.definition == f.pipeline.Hash, said || s.definition != ""
+	}
+	if said && !same {
+		v.notKnown("what is looked at here is pipeline file %s, and no function runs it", f.pipeline.Hash)
+	}
+	return v.check()
+}

@@ -1,0 +1,58 @@
+package health
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/notify"
+)
+
+func TestWhatPeopleAreToldOfAReport(t *testing.T) {
+	before := morning.Add(-time.Hour)
+	r := Report{At: morning, Checks: []Check{
+		{ID: Duplicates, State: OK, Evidence: []string{"none"}, Since: before},
+		{ID: HandOvers, State: Failing, Evidence: []string{"a", "b", "c", "d", "e", "f"}, Since: morning, Action: "phasectl explain x"},
+		{ID: Quarantine, State: Failing, Evidence: []string{"3 wait"}, Since: before},
+		{ID: Reconciliation, State: Unknown, Evidence: []string{"it is away"}, Since: before},
+		{ID: LateUpstream, State: Unknown, Evidence: []string{"too slow"}, Since: morning}, // perhaps only this once
+	}}
+	got := map[string]notify.Notice{}
+	for _, n := range r.Notices() {
+		got[n.Subject] = n
+	}
+	for subject, want := range map[string]notify.Notice{
+		"check_duplicates":     {State: "", Severity: notify.Warning, Title: "duplicates is ok"},
+		"check_hand_overs":     {State: "failing", Severity: notify.Critical, Title: "hand_overs is failing", Reason: "a\nb\nc\nd\ne", Command: "phasectl explain x", Page: "health-failing"},
+		"check_quarantine":     {State: "failing", Severity: notify.Warning, Title: "quarantine is failing", Reason: "3 wait", Page: "health-failing"},
+		"check_reconciliation": {State: "unknown", Severity: notify.Warning, Title: "reconciliation is unknown", Reason: "it is away", Page: "health-unknown"},
+	} {
+		n := got[subject]
+		if n.State != want.State || n.Severity != want.Severity || n.Title != want.Title || want.State != "" && (n.Reason != want.Reason || n.Command != want.Command || n.Page != want.Page) {
+			t.Errorf("%s: %+v", subject, n)
+		}
+	}
+	if len(got) != 4 {
+		t.Errorf("%d notices: one more than what lasts", len(got))
+	}
+}
+
+func TestTheDaysDigest(t *testing.T) {
+	w, c := checker(t)
+	for local, due := range map[time.Time]bool{at(today, 10, 59): false, at(today, 11, 0): true, at(today, 23, 59): true} {
+		w.SetNow(local)
+		r := c.Run(t.Context())
+		n, got := r.Digest(w.Pipeline)
+		if got != due || due && (n.State != string(today) || n.Subject != "digest") {
+			t.Errorf("at %s: %v, %+v", local, got, n)
+		}
+	}
+	r := Report{At: at(today, 11, 5), Overall: Failing, Checks: []Check{{ID: "a", State: OK, Evidence: []string{"fine", "more"}}, {ID: "b", State: Failing, Evidence: []string{"bad", "worse"}}, {ID: "c", State: Unknown, Evidence: []string{"away"}}}}
+	n, _ := r.Digest(w.Pipeline)
+	if n.Title != "2026-02-04 failing: 1 checks ok, 1 failing, 1 unknown" || n.Reason != "failing: b: bad (and 1 more)\nunknown: c: away\nok: a: fine" {
+		t.Errorf("%q\n%s", n.Title, n.Reason)
+	}
+	if strings.Contains(n.Reason, "more\n") {
+		t.Error("evidence of what is ok is told at length")
+	}
+}

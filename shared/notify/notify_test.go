@@ -1,0 +1,252 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/memory"
+)
+
+// desk is a place to tell from, with its Slack, its clock and a store that can fail.
+type desk struct {
+	*Notices
+	slack *slackServer
+	logs  *bytes.Buffer
+	now   time.Time
+}
+
+func newDesk(t *testing.T, answers ...answer) *desk {
+	d := &desk{slack: newSlack(t, answers...), logs: &bytes.Buffer{}, now: time.Date(2026, 2, 4, 15, 0, 0, 0, time.UTC)}
+	ids := 0
+	d.Notices = &Notices{Store: memory.New(func() time.Time { return d.now }), Slack: d.slack.byWebhook(), Books: "dev-", Of: "nba in p",
+		NewID: func() string { ids++; return fmt.Sprint("id", ids) }, Log: slog.New(slog.NewJSONHandler(d.logs, nil))}
+	return d
+}
+
+// said are the messages that Slack was sent since the last call.
+func (d *desk) said() (out []string) {
+	for _, body := range d.slack.got {
+		out = append(out, body["text"].(string))
+	}
+	d.slack.got = nil
+	return out
+}
+
+var (
+	blocked = Notice{Subject: "cycle_x", State: "blocked", Severity: Warning, Title: "x is blocked", Reason: "rows <1>\n& few", Command: "phasectl explain x", Page: "cycle-blocked"}
+	held    = Notice{Subject: "cycle_x", State: "held", Severity: Critical, Title: "x is held"}
+	well    = Notice{Subject: "cycle_x", Title: "x is handed over"}
+)
+
+func TestWhatIsToldAndWhatIsNot(t *testing.T) {
+	again := Notice{Subject: "q", State: "waiting", Severity: Warning, Title: "one more", Again: time.Hour}
+	for name, tc := range map[string]struct {
+		told   []Notice
+		passes time.Duration // before the last one
+		want   bool          // the last one is told
+	}{
+		"the first":                 {[]Notice{blocked}, 0, true},
+		"the same":                  {[]Notice{blocked, blocked}, 0, false},
+		"the same, a year later":    {[]Notice{blocked, blocked}, 365 * 24 * time.Hour, false},
+		"another state":             {[]Notice{blocked, held}, 0, true},
+		"that it is over":           {[]Notice{blocked, well}, 0, true},
+		"over what was never told":  {[]Notice{well}, 0, false},
+		"over, twice":               {[]Notice{blocked, well, well}, 0, false},
+		"once more after it was":    {[]Notice{blocked, well, blocked}, 0, true},
+		"within the window":         {[]Notice{again, again}, time.Hour - time.Millisecond, false},
+		"after the window":          {[]Notice{again, again}, time.Hour, true},
+		"another subject":           {[]Notice{blocked, again}, 0, true},
+		"nothing is told as a list": {nil, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, answer{status: 200, body: "ok"})
+			for i, n := range tc.told {
+				d.said()
+				if i == len(tc.told)-1 {
+					d.now = d.now.Add(tc.passes)
+				}
+				d.Tell(t.Context(), n)
+			}
+			d.Tell(t.Context())
+			if got := d.said(); len(got) > 1 || (len(got) == 1) != tc.want || d.logs.Len() > 0 {
+				t.Errorf("%q, logs %s", got, d.logs)
+			}
+		})
+	}
+}
+
+func TestAMessageSaysWhatItIsAndWhatHelps(t *testing.T) {
+	d := newDesk(t, answer{status: 200, body: "ok"})
+	info := Notice{Subject: "digest", State: "2026-02-04", Severity: Info, Title: "a <good> `night`"}
+	d.Tell(t.Context(), held, blocked, info) // the later one about a subject is what is
+	want := "*Phasegate* nba in p\n" +
+		":large_orange_circle: *warning* x is blocked\n>rows &lt;1&gt;\n>&amp; few\n`phasectl explain x`  <https://github.com/phasegate/phasegate/blob/main/docs/runbooks/cycle-blocked.md|runbook>\n" +
+		":information_source: a &lt;good&gt; `night`"
+	if got := d.said(); len(got) != 1 || got[0] != want {
+		t.Errorf("%q", got)
+	}
+	d.Shadow = true
+	d.Tell(t.Context(), well)
+	if got := d.said(); len(got) != 1 || got[0] != "*Phasegate* nba in p, in shadow\n:white_check_mark: *over* x is handed over" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestAStormIsOneMessageOfABoundedSize(t *testing.T) {
+	d := newDesk(t, answer{status: 200, body: "ok"})
+	var storm []Notice
+	for i := range 300 {
+		storm = append(storm, Notice{Subject: fmt.Sprint("check_", i), State: "failing", Severity: Critical, Title: "x", Reason: strings.Repeat("é", 5000)})
+	}
+	d.Tell(t.Context(), storm...)
+	got := d.said()
+	// https://api.slack.com/methods/chat.postMessage#truncating: more than 40,000 characters are cut off.
+	if len(got) != 1 || len(got[0]) > 40_000 || !strings.HasSuffix(got[0], "\nand 280 more: `phasectl health`") {
+		t.Fatalf("%d messages, %d bytes", len(got), len(got[0]))
+	}
+	d.Tell(t.Context(), storm...)
+	if again := d.said(); len(again) != 0 {
+		t.Errorf("told again: %d", len(again))
+	}
+}
+
+// What could not be sent is said, without the secret, and sent when it is said again.
+func TestWhatSlackDoesNotTakeIsToldLater(t *testing.T) {
+	for name, tc := range map[string]struct {
+		first  answer
+		reason string
+		after  time.Duration
+	}{
+		"refused":     {answer{status: 400, body: "invalid_payload"}, "400 invalid_payload", 0},
+		"left alone":  {answer{status: 429, retryAfter: "90"}, "Slack takes no more for 1m30s", 90 * time.Second},
+		"no such web": {answer{status: 404, body: "no_service " + theSecret}, "404 without a reason", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, tc.first, answer{status: 200, body: "ok"})
+			d.Tell(t.Context(), blocked)
+			if got := d.logs.String(); !strings.Contains(got, `"event":"notify_failed"`) || !strings.Contains(got, tc.reason) || strings.Contains(got, theSecret) || strings.Count(got, "\n") != 1 {
+				t.Errorf("%s", got)
+			}
+			if tc.after > 0 {
+				d.now = d.now.Add(tc.after - time.Second)
+				if d.Tell(t.Context(), blocked); len(d.slack.got) != 1 {
+					t.Errorf("asked again before its time")
+				}
+				d.now = d.now.Add(time.Second)
+			}
+			if d.Tell(t.Context(), blocked); len(d.slack.got) != 2 {
+				t.Errorf("%d tries", len(d.slack.got))
+			}
+			if d.Tell(t.Context(), blocked); len(d.slack.got) != 2 {
+				t.Errorf("told twice")
+			}
+		})
+	}
+}
+
+// broken fails its nth Apply, before or after it was done, as a process that dies there or
+// an answer that is lost.
+type broken struct {
+	store.Store
+	fails int
+	done  bool
+	n     int
+	err   error
+}
+
+func (b *broken) Apply(ctx context.Context, writes ...store.Write) ([]store.Version, error) {
+	b.n++
+	if b.n != b.fails {
+		return b.Store.Apply(ctx, writes...)
+	}
+	if b.done {
+		if _, err := b.Store.Apply(ctx, writes...); err != nil {
+			return nil, err
+		}
+	}
+	return nil, b.err
+}
+
+// A process that dies anywhere has told it, or leaves it to whoever says it again.
+func TestNothingIsLostWhereverItDies(t *testing.T) {
+	for _, err := range []error{errors.New("the connection broke"), store.ErrConflict} {
+		for _, done := range []bool{false, true} {
+			for step := 1; step <= 2; step++ {
+				t.Run(fmt.Sprint(err, done, step), func(t *testing.T) {
+					d := newDesk(t, answer{status: 200, body: "ok"})
+					d.Store = &broken{Store: d.Store, fails: step, done: done, err: err}
+					d.Tell(t.Context(), blocked)
+					said := len(d.said())
+					d.now = d.now.Add(claimFor)
+					d.Tell(t.Context(), blocked)
+					said += len(d.said())
+					most := 1
+					if step == 2 && !done {
+						most = 2 // sent, and nobody knows
+					}
+					if said < 1 || said > most {
+						t.Errorf("told %d times", said)
+					}
+					if d.Tell(t.Context(), blocked); len(d.said()) > 0 {
+						t.Error("and once more")
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestOfManyWhoSayItOneTells(t *testing.T) {
+	d := newDesk(t, answer{status: 200, body: "ok"})
+	var mu sync.Mutex
+	next := d.NewID
+	d.NewID = func() string { mu.Lock(); defer mu.Unlock(); return next() }
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { d.Tell(t.Context(), blocked, Notice{Subject: "other", State: "failing", Title: "y"}) })
+	}
+	wg.Wait()
+	if got := d.said(); len(got) != 1 || !strings.Contains(got[0], "x is blocked") || !strings.Contains(got[0], " y") {
+		t.Errorf("%q, logs %s", got, d.logs)
+	}
+}
+
+// Telling holds nothing up: not a Slack that hangs, nor a caller that has gone.
+func TestTellingEnds(t *testing.T) {
+	d := newDesk(t, answer{status: 200, body: "ok"})
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if d.Tell(gone, blocked); len(d.said()) != 1 {
+		t.Errorf("who has gone is not told of: %s", d.logs)
+	}
+	d.Slack = Slack{}
+	d.Tell(t.Context(), held) // nobody to tell: health says so
+	(*Notices)(nil).Tell(t.Context(), held)
+	if len(d.said()) != 0 || d.logs.Len() > 0 {
+		t.Errorf("%s", d.logs)
+	}
+	if doc, err := d.Store.Get(t.Context(), store.Ref{Collection: "dev-notices", ID: "cycle_x"}); err != nil || doc.Docs[0].Data["state"] != "blocked" {
+		t.Errorf("what nobody was told is noted as told: %v, %v", doc, err)
+	}
+}
+
+func TestWhatIsNotedIsCollected(t *testing.T) {
+	Note(t.Context(), blocked) // nobody collects
+	outer, all := Collect(t.Context())
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() { Note(outer, blocked, held) })
+	}
+	wg.Wait()
+	if got := all(); len(got) != 20 {
+		t.Errorf("%d", len(got))
+	}
+}
