@@ -187,6 +187,16 @@ locals {
       duration  = h.duration
       command   = "phasectl health --verbose --project ${var.project}"
     } },
+    # What could not be told in Slack is told by mail at least that it could not.
+    { for f in keys(local.functions) : "notify-failed/${f}" => {
+      kind       = "log_match"
+      title      = "People could not be told in Slack"
+      severity   = "ERROR"
+      filter     = "${local.of_function[f]} AND jsonPayload.event=\"notify_failed\""
+      labels     = {}
+      rate_limit = local.hour
+      command    = "gcloud logging read '${local.of_function[f]} AND jsonPayload.event=\"notify_failed\"' --freshness=1h --project=${var.project}"
+    } },
     { for f in keys(local.functions) : "message-quarantined/${f}" => {
       kind       = "log_match"
       title      = "A message to ${f} can never be processed and was put aside"

@@ -35,7 +35,8 @@ resource "google_monitoring_notification_channel" "slack" {
   depends_on = [google_project_service.required]
 }
 
-# The same token for what reports to the channel by itself.
+# The same token for the functions, which tell people themselves what no log line can: which
+# cycle, why, and which command helps.
 resource "google_secret_manager_secret" "slack" {
   for_each = toset(local.slack)
 

@@ -49,6 +49,7 @@ locals {
     PHASEGATE_MODE       = var.mode
     PHASEGATE_CLAIM      = var.claim
     LOG_LEVEL            = var.log_level
+    SLACK_CHANNEL        = var.slack_channel
   } : name => value if value != "" }
 
   # What a function may publish to: what it hands over, jobs for the sweep, and the dead letters of its own
@@ -80,6 +81,7 @@ module "function" {
   timeout       = each.value.timeout
   max_instances = each.value.max_instances
   environment   = local.environment
+  secrets       = { for s in local.slack : "SLACK_BOT_TOKEN" => { secret = google_secret_manager_secret.slack[s].secret_id, version = google_secret_manager_secret_version.slack[s].version } }
 
   depends_on = [google_project_service.required, google_project_iam_member.build]
 }

@@ -57,6 +57,7 @@ func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local
 	o.Clock = local.NewClock(d.at("2026-02-03 22:00"))
 	o.Consumers = d.phase4.consumers(d.transition)
 	o.Stores = d.crash.on(o.Stores)
+	o.Slack = d.tell
 	o.Errors = func(format string, args ...any) { d.say("   %s %s", d.red("!! "), fmt.Sprintf(format, args...)) }
 	if d.env, err = local.Start(ctx, o); err != nil {
 		return nil, Result{}, err
@@ -69,7 +70,7 @@ func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local
 }
 
 type demo struct {
-	mu         sync.Mutex // of w: deliveries fail in the background
+	mu         sync.Mutex // of w and told: deliveries fail, and people are told, in the background
 	w          io.Writer
 	colour     bool
 	env        *local.Environment
@@ -86,6 +87,7 @@ type demo struct {
 
 	quarantined int      // documents printed so far
 	news        []string // to be printed when the next scene begins
+	told        []string // to people, and not printed yet
 }
 
 // expectation is what the story says must reach Phase 4.
@@ -143,6 +145,7 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 	if err := d.showQuarantine(ctx); err != nil {
 		return err
 	}
+	d.showTold()
 	return d.showCycle(ctx, period, mode)
 }
 
@@ -163,16 +166,23 @@ func (d *demo) relay(ctx context.Context, when, title string, period pipeline.Pe
 }
 
 func (d *demo) job(ctx context.Context, job, when, title string, period pipeline.Period, mode string) error {
-	d.env.Clock.AdvanceTo(d.at(when))
-	for _, s := range d.env.App.Pipeline.Schedules {
-		if s.Job != job {
-			continue
-		}
-		if err := local.SendJob(ctx, d.env.App, s); err != nil {
-			return fmt.Errorf("send the job %s: %w", job, err)
-		}
+	if err := d.send(ctx, when, job); err != nil {
+		return err
 	}
 	return d.scene(ctx, when, title, period, mode)
+}
+
+// send sends a job as the scheduler would at a time.
+func (d *demo) send(ctx context.Context, when, job string) error {
+	d.env.Clock.AdvanceTo(d.at(when))
+	for _, s := range d.env.App.Pipeline.Schedules {
+		if s.Job == job {
+			if err := local.SendJob(ctx, d.env.App, s); err != nil {
+				return fmt.Errorf("send the job %s: %w", job, err)
+			}
+		}
+	}
+	return nil
 }
 
 // redeliveries lets time pass until no delivery is waiting to be tried again.
@@ -193,6 +203,7 @@ func (d *demo) redeliveries(ctx context.Context, title string, period pipeline.P
 		d.say("   in   redelivered at %s", d.env.Clock.Now().In(d.zone).Format("15:04:05"))
 		d.showReceived()
 	}
+	d.showTold()
 	return d.showCycle(ctx, period, mode)
 }
 

@@ -63,6 +63,23 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 	if got := strings.Join(counts, " "); got != "removed 0 undo 72 removed 0 0" {
 		t.Errorf("after the incident: %s", got)
 	}
+	// Who is told what, and the night's report.
+	rest := out.String()
+	for _, line := range []string{
+		"tell *critical* 2026-02-03 overnight waits for player_game_summary, which failed\n", "tell *warning* a message for transition was put in quarantine: game_date: ",
+		"tell *over* 2026-02-03 overnight is handed over\n", "tell *warning* 2026-02-04 overnight was handed over without team_defense_game_summary\n",
+		"tell *critical* 2026-02-05 same_day is held: somebody has to look at it\n", "tell *warning* 2026-02-05 overnight is blocked: its data is not ready\n",
+		"tell *warning* late_upstream is failing\n", "tell 2026-02-06 failing: ",
+		"ok       tracking_accuracy    phase3_to_phase4: 100.0 % (", "ok       hand_overs           every cycle", "ok       duplicates           none",
+		"failing  late_upstream        nbac_gamebook ran first at 14:45, expected by 08:00\n", "ok       configuration        health tells Slack, by webhook\n",
+	} {
+		_, after, found := strings.Cut(rest, "   "+line)
+		if !found {
+			t.Errorf("no %q after what came before it", line)
+			continue
+		}
+		rest = after
+	}
 	if !strings.Contains(incident, "the second: PlayerGameSummaryProcessor_2026-02-03 is locked") || !strings.Contains(incident, " rows in the ten tables, 0 duplicates\n") {
 		t.Errorf("%s", out.String())
 	}

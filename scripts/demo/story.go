@@ -120,6 +120,7 @@ func (d *demo) play(ctx context.Context) error {
 	}
 	if d.processors != nil {
 		scenes = append(append(scenes, d.checked(ctx, tomorrow)...), append(d.incident(ctx, night), d.reconciled(ctx, night)...)...)
+		scenes = append(scenes, d.watched(ctx)...)
 	}
 	for _, scene := range scenes {
 		if err := scene(); err != nil {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
@@ -34,6 +35,7 @@ type Options struct {
 	BigQueryPort int // 0 picks a free one
 	Schedule     bool
 	Consumers    map[string]http.Handler // by topic: pushed to, like a downstream service
+	Slack        func(text string)       // is told what Slack would be; nil: there is no Slack
 	Logs         io.Writer               // of the functions
 	Errors       func(format string, args ...any)
 }
@@ -43,11 +45,13 @@ type Environment struct {
 	PubSub    string            // host:port
 	BigQuery  string            // host:port, "" while nothing needs it
 	Functions map[string]string // name → URL
+	Slack     string            // address of a webhook, "" where there is none
 	App       *app.App          // the functions' own
 	Clock     *Clock
 
 	pubsub     *pubsubServer
 	bigQuery   *bigQuery // that was started here
+	slack      *slack
 	server     *Server
 	dispatcher *dispatcher
 	routes     []route
@@ -77,6 +81,13 @@ func (e *Environment) start(ctx context.Context, o Options) (err error) {
 	o.Config.PubSubHost, o.Config.Local = e.PubSub, true
 	if err := e.findBigQuery(ctx, &o); err != nil {
 		return err
+	}
+	o.Config.Slack = notify.Slack{}
+	if o.Slack != nil {
+		if e.slack, err = serveSlack(o.Slack); err != nil {
+			return err
+		}
+		o.Config.Slack, e.Slack = e.slack.channel(), e.slack.url
 	}
 	if e.App, err = app.Open(ctx, o.Config, o.Stores(o.Clock.Now), o.Clock.Now, o.Logs); err != nil {
 		return err
@@ -170,6 +181,10 @@ func (e *Environment) Close() error {
 	if e.bigQuery != nil {
 		err = first(err, e.bigQuery.close())
 		e.bigQuery = nil
+	}
+	if e.slack != nil {
+		err = first(err, e.slack.server.Close())
+		e.slack = nil
 	}
 	if e.pubsub != nil {
 		e.pubsub.Close()

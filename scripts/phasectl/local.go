@@ -25,6 +25,7 @@ type ready struct {
 	BigQuery  string            `json:"bigquery"` // "" while nothing needs it
 	Store     string            `json:"store"`
 	Functions map[string]string `json:"functions"`
+	Slack     string            `json:"slack,omitempty"` // address of a webhook
 	Prefix    string            `json:"prefix,omitempty"`
 	Mode      string            `json:"mode,omitempty"` // "" means active
 	Pipeline  string            `json:"pipeline_file,omitempty"`
@@ -49,7 +50,7 @@ func localCommand(f *flags) *cobra.Command {
 		Use:   "local",
 		Short: "Run the whole system on this machine until interrupted",
 		Long: "Run Pub/Sub (port 8085), the functions (8088) and a scheduler in this process, on the loopback\n" +
-			"interface, with documents in a SQLite file. Beside it BigQuery (9050), if the pipeline has readiness\n" +
+			"interface, with documents in a SQLite file. What Slack would be told is printed. Beside it BigQuery (9050), if the pipeline has readiness\n" +
 			"checks and bqemu stands beside phasectl (make build/bqemu); else nothing is checked. In another terminal:\n\n" +
 			"  eval \"$(phasectl env)\"\n  phasectl status",
 		Args: args(cobra.NoArgs),
@@ -70,11 +71,12 @@ func localCommand(f *flags) *cobra.Command {
 				}
 			}
 			o.Stores = stores
+			o.Slack = func(text string) { _, _ = fmt.Fprintln(cmd.ErrOrStderr(), slackText(text)) } // as the logs: the last resort
 			env, err := local.Start(cmd.Context(), o)
 			if err != nil {
 				return startError(err)
 			}
-			r := ready{Project: c.Project, PubSub: env.PubSub, BigQuery: env.BigQuery, Store: c.Store, Functions: env.Functions, Prefix: c.Prefix, Pipeline: c.PipelineFile}
+			r := ready{Project: c.Project, PubSub: env.PubSub, BigQuery: env.BigQuery, Store: c.Store, Functions: env.Functions, Slack: env.Slack, Prefix: c.Prefix, Pipeline: c.PipelineFile}
 			if c.Shadow != "" {
 				r.Mode = "shadow"
 			}
@@ -165,6 +167,11 @@ func bigQueryProgram() string {
 	return program
 }
 
+// slackText shows a message in Slack's markup on a terminal, a line each.
+func slackText(text string) string {
+	return "slack: " + strings.ReplaceAll(strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&").Replace(text), "\n", "\nslack: ")
+}
+
 func complain(w io.Writer) func(string, ...any) {
 	return func(format string, args ...any) {
 		// Standard error is the last resort: nothing is left to tell when it fails.
@@ -202,6 +209,9 @@ func printEnv(w io.Writer, r ready) error {
 	vars := [][2]string{{"GOOGLE_CLOUD_PROJECT", r.Project}, {"PUBSUB_EMULATOR_HOST", r.PubSub}, {"PHASEGATE_STORE", r.Store}}
 	if r.BigQuery != "" {
 		vars = append(vars, [2]string{"BIGQUERY_EMULATOR_HOST", r.BigQuery})
+	}
+	if r.Slack != "" {
+		vars = append(vars, [2]string{"SLACK_WEBHOOK_URL", r.Slack})
 	}
 	if r.Prefix != "" {
 		vars = append(vars, [2]string{"PHASEGATE_PREFIX", r.Prefix})

@@ -197,9 +197,9 @@ func TestTimeLimitsStandInOrder(t *testing.T) {
 	}
 }
 
-// unset are the variables that no deployment sets: an archive holds its pipeline, and
-// emulators are for machines of developers.
-var unset = []string{"PIPELINE_FILE", "PHASEGATE_LEASE", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"}
+// unset are the variables that no deployment sets: an archive holds its pipeline, emulators
+// are for machines of developers, and a bot speaks to the channel, as for the alerts.
+var unset = []string{"SLACK_WEBHOOK_URL", "PIPELINE_FILE", "PHASEGATE_LEASE", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"}
 
 func TestTheEnvironmentIsTheOneThatTheCodeReads(t *testing.T) {
 	read := map[string]bool{}
@@ -214,11 +214,17 @@ func TestTheEnvironmentIsTheOneThatTheCodeReads(t *testing.T) {
 	}
 	// With every variable of Terraform's at another value than its default.
 	p := planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-"), "database": cty.StringVal("books"), "mode": cty.StringVal("shadow"),
-		"claim": cty.StringVal("2m"), "log_level": cty.StringVal("debug")})
+		"claim": cty.StringVal("2m"), "log_level": cty.StringVal("debug"), "slack_channel": cty.StringVal("#alerts"), "slack_token": cty.StringVal("xoxb-secret")})
 	for _, f := range p.some("google_cloudfunctions2_function") {
 		vars := map[string]string{}
 		for name, v := range f.at("service_config", "0", "environment_variables").AsValueMap() {
 			vars[name] = v.AsString()
+		}
+		for _, v := range f.at("service_config", "0", "secret_environment_variables").AsValueSlice() {
+			if secret := v.GetAttr("secret").AsString(); secret != "dev-phasegate-slack-token" {
+				t.Errorf("%s: a secret %q", f.address, secret)
+			}
+			vars[v.GetAttr("key").AsString()] = "xoxb-secret"
 		}
 		if diff := cmp.Diff(slices.Sorted(maps.Keys(read)), slices.Sorted(maps.Keys(vars))); diff != "" {
 			t.Errorf("%s: variables (-read +set):\n%s", f.address, diff)
@@ -227,9 +233,9 @@ func TestTheEnvironmentIsTheOneThatTheCodeReads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := app.Config{Project: project, Store: "firestore:books", Prefix: "dev-", Shadow: "shadow_", Claim: 2 * time.Minute, Lease: lease.Max, LogLevel: "debug"}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s: configuration (-want +got):\n%s", f.address, diff)
+		want := app.Config{Project: project, Store: "firestore:books", Prefix: "dev-", Shadow: "shadow_", Claim: 2 * time.Minute, Lease: lease.Max, LogLevel: "debug", Slack: got.Slack}
+		if got != want || got.Slack.String() != "Slack, #alerts" {
+			t.Errorf("%s: %+v, want %+v and a channel", f.address, got, want)
 		}
 	}
 	// And with its defaults, the code's.

@@ -221,7 +221,8 @@ func (m *module) body(b *hclsyntax.Body, scope map[string]cty.Value, without ...
 		}
 		for it := over.ElementIterator(); it.Next(); {
 			key, value := it.Element()
-			inner := maps.Clone(scope)
+			inner := map[string]cty.Value{}
+			maps.Copy(inner, scope)
 			inner[label] = cty.ObjectVal(map[string]cty.Value{"key": key, "value": value})
 			v, err := m.body(n.Body.Blocks[0].Body, inner)
 			if err != nil {
@@ -246,6 +247,8 @@ func computed(kind, key string, a map[string]cty.Value) map[string]cty.Value {
 	switch kind {
 	case "google_project":
 		a["number"] = cty.StringVal("123456789012")
+	case "google_secret_manager_secret_version":
+		a["version"] = cty.StringVal("1")
 	case "google_pubsub_topic":
 		id("topics/%s", str("name"))
 	case "google_pubsub_subscription":

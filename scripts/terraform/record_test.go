@@ -29,6 +29,7 @@ import (
 	healthy "github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/processor"
 	rec "github.com/phasegate/phasegate/shared/reconcile"
@@ -270,6 +271,14 @@ var bad = map[string]func(*recorder){
 		r.deliver("reconcile", []byte(`{"job":"dance"}`))
 		r.deliver("sweep", []byte(`{"job":"dance"}`))
 		r.deliver("health", []byte(`{"job":"dance"}`))
+	},
+	"notify-failed": func(r *recorder) {
+		revoked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
+		r.t.Cleanup(revoked.Close)
+		r.Notices.Slack = notify.FromEnv(func(name string) string { return map[string]string{"SLACK_WEBHOOK_URL": revoked.URL}[name] })
+		for _, f := range []string{"transition", "reconcile", "sweep", "health"} {
+			r.deliver(f, []byte(`{"job":"dance"}`)) // of which somebody should hear
+		}
 	},
 	"health-failing": func(r *recorder) {
 		r.processed("2026-02-02", func(*lease.Lease) {}) // and its process dies

@@ -18,12 +18,13 @@ import (
 
 // roles is every role that is granted, and on what.
 var roles = map[string][]string{
-	"google_cloud_run_v2_service_iam_member": {"roles/run.invoker"},
-	"google_pubsub_topic_iam_member":         {"roles/pubsub.publisher"},
-	"google_pubsub_subscription_iam_member":  {"roles/pubsub.subscriber"},
-	"google_service_account_iam_member":      {"roles/iam.serviceAccountTokenCreator"},
-	"google_bigquery_dataset_iam_member":     {"roles/bigquery.dataEditor", "roles/bigquery.dataViewer"},
-	"google_project_iam_member":              {"roles/cloudbuild.builds.builder", "roles/datastore.user", "roles/bigquery.jobUser", "roles/monitoring.viewer"},
+	"google_cloud_run_v2_service_iam_member":  {"roles/run.invoker"},
+	"google_pubsub_topic_iam_member":          {"roles/pubsub.publisher"},
+	"google_pubsub_subscription_iam_member":   {"roles/pubsub.subscriber"},
+	"google_service_account_iam_member":       {"roles/iam.serviceAccountTokenCreator"},
+	"google_secret_manager_secret_iam_member": {"roles/secretmanager.secretAccessor"},
+	"google_bigquery_dataset_iam_member":      {"roles/bigquery.dataEditor", "roles/bigquery.dataViewer"},
+	"google_project_iam_member":               {"roles/cloudbuild.builds.builder", "roles/datastore.user", "roles/bigquery.jobUser", "roles/monitoring.viewer"},
 }
 
 func TestNobodyMayDoMoreThanIsListed(t *testing.T) {

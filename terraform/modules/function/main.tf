@@ -57,10 +57,34 @@ resource "google_cloudfunctions2_function" "this" {
     timeout_seconds                  = var.timeout
     max_instance_count               = var.max_instances
     environment_variables            = var.environment
+
+    dynamic "secret_environment_variables" {
+      for_each = var.secrets
+
+      content {
+        project_id = var.project
+        key        = secret_environment_variables.key
+        secret     = secret_environment_variables.value.secret
+        # Its number: with "latest", instances that run would keep the one before.
+        version = secret_environment_variables.value.version
+      }
+    }
+
     # Pub/Sub of this project is internal; nobody else has anything to ask.
     ingress_settings               = "ALLOW_INTERNAL_ONLY"
     all_traffic_on_latest_revision = true
   }
+
+  depends_on = [google_secret_manager_secret_iam_member.reads] # else it does not start
+}
+
+resource "google_secret_manager_secret_iam_member" "reads" {
+  for_each = var.secrets
+
+  project   = var.project
+  secret_id = each.value.secret
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.runs.member
 }
 
 resource "google_cloud_run_v2_service_iam_member" "push" {

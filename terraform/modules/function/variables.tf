@@ -77,3 +77,9 @@ variable "environment" {
   description = "Environment variables."
   type        = map(string)
 }
+
+variable "secrets" {
+  description = "Environment variables that hold secrets: the id of each one's secret, and its version."
+  type        = map(object({ secret = string, version = string }))
+  default     = {}
+}
