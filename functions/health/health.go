@@ -1,7 +1,8 @@
 // Package health is the function that looks, every hour, whether everything is as it should
-// be. It logs a line for each check, which alerts read, keeps the report, and leaves a
-// heartbeat last; people are told what has changed, and once a day how everything is. GET /report.json answers the report that was kept last; GET /healthz, what
-// is running.
+// be. It logs a line for each check, which alerts read, tells people what has changed, and
+// once a day how everything is, keeps the report, and leaves a heartbeat last. Asked about
+// the period of drills, it makes one. GET /report.json answers the report that was kept
+// last; GET /healthz, what is running.
 package health
 
 import (
@@ -42,8 +43,10 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 		return &message.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by health; health is"}
 	case job.Table != "":
 		return &message.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to " + job.Job}
+	case job.Date == string(health.DrillPeriod(a.Pipeline.Calendar)):
+		return health.Drill(ctx, a)
 	case job.Date != "":
-		return &message.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job}
+		return &message.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job + ", but that of a drill"}
 	}
 	c := health.New(a)
 	r := c.Run(ctx)

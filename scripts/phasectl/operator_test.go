@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,6 +25,24 @@ type system struct {
 	*local.Environment
 	t    *testing.T
 	down *atomic.Bool // every call to the functions' store fails
+
+	mu       sync.Mutex
+	messages []string // that Slack was sent
+}
+
+func (s *system) tell(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.messages = append(s.messages, text)
+}
+
+// told are the messages that Slack was sent since the last call.
+func (s *system) told() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.messages
+	s.messages = nil
+	return out
 }
 
 // standstill fails while down.

@@ -42,7 +42,7 @@ func runningNow(t *testing.T) (s *system, received *atomic.Int64) {
 		}
 	}
 	phase4 := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { received.Add(1) })
-	s.Environment, err = local.Start(t.Context(), local.Options{Config: c, Stores: opened, Logs: io.Discard, Errors: t.Logf,
+	s.Environment, err = local.Start(t.Context(), local.Options{Config: c, Stores: opened, Logs: io.Discard, Errors: t.Logf, Slack: s.tell,
 		Consumers: map[string]http.Handler{"nba-phase4-trigger": phase4}, Clock: local.NewClock(time.Time{})})
 	if err != nil {
 		t.Fatal(err)

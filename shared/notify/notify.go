@@ -59,7 +59,7 @@ type Notice struct {
 	Again time.Duration
 }
 
-// Notices tells what is new. nil tells nothing. Safe for concurrent use.
+// Notices tells what is new. Safe for concurrent use.
 type Notices struct {
 	Store  store.Store
 	Slack  Slack
@@ -84,17 +84,29 @@ const (
 	tries = 3
 )
 
-// Tell sends what is new, in one message. Without a channel it does nothing: that there is
-// none is told by health. Two calls of the store around the message, one if nothing is new.
+// Tell is Try for those who cannot do anything about an error: it is logged. Without a
+// channel it does nothing: that there is none is told by health. nil tells nothing.
 func (n *Notices) Tell(ctx context.Context, notices ...Notice) {
-	if n == nil || len(notices) == 0 || n.Slack.Problem() != nil {
+	if n == nil || n.Slack.Problem() != nil {
 		return
+	}
+	if err := n.Try(ctx, notices...); err != nil {
+		n.Log.ErrorContext(ctx, "notices were not sent, and will be when they are said again: "+err.Error(), "event", telemetry.NotifyFailed, "notices", len(notices))
+	}
+}
+
+// Try sends what is new, in one message, whether who asks for it is still there or not. Two
+// calls of the store around the message, one if nothing is new.
+func (n *Notices) Try(ctx context.Context, notices ...Notice) error {
+	if n == nil {
+		return ErrNoChannel
+	}
+	if err := n.Slack.Problem(); err != nil || len(notices) == 0 {
+		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), Limit, fmt.Errorf("no answer within %s", Limit))
 	defer cancel()
-	if err := n.tell(ctx, latest(notices)); err != nil {
-		n.Log.ErrorContext(ctx, "notices were not sent, and will be when they are said again: "+err.Error(), "event", telemetry.NotifyFailed, "notices", len(notices))
-	}
+	return n.tell(ctx, latest(notices))
 }
 
 // latest keeps the last notice about each subject.

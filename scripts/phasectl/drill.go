@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/api/logging/v2"
+	"google.golang.org/api/option"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/health"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+func drillCommand(f *flags) *cobra.Command {
+	var timeout time.Duration
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "drill",
+		Short: "Plant a fault where it harms nobody, and show that it is noticed and that people are told",
+		Long: "Report a failed run for a reserved date in the books of the shadow, and have the deployed function health look at them:\n" +
+			"its check must fail, the line must be in the log, and people must be told in Slack, as a drill. Nothing is handed over to\n" +
+			"anybody, and no alert fires: those read the lines of what is real.\n\n" +
+			"Exit status 0: everything comes; 1: something does not; 2: not everything could be tried.",
+		Example: "  phasectl drill --project my-project",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if timeout < time.Second || timeout > time.Hour {
+				return usage(fmt.Errorf("--timeout: %v is not within 1s to 1h", timeout))
+			}
+			a, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			s := &smoke{app: a, shadow: a.Shadowed(), timeout: timeout, run: "drill-" + rand.Text()}
+			s.drill(cmd.Context())
+			return s.report(cmd.OutOrStdout(), asJSON)
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Minute, "how long each step may take; the first request after a deployment starts an instance")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// drill goes the way that a fault goes, and ends where it is not noticed.
+func (s *smoke) drill(ctx context.Context) {
+	for _, t := range s.app.Pipeline.Transitions {
+		c := s.plant(ctx, t)
+		s.add(c)
+		if c.State != checkOK {
+			return
+		}
+	}
+	began := s.app.Now()
+	d, c := s.noticed(ctx)
+	s.add(c)
+	if c.State != checkOK {
+		return
+	}
+	s.add(s.logged(ctx, began))
+	notice := check{ID: "notice", State: checkOK, Evidence: "Slack has taken it: look whether it is there"}
+	if d.Problem != "" {
+		notice = check{ID: "notice", State: checkFailing, Evidence: d.Problem, Action: "give the functions a channel: slack_channel and slack_token, and make deploy"}
+	}
+	s.add(notice)
+}
+
+// plant has a critical processor of the reserved period fail.
+func (s *smoke) plant(ctx context.Context, t *pipeline.Transition) check {
+	id := "fault in " + t.ID
+	key := cycle.Key{Transition: t, Period: health.DrillPeriod(t.Calendar())}
+	now := s.app.Now()
+	mode, ok := t.Mode(t.ModeAt(key.Period, now))
+	if !ok {
+		return check{ID: id, State: checkUnknown, Evidence: fmt.Sprintf("no mode of %s is about a period that is over", t.ID)}
+	}
+	data, err := json.Marshal(map[string]any{
+		"processor_name": mode.Critical[0], "phase": t.UpstreamPhase, "game_date": key.Period, "status": message.StatusFailed,
+		"execution_id": s.run, "correlation_id": s.run, "trigger_source": "drill", "timestamp": now.UTC().Format(time.RFC3339Nano), "error_message": "this is a drill",
+	})
+	if err == nil {
+		err = s.publish(ctx, t.ShadowTopic(), []message.Outgoing{{Data: data}})
+	}
+	if err != nil {
+		return failed(id, err, redeploy)
+	}
+	state := "nothing of it is on record"
+	err = s.await(ctx, func(ctx context.Context) (bool, error) {
+		statuses, err := s.shadow.Engine.Status(ctx, key)
+		i := slices.IndexFunc(statuses, func(st cycle.Status) bool { return st.Mode == mode.Name })
+		if err != nil || i < 0 {
+			return false, err
+		}
+		state = statuses[i].State + ": " + statuses[i].Reason
+		return s.onRecord(ctx, key, mode.Critical[0])
+	})
+	switch {
+	case errors.Is(err, errWaited):
+		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("%s %s, as %s: not on record within %v; %s", key.Period, mode.Name, s.run, s.timeout, state), Action: "phasectl smoke"}
+	case err != nil:
+		return failed(id, err, "")
+	}
+	return check{ID: id, State: checkOK, Evidence: fmt.Sprintf("%s %s, as %s: %s", key.Period, mode.Name, s.run, state)}
+}
+
+// onRecord reports whether this drill's run is.
+func (s *smoke) onRecord(ctx context.Context, key cycle.Key, processor string) (bool, error) {
+	books, err := s.shadow.Engine.Books(ctx, key.Transition, key.Period, key.Period)
+	if err != nil {
+		return false, err
+	}
+	r, ok := books[0].Newest(processor)
+	return ok && r.ExecutionID == s.run, nil
+}
+
+// noticed has the function look, and returns what it says.
+func (s *smoke) noticed(ctx context.Context) (health.Drilled, check) {
+	const id = "check"
+	topic, ok := s.app.Pipeline.JobTopic("health")
+	if !ok {
+		return health.Drilled{}, check{ID: id, State: checkFailing, Evidence: "the pipeline schedules no job for health: nobody looks"}
+	}
+	before, _, err := health.LastDrill(ctx, s.app)
+	if err != nil {
+		return before, failed(id, err, "")
+	}
+	out, err := message.Job{Job: message.JobHealth, Date: string(health.DrillPeriod(s.app.Pipeline.Calendar))}.Outgoing()
+	if err == nil {
+		err = s.publish(ctx, topic, []message.Outgoing{out})
+	}
+	if err != nil {
+		return before, failed(id, err, redeploy)
+	}
+	var d health.Drilled
+	err = s.await(ctx, func(ctx context.Context) (done bool, err error) {
+		d, _, err = health.LastDrill(ctx, s.app)
+		return d.At.After(before.At), err
+	})
+	switch {
+	case errors.Is(err, errWaited):
+		return d, check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("the function health has not looked within %v", s.timeout), Action: "phasectl smoke"}
+	case err != nil:
+		return d, failed(id, err, "")
+	case d.State != health.Failing || !strings.Contains(d.Reason, string(health.DrillPeriod(s.app.Pipeline.Calendar))):
+		return d, check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("%s is %s, and should be failing: %s", health.HandOvers, d.State, d.Reason)}
+	}
+	return d, check{ID: id, State: checkOK, Evidence: fmt.Sprintf("%s is failing, as it should be: %s", health.HandOvers, d.Reason)}
+}
+
+// loggingOptions point the client of Cloud Logging elsewhere, in tests.
+var loggingOptions []option.ClientOption
+
+// logged looks for the line, by which alerts would know.
+func (s *smoke) logged(ctx context.Context, began time.Time) check {
+	const id = "event"
+	if s.app.Config.PubSubHost != "" && loggingOptions == nil {
+		return check{ID: id, State: checkUnknown, Evidence: "lines of this machine are in no Cloud Logging: they are in the functions' output"}
+	}
+	service, err := logging.NewService(ctx, loggingOptions...)
+	if err != nil {
+		return failed(id, fmt.Errorf("open Cloud Logging: %w", err), "")
+	}
+	filter := fmt.Sprintf(`resource.type="cloud_run_revision" AND resource.labels.service_name="%sphasegate-health" AND jsonPayload.shadow_event="finding" AND jsonPayload.by="drill" AND timestamp>="%s"`,
+		s.app.Config.Prefix, began.Add(-time.Minute).UTC().Format(time.RFC3339))
+	line := ""
+	err = s.await(ctx, func(ctx context.Context) (bool, error) {
+		got, err := service.Entries.List(&logging.ListLogEntriesRequest{ResourceNames: []string{"projects/" + s.app.Config.Project}, Filter: filter, PageSize: 1, OrderBy: "timestamp desc"}).Context(ctx).Do()
+		if err != nil {
+			return false, fmt.Errorf("read the log: %w", err)
+		}
+		if len(got.Entries) == 0 {
+			return false, nil
+		}
+		line = got.Entries[0].Timestamp
+		return true, nil
+	})
+	switch {
+	case errors.Is(err, errWaited):
+		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("no line of it within %v", s.timeout), Action: "gcloud logging read '" + filter + "'"}
+	case err != nil:
+		return failed(id, err, "gcloud logging read '"+filter+"'")
+	}
+	return check{ID: id, State: checkOK, Evidence: "in the log since " + line}
+}

@@ -1,0 +1,94 @@
+package health
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/notify"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+// DrillJob is the heartbeat that a drill leaves.
+const DrillJob = "drill"
+
+// DrillPeriod is the period that drills are about, in the books of the shadow: so long ago
+// that nothing else has anything to do with it.
+func DrillPeriod(c pipeline.Calendar) pipeline.Period {
+	return c.At(time.Date(2000, 1, 1, 12, 0, 0, 0, c.Zone()))
+}
+
+// Drilled is what the last drill has come to.
+type Drilled struct {
+	At      time.Time // when it ended, the server's clock
+	State   State     // of the check of hand-overs
+	Reason  string    // its evidence
+	Problem string    // why nobody could be told, "" when Slack has taken it
+}
+
+// Drill looks at the shadow's books of the reserved period as it would have to look at the
+// real ones of a real one, logs what it finds as it would be logged in shadow, tells people
+// that it is a drill, and keeps what came of it. Somebody has planted a fault there before.
+func Drill(ctx context.Context, a *app.App) error {
+	check := drilled(ctx, a)
+	a.Shadowed().Log.WarnContext(ctx, fmt.Sprintf("drill: %s is %s: %s", check.ID, check.State, check.Evidence[0]), "event", telemetry.Finding, "by", "drill",
+		"check", check.ID, "state", string(check.State), "evidence", check.Evidence)
+	at := a.Now()
+	told := a.Notices.Try(ctx, notify.Notice{Subject: "drill", State: at.UTC().Format(time.RFC3339Nano), Severity: notify.Info, Command: check.Action,
+		Title:  "this is a drill, and nothing is wrong: " + check.ID + " is " + string(check.State) + ", as it was made to be",
+		Reason: check.Evidence[0]})
+	problem := ""
+	if told != nil {
+		problem = told.Error()
+	}
+	ref := store.Ref{Collection: a.Config.Books() + app.StatusCollection, ID: "health"}
+	_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(map[string]any{"at": store.ServerTime, "state": string(check.State), "reason": check.Evidence[0], "problem": problem}, "drill")))
+	if err != nil {
+		return fmt.Errorf("keep what the drill came to: %w", err)
+	}
+	return a.Heartbeat(ctx, "health", DrillJob)
+}
+
+// drilled is the check of hand-overs on the day after the reserved period's deadlines.
+func drilled(ctx context.Context, a *app.App) Check {
+	shadow, p := a.Shadowed(), *a.Pipeline
+	p.Transitions = nil
+	day := DrillPeriod(p.Calendar)
+	now := p.Calendar.End(day)
+	for _, t := range a.Pipeline.Transitions {
+		was := *t
+		was.ManagedSince = "" // the reserved period is before whatever is managed
+		p.Transitions = append(p.Transitions, &was)
+		if due := lastDeadline(t, day); due.After(now) {
+			now = due
+		}
+	}
+	shadow.Pipeline = &p
+	c := New(shadow)
+	c.Now = func() time.Time { return now.Add(time.Minute) }
+	c.Dead = func(context.Context) (map[string]int64, error) { return nil, errNotCounted }
+	for _, check := range c.Run(ctx).Checks {
+		if check.ID == HandOvers {
+			return check
+		}
+	}
+	return Check{ID: HandOvers, State: Unknown, Evidence: []string{"there is no such check"}}
+}
+
+// LastDrill returns what the last drill has come to; false: there was none.
+func LastDrill(ctx context.Context, a *app.App) (d Drilled, ok bool, err error) {
+	snap, err := a.Store.Get(ctx, store.Ref{Collection: a.Config.Books() + app.StatusCollection, ID: "health"})
+	if err != nil {
+		return d, false, fmt.Errorf("read what the drill came to: %w", err)
+	}
+	m, ok := snap.Docs[0].Data["drill"].(map[string]any)
+	d.At, _ = m["at"].(time.Time)
+	state, _ := m["state"].(string)
+	d.State = State(state)
+	d.Reason, _ = m["reason"].(string)
+	d.Problem, _ = m["problem"].(string)
+	return d, ok, nil
+}
