@@ -11,6 +11,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
 const actor = "ada@host"
@@ -380,5 +381,34 @@ func TestAHoldOfTheTransitionReachesWatchedPeriods(t *testing.T) {
 	w.relay()
 	if n := len(w.broker.got) - sent; n != 5 {
 		t.Errorf("%d messages after it", n)
+	}
+}
+
+// The hold of a whole transition, in force or over, is about no period: those from before
+// the first completion stay nobody's business.
+func TestAHoldOfTheTransitionMakesNoPeriodOurs(t *testing.T) {
+	w, s := idleDay(t, "memory")
+	first := func() string {
+		p, err := w.engine.FirstRecorded(context.Background(), w.tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(p)
+	}
+	w.hold("", time.Hour)
+	for _, when := range []string{"2026-02-03 06:30", "2026-02-03 14:00"} { // it is over at the second
+		w.clock.set(at(when))
+		w.relay()
+		if got := first(); got != "2026-02-02" {
+			t.Errorf("%s: the first period on record is %s", when, got)
+		}
+		for _, line := range w.events(telemetry.CycleHeld) {
+			if p := line["period"].(string); p < "2026-02-02" {
+				t.Errorf("%s: %s is told to be held", when, p)
+			}
+		}
+	}
+	if s.asked == 0 {
+		t.Error("nobody has looked at the schedule")
 	}
 }

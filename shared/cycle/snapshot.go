@@ -86,8 +86,15 @@ type snapshot struct {
 	repaired string   // when reconciliation has repaired the period, "" if never
 }
 
-// recorded reports whether anything was ever written down for the period.
-func (s *snapshot) recorded() bool { return len(s.runs)+len(s.listed)+len(s.heldIn) > 0 }
+// recorded reports whether anything was ever written down for the period. The hold of a
+// whole transition is about none.
+func (s *snapshot) recorded() bool {
+	held := len(s.heldIn)
+	if s.heldIn[""] != nil {
+		held--
+	}
+	return len(s.runs)+len(s.listed)+held > 0
+}
 
 // hold returns what holds a mode's cycle at the snapshot's time, nil when nothing does.
 func (s *snapshot) hold(mode string) *Hold {

@@ -87,7 +87,9 @@ type Checker struct {
 	Store     store.Store
 	Locks     *lease.Locks
 	Reconcile *reconcile.Reconciler
-	Warehouse *warehouse.Warehouse // nil: there is none here
+	// FirstRuns and Runs ask the warehouse about the days from one to another; see there.
+	FirstRuns func(ctx context.Context, from, to pipeline.Period) ([]warehouse.FirstRun, error)
+	Runs      func(ctx context.Context, from, to pipeline.Period) ([]warehouse.ProcessorRun, error)
 	// Dead counts the messages of each dead-letter subscription, by its name.
 	Dead   func(ctx context.Context) (map[string]int64, error)
 	Now    func() time.Time
@@ -101,7 +103,19 @@ type Checker struct {
 
 // New returns the checker of an application.
 func New(a *app.App) *Checker {
-	c := &Checker{Pipeline: a.Pipeline, Store: a.Store, Locks: a.Locks, Reconcile: reconcile.New(a), Warehouse: a.Warehouse, Now: a.Now,
+	c := &Checker{Pipeline: a.Pipeline, Store: a.Store, Locks: a.Locks, Reconcile: reconcile.New(a), Now: a.Now,
+		FirstRuns: func(ctx context.Context, from, to pipeline.Period) ([]warehouse.FirstRun, error) {
+			if a.Warehouse == nil {
+				return nil, ErrNoWarehouse
+			}
+			return a.Warehouse.FirstRuns(ctx, a.Pipeline, from, to)
+		},
+		Runs: func(ctx context.Context, from, to pipeline.Period) ([]warehouse.ProcessorRun, error) {
+			if a.Warehouse == nil {
+				return nil, ErrNoWarehouse
+			}
+			return a.Warehouse.ProcessorRuns(ctx, a.Pipeline, from, to)
+		},
 		Dead:     func(ctx context.Context) (map[string]int64, error) { return DeadLetters(ctx, a) },
 		Patience: 8 * time.Second, Prefix: a.Config.Prefix, Books: a.Config.Books(), Log: a.Log}
 	if a.Config.PubSubHost != "" {
@@ -198,7 +212,7 @@ func (c *Checker) read(ctx context.Context) *facts {
 		})
 	}
 	wg.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, c.Patience)
+		ctx, cancel := c.patience(ctx)
 		defer cancel()
 		f.dead, f.deadErr = c.Dead(ctx)
 	})
@@ -208,34 +222,29 @@ func (c *Checker) read(ctx context.Context) *facts {
 	wg.Go(func() { f.lockedAt, f.lockedErr = c.locked(ctx, f.today) })
 	h := c.Pipeline.Health
 	cal := c.Pipeline.Calendar
-	within := func(into *error, ask func(ctx context.Context) error) {
-		ctx, cancel := context.WithTimeoutCause(ctx, c.Patience, fmt.Errorf("no answer within %s", c.Patience))
-		defer cancel()
-		*into = ErrNoWarehouse
-		if c.Warehouse != nil {
-			*into = ask(ctx)
-		}
-	}
 	if h.Upstream != nil {
 		wg.Go(func() {
-			within(&f.firstErr, func(ctx context.Context) (err error) {
-				f.firstRuns, err = c.Warehouse.FirstRuns(ctx, c.Pipeline, cal.Add(f.day, -usualDays), f.day)
-				return err
-			})
+			ctx, cancel := c.patience(ctx)
+			defer cancel()
+			f.firstRuns, f.firstErr = c.FirstRuns(ctx, cal.Add(f.day, -usualDays), f.day)
 		})
 	}
 	if h.Runs != "" {
 		wg.Go(func() {
-			within(&f.runsErr, func(ctx context.Context) (err error) {
-				f.runs, err = c.Warehouse.ProcessorRuns(ctx, c.Pipeline, cal.Add(f.today, -Days), f.today)
-				return err
-			})
+			ctx, cancel := c.patience(ctx)
+			defer cancel()
+			f.runs, f.runsErr = c.Runs(ctx, cal.Add(f.today, -Days), f.today)
 		})
 	}
 	wg.Wait()
 	f.seen = seen(f.functions, codes)
 	f.statusErr = errors.Join(f.statusErr, f.beforeErr)
 	return f
+}
+
+// patience bounds what one source gets.
+func (c *Checker) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, c.Patience, fmt.Errorf("no answer within %s", c.Patience))
 }
 
 // planned says of which periods nobody is told.

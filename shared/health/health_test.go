@@ -345,6 +345,14 @@ func TestTheLimitsFitIntoTheWhole(t *testing.T) {
 		locks := lease.New(lease.Config{Store: mem, Now: time.Now, NewID: func() string { return "x" }, Lease: lease.Max, Log: log})
 		*c = Checker{Pipeline: p, Store: s, Locks: locks, Now: time.Now, Patience: 8 * time.Second, Log: log,
 			Dead: func(ctx context.Context) (map[string]int64, error) { <-ctx.Done(); return nil, ctx.Err() },
+			FirstRuns: func(ctx context.Context, _, _ pipeline.Period) ([]warehouse.FirstRun, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			},
+			Runs: func(ctx context.Context, _, _ pipeline.Period) ([]warehouse.ProcessorRun, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			},
 			Reconcile: &reconcile.Reconciler{Pipeline: p, Engine: engine, Locks: locks, Log: log,
 				Waiting: func(context.Context) (int, error) { return 0, nil },
 				Contents: func(ctx context.Context, ps []pipeline.Processor, _, _ pipeline.Period) map[string]warehouse.Contents {

@@ -146,8 +146,15 @@ func (p *Pipeline) LastDue(s Schedule, before time.Time) (last time.Time) {
 	if err != nil { // the definition was validated with the same parser
 		return time.Time{}
 	}
-	for next := times.Next(before.In(p.Calendar.Zone()).AddDate(0, 0, -10)); !next.IsZero() && next.Before(before); next = times.Next(next) {
-		last = next
+	// Cron tells what comes next, not what was last: of a job of every few minutes ten days
+	// are thousands of times, and the last hour is enough.
+	for _, back := range []time.Duration{time.Hour, 25 * time.Hour, 240 * time.Hour} {
+		for next := times.Next(before.In(p.Calendar.Zone()).Add(-back)); !next.IsZero() && next.Before(before); next = times.Next(next) {
+			last = next
+		}
+		if !last.IsZero() {
+			break
+		}
 	}
 	return last
 }

@@ -1,0 +1,394 @@
+package health
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app/apptest"
+	"github.com/phasegate/phasegate/shared/audit"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/notify"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// month is a pipeline that is lived through, hour by hour, with everything around it.
+type month struct {
+	*apptest.World
+	t     *testing.T
+	check *Checker
+	start pipeline.Period
+
+	slices  map[string]map[pipeline.Period]warehouse.Slice // by table
+	scraped []warehouse.FirstRun
+	runs    []warehouse.ProcessorRun
+	dead    int64
+	away    map[string]bool // tables and sources that cannot be read
+
+	// What is wrong, while it is.
+	late, relayDead, unlocked bool
+	silent                    map[string]bool // processors that do not report
+	idle                      bool            // the next phase writes nothing
+	executions                int
+}
+
+// quiet are the days without games.
+var quiet = []pipeline.Period{"2026-02-13", "2026-02-14", "2026-02-15"}
+
+func newMonth(t *testing.T, start pipeline.Period) *month {
+	m := &month{t: t, start: start, slices: map[string]map[pipeline.Period]warehouse.Slice{}, away: map[string]bool{}, silent: map[string]bool{}}
+	m.World = apptest.New(t, at(m.start, 0, 30))
+	config := m.Engine.Config
+	config.Expected = func(_ context.Context, key cycle.Key) (int64, error) { return m.games(key.Period), nil }
+	publish := config.Publish
+	config.Publish = func(ctx context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
+		for _, out := range msgs {
+			var trigger struct {
+				Period pipeline.Period `json:"analysis_date"`
+			}
+			if err := json.Unmarshal(out.Data, &trigger); err != nil {
+				t.Error(err)
+			}
+			if !m.idle {
+				m.nextPhase(trigger.Period)
+			}
+		}
+		return publish(ctx, topic, msgs)
+	}
+	m.App.Engine = cycle.New(config)
+	m.App.Config.Slack, m.Notices.Slack = channel(), channel()
+	for _, phase := range m.Pipeline.Phases {
+		for _, p := range phase.Processors {
+			m.slices[p.Table] = map[pipeline.Period]warehouse.Slice{}
+		}
+	}
+	// Four weeks of mornings before tell what is usual.
+	for d := -28; d < 0; d++ {
+		m.scrape(m.Pipeline.Calendar.Add(m.start, d), 6)
+	}
+	m.check = m.checker()
+	return m
+}
+
+func (m *month) checker() *Checker {
+	c := New(m.App)
+	c.Reconcile.Contents = func(_ context.Context, ps []pipeline.Processor, _, _ pipeline.Period) map[string]warehouse.Contents {
+		out := map[string]warehouse.Contents{}
+		for _, p := range ps {
+			out[p.Table] = warehouse.Contents{Slices: m.slices[p.Table]}
+			if m.away[p.Table] {
+				out[p.Table] = warehouse.Contents{Problem: "it is gone"}
+			}
+		}
+		return out
+	}
+	c.Reconcile.Expected = func(_ context.Context, _ *pipeline.Transition, from, to pipeline.Period) (map[pipeline.Period]int64, error) {
+		out := map[pipeline.Period]int64{}
+		for p := from; p <= to; p = m.Pipeline.Calendar.Add(p, 1) {
+			out[p] = m.games(p)
+		}
+		return out, nil
+	}
+	c.FirstRuns = func(context.Context, pipeline.Period, pipeline.Period) ([]warehouse.FirstRun, error) {
+		if m.away["scrapers"] {
+			return nil, errors.New("the log is gone")
+		}
+		return m.scraped, nil
+	}
+	c.Runs = func(_ context.Context, from, _ pipeline.Period) (out []warehouse.ProcessorRun, err error) {
+		for _, r := range m.runs {
+			if m.Pipeline.Calendar.At(r.Began) >= from {
+				out = append(out, r)
+			}
+		}
+		return out, nil
+	}
+	c.Dead = func(context.Context) (map[string]int64, error) {
+		out := map[string]int64{}
+		for _, name := range deadLetters(m.Pipeline, "") {
+			out[name] = 0
+		}
+		out["nba-phase3-analytics-complete-dead-letter"] = m.dead
+		return out, nil
+	}
+	return c
+}
+
+func (m *month) games(p pipeline.Period) int64 {
+	if slices.Contains(quiet, p) {
+		return 0
+	}
+	return 7
+}
+
+func (m *month) scrape(day pipeline.Period, hour int) {
+	for i, name := range []string{"nbac_gamebook", "bdl_box_scores"} {
+		m.scraped = append(m.scraped, warehouse.FirstRun{Source: name, Day: day, At: at(day, hour, 3+i)})
+	}
+}
+
+// run has processors make rows under their locks and report.
+func (m *month) run(period pipeline.Period, names ...string) {
+	m.t.Helper()
+	tr := m.Pipeline.Transitions[0]
+	for _, name := range names {
+		_, p, _ := m.Pipeline.Processor(name)
+		m.executions++
+		id := fmt.Sprint("run-", m.executions)
+		if !m.unlocked {
+			held, err := m.Locks.Acquire(m.t.Context(), lease.Key{Class: p.Class, Period: period}, id)
+			if err != nil {
+				m.t.Fatal(err)
+			}
+			if err := held.Release(m.t.Context()); err != nil {
+				m.t.Fatal(err)
+			}
+		}
+		m.write(name, period)
+		m.runs = append(m.runs, warehouse.ProcessorRun{Processor: p.Class, Period: period, ID: id, Began: m.Now(), Ended: m.Now().Add(30 * time.Second)})
+		if m.silent[name] {
+			continue
+		}
+		rows := int64(100)
+		c := message.Completion{Processor: name, Reported: name, Period: period, Status: message.StatusSuccess, EventTime: m.Now(), ExecutionID: id, CorrelationID: id, RecordCount: &rows}
+		key := cycle.Key{Transition: tr, Period: period}
+		if err := m.Engine.Record(m.t.Context(), key, c); err != nil {
+			m.t.Fatal(err)
+		}
+		if _, err := m.Engine.Converge(m.t.Context(), key, id); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
+// write has a processor of the first phase, or the next one, write what it has to.
+func (m *month) write(name string, period pipeline.Period) {
+	_, p, _ := m.Pipeline.Processor(name)
+	m.slices[p.Table][period] = warehouse.Slice{Rows: 100, Oldest: m.Now(), Newest: m.Now()}
+}
+
+// nextPhase does its work about a period.
+func (m *month) nextPhase(period pipeline.Period) {
+	for _, p := range m.Pipeline.Phases[1].Processors {
+		m.write(p.Name, period)
+	}
+}
+
+// hour lets what happens in an hour happen, and returns what health says at its end.
+func (m *month) hour(day pipeline.Period, hour int) Report {
+	m.t.Helper()
+	cal, yesterday := m.Pipeline.Calendar, m.Pipeline.Calendar.Add(day, -1)
+	m.SetNow(at(day, hour, 10))
+	order := m.Pipeline.Transitions[0].Order
+	switch {
+	case hour == 6 && m.games(yesterday) > 0 && !m.late, hour == 14 && m.late:
+		m.scrape(day, hour)
+	case hour == 7 && m.games(yesterday) > 0 && yesterday >= m.start:
+		m.run(yesterday, order...)
+	case hour == 10 && m.games(day) > 0:
+		m.SetNow(at(day, 10, 40))
+		m.run(day, "upcoming_player_game_context", "upcoming_team_game_context")
+	case hour == 17 && m.games(cal.Add(day, 1)) > 0:
+		m.run(cal.Add(day, 1), "upcoming_player_game_context", "upcoming_team_game_context")
+	}
+	m.SetNow(at(day, hour, 58))
+	beat := func(function, job string) {
+		if err := m.Heartbeat(m.t.Context(), function, job); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	if !m.relayDead {
+		if err := m.Engine.Relay(m.t.Context(), m.Pipeline.Transitions[0], "relay"); err != nil {
+			m.t.Fatal(err)
+		}
+		beat("reconcile", "relay")
+	}
+	if hour == 10 {
+		beat("reconcile", "nightly")
+		beat("sweep", "sweep")
+	}
+	m.SetNow(at(day, hour, 59))
+	r := m.check.Run(m.t.Context())
+	if err := m.check.Remember(m.t.Context(), r); err != nil {
+		m.t.Fatal(err)
+	}
+	beat("health", "health")
+	return r
+}
+
+// bad are the checks that are not ok.
+func (r Report) bad() (out []string) {
+	for _, c := range r.Checks {
+		if c.State != OK {
+			out = append(out, c.ID+" "+string(c.State))
+		}
+	}
+	sort.Strings(out)
+	return out
+}
+
+// settled is when the month has begun so far that everything has been seen once.
+const settled = 2
+
+// Thirty days, three of them without games, each looked at 24 times: nobody is called in
+// vain.
+func TestAMonthInWhichNothingIsWrongCallsNobody(t *testing.T) {
+	m := newMonth(t, "2026-02-01")
+	looks := 0
+	for d := range 30 {
+		day := m.Pipeline.Calendar.Add(m.start, d)
+		for hour := range 24 {
+			r := m.hour(day, hour)
+			if d < settled {
+				continue
+			}
+			looks++
+			if bad := r.bad(); len(bad) > 0 {
+				t.Fatalf("%s %d:59: %q: %+v", day, hour, bad, r.Checks)
+			}
+		}
+	}
+	if looks != 28*24 {
+		t.Errorf("%d looks", looks)
+	}
+}
+
+// fault is what goes wrong on a day of the month, and how it is mended.
+type fault struct {
+	plant, mend func(*month)
+	check       string
+	state       State
+	within      int // hours after 05:00 of the day on which it is planted
+	also        []string
+}
+
+// Each thing that goes wrong in a month is found by its own check in time, and by no other,
+// and it is over when it has been mended.
+func TestEachFaultOfAMonthIsFoundAndEnds(t *testing.T) {
+	const day = pipeline.Period("2026-02-09")
+	players := "nba_analytics.player_game_summary"
+	doubled := func(n int64) func(*month) {
+		return func(m *month) {
+			s := m.slices[players]["2026-02-07"]
+			s.Rows, s.Surplus = 100+n, n
+			m.slices[players]["2026-02-07"] = s
+		}
+	}
+	for name, f := range map[string]fault{
+		"a_scraper_eight_hours_late": {func(m *month) { m.late = true }, func(m *month) { m.late = false }, LateUpstream, Failing, 6, nil},
+		"rows_that_are_gone":         {func(m *month) { delete(m.slices[players], "2026-02-07") }, func(m *month) { m.write("player_game_summary", "2026-02-07") }, Reconciliation, Failing, 1, nil},
+		"rows_that_nobody_reported": {func(m *month) { m.silent["team_offense_game_summary"] = true }, func(m *month) {
+			m.silent = map[string]bool{}
+			m.run("2026-02-08", "team_offense_game_summary")
+		}, TrackingAccuracy, Failing, 3, []string{HandOvers, Reconciliation}},
+		"72_duplicates":     {doubled(72), doubled(0), Duplicates, Failing, 1, nil},
+		"the_relay_is_dead": {func(m *month) { m.relayDead = true }, func(m *month) { m.relayDead = false }, Heartbeats, Failing, 1, nil},
+		"a_dead_letter":     {func(m *month) { m.dead = 1 }, func(m *month) { m.dead = 0 }, DeadLetterMessages, Failing, 1, nil},
+		"a_table_is_gone":   {func(m *month) { m.away[players] = true }, func(m *month) { m.away = map[string]bool{} }, TrackingAccuracy, Unknown, 1, []string{Duplicates, NextPhase, Reconciliation}},
+		"the_scrapers_log":  {func(m *month) { m.away["scrapers"] = true }, func(m *month) { m.away = map[string]bool{} }, LateUpstream, Unknown, 1, nil},
+		"no_channel":        {func(m *month) { m.App.Config.Slack = noChannel }, func(m *month) { m.App.Config.Slack = channel() }, Configuration, Failing, 2, nil},
+		"the_next_phase_is_idle": {func(m *month) { m.idle = true }, func(m *month) {
+			m.idle = false
+			m.nextPhase("2026-02-08")
+			m.nextPhase("2026-02-09")
+			m.nextPhase("2026-02-10")
+		}, NextPhase, Failing, 5, nil},
+		"two_runs_at_once": {func(m *month) {
+			for i := range 2 {
+				m.runs = append(m.runs, warehouse.ProcessorRun{Processor: "PlayerGameSummaryProcessor", Period: "2026-02-08", ID: fmt.Sprint("twin-", i), Began: m.Now().Add(time.Duration(18*i) * time.Second), Ended: m.Now().Add(time.Minute)})
+			}
+		}, func(m *month) {
+			m.runs = slices.DeleteFunc(m.runs, func(r warehouse.ProcessorRun) bool { return strings.HasPrefix(r.ID, "twin") })
+		}, LockingActive, Failing, 1, nil},
+		"nobody_locks_any_more": {func(m *month) { m.unlocked = true }, func(m *month) { m.unlocked = false }, LockingActive, Failing, 24, nil},
+		"a_lock_is_left": {func(m *month) {
+			if _, err := m.Locks.Acquire(m.t.Context(), lease.Key{Class: "PlayerGameSummaryProcessor", Period: "2026-02-05"}, "dies"); err != nil {
+				m.t.Fatal(err)
+			}
+		}, func(m *month) {
+			if _, err := m.Locks.Break(m.t.Context(), "PlayerGameSummaryProcessor_2026-02-05", audit.Record{Action: "x", Actor: "ada"}); err != nil {
+				m.t.Fatal(err)
+			}
+		}, Locks, Failing, 2, nil},
+		"a_message_is_put_aside": {func(m *month) { m.aside(store.F(nil, "replayed_at")) }, func(m *month) { m.aside(store.F(store.ServerTime, "replayed_at")) }, Quarantine, Failing, 1, nil},
+		"everything_is_held":     {func(m *month) { m.hold() }, func(m *month) { m.release() }, HandOvers, Failing, 1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMonth(t, "2026-02-05")
+			found := false
+			for d := range 9 {
+				today := m.Pipeline.Calendar.Add(m.start, d)
+				for hour := range 24 {
+					if today == day && hour == 5 {
+						f.plant(m)
+					}
+					if today == m.Pipeline.Calendar.Add(day, 1) && hour == 5 {
+						if !found {
+							t.Fatalf("not found in a day")
+						}
+						f.mend(m)
+					}
+					r := m.hour(today, hour)
+					if d < settled {
+						continue
+					}
+					since := 24*int(at(today, 0, 0).Sub(at(day, 0, 0)).Hours()/24) + hour - 5 // hours since it was planted
+					bad := r.bad()
+					own := slices.Contains(bad, f.check+" "+string(f.state))
+					found = found || own
+					others := slices.DeleteFunc(slices.Clone(bad), func(s string) bool {
+						id, _, _ := strings.Cut(s, " ")
+						return id == f.check || slices.Contains(f.also, id)
+					})
+					switch {
+					case since < 0 && len(bad) > 0:
+						t.Fatalf("%s %d:59, before it: %q", today, hour, bad)
+					case since >= f.within && since < 24 && !found:
+						t.Fatalf("%s %d:59: not found: %q", today, hour, bad)
+					case len(others) > 0:
+						t.Fatalf("%s %d:59: others find it: %q: %+v", today, hour, others, r.Checks)
+					case since >= 48 && len(bad) > 0:
+						t.Fatalf("%s %d:59: it was mended a day ago: %q: %+v", today, hour, bad, r.Checks)
+					}
+				}
+			}
+		})
+	}
+}
+
+func (m *month) aside(replayed store.Field) {
+	ref := store.Ref{Collection: "quarantine", ID: "m-1"}
+	if _, err := m.Store.Apply(m.t.Context(), store.Merge(ref, store.F("transition", "function"), store.F("m-1", "message_id"), replayed)); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *month) hold() {
+	if _, err := m.Engine.Hold(m.t.Context(), cycle.Key{Transition: m.Pipeline.Transitions[0]}, "", 36*time.Hour, "ada", "to look"); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *month) release() {
+	if _, err := m.Engine.Release(m.t.Context(), cycle.Key{Transition: m.Pipeline.Transitions[0]}, "", "ada", "seen"); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func channel() notify.Slack {
+	return notify.FromEnv(func(name string) string {
+		return map[string]string{"SLACK_BOT_TOKEN": "xoxb", "SLACK_CHANNEL": "#night"}[name]
+	})
+}
+
+var noChannel notify.Slack
