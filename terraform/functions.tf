@@ -81,6 +81,7 @@ module "function" {
   timeout       = each.value.timeout
   max_instances = each.value.max_instances
   environment   = local.environment
+  viewers       = each.key == "health" ? var.viewers : []
   secrets       = { for s in local.slack : "SLACK_BOT_TOKEN" => { secret = google_secret_manager_secret.slack[s].secret_id, version = google_secret_manager_secret_version.slack[s].version } }
 
   depends_on = [google_project_service.required, google_project_iam_member.build]

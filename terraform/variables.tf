@@ -163,6 +163,17 @@ variable "slack_token_version" {
   default     = 1
 }
 
+variable "viewers" {
+  description = "Who may look at the status page, such as group:data@example.com. Nobody else can, and without any the function takes nothing from outside the project."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for v in var.viewers : can(regex("^(user|group|domain|serviceAccount):[^ ]+$", v))])
+    error_message = "viewers: ${join(", ", var.viewers)}: each has to be user:, group:, domain: or serviceAccount: with its address; not everybody."
+  }
+}
+
 variable "bigquery_location" {
   description = "Location of the dataset of events."
   type        = string

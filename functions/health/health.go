@@ -8,7 +8,9 @@ package health
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
@@ -30,7 +32,7 @@ func New(open func(context.Context) (*app.App, error)) http.Handler {
 		Topic: func(*app.App, *http.Request) (string, error) {
 			return pipeline.Schedule{Function: "health"}.Topic(), nil
 		},
-		Pages: map[string]func(context.Context, *app.App, http.ResponseWriter) error{"/report.json": report},
+		Pages: map[string]func(context.Context, *app.App, *http.Request, http.ResponseWriter) error{"/": status, "/report.json": report},
 	}
 }
 
@@ -61,9 +63,21 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	return a.Heartbeat(ctx, "health", job.Job)
 }
 
+// status answers the status page, of the last ?days=.
+func status(ctx context.Context, a *app.App, r *http.Request, w http.ResponseWriter) error {
+	days := health.PageDays
+	if v := r.URL.Query().Get("days"); v != "" {
+		var err error
+		if days, err = strconv.Atoi(v); err != nil || days < 1 || days > health.MaxPageDays {
+			return &message.PermanentError{Field: "days", Value: v, Problem: fmt.Sprintf("is no number from 1 to %d", health.MaxPageDays)}
+		}
+	}
+	return health.ReadPage(ctx, a, days).Serve(w)
+}
+
 // report answers the last report. What it says is about the pipeline: that it could be read
 // is all that the status code tells.
-func report(ctx context.Context, a *app.App, w http.ResponseWriter) error {
+func report(ctx context.Context, a *app.App, _ *http.Request, w http.ResponseWriter) error {
 	last, err := health.New(a).Last(ctx)
 	if err != nil {
 		return err

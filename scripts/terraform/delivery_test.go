@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -150,6 +151,9 @@ func TestF49_OnlyTheDeliveringIdentityMayCallAFunction(t *testing.T) {
 	inEveryVariant(t, func(t *testing.T, p *plan) {
 		callers := map[string]string{} // service → who may call it
 		for _, m := range p.some("google_cloud_run_v2_service_iam_member") {
+			if m.name == "view" {
+				continue // people: TestTheStatusPageIsForThoseWhoAreNamed
+			}
 			if m.text("role") != "roles/run.invoker" || callers[m.text("name")] != "" {
 				t.Errorf("%s: %s, beside %q", m.address, m.text("role"), callers[m.text("name")])
 			}
@@ -159,8 +163,8 @@ func TestF49_OnlyTheDeliveringIdentityMayCallAFunction(t *testing.T) {
 		for _, f := range p.some("google_cloudfunctions2_function") {
 			byURI[f.text("service_config", "0", "uri")] = f
 			identities["serviceAccount:"+f.text("service_config", "0", "service_account_email")] = true
-			if f.text("service_config", "0", "ingress_settings") != "ALLOW_INTERNAL_ONLY" {
-				t.Errorf("%s: %s", f.address, f.text("service_config", "0", "ingress_settings"))
+			if ingress := f.text("service_config", "0", "ingress_settings"); ingress != "ALLOW_INTERNAL_ONLY" && f.text("build_config", "0", "entry_point") != "health" {
+				t.Errorf("%s: %s", f.address, ingress)
 			}
 		}
 		if len(byURI) != len(callers) || len(identities) != len(byURI) {
@@ -182,6 +186,48 @@ func TestF49_OnlyTheDeliveringIdentityMayCallAFunction(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Who is named sees the page of health, and nothing of any other function; without anybody
+// nothing comes in from outside.
+func TestTheStatusPageIsForThoseWhoAreNamed(t *testing.T) {
+	for name, viewers := range map[string][]string{"nobody": nil, "two": {"group:data@example.com", "user:ada@example.com"}} {
+		t.Run(name, func(t *testing.T) {
+			set := cty.SetValEmpty(cty.String)
+			if len(viewers) > 0 {
+				set = cty.SetVal([]cty.Value{cty.StringVal(viewers[0]), cty.StringVal(viewers[1])})
+			}
+			p := planned(t, map[string]cty.Value{"viewers": set})
+			var got []string
+			for _, m := range p.some("google_cloud_run_v2_service_iam_member") {
+				if m.name == "view" {
+					got = append(got, m.text("member"))
+					if m.text("role") != "roles/run.invoker" || !strings.HasSuffix(m.text("name"), "/phasegate-health") {
+						t.Errorf("%s: %s on %s", m.address, m.text("role"), m.text("name"))
+					}
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, viewers) {
+				t.Errorf("%q, want %q", got, viewers)
+			}
+			for _, f := range p.some("google_cloudfunctions2_function") {
+				want := "ALLOW_INTERNAL_ONLY"
+				if len(viewers) > 0 && f.text("build_config", "0", "entry_point") == "health" {
+					want = "ALLOW_ALL"
+				}
+				if got := f.text("service_config", "0", "ingress_settings"); got != want {
+					t.Errorf("%s: %s, want %s", f.address, got, want)
+				}
+			}
+		})
+	}
+	for _, everybody := range []string{"allUsers", "allAuthenticatedUsers", "ada@example.com", "user:"} {
+		q, err := tryPlan(t, map[string]cty.Value{"viewers": cty.SetVal([]cty.Value{cty.StringVal(everybody)})})
+		if err != nil || len(q.failed) != 1 || !strings.Contains(q.failed[0], everybody) {
+			t.Errorf("%s: %v %q", everybody, err, q.failed)
+		}
+	}
 }
 
 // What has to be looked for in the text: lifecycles are instructions, not values.

@@ -175,6 +175,10 @@ func good(t *testing.T) *recorder {
 	if code := r.relay(); code != http.StatusNoContent || len(r.PubSub.Messages()) != 3*len(upcoming)+len(order)+1 { // and the completion of the run
 		t.Fatalf("the good night is none: relay answered %d, %d messages", code, len(r.PubSub.Messages()))
 	}
+	// A drill sets off no alert: a message to people is all that comes of it.
+	if code := r.deliver("health", []byte(`{"job":"health","date":"2000-01-01"}`)); code != http.StatusNoContent {
+		t.Fatalf("the drill: %d", code)
+	}
 	fine := healthy.Report{Overall: healthy.OK, Checks: []healthy.Check{{ID: healthy.HandOvers, State: healthy.OK, Evidence: []string{"every cycle is handed over"}}}}
 	healthy.New(r.App).Tell(t.Context(), fine)
 	r.keep("phasegate-health")

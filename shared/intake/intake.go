@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
@@ -43,15 +44,18 @@ type Function struct {
 	Handle func(ctx context.Context, a *app.App, r *http.Request, e message.Envelope) error
 	// Timeout bounds one request, well within the subscription's ack deadline.
 	Timeout time.Duration
-	// Pages answer a GET, by path; every other path tells what is running. They change nothing.
-	Pages map[string]func(ctx context.Context, a *app.App, w http.ResponseWriter) error
+	// Pages answer a GET, by path; every other path tells what is running, as "/" does for
+	// who does not ask for HTML. They change nothing. A [*message.PermanentError] is the
+	// reader's fault.
+	Pages map[string]func(ctx context.Context, a *app.App, r *http.Request, w http.ResponseWriter) error
 }
 
 // ServeHTTP implements http.Handler.
 func (f Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		if page := f.Pages[path.Join("/", r.URL.Path)]; page != nil {
+		at := path.Join("/", r.URL.Path)
+		if page := f.Pages[at]; page != nil && (at != "/" || strings.Contains(r.Header.Get("Accept"), "text/html")) {
 			f.get(w, r, page)
 			return
 		}
@@ -66,14 +70,19 @@ func (f Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (f Function) get(w http.ResponseWriter, r *http.Request, page func(context.Context, *app.App, http.ResponseWriter) error) {
+func (f Function) get(w http.ResponseWriter, r *http.Request, page func(context.Context, *app.App, *http.Request, http.ResponseWriter) error) {
 	ctx, cancel := context.WithTimeout(r.Context(), f.Timeout)
 	defer cancel()
 	a, err := f.Open(ctx)
 	if err == nil {
-		err = page(ctx, a, w)
+		err = page(ctx, a, r, w)
 	}
-	if err != nil {
+	var fault *message.PermanentError
+	switch {
+	case err == nil:
+	case errors.As(err, &fault):
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	default:
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	}
 }

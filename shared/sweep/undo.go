@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -52,6 +53,11 @@ func (s *Sweeper) List(ctx context.Context) ([]Listed, error) {
 		out = append(out, l)
 	}
 	return out, nil
+}
+
+// Removals is List for those who only look: there need be no warehouse.
+func Removals(ctx context.Context, a *app.App) ([]Listed, error) {
+	return (&Sweeper{Store: a.Store, Prefix: a.Config.Prefix, Now: a.Now, Log: a.Log}).List(ctx)
 }
 
 // ErrNotUndone says that a removal cannot be undone as things are.

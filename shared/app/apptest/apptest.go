@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"sync"
 	"testing"
 	"time"
@@ -110,6 +111,13 @@ func (f faulty) Apply(ctx context.Context, ws ...store.Write) ([]store.Version, 
 		return nil, err
 	}
 	return f.Store.Apply(ctx, ws...)
+}
+
+func (f faulty) Scan(ctx context.Context, collection, from, to string) iter.Seq2[store.Doc, error] {
+	if err := f.fail(); err != nil {
+		return func(yield func(store.Doc, error) bool) { yield(store.Doc{}, err) }
+	}
+	return f.Store.Scan(ctx, collection, from, to)
 }
 
 // Logs holds log lines. Safe for concurrent use.

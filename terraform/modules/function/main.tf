@@ -70,8 +70,8 @@ resource "google_cloudfunctions2_function" "this" {
       }
     }
 
-    # Pub/Sub of this project is internal; nobody else has anything to ask.
-    ingress_settings               = "ALLOW_INTERNAL_ONLY"
+    # Pub/Sub of this project is internal. People are not, and are asked who they are.
+    ingress_settings               = length(var.viewers) == 0 ? "ALLOW_INTERNAL_ONLY" : "ALLOW_ALL"
     all_traffic_on_latest_revision = true
   }
 
@@ -85,6 +85,20 @@ resource "google_secret_manager_secret_iam_member" "reads" {
   secret_id = each.value.secret
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.runs.member
+}
+
+resource "google_cloud_run_v2_service_iam_member" "view" {
+  for_each = var.viewers
+
+  project  = var.project
+  location = var.region
+  name     = google_cloudfunctions2_function.this.service_config[0].service
+  role     = "roles/run.invoker"
+  member   = each.key
+
+  lifecycle {
+    replace_triggered_by = [google_cloudfunctions2_function.this.id]
+  }
 }
 
 resource "google_cloud_run_v2_service_iam_member" "push" {

@@ -83,3 +83,9 @@ variable "secrets" {
   type        = map(object({ secret = string, version = string }))
   default     = {}
 }
+
+variable "viewers" {
+  description = "People who may call the function, besides what delivers to it."
+  type        = set(string)
+  default     = []
+}

@@ -1,0 +1,343 @@
+// Package browser looks at the status page as people do: in a browser, on a phone, at night.
+package browser
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	cdplog "github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"github.com/phasegate/phasegate/functions/health"
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/app/apptest"
+	"github.com/phasegate/phasegate/shared/cycle"
+	checks "github.com/phasegate/phasegate/shared/health"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/notify/notifytest"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+var update = flag.Bool("update", false, "write the screenshots of docs/ anew")
+
+// morning is 11:20 in New York on 2026-02-04.
+var morning = time.Date(2026, 2, 4, 16, 20, 0, 0, time.UTC)
+
+const hostile = `<script>alert(1)</script>`
+
+// chromium is a browser, skipped where there is none.
+func chromium(t *testing.T) context.Context {
+	t.Helper()
+	program := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			program = found
+			break
+		}
+	}
+	if program == "" {
+		if os.Getenv("REQUIRE_BROWSER") == "1" {
+			t.Fatal("no browser: install chromium")
+		}
+		t.Skip("no browser is installed: chromium")
+	}
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(program), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
+		chromedp.DisableGPU, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.WSURLReadTimeout(time.Minute))
+	allocator, cancel := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(cancel)
+	browser, cancel := chromedp.NewContext(allocator)
+	t.Cleanup(cancel)
+	return browser
+}
+
+// night is a pipeline in the morning after a night in which some things went wrong.
+type night struct {
+	*apptest.World
+	t        *testing.T
+	url      string
+	stranger string // as a processor calls itself that the pipeline does not know
+}
+
+func newNight(t *testing.T, stranger string) *night {
+	n := &night{World: apptest.New(t, morning), t: t, stranger: stranger}
+	s := httptest.NewServer(health.New(func(context.Context) (*app.App, error) { return n.App, nil }))
+	t.Cleanup(s.Close)
+	n.url = s.URL
+	n.App.Config.Slack = notifytest.New(t).Channel
+	return n
+}
+
+func (n *night) must(err error) {
+	n.t.Helper()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// at sets the clock to a local time.
+func (n *night) at(local string) time.Time {
+	at, err := time.ParseInLocation("2006-01-02 15:04", local, n.Pipeline.Calendar.Zone())
+	n.must(err)
+	n.SetNow(at.UTC())
+	return at.UTC()
+}
+
+func (n *night) report(period pipeline.Period, local, status string, names ...string) {
+	n.t.Helper()
+	tr, at := n.Pipeline.Transitions[0], n.at(local)
+	key := cycle.Key{Transition: tr, Period: period}
+	for _, name := range names {
+		c := message.Completion{Processor: name, Reported: name, Period: period, Status: message.Status(status), EventTime: at, ExecutionID: "run-" + name, CorrelationID: "night"}
+		if !tr.Expects(name) {
+			c.Processor = ""
+		}
+		n.must(n.Engine.Record(n.t.Context(), key, c))
+	}
+	_, err := n.Engine.Converge(n.t.Context(), key, "m-"+local)
+	n.must(err)
+}
+
+// plant is the morning of the pictures.
+func (n *night) plant() {
+	const players, defense, offense, nextPlayer, nextTeam = "player_game_summary", "team_defense_game_summary", "team_offense_game_summary", "upcoming_player_game_context", "upcoming_team_game_context"
+	for d := 1; d <= 3; d++ { // good nights
+		day := n.Pipeline.Calendar.Add("2026-01-31", d-1)
+		next := n.Pipeline.Calendar.Add(day, 1)
+		n.report(day, string(n.Pipeline.Calendar.Add(day, -1))+" 17:05", "success", nextPlayer, nextTeam)
+		n.report(day, string(day)+" 10:36", "success", nextPlayer, nextTeam)
+		n.report(day, string(next)+" 06:03", "success", players, defense, offense, nextPlayer, nextTeam)
+	}
+	n.report("2026-02-03", "2026-02-02 17:05", "success", nextPlayer)
+	n.report("2026-02-03", "2026-02-03 10:40", "failed", nextPlayer)
+	n.report("2026-02-03", "2026-02-04 06:03", "success", players, offense, nextPlayer)
+	n.report("2026-02-03", "2026-02-04 06:05", "failed", defense)
+	n.report("2026-02-03", "2026-02-04 06:40", "success", n.stranger) // the grace period is over
+	n.at("2026-02-04 09:30")
+	_, err := n.Engine.Hold(n.t.Context(), cycle.Key{Transition: n.Pipeline.Transitions[0], Period: "2026-02-04"}, "same_day", 6*time.Hour, "ada", "two box scores are wrong; "+n.stranger)
+	n.must(err)
+	n.report("2026-02-04", "2026-02-04 10:36", "success", nextPlayer)
+	n.at("2026-02-04 10:41")
+	_, err = n.Locks.Acquire(n.t.Context(), lease.Key{Class: "PlayerGameSummaryProcessor", Period: "2026-02-02"}, "run-that-died")
+	n.must(err)
+	n.sweep("20260204t155000-4w6avzz7~player_game_summary_2026-02-03")
+	for _, s := range n.Pipeline.Schedules {
+		n.must(n.Heartbeat(n.t.Context(), s.Function, s.Job))
+	}
+	n.at("2026-02-04 11:20")
+	n.must(n.Heartbeat(n.t.Context(), "reconcile", "relay"))
+	c := n.checker()
+	r := c.Run(n.t.Context())
+	n.must(c.Remember(n.t.Context(), r))
+	n.at("2026-02-04 11:32")
+}
+
+// checker has tables, games and scrapers to look at: of one of them a run has not reported.
+func (n *night) checker() *checks.Checker {
+	c := checks.New(n.App)
+	c.Reconcile.Contents = func(_ context.Context, ps []pipeline.Processor, _, _ pipeline.Period) map[string]warehouse.Contents {
+		out := map[string]warehouse.Contents{}
+		for _, p := range ps {
+			slices := map[pipeline.Period]warehouse.Slice{}
+			for day := pipeline.Period("2026-01-31"); day <= "2026-02-03"; day = n.Pipeline.Calendar.Add(day, 1) {
+				slices[day] = warehouse.Slice{Rows: 200, Oldest: morning.Add(-time.Hour), Newest: morning.Add(-time.Hour)}
+			}
+			out[p.Table] = warehouse.Contents{Slices: slices}
+		}
+		return out
+	}
+	c.Reconcile.Expected = func(_ context.Context, _ *pipeline.Transition, from, to pipeline.Period) (map[pipeline.Period]int64, error) {
+		out := map[pipeline.Period]int64{}
+		for p := from; p <= to; p = n.Pipeline.Calendar.Add(p, 1) {
+			out[p] = 8
+		}
+		return out, nil
+	}
+	c.FirstRuns = func(_ context.Context, from, to pipeline.Period) (out []warehouse.FirstRun, err error) {
+		for day := from; day < to; day = n.Pipeline.Calendar.Add(day, 1) {
+			out = append(out, warehouse.FirstRun{Source: "nbac_gamebook", Day: day, At: n.Pipeline.Calendar.End(day).Add(-18 * time.Hour)})
+		}
+		return out, nil
+	}
+	c.Runs = func(context.Context, pipeline.Period, pipeline.Period) ([]warehouse.ProcessorRun, error) {
+		return nil, nil
+	}
+	c.Dead = func(context.Context) (map[string]int64, error) {
+		return nil, errors.New("dead letters: Permission monitoring.timeSeries.list denied")
+	}
+	return c
+}
+
+func (n *night) sweep(id string) {
+	print := map[string]any{"rows": 144, "a": 1, "b": 2}
+	_, err := n.Store.Apply(n.t.Context(), store.Merge(store.Ref{Collection: "sweeps", ID: id}, store.F("nba_analytics.player_game_summary", "table"), store.F("2026-02-03", "period"),
+		store.F("applied", "state"), store.F("nightly", "actor"), store.F("two runs 18 seconds apart", "reason"), store.F(72, "keys"), store.F(72, "surplus"),
+		store.F(print, "before"), store.F(print, "after"), store.F("phasegate_quarantine.sweep_x", "quarantine"), store.F(store.ServerTime, "planned_at")))
+	n.must(err)
+}
+
+// open shows the page in a window of a size; what the browser complains about is an error.
+func (n *night) open(ctx context.Context, query string, width, height int64, dark bool) {
+	n.t.Helper()
+	var mu sync.Mutex
+	chromedp.ListenTarget(ctx, func(ev any) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch e := ev.(type) {
+		case *cdplog.EventEntryAdded:
+			if !strings.Contains(e.Entry.URL, "favicon") {
+				n.t.Errorf("the browser says: %s %s", e.Entry.Text, e.Entry.URL)
+			}
+		case *runtime.EventConsoleAPICalled, *runtime.EventExceptionThrown, *page.EventJavascriptDialogOpening:
+			n.t.Errorf("the page runs something: %T", e)
+		}
+	})
+	scheme := "light"
+	if dark {
+		scheme = "dark"
+	}
+	n.must(chromedp.Run(ctx, cdplog.Enable(), chromedp.EmulateViewport(width, height), emulation.SetScriptExecutionDisabled(true),
+		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}), chromedp.Navigate(n.url+"/"+query)))
+}
+
+// ask evaluates an expression in the page.
+func ask[T any](n *night, ctx context.Context, expression string) (out T) {
+	n.t.Helper()
+	n.must(chromedp.Run(ctx, chromedp.Evaluate(expression, &out)))
+	return out
+}
+
+// cell is the text of a cycle's cell.
+func (n *night) cell(ctx context.Context, period, mode string) string {
+	return ask[string](n, ctx, fmt.Sprintf(`document.querySelector('[id="phase3_to_phase4-%s"] td[data-of="%s"]').textContent.replace(/\s+/g, " ").trim()`, period, mode))
+}
+
+func TestThePageInABrowser(t *testing.T) {
+	ctx, n := chromium(t), newNight(t, hostile)
+	n.plant()
+	n.open(ctx, "", 1280, 900, false)
+
+	t.Run("the grid has the planted states", func(t *testing.T) {
+		for at, want := range map[[2]string][]string{
+			{"2026-01-31", "overnight"}: {"published 5 of 5", "all_complete", "player_game_summary complete"},
+			{"2026-02-03", "overnight"}: {"published 3 of 5", "critical_plus_majority_60pct", "team_defense_game_summary failed", "upcoming_team_game_context missing", "phase3_to_phase4_2026-02-03_overnight~1"},
+			{"2026-02-03", "same_day"}:  {"held", "upcoming_player_game_context failed"},
+			{"2026-02-03", "tomorrow"}:  {"published 1 of 2"},
+			{"2026-02-04", "same_day"}:  {"held", "On hold until 2026-02-04 15:30, by ada: two box scores are wrong"},
+			{"2026-02-05", "overnight"}: {"nothing on record"},
+		} {
+			got := n.cell(ctx, at[0], at[1])
+			for _, text := range want {
+				if !strings.Contains(got, text) {
+					t.Errorf("%v: %q, want %q", at, got, text)
+				}
+			}
+		}
+		whole := ask[string](n, ctx, `document.body.textContent`)
+		for _, text := range []string{"phasectl sweep undo 20260204t155000-4w6avzz7~player_game_summary_2026-02-03", "phasectl locks release PlayerGameSummaryProcessor_2026-02-02", "America/New_York", "relay", "locking_active"} {
+			if !strings.Contains(whole, text) {
+				t.Errorf("no %q", text)
+			}
+		}
+	})
+
+	t.Run("every colour has a word beside it", func(t *testing.T) {
+		if n := ask[int](n, ctx, `document.querySelectorAll(".word, .hero, .dots li").length`); n < 50 {
+			t.Errorf("only %d coloured things", n)
+		}
+		if silent := ask[[]string](n, ctx, `[...document.querySelectorAll(".word, .hero, .dots li")].filter(e => !/[a-z]{2,}/.test(e.textContent)).map(e => e.outerHTML)`); len(silent) > 0 {
+			t.Errorf("colour alone: %q", silent)
+		}
+	})
+
+	t.Run("landmarks, headings and labels", func(t *testing.T) {
+		for expression, want := range map[string]int{
+			`document.querySelectorAll("h1").length`: 1, `document.querySelectorAll("main").length`: 1, `document.querySelectorAll("header").length`: 1, `document.querySelectorAll("footer").length`: 1,
+			`[...document.querySelectorAll("section")].filter(s => !document.getElementById(s.getAttribute("aria-labelledby"))).length`: 0,
+			`[...document.querySelectorAll("table")].filter(t => !t.caption).length`:                                                    0,
+			`document.querySelectorAll("thead th:not([scope=col]), tbody th:not([scope=row])").length`:                                  0,
+			`[...document.querySelectorAll("select, input")].filter(e => !e.labels.length).length`:                                      0,
+			`new Set([...document.querySelectorAll("[id]")].map(e => e.id)).size - document.querySelectorAll("[id]").length`:            0,
+		} {
+			if got := ask[int](n, ctx, expression); got != want {
+				t.Errorf("%s is %d, want %d", expression, got, want)
+			}
+		}
+		if lang, title := ask[string](n, ctx, `document.documentElement.lang`), ask[string](n, ctx, `document.title`); lang != "en" || !strings.HasPrefix(title, "failing: nba") {
+			t.Errorf("%q %q", lang, title)
+		}
+	})
+
+	t.Run("a script as a name stays text", func(t *testing.T) {
+		if n := ask[int](n, ctx, `document.querySelectorAll("script, iframe, img, object, [onclick], [onerror], link").length`); n != 0 {
+			t.Errorf("%d things that could do something", n)
+		}
+		if got := n.cell(ctx, "2026-02-04", "same_day"); !strings.Contains(got, hostile) {
+			t.Errorf("%q", got)
+		}
+	})
+
+	t.Run("it fits a phone", func(t *testing.T) {
+		for _, query := range []string{"", "?days=90"} {
+			n.open(ctx, query, 390, 844, false)
+			n.must(chromedp.Run(ctx, chromedp.Evaluate(`document.querySelectorAll("details").forEach(d => d.open = true)`, nil)))
+			if width := ask[int](n, ctx, `document.scrollingElement.scrollWidth`); width > 390 {
+				t.Errorf("%q is %d wide: %v", query, width, ask[[]string](n, ctx, `[...document.querySelectorAll("*")].filter(e => e.getBoundingClientRect().right > 391).slice(0, 5).map(e => e.outerHTML.slice(0, 200))`))
+			}
+		}
+		if rows := ask[int](n, ctx, `document.querySelectorAll(".grid tbody tr").length`); rows != 91 {
+			t.Errorf("%d rows of 90 days and the next", rows)
+		}
+	})
+
+	t.Run("it can be read at night", func(t *testing.T) {
+		grounds := map[bool]string{}
+		for _, dark := range []bool{false, true} {
+			n.open(ctx, "", 1280, 900, dark)
+			grounds[dark] = ask[string](n, ctx, `getComputedStyle(document.body).backgroundColor`)
+			// https://www.w3.org/TR/WCAG22/#contrast-minimum: 4.5 to 1.
+			if weak := ask[[]string](n, ctx, `(() => {
+				const lum = c => { const [r, g, b] = c.match(/[\d.]+/g).map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b };
+				const ground = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (c !== "rgba(0, 0, 0, 0)") return c } return "rgb(255, 255, 255)" };
+				return [...document.querySelectorAll("body *")].filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())).map(e => {
+					const [a, b] = [lum(getComputedStyle(e).color), lum(ground(e))].sort((x, y) => y - x);
+					return [(a + .05) / (b + .05), e.outerHTML.slice(0, 120)] }).filter(([c]) => c < 4.5).slice(0, 5).map(String) })()`); len(weak) > 0 {
+				t.Errorf("dark %v: weak contrast: %q", dark, weak)
+			}
+		}
+		if grounds[false] == grounds[true] {
+			t.Errorf("the ground is %s by day and night", grounds[true])
+		}
+	})
+
+	if *update {
+		n := newNight(t, "seen with the league")
+		n.plant()
+		for file, s := range map[string]struct {
+			width, height int64
+			dark          bool
+		}{"status-page.png": {1180, 1700, false}, "status-page-phone.png": {390, 1100, true}} {
+			n.open(ctx, "?days=7", s.width, s.height, s.dark)
+			var picture []byte
+			n.must(chromedp.Run(ctx, chromedp.CaptureScreenshot(&picture)))
+			n.must(os.WriteFile(filepath.Join("..", "..", "docs", file), picture, 0o644))
+		}
+	}
+}
