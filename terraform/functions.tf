@@ -185,3 +185,10 @@ resource "google_project_iam_member" "counts" {
   role    = "roles/monitoring.viewer"
   member  = module.function["health"].member
 }
+
+# Which revisions run and where traffic goes, of the services behind the phases too.
+resource "google_project_iam_member" "sees" {
+  project = var.project
+  role    = "roles/run.viewer"
+  member  = module.function["health"].member
+}

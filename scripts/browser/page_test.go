@@ -31,6 +31,7 @@ import (
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/notify/notifytest"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
@@ -173,6 +174,13 @@ func (n *night) checker() *checks.Checker {
 	c.FirstRuns = func(_ context.Context, from, to pipeline.Period) (out []warehouse.FirstRun, err error) {
 		for day := from; day < to; day = n.Pipeline.Calendar.Add(day, 1) {
 			out = append(out, warehouse.FirstRun{Source: "nbac_gamebook", Day: day, At: n.Pipeline.Calendar.End(day).Add(-18 * time.Hour)})
+		}
+		return out, nil
+	}
+	c.Services = func(context.Context) (map[string]platform.Service, error) {
+		out := map[string]platform.Service{}
+		for _, name := range []string{"phasegate-health", "phasegate-reconcile", "phasegate-sweep", "phasegate-transition", "nba-phase3-analytics-processors", "nba-phase4-precompute-processors"} {
+			out[name] = platform.Service{Created: "r-7", Ready: "r-7", Commit: "4f2ac01", Traffic: []platform.Target{{Revision: "r-7", Latest: true, Percent: 100}}}
 		}
 		return out, nil
 	}

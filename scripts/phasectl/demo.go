@@ -55,6 +55,7 @@ func demoCommand(f *flags) *cobra.Command {
 					return err
 				}
 				fmt.Fprintln(out, "phasectl status --date 2026-02-03")
+				fmt.Fprintln(out, "The status page: "+env.Functions["health"]+"/")
 				<-cmd.Context().Done()
 			}
 			fmt.Fprintf(out, "expected=%d published=%d lost=%d doubled=%d\n", result.Expected, result.Published, result.Lost, result.Doubled)

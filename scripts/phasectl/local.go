@@ -148,6 +148,9 @@ func announce(w io.Writer, data string, r ready, asJSON bool) error {
 		}
 	}
 	if err == nil {
+		_, err = fmt.Fprintf(w, "  %-12s %s/\n", "status page", r.Functions["health"])
+	}
+	if err == nil {
 		_, err = fmt.Fprintln(w, "In another terminal:  eval \"$(phasectl env)\"; phasectl status     Stop with Ctrl-C.")
 	}
 	return err

@@ -359,27 +359,41 @@ func (s *smoke) await(ctx context.Context, done func(context.Context) (bool, err
 	}
 }
 
-// report prints the verdict. One failing check makes it failing, whatever is unknown.
+// report prints the verdict.
 func (s *smoke) report(w io.Writer, asJSON bool) error {
-	overall, words, code := checkOK, "everything works", 0
-	for _, c := range s.checks {
+	return printChecks(w, s.checks, nil, asJSON, "everything works", "it does not work as it is deployed", "not everything could be tried")
+}
+
+// printChecks prints checks and, in words for each case, what they come to together: one
+// failing makes it failing, whatever is unknown. ignored is what was seen and means nothing.
+// The error is the exit status.
+func printChecks(w io.Writer, checks []check, ignored []string, asJSON bool, ok, failing, unknown string) error {
+	overall, words, code := checkOK, ok, 0
+	for _, c := range checks {
 		switch {
 		case c.State == checkFailing:
-			overall, words, code = checkFailing, "it does not work as it is deployed", exitFindings
+			overall, words, code = checkFailing, failing, exitFindings
 		case c.State == checkUnknown && overall == checkOK:
-			overall, words, code = checkUnknown, "not everything could be tried", exitUnknown
+			overall, words, code = checkUnknown, unknown, exitUnknown
 		}
 	}
 	var err error
 	if asJSON {
-		err = printLine(w, map[string]any{"schema": 1, "overall": overall, "checks": s.checks})
+		object := map[string]any{"schema": 1, "overall": overall, "checks": checks}
+		if ignored != nil {
+			object["ignored"] = ignored
+		}
+		err = printLine(w, object)
 	} else {
 		var b strings.Builder
-		for _, c := range s.checks {
-			fmt.Fprintf(&b, "%-8s %s: %s\n", c.State, c.ID, c.Evidence)
+		for _, c := range checks {
+			fmt.Fprintf(&b, "%-8s %s: %s\n", c.State, c.ID, plain(c.Evidence))
 			if c.Action != "" {
-				fmt.Fprintf(&b, "         %s\n", c.Action)
+				fmt.Fprintf(&b, "         %s\n", plain(c.Action))
 			}
+		}
+		for _, what := range ignored {
+			fmt.Fprintf(&b, "ignored  %s\n", plain(what))
 		}
 		fmt.Fprintf(&b, "%s: %s\n", overall, words)
 		_, err = io.WriteString(w, b.String())

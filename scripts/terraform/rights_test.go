@@ -24,7 +24,7 @@ var roles = map[string][]string{
 	"google_service_account_iam_member":       {"roles/iam.serviceAccountTokenCreator"},
 	"google_secret_manager_secret_iam_member": {"roles/secretmanager.secretAccessor"},
 	"google_bigquery_dataset_iam_member":      {"roles/bigquery.dataEditor", "roles/bigquery.dataViewer"},
-	"google_project_iam_member":               {"roles/cloudbuild.builds.builder", "roles/datastore.user", "roles/bigquery.jobUser", "roles/monitoring.viewer"},
+	"google_project_iam_member":               {"roles/cloudbuild.builds.builder", "roles/datastore.user", "roles/bigquery.jobUser", "roles/monitoring.viewer", "roles/run.viewer"},
 }
 
 func TestNobodyMayDoMoreThanIsListed(t *testing.T) {

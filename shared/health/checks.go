@@ -26,6 +26,7 @@ const (
 	DeadLetterMessages = "dead_letters"        // no message was given up
 	Heartbeats         = "heartbeats"          // every job comes to its end
 	DeployedCode       = "deployed_code"       // all functions run one source and one pipeline file
+	DeployedServices   = "deployed_services"   // their newest revisions have all traffic
 	Configuration      = "configuration"       // somebody is told
 )
 
@@ -39,7 +40,8 @@ var checks = []struct {
 	{TrackingAccuracy, accuracy}, {HandOvers, handOvers}, {NextPhase, ofFindings(reconcile.NextPhaseMissing)},
 	{Duplicates, ofFindings(reconcile.DuplicateRows)}, {Reconciliation, otherFindings}, {LateUpstream, lateUpstream},
 	{ExpectedProcessors, expectedProcessors}, {Locks, ofFindings(reconcile.LeakedLock)}, {LockingActive, lockingActive},
-	{Quarantine, ofFindings(reconcile.QuarantineWaiting)}, {DeadLetterMessages, deadLettersCheck}, {Heartbeats, heartbeats}, {DeployedCode, deployedCode}, {Configuration, configuration},
+	{Quarantine, ofFindings(reconcile.QuarantineWaiting)}, {DeadLetterMessages, deadLettersCheck}, {Heartbeats, heartbeats}, {DeployedCode, deployedCode}, {DeployedServices, deployedServices},
+	{Configuration, configuration},
 }
 
 // ofPeriods are the checks that leave planned maintenance alone, and say so.

@@ -11,6 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
@@ -47,6 +48,11 @@ func sound(t *testing.T) *facts {
 		f.functions[name] = status{source: "abc", definition: "def", hasChannel: true, channel: "Slack, #night", heartbeats: map[string]time.Time{"relay": morning.Add(-3 * time.Minute),
 			"nightly": at(today, 10, 31), "sweep": at(today, 10, 51), "health": at(today, 11, 5)}}
 	}
+	f.services = map[string]platform.Service{}
+	for _, name := range []string{"phasegate-health", "phasegate-transition", "nba-phase3-analytics-processors", "nba-phase4-precompute-processors"} {
+		f.services[name] = platform.Service{Region: "us-central1", Created: name + "-7", Ready: name + "-7", Commit: "4f2a", Traffic: []platform.Target{{Revision: name + "-7", Latest: true, Percent: 100}}}
+	}
+	f.ownServices = []string{"phasegate-health", "phasegate-transition"}
 	f.seen = map[string]time.Time{f.functions["reconcile"].code(): at("2026-02-01", 12, 0)}
 	return f
 }
@@ -182,6 +188,18 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"another_source":          {func(f *facts) { f.function("sweep", "fff", "def") }, DeployedCode, Failing, "sweep runs source fff, pipeline file def, and the newest is source abc, pipeline file def, since 2026-02-01 12:00"},
 		"another_definition":      {func(f *facts) { f.function("sweep", "abc", "fff") }, DeployedCode, Failing, "sweep runs source abc, pipeline file fff"},
 		"never_deployed":          {func(f *facts) { f.function("sweep", "", "") }, DeployedCode, Unknown, "sweep has not said what it is"},
+		"service_missing":         {func(f *facts) { delete(f.services, "phasegate-transition") }, DeployedServices, Failing, "phasegate-transition is not there"},
+		"service_unnamed":         {func(f *facts) { delete(f.services, "nba-phase3-analytics-processors") }, DeployedServices, Failing, "nba-phase3-analytics-processors is not there"},
+		"old_revision": {func(f *facts) {
+			f.service("nba-phase4-precompute-processors", func(s *platform.Service) { s.Traffic = []platform.Target{{Revision: "x-6", Percent: 100}} })
+		}, DeployedServices, Failing, "nba-phase4-precompute-processors: 100 % of its traffic go to x-6, and the latest revision is nba-phase4-precompute-processors-7"},
+		"half_deployed": {func(f *facts) {
+			f.service("phasegate-health", func(s *platform.Service) { s.Created = "phasegate-health-8" })
+		}, DeployedServices, Failing, "phasegate-health: revision phasegate-health-8 was made and is not ready"},
+		"no_commit": {func(f *facts) {
+			f.service("nba-phase3-analytics-processors", func(s *platform.Service) { s.Commit = "" })
+		}, DeployedServices, Unknown, "no label commit-sha"},
+		"services_away": {func(f *facts) { f.servicesErr = errAway }, DeployedServices, Unknown, "it is away"},
 		"no_channel": {func(f *facts) {
 			s := f.functions["reconcile"]
 			s.hasChannel, s.channel = false, "SLACK_CHANNEL: is required"
@@ -222,6 +240,12 @@ func (f *facts) firstRun(source string, day pipeline.Period, at time.Time) {
 	}
 }
 
+func (f *facts) service(name string, edit func(*platform.Service)) {
+	s := f.services[name]
+	edit(&s)
+	f.services[name] = s
+}
+
 func (f *facts) function(name, source, definition string) {
 	s := f.functions[name]
 	s.source, s.definition = source, definition
@@ -238,6 +262,11 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 		check    string
 		evidence string
 	}{
+		"no_service_is_named": {func(f *facts) {
+			for i := range f.pipeline.Phases {
+				f.pipeline.Phases[i].Service = ""
+			}
+		}, DeployedServices, "the pipeline file names no service of phase_3_analytics"},
 		"early":          {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}); f.dayAt = at(today, 7, 0) }, LateUpstream, "those of 2026-02-04 are expected by 08:00, and failing after 10:00"},
 		"not_yet":        {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}); f.dayAt = at(today, 9, 0) }, LateUpstream, "those of 2026-02-04 are expected by 08:00, and failing after 10:00"},
 		"late_and_there": {func(f *facts) { f.firstRun("nbac_gamebook", today, at(today, 9, 30)) }, LateUpstream, "nbac_gamebook was late on 2026-02-04: 09:30"},

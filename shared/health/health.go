@@ -29,6 +29,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
@@ -91,9 +92,11 @@ type Checker struct {
 	FirstRuns func(ctx context.Context, from, to pipeline.Period) ([]warehouse.FirstRun, error)
 	Runs      func(ctx context.Context, from, to pipeline.Period) ([]warehouse.ProcessorRun, error)
 	// Dead counts the messages of each dead-letter subscription, by its name.
-	Dead   func(ctx context.Context) (map[string]int64, error)
-	Now    func() time.Time
-	Prefix string // of topics
+	Dead func(ctx context.Context) (map[string]int64, error)
+	// Services are those of the project, by name.
+	Services func(ctx context.Context) (map[string]platform.Service, error)
+	Now      func() time.Time
+	Prefix   string // of topics and services
 	// Patience is what one source gets of [Limit].
 	Patience time.Duration
 	Day      pipeline.Period // whose upstream runs are looked at, as of its end; "": today's
@@ -104,20 +107,21 @@ type Checker struct {
 // New returns the checker of an application.
 func New(a *app.App) *Checker {
 	c := &Checker{Pipeline: a.Pipeline, Store: a.Store, Locks: a.Locks, Reconcile: reconcile.New(a), Now: a.Now,
-		FirstRuns: func(ctx context.Context, from, to pipeline.Period) ([]warehouse.FirstRun, error) {
-			if a.Warehouse == nil {
-				return nil, ErrNoWarehouse
-			}
-			return a.Warehouse.FirstRuns(ctx, a.Pipeline, from, to)
-		},
-		Runs: func(ctx context.Context, from, to pipeline.Period) ([]warehouse.ProcessorRun, error) {
-			if a.Warehouse == nil {
-				return nil, ErrNoWarehouse
-			}
-			return a.Warehouse.ProcessorRuns(ctx, a.Pipeline, from, to)
-		},
-		Dead:     func(ctx context.Context) (map[string]int64, error) { return DeadLetters(ctx, a) },
 		Patience: 8 * time.Second, Prefix: a.Config.Prefix, Books: a.Config.Books(), Log: a.Log}
+	c.FirstRuns = func(ctx context.Context, from, to pipeline.Period) ([]warehouse.FirstRun, error) {
+		if a.Warehouse == nil {
+			return nil, ErrNoWarehouse
+		}
+		return a.Warehouse.FirstRuns(ctx, a.Pipeline, from, to)
+	}
+	c.Runs = func(ctx context.Context, from, to pipeline.Period) ([]warehouse.ProcessorRun, error) {
+		if a.Warehouse == nil {
+			return nil, ErrNoWarehouse
+		}
+		return a.Warehouse.ProcessorRuns(ctx, a.Pipeline, from, to)
+	}
+	c.Services = func(ctx context.Context) (map[string]platform.Service, error) { return Services(ctx, a) }
+	c.Dead = func(ctx context.Context) (map[string]int64, error) { return DeadLetters(ctx, a) }
 	if a.Config.PubSubHost != "" {
 		c.Dead = func(context.Context) (map[string]int64, error) { return nil, errNotCounted }
 	}
@@ -148,6 +152,9 @@ type facts struct {
 	dead        map[string]int64 // messages by dead-letter subscription
 	deadNames   []string         // of all of them
 	deadErr     error
+	services    map[string]platform.Service
+	ownServices []string // names of those behind the functions
+	servicesErr error
 }
 
 // status is function_status/{function}.
@@ -194,7 +201,7 @@ func (c *Checker) read(ctx context.Context) *facts {
 	defer cancel()
 	now := c.Now()
 	f := &facts{pipeline: c.Pipeline, now: now, today: c.Pipeline.Calendar.At(now), compared: map[string]reconcile.Report{}, comparedErr: map[string]error{},
-		deadNames: deadLetters(c.Pipeline, c.Prefix)}
+		deadNames: deadLetters(c.Pipeline, c.Prefix), ownServices: c.ownServices()}
 	f.day, f.dayAt = f.today, now
 	if c.Day != "" && c.Day != f.today {
 		f.day, f.dayAt = c.Day, c.Pipeline.Calendar.End(c.Day)
@@ -215,6 +222,11 @@ func (c *Checker) read(ctx context.Context) *facts {
 		ctx, cancel := c.patience(ctx)
 		defer cancel()
 		f.dead, f.deadErr = c.Dead(ctx)
+	})
+	wg.Go(func() {
+		ctx, cancel := c.patience(ctx)
+		defer cancel()
+		f.services, f.servicesErr = c.Services(ctx)
 	})
 	wg.Go(func() { f.functions, f.statusErr = c.functions(ctx) })
 	var codes map[string]time.Time

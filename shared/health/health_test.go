@@ -20,6 +20,7 @@ import (
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
@@ -50,7 +51,7 @@ func by(r Report) map[string]Check {
 func TestWhatCannotBeReadIsUnknown(t *testing.T) {
 	w, c := checker(t)
 	got := by(c.Run(t.Context()))
-	for _, id := range []string{TrackingAccuracy, NextPhase, Duplicates, Reconciliation, LateUpstream, ExpectedProcessors, LockingActive, DeadLetterMessages, Heartbeats, DeployedCode} {
+	for _, id := range []string{TrackingAccuracy, NextPhase, Duplicates, Reconciliation, LateUpstream, ExpectedProcessors, LockingActive, DeadLetterMessages, Heartbeats, DeployedCode, DeployedServices, Configuration} {
 		if got[id].State != Unknown || got[id].Action == "" {
 			t.Errorf("%s: %+v", id, got[id])
 		}
@@ -349,6 +350,7 @@ func TestTheLimitsFitIntoTheWhole(t *testing.T) {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			},
+			Services: func(ctx context.Context) (map[string]platform.Service, error) { <-ctx.Done(); return nil, ctx.Err() },
 			Runs: func(ctx context.Context, _, _ pipeline.Period) ([]warehouse.ProcessorRun, error) {
 				<-ctx.Done()
 				return nil, ctx.Err()

@@ -18,6 +18,7 @@ import (
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
@@ -39,6 +40,7 @@ type month struct {
 	late, relayDead, unlocked bool
 	silent                    map[string]bool // processors that do not report
 	idle                      bool            // the next phase writes nothing
+	serving                   string          // revision of all services
 	executions                int
 }
 
@@ -46,7 +48,7 @@ type month struct {
 var quiet = []pipeline.Period{"2026-02-13", "2026-02-14", "2026-02-15"}
 
 func newMonth(t *testing.T, start pipeline.Period) *month {
-	m := &month{t: t, start: start, slices: map[string]map[pipeline.Period]warehouse.Slice{}, away: map[string]bool{}, silent: map[string]bool{}}
+	m := &month{t: t, start: start, serving: "r-7", slices: map[string]map[pipeline.Period]warehouse.Slice{}, away: map[string]bool{}, silent: map[string]bool{}}
 	m.World = apptest.New(t, at(m.start, 0, 30))
 	config := m.Engine.Config
 	config.Expected = func(_ context.Context, key cycle.Key) (int64, error) { return m.games(key.Period), nil }
@@ -110,6 +112,13 @@ func (m *month) checker() *Checker {
 			if m.Pipeline.Calendar.At(r.Began) >= from {
 				out = append(out, r)
 			}
+		}
+		return out, nil
+	}
+	c.Services = func(context.Context) (map[string]platform.Service, error) {
+		out := map[string]platform.Service{}
+		for _, name := range append(c.ownServices(), m.Pipeline.Phases[0].Service, m.Pipeline.Phases[1].Service) {
+			out[name] = platform.Service{Created: "r-7", Ready: "r-7", Commit: "4f2a", Traffic: []platform.Target{{Revision: m.serving, Latest: m.serving == "r-7", Percent: 100}}}
 		}
 		return out, nil
 	}

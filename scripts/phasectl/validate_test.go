@@ -1,0 +1,38 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestValidateIsTheThreeInOne(t *testing.T) {
+	running(t)
+	sound(driftHash).serve(t)
+	dir := checkout(t, driftHash)
+	// There is no warehouse: nothing is known of tables, by health and by reconciliation.
+	want(t, 2, []string{"Health\n", "unknown  tracking_accuracy", "\nWhat reconciliation would find\n", "\nDrift\nok       function phasegate-health: source " + driftHash, "\nok: nothing differs\n\nunknown\n"}, "validate", "--source", dir)
+	code, stdout, stderr := command(t, "validate", "--source", dir, "--days", "3", "--json")
+	m := object(t, stdout)
+	if code != 2 || m["schema"] != 1.0 || m["overall"] != "unknown" || !strings.Contains(stderr, "health: ") || !strings.Contains(stderr, "reconcile: ") || strings.Contains(stderr, "drift: ") {
+		t.Errorf("%d %s %s", code, stdout, stderr)
+	}
+	for name, field := range map[string]string{"health": "checks", "reconcile": "findings", "drift": "checks"} {
+		part, ok := m[name].(map[string]any)
+		if _, has := part[field].([]any); !ok || !has || part["schema"] != 1.0 {
+			t.Errorf("%s: %v", name, m[name])
+		}
+	}
+	// One that finds something makes it failing, whatever is unknown; the others still run.
+	sound("ffffffffffff").serve(t)
+	want(t, 1, []string{"failing  function phasegate-health: source ffffffffffff", "\n\nfailing\n"}, "validate", "--source", dir)
+	// One that cannot even be asked is told, and the others still run.
+	code, stdout, stderr = command(t, "validate", "--source", t.TempDir(), "--json")
+	if m := object(t, stdout); code != 2 || m["drift"] != nil || m["health"] == nil || !strings.Contains(stderr, "is no checkout") {
+		t.Errorf("%d %s %s", code, stdout, stderr)
+	}
+	for _, bad := range [][]string{{"--days", "0"}, {"--source", "/nowhere"}, {"now"}} {
+		if code, _, stderr := command(t, append([]string{"validate"}, bad...)...); code != 64 {
+			t.Errorf("%v: %d %s", bad, code, stderr)
+		}
+	}
+}
