@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/api/option"
@@ -67,9 +68,15 @@ type drift struct {
 	app       *app.App
 	source    string // hash of the checkout
 	deployed  platform.Deployed
-	ran       map[string]string // source that each function has run last, by its name
+	ran       map[string]ran // by function
 	ranErr    error
 	functions []string
+}
+
+// ran is what a function says that it has run.
+type ran struct {
+	source string
+	last   time.Time // when it came to the end of a job
 }
 
 // newDrift reads both sides. A folder that is no checkout is an error: a comparison with
@@ -82,7 +89,7 @@ func newDrift(ctx context.Context, a *app.App, dir string) (*drift, error) {
 	if a.Config.PubSubHost != "" && platformOptions == nil {
 		return nil, exitError{exitUnknown, errors.New("nothing is deployed on this machine: name a project, without the emulators' variables")}
 	}
-	d := &drift{app: a, source: source, ran: map[string]string{}, functions: local.FunctionNames(), deployed: platform.Read(ctx, a.Config.Project, platformOptions...)}
+	d := &drift{app: a, source: source, ran: map[string]ran{}, functions: local.FunctionNames(), deployed: platform.Read(ctx, a.Config.Project, platformOptions...)}
 	var refs []store.Ref
 	for _, name := range d.functions {
 		refs = append(refs, store.Ref{Collection: a.Config.Books() + app.StatusCollection, ID: name})
@@ -90,7 +97,15 @@ func newDrift(ctx context.Context, a *app.App, dir string) (*drift, error) {
 	snap, err := a.Store.Get(ctx, refs...)
 	if d.ranErr = err; err == nil {
 		for _, doc := range snap.Docs {
-			d.ran[doc.Ref.ID], _ = doc.Data["source_hash"].(string)
+			var r ran
+			r.source, _ = doc.Data["source_hash"].(string)
+			beats, _ := doc.Data["heartbeats"].(map[string]any)
+			for _, beat := range beats {
+				if at, _ := beat.(time.Time); at.After(r.last) {
+					r.last = at
+				}
+			}
+			d.ran[doc.Ref.ID] = r
 		}
 	}
 	return d, nil
@@ -164,8 +179,8 @@ func (d *drift) function(name string) check {
 		c.Evidence = fmt.Sprintf("source %s is deployed, and the checkout is %s", f.Source, d.source)
 	case d.ranErr != nil:
 		c.State, c.Evidence, c.Action = checkUnknown, fmt.Sprintf("source %s is deployed; what has run is not known: %v", f.Source, d.ranErr), ""
-	case ran != "" && ran != f.Source:
-		c.Evidence, c.Action = fmt.Sprintf("source %s is deployed, and %s has run last", f.Source, ran), "phasectl smoke"
+	case ran.source != "" && ran.source != f.Source && ran.last.After(f.Updated):
+		c.Evidence, c.Action = fmt.Sprintf("source %s is deployed, and %s has run since", f.Source, ran.source), "phasectl smoke"
 	default:
 		c.State, c.Evidence, c.Action = checkOK, "source "+f.Source, ""
 	}

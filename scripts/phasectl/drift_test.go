@@ -170,7 +170,13 @@ func TestDriftKnowsWhatHasRun(t *testing.T) {
 	if err := s.App.Heartbeat(t.Context(), "reconcile", "relay"); err != nil { // of this test's binary
 		t.Fatal(err)
 	}
-	want(t, 1, []string{"failing  function phasegate-reconcile: source " + driftHash + " is deployed, and " + app.SourceHash + " has run last"}, "drift", "--source", checkout(t, driftHash))
+	dir := checkout(t, driftHash)
+	want(t, 1, []string{"failing  function phasegate-reconcile: source " + driftHash + " is deployed, and " + app.SourceHash + " has run since"}, "drift", "--source", dir)
+	// One that has not run since it was deployed has run the one before.
+	p := sound(driftHash)
+	p[functionsPath] = strings.Replace(p[functionsPath], `"state":"ACTIVE"`, `"state":"ACTIVE","updateTime":"2026-02-05T00:00:00.123Z"`, 2)
+	p.serve(t)
+	want(t, 0, []string{"ok       function phasegate-reconcile: source " + driftHash}, "drift", "--source", dir)
 }
 
 // F42: a comparison with a path that does not exist is an error, never fine; and the

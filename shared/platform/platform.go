@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/api/cloudfunctions/v2"
 	"google.golang.org/api/cloudscheduler/v1"
@@ -37,6 +38,8 @@ type Function struct {
 	Region string
 	State  string // ACTIVE where it can be called
 	Source string // hash in the name of its archive, "" where that has another form
+	// Updated is when it was deployed last, UTC; zero where the platform does not say.
+	Updated time.Time
 }
 
 // Service is one of Cloud Run: a function's, or another.
@@ -103,6 +106,7 @@ func functions(ctx context.Context, project string, opts []option.ClientOption) 
 		}
 		for _, f := range page.Functions {
 			got := Function{Region: part(f.Name, "locations"), State: f.State}
+			got.Updated, _ = time.Parse(time.RFC3339Nano, f.UpdateTime)
 			if b := f.BuildConfig; b != nil && b.Source != nil && b.Source.StorageSource != nil {
 				if m := archiveForm.FindStringSubmatch(b.Source.StorageSource.Object); m != nil {
 					got.Source = m[1]
