@@ -54,6 +54,10 @@ soak: ## Kill the functions at random moments, for MINUTES=10
 	REQUIRE_EMULATORS=1 E2E_MINUTES=$(MINUTES) $(GO) run ./scripts/emulators -- \
 		$(GO) test $(RACE) -count=1 -timeout 0 -v -run TestNothingIsLost ./scripts/e2e
 
+.PHONY: hooks
+hooks: ## Have git check each commit: format, vet, pipeline file, that the functions stage and build
+	git config core.hooksPath scripts/hooks
+
 .PHONY: lint
 lint: ## Check formatting, vet and staticcheck
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not gofmt-ed:"; echo "$$files"; exit 1; fi

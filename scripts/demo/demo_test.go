@@ -15,7 +15,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/store"
-	"github.com/phasegate/phasegate/shared/store/memory"
+	"github.com/phasegate/phasegate/shared/store/sqlite"
 )
 
 func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T) {
@@ -31,17 +31,22 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 		t.Skip("build/bqemu is not built: make build/bqemu")
 	}
 	var out bytes.Buffer
+	file := filepath.Join(t.TempDir(), "store.db")
 	env, result, err := Run(t.Context(), &out, false, local.Options{
 		Config: app.Config{Project: "demo", Claim: time.Minute, Lease: lease.Max}, BigQuery: program, Logs: io.Discard,
 		Stores: func(now func() time.Time) app.Stores {
-			return func(context.Context, app.Config) (store.Store, error) { return memory.New(now), nil }
+			return func(context.Context, app.Config) (store.Store, error) { return sqlite.Open(file, now) }
 		},
 	})
+	if env != nil {
+		t.Cleanup(func() {
+			if err := env.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	if err := env.Close(); err != nil {
-		t.Error(err)
 	}
 	if !result.OK() || result.Published != 23 || result.Runs != 23 {
 		t.Errorf("%+v", result)
@@ -83,4 +88,5 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 	if !strings.Contains(incident, "the second: PlayerGameSummaryProcessor_2026-02-03 is locked") || !strings.Contains(incident, " rows in the ten tables, 0 duplicates\n") {
 		t.Errorf("%s", out.String())
 	}
+	t.Run("every command of the runbook runs", func(t *testing.T) { everyCommandOfTheRunbookRuns(t, newPhasectl(t, env, "sqlite:"+file)) })
 }

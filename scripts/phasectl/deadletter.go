@@ -282,7 +282,7 @@ func replayDead(cmd *cobra.Command, a *app.App, ds []deadLetter, ids []string, r
 	if err := giveBack(cmd.Context(), a, stay); err != nil {
 		return exitError{exitUnknown, err}
 	}
-	return t.err()
+	return t.end(cmd.OutOrStdout())
 }
 
 // replayOne hands over one dead letter, notes that, and only then acknowledges it: a

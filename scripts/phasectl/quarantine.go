@@ -183,7 +183,7 @@ func quarantineReplay(f *flags) *cobra.Command {
 			for _, id := range ids {
 				t.add(cmd.OutOrStdout(), id, replayQuarantined(cmd.Context(), a, id, reason))
 			}
-			return t.err()
+			return t.end(cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "everything that was not replayed yet")
@@ -244,7 +244,11 @@ func (t *tally) add(w io.Writer, id string, err error) {
 	}
 }
 
-func (t *tally) err() error {
+func (t *tally) end(w io.Writer) error {
+	if *t == (tally{}) {
+		_, err := fmt.Fprintln(w, "nothing waits to be replayed")
+		return err
+	}
 	switch {
 	case t.failed > 0:
 		return exitError{exitUnknown, fmt.Errorf("%d taken, %d refused, %d could not be handed over; nothing is lost, try again", t.done, t.refused, t.failed)}

@@ -1,0 +1,101 @@
+package demo
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/phasegate/phasegate/scripts/local"
+)
+
+// words of a command: quotes hold spaces.
+var words = regexp.MustCompile(`"[^"]*"|[^" ]+`)
+
+// phasectl runs the operator's command on an environment.
+type phasectl struct {
+	program string
+	env     []string
+}
+
+func newPhasectl(t *testing.T, e *local.Environment, store string) phasectl {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "phasectl")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../phasectl")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return phasectl{program, append(os.Environ(), "GOOGLE_CLOUD_PROJECT="+e.App.Config.Project, "PHASEGATE_STORE="+store, "PUBSUB_EMULATOR_HOST="+e.PubSub, "BIGQUERY_EMULATOR_HOST="+e.BigQuery)}
+}
+
+// run returns the exit status, and all that was said.
+func (p phasectl) run(t *testing.T, args ...string) (int, string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), p.program, args...)
+	cmd.Env = p.env
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
+// What the runbook says is typed, in its order, after the demo's night: each command is
+// called rightly, comes to an end, and says something. Those for make are tried without
+// being carried out.
+func everyCommandOfTheRunbookRuns(t *testing.T, p phasectl) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "runbook.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	exits := map[string]int{ // where it matters; else 0, 1 or 2
+		`phasectl status --date 2026-02-03`: 0, `phasectl explain 2026-02-03 overnight`: 0,
+		`phasectl trigger --date 2026-02-03 --mode overnight --reason "Phase 4 lost its tables" --dry-run`: 0, `phasectl trigger --date 2026-02-03 --mode overnight --reason "Phase 4 lost its tables"`: 0,
+		`phasectl sweep list`: 0, `phasectl quarantine list`: 0, `phasectl dead-letter list`: 0, `phasectl locks list`: 0,
+		`phasectl quarantine replay --all --reason "the pipeline file knows the processor now"`: 1, `phasectl dead-letter replay --all --reason "BigQuery is back"`: 0,
+		`phasectl hold --for 6h --reason "the week of 2 February is computed again"`: 0, `phasectl release --reason "the week is there"`: 0,
+		`phasectl trigger --from 2026-02-03 --to 2026-02-04 --mode overnight --pace 1s --reason "computed again"`:                    0,
+		`phasectl hold 2026-02-06 overnight --for 12h --reason "the league corrects its box scores"`:                                 0,
+		`phasectl release 2026-02-06 overnight --reason "they are right now"`:                                                        0,
+		`phasectl trigger --date 2026-02-03 --mode overnight --reason "BigQuery is down, the tables were looked at by hand" --force`: 0,
+		`phasectl checks verify`: 0, `phasectl checks run --date 2026-02-03 --mode overnight`: 0, `phasectl health`: 1, `phasectl health --date 2026-02-06`: 1,
+	}
+	ran := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^    (\S.*)$`).FindAllStringSubmatch(string(text), -1) {
+		line := m[1]
+		ran[line] = true
+		typed := words.FindAllString(line, -1)
+		for i, w := range typed {
+			typed[i] = strings.Trim(w, `"`)
+		}
+		switch typed[0] {
+		case "make":
+			cmd := exec.CommandContext(t.Context(), "make", append([]string{"--dry-run", "-C", filepath.Join("..", "..")}, typed[1:]...)...)
+			if out, err := cmd.CombinedOutput(); err != nil && !strings.Contains(string(out), "terraform is not installed") {
+				t.Errorf("%s: %v\n%s", line, err, out)
+			}
+		case "phasectl":
+			code, out := p.run(t, typed[1:]...)
+			want, exact := exits[line]
+			if exact && code != want || code < 0 || code > 2 || out == "" {
+				t.Errorf("%s: exit %d\n%s", line, code, out)
+			}
+		default:
+			t.Errorf("%s: this page is for phasectl and make", line)
+		}
+	}
+	for line := range exits {
+		if !ran[line] {
+			t.Errorf("the page does not say any more: %s", line)
+		}
+	}
+	for _, heading := range []string{"Every morning", "Every week", "Every month", "The tracking is wrong", "Rows are there twice", "A scraper is late", "A date is not handed over", "A lock is stuck", "Messages were given up", "BigQuery cannot be asked", "Firestore cannot be reached", "A deployment was bad", "A week has to run again", "It has to be off"} {
+		if !strings.Contains(string(text), "## "+heading) {
+			t.Errorf("no %q", heading)
+		}
+	}
+}
