@@ -1,0 +1,95 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// Verdict says how a cycle in shadow compares with what another orchestrator did.
+type Verdict string
+
+// The verdicts.
+const (
+	Alike      Verdict = "alike"       // both have handed it over, or would have
+	OnlyOurs   Verdict = "only_ours"   // the other has not
+	OnlyTheirs Verdict = "only_theirs" // we would not have: to be understood before taking over
+	Untold     Verdict = "untold"      // the other's document tells of one mode a date, and of another one
+	NotKnown   Verdict = "unknown"     // it cannot be read
+)
+
+// Beside is one cycle as we would have handed it over, beside what another orchestrator says
+// in the compatibility document.
+type Beside struct {
+	Period  string    `json:"period"`
+	Mode    string    `json:"mode"` // "" where the other does not tell
+	Ours    time.Time `json:"ours,omitzero"`
+	Theirs  time.Time `json:"theirs,omitzero"`
+	Verdict Verdict   `json:"verdict"`
+	Reason  string    `json:"reason"` // in words: why we would have, or not yet
+}
+
+// BesideShadow compares the shadow of an application, or one that is in shadow itself, with
+// what others wrote into the compatibility documents of the periods from one to another. In
+// five calls, whatever their number; it changes nothing.
+func BesideShadow(ctx context.Context, a *app.App, t *pipeline.Transition, from, to pipeline.Period) ([]Beside, error) {
+	shadow := a
+	if a.Config.Shadow == "" {
+		shadow = a.Shadowed()
+	}
+	books, err := shadow.Engine.Books(ctx, t, from, to)
+	if err != nil {
+		return nil, err
+	}
+	theirs := map[string]map[string]any{}
+	for doc, err := range a.Store.Scan(ctx, a.Config.Prefix+t.CompatibilityCollection, string(from), string(to)) {
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", t.CompatibilityCollection, err)
+		}
+		theirs[doc.Ref.ID] = doc.Data
+	}
+	out := []Beside{}
+	for _, b := range books {
+		out = append(out, beside(b, theirs[string(b.Period)])...)
+	}
+	return out, nil
+}
+
+// beside compares one period.
+func beside(b cycle.Books, document map[string]any) (out []Beside) {
+	period := string(b.Period)
+	if b.Problem != nil {
+		return []Beside{{Period: period, Verdict: NotKnown, Reason: b.Problem.Error()}}
+	}
+	triggered, _ := document["_triggered"].(bool)
+	at, _ := document["_triggered_at"].(time.Time)
+	mode, _ := document["_mode"].(string)
+	matched := !triggered
+	for _, st := range b.Cycles {
+		one := Beside{Period: period, Mode: st.Mode, Verdict: OnlyOurs, Reason: st.State + ": " + st.Reason}
+		for _, batch := range st.Batches {
+			if batch.State == cycle.StatePublished && one.Ours.IsZero() {
+				one.Ours, one.Reason = batch.PublishedAt, batch.Reason
+			}
+		}
+		switch told := mode == "" || mode == st.Mode; {
+		case one.Ours.IsZero() && triggered && mode == st.Mode:
+			one.Theirs, one.Verdict, matched = at, OnlyTheirs, true
+		case one.Ours.IsZero():
+			continue
+		case triggered && told:
+			one.Theirs, one.Verdict, matched = at, Alike, true
+		case triggered:
+			one.Verdict = Untold
+		}
+		out = append(out, one)
+	}
+	if !matched {
+		out = append(out, Beside{Period: period, Mode: mode, Theirs: at, Verdict: OnlyTheirs, Reason: "nothing of it was handed over here"})
+	}
+	return out
+}
