@@ -114,6 +114,12 @@ type projects struct {
 }
 
 func (p *projects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// The emulator's server gives a request 15 seconds to be read, and one that waits here
+	// is not read meanwhile: on a busy machine it would be refused.
+	if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if id := project(r.URL.Path); id != "" && !p.known[id] {
