@@ -119,14 +119,22 @@ func (n *night) report(period pipeline.Period, local, status string, names ...st
 // plant is the morning of the pictures.
 func (n *night) plant() {
 	const players, defense, offense, nextPlayer, nextTeam = "player_game_summary", "team_defense_game_summary", "team_offense_game_summary", "upcoming_player_game_context", "upcoming_team_game_context"
-	for d := 1; d <= 3; d++ { // good nights
-		day := n.Pipeline.Calendar.Add("2026-01-31", d-1)
-		next := n.Pipeline.Calendar.Add(day, 1)
-		n.report(day, string(n.Pipeline.Calendar.Add(day, -1))+" 17:05", "success", nextPlayer, nextTeam)
-		n.report(day, string(day)+" 10:36", "success", nextPlayer, nextTeam)
-		n.report(day, string(next)+" 06:03", "success", players, defense, offense, nextPlayer, nextTeam)
+	type event struct {
+		period pipeline.Period
+		at     string
+		names  []string
 	}
-	n.report("2026-02-03", "2026-02-02 17:05", "success", nextPlayer)
+	var events []event
+	for day := pipeline.Period("2026-01-31"); day <= "2026-02-02"; day = n.Pipeline.Calendar.Add(day, 1) { // good nights
+		before, next := string(n.Pipeline.Calendar.Add(day, -1)), string(n.Pipeline.Calendar.Add(day, 1))
+		events = append(events, event{day, before + " 17:05", []string{nextPlayer, nextTeam}}, event{day, string(day) + " 10:36", []string{nextPlayer, nextTeam}},
+			event{day, next + " 06:03", []string{players, defense, offense, nextPlayer, nextTeam}})
+	}
+	events = append(events, event{"2026-02-03", "2026-02-02 17:05", []string{nextPlayer}})
+	slices.SortStableFunc(events, func(a, b event) int { return strings.Compare(a.at, b.at) })
+	for _, e := range events {
+		n.report(e.period, e.at, "success", e.names...)
+	}
 	n.report("2026-02-03", "2026-02-03 10:40", "failed", nextPlayer)
 	n.report("2026-02-03", "2026-02-04 06:03", "success", players, offense, nextPlayer)
 	n.report("2026-02-03", "2026-02-04 06:05", "failed", defense)
@@ -341,7 +349,7 @@ func TestThePageInABrowser(t *testing.T) {
 		for file, s := range map[string]struct {
 			width, height int64
 			dark          bool
-		}{"status-page.png": {1180, 1700, false}, "status-page-phone.png": {390, 1100, true}} {
+		}{"status-page.png": {1180, 1660, false}, "status-page-phone.png": {390, 1100, true}} {
 			n.open(ctx, "?days=7", s.width, s.height, s.dark)
 			var picture []byte
 			n.must(chromedp.Run(ctx, chromedp.CaptureScreenshot(&picture)))

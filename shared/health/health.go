@@ -8,12 +8,19 @@
 // green for weeks. What is quiet for a reason (no games, not yet expected) is ok and says
 // why.
 //
+// # Who is told
+//
+// The hourly job logs each check, which alerts read; tells people what has changed, and once
+// a day how everything is ([Report.Notices], [Report.Digest]); and keeps the report for the
+// status page ([ReadPage]), which reads it and the books and asks nobody else.
+//
 // # Cost
 //
 // Every source is read once, all of them at the same time, in a constant number of calls
 // however many periods there are: the books (4 calls a transition), the tables (2 queries),
 // the schedule, upstream runs and run history (1 query each), locks and heartbeats (1 call
-// each). Each has its limit, and together they have [Limit].
+// each), dead letters and services (1 call each). Each has its limit, and together they have
+// [Limit].
 package health
 
 import (
