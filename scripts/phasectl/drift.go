@@ -73,6 +73,9 @@ type drift struct {
 	functions []string
 }
 
+// settling is for how long after a deployment an instance of the one before may end a job.
+const settling = 15 * time.Minute
+
 // ran is what a function says that it has run.
 type ran struct {
 	source string
@@ -179,7 +182,7 @@ func (d *drift) function(name string) check {
 		c.Evidence = fmt.Sprintf("source %s is deployed, and the checkout is %s", f.Source, d.source)
 	case d.ranErr != nil:
 		c.State, c.Evidence, c.Action = checkUnknown, fmt.Sprintf("source %s is deployed; what has run is not known: %v", f.Source, d.ranErr), ""
-	case ran.source != "" && ran.source != f.Source && ran.last.After(f.Updated):
+	case ran.source != "" && ran.source != f.Source && ran.last.After(f.Updated.Add(settling)):
 		c.Evidence, c.Action = fmt.Sprintf("source %s is deployed, and %s has run since", f.Source, ran.source), "phasectl smoke"
 	default:
 		c.State, c.Evidence, c.Action = checkOK, "source "+f.Source, ""
