@@ -23,7 +23,7 @@ func TestCommandsOfRunbooksAndAlertsExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := 0
-	for _, file := range append(files, "../../terraform/alerts.tf") {
+	for _, file := range append(files, "../../docs/adopting.md", "../../docs/runbook.md", "../../terraform/alerts.tf") {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
