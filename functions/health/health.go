@@ -1,8 +1,8 @@
 // Package health is the function that looks, every hour, whether everything is as it should
 // be. It logs a line for each check, which alerts read, tells people what has changed, and
 // once a day how everything is, keeps the report, and leaves a heartbeat last. Asked about
-// the period of drills, it makes one. GET /report.json answers the report that was kept
-// last; GET /healthz, what is running.
+// the period of drills, it makes one. GET / is the status page for whoever asks for HTML;
+// GET /report.json answers the report that was kept last; GET /healthz, what is running.
 package health
 
 import (

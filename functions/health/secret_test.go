@@ -30,7 +30,11 @@ func TestTheChannelsSecretIsNowhere(t *testing.T) {
 			channel := notify.FromEnv(func(name string) string { return env[name] })
 			w.Notices.Slack, w.App.Config.Slack = channel, channel
 			said := fmt.Sprintf("%v %+v %#v %s", w.App.Config, w.App.Config, w.App.Config, w.App.Config.Slack)
-			for _, data := range []string{`{"job":"health"}`, `{"job":"dance"}`, `{"job":"health","date":"2000-01-01"}`} {
+			jobs := []string{`{"job":"health"}`, `{"job":"dance"}`, `{"job":"health","date":"2000-01-01"}`}
+			if name == "gone" { // each that has something to tell tries for seconds
+				jobs = []string{`{"job":"dance"}`, `{"job":"health"}`}
+			}
+			for _, data := range jobs {
 				rec := ask(w, "POST", "/", data)
 				said += rec.Body.String()
 			}

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -33,15 +31,11 @@ func drillCommand(f *flags) *cobra.Command {
 		Example: "  phasectl drill --project my-project",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if timeout < time.Second || timeout > time.Hour {
-				return usage(fmt.Errorf("--timeout: %v is not within 1s to 1h", timeout))
-			}
-			a, err := f.open(cmd.Context())
+			s, err := newSmoke(cmd, f, "drill", timeout)
 			if err != nil {
 				return err
 			}
-			defer a.Close()
-			s := &smoke{app: a, shadow: a.Shadowed(), timeout: timeout, run: "drill-" + rand.Text()}
+			defer s.app.Close()
 			s.drill(cmd.Context())
 			return s.report(cmd.OutOrStdout(), asJSON)
 		},
@@ -95,13 +89,17 @@ func (s *smoke) plant(ctx context.Context, t *pipeline.Transition) check {
 	}
 	state := "nothing of it is on record"
 	err = s.await(ctx, func(ctx context.Context) (bool, error) {
-		statuses, err := s.shadow.Engine.Status(ctx, key)
-		i := slices.IndexFunc(statuses, func(st cycle.Status) bool { return st.Mode == mode.Name })
-		if err != nil || i < 0 {
+		books, err := s.shadow.Engine.Books(ctx, t, key.Period, key.Period)
+		if err != nil {
 			return false, err
 		}
-		state = statuses[i].State + ": " + statuses[i].Reason
-		return s.onRecord(ctx, key, mode.Critical[0])
+		for _, st := range books[0].Cycles {
+			if st.Mode == mode.Name {
+				state = st.State + ": " + st.Reason
+			}
+		}
+		r, ok := books[0].Newest(mode.Critical[0])
+		return ok && r.ExecutionID == s.run, nil
 	})
 	switch {
 	case errors.Is(err, errWaited):
@@ -110,16 +108,6 @@ func (s *smoke) plant(ctx context.Context, t *pipeline.Transition) check {
 		return failed(id, err, "")
 	}
 	return check{ID: id, State: checkOK, Evidence: fmt.Sprintf("%s %s, as %s: %s", key.Period, mode.Name, s.run, state)}
-}
-
-// onRecord reports whether this drill's run is.
-func (s *smoke) onRecord(ctx context.Context, key cycle.Key, processor string) (bool, error) {
-	books, err := s.shadow.Engine.Books(ctx, key.Transition, key.Period, key.Period)
-	if err != nil {
-		return false, err
-	}
-	r, ok := books[0].Newest(processor)
-	return ok && r.ExecutionID == s.run, nil
 }
 
 // noticed has the function look, and returns what it says.

@@ -67,15 +67,12 @@ func smokeCommand(f *flags) *cobra.Command {
 		Example: "  phasectl smoke --project my-project",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if timeout < time.Second || timeout > time.Hour {
-				return usage(fmt.Errorf("--timeout: %v is not within 1s to 1h", timeout))
-			}
-			a, err := f.open(cmd.Context())
+			s, err := newSmoke(cmd, f, "smoke", timeout)
 			if err != nil {
 				return err
 			}
-			defer a.Close()
-			s := &smoke{app: a, shadow: a.Shadowed(), timeout: timeout, run: "smoke-" + rand.Text(), source: source}
+			defer s.app.Close()
+			s.source = source
 			s.all(cmd.Context())
 			return s.report(cmd.OutOrStdout(), asJSON)
 		},
@@ -84,6 +81,19 @@ func smokeCommand(f *flags) *cobra.Command {
 	cmd.Flags().StringVar(&source, "source", app.SourceHash, "hash of the source that has to be running (default: the one that this phasectl was built from)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
+}
+
+// newSmoke opens the system that is tried, for one call under a name of its own. Close its
+// app.
+func newSmoke(cmd *cobra.Command, f *flags, name string, timeout time.Duration) (*smoke, error) {
+	if timeout < time.Second || timeout > time.Hour {
+		return nil, usage(fmt.Errorf("--timeout: %v is not within 1s to 1h", timeout))
+	}
+	a, err := f.open(cmd.Context())
+	if err != nil {
+		return nil, err
+	}
+	return &smoke{app: a, shadow: a.Shadowed(), timeout: timeout, run: name + "-" + rand.Text()}, nil
 }
 
 func (s *smoke) all(ctx context.Context) {

@@ -168,12 +168,12 @@ func sweepList(f *flags) *cobra.Command {
 		Short: "List the removals of the last 30 days, and how to undo them",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, a, err := openSweeper(cmd.Context(), f)
+			a, err := f.open(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			listed, err := s.List(cmd.Context())
+			listed, err := sweep.Removals(cmd.Context(), a) // which needs no warehouse
 			if err != nil {
 				return exitError{exitUnknown, err}
 			}

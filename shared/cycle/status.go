@@ -74,13 +74,19 @@ func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pi
 			return nil, err
 		}
 		for _, st := range e.describe(key, s) {
-			if p >= from && (st.Recorded() || managed && (st.State == string(gate.Held) || st.State == string(gate.Closed))) {
+			if p >= from && st.Shown(managed) {
 				out = append(out, st)
 			}
 		}
 		managed = managed || s.recorded()
 	}
 	return out, nil
+}
+
+// Shown reports whether there is anything to show of the cycle: what is known about it, or,
+// where an earlier period is on record, that its time has come all the same.
+func (st Status) Shown(managed bool) bool {
+	return st.Recorded() || managed && (st.State == string(gate.Held) || st.State == string(gate.Closed))
 }
 
 // Recorded reports whether anything is known about the cycle.

@@ -12,9 +12,6 @@ import (
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
-// DrillJob is the heartbeat that a drill leaves.
-const DrillJob = "drill"
-
 // DrillPeriod is the period that drills are about, in the books of the shadow: so long ago
 // that nothing else has anything to do with it.
 func DrillPeriod(c pipeline.Calendar) pipeline.Period {
@@ -49,7 +46,7 @@ func Drill(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return fmt.Errorf("keep what the drill came to: %w", err)
 	}
-	return a.Heartbeat(ctx, "health", DrillJob)
+	return a.Heartbeat(ctx, "health", "drill")
 }
 
 // drilled is the check of hand-overs on the day after the reserved period's deadlines.

@@ -180,11 +180,10 @@ func (c *Checker) row(t *pipeline.Transition, b cycle.Books, managed bool) GridR
 		return row
 	}
 	for _, st := range b.Cycles {
-		shown := st.Recorded() || managed && (st.State == string(gate.Held) || st.State == string(gate.Closed))
 		if _, known := t.Mode(st.Mode); !known {
 			continue // of an earlier definition: phasectl status shows it
 		}
-		if !shown {
+		if !st.Shown(managed) {
 			row.Cells = append(row.Cells, Cell{Mode: st.Mode})
 			continue
 		}

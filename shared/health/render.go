@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html/template"
-	"io"
 	"net/http"
 	"time"
 )
@@ -60,13 +59,11 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	},
 }).Parse(pageTemplate))
 
-// Render writes the page as HTML. Whatever is in it is text.
-func (p Page) Render(w io.Writer) error { return page.Execute(w, p) }
-
-// Serve answers with the page. An error comes before the answer has begun.
+// Serve answers with the page as HTML. Whatever is in it is text. An error comes before the
+// answer has begun.
 func (p Page) Serve(w http.ResponseWriter) error {
 	var b bytes.Buffer
-	if err := p.Render(&b); err != nil {
+	if err := page.Execute(&b, p); err != nil {
 		return fmt.Errorf("render the page: %w", err)
 	}
 	h := w.Header()

@@ -211,7 +211,8 @@ const (
 	most = 20
 	// mostReason bounds the reason of one: with [most] it stays below what Slack cuts off,
 	// https://api.slack.com/methods/chat.postMessage#truncating.
-	mostReason = 1500
+	mostReason = 1200
+	mostTitle  = 300
 )
 
 // runbooks is where the pages can be read.
@@ -242,7 +243,9 @@ func (n *Notices) message(due []Notice) string {
 			fmt.Fprintf(&b, "\nand %d more: `phasectl health`", len(due)-i)
 			break
 		}
-		fmt.Fprintf(&b, "\n%s %s", notice.sign(), escape(notice.Title))
+		// A title may repeat what others sent: it stays one line, of a length.
+		title := clip(strings.Join(strings.Fields(notice.Title), " "), mostTitle)
+		fmt.Fprintf(&b, "\n%s %s", notice.sign(), escape(title))
 		if notice.Reason != "" {
 			b.WriteString("\n>" + strings.ReplaceAll(escape(clip(notice.Reason, mostReason)), "\n", "\n>"))
 		}

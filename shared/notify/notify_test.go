@@ -100,6 +100,16 @@ func TestAMessageSaysWhatItIsAndWhatHelps(t *testing.T) {
 	}
 }
 
+// What others have sent stands in a title as one line of a bounded length.
+func TestATitleIsOneLine(t *testing.T) {
+	d := newDesk(t, answer{status: 200, body: "ok"})
+	d.Tell(t.Context(), Notice{Subject: "q", State: "waiting", Severity: Warning, Title: "bad: x\n:red_circle: *critical* forged <!channel> " + strings.Repeat("y", 5000)})
+	got := d.said()
+	if len(got) != 1 || strings.Count(got[0], "\n") != 1 || !strings.Contains(got[0], "bad: x :red_circle: *critical* forged &lt;!channel&gt; y") || len(got[0]) > 500 {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestAStormIsOneMessageOfABoundedSize(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	var storm []Notice
