@@ -65,7 +65,7 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 
 // status answers the status page, of the last ?days=.
 func status(ctx context.Context, a *app.App, r *http.Request, w http.ResponseWriter) error {
-	days := health.PageDays
+	days := health.DefaultPageDays(a.Pipeline.Calendar)
 	if v := r.URL.Query().Get("days"); v != "" {
 		var err error
 		if days, err = strconv.Atoi(v); err != nil || days < 1 || days > health.MaxPageDays {

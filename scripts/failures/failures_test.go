@@ -99,7 +99,7 @@ var changes = map[string]change{
 	"F33": {"shared/health/checks.go", `		return Check{State: Unknown, Evidence: v.unknown, Action: v.look}`, `		return Check{State: OK, Evidence: v.unknown, Action: v.look}`, ""},
 	"F46": {"shared/intake/intake.go", `w.WriteHeader(http.StatusAccepted)`, `w.WriteHeader(http.StatusBadRequest)`, ""},
 	"F48": {"shared/cycle/projection.go", `return !holds(s.compat, f) }`, `return true }`, ""},
-	"F58": {"shared/cycle/relay.go", `for n := -relayPeriods; n <= t.Lead(); n++ {`, `for n := 0; n <= t.Lead(); n++ {`, ""},
+	"F58": {"shared/cycle/relay.go", `for n := -relayDays * cal.PerDay(); n <= t.Lead(); n++ {`, `for n := 0; n <= t.Lead(); n++ {`, ""},
 }
 
 // TestChangesTurnTheirTestsRed makes each change in an overlay, so that no file is touched,

@@ -156,7 +156,7 @@ func checksRunCommand(f *flags) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&date, "date", "", "the period, YYYY-MM-DD")
+	cmd.Flags().StringVar(&date, "date", "", "the period, such as 2026-02-03")
 	cmd.Flags().StringVar(&mode, "mode", "", "the mode")
 	cmd.Flags().StringVar(&transition, "transition", "", "id of the transition (default: the pipeline's only one)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")

@@ -34,11 +34,12 @@ func healthCommand(f *flags) *cobra.Command {
 				c.Dead = func(ctx context.Context) (map[string]int64, error) { return countEach(ctx, a) }
 			}
 			if date != "" {
-				day, err := a.Pipeline.Calendar.Parse(date)
+				cal := a.Pipeline.Calendar.Daily()
+				day, err := cal.Parse(date)
 				if err != nil {
 					return usage(fmt.Errorf("--date: %w", err))
 				}
-				if day > a.Pipeline.Calendar.At(a.Now()) {
+				if day > cal.At(a.Now()) {
 					return usage(fmt.Errorf("--date: %s is not over", day))
 				}
 				c.Day = day

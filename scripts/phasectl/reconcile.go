@@ -114,8 +114,8 @@ type windowFlags struct {
 
 func (w *windowFlags) add(cmd *cobra.Command, days int) {
 	cmd.Flags().IntVar(&w.days, "days", days, fmt.Sprintf("how many days back, today included, 1 to %d", pipeline.MaxDays))
-	cmd.Flags().StringVar(&w.from, "from", "", "the first date, YYYY-MM-DD, in place of --days")
-	cmd.Flags().StringVar(&w.to, "to", "", "the last date, with --from (default: as with --days)")
+	cmd.Flags().StringVar(&w.from, "from", "", "the first period, such as 2026-02-03, in place of --days")
+	cmd.Flags().StringVar(&w.to, "to", "", "the last period, with --from (default: as with --days)")
 }
 
 func (w *windowFlags) check() error {
@@ -164,7 +164,7 @@ func (w *windowFlags) window(cal pipeline.Calendar, from, to pipeline.Period) (p
 			return "", "", fmt.Errorf("--to: %w", err)
 		}
 	}
-	if to < from || cal.Add(from, pipeline.MaxDays) < to {
+	if to < from || cal.AddDays(from, pipeline.MaxDays) < to {
 		return "", "", fmt.Errorf("--from, --to: %s to %s is not within 1 to %d days", from, to, pipeline.MaxDays)
 	}
 	return from, to, nil

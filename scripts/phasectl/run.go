@@ -76,7 +76,7 @@ func runCommand(f *flags) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&l.processor, "processor", "", "name or class of the processor, as the pipeline defines it (required)")
-	fl.StringVar(&l.date, "date", "", "the period that it works on, YYYY-MM-DD (required)")
+	fl.StringVar(&l.date, "date", "", "the period that it works on, such as 2026-02-03 (required)")
 	fl.BoolVar(&l.wait, "wait", false, "wait for the lock instead of ending with 75")
 	fl.BoolVar(&l.publish, "publish", false, "report the completion to the next phase's transition")
 	return cmd

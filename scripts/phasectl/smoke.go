@@ -225,7 +225,7 @@ func (s *smoke) cycle(ctx context.Context, t *pipeline.Transition) check {
 func (s *smoke) choose(ctx context.Context, t *pipeline.Transition) (cycle.Key, pipeline.Mode, error) {
 	cal, now := t.Calendar(), s.app.Now()
 	today := cal.At(now)
-	back := int(t.TriggerWithin/(24*time.Hour)) + 2 // beyond, nothing is handed over by itself
+	back := (int(t.TriggerWithin/(24*time.Hour)) + 2) * cal.PerDay() // beyond, nothing is handed over by itself
 	for _, m := range slices.SortedStableFunc(slices.Values(t.Modes), func(a, b pipeline.Mode) int { return b.Size() - a.Size() }) {
 		for n := t.Lead(); n >= -back; n-- {
 			key := cycle.Key{Transition: t, Period: cal.Add(today, n)}

@@ -52,7 +52,7 @@ func statusCommand(f *flags) *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&days, "days", 3, "how many days back, today included; the next day is always shown")
-	cmd.Flags().StringVar(&date, "date", "", "one date only, YYYY-MM-DD")
+	cmd.Flags().StringVar(&date, "date", "", "one period only, such as 2026-02-03")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
@@ -67,8 +67,8 @@ func window(a *app.App, days int, date string) (from, to pipeline.Period, err er
 		}
 		return p, p, nil
 	}
-	today := cal.At(a.Now())
-	return cal.Add(today, 1-days), cal.Add(today, 1), nil
+	from, to = cal.Window(a.Now(), days)
+	return from, cal.AddDays(to, 1), nil
 }
 
 // printStatus writes a line a cycle, one a batch and one a run, times in the given zone.

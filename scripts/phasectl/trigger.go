@@ -48,7 +48,7 @@ func triggerCommand(f *flags) *cobra.Command {
 	transitionFlag(cmd, &t.transition)
 	reasonFlag(cmd, &t.request.Reason)
 	fl := cmd.Flags()
-	fl.StringVar(&t.date, "date", "", "one period, YYYY-MM-DD")
+	fl.StringVar(&t.date, "date", "", "one period, such as 2026-02-03")
 	fl.StringVar(&t.from, "from", "", "first period of a range")
 	fl.StringVar(&t.to, "to", "", "last period of a range")
 	fl.StringVar(&t.mode, "mode", "", "mode of the cycle (required)")

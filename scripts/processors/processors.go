@@ -1,7 +1,8 @@
-// Package processors are the ten processors of the NBA pipeline as the local environment
-// runs them: each is one query, whose rows go through the runner. player_game_summary is
-// really made of what was scraped and player_daily_cache of Phase 3; the others generate
-// their figures.
+// Package processors are those of the pipelines that the local environment runs: the ten of
+// the NBA pipeline, and the forty of the retail one. Each is one query, whose rows go
+// through the runner. Of the NBA's player_game_summary is really made of what was scraped
+// and player_daily_cache of Phase 3; of the retail one's all but the forecasts are made of
+// what was read. The others generate their figures.
 package processors
 
 import (
@@ -18,11 +19,12 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/processor"
 	"github.com/phasegate/phasegate/shared/warehouse/sample"
 )
 
-//go:embed *.sql
+//go:embed nba retail
 var queries embed.FS
 
 // timeLimit of a query.
@@ -42,15 +44,16 @@ func New(a *app.App, data sample.Data) Processors {
 
 // Work makes a processor's rows of a period.
 func (p Processors) Work(ctx context.Context, run processor.Run) (processor.Output, error) {
-	sql, err := queries.ReadFile(run.Processor.Name + ".sql")
+	sql, err := p.query(run.Processor.Name)
 	if err != nil {
 		return processor.Output{}, processor.Permanent(fmt.Errorf("%s has no query: %w", run.Processor.Name, err))
 	}
-	period, err := civil.ParseDate(string(run.Period))
-	if err != nil {
-		return processor.Output{}, processor.Permanent(err)
+	cal := p.Pipeline.Calendar
+	var period any = cal.Start(run.Period)
+	if !cal.Hourly() {
+		period = civil.DateOf(cal.Start(run.Period).In(cal.Zone()))
 	}
-	q := p.Data.Client.Query(p.Data.Rename(string(sql)))
+	q := p.Data.Client.Query(p.Data.Rename(sql))
 	q.Parameters = []bigquery.QueryParameter{{Name: "period", Value: period}, {Name: "now", Value: p.Now()}}
 	it, err := q.Read(ctx)
 	if err != nil {
@@ -74,21 +77,40 @@ func (p Processors) Work(ctx context.Context, run processor.Run) (processor.Outp
 	}
 }
 
-// next names the processor of Phase 4 that a table of Phase 3 sets off.
-var next = map[string]string{
+// query returns what a processor asks.
+func (p Processors) query(name string) (string, error) {
+	if p.Pipeline.Name == "retail" {
+		return retailQuery(name)
+	}
+	sql, err := queries.ReadFile("nba/" + name + ".sql")
+	return string(sql), err
+}
+
+// next names the processor that a table of the phase before sets off, by pipeline; "": none.
+var next = map[string]map[string]string{"retail": retailNext(), "nba": {
 	"player_game_summary":          "player_daily_cache",
 	"team_defense_game_summary":    "team_defense_zone_analysis",
 	"team_offense_game_summary":    "player_shot_zone_analysis",
 	"upcoming_player_game_context": "player_composite_factors",
 	"upcoming_team_game_context":   "ml_feature_store_v2",
+}}
+
+// Sets returns the processor of a pipeline's next phase that a table sets off; "" when none
+// is. An error says that nobody knows the table.
+func Sets(p *pipeline.Pipeline, table string) (string, error) {
+	name, ok := next[p.Name][table]
+	if !ok {
+		return "", fmt.Errorf("source_table %q sets nothing off", table)
+	}
+	return name, nil
 }
 
-// Next runs what a trigger of Phase 4 asks for, and returns the processor's name. An
-// error means that the trigger must come again.
+// Next runs what a trigger asks for, and returns the processor's name, "" when there is
+// nothing to run. An error means that the trigger must come again.
 func (p Processors) Next(ctx context.Context, t message.Trigger, published time.Time) (string, processor.Outcome, error) {
-	name := next[t.SourceTable]
-	if name == "" {
-		return "", processor.Outcome{}, fmt.Errorf("source_table %q sets nothing off", t.SourceTable)
+	name, err := Sets(p.Pipeline, t.SourceTable)
+	if err != nil || name == "" {
+		return "", processor.Outcome{}, err
 	}
 	out, err := p.Run(ctx, name, t.GameDate, processor.Request{TriggerID: t.TriggerID, Published: published, Mode: t.Mode,
 		CorrelationID: t.CorrelationID, Parent: t.SourceTable}, p.Work)

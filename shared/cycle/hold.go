@@ -28,7 +28,7 @@ type Hold struct {
 // transition before its periods are older than what the relay looks after.
 const (
 	MaxHold      = 30 * 24 * time.Hour
-	MaxWholeHold = (relayPeriods - 1) * 24 * time.Hour
+	MaxWholeHold = (relayDays - 1) * 24 * time.Hour
 )
 
 // HoldResult tells what a hold or a release met.

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// relayPeriods is how far back the relay looks, and then once more as far to name
-	// what it leaves.
-	relayPeriods = 7
+	// relayDays is how far back the relay looks, and then once more as far to name what
+	// it leaves.
+	relayDays = 7
 	// maxAhead bounds how many periods beyond the newest expected one it looks at: a
 	// processor with a broken clock must not make every relay longer.
 	maxAhead = 100
@@ -64,7 +64,7 @@ func (e *Engine) window(ctx context.Context, t *pipeline.Transition, today pipel
 func (e *Engine) periods(ctx context.Context, t *pipeline.Transition, today pipeline.Period, watched []pipeline.Period) ([]Key, error) {
 	cal := t.Calendar()
 	var ps []pipeline.Period
-	for n := -relayPeriods; n <= t.Lead(); n++ {
+	for n := -relayDays * cal.PerDay(); n <= t.Lead(); n++ {
 		ps = append(ps, cal.Add(today, n))
 	}
 	ahead, err := e.recordedFrom(ctx, t, cal.Add(today, t.Lead()+1))
@@ -105,7 +105,7 @@ func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from 
 // whether anything was ever recorded before the window.
 func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, today pipeline.Period) (recorded bool, err error) {
 	cal := t.Calendar()
-	for n := -2 * relayPeriods; n < -relayPeriods; n++ {
+	for n := -2 * relayDays * cal.PerDay(); n < -relayDays*cal.PerDay(); n++ {
 		key := Key{Transition: t, Period: cal.Add(today, n)}
 		finding := func(mode, typ, what string) {
 			e.Log.WarnContext(ctx, "left to reconciliation: "+what, "event", telemetry.Finding, "by", "relay", "type", typ,
@@ -136,7 +136,7 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, tod
 	// Two weeks of silence: is that an outage, or has nothing begun yet? One document
 	// tells.
 	prefix := t.ID + "_"
-	for _, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+"0", prefix+string(cal.Add(today, -2*relayPeriods))) {
+	for _, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+"0", prefix+string(cal.AddDays(today, -2*relayDays))) {
 		return err == nil, err
 	}
 	return false, nil

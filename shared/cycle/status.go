@@ -67,7 +67,7 @@ func (e *Engine) Status(ctx context.Context, key Key) ([]Status, error) {
 func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) ([]Status, error) {
 	var out []Status
 	managed := false
-	for p := t.Calendar().Add(from, -relayPeriods); p <= to; p = t.Calendar().Add(p, 1) {
+	for p := t.Calendar().AddDays(from, -relayDays); p <= to; p = t.Calendar().Add(p, 1) {
 		key := Key{Transition: t, Period: p}
 		s, err := e.read(ctx, key, nil)
 		if err != nil {

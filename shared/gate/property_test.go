@@ -89,7 +89,7 @@ func writeTransition(b *strings.Builder, order []string, within, modes string) {
 func list(names []string) string { return "[" + strings.Join(names, ", ") + "]" }
 
 func offsets(t *rapid.T, label string) string {
-	return pipeline.Offset{Days: rapid.IntRange(-2, 1).Draw(t, label+" day"), Minute: 60 * rapid.IntRange(0, 23).Draw(t, label+" hour")}.String()
+	return pipeline.Offset{Periods: rapid.IntRange(-2, 1).Draw(t, label+" day"), Minute: 60 * rapid.IntRange(0, 23).Draw(t, label+" hour")}.String()
 }
 
 // instants draws times around the game day, coarse enough that many are equal.

@@ -199,15 +199,19 @@ func expectedProcessors(f *facts) Check {
 			v.notKnown("%s: how much was to do is not known", t.ID)
 			return
 		}
-		var periods []int // of r.Books: the last days that are over and had something to do
-		for i := len(r.Books) - 1; i >= 0 && len(periods) < days; i-- {
-			b := r.Books[i]
+		var periods []int // of r.Books: of the last days that are over and had something to do
+		found := map[pipeline.Period]bool{}
+		for i := len(r.Books) - 1; i >= 0; i-- {
+			b, day := r.Books[i], t.Calendar().Day(r.Books[i].Period)
+			if len(found) == days && !found[day] {
+				break
+			}
 			if b.Problem == nil && f.now.After(lastDeadline(t, b.Period)) && b.Period >= r.Since && r.Expected[b.Period] > 0 {
-				periods = append(periods, i)
+				periods, found[day] = append(periods, i), true
 			}
 		}
-		if len(periods) < days {
-			v.ok("%s: only %d days with something to do, %d are looked at", t.ID, len(periods), days)
+		if len(found) < days {
+			v.ok("%s: only %d days with something to do, %d are looked at", t.ID, len(found), days)
 			return
 		}
 		for _, name := range t.Order {

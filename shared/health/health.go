@@ -29,6 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -106,7 +107,7 @@ type Checker struct {
 	Prefix   string // of topics and services
 	// Patience is what one source gets of [Limit].
 	Patience time.Duration
-	Day      pipeline.Period // whose upstream runs are looked at, as of its end; "": today's
+	Day      pipeline.Period // a day, whose upstream runs are looked at, as of its end; "": today
 	Books    string          // what the names of collections of the books begin with
 	Log      *slog.Logger
 }
@@ -138,9 +139,9 @@ func New(a *app.App) *Checker {
 // facts are what is known at a moment. What could not be read is an error in its place.
 type facts struct {
 	pipeline *pipeline.Pipeline
-	now      time.Time // of this machine's clock
-	today    pipeline.Period
-	day      pipeline.Period // whose upstream runs are looked at
+	now      time.Time       // of this machine's clock
+	today    pipeline.Period // a day, whatever the calendar's periods are
+	day      pipeline.Period // another, whose upstream runs are looked at
 	dayAt    time.Time       // as of when
 
 	compared    map[string]reconcile.Report // by transition
@@ -207,11 +208,11 @@ func (c *Checker) read(ctx context.Context) *facts {
 	ctx, cancel := context.WithTimeoutCause(ctx, Limit, fmt.Errorf("no answer within %s", Limit))
 	defer cancel()
 	now := c.Now()
-	f := &facts{pipeline: c.Pipeline, now: now, today: c.Pipeline.Calendar.At(now), compared: map[string]reconcile.Report{}, comparedErr: map[string]error{},
+	f := &facts{pipeline: c.Pipeline, now: now, today: c.Pipeline.Calendar.Daily().At(now), compared: map[string]reconcile.Report{}, comparedErr: map[string]error{},
 		deadNames: deadLetters(c.Pipeline, c.Prefix), ownServices: c.ownServices()}
 	f.day, f.dayAt = f.today, now
 	if c.Day != "" && c.Day != f.today {
-		f.day, f.dayAt = c.Day, c.Pipeline.Calendar.End(c.Day)
+		f.day, f.dayAt = c.Day, c.Pipeline.Calendar.Daily().End(c.Day)
 	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex // of the maps by transition
@@ -238,9 +239,8 @@ func (c *Checker) read(ctx context.Context) *facts {
 	wg.Go(func() { f.functions, f.statusErr = c.functions(ctx) })
 	var codes map[string]time.Time
 	wg.Go(func() { f.before, codes, f.beforeErr = c.remembered(ctx) })
-	wg.Go(func() { f.lockedAt, f.lockedErr = c.locked(ctx, f.today) })
 	h := c.Pipeline.Health
-	cal := c.Pipeline.Calendar
+	cal := c.Pipeline.Calendar.Daily()
 	if h.Upstream != nil {
 		wg.Go(func() {
 			ctx, cancel := c.patience(ctx)
@@ -253,6 +253,7 @@ func (c *Checker) read(ctx context.Context) *facts {
 			ctx, cancel := c.patience(ctx)
 			defer cancel()
 			f.runs, f.runsErr = c.Runs(ctx, cal.Add(f.today, -Days), f.today)
+			f.lockedAt, f.lockedErr = c.locked(ctx, f.lockedRuns())
 		})
 	}
 	wg.Wait()
@@ -269,7 +270,7 @@ func (c *Checker) patience(ctx context.Context) (context.Context, context.Cancel
 // planned says of which periods nobody is told.
 func (f *facts) planned() (out []string) {
 	for _, m := range f.pipeline.Health.Maintenance {
-		if m.To >= f.pipeline.Calendar.Add(f.today, -Days) && m.From <= f.pipeline.Calendar.Add(f.today, 1) {
+		if first, last := f.window(); f.pipeline.Calendar.Day(m.To) >= first && f.pipeline.Calendar.Day(m.From) <= last {
 			out = append(out, m.String())
 		}
 	}
@@ -337,17 +338,39 @@ func (c *Checker) watched() (out []string) {
 	return out
 }
 
-// locked returns when any processor's lock was taken last, of the days that are looked at.
-func (c *Checker) locked(ctx context.Context, today pipeline.Period) (time.Time, error) {
-	var keys []lease.Key
-	for _, phase := range c.Pipeline.Phases {
-		for _, p := range phase.Processors {
-			for d := -Days; d <= 1; d++ {
-				keys = append(keys, lease.Key{Class: p.Class, Period: c.Pipeline.Calendar.Add(today, d)})
-			}
+// window returns the first and the last day that are looked at: from a week back to
+// tomorrow.
+func (f *facts) window() (first, last pipeline.Period) {
+	cal := f.pipeline.Calendar.Daily()
+	return cal.Add(f.today, -Days), cal.Add(f.today, 1)
+}
+
+// lockedRuns are those that should have taken a lock, newest first. Backfills of other days
+// tell nothing.
+func (f *facts) lockedRuns() (runs []warehouse.ProcessorRun) {
+	first, last := f.window()
+	for _, r := range f.runs {
+		day := f.pipeline.Calendar.Day(r.Period)
+		if _, _, known := f.pipeline.Processor(r.Processor); known && first <= day && day <= last {
+			runs = append(runs, r)
 		}
 	}
-	return c.Locks.LastTaken(ctx, keys)
+	slices.SortStableFunc(runs, func(a, b warehouse.ProcessorRun) int { return b.Began.Compare(a.Began) })
+	return runs
+}
+
+// mostLocks bounds how many documents are read for one answer.
+const mostLocks = 500
+
+// locked returns when a lock was taken last, of those that the newest runs should have had.
+func (c *Checker) locked(ctx context.Context, runs []warehouse.ProcessorRun) (time.Time, error) {
+	keys := map[lease.Key]bool{}
+	for _, r := range runs {
+		if _, p, _ := c.Pipeline.Processor(r.Processor); len(keys) < mostLocks {
+			keys[lease.Key{Class: p.Class, Period: r.Period}] = true
+		}
+	}
+	return c.Locks.LastTaken(ctx, slices.Collect(maps.Keys(keys)))
 }
 
 // recollection is a check's state, and since when.

@@ -26,27 +26,16 @@ func lockingActive(f *facts) Check {
 		return v.check()
 	}
 	v.overlaps(f)
-	// Locks are looked at of these processors and days alone: backfills of others tell nothing.
-	var newest time.Time
-	looked := 0
-	for _, r := range f.runs {
-		_, _, known := f.pipeline.Processor(r.Processor)
-		if cal := f.pipeline.Calendar; known && r.Period >= cal.Add(f.today, -Days) && r.Period <= cal.Add(f.today, 1) {
-			looked++
-			if r.Began.After(newest) {
-				newest = r.Began
-			}
-		}
-	}
+	runs := f.lockedRuns()
 	switch {
-	case looked == 0:
+	case len(runs) == 0:
 		v.ok("no processor has run about the last %d days", Days)
 	case f.lockedAt.IsZero():
-		v.failing("%d runs in the last %d days, and none has taken a lock", looked, Days)
-	case newest.Sub(f.lockedAt) > unlocked:
-		v.failing("a run began at %s, and no lock was taken since %s", f.local(newest), f.local(f.lockedAt))
+		v.failing("%d runs in the last %d days, and none has taken a lock", len(runs), Days)
+	case runs[0].Began.Sub(f.lockedAt) > unlocked:
+		v.failing("a run began at %s, and no lock was taken since %s", f.local(runs[0].Began), f.local(f.lockedAt))
 	default:
-		v.ok("%d runs, none beside another; a lock was taken last at %s", looked, f.local(f.lockedAt))
+		v.ok("%d runs, none beside another; a lock was taken last at %s", len(runs), f.local(f.lockedAt))
 	}
 	return v.check()
 }

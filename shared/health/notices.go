@@ -40,8 +40,9 @@ func (r Report) Notices() (out []notify.Notice) {
 
 // Digest is what is told once a day, from a local time on, whether anything is wrong or not.
 func (r Report) Digest(p *pipeline.Pipeline) (n notify.Notice, due bool) {
-	today := p.Calendar.At(r.At)
-	if r.At.Before(p.Calendar.Instant(today, p.Health.DigestAt)) {
+	cal := p.Calendar.Daily()
+	today := cal.At(r.At)
+	if r.At.Before(cal.Instant(today, p.Health.DigestAt)) {
 		return n, false
 	}
 	var lines []string

@@ -20,6 +20,8 @@ import (
 const (
 	PageDays    = 14
 	MaxPageDays = 90
+
+	hourlyPageDays = 2
 )
 
 // Page is what the status page shows: texts alone, times in the pipeline's zone. What could
@@ -99,6 +101,14 @@ type ListingRow struct {
 	Command string
 }
 
+// DefaultPageDays is how many days the page shows when nobody asks for a number.
+func DefaultPageDays(cal pipeline.Calendar) int {
+	if cal.Hourly() {
+		return hourlyPageDays
+	}
+	return PageDays
+}
+
 // ReadPage reads what the page shows of the last days, side by side: in a constant number of
 // calls of the store however many days there are, and without asking the warehouse.
 func ReadPage(ctx context.Context, a *app.App, days int) Page {
@@ -171,7 +181,11 @@ func (c *Checker) grid(ctx context.Context, t *pipeline.Transition, days int) Gr
 }
 
 func (c *Checker) row(t *pipeline.Transition, b cycle.Books, managed bool) GridRow {
-	row := GridRow{Period: string(b.Period), Weekday: c.Pipeline.Calendar.End(b.Period).Add(-time.Minute).In(c.Pipeline.Calendar.Zone()).Format("Mon")}
+	cal, format := c.Pipeline.Calendar, "Mon"
+	if cal.Hourly() {
+		format = "Mon 15:04"
+	}
+	row := GridRow{Period: string(b.Period), Weekday: cal.Start(b.Period).In(cal.Zone()).Format(format)}
 	if m, ok := c.Pipeline.Health.Planned(b.Period); ok {
 		row.Planned = "planned maintenance: " + m.Reason
 	}

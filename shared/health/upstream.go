@@ -23,7 +23,7 @@ func lateUpstream(f *facts) Check {
 		v.notKnown("%v", f.firstErr)
 		return v.check()
 	}
-	cal := f.pipeline.Calendar
+	cal := f.pipeline.Calendar.Daily()
 	if f.dayAt.After(cal.Instant(f.day, u.FailingAfter)) {
 		v.upstream(f, f.day, false)
 	} else {
@@ -37,9 +37,9 @@ func lateUpstream(f *facts) Check {
 // expected when it has run early on at least half of the days before on which any has run.
 // over: the day is over, and what came late has come.
 func (v *verdict) upstream(f *facts, day pipeline.Period, over bool) {
-	u, cal := f.pipeline.Health.Upstream, f.pipeline.Calendar
-	for _, p := range []pipeline.Period{cal.Add(day, -1), day} {
-		if _, planned := f.pipeline.Health.Planned(p); planned {
+	u, cal := f.pipeline.Health.Upstream, f.pipeline.Calendar.Daily()
+	for _, m := range f.pipeline.Health.Maintenance {
+		if of := f.pipeline.Calendar; of.Day(m.From) <= day && cal.Add(day, -1) <= of.Day(m.To) {
 			v.ok("what runs upstream on %s is not looked at", day)
 			return
 		}
@@ -92,21 +92,26 @@ func (v *verdict) upstream(f *facts, day pipeline.Period, over bool) {
 	}
 }
 
-// anything reports whether something was expected of a period, by any transition.
-func (f *facts) anything(p pipeline.Period) (yes, known bool) {
+// anything reports whether something was expected of a day's periods, by any transition.
+func (f *facts) anything(day pipeline.Period) (yes, known bool) {
 	known = true
 	for _, t := range f.pipeline.Transitions {
-		n, ok := f.compared[t.ID].Expected[p]
-		yes, known = yes || n > 0, known && ok
+		told := false
+		for p, n := range f.compared[t.ID].Expected {
+			if f.pipeline.Calendar.Day(p) == day {
+				yes, told = yes || n > 0, true
+			}
+		}
+		known = known && told
 	}
 	return yes, known
 }
 
-// todo reports whether something was expected of a transition's periods before one, of
+// todo reports whether something was expected of a transition's periods before a day, of
 // those that are looked at.
 func (f *facts) todo(t *pipeline.Transition, before pipeline.Period) (yes, known bool) {
 	for p, n := range f.compared[t.ID].Expected {
-		if p < before {
+		if f.pipeline.Calendar.Day(p) < before {
 			yes, known = yes || n > 0, true
 		}
 	}

@@ -8,8 +8,9 @@ import (
 	_ "time/tzdata" // an image without zone files would turn today into yesterday
 )
 
-// Period names a stretch of the calendar, now a day such as 2026-02-03. It is
-// opaque to everything but a [Calendar]; periods of one calendar sort by time.
+// Period names a stretch of the calendar: a day such as 2026-02-03, or an hour such as
+// 2026-02-03T14. It is opaque to everything but a [Calendar]; periods of one calendar
+// sort by time.
 type Period string
 
 // Relation is the place of an instant relative to a period.
@@ -22,37 +23,88 @@ const (
 	After  Relation = "after"
 )
 
-// Calendar makes periods and local instants of one time zone. Its unit is the day.
-type Calendar struct{ zone *time.Location }
+// Calendar makes periods and instants. Its unit is the day of one time zone, or the hour:
+// hours are named in UTC, since on a local clock two of them can have one name.
+type Calendar struct {
+	zone   *time.Location
+	hourly bool
+}
+
+// hourForm is how an hour is written, in UTC.
+const hourForm = "2006-01-02T15"
 
 // NewCalendar returns the calendar of days in a zone.
 func NewCalendar(zone *time.Location) Calendar { return Calendar{zone: zone} }
+
+// NewHourly returns the calendar of hours. Days are still those of the zone: those that a
+// window counts, those of the scheduler and of the people.
+func NewHourly(zone *time.Location) Calendar { return Calendar{zone: zone, hourly: true} }
+
+// Hourly reports whether the periods are hours.
+func (c Calendar) Hourly() bool { return c.hourly }
+
+// Daily returns the calendar of days in the same zone.
+func (c Calendar) Daily() Calendar { return NewCalendar(c.zone) }
 
 // Zone returns the calendar's time zone.
 func (c Calendar) Zone() *time.Location { return c.zone }
 
 // Parse checks that s names a period: exactly YYYY-MM-DD, a date that exists, and far
-// enough from the year 10000 that what is reckoned from it has four digits too.
+// enough from the year 10000 that what is reckoned from it has four digits too; of an
+// hour exactly YYYY-MM-DDTHH.
 func (c Calendar) Parse(s string) (Period, error) {
-	if _, err := time.Parse(time.DateOnly, s); err != nil || len(s) != len(time.DateOnly) || s < "1900" || s >= "9900" {
-		return "", fmt.Errorf("%q is no date of the form YYYY-MM-DD", s)
+	layout, form := time.DateOnly, "date of the form YYYY-MM-DD"
+	if c.hourly {
+		layout, form = hourForm, "hour of the form YYYY-MM-DDTHH, in UTC"
+	}
+	if _, err := time.Parse(layout, s); err != nil || len(s) != len(layout) || s < "1900" || s >= "9900" {
+		return "", fmt.Errorf("%q is no %s", s, form)
 	}
 	return Period(s), nil
 }
 
 // At returns the period that contains an instant.
-func (c Calendar) At(t time.Time) Period { return Period(t.In(c.zone).Format(time.DateOnly)) }
+func (c Calendar) At(t time.Time) Period {
+	if c.hourly {
+		return Period(t.UTC().Format(hourForm))
+	}
+	return Period(t.In(c.zone).Format(time.DateOnly))
+}
 
 // Add returns the period n periods later (earlier when n is negative).
 func (c Calendar) Add(p Period, n int) Period {
-	return Period(c.day(p).AddDate(0, 0, n).Format(time.DateOnly))
+	if c.hourly {
+		return Period(c.wall(p).Add(time.Duration(n) * time.Hour).Format(hourForm))
+	}
+	return Period(c.wall(p).AddDate(0, 0, n).Format(time.DateOnly))
+}
+
+// AddDays is Add in days: of hours, 24 are one.
+func (c Calendar) AddDays(p Period, n int) Period { return c.Add(p, n*c.PerDay()) }
+
+// PerDay returns how many periods a day has, one without a change of the clock.
+func (c Calendar) PerDay() int {
+	if c.hourly {
+		return 24
+	}
+	return 1
+}
+
+// Day returns the day in which a period begins.
+func (c Calendar) Day(p Period) Period { return c.Daily().At(c.Start(p)) }
+
+// Window returns the periods from the beginning of the first of so many days, the last of
+// them that of an instant, to the one that contains it.
+func (c Calendar) Window(at time.Time, days int) (from, to Period) {
+	d := c.Daily()
+	return c.At(d.Start(d.Add(d.At(at), 1-days))), c.At(at)
 }
 
 // Start returns the first instant of a period.
 func (c Calendar) Start(p Period) time.Time { return c.Instant(p, Offset{}) }
 
 // End returns the first instant after a period.
-func (c Calendar) End(p Period) time.Time { return c.Instant(p, Offset{Days: 1}) }
+func (c Calendar) End(p Period) time.Time { return c.Instant(p, Offset{Periods: 1}) }
 
 // Relation says whether an instant lies before, within or after a period.
 func (c Calendar) Relation(p Period, t time.Time) Relation { return c.relations(p)(t) }
@@ -70,43 +122,62 @@ func (c Calendar) relations(p Period) func(time.Time) Relation {
 	}
 }
 
-// Offset is a local wall-clock time relative to a period: Days after the period's
-// day (negative: before), at Minute minutes after midnight on the clock.
+// Offset is a time relative to a period: so many Periods after it (negative: before), at
+// Minute minutes after midnight on the local clock, or past the hour.
 type Offset struct {
-	Days   int
-	Minute int
+	Periods int
+	Minute  int
+
+	hourly bool
 }
 
-var offsetForm = regexp.MustCompile(`^(?:([+-][1-9]\d{0,2})d )?([01]\d|2[0-3]):([0-5]\d)$`)
+var (
+	dayOffset  = regexp.MustCompile(`^(?:([+-][1-9]\d{0,2})d )?([01]\d|2[0-3]):([0-5]\d)$`)
+	hourOffset = regexp.MustCompile(`^(?:([+-][1-9]\d{0,2})h )?():([0-5]\d)$`)
+)
 
-// ParseOffset reads "18:00", "-1d 16:30" or "+1d 05:00".
-func ParseOffset(s string) (Offset, error) {
-	m := offsetForm.FindStringSubmatch(s)
+// ParseOffset reads "18:00", "-1d 16:30" or "+1d 05:00"; of an hour ":20", "-1h :50" or
+// "+2h :05".
+func (c Calendar) ParseOffset(s string) (Offset, error) {
+	form, like := dayOffset, `local time of the form "18:00", "-1d 16:30" or "+1d 05:00"`
+	if c.hourly {
+		form, like = hourOffset, `time of the form ":20", "-1h :50" or "+2h :05"`
+	}
+	m := form.FindStringSubmatch(s)
 	if m == nil {
-		return Offset{}, fmt.Errorf(`%q is no local time of the form "18:00", "-1d 16:30" or "+1d 05:00"`, s)
+		return Offset{}, fmt.Errorf("%q is no %s", s, like)
 	}
-	var o Offset
+	o := Offset{hourly: c.hourly}
 	if m[1] != "" {
-		o.Days, _ = strconv.Atoi(m[1])
+		o.Periods, _ = strconv.Atoi(m[1])
 	}
-	h, _ := strconv.Atoi(m[2])
+	if m[2] != "" {
+		h, _ := strconv.Atoi(m[2])
+		o.Minute = h * 60
+	}
 	min, _ := strconv.Atoi(m[3])
-	o.Minute = h*60 + min
+	o.Minute += min
 	return o, nil
 }
 
 func (o Offset) String() string {
-	clock := fmt.Sprintf("%02d:%02d", o.Minute/60, o.Minute%60)
-	if o.Days == 0 {
+	clock, unit := fmt.Sprintf("%02d:%02d", o.Minute/60, o.Minute%60), "d"
+	if o.hourly {
+		clock, unit = fmt.Sprintf(":%02d", o.Minute), "h"
+	}
+	if o.Periods == 0 {
 		return clock
 	}
-	return fmt.Sprintf("%+dd %s", o.Days, clock)
+	return fmt.Sprintf("%+d%s %s", o.Periods, unit, clock)
 }
 
 // Instant returns the instant of a local time. A time that the clock shows twice is
 // taken the first time; one that it skips becomes the instant at which it skips.
 func (c Calendar) Instant(p Period, o Offset) time.Time {
-	day := c.day(p).AddDate(0, 0, o.Days)
+	if c.hourly {
+		return c.wall(p).Add(time.Duration(o.Periods)*time.Hour + time.Duration(o.Minute)*time.Minute)
+	}
+	day := c.wall(p).AddDate(0, 0, o.Periods)
 	wall := day.Add(time.Duration(o.Minute) * time.Minute)
 	var first time.Time
 	before, after := c.offset(wall.Add(-24*time.Hour)), c.offset(wall.Add(24*time.Hour))
@@ -128,9 +199,13 @@ func (c Calendar) Instant(p Period, o Offset) time.Time {
 	return start.UTC()
 }
 
-// day returns a period's day at midnight UTC, for arithmetic on the wall clock.
-func (c Calendar) day(p Period) time.Time {
-	t, err := time.Parse(time.DateOnly, string(p))
+// wall returns a period's beginning on its clock, as if that were UTC, for arithmetic.
+func (c Calendar) wall(p Period) time.Time {
+	layout := time.DateOnly
+	if c.hourly {
+		layout = hourForm
+	}
+	t, err := time.Parse(layout, string(p))
 	if err != nil {
 		panic(fmt.Sprintf("period %q was not made by this calendar", string(p)))
 	}

@@ -119,7 +119,7 @@ func TestLocalTimesBecomeInstants(t *testing.T) {
 		{"Pacific/Kiritimati", "2026-02-03", "00:00", "2026-02-02T10:00:00Z"},
 		{"UTC", "2026-02-03", "23:59", "2026-02-03T23:59:00Z"},
 	} {
-		o, err := ParseOffset(tc.offset)
+		o, err := NewCalendar(time.UTC).ParseOffset(tc.offset)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,8 +221,8 @@ func TestModeFollowsFromTheEventTimeInThePipelinesZone(t *testing.T) {
 
 func TestOffsetsAreReadBackAsTheyAreWritten(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := Offset{Days: rapid.IntRange(-999, 999).Draw(t, "days"), Minute: rapid.IntRange(0, 24*60-1).Draw(t, "minute")}
-		if got, err := ParseOffset(want.String()); err != nil || got != want {
+		want := Offset{Periods: rapid.IntRange(-999, 999).Draw(t, "days"), Minute: rapid.IntRange(0, 24*60-1).Draw(t, "minute")}
+		if got, err := NewCalendar(time.UTC).ParseOffset(want.String()); err != nil || got != want {
 			t.Fatalf("%s: %+v, error %v, want %+v", want, got, err, want)
 		}
 	})
@@ -230,9 +230,9 @@ func TestOffsetsAreReadBackAsTheyAreWritten(t *testing.T) {
 
 func TestOffsetsHaveOneSpelling(t *testing.T) {
 	for s, want := range map[string]Offset{
-		"00:00": {}, "18:00": {0, 1080}, "-1d 16:30": {-1, 990}, "+1d 05:00": {1, 300}, "+999d 23:59": {999, 1439},
+		"00:00": {}, "18:00": {Minute: 1080}, "-1d 16:30": {Periods: -1, Minute: 990}, "+1d 05:00": {Periods: 1, Minute: 300}, "+999d 23:59": {Periods: 999, Minute: 1439},
 	} {
-		if got, err := ParseOffset(s); err != nil || got != want {
+		if got, err := NewCalendar(time.UTC).ParseOffset(s); err != nil || got != want {
 			t.Errorf("%q: %+v, error %v, want %+v", s, got, err, want)
 		}
 	}
@@ -240,7 +240,7 @@ func TestOffsetsHaveOneSpelling(t *testing.T) {
 		"", "5:00", "05:0", "24:00", "12:60", "1d 05:00", "+1d05:00", "+1d  05:00", "+0d 05:00", "+01d 05:00", "+1000d 05:00", "+1 05:00",
 		" 05:00", "05:00 ", "05:00\n", "05:00:00", "5pm", "-05:00", "０５:００",
 	} {
-		if got, err := ParseOffset(s); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", s)) {
+		if got, err := NewCalendar(time.UTC).ParseOffset(s); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", s)) {
 			t.Errorf("%q: %+v, error %v", s, got, err)
 		}
 	}

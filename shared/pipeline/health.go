@@ -78,7 +78,7 @@ func (v *validator) health(f *fileHealth, c Calendar) Health {
 		return h
 	}
 	if f.DigestAt != "" {
-		h.DigestAt = v.timeOfDay("health.digest_at", f.DigestAt)
+		h.DigestAt = v.timeOfDay(c, "health.digest_at", f.DigestAt)
 	}
 	if f.UnseenDays != 0 {
 		h.UnseenDays = f.UnseenDays
@@ -119,7 +119,7 @@ func (v *validator) health(f *fileHealth, c Calendar) Health {
 	}
 	if u := f.Upstream; u != nil {
 		v.parameters("health.upstream.sql", u.SQL, window)
-		h.Upstream = &Upstream{SQL: u.SQL, ExpectedBy: v.timeOfDay("health.upstream.expected_by", u.ExpectedBy), FailingAfter: v.timeOfDay("health.upstream.failing_after", u.FailingAfter)}
+		h.Upstream = &Upstream{SQL: u.SQL, ExpectedBy: v.timeOfDay(c, "health.upstream.expected_by", u.ExpectedBy), FailingAfter: v.timeOfDay(c, "health.upstream.failing_after", u.FailingAfter)}
 		if h.Upstream.FailingAfter.Minute < h.Upstream.ExpectedBy.Minute {
 			v.add("health.upstream.failing_after", "%q is before expected_by, %q", u.FailingAfter, u.ExpectedBy)
 		}
@@ -128,12 +128,12 @@ func (v *validator) health(f *fileHealth, c Calendar) Health {
 }
 
 // timeOfDay reads a local time of a day, such as 08:00.
-func (v *validator) timeOfDay(path, s string) Offset {
-	o, err := ParseOffset(s)
+func (v *validator) timeOfDay(c Calendar, path, s string) Offset {
+	o, err := c.Daily().ParseOffset(s)
 	switch {
 	case err != nil:
 		v.add(path, "%v", err)
-	case o.Days != 0:
+	case o.Periods != 0:
 		v.add(path, "%q is of another day", s)
 	}
 	return o

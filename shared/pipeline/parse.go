@@ -134,8 +134,8 @@ func build(f file) (*Pipeline, *validator) {
 	}
 	v.name("name", f.Name)
 	zone := v.zone("time_zone", f.TimeZone)
-	v.oneOf("calendar", f.Calendar, "day")
-	p := &Pipeline{Name: f.Name, Calendar: NewCalendar(zone), Kinds: f.Kinds}
+	v.oneOf("calendar", f.Calendar, "day", "hour")
+	p := &Pipeline{Name: f.Name, Calendar: Calendar{zone: zone, hourly: f.Calendar == "hour"}, Kinds: f.Kinds}
 	for kind, key := range f.Kinds {
 		v.name("kinds", kind)
 		v.name("kinds."+kind, key)
@@ -333,11 +333,11 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 		m := Mode{
 			Name: fm.Name, Event: Relation(fm.Event), Critical: fm.Critical, Optional: fm.Optional,
 			Complete: Completeness(fm.Complete), AcceptEarlier: fm.AcceptEarlier, SecondRuns: SecondRuns(fm.SecondRuns),
-			NotBefore:  v.optionalOffset(path+".not_before", fm.NotBefore),
-			Deadline:   v.optionalOffset(path+".deadline", fm.Deadline),
+			NotBefore:  v.optionalOffset(t.calendar, path+".not_before", fm.NotBefore),
+			Deadline:   v.optionalOffset(t.calendar, path+".deadline", fm.Deadline),
 			AtDeadline: v.atDeadline(path, fm),
 		}
-		if from := v.optionalOffset(path+".counts_from", fm.CountsFrom); from != nil {
+		if from := v.optionalOffset(t.calendar, path+".counts_from", fm.CountsFrom); from != nil {
 			m.CountsFrom = *from
 		} else if fm.CountsFrom == "" {
 			v.add(path+".counts_from", "is required")

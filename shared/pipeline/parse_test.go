@@ -60,7 +60,7 @@ var problems = map[string]struct {
 	"zone_missing":    {"time_zone: America/New_York", "", `time_zone: unknown time zone ""`},
 	"zone_local":      {"America/New_York", "Local", `time_zone: unknown time zone "Local"`},
 	"zone_path":       {"America/New_York", "../../etc/passwd", `time_zone: unknown time zone "../../etc/passwd"`},
-	"calendar":        {"calendar: day", "calendar: hour", `calendar: "hour" is not one of day`},
+	"calendar":        {"calendar: day", "calendar: week", `calendar: "week" is not one of day, hour`},
 	"kind_name":       {"player: players", "Play.er: players", `kinds: "Play.er" is no safe name`},
 	"kind_key":        {"player: players", "player: pla/yers", `kinds.player: "pla/yers" is no safe name`},
 	"phase_name":      {"- name: phase_4_precompute", "- name: phase 4", `phases[1].name: "phase 4" is no safe name`},

@@ -247,7 +247,7 @@ func Subscription(topic, function string) string { return topic + "-" + function
 func (t *Transition) Lead() int {
 	lead := 0
 	for _, m := range t.Modes {
-		lead = max(lead, -m.CountsFrom.Days)
+		lead = max(lead, -m.CountsFrom.Periods)
 	}
 	return lead
 }
@@ -258,17 +258,18 @@ const MaxDays = 365
 // Window returns the periods of the last days before a time, its day included, and those
 // that are expected ahead.
 func (p *Pipeline) Window(at time.Time, days int) (from, to Period) {
-	today, lead := p.Calendar.At(at), 0
+	lead := 0
 	for _, t := range p.Transitions {
 		lead = max(lead, t.Lead())
 	}
-	return p.Calendar.Add(today, 1-days), p.Calendar.Add(today, lead)
+	from, to = p.Calendar.Window(at, days)
+	return from, p.Calendar.Add(to, lead)
 }
 
 // Window is the window of one transition.
 func (t *Transition) Window(at time.Time, days int) (from, to Period) {
-	today := t.calendar.At(at)
-	return t.calendar.Add(today, 1-days), t.calendar.Add(today, t.Lead())
+	from, to = t.calendar.Window(at, days)
+	return from, t.calendar.Add(to, t.Lead())
 }
 
 // DeadLetterTopic names the topic that takes what a topic's subscription gave up.

@@ -88,21 +88,21 @@ func TestTheDefaultsTransition(t *testing.T) {
 		CompatibilityCollection: "phase3_completion", TriggerWithin: 72 * time.Hour, HandOver: &HandOver{Warn: 5 * time.Minute, Critical: 15 * time.Minute},
 		Modes: []Mode{{
 			Name: "tomorrow", Event: Before, Critical: []string{"upcoming_player_game_context"}, Optional: []string{"upcoming_team_game_context"},
-			Complete: CompleteCritical, CountsFrom: Offset{-1, 16*60 + 30}, Deadline: &Offset{-1, 21 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsIgnore,
+			Complete: CompleteCritical, CountsFrom: Offset{Periods: -1, Minute: 16*60 + 30}, Deadline: &Offset{Periods: -1, Minute: 21 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsIgnore,
 		}, {
 			Name: "same_day", Event: Within, Critical: []string{"upcoming_player_game_context"}, Optional: []string{"upcoming_team_game_context"},
-			Complete: CompleteCritical, CountsFrom: Offset{0, 10 * 60}, Deadline: &Offset{0, 13 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsIgnore,
+			Complete: CompleteCritical, CountsFrom: Offset{Minute: 10 * 60}, Deadline: &Offset{Minute: 13 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsIgnore,
 		}, {
 			Name: "overnight", Event: After,
 			Critical: []string{"player_game_summary", "upcoming_player_game_context"},
 			Optional: []string{"team_defense_game_summary", "team_offense_game_summary", "upcoming_team_game_context"},
-			Complete: CompleteAll, Grace: &Grace{QuorumPct: 60, After: 30 * time.Minute}, CountsFrom: Offset{0, 18 * 60},
+			Complete: CompleteAll, Grace: &Grace{QuorumPct: 60, After: 30 * time.Minute}, CountsFrom: Offset{Minute: 18 * 60},
 			AcceptEarlier: []string{"upcoming_player_game_context", "upcoming_team_game_context"},
-			NotBefore:     &Offset{1, 5 * 60}, Deadline: &Offset{1, 10 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsResend,
+			NotBefore:     &Offset{Periods: 1, Minute: 5 * 60}, Deadline: &Offset{Periods: 1, Minute: 10 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsResend,
 		}},
 	}
 	// The checks have a test of their own.
-	if diff := cmp.Diff([]*Transition{want}, p.Transitions, cmpopts.IgnoreUnexported(Transition{}, Mode{}), cmpopts.IgnoreFields(Transition{}, "Checks")); diff != "" {
+	if diff := cmp.Diff([]*Transition{want}, p.Transitions, cmpopts.IgnoreUnexported(Transition{}, Mode{}), cmp.AllowUnexported(Offset{}), cmpopts.IgnoreFields(Transition{}, "Checks")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if p.Name != "nba" || p.Calendar.Zone().String() != "America/New_York" {

@@ -125,11 +125,11 @@ func (v *validator) zone(path, s string) *time.Location {
 	return zone
 }
 
-func (v *validator) optionalOffset(path, s string) *Offset {
+func (v *validator) optionalOffset(c Calendar, path, s string) *Offset {
 	if s == "" {
 		return nil
 	}
-	o, err := ParseOffset(s)
+	o, err := c.ParseOffset(s)
 	if err != nil {
 		v.add(path, "%v", err)
 		return nil

@@ -260,7 +260,7 @@ func (n *run) work(ctx context.Context, work Work) (out Output, category Categor
 }
 
 func (n *run) write(ctx context.Context, made Output) (warehouse.Written, error) {
-	target := warehouse.Target{Processor: n.Processor, Period: n.Period, Staging: n.Staging, ByKey: made.Entities != nil}
+	target := warehouse.Target{Processor: n.Processor, Period: n.Period, Calendar: n.Pipeline.Calendar, Staging: n.Staging, ByKey: made.Entities != nil}
 	return n.Warehouse.Write(ctx, warehouse.Under(n.held), target, made.Rows)
 }
 

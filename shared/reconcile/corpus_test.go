@@ -153,12 +153,12 @@ func TestAMonthOfBrokenNights(t *testing.T) {
 	for start, days := range map[pipeline.Period]int{"2026-01-25": 30, "2026-03-01": 16, "2026-10-24": 16} {
 		s := newScene(t)
 		cal := s.tr.Calendar()
-		s.SetNow(cal.Instant(start, pipeline.Offset{Days: 1, Minute: 11 * 60}))
+		s.SetNow(cal.Instant(start, pipeline.Offset{Periods: 1, Minute: 11 * 60}))
 		s.good(start)
 		wrong := map[pipeline.Period]string{}
 		for i := range days {
 			p := cal.Add(start, i+1)
-			s.SetNow(cal.Instant(p, pipeline.Offset{Days: 1, Minute: 11 * 60}))
+			s.SetNow(cal.Instant(p, pipeline.Offset{Periods: 1, Minute: 11 * 60}))
 			wrong[p] = names[i%len(names)]
 			c := corpus[wrong[p]]
 			before := len(s.PubSub.Messages())

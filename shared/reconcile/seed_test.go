@@ -65,7 +65,7 @@ func TestTheNightOfOneInFiveBecomesWhole(t *testing.T) {
 		day := warehousetest.Complete
 		day.Date = night
 		w.Fill(day)
-		at := tr.Calendar().Instant(night, pipeline.Offset{Days: 1, Minute: 6*60 + 3})
+		at := tr.Calendar().Instant(night, pipeline.Offset{Periods: 1, Minute: 6*60 + 3})
 		for _, p := range a.Pipeline.Phases[0].Processors {
 			if err := data.Exec(t.Context(), fmt.Sprintf("UPDATE %s SET processed_at = TIMESTAMP '%s' WHERE game_date = DATE '%s'", p.Table, at.Format("2006-01-02 15:04:05"), night)); err != nil {
 				t.Fatal(err)

@@ -12,7 +12,7 @@ func TestTheSummaryCountsWhatHappened(t *testing.T) {
 	s := newScene(t)
 	cal := s.tr.Calendar()
 	at := func(p pipeline.Period, hour int) {
-		s.SetNow(cal.Instant(p, pipeline.Offset{Days: 1, Minute: hour * 60}))
+		s.SetNow(cal.Instant(p, pipeline.Offset{Periods: 1, Minute: hour * 60}))
 	}
 	at("2026-02-01", 7)
 	s.good("2026-02-01") // due at 06:03:10, handed over at 07:00

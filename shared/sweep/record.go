@@ -51,8 +51,8 @@ type record struct {
 	version store.Version
 }
 
-func (r *record) removal(p pipeline.Processor) warehouse.Removal {
-	return warehouse.Removal{Target: warehouse.Target{Processor: p, Period: r.Period}, Quarantine: r.Quarantine, Before: r.Before, After: r.After}
+func (r *record) removal(cal pipeline.Calendar, p pipeline.Processor) warehouse.Removal {
+	return warehouse.Removal{Target: warehouse.Target{Processor: p, Period: r.Period, Calendar: cal}, Quarantine: r.Quarantine, Before: r.Before, After: r.After}
 }
 
 // ended reports whether nothing of it is under way any more.

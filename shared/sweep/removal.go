@@ -23,7 +23,7 @@ type removal struct {
 }
 
 func (r *removal) target() warehouse.Target {
-	return warehouse.Target{Processor: r.processor, Period: r.part.Period}
+	return warehouse.Target{Processor: r.processor, Period: r.part.Period, Calendar: r.Pipeline.Calendar}
 }
 
 // preview is what a removal would do, as far as it can be told without doing it.
@@ -116,7 +116,7 @@ func (r *removal) inside(ctx context.Context, held *lease.Lease) error {
 
 // apply takes a planned removal to its end.
 func (r *removal) apply(ctx context.Context, held *lease.Lease, rec *record, survey warehouse.Survey) error {
-	w := rec.removal(r.processor)
+	w := rec.removal(r.Pipeline.Calendar, r.processor)
 	const meanwhile = "its rows were written meanwhile by a run without a lock: nothing was removed"
 	err := r.Warehouse.Quarantine(ctx, w, survey)
 	if errors.Is(err, warehouse.ErrChanged) {
@@ -176,7 +176,7 @@ func (s *Sweeper) resume(ctx context.Context, ids []string) error {
 		}
 		next := abandoned
 		if from != planned { // nothing is removed before all of it is in quarantine
-			now, err := s.Warehouse.Standing(ctx, rec.removal(s.writers(rec.Table)[0]))
+			now, err := s.Warehouse.Standing(ctx, rec.removal(s.Pipeline.Calendar, s.writers(rec.Table)[0]))
 			switch {
 			case err != nil && !errors.Is(err, warehouse.ErrTarget):
 				return err

@@ -169,7 +169,7 @@ func (s *Sweeper) undoLocked(ctx context.Context, r *record, held *lease.Lease, 
 
 // restore puts the rows back, and makes sure that they are there.
 func (s *Sweeper) restore(ctx context.Context, r *record, held *lease.Lease, p pipeline.Processor) error {
-	w := r.removal(p)
+	w := r.removal(s.Pipeline.Calendar, p)
 	err := s.Warehouse.Restore(ctx, warehouse.Under(held), w)
 	switch {
 	case errors.Is(err, warehouse.ErrChanged):

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/bigquery"
-	"cloud.google.com/go/civil"
 	"google.golang.org/api/iterator"
 
 	"github.com/phasegate/phasegate/shared/dedup"
@@ -38,20 +37,19 @@ func (w *Warehouse) Duplicates(ctx context.Context, cal pipeline.Calendar, p pip
 	t := Target{Processor: p}
 	sql := fmt.Sprintf(`SELECT day, SUM(n), COUNTIF(n > 1), SUM(n - 1), COUNTIF(n > 1 AND times < 2), SUM(IF(without, n, 0)), UNIX_MICROS(MIN(IF(n > 1, oldest, NULL))), UNIX_MICROS(MAX(IF(n > 1, newest, NULL)))
 FROM (SELECT %s AS day, %s AS k, COUNT(*) AS n, COUNT(DISTINCT %[3]s) AS times, MIN(%[3]s) AS oldest, MAX(%[3]s) AS newest, LOGICAL_OR(%[4]s) AS without
-FROM %[5]s AS %[6]s WHERE %[1]s BETWEEN DATE '%[7]s' AND DATE '%[8]s' GROUP BY 1, 2)
+FROM %[5]s AS %[6]s WHERE %[1]s BETWEEN %[7]s AND %[8]s GROUP BY 1, 2)
 GROUP BY 1 HAVING COUNTIF(n > 1) > 0 OR LOGICAL_OR(without) ORDER BY 1`,
-		col(p.DateColumn), t.key(), col(p.OrderBy), t.withoutKey(), quoted(p.Table), rowAlias, day(cal, from), day(cal, to))
+		col(p.DateColumn), t.key(), col(p.OrderBy), t.withoutKey(), quoted(p.Table), rowAlias, literal(cal, from), literal(cal, to))
 	bytes, err = w.scan(ctx, sql, func(it *bigquery.RowIterator) error {
 		var row []bigquery.Value
 		if err := it.Next(&row); err != nil {
 			return err
 		}
 		d := Duplicates{Oldest: instant(row[6]), Newest: instant(row[7])}
-		date, ok := row[0].(civil.Date)
-		if !ok {
+		var ok bool
+		if d.Period, ok = periodOf(cal, row[0]); !ok {
 			return fmt.Errorf("%w: %v", errUnreadable, row)
 		}
-		d.Period = pipeline.Period(date.String())
 		for i, into := range []*int64{&d.Rows, &d.Keys, &d.Surplus, &d.SameTime, &d.NoKey} {
 			if *into, ok = row[i+1].(int64); !ok {
 				return fmt.Errorf("%w: %v", errUnreadable, row)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/bigquery"
-	"cloud.google.com/go/civil"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
@@ -21,17 +20,17 @@ type FirstRun struct {
 // FirstRuns asks for the first runs of sources upstream on the days from one to another.
 func (w *Warehouse) FirstRuns(ctx context.Context, p *pipeline.Pipeline, from, to pipeline.Period) ([]FirstRun, error) {
 	var out []FirstRun
-	err := w.rows(ctx, p.Health.Upstream.SQL, "health", window(p, from, to), func(row []bigquery.Value) error {
+	err := w.rows(ctx, p.Health.Upstream.SQL, "health", window(p.Calendar.Daily(), from, to), func(row []bigquery.Value) error {
 		if len(row) != 3 {
 			return fmt.Errorf("it has %d columns, not a name, a date and a time", len(row))
 		}
 		name, isText := row[0].(string)
-		day, isDate := row[1].(civil.Date)
+		day, isDate := periodOf(p.Calendar.Daily(), row[1])
 		at, isTime := row[2].(time.Time)
 		if !isText || !isDate || !isTime {
 			return fmt.Errorf("%v is not a name, a date and a time", row)
 		}
-		out = append(out, FirstRun{name, pipeline.Period(day.String()), at.UTC()})
+		out = append(out, FirstRun{name, day, at.UTC()})
 		return nil
 	})
 	if err != nil {
@@ -49,21 +48,22 @@ type ProcessorRun struct {
 	Ended     time.Time // UTC; zero when it has not, or died
 }
 
-// ProcessorRuns asks for the runs that began on the days from one to another.
+// ProcessorRuns asks for the runs that began on the days from one to another, whatever the
+// calendar's periods are.
 func (w *Warehouse) ProcessorRuns(ctx context.Context, p *pipeline.Pipeline, from, to pipeline.Period) ([]ProcessorRun, error) {
 	var out []ProcessorRun
-	err := w.rows(ctx, p.Health.Runs, "health", window(p, from, to), func(row []bigquery.Value) error {
+	err := w.rows(ctx, p.Health.Runs, "health", window(p.Calendar.Daily(), from, to), func(row []bigquery.Value) error {
 		if len(row) != 5 {
 			return fmt.Errorf("it has %d columns, not processor, date, run, begin and end", len(row))
 		}
 		name, isText := row[0].(string)
-		day, isDate := row[1].(civil.Date)
+		period, isPeriod := periodOf(p.Calendar, row[1])
 		began, isTime := row[3].(time.Time)
 		ended, hasEnded := row[4].(time.Time)
-		if !isText || !isDate || !isTime || !hasEnded && row[4] != nil {
+		if !isText || !isPeriod || !isTime || !hasEnded && row[4] != nil {
 			return fmt.Errorf("%v is not processor, date, run, begin and end", row)
 		}
-		r := ProcessorRun{Processor: name, Period: pipeline.Period(day.String()), ID: fmt.Sprint(row[2]), Began: began.UTC()}
+		r := ProcessorRun{Processor: name, Period: period, ID: fmt.Sprint(row[2]), Began: began.UTC()}
 		if hasEnded {
 			r.Ended = ended.UTC()
 		}
@@ -74,8 +74,4 @@ func (w *Warehouse) ProcessorRuns(ctx context.Context, p *pipeline.Pipeline, fro
 		return nil, fmt.Errorf("run history: %s", problem(err))
 	}
 	return out, nil
-}
-
-func window(p *pipeline.Pipeline, from, to pipeline.Period) []bigquery.QueryParameter {
-	return []bigquery.QueryParameter{{Name: "first", Value: day(p.Calendar, from)}, {Name: "last", Value: day(p.Calendar, to)}}
 }

@@ -14,7 +14,6 @@ import (
 	"unicode"
 
 	"cloud.google.com/go/bigquery"
-	"cloud.google.com/go/civil"
 	"google.golang.org/api/googleapi"
 	"google.golang.org/api/iterator"
 
@@ -94,8 +93,7 @@ func (w *Warehouse) query(ctx context.Context, t *pipeline.Transition, p pipelin
 	}
 	q := client.Query(statement(t.Checks.Tables, sqls))
 	if strings.Contains(q.Q, "@period") { // the emulator refuses one that nothing names
-		cal := t.Calendar()
-		q.Parameters = []bigquery.QueryParameter{{Name: "period", Value: civil.DateOf(cal.Start(p).In(cal.Zone()))}}
+		q.Parameters = []bigquery.QueryParameter{{Name: "period", Value: value(t.Calendar(), p)}}
 	}
 	q.MaxBytesBilled = t.Checks.MaxBytesBilled
 	q.Labels = map[string]string{"phasegate": "readiness"}

@@ -21,10 +21,9 @@ func quoted(table string) string {
 	return quote(dataset) + "." + quote(name)
 }
 
-// slice is the condition for the target's rows of the period. The date is a literal: only
-// then other partitions are left alone, unread.
+// slice is the condition for the target's rows of the period.
 func (t Target) slice(alias string) string {
-	return fmt.Sprintf("%s%s = DATE '%s'", alias, quote(t.Processor.DateColumn), t.Period)
+	return alias + quote(t.Processor.DateColumn) + " = " + literal(t.Calendar, t.Period)
 }
 
 // keys lists the key's columns but the date, which is one in a period; all when there is

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/bigquery"
-	"cloud.google.com/go/civil"
 	"google.golang.org/api/iterator"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -73,14 +72,14 @@ func (w *Warehouse) contents(ctx context.Context, cal pipeline.Calendar, process
 		t := Target{Processor: p}
 		date := quote(p.DateColumn)
 		sqls = append(sqls, fmt.Sprintf(`SELECT %d, t.%s, COUNT(*), COUNT(*) - COUNT(DISTINCT TO_JSON_STRING(STRUCT(%s))), UNIX_MICROS(MIN(t.%s)), UNIX_MICROS(MAX(t.%[4]s))
-FROM %s AS t WHERE t.%[2]s BETWEEN DATE '%[6]s' AND DATE '%[7]s' GROUP BY t.%[2]s`,
-			i, date, t.keys("t."), quote(p.OrderBy), quoted(p.Table), day(cal, from), day(cal, to)))
+FROM %s AS t WHERE t.%[2]s BETWEEN %[6]s AND %[7]s GROUP BY t.%[2]s`,
+			i, date, t.keys("t."), quote(p.OrderBy), quoted(p.Table), literal(cal, from), literal(cal, to)))
 	}
 	out := map[string]map[pipeline.Period]Slice{}
 	err := w.rows(ctx, strings.Join(sqls, "\nUNION ALL\n"), "reconcile", nil, func(row []bigquery.Value) error {
 		i, ok := row[0].(int64)
-		date, isDate := row[1].(civil.Date)
-		if !ok || !isDate || i < 0 || i >= int64(len(processors)) {
+		period, isPeriod := periodOf(cal, row[1])
+		if !ok || !isPeriod || i < 0 || i >= int64(len(processors)) {
 			return fmt.Errorf("BigQuery answered %v", row)
 		}
 		var s Slice
@@ -91,7 +90,7 @@ FROM %s AS t WHERE t.%[2]s BETWEEN DATE '%[6]s' AND DATE '%[7]s' GROUP BY t.%[2]
 		if out[table] == nil {
 			out[table] = map[pipeline.Period]Slice{}
 		}
-		out[table][pipeline.Period(date.String())] = s
+		out[table][period] = s
 		return nil
 	})
 	return out, err
@@ -112,18 +111,17 @@ func (w *Warehouse) ExpectedByPeriod(ctx context.Context, t *pipeline.Transition
 		return nil, fmt.Errorf("%s does not say how much to expect of a period", t.ID)
 	}
 	out := map[pipeline.Period]int64{}
-	err := w.rows(ctx, t.Checks.ExpectedByPeriod, "reconcile", []bigquery.QueryParameter{
-		{Name: "first", Value: day(t.Calendar(), from)}, {Name: "last", Value: day(t.Calendar(), to)}}, func(row []bigquery.Value) error {
+	err := w.rows(ctx, t.Checks.ExpectedByPeriod, "reconcile", window(t.Calendar(), from, to), func(row []bigquery.Value) error {
 		if len(row) != 2 {
-			return fmt.Errorf("expected_by_period has %d columns, not a date and a number", len(row))
+			return fmt.Errorf("expected_by_period has %d columns, not a period and a number", len(row))
 		}
-		date, ok := row[0].(civil.Date)
+		period, ok := periodOf(t.Calendar(), row[0])
 		if !ok {
-			return fmt.Errorf("expected_by_period: %v is no date", row[0])
+			return fmt.Errorf("expected_by_period: %v is no period of the calendar", row[0])
 		}
 		m := measurement(row[1])
 		if n := int64(m.Value); m.Problem == "" && n >= 0 && float64(n) == m.Value && m.Value < math.MaxInt32 {
-			out[pipeline.Period(date.String())] = n
+			out[period] = n
 		}
 		return nil
 	})
@@ -131,10 +129,6 @@ func (w *Warehouse) ExpectedByPeriod(ctx context.Context, t *pipeline.Transition
 		return nil, fmt.Errorf("how much to expect: %s", problem(err))
 	}
 	return out, nil
-}
-
-func day(cal pipeline.Calendar, p pipeline.Period) civil.Date {
-	return civil.DateOf(cal.Start(p).In(cal.Zone()))
 }
 
 // rows runs a query on behalf of whoever the label names, and hands over each row.

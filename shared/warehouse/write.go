@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/bigquery"
-	"cloud.google.com/go/civil"
 	"google.golang.org/api/googleapi"
 
 	"github.com/phasegate/phasegate/shared/dedup"
@@ -23,6 +22,7 @@ import (
 type Target struct {
 	Processor pipeline.Processor
 	Period    pipeline.Period
+	Calendar  pipeline.Calendar // of the period
 	// Staging is the dataset for what is loaded before it is merged, in the table's
 	// location.
 	Staging string
@@ -141,8 +141,8 @@ func (t Target) rule(meta *bigquery.TableMetadata) (dedup.Rule, error) {
 	if err := rule.Check(); err != nil {
 		return rule, fmt.Errorf("%w: %s: %w", ErrTarget, t.Processor.Table, err)
 	}
-	if date == nil || date.Type != bigquery.DateFieldType || date.Repeated {
-		return rule, fmt.Errorf("%w: %s has no column %s of type DATE", ErrTarget, t.Processor.Table, t.Processor.DateColumn)
+	if want := columnType(t.Calendar); date == nil || date.Type != want || date.Repeated {
+		return rule, fmt.Errorf("%w: %s has no column %s of type %s", ErrTarget, t.Processor.Table, t.Processor.DateColumn, want)
 	}
 	return rule, nil
 }
@@ -159,7 +159,7 @@ func (t Target) prepare(meta *bigquery.TableMetadata, rows []dedup.Row) (dedup.R
 	}
 	var problems []error
 	for i, row := range fitted {
-		if d, _ := row[t.Processor.DateColumn].(civil.Date); d.String() != string(t.Period) && len(problems) < maxRowErrors {
+		if p, _ := periodOf(t.Calendar, row[t.Processor.DateColumn]); p != t.Period && len(problems) < maxRowErrors {
 			problems = append(problems, &RowError{i, t.Processor.DateColumn, fmt.Sprintf("%v is not %s, the period that is written", row[t.Processor.DateColumn], t.Period)})
 		}
 	}
