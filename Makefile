@@ -3,7 +3,9 @@
 GO ?= go
 RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 VERSION ?= dev
-PACKAGING = $(GO) run ./scripts/packaging --version '$(VERSION)' $(if $(PIPELINE),--pipeline '$(PIPELINE)')
+# A pipeline is a file, or one of those that the demo has a story about.
+PIPELINE_FILE = $(firstword $(wildcard $(PIPELINE) scripts/demo/$(PIPELINE).yaml) $(PIPELINE))
+PACKAGING = $(GO) run ./scripts/packaging --version '$(VERSION)' $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')
 APP := github.com/phasegate/phasegate/shared/app
 
 .PHONY: help
@@ -23,8 +25,8 @@ build/bqemu: scripts/bqemu/main.go scripts/bqemu/go.mod scripts/bqemu/go.sum ## 
 	cd scripts/bqemu && $(GO) build -ldflags '-s -w' -o ../../build/bqemu .
 
 .PHONY: demo
-demo: build ## Replay a night of the NBA pipeline on this machine
-	@build/phasectl demo
+demo: build ## Replay a night of the NBA pipeline on this machine; PIPELINE=retail that of another
+	@build/phasectl demo $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')
 
 .PHONY: local
 local: build ## Run the whole system on this machine until Ctrl-C
@@ -79,7 +81,7 @@ STATE_BUCKET ?= $(PROJECT)-phasegate-state
 STATE_PREFIX ?= phasegate
 DEPLOY_HASH = $(if $(HASH),$(HASH),$$($(PACKAGING) --hash))
 DEPLOY_VARS = -var 'project=$(PROJECT)' -var 'region=$(REGION)' -var "source_hash=$$hash" \
-	$(if $(PIPELINE),-var 'pipeline_file=$(abspath $(PIPELINE))') $(TF_ARGS)
+	$(if $(PIPELINE),-var 'pipeline_file=$(abspath $(PIPELINE_FILE))') $(TF_ARGS)
 
 .PHONY: deployable
 deployable:
@@ -95,10 +97,10 @@ plan: deployable ## Show what deploy would change; PROJECT=, REGION=
 
 .PHONY: deploy
 deploy: deployable build ## Package, apply terraform/, try the result; PROJECT=, REGION=, HASH= an earlier archive
-	$(if $(HASH),,build/phasectl checks verify --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE)'))
+	$(if $(HASH),,build/phasectl checks verify --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)'))
 	hash=$(DEPLOY_HASH) && $(TERRAFORM) apply $(DEPLOY_VARS) && \
 	eval "$$($(TERRAFORM) output -raw exports)" && \
-	build/phasectl smoke --source "$$hash" $(if $(PIPELINE),--pipeline '$(PIPELINE)')
+	build/phasectl smoke --source "$$hash" $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')
 
 .PHONY: terraform-check
 terraform-check: ## Check terraform/: format and contracts; validate and test where its provider can be had

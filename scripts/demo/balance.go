@@ -21,6 +21,7 @@ type phase4 struct {
 	mu         sync.Mutex
 	got        []delivery
 	processors *processors.Processors
+	stand      func(ctx context.Context, t message.Trigger) error // for a run where none are; nil: nothing does
 }
 
 // delivery is a trigger that was answered, with what it set off.
@@ -48,33 +49,43 @@ func (p *phase4) run(ctx context.Context, t message.Trigger, published time.Time
 	ps := p.processors
 	p.mu.Unlock()
 	d.Trigger = t
-	if ps != nil {
+	switch {
+	case ps == nil && p.stand != nil:
+		err = p.stand(ctx, t)
+	case ps != nil:
 		d.processor, d.outcome, err = ps.Next(ctx, t, published)
 	}
 	return d, err
 }
 
-func (p *phase4) consumers(t *pipeline.Transition) map[string]http.Handler {
-	return map[string]http.Handler{t.DownstreamTopic: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e, err := message.FromRequest(r)
-		var tr message.Trigger
-		if err == nil {
-			tr, err = message.DecodeTrigger(e.Data)
-		}
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		d, err := p.run(r.Context(), tr, e.PublishTime)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		p.mu.Lock()
-		p.got = append(p.got, d)
-		p.mu.Unlock()
-		w.WriteHeader(http.StatusNoContent)
-	})}
+// consumers are what the transitions hand over to.
+func (p *phase4) consumers(of *pipeline.Pipeline) map[string]http.Handler {
+	out := map[string]http.Handler{}
+	for _, t := range of.Transitions {
+		out[t.DownstreamTopic] = http.HandlerFunc(p.serve)
+	}
+	return out
+}
+
+func (p *phase4) serve(w http.ResponseWriter, r *http.Request) {
+	e, err := message.FromRequest(r)
+	var tr message.Trigger
+	if err == nil {
+		tr, err = message.DecodeTrigger(e.Data)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	d, err := p.run(r.Context(), tr, e.PublishTime)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	p.mu.Lock()
+	p.got = append(p.got, d)
+	p.mu.Unlock()
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // since returns what was received after the first n.
@@ -86,7 +97,7 @@ func (p *phase4) since(n int) []delivery {
 
 // balance compares what was expected with what was received and what the books say.
 func (d *demo) balance(ctx context.Context) (Result, error) {
-	r := Result{Expected: len(d.expected)}
+	r := Result{Expected: len(d.expected), Tables: d.tables()}
 	if d.processors != nil {
 		r.Warehouse = true
 		var err error
@@ -101,6 +112,9 @@ func (d *demo) balance(ctx context.Context) (Result, error) {
 	for _, t := range d.phase4.since(0) {
 		if t.processor != "" && !t.outcome.Served {
 			r.Runs++
+		}
+		if t.processor != "" && !ids[t.TriggerID] {
+			r.Due++
 		}
 		if ids[t.TriggerID] {
 			r.Copies++
@@ -121,8 +135,14 @@ func (d *demo) balance(ctx context.Context) (Result, error) {
 			r.Lost++
 		}
 	}
+	var keys []cycle.Key
 	for p := range periods {
-		ss, err := d.env.App.Engine.Status(ctx, cycle.Key{Transition: d.transition, Period: p})
+		for _, t := range d.env.App.Pipeline.Transitions {
+			keys = append(keys, cycle.Key{Transition: t, Period: p})
+		}
+	}
+	for _, key := range keys {
+		ss, err := d.env.App.Engine.Status(ctx, key)
 		if err != nil {
 			return r, err
 		}

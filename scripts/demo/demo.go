@@ -1,5 +1,6 @@
 // Package demo replays the night of 2026-02-03 of the NBA pipeline in the local
-// environment: real messages over a real Pub/Sub server, the functions' handlers
+// environment, or of another pipeline the night of 2026-10-25, in which an hour comes twice
+// (see retail.yaml): real messages over a real Pub/Sub server, the functions' handlers
 // over HTTP, documents in SQLite. Only the clock is set. At the end it counts, from
 // what a downstream service received and from the books, whether every expected
 // message arrived and none had its effect twice.
@@ -29,17 +30,32 @@ type Result struct {
 	Copies    int // received again under the same id; harmless
 
 	Warehouse   bool  // whether processors were really run
-	Runs        int   // of Phase 4, where they were
+	Runs        int   // that hand-overs set off, where they were
+	Due         int   // messages that set one off
+	Tables      int   // of the pipeline
 	DoubledRows int64 // at the end, over all tables
 }
 
 // OK reports whether the night went well.
 func (r Result) OK() bool {
-	return r.Lost == 0 && r.Doubled == 0 && r.Published == r.Expected && (!r.Warehouse || r.Runs == r.Published && r.DoubledRows == 0)
+	return r.Lost == 0 && r.Doubled == 0 && r.Published == r.Expected && (!r.Warehouse || r.Runs == r.Due && r.DoubledRows == 0)
 }
 
-// ErrStory: the pipeline is not the one that the story is about.
-var ErrStory = errors.New("the demo's story is about the pipeline nba")
+// ErrStory: there is no story about the pipeline.
+var ErrStory = errors.New("the demo has stories about the pipelines nba and retail")
+
+// story is what is played of a pipeline.
+type story struct {
+	begins string
+	utc    bool   // its times are not local ones
+	night  string // the condition for the rows of its periods
+	play   func(d *demo, ctx context.Context) error
+}
+
+var stories = map[string]story{
+	"nba":    {begins: "2026-02-03 22:00", night: "BETWEEN DATE '2026-02-03' AND DATE '2026-02-06'", play: (*demo).play},
+	"retail": {begins: "2026-10-25 00:30", utc: true, night: "BETWEEN TIMESTAMP '2026-10-25 00:00:00+00' AND TIMESTAMP '2026-10-25 03:00:00+00'", play: (*demo).playRetail},
+}
 
 // Run plays the story and prints it to w as it happens; colour marks what matters.
 // The environment is left running, for the caller to close.
@@ -49,20 +65,23 @@ func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local
 	if err != nil {
 		return nil, Result{}, err
 	}
-	if p.Name != "nba" || len(p.Transitions) != 1 {
+	told, ok := stories[p.Name]
+	if !ok {
 		return nil, Result{}, fmt.Errorf("%w; this one is %s", ErrStory, p.Name)
 	}
-	d.transition = p.Transitions[0]
-	d.zone = p.Calendar.Zone()
-	o.Clock = local.NewClock(d.at("2026-02-03 22:00"))
-	o.Consumers = d.phase4.consumers(d.transition)
+	d.story, d.transition, d.zone = told, p.Transitions[0], p.Calendar.Zone()
+	if told.utc {
+		d.zone = time.UTC
+	}
+	o.Clock = local.NewClock(d.at(told.begins))
+	o.Consumers = d.phase4.consumers(p)
 	o.Stores = d.crash.on(o.Stores)
 	o.Slack = d.tell
 	o.Errors = func(format string, args ...any) { d.say("   %s %s", d.red("!! "), fmt.Sprintf(format, args...)) }
 	if d.env, err = local.Start(ctx, o); err != nil {
 		return nil, Result{}, err
 	}
-	if err := d.play(ctx); err != nil {
+	if err := told.play(d, ctx); err != nil {
 		return d.env, Result{}, err
 	}
 	r, err := d.balance(ctx)
@@ -74,7 +93,8 @@ type demo struct {
 	w          io.Writer
 	colour     bool
 	env        *local.Environment
-	transition *pipeline.Transition
+	story      story
+	transition *pipeline.Transition // the first
 	zone       *time.Location
 	phase4     *phase4
 	crash      crash
@@ -108,8 +128,9 @@ func (d *demo) expect(period pipeline.Period, mode string, tables ...string) {
 // period afterwards.
 func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Period, mode string, reports ...report) error {
 	d.begin(when, title)
-	var msgs []message.Outgoing
+	msgs := map[string][]message.Outgoing{} // by topic
 	var runs []report
+	var in, ran []string
 	for _, r := range reports {
 		if d.processors != nil && r.status == "" && r.known(d.env.App.Pipeline) {
 			runs = append(runs, r)
@@ -120,12 +141,14 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 			return err
 		}
 		for range max(r.times, 1) {
-			msgs = append(msgs, message.Outgoing{Data: data})
+			topic := r.waits(d).UpstreamTopic
+			msgs[topic] = append(msgs[topic], message.Outgoing{Data: data})
 		}
-		d.say("   in   %s", r.label())
+		in = append(in, r.label())
 	}
-	if len(msgs) > 0 {
-		for _, sent := range d.env.App.Broker.Publish(ctx, d.transition.UpstreamTopic, msgs) {
+	d.list("in  ", in)
+	for topic, msgs := range msgs {
+		for _, sent := range d.env.App.Broker.Publish(ctx, topic, msgs) {
 			if sent.Err != nil {
 				return fmt.Errorf("publish completion: %w", sent.Err)
 			}
@@ -136,8 +159,9 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 		if err := d.runProcessor(ctx, r); err != nil {
 			return err
 		}
-		d.say("   run  %s", r.label())
+		ran = append(ran, r.label())
 	}
+	d.list("run ", ran)
 	if err := d.env.Settle(ctx); err != nil {
 		return err
 	}
@@ -207,9 +231,50 @@ func (d *demo) redeliveries(ctx context.Context, title string, period pipeline.P
 	return d.showCycle(ctx, period, mode)
 }
 
-// showReceived prints what Phase 4 got since the last scene.
+// most bounds what is listed one by one.
+const most = 8
+
+// list prints lines, or of many the first and how many more there are.
+func (d *demo) list(sign string, lines []string) {
+	if len(lines) > most {
+		lines = []string{fmt.Sprintf("%s; and %d more", lines[0], len(lines)-1)}
+	}
+	for _, line := range lines {
+		d.say("   %s %s", sign, line)
+	}
+}
+
+// showReceived prints what the next phase got since the last scene.
 func (d *demo) showReceived() {
-	for _, t := range d.phase4.since(d.shown) {
+	got := d.phase4.since(d.shown)
+	for len(got) > 0 {
+		n := 1
+		for n < len(got) && got[n].Cycle == got[0].Cycle && got[n].Batch == got[0].Batch && d.seen[got[n].TriggerID] == d.seen[got[0].TriggerID] {
+			n++
+		}
+		d.showBatch(got[:n])
+		got = got[n:]
+	}
+}
+
+// showBatch prints messages of one batch: each, or what many come to.
+func (d *demo) showBatch(got []delivery) {
+	if len(got) > most {
+		first, copied, runs, rows := got[0], "", 0, 0
+		for _, t := range got {
+			d.shown++
+			if d.seen[t.TriggerID] {
+				copied = ", copies with the same trigger_ids"
+			}
+			d.seen[t.TriggerID] = true
+			if t.processor != "" && !t.outcome.Served {
+				runs, rows = runs+1, rows+t.outcome.Written.Rows
+			}
+		}
+		d.say("   %s  %s and %d more  %s, %s, batch %d%s → %d runs, %d rows", d.green("out"), first.SourceTable, len(got)-1, first.Mode, first.TriggerReason, first.Batch, copied, runs, rows)
+		return
+	}
+	for _, t := range got {
 		d.shown++
 		copied := ""
 		if d.seen[t.TriggerID] {
@@ -224,15 +289,23 @@ func (d *demo) showReceived() {
 }
 
 func (d *demo) showCycle(ctx context.Context, period pipeline.Period, mode string) error {
-	ss, err := d.env.App.Engine.Status(ctx, cycle.Key{Transition: d.transition, Period: period})
-	if err != nil {
-		return err
+	var ss []cycle.Status
+	for _, t := range d.env.App.Pipeline.Transitions {
+		of, err := d.env.App.Engine.Status(ctx, cycle.Key{Transition: t, Period: period})
+		if err != nil {
+			return err
+		}
+		ss = append(ss, of...)
 	}
 	for _, s := range ss {
-		if s.Mode != mode {
+		if s.Mode != mode || s.Transition != d.transition.ID && len(s.Satisfied) == 0 {
 			continue
 		}
-		d.say("   =    %s %s: %s — %s", s.Period, s.Mode, d.bold(s.State), s.Reason)
+		name := s.Mode
+		if len(d.env.App.Pipeline.Transitions) > 1 {
+			name = s.Transition + " " + name
+		}
+		d.say("   =    %s %s: %s — %s", s.Period, name, d.bold(s.State), s.Reason)
 		if len(s.Ignored) > 0 {
 			d.say("        on record, never counted: %q", s.Ignored)
 		}

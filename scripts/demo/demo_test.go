@@ -60,7 +60,7 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 		t.Errorf("%s", out.String())
 	}
 	// The incident without the runner, what a sweep does about it, and the incident with it.
-	_, incident, _ := strings.Cut(out.String(), " rows in the ten tables, 72 duplicates\n")
+	_, incident, _ := strings.Cut(out.String(), " rows in 10 tables, 72 duplicates\n")
 	var counts []string
 	for _, c := range regexp.MustCompile(`, (\d+) duplicates\n|\d (removed)\n|   (undo) `).FindAllStringSubmatch(incident, -1) {
 		counts = append(counts, c[1]+c[2]+c[3])
@@ -85,7 +85,7 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 		}
 		rest = after
 	}
-	if !strings.Contains(incident, "the second: PlayerGameSummaryProcessor_2026-02-03 is locked") || !strings.Contains(incident, " rows in the ten tables, 0 duplicates\n") {
+	if !strings.Contains(incident, "the second: PlayerGameSummaryProcessor_2026-02-03 is locked") || !strings.Contains(incident, " rows in 10 tables, 0 duplicates\n") {
 		t.Errorf("%s", out.String())
 	}
 	t.Run("every command of the runbook runs", func(t *testing.T) { everyCommandOfTheRunbookRuns(t, newPhasectl(t, env, "sqlite:"+file)) })

@@ -171,6 +171,14 @@ func (r report) known(p *pipeline.Pipeline) bool {
 	return ours && err == nil
 }
 
+// waits returns the transition that waits for it.
+func (r report) waits(d *demo) *pipeline.Transition {
+	if t := d.env.App.Pipeline.ReportsTo(r.processor); t != nil {
+		return t
+	}
+	return d.transition
+}
+
 // encode writes the message as today's processors do.
 func (r report) encode(d *demo) ([]byte, error) {
 	status := r.status
@@ -182,7 +190,7 @@ func (r report) encode(d *demo) ([]byte, error) {
 		name = p.Class
 	}
 	data, err := json.Marshal(map[string]any{
-		"processor_name": name, "phase": d.transition.UpstreamPhase, "game_date": r.date, "status": status,
+		"processor_name": name, "phase": r.waits(d).UpstreamPhase, "game_date": r.date, "status": status,
 		"execution_id": fmt.Sprintf("run-%s-%s", r.processor, r.at), "correlation_id": "night-" + string(r.date),
 		"record_count": r.count, "records_failed": 0, "duration_seconds": 28.9,
 		"timestamp": d.at(r.at).Format("2006-01-02T15:04:05.000000-07:00"), "trigger_source": "pubsub",

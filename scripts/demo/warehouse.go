@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"cloud.google.com/go/bigquery"
 
@@ -31,22 +32,32 @@ var (
 // openWarehouse makes the tables, puts the games on the schedule, and has the processors
 // of both phases run from now on.
 func (d *demo) openWarehouse(ctx context.Context) error {
+	return d.openWith(ctx, func(data sample.Data) error {
+		if err := errors.Join(data.Create(ctx), data.CreateFurther(ctx)); err != nil {
+			return err
+		}
+		for _, day := range []sample.Day{nightDay, todayDay, tomorrowDay, lastDay} {
+			if err := data.Schedule(ctx, day); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// openWith opens the warehouse with a pipeline's tables, and has its processors run.
+func (d *demo) openWith(ctx context.Context, create func(sample.Data) error) error {
 	client, err := d.env.App.Warehouse.Client(ctx)
 	if err != nil {
 		return err
 	}
 	data := sample.Data{Client: client}
-	if err := errors.Join(data.Create(ctx), data.CreateFurther(ctx)); err != nil {
+	if err := create(data); err != nil {
 		return err
 	}
 	for _, dataset := range []string{d.env.App.Config.Staging(), d.env.App.Config.Quarantine()} {
 		if err := client.Dataset(dataset).Create(ctx, nil); err != nil {
 			return fmt.Errorf("create dataset %s: %w", dataset, err)
-		}
-	}
-	for _, day := range []sample.Day{nightDay, todayDay, tomorrowDay, lastDay} {
-		if err := data.Schedule(ctx, day); err != nil {
-			return err
 		}
 	}
 	p := processors.New(d.env.App, data)
@@ -99,8 +110,8 @@ func (d *demo) duplicates(ctx context.Context) (rows, doubled int64, err error) 
 	var counts []string
 	for _, phase := range d.env.App.Pipeline.Phases {
 		for _, p := range phase.Processors {
-			counts = append(counts, fmt.Sprintf("SELECT COUNT(*) AS copies FROM %s WHERE %s BETWEEN DATE '%s' AND DATE '%s' GROUP BY %s",
-				p.Table, p.DateColumn, nightDay.Date, lastDay.Date, strings.Join(p.Key, ", ")))
+			counts = append(counts, fmt.Sprintf("SELECT COUNT(*) AS copies FROM %s WHERE %s %s GROUP BY %s",
+				p.Table, p.DateColumn, d.story.night, strings.Join(p.Key, ", ")))
 		}
 	}
 	it, err := d.processors.Data.Client.Query("SELECT SUM(copies), SUM(copies - 1) FROM (" + strings.Join(counts, " UNION ALL ") + ")").Read(ctx)
@@ -116,21 +127,32 @@ func (d *demo) duplicates(ctx context.Context) (rows, doubled int64, err error) 
 	return rows, doubled, nil
 }
 
+// tables counts the pipeline's.
+func (d *demo) tables() (n int) {
+	for _, phase := range d.env.App.Pipeline.Phases {
+		n += len(phase.Processors)
+	}
+	return n
+}
+
+// count prints how many rows there are, and how many of them too many.
+func (d *demo) count(ctx context.Context) error {
+	rows, doubled, err := d.duplicates(ctx)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("%d rows in %d tables, %d duplicates", rows, d.tables(), doubled)
+	if doubled > 0 {
+		text = d.red(text)
+	}
+	d.say("   =    %s", text)
+	return nil
+}
+
 // incident is what two runs of one processor, 18 seconds apart, leave behind without the
 // runner, how a sweep mends it, and what they leave with the runner.
 func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() error {
-	count := func() error {
-		rows, doubled, err := d.duplicates(ctx)
-		if err != nil {
-			return err
-		}
-		text := fmt.Sprintf("%d rows in the ten tables, %d duplicates", rows, doubled)
-		if doubled > 0 {
-			text = d.red(text)
-		}
-		d.say("   =    %s", text)
-		return nil
-	}
+	count := func() error { return d.count(ctx) }
 	return []func() error{
 		func() error {
 			d.begin("2026-02-06 07:00", "The incident as it was: two runs of the players' summary, 18 seconds apart, that ask for no lock. Each appends what it has.")
@@ -146,7 +168,7 @@ func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() err
 			}
 			return count()
 		},
-		func() error { return d.swept(ctx, night, count) },
+		func() error { return d.swept(ctx, "2026-02-06 07:05", players, night) },
 		func() error {
 			d.begin("2026-02-06 07:10", "The same two runs, through the runner.")
 			working, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
@@ -188,13 +210,13 @@ func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() err
 
 // swept is a sweep that finds the duplicates and removes them, that is undone, and that is
 // done again.
-func (d *demo) swept(ctx context.Context, night pipeline.Period, count func() error) error {
-	d.begin("2026-02-06 07:05", "A sweep removes them: the right row of each key stays. It is undone, to see that it can be, and done again.")
+func (d *demo) swept(ctx context.Context, when, table string, night pipeline.Period) error {
+	d.begin(when, "A sweep removes them: the right row of each key stays. It is undone, to see that it can be, and done again.")
 	s, err := sweep.New(d.env.App)
 	if err != nil {
 		return err
 	}
-	o := sweep.Order{Table: players, From: night, To: night, Actor: "demo", Reason: "the incident", Fix: func(pipeline.Processor) bool { return true }}
+	o := sweep.Order{Table: table, From: night, To: night, Actor: "demo", Reason: "the incident", Fix: func(pipeline.Processor) bool { return true }}
 	for _, undo := range []bool{true, false} {
 		r, err := s.Run(ctx, o)
 		if err != nil {
@@ -205,7 +227,7 @@ func (d *demo) swept(ctx context.Context, night pipeline.Period, count func() er
 		}
 		p := r.Tables[0]
 		d.say("   fix  %s: %d of %d rows too many, %d removed", p.Table, p.Duplicates, p.Rows, p.Removed)
-		if err := count(); err != nil {
+		if err := d.count(ctx); err != nil {
 			return err
 		}
 		if !undo {
@@ -215,10 +237,10 @@ func (d *demo) swept(ctx context.Context, night pipeline.Period, count func() er
 			return err
 		}
 		d.say("   undo %s", p.ID)
-		if err := count(); err != nil {
+		if err := d.count(ctx); err != nil {
 			return err
 		}
-		d.env.Clock.AdvanceTo(d.at("2026-02-06 07:06"))
+		d.env.Clock.AdvanceTo(d.at(when).Add(time.Minute))
 	}
 	return nil
 }

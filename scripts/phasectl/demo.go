@@ -17,7 +17,7 @@ func demoCommand(f *flags) *cobra.Command {
 	var keep, verbose bool
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Replay a night of the NBA pipeline in seconds, and count what was lost or doubled",
+		Short: "Replay a night of a pipeline, and count what was lost or doubled",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			dir, err := os.MkdirTemp("", "phasegate-demo-")
@@ -47,7 +47,7 @@ func demoCommand(f *flags) *cobra.Command {
 			}
 			fmt.Fprintf(out, "\n%d messages received, %d of them copies with an id seen before\n", result.Published+result.Copies, result.Copies)
 			if result.Warehouse {
-				fmt.Fprintf(out, "%d runs of Phase 4 processors; %d duplicates in the ten tables\n", result.Runs, result.DoubledRows)
+				fmt.Fprintf(out, "%d runs set off; %d duplicates in %d tables\n", result.Runs, result.DoubledRows, result.Tables)
 			}
 			if keep {
 				fmt.Fprintln(out, "Still running until Ctrl-C. In another terminal:")

@@ -95,14 +95,13 @@ const (
 	Articles = 8
 )
 
-// Read puts an hour's readings of some regions into the raw table, with the number of
-// shops whose tills have answered.
-func Read(ctx context.Context, data sample.Data, cal pipeline.Calendar, hour pipeline.Period, shops int, regions ...string) error {
+// Read puts what some shops of regions have read in an hour into the raw table.
+func Read(ctx context.Context, data sample.Data, cal pipeline.Calendar, hour pipeline.Period, first, last int, regions ...string) error {
 	at := cal.Start(hour).Format("2006-01-02 15:04:05+00")
 	return data.Exec(ctx, fmt.Sprintf(`INSERT INTO retail_raw.readings
 		SELECT kind, region, TIMESTAMP '%s', FORMAT('%%s-%%d', region, shop), FORMAT('sku-%%d', article), 1 + MOD(ABS(FARM_FINGERPRINT(CONCAT(kind, region, '%[1]s'))) + 7 * shop + article, 90)
-		FROM UNNEST(['sales', 'stock', 'returns', 'footfall']) AS kind, UNNEST(['%s']) AS region, UNNEST(GENERATE_ARRAY(1, %d)) AS shop, UNNEST(GENERATE_ARRAY(1, %d)) AS article`,
-		at, strings.Join(regions, "', '"), shops, Articles))
+		FROM UNNEST(['sales', 'stock', 'returns', 'footfall']) AS kind, UNNEST(['%s']) AS region, UNNEST(GENERATE_ARRAY(%d, %d)) AS shop, UNNEST(GENERATE_ARRAY(1, %d)) AS article`,
+		at, strings.Join(regions, "', '"), first, last, Articles))
 }
 
 // Open puts an hour into the book of opening hours.

@@ -141,7 +141,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		open != nil && open.State == StatePublishing && !open.live(s.now)
 	if hold != nil {
 		st.Hold = hold
-		words := fmt.Sprintf("held by %s until %s: %s", hold.Actor, hold.Until.In(c.key.Transition.Calendar().Zone()).Format("2006-01-02 15:04"), hold.Reason)
+		words := fmt.Sprintf("held by %s until %s: %s", hold.Actor, c.key.Transition.Calendar().Local(hold.Until), hold.Reason)
 		if waits && !(h.given && open.Force) {
 			st.State, st.Reason, st.NextLook = string(gate.Held), words+"; "+st.Reason, hold.Until
 		} else {
@@ -172,7 +172,7 @@ func (c *convergence) blocked(s *snapshot, m pipeline.Mode, b *batch, st *Status
 	if c.overdue(s, m) {
 		deadline := c.key.Transition.Calendar().Instant(c.key.Period, *m.Deadline)
 		st.State = string(gate.Held)
-		st.Reason = fmt.Sprintf("deadline %s passed: %s", deadline.In(c.key.Transition.Calendar().Zone()).Format("2006-01-02 15:04"), b.Reason)
+		st.Reason = fmt.Sprintf("deadline %s passed: %s", c.key.Transition.Calendar().Local(deadline), b.Reason)
 	}
 }
 

@@ -164,11 +164,10 @@ func join(names []string) string {
 
 // clock writes an instant in local time, with its date unless it lies in the period.
 func clock(cal pipeline.Calendar, p pipeline.Period, t time.Time) string {
-	local := t.In(cal.Zone())
-	if cal.At(t) == p {
-		return local.Format("15:04")
+	if !cal.Hourly() && cal.At(t) == p {
+		return t.In(cal.Zone()).Format("15:04")
 	}
-	return local.Format("2006-01-02 15:04")
+	return cal.Local(t)
 }
 
 func instant(cal pipeline.Calendar, p pipeline.Period, o *pipeline.Offset) time.Time {

@@ -104,5 +104,5 @@ func unfinished(f *facts, t *pipeline.Transition, p pipeline.Period, st cycle.St
 }
 
 func (f *facts) local(t time.Time) string {
-	return t.In(f.pipeline.Calendar.Zone()).Format("2006-01-02 15:04")
+	return f.pipeline.Calendar.Local(t)
 }

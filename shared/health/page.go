@@ -257,7 +257,7 @@ func (c *Checker) cell(st cycle.Status) Cell {
 }
 
 func (c *Checker) local(t time.Time) string {
-	return t.In(c.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04")
+	return c.Pipeline.Calendar.Local(t)
 }
 
 func (c *Checker) locks(ctx context.Context) Listing {

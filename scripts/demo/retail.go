@@ -1,0 +1,230 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/phasegate/phasegate/scripts/processors"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse/sample"
+)
+
+// The retail story's hours. The first two are both 02:00 to 03:00 on the clock in Berlin.
+const (
+	summerHour = pipeline.Period("2026-10-25T00")
+	winterHour = pipeline.Period("2026-10-25T01")
+	heldHour   = pipeline.Period("2026-10-25T02")
+)
+
+// ofRegions names the processors of some kinds, one a region.
+func ofRegions(kinds ...string) (names []string) {
+	for _, kind := range kinds {
+		for _, region := range processors.Regions {
+			names = append(names, kind+"_"+region)
+		}
+	}
+	return names
+}
+
+var (
+	enriched   = ofRegions("sales", "stock", "returns", "footfall")
+	aggregated = ofRegions("region_totals", "region_stock")
+)
+
+// readings are how many rows an enriching processor makes: the last shop of the north
+// answers late in one hour.
+func readings(hour pipeline.Period, name string, shops int) int {
+	if hour != winterHour || !strings.HasSuffix(name, "_north") {
+		shops = processors.Shops
+	}
+	switch kind, _, _ := strings.Cut(name, "_"); kind {
+	case "stock":
+		return processors.Articles
+	case "returns":
+		return shops * processors.Articles
+	}
+	return shops
+}
+
+// ended are successful runs of processors.
+func ended(hour pipeline.Period, at string, names ...string) (rs []report) {
+	for _, name := range names {
+		rs = append(rs, report{processor: name, date: hour, at: at, count: readings(hour, name, processors.Shops-1)})
+	}
+	return rs
+}
+
+func without(names []string, left ...string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(s string) bool { return slices.Contains(left, s) })
+}
+
+// playRetail is the retail pipeline's story.
+func (d *demo) playRetail(ctx context.Context) error {
+	d.say("The night of 2026-10-25, times in UTC: in %s the hours %s and %s are both 02:00 to 03:00. Pub/Sub %s, functions %s",
+		d.env.App.Pipeline.Calendar.Zone(), summerHour, winterHour, d.env.PubSub, d.env.Functions["transition"])
+	if d.env.App.Warehouse == nil {
+		d.say("There is no warehouse here, so data is not checked; with one, the story has more scenes: make build/bqemu (some minutes)")
+		d.phase4.stand = d.standIn()
+	} else if err := d.openRetail(ctx); err != nil {
+		return err
+	}
+	scenes := []func() error{
+		func() error {
+			return d.scene(ctx, "2026-10-25 01:03", "The last hour of summer time is over, and all 24 processors have run. No hand-over before five past.", summerHour, "hourly",
+				ended(summerHour, "2026-10-25 01:02", enriched...)...)
+		},
+		func() error {
+			d.expect(summerHour, "hourly", enriched...)
+			d.expect(summerHour, "hourly", aggregated...)
+			d.crash.armed.Store(true)
+			return d.relay(ctx, "2026-10-25 01:05", "The relay hands over, and dies before it has noted so. What it handed over completes the next phase, which is handed over in turn.", summerHour, "hourly")
+		},
+		func() error {
+			return d.redeliveries(ctx, "Its job comes again, and leaves the hand-over to whoever has the claim.", summerHour, "hourly")
+		},
+		func() error {
+			return d.relay(ctx, "2026-10-25 01:10", "The next relay finishes what the crash left: copies, which set nothing off.", summerHour, "hourly")
+		},
+		func() error {
+			return d.scene(ctx, "2026-10-25 02:06", "The same hour of the clock again, and another period: nobody has counted who came into the shops in the west.", winterHour, "hourly",
+				ended(winterHour, "2026-10-25 02:04", without(enriched, "footfall_west")...)...)
+		},
+		func() error {
+			d.expect(winterHour, "hourly", without(enriched, "footfall_west")...)
+			d.expect(winterHour, "hourly", aggregated...)
+			return d.relay(ctx, "2026-10-25 02:20", "Ten minutes of grace are over: handed over without it.", winterHour, "hourly")
+		},
+		func() error {
+			d.expect(winterHour, "hourly", "footfall_west")
+			return d.scene(ctx, "2026-10-25 02:30", "It comes late, and is handed over late.", winterHour, "hourly",
+				ended(winterHour, "2026-10-25 02:30", "footfall_west")...)
+		},
+		func() error {
+			d.expect(winterHour, "hourly", "sales_north", "region_totals_north")
+			if d.processors != nil {
+				if err := processors.Read(ctx, d.processors.Data, d.env.App.Pipeline.Calendar, winterHour, processors.Shops, processors.Shops, "north"); err != nil {
+					return err
+				}
+			}
+			return d.scene(ctx, "2026-10-25 02:36", "The last shop of the north has answered: one run more in each phase, and no other.", winterHour, "hourly",
+				report{processor: "sales_north", date: winterHour, at: "2026-10-25 02:36", count: processors.Shops})
+		},
+		func() error {
+			rs := append(ended(heldHour, "2026-10-25 03:04", without(enriched, "sales_online", "stock_east")...), report{processor: "sales_online", date: heldHour, at: "2026-10-25 03:04", status: "failed"})
+			return d.scene(ctx, "2026-10-25 03:06", "Another hour is over. Its sales online, which are critical, have failed; and of the stock in the east nobody hears.", heldHour, "hourly", rs...)
+		},
+		func() error {
+			return d.relay(ctx, "2026-10-25 03:50", "At its deadline it is held: somebody is told, nothing is claimed.", heldHour, "hourly")
+		},
+		func() error {
+			came := ended(heldHour, "2026-10-25 03:57", "sales_online", "stock_east")
+			if d.processors != nil {
+				came = came[:1] // it runs, and does not say so
+			} else {
+				d.expect(heldHour, "hourly", slices.Concat(enriched, aggregated)...)
+			}
+			return d.scene(ctx, "2026-10-25 03:57", "The sales online are there. Completeness would end the hold.", heldHour, "hourly", came...)
+		},
+	}
+	if d.processors != nil {
+		scenes = append(scenes, d.retailNight(ctx)...)
+	}
+	for _, scene := range scenes {
+		if err := scene(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retailNight are the scenes that are about the tables.
+func (d *demo) retailNight(ctx context.Context) []func() error {
+	return []func() error{
+		func() error {
+			d.begin("2026-10-25 04:01", "Somebody loads ten receipts twice, beside the runner.")
+			if err := d.processors.Data.Exec(ctx, "INSERT INTO retail_enriched.returns_south SELECT * FROM retail_enriched.returns_south WHERE returned_hour = TIMESTAMP '2026-10-25 00:00:00+00' ORDER BY store_id, sku LIMIT 10"); err != nil {
+				return err
+			}
+			return d.count(ctx)
+		},
+		func() error { return d.swept(ctx, "2026-10-25 04:02", "returns_south", summerHour) },
+		func() error {
+			d.silent = true
+			r := report{processor: "stock_east", date: heldHour, count: readings(heldHour, "stock_east", 0)}
+			err := d.runProcessor(ctx, r)
+			d.silent = false
+			if err != nil {
+				return err
+			}
+			d.expect(heldHour, "hourly", slices.Concat(enriched, aggregated)...)
+			return d.job(ctx, message.JobNightly, "2026-10-25 05:40", "The stock in the east has run as backfills do, and has told nobody. The nightly job finds its rows, puts it on record, and hands over.", heldHour, "hourly")
+		},
+		func() error {
+			d.begin("2026-10-25 06:05", "What health says then:")
+			if err := d.jobs(ctx, [2]string{"2026-10-25 05:50", message.JobSweep}, [2]string{"2026-10-25 06:00", message.JobRelay}, [2]string{"2026-10-25 06:05", message.JobHealth}); err != nil {
+				return err
+			}
+			return d.showHealth(ctx)
+		},
+	}
+}
+
+// openRetail makes the tables and fills what the processors read.
+func (d *demo) openRetail(ctx context.Context) error {
+	return d.openWith(ctx, func(data sample.Data) error {
+		p := d.env.App.Pipeline
+		if err := processors.CreateRetail(ctx, data, p); err != nil {
+			return err
+		}
+		for _, hour := range []pipeline.Period{summerHour, winterHour, heldHour} {
+			if err := processors.Open(ctx, data, p.Calendar, hour); err != nil {
+				return err
+			}
+			for _, region := range processors.Regions {
+				if err := processors.Read(ctx, data, p.Calendar, hour, 1, readings(hour, "sales_"+region, processors.Shops-1), region); err != nil {
+					return err
+				}
+			}
+		}
+		// Each feed has fetched its day at 00:10, and this night the last one, too.
+		return data.Exec(ctx, `INSERT INTO retail_orchestration.feed_log
+			SELECT feed, TIMESTAMP(DATETIME(day, TIME '00:10:00'), 'Europe/Berlin')
+			FROM UNNEST(GENERATE_DATE_ARRAY(DATE '2026-10-10', DATE '2026-10-25')) AS day, UNNEST(['suppliers', 'prices']) AS feed`)
+	})
+}
+
+// standIn reports, where no processor is run, what a run would have that a trigger sets
+// off: once a trigger.
+func (d *demo) standIn() func(context.Context, message.Trigger) error {
+	var mu sync.Mutex
+	stood, runs := map[string]bool{}, map[string]int{}
+	return func(ctx context.Context, t message.Trigger) error {
+		name, err := processors.Sets(d.env.App.Pipeline, t.SourceTable)
+		if err != nil || name == "" || d.env.App.Pipeline.ReportsTo(name) == nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if stood[t.TriggerID] {
+			return nil
+		}
+		runs[name+string(t.GameDate)]++ // each with another count
+		r := report{processor: name, date: t.GameDate, at: d.env.Clock.Now().UTC().Format(time.DateTime), count: processors.Shops + runs[name+string(t.GameDate)]}
+		data, err := r.encode(d)
+		if err != nil {
+			return err
+		}
+		for _, sent := range d.env.App.Broker.Publish(ctx, r.waits(d).UpstreamTopic, []message.Outgoing{{Data: data}}) {
+			if sent.Err != nil {
+				return fmt.Errorf("publish completion: %w", sent.Err)
+			}
+		}
+		stood[t.TriggerID] = true
+		return nil
+	}
+}
