@@ -25,9 +25,9 @@ func validateCommand(f *flags) *cobra.Command {
 			parts := []struct {
 				name, title string
 				command     *cobra.Command
-				args        []string
+				args        []string // never nil: cobra takes that for the process's own
 			}{
-				{"health", "Health", healthCommand(f), nil},
+				{"health", "Health", healthCommand(f), []string{}},
 				{"reconcile", "What reconciliation would find", reconcileCommand(f), []string{"--days", strconv.Itoa(days)}},
 				{"drift", "Drift", driftCommand(f), []string{"--source", dir}},
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -9,6 +10,9 @@ func TestValidateIsTheThreeInOne(t *testing.T) {
 	running(t)
 	sound(driftHash).serve(t)
 	dir := checkout(t, driftHash)
+	of := os.Args // the parts have arguments of their own, not those of the process
+	os.Args = []string{"phasectl", "validate", "--source", dir}
+	t.Cleanup(func() { os.Args = of })
 	// There is no warehouse: nothing is known of tables, by health and by reconciliation.
 	want(t, 2, []string{"Health\n", "unknown  tracking_accuracy", "\nWhat reconciliation would find\n", "\nDrift\nok       function phasegate-health: source " + driftHash, "\nok: nothing differs\n\nunknown\n"}, "validate", "--source", dir)
 	code, stdout, stderr := command(t, "validate", "--source", dir, "--days", "3", "--json")
