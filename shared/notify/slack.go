@@ -99,6 +99,9 @@ func (e *LaterError) Error() string { return fmt.Sprintf("Slack takes no more fo
 const (
 	// attempt bounds one try: less than half of what a message may take.
 	attempt = 2 * time.Second
+	// mostAnswer bounds what is read of an answer: the API repeats the message in it, with up
+	// to six bytes a character.
+	mostAnswer = 1 << 20
 	// firstPause doubles from try to try.
 	firstPause = 250 * time.Millisecond
 )
@@ -174,7 +177,7 @@ func (s Slack) try(ctx context.Context, text string) (after time.Duration, err e
 		return 0, s.withoutAddress(ctx, err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, mostAnswer))
 	if err != nil {
 		return 0, s.withoutAddress(ctx, err)
 	}

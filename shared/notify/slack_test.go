@@ -95,6 +95,7 @@ func TestWhatSlackAnswers(t *testing.T) {
 	}{
 		"taken":                     {answers: []answer{ok}, tries: 1},
 		"taken_api":                 {token: true, answers: []answer{apiOK}, tries: 1},
+		"api_repeats_the_message":   {token: true, answers: []answer{{status: 200, body: `{"ok":true,"channel":"C1","message":{"text":"` + strings.Repeat("x", 40_000) + `"}}`}}, tries: 1},
 		"5xx_passes":                {answers: []answer{busy, {status: 500}, ok}, tries: 3, waits: []time.Duration{250 * time.Millisecond, 500 * time.Millisecond}},
 		"429_is_left_alone":         {answers: []answer{{status: 429, body: "rate_limited", retryAfter: "2"}, ok}, tries: 2, waits: []time.Duration{2 * time.Second}},
 		"429_api":                   {token: true, answers: []answer{{status: 429, retryAfter: "1"}, apiOK}, tries: 2, waits: []time.Duration{time.Second}},
