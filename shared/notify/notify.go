@@ -90,10 +90,14 @@ func (n *Notices) Tell(ctx context.Context, notices ...Notice) {
 	if n == nil || n.Slack.Problem() != nil {
 		return
 	}
-	if err := n.Try(ctx, notices...); err != nil {
+	if err := n.Try(ctx, notices...); err != nil && !errors.Is(err, errLeft) {
 		n.Log.ErrorContext(ctx, "notices were not sent, and will be when they are said again: "+err.Error(), "event", telemetry.NotifyFailed, "notices", len(notices))
 	}
 }
+
+// errLeft says that nothing was sent of what is new: somebody else is about to, or Slack
+// wants to have it later.
+var errLeft = errors.New("not sent now: somebody else is about to send it, or Slack wants to have it later")
 
 // Try sends what is new, in one message, whether who asks for it is still there or not. Two
 // calls of the store around the message, one if nothing is new.
@@ -127,7 +131,7 @@ func (n *Notices) ref(subject string) store.Ref {
 func (n *Notices) tell(ctx context.Context, notices []Notice) error {
 	for range tries {
 		due, docs, now, err := n.due(ctx, notices)
-		if err != nil || len(due) == 0 {
+		if err != nil || len(due) == 0 { // errLeft, or nothing is new
 			return err
 		}
 		me := n.NewID()
@@ -149,11 +153,12 @@ func (n *Notices) tell(ctx context.Context, notices []Notice) error {
 		}
 		return n.send(ctx, due, now)
 	}
-	return nil // rivals tell it
+	return errLeft // rivals tell it
 }
 
 // due returns those that are to be told, with their documents as they are and the server's
-// time. One that somebody is about to send, or that Slack wants to have later, is not.
+// time. One that somebody is about to send, or that Slack wants to have later, is not: where
+// there is no other, that is errLeft.
 func (n *Notices) due(ctx context.Context, notices []Notice) (due []Notice, docs []store.Doc, now time.Time, err error) {
 	var refs []store.Ref
 	for _, notice := range notices {
@@ -163,6 +168,7 @@ func (n *Notices) due(ctx context.Context, notices []Notice) (due []Notice, docs
 	if err != nil {
 		return nil, nil, now, fmt.Errorf("read what was told: %w", err)
 	}
+	left := false
 	for i, doc := range snap.Docs {
 		told, _ := doc.Data["state"].(string)
 		sent, _ := doc.Data["sent_at"].(time.Time)
@@ -172,13 +178,16 @@ func (n *Notices) due(ctx context.Context, notices []Notice) (due []Notice, docs
 		again := notices[i].Again > 0 && notices[i].State != "" && snap.ReadTime.Sub(sent) >= notices[i].Again
 		switch {
 		case told == notices[i].State && !again:
-		case sender != "" && snap.ReadTime.Sub(claimed) < claimFor:
-		case snap.ReadTime.Before(later):
+		case sender != "" && snap.ReadTime.Sub(claimed) < claimFor, snap.ReadTime.Before(later):
+			left = true
 		default:
 			due, docs = append(due, notices[i]), append(docs, doc)
 		}
 	}
-	return due, docs, snap.ReadTime, nil
+	if left && len(due) == 0 {
+		err = errLeft
+	}
+	return due, docs, snap.ReadTime, err
 }
 
 // send sends what was claimed at a time of the server's, and notes it.

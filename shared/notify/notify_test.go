@@ -162,6 +162,30 @@ func TestWhatSlackDoesNotTakeIsToldLater(t *testing.T) {
 	}
 }
 
+// Who asks whether it was sent is not told so while it is left for later.
+func TestTryDoesNotSayThatItWasSentWhenItWasNot(t *testing.T) {
+	d := newDesk(t, answer{status: 429, retryAfter: "90"}, answer{status: 200, body: "ok"})
+	if err := d.Try(t.Context(), blocked); err == nil {
+		t.Error("left alone: no error")
+	}
+	d.now = d.now.Add(30 * time.Second)
+	if err := d.Try(t.Context(), blocked); err == nil || len(d.slack.got) != 1 {
+		t.Errorf("within the time that Slack wants: %v", err)
+	}
+	d.now = d.now.Add(time.Minute)
+	if err := d.Try(t.Context(), blocked); err != nil || len(d.slack.got) != 2 {
+		t.Errorf("after it: %v", err)
+	}
+	// The answer to its claim is lost, and the driver meets its own write.
+	d.Store = &broken{Store: d.Store, fails: 1, done: true, err: store.ErrConflict}
+	if err := d.Try(t.Context(), held); err == nil || len(d.slack.got) != 2 {
+		t.Errorf("claimed, and not sent: %v", err)
+	}
+	if d.Tell(t.Context(), held); len(d.slack.got) != 2 || d.logs.Len() > 0 {
+		t.Errorf("a rival's business is logged: %s", d.logs)
+	}
+}
+
 // broken fails its nth Apply, before or after it was done, as a process that dies there or
 // an answer that is lost.
 type broken struct {
