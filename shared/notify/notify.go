@@ -253,10 +253,10 @@ func (n *Notices) message(due []Notice) string {
 			break
 		}
 		// A title may repeat what others sent: it stays one line, of a length.
-		title := clip(strings.Join(strings.Fields(notice.Title), " "), mostTitle)
-		fmt.Fprintf(&b, "\n%s %s", notice.sign(), escape(title))
+		title := clip(escape(strings.Join(strings.Fields(notice.Title), " ")), mostTitle)
+		fmt.Fprintf(&b, "\n%s %s", notice.sign(), title)
 		if notice.Reason != "" {
-			b.WriteString("\n>" + strings.ReplaceAll(escape(clip(notice.Reason, mostReason)), "\n", "\n>"))
+			b.WriteString("\n>" + clip(strings.ReplaceAll(escape(notice.Reason), "\n", "\n>"), mostReason))
 		}
 		var help []string
 		if notice.Command != "" && notice.State != "" {
@@ -277,11 +277,16 @@ func escape(s string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(s)
 }
 
+// clip bounds what is escaped, as it is sent, and cuts no escape in two.
 func clip(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	return strings.ToValidUTF8(s[:n], "") + "…"
+	s = s[:n]
+	if i := strings.LastIndexByte(s, '&'); i > strings.LastIndexByte(s, ';') {
+		s = s[:i]
+	}
+	return strings.ToValidUTF8(s, "") + "…"
 }
 
 type collectorKey struct{}

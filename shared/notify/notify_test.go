@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -111,20 +112,25 @@ func TestATitleIsOneLine(t *testing.T) {
 }
 
 func TestAStormIsOneMessageOfABoundedSize(t *testing.T) {
-	d := newDesk(t, answer{status: 200, body: "ok"})
-	var storm []Notice
-	for i := range 300 {
-		storm = append(storm, Notice{Subject: fmt.Sprint("check_", i), State: "failing", Severity: Critical, Title: "x", Reason: strings.Repeat("é", 5000)})
-	}
-	d.Tell(t.Context(), storm...)
-	got := d.said()
-	// https://api.slack.com/methods/chat.postMessage#truncating: more than 40,000 characters are cut off.
-	if len(got) != 1 || len(got[0]) > 40_000 || !strings.HasSuffix(got[0], "\nand 280 more: `phasectl health`") {
-		t.Fatalf("%d messages, %d bytes", len(got), len(got[0]))
-	}
-	d.Tell(t.Context(), storm...)
-	if again := d.said(); len(again) != 0 {
-		t.Errorf("told again: %d", len(again))
+	for _, reason := range []string{"é", "x&<", "\n"} { // escaping and quoting make it longer
+		d := newDesk(t, answer{status: 200, body: "ok"})
+		var storm []Notice
+		for i := range 300 {
+			storm = append(storm, Notice{Subject: fmt.Sprint("check_", i), State: "failing", Severity: Critical, Title: strings.Repeat("&", 5000), Reason: strings.Repeat(reason, 5000)})
+		}
+		d.Tell(t.Context(), storm...)
+		got := d.said()
+		// https://api.slack.com/methods/chat.postMessage#truncating: more than 40,000 characters are cut off.
+		if len(got) != 1 || len(got[0]) > 40_000 || !strings.HasSuffix(got[0], "\nand 280 more: `phasectl health`") {
+			t.Fatalf("%q: %d messages, %d bytes", reason, len(got), len(got[0]))
+		}
+		if whole := regexp.MustCompile(`&(amp|lt|gt);`).ReplaceAllString(got[0], ""); strings.Contains(whole, "&") {
+			t.Errorf("%q: an escape is cut in two", reason)
+		}
+		d.Tell(t.Context(), storm...)
+		if again := d.said(); len(again) != 0 {
+			t.Errorf("told again: %d", len(again))
+		}
 	}
 }
 
