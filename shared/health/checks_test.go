@@ -158,6 +158,10 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 			f.firstRuns = nil
 			f.compare(func(r *reconcile.Report) { r.Expected = nil })
 		}, LateUpstream, Unknown, "whether anything was to do is not known"},
+		"scraper_missing_and_no_schedule": {func(f *facts) { // of a date long ago, too: it may have been a break
+			f.firstRun("nbac_gamebook", today, time.Time{})
+			f.compare(func(r *reconcile.Report) { delete(r.Expected, night) })
+		}, LateUpstream, Unknown, "nbac_gamebook has not run on 2026-02-04, and whether anything was to do the day before is not known"},
 		"dead_before_midnight": {func(f *facts) {
 			f.firstRun("nbac_gamebook", night, time.Time{})
 			f.firstRun("nbac_gamebook", today, time.Time{})

@@ -74,6 +74,8 @@ func (v *verdict) upstream(f *facts, day pipeline.Period, over bool) {
 		case has:
 		case known && !todo:
 			v.ok("%s has not run on %s, and nothing was to do the day before", name, day)
+		case !known:
+			v.notKnown("%s has not run on %s, and whether anything was to do the day before is not known", name, day)
 		default:
 			v.failing("%s has not run on %s, expected by %s", name, day, f.clock(cal.Instant(day, u.ExpectedBy)))
 		}
