@@ -126,7 +126,7 @@ func accuracy(f *facts) Check {
 		case len(r.Unknown) > 0 || !known:
 			v.tables(r)
 		case r.Tables == 0:
-			v.ok("%s: 100 %%: no table has rows of the last %d days", t.ID, Days)
+			v.ok("%s: no table has rows of the last %d days that are to be shown complete", t.ID, Days)
 		default:
 			v.ok("%s: %s", t.ID, r.AccuracyText())
 		}

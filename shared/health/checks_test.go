@@ -339,6 +339,10 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 		"skipped": {func(f *facts) {
 			f.find(reconcile.Finding{Type: reconcile.Untriggered, Severity: reconcile.Info, Status: reconcile.Skipped})
 		}, Reconciliation, "agree"},
+		"in_shadow": {func(f *facts) { // there are no documents of ours
+			f.books(cycle.Status{State: "waiting"})
+			f.compare(func(r *reconcile.Report) { r.Tables, r.Shown, r.Books[0].Recorded = 0, 0, true })
+		}, TrackingAccuracy, "no table has rows of the last 7 days that are to be shown complete"},
 		"no_rows": {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Tables, r.Shown = 0, 0 }) }, TrackingAccuracy, "no table has rows"},
 	} {
 		t.Run(name, func(t *testing.T) {
