@@ -443,7 +443,7 @@ func (c *Checker) Last(ctx context.Context) (Report, error) {
 		return Report{}, fmt.Errorf("read the report: %w", err)
 	}
 	r := Report{Schema: 1, Checks: []Check{}}
-	age := Check{ID: ReportAge, State: Unknown, Action: "phasectl health", Evidence: []string{"health was never looked at"}}
+	age := Check{ID: ReportAge, State: Unknown, Since: c.Now().UTC(), Action: "phasectl health", Evidence: []string{"health was never looked at"}}
 	if text, ok := snap.Docs[0].Data["report"].(string); ok {
 		if err := json.Unmarshal([]byte(text), &r); err != nil {
 			age.Evidence = []string{"the last report cannot be read: " + err.Error()}

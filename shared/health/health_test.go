@@ -104,7 +104,7 @@ func TestASourceThatHangsStopsNoOther(t *testing.T) {
 // can be read until it is too old.
 func TestAReportIsKept(t *testing.T) {
 	w, c := checker(t)
-	if last, err := c.Last(t.Context()); err != nil || last.Overall != Unknown || last.Checks[0].ID != ReportAge {
+	if last, err := c.Last(t.Context()); err != nil || last.Overall != Unknown || last.Checks[0].ID != ReportAge || !last.Checks[0].Since.Equal(morning) {
 		t.Errorf("before the first: %+v, %v", last, err)
 	}
 	first := c.Run(t.Context())
