@@ -19,6 +19,7 @@ import (
 
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/store"
@@ -72,9 +73,6 @@ type drift struct {
 	ranErr    error
 	functions []string
 }
-
-// settling is for how long after a deployment an instance of the one before may end a job.
-const settling = 15 * time.Minute
 
 // ran is what a function says that it has run.
 type ran struct {
@@ -182,7 +180,7 @@ func (d *drift) function(name string) check {
 		c.Evidence = fmt.Sprintf("source %s is deployed, and the checkout is %s", f.Source, d.source)
 	case d.ranErr != nil:
 		c.State, c.Evidence, c.Action = checkUnknown, fmt.Sprintf("source %s is deployed; what has run is not known: %v", f.Source, d.ranErr), ""
-	case ran.source != "" && ran.source != f.Source && ran.last.After(f.Updated.Add(settling)):
+	case ran.source != "" && ran.source != f.Source && ran.last.After(f.Updated.Add(health.Settling)):
 		c.Evidence, c.Action = fmt.Sprintf("source %s is deployed, and %s has run since", f.Source, ran.source), "phasectl smoke"
 	default:
 		c.State, c.Evidence, c.Action = checkOK, "source "+f.Source, ""

@@ -303,6 +303,14 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			delete(f.seen, f.functions["health"].code())
 			f.seen = seen(f.functions, f.seen)
 		}, DeployedCode, "sweep has not run since 2026-02-04 12:17"},
+		"an_old_instance_ends_after_a_deployment": {func(f *facts) { // which comes function by function, and health looks once an hour
+			f.function("reconcile", "fff", "def")
+			f.function("sweep", "fff", "def")
+			f.seen[f.functions["sweep"].code()] = at(today, 11, 4)
+			h := f.functions["health"]
+			h.heartbeats = map[string]time.Time{"health": at(today, 11, 5)}
+			f.functions["health"] = h
+		}, DeployedCode, "health has ended a job just after"},
 		"degraded_before_its_deadline": {func(f *facts) { // the fifth one is usually there at half past six
 			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}})
 			f.now = at(today, 5, 5)

@@ -37,6 +37,10 @@ func heartbeats(f *facts) Check {
 // clockSkew is by how much the scheduler's clock and the store's may differ.
 const clockSkew = time.Minute
 
+// Settling is for how long after a deployment, which comes function by function, an instance
+// of the one before may end a job.
+const Settling = 15 * time.Minute
+
 // deployedCode compares what the functions say that they are. A function says it when it
 // has done a job; one that has not run since the newest was first seen says nothing yet.
 func deployedCode(f *facts) Check {
@@ -58,8 +62,10 @@ func deployedCode(f *facts) Check {
 			v.notKnown("%s has not said what it is", name)
 		case s.code() == newest:
 			v.ok("%s runs %s", name, newest)
-		case s.last().After(f.seen[newest]):
+		case s.last().After(f.seen[newest].Add(Settling)):
 			v.failing("%s runs %s, and the newest is %s, since %s", name, s.code(), newest, f.local(f.seen[newest]))
+		case s.last().After(f.seen[newest]):
+			v.ok("%s has ended a job just after %s, when %s was first seen: that may have been an instance of before", name, f.local(f.seen[newest]), newest)
 		default:
 			v.ok("%s has not run since %s, when %s was first seen", name, f.local(f.seen[newest]), newest)
 		}

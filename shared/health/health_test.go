@@ -264,7 +264,7 @@ func TestADeploymentComesFunctionByFunction(t *testing.T) {
 	t.Cleanup(func() { app.SourceHash = deployed })
 	beat := func(hash, function, job string, want State) {
 		t.Helper()
-		w.SetNow(w.Now().Add(5 * time.Minute))
+		w.SetNow(w.Now().Add(Settling + time.Minute))
 		app.SourceHash = hash
 		if err := w.Heartbeat(t.Context(), function, job); err != nil {
 			t.Fatal(err)
