@@ -58,6 +58,16 @@ func TestTheRelayTellsWhatTimeBrings(t *testing.T) {
 	relay("2026-02-04 overnight is held")
 	at(33)
 	relay("2026-02-05 same_day is held")
+	// That it is over is told however late: they know that it had begun.
+	at(24 + 25)
+	for _, name := range tr.Order {
+		c := message.Completion{Processor: name, Reported: name, Period: "2026-02-04", Status: message.StatusSuccess, EventTime: w.Now(), ExecutionID: name, CorrelationID: name}
+		if err := w.Engine.Record(t.Context(), cycle.Key{Transition: tr, Period: c.Period}, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at(24 + 33) // 15:05: a day and hours after the deadline of the night of the 4th
+	relay("*over* 2026-02-04 overnight is handed over")
 	at(24 * 5) // what lies further back is told by health
 	if rec := job(w, `{"job":"relay"}`); rec.Code != 204 || strings.Contains(strings.Join(slack.Take(), ""), "2026-02-05") {
 		t.Errorf("%d: told of long ago", rec.Code)

@@ -13,8 +13,8 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// noticedFor is for how long after its deadline people are told of a cycle: what lies
-// further back is told by health.
+// noticedFor is for how long after its deadline people are told of a cycle, but that it is
+// over, for those who were told that it had begun: what lies further back is told by health.
 const noticedFor = 24 * time.Hour
 
 // lookOn notes what people should know about the cycles of a period.
@@ -24,9 +24,11 @@ func (a *App) lookOn(ctx context.Context, key cycle.Key, cycles []cycle.Status) 
 	}
 	for _, st := range cycles {
 		m, known := key.Transition.Mode(st.Mode)
-		if known && a.Now().Before(m.Due(key.Transition.Calendar(), key.Period).Add(noticedFor)) {
-			notify.Note(ctx, cycleNotices(m, st)...)
+		if !known {
+			continue
 		}
+		late := !a.Now().Before(m.Due(key.Transition.Calendar(), key.Period).Add(noticedFor))
+		notify.Note(ctx, slices.DeleteFunc(cycleNotices(m, st), func(n notify.Notice) bool { return late && n.State != "" })...)
 	}
 }
 
