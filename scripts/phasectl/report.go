@@ -109,7 +109,7 @@ func printBeside(w io.Writer, all []reconcile.Beside, count map[reconcile.Verdic
 	fmt.Fprintln(table, "PERIOD\tMODE\tOURS\tTHEIRS\t")
 	for _, c := range all {
 		apart := ""
-		if c.Verdict == reconcile.Alike {
+		if c.Verdict == reconcile.Alike && !c.Theirs.IsZero() {
 			switch d := c.Theirs.Sub(c.Ours).Round(time.Minute); {
 			case d > 0:
 				apart = fmt.Sprintf("ours %s earlier; ", d)

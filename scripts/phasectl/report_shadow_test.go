@@ -73,7 +73,7 @@ func TestTheShadowIsComparedWithTheOrchestratorBesideIt(t *testing.T) {
 		"2026-02-03  overnight  2026-02-04 06:10  2026-02-04 06:15  alike: ours 5m0s earlier; 5 of 5 complete",
 		"2026-02-04  same_day   2026-02-04 10:40  —                 untold: ", "2026-02-04  overnight  2026-02-05 06:10  2026-02-05 06:08  alike: ours 2m0s later; ",
 		"2026-02-05  overnight  2026-02-06 06:10  —                 only_ours: 5 of 5 complete",
-		"2026-02-06  overnight  —                 2026-02-07 06:20  only_theirs: held: deadline 2026-02-07 10:00 passed", "2026-02-07             —                 2026-02-08 06:20  only_theirs: nothing of it was handed over here",
+		"2026-02-06  overnight  —                 2026-02-07 06:20  only_theirs: held: deadline 2026-02-07 10:00 passed", "2026-02-07  overnight  —                 2026-02-08 06:20  only_theirs: held: deadline 2026-02-08 10:00 passed",
 		"\n2 alike, 1 only ours, 2 only theirs, 1 that the other does not tell, 0 unknown\n", "the other has handed over 2 cycles that the shadow would not have",
 	}, window...)
 	code, stdout, _ := command(t, append(window, "--json")...)
@@ -86,6 +86,18 @@ func TestTheShadowIsComparedWithTheOrchestratorBesideIt(t *testing.T) {
 	// A deployment that is in shadow as a whole has the same books.
 	t.Setenv("PHASEGATE_MODE", "shadow")
 	want(t, 1, []string{"\n2 alike, 1 only ours, 2 only theirs"}, window...)
+	// One that does not tell its mode has handed over the cycle whose time it was: what the
+	// shadow would have handed over before is no answer to that.
+	complete("2026-02-09", "2026-02-09 10:40", "upcoming_player_game_context")
+	old.triggered(t, "2026-02-09", "", "all_complete", at("2026-02-10 06:15"))
+	want(t, 1, []string{"2026-02-09  same_day   2026-02-09 10:40  —                 untold: ", "2026-02-09  overnight  —                 2026-02-10 06:15  only_theirs: "},
+		"report", "--shadow", "--from", "2026-02-09", "--to", "2026-02-09")
+	// And one that does not tell when, at least that it has.
+	complete("2026-02-10", "2026-02-11 06:10", order...)
+	if _, err := s.App.Store.Apply(t.Context(), store.Merge(store.Ref{Collection: "phase3_completion", ID: "2026-02-10"}, store.F(true, "_triggered"), store.F("2026-02-11T06:12:00", "_triggered_at"))); err != nil {
+		t.Fatal(err)
+	}
+	want(t, 0, []string{"2026-02-10  overnight  2026-02-11 06:10  —       alike: 5 of 5 complete"}, "report", "--shadow", "--from", "2026-02-10", "--to", "2026-02-10")
 	// The shadow has left the other's documents alone, and handed over nothing.
 	doc, err := s.App.Store.Get(t.Context(), store.Ref{Collection: "phase3_completion", ID: "2026-02-05"})
 	if err != nil || doc.Docs[0].Exists {

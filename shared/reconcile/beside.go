@@ -26,7 +26,7 @@ const (
 // in the compatibility document.
 type Beside struct {
 	Period  string    `json:"period"`
-	Mode    string    `json:"mode"` // "" where the other does not tell
+	Mode    string    `json:"mode"` // "" where the other tells neither it nor when
 	Ours    time.Time `json:"ours,omitzero"`
 	Theirs  time.Time `json:"theirs,omitzero"`
 	Verdict Verdict   `json:"verdict"`
@@ -68,6 +68,9 @@ func beside(b cycle.Books, document map[string]any) (out []Beside) {
 	triggered, _ := document["_triggered"].(bool)
 	at, _ := document["_triggered_at"].(time.Time)
 	mode, _ := document["_mode"].(string)
+	if mode == "" && !at.IsZero() { // it was the cycle whose time it was
+		mode = b.Transition.ModeAt(b.Period, at)
+	}
 	matched := !triggered
 	for _, st := range b.Cycles {
 		one := Beside{Period: period, Mode: st.Mode, Verdict: OnlyOurs, Reason: st.State + ": " + st.Reason}
