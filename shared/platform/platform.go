@@ -71,8 +71,14 @@ const CommitLabel = "commit-sha"
 // archiveForm is the name of a function's archive.
 var archiveForm = regexp.MustCompile(`-([0-9a-f]{12})\.zip$`)
 
+// Limit is how long reading all of it may take: the platform's clients have no limit of
+// their own.
+const Limit = 30 * time.Second
+
 // Read reads all of it.
 func Read(ctx context.Context, project string, opts ...option.ClientOption) Deployed {
+	ctx, cancel := context.WithTimeout(ctx, Limit)
+	defer cancel()
 	var d Deployed
 	var wg sync.WaitGroup
 	wg.Go(func() { d.Services, d.ServicesErr = Services(ctx, project, opts...) })
