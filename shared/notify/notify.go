@@ -18,7 +18,7 @@
 //   - Of several who say the same at once, one sends: a claim, create-if-absent or
 //     compare-and-set, that ends by itself after [claimFor].
 //   - Telling never fails what it tells of, and never holds it up: it comes after the work,
-//     takes [Limit] at most, and what goes wrong is logged as notify_failed, once.
+//     takes twice [Limit] at most, and what goes wrong is logged as notify_failed, once.
 //   - The channel's secret is in no log, error or document.
 package notify
 
@@ -70,7 +70,8 @@ type Notices struct {
 	Log    *slog.Logger
 }
 
-// Limit is how long telling may take.
+// Limit is how long telling may take, and as long again, where a store hangs, noting what
+// was told: what is not noted is told twice.
 const Limit = 5 * time.Second
 
 // collection holds one document a subject, before the prefix.
@@ -78,7 +79,7 @@ const collection = "notices"
 
 const (
 	// claimFor is after how long somebody else may send what somebody was about to send:
-	// longer than [Limit].
+	// longer than both together.
 	claimFor = time.Minute
 	// tries bounds how often a rival may be faster.
 	tries = 3

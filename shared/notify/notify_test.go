@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/store"
@@ -276,6 +278,41 @@ func TestTellingEnds(t *testing.T) {
 	if doc, err := d.Store.Get(t.Context(), store.Ref{Collection: "dev-notices", ID: "cycle_x"}); err != nil || doc.Docs[0].Data["state"] != "blocked" {
 		t.Errorf("what nobody was told is noted as told: %v, %v", doc, err)
 	}
+}
+
+// silent never answers, as a store or as Slack.
+type silent struct{ store.Store }
+
+func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+func (s silent) Apply(ctx context.Context, writes ...store.Write) ([]store.Version, error) {
+	for _, w := range writes {
+		if w.Op == store.OpMerge { // of what was sent
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	}
+	return s.Store.Apply(ctx, writes...)
+}
+
+func TestASlackAndAStoreThatHangAreGivenUp(t *testing.T) {
+	client.Transport = silent{}
+	t.Cleanup(func() { client.Transport = nil })
+	d := newDesk(t, answer{status: 200, body: "ok"})
+	d.Store = silent{d.Store}
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		err := d.Try(t.Context(), blocked)
+		if took := time.Since(began); took > 2*Limit {
+			t.Errorf("it took %s", took)
+		}
+		if err == nil || strings.Contains(err.Error(), theSecret) {
+			t.Errorf("%v", err)
+		}
+	})
 }
 
 func TestWhatIsNotedIsCollected(t *testing.T) {
