@@ -1,0 +1,57 @@
+package health
+
+import (
+	"context"
+	"iter"
+	"sync/atomic"
+	"testing"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// counted counts calls.
+type counted struct {
+	store.Store
+	n *atomic.Int64
+}
+
+func (c counted) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
+	c.n.Add(1)
+	return c.Store.Get(ctx, refs...)
+}
+
+func (c counted) Scan(ctx context.Context, collection, from, to string) iter.Seq2[store.Doc, error] {
+	c.n.Add(1)
+	return c.Store.Scan(ctx, collection, from, to)
+}
+
+func (c counted) Apply(context.Context, ...store.Write) ([]store.Version, error) {
+	panic("a look has written something")
+}
+
+// A look takes as many calls as the package says, however much is on record.
+func TestALookTakesAConstantNumberOfCalls(t *testing.T) {
+	w, _ := checker(t)
+	tr, calls := w.Pipeline.Transitions[0], &atomic.Int64{}
+	s := counted{w.Store, calls}
+	for _, days := range []int{0, 1, 30} {
+		for d := range days {
+			r := message.Completion{Processor: tr.Order[0], Reported: "x", Period: w.Pipeline.Calendar.Add(night, -d), Status: message.StatusSuccess, EventTime: morning, ExecutionID: "x", CorrelationID: "x"}
+			if err := w.Engine.Record(t.Context(), cycle.Key{Transition: tr, Period: r.Period}, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a, config, locks := *w.App, w.Engine.Config, *w.Locks
+		config.Store, locks.Store = s, s
+		a.Store, a.Engine, a.Locks = s, cycle.New(config), &locks
+		c := New(&a)
+		c.Dead = none
+		calls.Store(0)
+		c.Run(t.Context())
+		if n := calls.Load(); n != 11 {
+			t.Errorf("%d calls with %d days on record", n, days)
+		}
+	}
+}
