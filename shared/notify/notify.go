@@ -145,14 +145,14 @@ func (n *Notices) tell(ctx context.Context, notices []Notice) error {
 				claims = append(claims, store.Create(n.ref(notice.Subject), append(fields, store.F("", "state"))...))
 			}
 		}
-		_, err = n.Store.Apply(ctx, claims...)
+		versions, err := n.Store.Apply(ctx, claims...)
 		switch {
 		case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrExists):
 			continue // a rival tells some of it; or it was our own claim, which is then left to run out
 		case err != nil:
 			return fmt.Errorf("note what is about to be told: %w", err)
 		}
-		return n.send(ctx, due, now)
+		return n.send(ctx, due, versions, now)
 	}
 	return errLeft // rivals tell it
 }
@@ -191,11 +191,11 @@ func (n *Notices) due(ctx context.Context, notices []Notice) (due []Notice, docs
 	return due, docs, snap.ReadTime, err
 }
 
-// send sends what was claimed at a time of the server's, and notes it.
-func (n *Notices) send(ctx context.Context, due []Notice, now time.Time) error {
+// send sends what was claimed at a time of the server's, and notes it on the claims.
+func (n *Notices) send(ctx context.Context, due []Notice, claims []store.Version, now time.Time) error {
 	err := n.Slack.Send(ctx, n.message(due))
 	var writes []store.Write
-	for _, notice := range due {
+	for i, notice := range due {
 		fields := []store.Field{store.F("", "sending")}
 		var later *LaterError
 		switch {
@@ -204,13 +204,21 @@ func (n *Notices) send(ctx context.Context, due []Notice, now time.Time) error {
 		case errors.As(err, &later):
 			fields = append(fields, store.F(now.Add(later.After), "not_before"))
 		}
-		// Blind: whoever took it over after the claim ran out has told the same.
-		writes = append(writes, store.Merge(n.ref(notice.Subject), fields...))
+		writes = append(writes, store.MergeIf(n.ref(notice.Subject), claims[i], fields...))
 	}
 	// Time that was spent on Slack must not keep what was sent from being noted.
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), Limit)
 	defer cancel()
-	if _, noted := n.Store.Apply(after, writes...); noted != nil {
+	_, noted := n.Store.Apply(after, writes...)
+	if errors.Is(noted, store.ErrConflict) { // it is noted, or some of it was taken over after its claim ran out: that is others' to note
+		noted = nil
+		for _, w := range writes {
+			if _, one := n.Store.Apply(after, w); one != nil && !errors.Is(one, store.ErrConflict) {
+				noted = errors.Join(noted, one)
+			}
+		}
+	}
+	if noted != nil {
 		err = errors.Join(err, fmt.Errorf("note what was told: %w", noted))
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -246,6 +247,42 @@ func TestNothingIsLostWhereverItDies(t *testing.T) {
 	}
 }
 
+// slow lets others do something before it notes what it has told.
+type slow struct {
+	store.Store
+	meanwhile func()
+}
+
+func (s *slow) Apply(ctx context.Context, writes ...store.Write) ([]store.Version, error) {
+	if do := s.meanwhile; do != nil && !slices.ContainsFunc(writes[0].Fields, func(f store.Field) bool { return f.Path[0] == "claimed_at" }) {
+		s.meanwhile = nil
+		do()
+	}
+	return s.Store.Apply(ctx, writes...)
+}
+
+// One that stood still between telling and noting does not note over what others, who have
+// taken it over, have told since: what begins again would not be told.
+func TestWhoStoodStillNotesNothingOverOthers(t *testing.T) {
+	d := newDesk(t, answer{status: 200, body: "ok"})
+	other, alone := *d.Notices, Notice{Subject: "alone", State: "failing", Title: "y"}
+	d.Store = &slow{Store: d.Store, meanwhile: func() {
+		d.now = d.now.Add(claimFor)
+		other.Tell(t.Context(), blocked)
+		other.Tell(t.Context(), well)
+	}}
+	if err := d.Try(t.Context(), blocked, alone); err != nil {
+		t.Errorf("others have told it: %v", err)
+	}
+	d.said()
+	if d.Tell(t.Context(), alone); len(d.said()) != 0 {
+		t.Error("what nobody has taken over is not noted")
+	}
+	if d.Tell(t.Context(), blocked); len(d.said()) != 1 {
+		t.Errorf("lost: it is blocked again: %s", d.logs)
+	}
+}
+
 func TestOfManyWhoSayItOneTells(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	var mu sync.Mutex
@@ -290,7 +327,7 @@ func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (s silent) Apply(ctx context.Context, writes ...store.Write) ([]store.Version, error) {
 	for _, w := range writes {
-		if w.Op == store.OpMerge { // of what was sent
+		if w.Op == store.OpMergeIf { // of what was sent
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
