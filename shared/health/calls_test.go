@@ -8,7 +8,9 @@ import (
 
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
 // counted counts calls.
@@ -48,6 +50,9 @@ func TestALookTakesAConstantNumberOfCalls(t *testing.T) {
 		a.Store, a.Engine, a.Locks = s, cycle.New(config), &locks
 		c := New(&a)
 		c.Dead = none
+		c.Runs = func(context.Context, pipeline.Period, pipeline.Period) ([]warehouse.ProcessorRun, error) {
+			return []warehouse.ProcessorRun{{Processor: tr.Order[0], Period: night, ID: "r", Began: morning}}, nil // whose lock is looked for
+		}
 		calls.Store(0)
 		c.Run(t.Context())
 		if n := calls.Load(); n != 11 {
