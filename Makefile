@@ -97,7 +97,8 @@ plan: deployable ## Show what deploy would change; PROJECT=, REGION=
 
 .PHONY: deploy
 deploy: deployable build ## Package, apply terraform/, try the result; PROJECT=, REGION=, HASH= an earlier archive
-	$(if $(HASH),,build/phasectl checks verify --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)'))
+	$(if $(HASH),,hash=$(DEPLOY_HASH) && mode=$$(echo var.mode | $(TERRAFORM) console $(DEPLOY_VARS) | tr -d '"') && \
+	PHASEGATE_MODE="$$mode" build/phasectl checks verify --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)'))
 	hash=$(DEPLOY_HASH) && $(TERRAFORM) apply $(DEPLOY_VARS) && \
 	eval "$$($(TERRAFORM) output -raw exports)" && \
 	build/phasectl smoke --source "$$hash" $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')

@@ -91,7 +91,7 @@ func (b batch) lie() string {
 
 // unfinished says what is still to be done for a period: every run of a number of
 // them recorded and handed over, and the projection in agreement.
-func (b books) unfinished(runs int) string {
+func (w *world) unfinished(b books, runs int) string {
 	if len(b.runs) != runs {
 		return fmt.Sprintf("%d of %d runs on record", len(b.runs), runs)
 	}
@@ -106,7 +106,7 @@ func (b books) unfinished(runs int) string {
 		return fmt.Sprintf("%d of %d runs handed over", covered, runs)
 	}
 	for field, want := range map[string]any{"_triggered": true, "_trigger_pending": false, "_trigger_succeeded": true,
-		"_completed_count": int64(5), "_mode": "overnight"} {
+		"_completed_count": int64(w.processors), "_mode": w.mode} {
 		if got := b.projection[field]; got != want {
 			return fmt.Sprintf("projection says %s: %v, not %v", field, got, want)
 		}
@@ -123,7 +123,7 @@ func (w *world) awaitHandedOver(runs map[pipeline.Period]int) {
 	}
 	w.await(2*limit, func() string {
 		for p, n := range left {
-			if problem := w.read(p)[p].unfinished(n); problem != "" {
+			if problem := w.unfinished(w.read(p)[p], n); problem != "" {
 				return fmt.Sprintf("%s: %s (%d periods left)", p, problem, len(left))
 			}
 			delete(left, p) // no more runs come: it stays as it is

@@ -18,8 +18,10 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-func TestFiveCompletionsAreHandedOverOnce(t *testing.T) {
-	w := newWorld(t)
+func TestCompletionsAreHandedOverOnce(t *testing.T) { onBoth(t, completionsAreHandedOverOnce) }
+
+func completionsAreHandedOverOnce(t *testing.T, s subject) {
+	w := newWorld(t, s)
 	upstream := w.tr.UpstreamTopic
 	ways := map[string]func(night [][]byte){
 		"in_order": func(night [][]byte) {
@@ -46,7 +48,7 @@ func TestFiveCompletionsAreHandedOverOnce(t *testing.T) {
 	periods := map[string]pipeline.Period{}
 	for name, send := range ways {
 		p := w.period(len(runs) + 1)
-		periods[name], runs[p] = p, 5
+		periods[name], runs[p] = p, w.processors
 		send(w.night(p))
 	}
 	w.awaitHandedOver(runs)
@@ -56,9 +58,9 @@ func TestFiveCompletionsAreHandedOverOnce(t *testing.T) {
 		t.Errorf("exit status %d, %v", code, err)
 	}
 	for name, p := range periods {
-		sum := w.audit(map[pipeline.Period]int{p: 5})
-		if sum != (balance{batches: 1, messages: 5, copies: sum.copies}) {
-			t.Errorf("%s: %+v, want one batch of five messages", name, sum)
+		sum := w.audit(w.all(p))
+		if sum != (balance{batches: 1, messages: w.processors, copies: sum.copies}) {
+			t.Errorf("%s: %+v, want one batch of %d messages", name, sum, w.processors)
 		}
 		if sum.copies > 0 {
 			t.Logf("%s: %d copies with the same trigger_id", name, sum.copies)
@@ -67,7 +69,11 @@ func TestFiveCompletionsAreHandedOverOnce(t *testing.T) {
 }
 
 func TestAMessageThatCanNeverBeProcessedIsQuarantinedAndNeverRedelivered(t *testing.T) {
-	w := newWorld(t)
+	onBoth(t, aMessageThatCanNeverBeProcessedIsQuarantinedAndNeverRedelivered)
+}
+
+func aMessageThatCanNeverBeProcessedIsQuarantinedAndNeverRedelivered(t *testing.T, s subject) {
+	w := newWorld(t, s)
 	// A second subscription of the topic that is answered 503 each time: it shows when
 	// a redelivery would have come.
 	w.subscribe(&pubsubpb.Subscription{Name: "control", Topic: w.tr.UpstreamTopic,
@@ -93,11 +99,15 @@ func TestAMessageThatCanNeverBeProcessedIsQuarantinedAndNeverRedelivered(t *test
 		t.Errorf("quarantine/%s: %v", id, d.Data)
 	}
 	w.publish(w.tr.UpstreamTopic, w.night(w.period(1))...)
-	w.awaitHandedOver(map[pipeline.Period]int{w.period(1): 5})
+	w.awaitHandedOver(w.all(w.period(1)))
 }
 
 func TestWhatIsPublishedWhileTheFunctionIsStoppedIsDeliveredLater(t *testing.T) {
-	w := newWorld(t)
+	onBoth(t, whatIsPublishedWhileTheFunctionIsStoppedIsDeliveredLater)
+}
+
+func whatIsPublishedWhileTheFunctionIsStoppedIsDeliveredLater(t *testing.T, s subject) {
+	w := newWorld(t, s)
 	night := w.night(w.period(1))
 	w.publish(w.tr.UpstreamTopic, night[:2]...)
 	w.await(limit, func() string {
@@ -122,13 +132,17 @@ func TestWhatIsPublishedWhileTheFunctionIsStoppedIsDeliveredLater(t *testing.T) 
 		t.Errorf("%d messages handed over by a function that is stopped", n)
 	}
 	w.start()
-	w.awaitHandedOver(map[pipeline.Period]int{w.period(1): 5})
-	w.audit(map[pipeline.Period]int{w.period(1): 5})
+	w.awaitHandedOver(w.all(w.period(1)))
+	w.audit(w.all(w.period(1)))
 }
 
 // A request that has come in when the process is told to end is answered.
 func TestATerminatedProcessAnswersWhatItHasBegun(t *testing.T) {
-	w := newWorld(t)
+	onBoth(t, aTerminatedProcessAnswersWhatItHasBegun)
+}
+
+func aTerminatedProcessAnswersWhatItHasBegun(t *testing.T, s subject) {
+	w := newWorld(t, s)
 	body := fmt.Sprintf(`{"message":{"messageId":"1","publishTime":%q,"data":%q},"subscription":"s"}`,
 		w.started.UTC().Format("2006-01-02T15:04:05Z"), encoded(w.night(w.period(1))[0]))
 	conn, err := net.Dial("tcp", w.process.url.Host)
@@ -179,12 +193,16 @@ func TestATerminatedProcessAnswersWhatItHasBegun(t *testing.T) {
 
 // Nobody redelivers here: the relay alone finds what the dead process left.
 func TestTheRelayFinishesWhatAKilledProcessLeft(t *testing.T) {
+	onBoth(t, theRelayFinishesWhatAKilledProcessLeft)
+}
+
+func theRelayFinishesWhatAKilledProcessLeft(t *testing.T, s subject) {
 	hole, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer hole.Close()
-	w := newWorld(t, "PUBSUB_EMULATOR_HOST="+hole.Addr().String(), "PHASEGATE_CLAIM=3s")
+	w := newWorld(t, s, "PUBSUB_EMULATOR_HOST="+hole.Addr().String(), "PHASEGATE_CLAIM=3s")
 	p := w.period(1)
 	w.publish(w.tr.UpstreamTopic, w.night(p)...)
 	w.await(limit, func() string {
@@ -205,8 +223,8 @@ func TestTheRelayFinishesWhatAKilledProcessLeft(t *testing.T) {
 	// The claim of the dead one is still good; the scheduler comes again.
 	w.await(limit, func() string {
 		w.relay()
-		return w.read(p)[p].unfinished(5)
+		return w.unfinished(w.read(p)[p], w.processors)
 	})
-	w.awaitHandedOver(map[pipeline.Period]int{p: 5})
-	w.audit(map[pipeline.Period]int{p: 5})
+	w.awaitHandedOver(w.all(p))
+	w.audit(w.all(p))
 }

@@ -55,17 +55,20 @@ func TestNothingIsLostWhenTheProcessIsKilled(t *testing.T) {
 			t.Fatal("E2E_MINUTES: ", err)
 		}
 	}
-	end := time.Now().Add(time.Duration(minutes * float64(time.Minute)))
-	for {
-		if !t.Run(fmt.Sprintf("seed_%d", seed), func(t *testing.T) { killRound(t, seed, n) }) || !time.Now().Before(end) {
-			return
+	onBoth(t, func(t *testing.T, s subject) {
+		end := time.Now().Add(time.Duration(minutes / 2 * float64(time.Minute)))
+		seed, n := seed, max(n*5/s.processors, 1) // as many messages each
+		for {
+			if !t.Run(fmt.Sprintf("seed_%d", seed), func(t *testing.T) { killRound(t, s, seed, n) }) || !time.Now().Before(end) {
+				return
+			}
+			seed++
 		}
-		seed++
-	}
+	})
 }
 
-func killRound(t *testing.T, seed uint64, kills int) {
-	w := newWorld(t)
+func killRound(t *testing.T, s subject, seed uint64, kills int) {
+	w := newWorld(t, s)
 	random := rand.New(rand.NewPCG(seed, 0))
 	var topics []string
 	for i := range lanes {

@@ -3,6 +3,8 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,15 +14,11 @@ import (
 // The clock of the emulators is real, so the definition's times are put where they have
 // passed already, or pass in seconds.
 
-const (
-	criticalOne, criticalTwo = "player_game_summary", "upcoming_player_game_context"
-	optional                 = "team_defense_game_summary"
-)
-
-// overnight returns the definition with one line more in the overnight mode.
-func overnight(line string) string {
+// with returns the subject with one line more in its mode.
+func (s subject) with(line string) subject {
 	const second = "        second_runs: resend_if_changed\n"
-	return strings.Replace(definition(), second, second+"        "+line+"\n", 1)
+	s.definition = strings.Replace(s.definition, second, second+"        "+line+"\n", 1)
+	return s
 }
 
 // without leaves a processor's completion out of a night.
@@ -50,11 +48,14 @@ func (w *world) awaitState(p pipeline.Period, state string) batch {
 	return b
 }
 
-func TestGraceEndsInTheRelay(t *testing.T) {
+func TestGraceEndsInTheRelay(t *testing.T) { onBoth(t, graceEndsInTheRelay) }
+
+func graceEndsInTheRelay(t *testing.T, s subject) {
 	t.Parallel()
-	w := newWorldOf(t, strings.Replace(definition(), "after: 30m", "after: 2s", 1), maxAttempts)
+	s.definition = regexp.MustCompile(`after: \d+m`).ReplaceAllString(s.definition, "after: 2s")
+	w := newWorld(t, s)
 	p := w.period(1)
-	w.publish(w.tr.UpstreamTopic, w.without(p, optional)...)
+	w.publish(w.tr.UpstreamTopic, w.without(p, w.optional)...)
 	w.awaitState(p, "grace")
 	w.await(limit, func() string { // relays, as often as the scheduler is allowed to send them
 		w.relay()
@@ -63,59 +64,68 @@ func TestGraceEndsInTheRelay(t *testing.T) {
 		}
 		return ""
 	})
-	if out := w.operate(0, "explain", string(p), "overnight"); !strings.Contains(out, "critical_plus_majority_80pct by engine") ||
-		!strings.Contains(out, "4 of 5, grace ended ") || !strings.Contains(out, "missing "+optional) {
+	if out := w.operate(0, "explain", string(p), w.mode); !strings.Contains(out, fmt.Sprintf("critical_plus_majority_%dpct by engine", 100*(w.processors-1)/w.processors)) ||
+		!strings.Contains(out, fmt.Sprintf("%d of %d, grace ended ", w.processors-1, w.processors)) || !strings.Contains(out, "missing "+w.optional) {
 		t.Errorf("%s", out)
 	}
-	w.publish(w.tr.UpstreamTopic, w.report(optional, p, 1))
-	w.awaitHandedOver(map[pipeline.Period]int{p: 5})
-	w.audit(map[pipeline.Period]int{p: 5})
+	w.publish(w.tr.UpstreamTopic, w.report(w.optional, p, 1))
+	w.awaitHandedOver(w.all(p))
+	w.audit(w.all(p))
 }
 
-func TestADeadlineHandsOverOrHolds(t *testing.T) {
+func TestADeadlineHandsOverOrHolds(t *testing.T) { onBoth(t, aDeadlineHandsOverOrHolds) }
+
+func aDeadlineHandsOverOrHolds(t *testing.T, s subject) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ line, state string }{
-		"hand_over": {"deadline: \"+1d 00:00\"\n        at_deadline: hand_over", "published"},
-		"hold":      {"deadline: \"+1d 00:00\"", "held"},
+		"hand_over": {"deadline: \"" + s.midnight + "\"\n        at_deadline: hand_over", "published"},
+		"hold":      {"deadline: \"" + s.midnight + "\"", "held"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOf(t, overnight(tc.line), maxAttempts)
-			p := w.period(1) // yesterday, whose deadline was at midnight
-			w.publish(w.tr.UpstreamTopic, w.report(criticalOne, p, 1), w.report(criticalTwo, p, 1))
+			w := newWorld(t, s.with(tc.line))
+			p := w.period(1) // the last one, whose deadline was its end
+			critical := func(name string) bool { return slices.Contains(w.critical, name) }
+			for _, processor := range w.critical {
+				w.publish(w.tr.UpstreamTopic, w.report(processor, p, 1))
+			}
 			w.await(limit, func() string {
-				if n := len(w.read(p)[p].runs); n != 2 {
+				if n := len(w.read(p)[p].runs); n != len(w.critical) {
 					return fmt.Sprintf("%d runs", n)
 				}
 				return ""
 			})
 			w.await(limit, func() string {
-				if out := w.operate(0, "status", "--date", string(p)); !strings.Contains(out, "overnight  "+tc.state) {
+				if out := w.operate(0, "status", "--date", string(p)); !regexp.MustCompile(w.mode + " +" + tc.state).MatchString(out) {
 					return out
 				}
 				return ""
 			})
 			for _, processor := range w.tr.Order {
-				if processor != criticalOne && processor != criticalTwo {
+				if !critical(processor) {
 					w.publish(w.tr.UpstreamTopic, w.report(processor, p, 1))
 				}
 			}
-			w.awaitHandedOver(map[pipeline.Period]int{p: 5})
-			w.audit(map[pipeline.Period]int{p: 5})
+			w.awaitHandedOver(w.all(p))
+			w.audit(w.all(p))
 		})
 	}
 }
 
 func TestAnOperatorHoldsReleasesAndSendsAgain(t *testing.T) {
+	onBoth(t, anOperatorHoldsReleasesAndSendsAgain)
+}
+
+func anOperatorHoldsReleasesAndSendsAgain(t *testing.T, s subject) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, s)
 	p := w.period(1)
-	cycle := []string{string(p), "overnight"}
+	cycle := []string{string(p), w.mode}
 	w.operate(0, append([]string{"hold", "--for", "1h", "--reason", "the source is being corrected"}, cycle...)...)
 	w.publish(w.tr.UpstreamTopic, w.night(p)...)
 	w.await(limit, func() string {
 		b := w.read(p)[p]
-		if out := w.operate(0, append([]string{"explain"}, cycle...)...); len(b.runs) != 5 || !strings.Contains(out, "5 of 5 complete") {
+		if out := w.operate(0, append([]string{"explain"}, cycle...)...); len(b.runs) != w.processors || !strings.Contains(out, fmt.Sprintf("%d of %[1]d complete", w.processors)) {
 			return fmt.Sprintf("%d runs: %s", len(b.runs), out)
 		}
 		return ""
@@ -131,14 +141,14 @@ func TestAnOperatorHoldsReleasesAndSendsAgain(t *testing.T) {
 		t.Fatalf("%d messages during the hold", n)
 	}
 	w.operate(0, append([]string{"release", "--reason", "corrected"}, cycle...)...)
-	w.awaitHandedOver(map[pipeline.Period]int{p: 5})
-	w.audit(map[pipeline.Period]int{p: 5})
+	w.awaitHandedOver(w.all(p))
+	w.audit(w.all(p))
 
-	out := w.operate(0, "trigger", "--date", cycle[0], "--mode", cycle[1], "--processor", criticalOne, "--reason", "tables lost")
-	if !strings.Contains(out, "batch 2 of "+criticalOne+" published") {
+	out := w.operate(0, "trigger", "--date", cycle[0], "--mode", cycle[1], "--processor", w.critical[0], "--reason", "tables lost")
+	if !strings.Contains(out, "batch 2 of "+w.critical[0]+" published") {
 		t.Errorf("%s", out)
 	}
-	again := w.tr.ID + "_" + cycle[0] + "_overnight~2/" + criticalOne
+	again := w.tr.ID + "_" + cycle[0] + "_" + w.mode + "~2/" + w.critical[0]
 	w.await(limit, func() string {
 		for _, m := range w.phase4.messages() {
 			if m.trigger.TriggerID == again && m.attributes["trigger_id"] == again && m.trigger.TriggerSource == "operator" {
@@ -160,10 +170,14 @@ func TestAnOperatorHoldsReleasesAndSendsAgain(t *testing.T) {
 }
 
 func TestWhatWasGivenUpOrSetAsideIsHandedOverAgain(t *testing.T) {
+	onBoth(t, whatWasGivenUpOrSetAsideIsHandedOverAgain)
+}
+
+func whatWasGivenUpOrSetAsideIsHandedOverAgain(t *testing.T, s subject) {
 	t.Parallel()
-	w := newWorldOf(t, definition(), minAttempts)
+	w := newWorldOf(t, s, minAttempts)
 	p := w.period(1)
-	night := w.night(p)
+	night, last := w.night(p), w.processors-1
 	down := true
 	w.front.answering(func(d delivery) int {
 		if down && strings.HasPrefix(d.path, "/transition") {
@@ -171,10 +185,10 @@ func TestWhatWasGivenUpOrSetAsideIsHandedOverAgain(t *testing.T) {
 		}
 		return 0
 	})
-	w.publish(w.tr.UpstreamTopic, night[:4]...)
+	w.publish(w.tr.UpstreamTopic, night[:last]...)
 	given := func() string { return w.operate(0, "dead-letter", "list", "--topic", w.tr.UpstreamTopic) }
 	w.await(2*limit, func() string {
-		if out := given(); strings.Count(out, "after 5 attempts") != 4 {
+		if out := given(); strings.Count(out, "after 5 attempts") != last {
 			return out
 		}
 		return ""
@@ -183,15 +197,15 @@ func TestWhatWasGivenUpOrSetAsideIsHandedOverAgain(t *testing.T) {
 	down = false
 	w.front.mu.Unlock()
 	out := w.operate(0, "dead-letter", "replay", "--all", "--topic", w.tr.UpstreamTopic, "--reason", "the store is back")
-	if strings.Count(out, ": taken") != 4 {
+	if strings.Count(out, ": taken") != last {
 		t.Errorf("%s", out)
 	}
 	if out := given(); out != "nothing was given up\n" {
 		t.Errorf("%s", out)
 	}
 
-	// The fifth names its date in a way that nobody knows.
-	w.publish(w.tr.UpstreamTopic, []byte(strings.Replace(string(night[4]), `"game_date":"`+string(p), `"game_date":"YESTERDAY`, 1)))
+	// The last names its date in a way that nobody knows.
+	w.publish(w.tr.UpstreamTopic, []byte(strings.Replace(string(night[last]), `"game_date":"`+string(p), `"game_date":"YESTERDAY`, 1)))
 	w.await(limit, func() string {
 		if out := w.operate(0, "quarantine", "list"); !strings.Contains(out, "YESTERDAY") {
 			return out
@@ -199,7 +213,7 @@ func TestWhatWasGivenUpOrSetAsideIsHandedOverAgain(t *testing.T) {
 		return ""
 	})
 	w.operate(1, "quarantine", "replay", "--all", "--reason", "try")
-	w.publish(w.tr.UpstreamTopic, night[4])
-	w.awaitHandedOver(map[pipeline.Period]int{p: 5})
-	w.audit(map[pipeline.Period]int{p: 5})
+	w.publish(w.tr.UpstreamTopic, night[last])
+	w.awaitHandedOver(w.all(p))
+	w.audit(w.all(p))
 }

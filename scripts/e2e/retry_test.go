@@ -16,9 +16,13 @@ func encoded(data []byte) string { return base64.StdEncoding.EncodeToString(data
 // A message is delivered again until it is taken, and kept where someone finds it
 // when it is not.
 func TestF05_WhatFailsIsRetriedAndThenDeadLettered(t *testing.T) {
+	onBoth(t, whatFailsIsRetriedAndThenDeadLettered)
+}
+
+func whatFailsIsRetriedAndThenDeadLettered(t *testing.T, s subject) {
 	t.Run("failing_for_good", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t)
+		w := newWorld(t, s)
 		const topic = "failing"
 		night := w.night(w.period(1))
 		w.push(topic, "failing-sub", w.front.server.URL+"/failing", minAttempts)
@@ -49,7 +53,7 @@ func TestF05_WhatFailsIsRetriedAndThenDeadLettered(t *testing.T) {
 	})
 	t.Run("failing_for_a_while", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t)
+		w := newWorld(t, s)
 		p := w.period(1)
 		topic := w.name("topics", w.tr.DownstreamTopic)
 		if err := w.broker.Client.TopicAdminClient.DeleteTopic(t.Context(), &pubsubpb.DeleteTopicRequest{Topic: topic}); err != nil {
@@ -75,7 +79,7 @@ func TestF05_WhatFailsIsRetriedAndThenDeadLettered(t *testing.T) {
 		w.topic(w.tr.DownstreamTopic)
 		w.subscribe(&pubsubpb.Subscription{Name: "phase4-again", Topic: w.tr.DownstreamTopic})
 		w.phase4 = consume(t, w.broker.Client, "phase4-again")
-		w.awaitHandedOver(map[pipeline.Period]int{p: 5})
-		w.audit(map[pipeline.Period]int{p: 5})
+		w.awaitHandedOver(w.all(p))
+		w.audit(w.all(p))
 	})
 }

@@ -12,10 +12,15 @@ import (
 
 // On Firestore and Pub/Sub themselves: what a smoke test leaves reaches nobody, and it
 // can be repeated at once.
-func TestSmokeTriesADeploymentInShadow(t *testing.T) {
-	w := newWorldOf(t, string(pipeline.Default()), maxAttempts)
-	shadow := w.tr.ShadowTopic()
-	w.push(shadow, pipeline.Subscription(shadow, "transition"), w.front.server.URL+"/transition?transition="+w.tr.ID+"&shadow=1", maxAttempts)
+func TestSmokeTriesADeploymentInShadow(t *testing.T) { onBoth(t, smokeTriesADeploymentInShadow) }
+
+func smokeTriesADeploymentInShadow(t *testing.T, s subject) {
+	s.definition = s.production
+	w := newWorld(t, s)
+	for _, tr := range w.pipeline.Transitions {
+		shadow := tr.ShadowTopic()
+		w.push(shadow, pipeline.Subscription(shadow, "transition"), w.front.server.URL+"/transition?transition="+tr.ID+"&shadow=1", maxAttempts)
+	}
 	binary, err := phasectl()
 	if err != nil {
 		t.Fatal(err)

@@ -27,12 +27,59 @@ import (
 // limit bounds the wait for anything remote.
 const limit = time.Minute
 
+// subject is a pipeline that the suite runs on, and what of it the tests name.
+type subject struct {
+	name       string
+	definition string // without its local times: what may happen only at an hour of the day could be tested only then
+	production string // as it is
+	processors int    // that are waited for
+	mode       string
+	critical   []string
+	optional   string // one that is not
+	midnight   string // the end of a period, as its definition writes it
+}
+
+// of makes a subject of a definition. A period may be long past, so that there are enough
+// of them.
+func of(t *testing.T, s subject, definition []byte) subject {
+	t.Helper()
+	p, err := pipeline.Parse(definition)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.processors, s.production = len(p.Transitions[0].Order), string(definition)
+	s.definition = regexp.MustCompile(`(?m)^ *(not_before|deadline): .*\n`).ReplaceAllString(s.production, "")
+	s.definition = regexp.MustCompile(`trigger_within: \d+h`).ReplaceAllString(s.definition, "trigger_within: 87600h")
+	return s
+}
+
+// onBoth runs a test on a pipeline of five processors by the day, and on one of 24 by the
+// hour whose periods are handed over to another transition.
+func onBoth(t *testing.T, test func(t *testing.T, s subject)) {
+	retail, err := os.ReadFile(filepath.Join("..", "demo", "retail.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	byHour := subject{name: "retail", mode: "hourly", optional: "footfall_west", midnight: "+1h :00"}
+	for _, region := range []string{"north", "south", "east", "west", "central", "online"} {
+		byHour.critical = append(byHour.critical, "sales_"+region, "stock_"+region)
+	}
+	for _, s := range []subject{
+		of(t, subject{name: "nba", mode: "overnight", critical: []string{"player_game_summary", "upcoming_player_game_context"}, optional: "team_defense_game_summary", midnight: "+1d 00:00"}, pipeline.Default()),
+		of(t, byHour, retail),
+	} {
+		t.Run(s.name, func(t *testing.T) { test(t, s) })
+	}
+}
+
 // world is one project in both emulators, with the topology of production.
 type world struct {
+	subject
 	t           *testing.T
+	pipeline    *pipeline.Pipeline
 	project     string
 	environment []string
-	tr          *pipeline.Transition
+	tr          *pipeline.Transition // its first
 	store       *firestore.Store
 	broker      *app.Broker
 	front       *front
@@ -41,33 +88,25 @@ type world struct {
 	started     time.Time
 }
 
-// definition is the NBA pipeline's without its local times: what may happen only at
-// an hour of the day could be tested only then. A period may be long past, so that
-// there are enough of them.
-func definition() string {
-	s := regexp.MustCompile(`(?m)^ *(not_before|deadline): .*\n`).ReplaceAllString(string(pipeline.Default()), "")
-	return strings.Replace(s, "trigger_within: 72h", "trigger_within: 87600h", 1)
-}
-
 // newWorld makes the topology and starts the process.
-func newWorld(t *testing.T, environment ...string) *world {
+func newWorld(t *testing.T, s subject, environment ...string) *world {
 	t.Helper()
-	return newWorldOf(t, definition(), maxAttempts, environment...)
+	return newWorldOf(t, s, maxAttempts, environment...)
 }
 
-// newWorldOf is newWorld with a definition, and a bound on the upstream deliveries.
-func newWorldOf(t *testing.T, definition string, attempts int32, environment ...string) *world {
+// newWorldOf is newWorld with a bound on the upstream deliveries.
+func newWorldOf(t *testing.T, s subject, attempts int32, environment ...string) *world {
 	t.Helper()
 	needEmulators(t)
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
-	if err := os.WriteFile(file, []byte(definition), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(s.definition), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, err := pipeline.Parse([]byte(definition))
+	p, err := pipeline.Parse([]byte(s.definition))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, project: "e2e-" + strings.ToLower(rand.Text()[:20]), tr: p.Transitions[0], front: newFront(t), started: time.Now()}
+	w := &world{subject: s, t: t, pipeline: p, project: "e2e-" + strings.ToLower(rand.Text()[:20]), tr: p.Transitions[0], front: newFront(t), started: time.Now()}
 	w.environment = append([]string{"GOOGLE_CLOUD_PROJECT=" + w.project, "PHASEGATE_STORE=firestore", "PHASEGATE_PREFIX=",
 		"PHASEGATE_MODE=", "PHASEGATE_CLAIM=1s", "LOG_LEVEL=info", "PIPELINE_FILE=" + file,
 		"BIGQUERY_EMULATOR_HOST="}, environment...) // the data behind hand-overs is not what is tested here
@@ -155,7 +194,12 @@ func (w *world) push(topic, subscription, url string, attempts int32) {
 	})
 }
 
-// period is n days before today.
+// all are a period's first runs.
+func (w *world) all(p pipeline.Period) map[pipeline.Period]int {
+	return map[pipeline.Period]int{p: w.processors}
+}
+
+// period is the nth before the present one.
 func (w *world) period(n int) pipeline.Period {
 	return w.tr.Calendar().Add(w.tr.Calendar().At(w.started), -n)
 }

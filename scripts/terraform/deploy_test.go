@@ -65,7 +65,8 @@ func TestMakeDeployPacksAppliesAndTries(t *testing.T) {
 		never string
 	}{
 		"deploy": {[]string{"deploy", "PROJECT=my-project", "REGION=us-central1"},
-			[]string{"./scripts/packaging", "init -input=false", "bucket=my-project-phasegate-state", "hash=$(go run ./scripts/packaging", "apply -var 'project=my-project' -var 'region=us-central1'", `source_hash=$hash"`, "output -raw exports", `phasectl smoke --source "$hash"`}, " plan "},
+			[]string{"./scripts/packaging", "init -input=false", "bucket=my-project-phasegate-state", "echo var.mode | terraform -chdir=terraform console -var 'project=my-project'", `PHASEGATE_MODE="$mode" build/phasectl checks verify --project 'my-project'`,
+				"hash=$(go run ./scripts/packaging", "apply -var 'project=my-project' -var 'region=us-central1'", `source_hash=$hash"`, "output -raw exports", `phasectl smoke --source "$hash"`}, " plan "},
 		"plan": {[]string{"plan", "PROJECT=my-project", "REGION=us-central1"},
 			[]string{"./scripts/packaging", "init -input=false", "plan -var 'project=my-project'"}, " apply "},
 		"an_earlier_archive": {[]string{"deploy", "PROJECT=my-project", "REGION=us-central1", "HASH=0123456789ab"},

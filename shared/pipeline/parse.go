@@ -49,8 +49,9 @@ type fileProcessor struct {
 type fileTransition struct {
 	ID       string `yaml:"id"`
 	Upstream struct {
-		Phase string `yaml:"phase"`
-		Topic string `yaml:"topic"`
+		Phase    string   `yaml:"phase"`
+		Topic    string   `yaml:"topic"`
+		Replaces []string `yaml:"replaces"`
 	} `yaml:"upstream"`
 	Downstream struct {
 		Phase           string   `yaml:"phase"`
@@ -265,6 +266,14 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 		v.topic(path+".upstream.topic", ft.Upstream.Topic)
 		v.topic(path+".downstream.topic", ft.Downstream.Topic)
 		v.unique(path+".upstream.topic", "a transition from topic", ft.Upstream.Topic, topics) // one subscription each
+		replaced := map[string]bool{}
+		for j, name := range ft.Upstream.Replaces {
+			at := fmt.Sprintf("%s.upstream.replaces[%d]", path, j)
+			if !topicForm.MatchString(name) || name == Subscription(ft.Upstream.Topic, "transition") {
+				v.add(at, "%q is no name of another's subscription", clip(name))
+			}
+			v.unique(at, "subscription", name, replaced)
+		}
 		v.required(path+".downstream.triggered_by", ft.Downstream.TriggeredBy)
 		v.required(path+".downstream.parent_processor", ft.Downstream.ParentProcessor)
 		v.name(path+".compatibility_collection", ft.CompatibilityCollection)
@@ -274,7 +283,7 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 		}
 		t := &Transition{
 			ID:            ft.ID,
-			UpstreamPhase: ft.Upstream.Phase, UpstreamTopic: ft.Upstream.Topic,
+			UpstreamPhase: ft.Upstream.Phase, UpstreamTopic: ft.Upstream.Topic, Replaces: ft.Upstream.Replaces,
 			DownstreamPhase: ft.Downstream.Phase, DownstreamTopic: ft.Downstream.Topic,
 			TriggeredBy: ft.Downstream.TriggeredBy, ParentProcessor: ft.Downstream.ParentProcessor,
 			Order:                   ft.Downstream.Order,

@@ -77,6 +77,7 @@ type Transition struct {
 	ID                      string
 	UpstreamPhase           string
 	UpstreamTopic           string
+	Replaces                []string // subscriptions by which another orchestrator gets the same completions
 	DownstreamPhase         string
 	DownstreamTopic         string
 	TriggeredBy             string // fixed value of the message

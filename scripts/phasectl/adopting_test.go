@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// adoption is one pipeline over its changes of hands: documents stay, deployments come and
+// go.
+type adoption struct {
+	*system
+	old bool // the orchestrator before is subscribed
+
+	mu   sync.Mutex
+	got  []string // what the next phase was sent: who by, table and date
+	busy sync.Mutex
+}
+
+const (
+	completions = "nba-phase3-analytics-complete"
+	oldFeed     = completions + "-consumer" // as the local environment names what it makes for a consumer
+)
+
+// deploy starts the functions in a mode, with or without the orchestrator before beside
+// them, on the documents that there are.
+func (a *adoption) deploy(mode string, at time.Time, old bool) {
+	t := a.t
+	t.Helper()
+	a.undeploy()
+	t.Setenv("PHASEGATE_MODE", mode)
+	c, err := localConfig(&flags{}, os.Getenv("PHASEGATE_STORE"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumers := map[string]http.Handler{"nba-phase4-trigger": http.HandlerFunc(a.phase4)}
+	if old {
+		consumers[completions] = http.HandlerFunc(a.orchestrator)
+	}
+	a.Environment, err = local.Start(t.Context(), local.Options{Config: c, Stores: stores, Logs: io.Discard, Errors: t.Logf, Consumers: consumers, Clock: local.NewClock(at)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PUBSUB_EMULATOR_HOST", a.PubSub)
+}
+
+func (a *adoption) undeploy() {
+	if a.Environment != nil {
+		if err := a.Close(); err != nil {
+			a.t.Error(err)
+		}
+		a.Environment = nil
+	}
+}
+
+func (a *adoption) phase4(w http.ResponseWriter, r *http.Request) {
+	e, err := message.FromRequest(r)
+	var tr message.Trigger
+	if err == nil {
+		tr, err = message.DecodeTrigger(e.Data)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	by := "ours"
+	if tr.TriggerID == "" {
+		by = "theirs"
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.got = append(a.got, by+" "+string(tr.GameDate))
+}
+
+// sent returns how many messages the next phase was sent since the last call, by whom and
+// about what date.
+func (a *adoption) sent() map[string]int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := map[string]int{}
+	for _, s := range a.got {
+		out[s]++
+	}
+	a.got = nil
+	return out
+}
+
+// orchestrator is the one before: it counts the names in the date's document, and when all
+// five are there and nobody has triggered, it publishes and notes so.
+func (a *adoption) orchestrator(w http.ResponseWriter, r *http.Request) {
+	a.busy.Lock()
+	defer a.busy.Unlock()
+	e, err := message.FromRequest(r)
+	var c struct {
+		Name string `json:"processor_name"`
+		Date string `json:"game_date"`
+	}
+	if err == nil {
+		err = json.Unmarshal(e.Data, &c)
+	}
+	if err == nil {
+		err = a.count(r.Context(), c.Name, c.Date)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
+}
+
+func (a *adoption) count(ctx context.Context, name, date string) error {
+	ref := store.Ref{Collection: "phase3_completion", ID: date}
+	if _, err := a.App.Store.Apply(ctx, store.Merge(ref, store.F("done", name, "status"))); err != nil {
+		return err
+	}
+	snap, err := a.App.Store.Get(ctx, ref)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for field := range snap.Docs[0].Data {
+		if !strings.HasPrefix(field, "_") {
+			n++
+		}
+	}
+	if n < len(five) || snap.Docs[0].Data["_triggered"] == true {
+		return nil
+	}
+	var msgs []message.Outgoing
+	for _, table := range five {
+		data, err := json.Marshal(map[string]any{"source_table": table, "analysis_date": date, "game_date": date, "success": true})
+		if err != nil {
+			return err
+		}
+		msgs = append(msgs, message.Outgoing{Data: data})
+	}
+	for _, sent := range a.App.Broker.Publish(ctx, "nba-phase4-trigger", msgs) {
+		if sent.Err != nil {
+			return sent.Err
+		}
+	}
+	_, err = a.App.Store.Apply(ctx, store.Merge(ref, store.F(true, "_triggered"), store.F(a.Clock.Now(), "_triggered_at"), store.F("overnight", "_mode"), store.F("all_complete", "_trigger_reason")))
+	return err
+}
+
+// A pipeline whose dates another orchestrator hands over is adopted as docs/adopting.md
+// says, and given back: each date is handed over by one of them, at no time by both.
+func TestAPipelineIsAdoptedAndGivenBack(t *testing.T) {
+	definition := regexp.MustCompile(`(?s)\n    checks:\n.*?\nschedules:`).ReplaceAllString(string(pipeline.Default()), "\nschedules:")
+	definition = strings.Replace(definition, "topic: "+completions+"\n", "topic: "+completions+"\n      replaces: ["+oldFeed+"]\n", 1)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "pipeline.yaml")
+	if err := os.WriteFile(file, []byte(definition), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PIPELINE_FILE", file)
+	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
+	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(dir, "store.db"))
+	a := &adoption{system: &system{t: t}}
+	t.Cleanup(a.undeploy)
+	morning := func(day int) time.Time { return time.Date(2026, 2, day, 11, 5, 0, 0, time.UTC) }
+	handedOver := func(want string) {
+		t.Helper()
+		if got := a.sent(); len(got) != 1 || got[want] != len(five) {
+			t.Errorf("the next phase was sent %v, want %d by %s", got, len(five), want)
+		}
+	}
+
+	a.deploy("shadow", morning(4), true)
+	a.night("2026-02-03")
+	handedOver("theirs 2026-02-03")
+	want(t, 0, []string{"\n1 alike, 0 only ours, 0 only theirs, 0 that the other does not tell, 0 unknown\n"}, "report", "--shadow", "--from", "2026-02-03", "--to", "2026-02-03")
+
+	// What make deploy asks before it applies anything.
+	want(t, 0, nil, "checks", "verify")
+	t.Setenv("PHASEGATE_MODE", "active")
+	want(t, 1, []string{"bad      replaces " + oldFeed + "  it still feeds the orchestrator before, and both would hand over", "1 of 1 are not as they must be"}, "checks", "verify")
+	feed := "projects/phasegate-local/subscriptions/" + oldFeed
+	if err := a.App.Broker.Client.SubscriptionAdminClient.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: feed}); err != nil {
+		t.Fatal(err)
+	}
+	want(t, 0, []string{"ok       replaces " + oldFeed}, "checks", "verify")
+	broker := a.PubSub
+	a.undeploy()
+	t.Setenv("PUBSUB_EMULATOR_HOST", broker) // whom nobody answers for any more
+	t.Setenv("PHASEGATE_MODE", "active")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var out strings.Builder
+	if code := run(ctx, []string{"checks", "verify"}, &out, io.Discard); code != 2 || !strings.Contains(out.String(), "unknown  replaces "+oldFeed) {
+		t.Errorf("%d: %s", code, out.String())
+	}
+
+	a.deploy("active", morning(5), false)
+	a.night("2026-02-04")
+	handedOver("ours 2026-02-04")
+
+	a.deploy("shadow", morning(6), true)
+	a.night("2026-02-05")
+	handedOver("theirs 2026-02-05")
+	// A report of a date that was ours comes again, to both of them.
+	a.report(completion(five[0], "2026-02-04"))
+	if got := a.sent(); len(got) != 0 {
+		t.Errorf("handed over again: %v", got)
+	}
+}
