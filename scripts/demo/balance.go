@@ -113,9 +113,6 @@ func (d *demo) balance(ctx context.Context) (Result, error) {
 		if t.processor != "" && !t.outcome.Served {
 			r.Runs++
 		}
-		if t.processor != "" && !ids[t.TriggerID] {
-			r.Due++
-		}
 		if ids[t.TriggerID] {
 			r.Copies++
 			continue

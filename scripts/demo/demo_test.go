@@ -90,3 +90,46 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 	}
 	t.Run("every command of the runbook runs", func(t *testing.T) { everyCommandOfTheRunbookRuns(t, newPhasectl(t, env, "sqlite:"+file)) })
 }
+
+// The retail story needs no warehouse: an hour that comes twice on the clock, a chain of two
+// transitions, a crash, a straggler, a second run, a hold.
+func TestAPipelineByTheHourIsHandedOverFromPhaseToPhase(t *testing.T) {
+	var out bytes.Buffer
+	file := filepath.Join(t.TempDir(), "store.db")
+	env, result, err := Run(t.Context(), &out, false, local.Options{
+		Config: app.Config{Project: "demo", PipelineFile: "retail.yaml", Claim: time.Minute, Lease: lease.Max}, Logs: io.Discard,
+		Stores: func(now func() time.Time) app.Stores {
+			return func(context.Context, app.Config) (store.Store, error) { return sqlite.Open(file, now) }
+		},
+	})
+	if env != nil {
+		t.Cleanup(func() {
+			if err := env.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !result.OK() || result.Published != 24+12+23+12+1+2+24+12 || result.Copies != 24 {
+		t.Errorf("%+v", result)
+	}
+	rest := out.String()
+	for _, line := range []string{
+		"2026-10-25T00 enrich_to_aggregate hourly: waiting — 24 of 24 complete, not handed over before 2026-10-25 02:05 CET\n",
+		"2026-10-25T00 aggregate_to_forecast hourly: published — 12 of 12 complete\n",
+		"tell *warning* 2026-10-25T01 hourly of enrich_to_aggregate was handed over without footfall_west\n",
+		"out  footfall_west  hourly, late_completion, batch 2\n",
+		"out  sales_north  hourly, second_run, batch 3\n", "out  region_totals_north  hourly, second_run, batch 2\n",
+		"2026-10-25T02 enrich_to_aggregate hourly: held — deadline 2026-10-25 04:50 CET passed",
+		"tell *over* 2026-10-25T02 hourly of enrich_to_aggregate is handed over\n",
+	} {
+		_, after, found := strings.Cut(rest, line)
+		if !found {
+			t.Errorf("no %q after what came before it in\n%s", line, out.String())
+			break
+		}
+		rest = after
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"cloud.google.com/go/bigquery"
 
@@ -32,28 +31,18 @@ var (
 // openWarehouse makes the tables, puts the games on the schedule, and has the processors
 // of both phases run from now on.
 func (d *demo) openWarehouse(ctx context.Context) error {
-	return d.openWith(ctx, func(data sample.Data) error {
-		if err := errors.Join(data.Create(ctx), data.CreateFurther(ctx)); err != nil {
-			return err
-		}
-		for _, day := range []sample.Day{nightDay, todayDay, tomorrowDay, lastDay} {
-			if err := data.Schedule(ctx, day); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// openWith opens the warehouse with a pipeline's tables, and has its processors run.
-func (d *demo) openWith(ctx context.Context, create func(sample.Data) error) error {
 	client, err := d.env.App.Warehouse.Client(ctx)
 	if err != nil {
 		return err
 	}
 	data := sample.Data{Client: client}
-	if err := create(data); err != nil {
+	if err := errors.Join(data.Create(ctx), data.CreateFurther(ctx)); err != nil {
 		return err
+	}
+	for _, day := range []sample.Day{nightDay, todayDay, tomorrowDay, lastDay} {
+		if err := data.Schedule(ctx, day); err != nil {
+			return err
+		}
 	}
 	for _, dataset := range []string{d.env.App.Config.Staging(), d.env.App.Config.Quarantine()} {
 		if err := client.Dataset(dataset).Create(ctx, nil); err != nil {
@@ -110,8 +99,8 @@ func (d *demo) duplicates(ctx context.Context) (rows, doubled int64, err error) 
 	var counts []string
 	for _, phase := range d.env.App.Pipeline.Phases {
 		for _, p := range phase.Processors {
-			counts = append(counts, fmt.Sprintf("SELECT COUNT(*) AS copies FROM %s WHERE %s %s GROUP BY %s",
-				p.Table, p.DateColumn, d.story.night, strings.Join(p.Key, ", ")))
+			counts = append(counts, fmt.Sprintf("SELECT COUNT(*) AS copies FROM %s WHERE %s BETWEEN DATE '%s' AND DATE '%s' GROUP BY %s",
+				p.Table, p.DateColumn, nightDay.Date, lastDay.Date, strings.Join(p.Key, ", ")))
 		}
 	}
 	it, err := d.processors.Data.Client.Query("SELECT SUM(copies), SUM(copies - 1) FROM (" + strings.Join(counts, " UNION ALL ") + ")").Read(ctx)
@@ -168,7 +157,7 @@ func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() err
 			}
 			return count()
 		},
-		func() error { return d.swept(ctx, "2026-02-06 07:05", players, night) },
+		func() error { return d.swept(ctx, night) },
 		func() error {
 			d.begin("2026-02-06 07:10", "The same two runs, through the runner.")
 			working, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
@@ -210,13 +199,13 @@ func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() err
 
 // swept is a sweep that finds the duplicates and removes them, that is undone, and that is
 // done again.
-func (d *demo) swept(ctx context.Context, when, table string, night pipeline.Period) error {
-	d.begin(when, "A sweep removes them: the right row of each key stays. It is undone, to see that it can be, and done again.")
+func (d *demo) swept(ctx context.Context, night pipeline.Period) error {
+	d.begin("2026-02-06 07:05", "A sweep removes them: the right row of each key stays. It is undone, to see that it can be, and done again.")
 	s, err := sweep.New(d.env.App)
 	if err != nil {
 		return err
 	}
-	o := sweep.Order{Table: table, From: night, To: night, Actor: "demo", Reason: "the incident", Fix: func(pipeline.Processor) bool { return true }}
+	o := sweep.Order{Table: players, From: night, To: night, Actor: "demo", Reason: "the incident", Fix: func(pipeline.Processor) bool { return true }}
 	for _, undo := range []bool{true, false} {
 		r, err := s.Run(ctx, o)
 		if err != nil {
@@ -240,7 +229,7 @@ func (d *demo) swept(ctx context.Context, when, table string, night pipeline.Per
 		if err := d.count(ctx); err != nil {
 			return err
 		}
-		d.env.Clock.AdvanceTo(d.at(when).Add(time.Minute))
+		d.env.Clock.AdvanceTo(d.at("2026-02-06 07:06"))
 	}
 	return nil
 }

@@ -157,7 +157,7 @@ func aTerminatedProcessAnswersWhatItHasBegun(t *testing.T, s subject) {
 	}
 	answers := bufio.NewReader(conn)
 	// The server asks for the body when the handler reads it: the request is under way.
-	begin(fmt.Sprintf("POST /transition HTTP/1.1\r\nHost: e2e\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body)))
+	begin(fmt.Sprintf("POST /transition?transition=%s HTTP/1.1\r\nHost: e2e\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", w.tr.ID, len(body)))
 	if line, err := answers.ReadString('\n'); err != nil || !strings.Contains(line, "100") {
 		t.Fatalf("answered %q, %v", line, err)
 	}

@@ -64,7 +64,7 @@ func graceEndsInTheRelay(t *testing.T, s subject) {
 		}
 		return ""
 	})
-	if out := w.operate(0, "explain", string(p), w.mode); !strings.Contains(out, fmt.Sprintf("critical_plus_majority_%dpct by engine", 100*(w.processors-1)/w.processors)) ||
+	if out := w.operate(0, "explain", "--transition", w.tr.ID, string(p), w.mode); !strings.Contains(out, fmt.Sprintf("critical_plus_majority_%dpct by engine", 100*(w.processors-1)/w.processors)) ||
 		!strings.Contains(out, fmt.Sprintf("%d of %d, grace ended ", w.processors-1, w.processors)) || !strings.Contains(out, "missing "+w.optional) {
 		t.Errorf("%s", out)
 	}
@@ -120,7 +120,7 @@ func anOperatorHoldsReleasesAndSendsAgain(t *testing.T, s subject) {
 	t.Parallel()
 	w := newWorld(t, s)
 	p := w.period(1)
-	cycle := []string{string(p), w.mode}
+	cycle := []string{string(p), w.mode, "--transition", w.tr.ID}
 	w.operate(0, append([]string{"hold", "--for", "1h", "--reason", "the source is being corrected"}, cycle...)...)
 	w.publish(w.tr.UpstreamTopic, w.night(p)...)
 	w.await(limit, func() string {
@@ -144,7 +144,7 @@ func anOperatorHoldsReleasesAndSendsAgain(t *testing.T, s subject) {
 	w.awaitHandedOver(w.all(p))
 	w.audit(w.all(p))
 
-	out := w.operate(0, "trigger", "--date", cycle[0], "--mode", cycle[1], "--processor", w.critical[0], "--reason", "tables lost")
+	out := w.operate(0, "trigger", "--date", cycle[0], "--mode", cycle[1], "--transition", w.tr.ID, "--processor", w.critical[0], "--reason", "tables lost")
 	if !strings.Contains(out, "batch 2 of "+w.critical[0]+" published") {
 		t.Errorf("%s", out)
 	}

@@ -124,6 +124,10 @@ func newWorldOf(t *testing.T, s subject, attempts int32, environment ...string) 
 	w.subscribe(&pubsubpb.Subscription{Name: "phase4", Topic: w.tr.DownstreamTopic})
 	w.phase4 = consume(t, w.broker.Client, "phase4")
 	w.push(w.tr.UpstreamTopic, w.tr.Subscription(), w.front.server.URL+"/transition?transition="+w.tr.ID, attempts)
+	for _, tr := range p.Transitions[1:] {
+		w.topic(tr.DownstreamTopic)
+		w.push(tr.UpstreamTopic, tr.Subscription(), w.front.server.URL+"/transition?transition="+tr.ID, attempts)
+	}
 	for _, function := range scheduled {
 		topic := pipeline.Schedule{Function: function}.Topic()
 		w.push(topic, pipeline.Subscription(topic, function), w.front.server.URL+"/"+function, maxAttempts)

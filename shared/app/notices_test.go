@@ -1,6 +1,7 @@
 package app
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/phasegate/phasegate/shared/cycle"
@@ -34,7 +35,9 @@ func TestWhatIsToldOfACycle(t *testing.T) {
 		"publishing":          {all, cycle.Status{State: "publishing"}, false, "", "", ""},
 	} {
 		tc.status.Cycle, tc.status.Period, tc.status.Mode = "t_2026-02-03_overnight", "2026-02-03", "overnight"
-		got := cycleNotices(tc.mode, tc.status)
+		one := &pipeline.Transition{ID: "t"}
+		a := &App{Pipeline: &pipeline.Pipeline{Transitions: []*pipeline.Transition{one}}}
+		got := cycleNotices(a.named(one, tc.status), tc.mode, tc.status)
 		if (len(got) == 1) != tc.told {
 			t.Errorf("%s: %+v", name, got)
 			continue
@@ -45,6 +48,10 @@ func TestWhatIsToldOfACycle(t *testing.T) {
 		n := got[0]
 		if n.Subject != "cycle_t_2026-02-03_overnight" || n.State != tc.state || n.Page != tc.page || n.Command != "phasectl explain 2026-02-03 overnight" || n.State != "" && n.Severity != tc.severity {
 			t.Errorf("%s: %+v", name, n)
+		}
+		a.Pipeline.Transitions = append(a.Pipeline.Transitions, &pipeline.Transition{ID: "u"})
+		if n := cycleNotices(a.named(one, tc.status), tc.mode, tc.status)[0]; n.Command != "phasectl explain 2026-02-03 overnight --transition t" || !strings.HasPrefix(n.Title, "2026-02-03 overnight of t ") {
+			t.Errorf("of two transitions, %s: %+v", name, n)
 		}
 	}
 }
