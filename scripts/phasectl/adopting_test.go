@@ -25,8 +25,6 @@ import (
 // go.
 type adoption struct {
 	*system
-	old bool // the orchestrator before is subscribed
-
 	mu   sync.Mutex
 	got  []string // what the next phase was sent: who by, table and date
 	busy sync.Mutex

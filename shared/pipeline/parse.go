@@ -14,86 +14,88 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// file is the YAML as written.
+// The types below are the YAML as written. What is said of a field here is what
+// docs/configuration.md says of its key: go test ./shared/pipeline -run Reference -update.
+
 type file struct {
-	Schema      int               `yaml:"schema"`
-	Name        string            `yaml:"name"`
-	TimeZone    string            `yaml:"time_zone"`
-	Calendar    string            `yaml:"calendar"`
-	Kinds       map[string]string `yaml:"kinds"`
-	Phases      []filePhase       `yaml:"phases"`
-	Transitions []fileTransition  `yaml:"transitions"`
-	Health      *fileHealth       `yaml:"health"`
-	Schedules   []fileSchedule    `yaml:"schedules"`
+	Schema      int               `yaml:"schema"`      // 1
+	Name        string            `yaml:"name"`        // of the pipeline, for people and in notices
+	TimeZone    string            `yaml:"time_zone"`   // such as Europe/Berlin: of local times, of schedules, of days
+	Calendar    string            `yaml:"calendar"`    // what a period is: `day`, written 2026-02-03 and bounded by midnight in time_zone; or `hour`, written 2026-02-03T14, in UTC
+	Kinds       map[string]string `yaml:"kinds"`       // kind of a processor → the key under which its changed entities stand in a trigger's entities_changed
+	Phases      []filePhase       `yaml:"phases"`      // stages of the pipeline
+	Transitions []fileTransition  `yaml:"transitions"` // from one phase to the next; one's downstream may be another's upstream
+	Health      *fileHealth       `yaml:"health"`      // what the health checks ask besides. Default: nothing
+	Schedules   []fileSchedule    `yaml:"schedules"`   // jobs that the scheduler sends
 }
 
 type filePhase struct {
-	Name       string          `yaml:"name"`
-	Service    string          `yaml:"service"`
-	Processors []fileProcessor `yaml:"processors"`
+	Name       string          `yaml:"name"`       // unique
+	Service    string          `yaml:"service"`    // Cloud Run service of its processors, which alerts and drift look at. Default: none
+	Processors []fileProcessor `yaml:"processors"` // at least one
 }
 
 type fileProcessor struct {
-	Name       string   `yaml:"name"`
-	Kind       string   `yaml:"kind"`
-	Class      string   `yaml:"class"`
-	Table      string   `yaml:"table"`
-	DateColumn string   `yaml:"date_column"`
-	Key        []string `yaml:"key"`
-	OrderBy    string   `yaml:"order_by"`
-	Partition  string   `yaml:"partition"`
-	Filled     []string `yaml:"filled"`
-	Duplicates string   `yaml:"duplicates"`
+	Name       string   `yaml:"name"`        // unique over all phases; what transitions call it, and source_table of its triggers
+	Kind       string   `yaml:"kind"`        // one of `kinds`
+	Class      string   `yaml:"class"`       // the name by which its runs lock each other out, in every language; unique. Default: the name in CamelCase with Processor behind it
+	Table      string   `yaml:"table"`       // that it fills, dataset.table
+	DateColumn string   `yaml:"date_column"` // says to which period a row belongs: a DATE where periods are days, a TIMESTAMP at the beginning of the hour where they are hours
+	Key        []string `yaml:"key"`         // columns that make a row unique
+	OrderBy    string   `yaml:"order_by"`    // TIMESTAMP: of several rows with one key, the newest by it is right
+	Partition  string   `yaml:"partition"`   // `by_date`, `by_date_filter_required` (every query must filter) or `none`. Default: by_date
+	Filled     []string `yaml:"filled"`      // columns in which NULL means that something is missing; checks with {column} are asked of each. Default: none
+	Duplicates string   `yaml:"duplicates"`  // what the nightly sweep does about rows with one key: `report`, or `remove` all but the right one, which can be undone for 30 days. Default: report
 }
 
 type fileTransition struct {
-	ID       string `yaml:"id"`
+	ID       string `yaml:"id"` // unique; in the ids of documents
 	Upstream struct {
-		Phase    string   `yaml:"phase"`
-		Topic    string   `yaml:"topic"`
-		Replaces []string `yaml:"replaces"`
+		Phase    string   `yaml:"phase"`    // whose processors are waited for
+		Topic    string   `yaml:"topic"`    // to which they report; of one transition only
+		Replaces []string `yaml:"replaces"` // subscriptions by which another orchestrator gets the same reports: while one is there, a deployment that would hand over is refused. Default: none
 	} `yaml:"upstream"`
 	Downstream struct {
-		Phase           string   `yaml:"phase"`
-		Topic           string   `yaml:"topic"`
-		TriggeredBy     string   `yaml:"triggered_by"`
-		ParentProcessor string   `yaml:"parent_processor"`
-		Order           []string `yaml:"order"`
+		Phase           string   `yaml:"phase"`            // that is handed over to
+		Topic           string   `yaml:"topic"`            // of its triggers
+		TriggeredBy     string   `yaml:"triggered_by"`     // triggered_by of the triggers
+		ParentProcessor string   `yaml:"parent_processor"` // parent_processor of the triggers
+		Order           []string `yaml:"order"`            // of the messages of one hand-over: each processor that any mode names, once; 300 at most
 	} `yaml:"downstream"`
-	CompatibilityCollection string `yaml:"compatibility_collection"`
-	TriggerWithin           string `yaml:"trigger_within"`
-	ManagedSince            string `yaml:"managed_since"`
+	CompatibilityCollection string `yaml:"compatibility_collection"` // of the documents, one a period, that others read
+	TriggerWithin           string `yaml:"trigger_within"`           // automatic hand-overs happen while the needed runs end within this time after the period's end, such as 72h; older ones are held
+	ManagedSince            string `yaml:"managed_since"`            // reconciliation looks at no earlier period. Default: the first on record
 	HandOver                *struct {
-		Warn     string `yaml:"warn"`
-		Critical string `yaml:"critical"`
-	} `yaml:"hand_over"`
-	Modes  []fileMode  `yaml:"modes"`
-	Checks *fileChecks `yaml:"checks"`
+		Warn     string `yaml:"warn"`     // whole seconds, such as 5m
+		Critical string `yaml:"critical"` // more than warn
+	} `yaml:"hand_over"` // how long it may take from due to the broker's last answer, before somebody is told. Default: nobody is
+	Modes  []fileMode  `yaml:"modes"`  // kinds of cycles that a period goes through, at most one for each event, in the order before, within, after
+	Checks *fileChecks `yaml:"checks"` // what has to be true of the data before a hand-over. Default: nothing is asked, and messages say so
 }
 
 type fileMode struct {
-	Name     string   `yaml:"name"`
-	Event    string   `yaml:"event"`
-	Critical []string `yaml:"critical"`
-	Optional []string `yaml:"optional"`
-	Complete string   `yaml:"complete"`
+	Name     string   `yaml:"name"`     // unique in the transition
+	Event    string   `yaml:"event"`    // runs that end `before`, `within` or `after` the period belong to this mode
+	Critical []string `yaml:"critical"` // processors without which nothing is handed over; at least one
+	Optional []string `yaml:"optional"` // the others that are waited for. Default: none
+	Complete string   `yaml:"complete"` // when it is complete at once: `all` or `critical`
 	Grace    *struct {
-		QuorumPct int    `yaml:"quorum_pct"`
-		After     string `yaml:"after"`
-	} `yaml:"grace"`
-	CountsFrom    string   `yaml:"counts_from"`
-	AcceptEarlier []string `yaml:"accept_earlier"`
-	NotBefore     string   `yaml:"not_before"`
-	Deadline      string   `yaml:"deadline"`
-	AtDeadline    string   `yaml:"at_deadline"`
-	SecondRuns    string   `yaml:"second_runs"`
+		QuorumPct int    `yaml:"quorum_pct"` // of all processors, 1 to 100
+		After     string `yaml:"after"`      // such as 30m, since critical ones and quorum were there
+	} `yaml:"grace"` // hands over without some optional ones. Default: never
+	CountsFrom    string   `yaml:"counts_from"`    // runs that ended earlier do not count. A time relative to the period, of days on the local clock: `18:00`, `-1d 16:30`, `+1d 05:00`; of hours: `:20`, `-1h :50`, `+2h :05`
+	AcceptEarlier []string `yaml:"accept_earlier"` // processors whose runs of earlier modes count too. Default: none
+	NotBefore     string   `yaml:"not_before"`     // a time as counts_from: nothing is handed over before. Default: at once
+	Deadline      string   `yaml:"deadline"`       // a time as counts_from: what is not complete by then is held, and somebody is told. Default: none
+	AtDeadline    string   `yaml:"at_deadline"`    // `hold`, or `hand_over` what there is, if the critical ones are. Default: hold
+	SecondRuns    string   `yaml:"second_runs"`    // what a further run of a processor means that was handed over: `ignore` or `resend_if_changed`
 }
 
 type fileSchedule struct {
-	Name     string `yaml:"name"`
-	Cron     string `yaml:"cron"`
-	Function string `yaml:"function"`
-	Job      string `yaml:"job"`
+	Name     string `yaml:"name"`     // unique
+	Cron     string `yaml:"cron"`     // five fields, in time_zone
+	Function string `yaml:"function"` // `reconcile`, `sweep` or `health`
+	Job      string `yaml:"job"`      // of reconcile `relay` or `nightly`; else the function's name
 }
 
 // Parse reads a definition. The error joins every problem found, each with its line
