@@ -141,7 +141,7 @@ locals {
       kind      = "log_metric"
       title     = "A lock was not given back, and nobody has asked for it since"
       severity  = "WARNING"
-      filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"finding\" AND jsonPayload.type=\"leaked_lock\" AND jsonPayload.by=\"relay\""
+      filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"finding\" AND jsonPayload.type=\"leaked_lock\" AND jsonPayload.by=\"locks\""
       labels    = { lock = "EXTRACT(jsonPayload.lock)" }
       more_than = 0
       within    = local.relay_window

@@ -82,6 +82,9 @@ const (
 func nightly(ctx context.Context, a *app.App, e message.Envelope) error {
 	key := lease.Key{Class: nightlyLock, Period: a.Pipeline.Calendar.At(e.PublishTime)}
 	held, err := a.Locks.Acquire(ctx, key, "message-"+e.MessageID)
+	if other := (*lease.HeldError)(nil); errors.As(err, &other) {
+		return fmt.Errorf("%w: %w", intake.ErrBusy, err) // such as an earlier try that died: its lock ends by itself
+	}
 	if err != nil {
 		return err
 	}
@@ -126,7 +129,7 @@ func nameLeakedLocks(ctx context.Context, a *app.App) error {
 	for _, s := range locks {
 		if s.Leaked(at) {
 			i := strings.LastIndexByte(s.Key, '_') + 1
-			a.Log.WarnContext(ctx, "lock "+s.Key+" was not given back", "event", telemetry.Finding, "by", "relay", "type", "leaked_lock", "lock", s.Key,
+			a.Log.WarnContext(ctx, "lock "+s.Key+" was not given back", "event", telemetry.Finding, "by", "locks", "type", "leaked_lock", "lock", s.Key,
 				"period", s.Key[i:], "execution_id", s.Execution, "instance", s.Instance, "renewed", s.Renewed)
 		}
 	}

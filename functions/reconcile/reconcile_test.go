@@ -103,6 +103,9 @@ func TestTheNightlyJobRepairsAndReports(t *testing.T) {
 	if rec := job(w, `{"job":"nightly"}`); rec.Code != 503 || len(w.PubSub.Messages()) != 0 {
 		t.Errorf("beside another: %d, %d messages", rec.Code, len(w.PubSub.Messages()))
 	}
+	if n := len(w.Logs.Lines("severity", "ERROR")); n != 0 {
+		t.Errorf("that another is at work is no error, and %d were logged", n)
+	}
 	if err := held.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -117,6 +117,30 @@ func TestF37_EachFilterFiresOnARecordedBadLineAndIsSilentOnAGoodNight(t *testing
 }
 
 // A smoke test completes a cycle past its deadline, one processor after the other.
+// A line is one alert's business, beside the two that count errors of whatever kind; the
+// report of reconciliation says several things.
+func TestALineSetsOffOneAlert(t *testing.T) {
+	_, bad, _ := recordings(t)
+	all := filters(t, planned(t, nil))
+	both := map[string]bool{}
+	for _, lines := range bad {
+		for _, e := range lines {
+			pages := map[string]bool{}
+			for key, f := range all {
+				if general := strings.HasPrefix(key, "function-errors") || strings.HasPrefix(key, "processor-errors"); !general && f.matches(e) && e.JSONPayload["event"] != "report" {
+					pages[page(key)] = true
+				}
+			}
+			if len(pages) > 1 {
+				both[strings.Join(slices.Sorted(maps.Keys(pages)), " and ")] = true
+			}
+		}
+	}
+	if len(both) > 0 {
+		t.Errorf("one line sets off %v", slices.Sorted(maps.Keys(both)))
+	}
+}
+
 func TestWhatHappensInShadowSetsOffNoAlert(t *testing.T) {
 	recordings(t)
 	events, all := 0, filters(t, planned(t, nil))
