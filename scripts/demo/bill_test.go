@@ -1,0 +1,246 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"cloud.google.com/go/pubsub/v2/pstest"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/health"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/reconcile"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/memory"
+)
+
+// metered counts what Firestore bills: each document that is asked for, there or not; one
+// for a query without an answer; each document that is written.
+type metered struct {
+	store.Store
+	reads, writes *atomic.Int64
+}
+
+func (m metered) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
+	m.reads.Add(int64(len(refs)))
+	return m.Store.Get(ctx, refs...)
+}
+
+func (m metered) Apply(ctx context.Context, ws ...store.Write) ([]store.Version, error) {
+	m.writes.Add(int64(len(ws)))
+	return m.Store.Apply(ctx, ws...)
+}
+
+func (m metered) Scan(ctx context.Context, collection, from, to string) iter.Seq2[store.Doc, error] {
+	return func(yield func(store.Doc, error) bool) {
+		n := int64(0)
+		defer func() { m.reads.Add(max(n, 1)) }()
+		for doc, err := range m.Store.Scan(ctx, collection, from, to) {
+			n++
+			if !yield(doc, err) {
+				return
+			}
+		}
+	}
+}
+
+// large is the retail pipeline with 300 processors in its first phase, and no second
+// transition.
+func large(retail string) string {
+	var processors, order strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&processors, "      - {name: feed_%d, kind: store, table: retail_enriched.feed_%[1]d, date_column: hour, key: [hour, id], order_by: at}\n", i)
+		fmt.Fprintf(&order, "        - feed_%d\n", i)
+	}
+	names := strings.ReplaceAll(strings.TrimSpace(strings.ReplaceAll(order.String(), "        - ", " ")), "\n", ",")
+	return `schema: 1
+name: large
+time_zone: Europe/Berlin
+calendar: hour
+kinds: {store: stores}
+phases:
+  - name: one
+    processors:
+` + processors.String() + `  - name: two
+    processors:
+      - {name: last, kind: store, table: retail_forecasts.last, date_column: hour, key: [hour, id], order_by: at}
+transitions:
+  - id: one_to_two
+    upstream: {phase: one, topic: ones}
+    downstream:
+      phase: two
+      topic: twos
+      triggered_by: x
+      parent_processor: X
+      order:
+` + order.String() + `    compatibility_collection: ones_done
+    trigger_within: 48h
+    modes:
+      - {name: hourly, event: after, critical: [` + names + `], complete: all, counts_from: "+1h :00", deadline: "+1h :50", second_runs: ignore}
+schedules:
+  - {name: relay, cron: "*/5 * * * *", function: reconcile, job: relay}
+  - {name: nightly, cron: "40 6 * * *", function: reconcile, job: nightly}
+  - {name: health, cron: "5 * * * *", function: health, job: health}
+`
+}
+
+// List prices in dollars, without what is free: Firestore and Cloud Run in us-central1,
+// Pub/Sub, BigQuery on demand.
+const (
+	perRead    = 0.03 / 1e5
+	perWrite   = 0.09 / 1e5
+	perRequest = 0.40 / 1e6
+	perSecond  = 0.000024 + 0.25*0.0000025 // one vCPU and 256 MiB
+	perMessage = 2048 * 40.0 / (1 << 40)   // published and delivered, a kilobyte each at least
+	perByte    = 6.25 / (1 << 40)
+	perJob     = 0.10 // of the scheduler, a month
+	minBytes   = 10 << 20
+)
+
+// What a request takes at the most, in seconds: measured on the emulator, see
+// docs/performance.md; a look at the tables is BigQuery's time.
+const (
+	completionSeconds, lookSeconds, readSeconds = 0.3, 10.0, 0.005
+)
+
+// TestAMonthsBill plays a day, or two of its hours, of three pipelines after a fortnight of
+// others, and prints what thirty such days come to. docs/performance.md has the table.
+func TestAMonthsBill(t *testing.T) {
+	retail, err := os.ReadFile("retail.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("| pipeline | completions | messages handed over | documents read | written | BigQuery | a month |")
+	for _, size := range []struct{ name, definition string }{{"nba", string(pipeline.Default())}, {"retail", string(retail)}, {"large", large(string(retail))}} {
+		t.Run(size.name, func(t *testing.T) {
+			if raced && size.name == "large" {
+				t.Skip("takes minutes with the race detector, and seconds without")
+			}
+			bill(t, size.name, size.definition)
+		})
+	}
+}
+
+func bill(t *testing.T, name, definition string) {
+	file := filepath.Join(t.TempDir(), "pipeline.yaml")
+	if err := os.WriteFile(file, []byte(definition), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server := pstest.NewServer()
+	defer server.Close()
+	at := time.Date(2026, 2, 3, 0, 0, 0, 0, time.UTC)
+	now := func() time.Time { return at }
+	m := metered{memory.New(now), &atomic.Int64{}, &atomic.Int64{}}
+	a, err := app.Open(t.Context(), app.Config{Project: "test", PipelineFile: file, Claim: time.Minute, Lease: lease.Max, Local: true, PubSubHost: server.Addr},
+		func(context.Context, app.Config) (store.Store, error) { return m, nil }, now, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	for _, tr := range a.Pipeline.Transitions {
+		if _, err := a.Broker.Client.TopicAdminClient.CreateTopic(t.Context(), &pubsubpb.Topic{Name: "projects/test/topics/" + tr.DownstreamTopic}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cal := a.Pipeline.Calendar
+	completions := 0
+	play := func(periods int, each bool) {
+		for range periods {
+			at = at.Add(24 * time.Hour / time.Duration(cal.PerDay()))
+			for _, tr := range a.Pipeline.Transitions {
+				p := cal.Add(cal.At(at), -1)
+				for i, processor := range tr.Order {
+					c := message.Completion{Processor: processor, Reported: processor, Period: p, Status: message.StatusSuccess, EventTime: cal.End(p).Add(10*time.Minute + time.Duration(i)*time.Millisecond), ExecutionID: processor, CorrelationID: "x"}
+					if c.EventTime.After(at) {
+						at = c.EventTime
+					}
+					key := cycle.Key{Transition: tr, Period: p}
+					if err := a.Engine.Record(t.Context(), key, c); err != nil {
+						t.Fatal(err)
+					}
+					completions++
+					if !each && i < len(tr.Order)-1 { // of history only what it comes to matters
+						continue
+					}
+					if _, err := a.Engine.Converge(t.Context(), key, "m"); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
+	play(15*cal.PerDay(), false) // beyond what the relay looks at
+	m.reads.Store(0)
+	m.writes.Store(0)
+	completions = 0
+	before := len(server.Messages())
+	measured := min(cal.PerDay(), 2)
+	play(measured, true)
+	scale := cal.PerDay() / measured
+	handed := (len(server.Messages()) - before) * scale
+	completions *= scale
+	m.reads.Store(m.reads.Load() * int64(scale))
+	m.writes.Store(m.writes.Load() * int64(scale))
+	relay := func() {
+		for _, tr := range a.Pipeline.Transitions {
+			if err := a.Engine.Relay(t.Context(), tr, "m"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const relays, looks = 288, 24
+	times := func(n int64, do func()) (reads int64) { // counts it as n times
+		r, w := m.reads.Load(), m.writes.Load()
+		do()
+		reads = m.reads.Load() - r
+		m.reads.Add((n - 1) * reads)
+		m.writes.Add((n - 1) * (m.writes.Load() - w))
+		return reads
+	}
+	perRelay := times(relays, relay)
+	c := health.New(a)
+	c.Dead = func(context.Context) (map[string]int64, error) { return nil, nil }
+	perLook := times(looks, func() {
+		if err := c.Remember(t.Context(), c.Run(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for _, tr := range a.Pipeline.Transitions {
+		from, to := tr.Window(at, 7)
+		if _, err := reconcile.New(a).Run(t.Context(), tr, from, to, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What a query is billed at the least: 10 MB for each table that it names. A look asks the
+	// tables of both phases, each upstream one once more.
+	tables, checked := 0, 0
+	for _, tr := range a.Pipeline.Transitions {
+		tables += 2*len(tr.Order) + 1
+		if tr.Checks != nil {
+			checked += len(tr.Order) * cal.PerDay()
+		}
+	}
+	bytes := float64((looks+1)*tables+checked) * minBytes * 30
+	reads, writes := float64(m.reads.Load()*30), float64(m.writes.Load()*30)
+	seconds := 30 * (float64(completions)*completionSeconds + relays*float64(perRelay)*readSeconds + looks*(lookSeconds+float64(perLook)*readSeconds))
+	requests := 30 * float64(completions+relays+looks+2)
+	dollars := reads*perRead + writes*perWrite + requests*perRequest + seconds*perSecond + 30*float64(completions+handed+relays+looks)*perMessage + bytes*perByte + perJob*float64(len(a.Pipeline.Schedules))
+	if dollars <= 0 || math.IsNaN(dollars) || handed < completions {
+		t.Errorf("%v dollars, %d completions, %d messages", dollars, completions, handed)
+	}
+	t.Logf("| %s | %d | %d | %.1f million | %.0f thousand | %.0f GB | $%.2f |", name, 30*completions, 30*handed, reads/1e6, writes/1e3, bytes/(1<<30), dollars)
+	t.Logf("a relay reads %d documents, a look %d; Firestore $%.2f, functions $%.2f, BigQuery $%.2f", perRelay, perLook, reads*perRead+writes*perWrite, seconds*perSecond, bytes*perByte)
+}
