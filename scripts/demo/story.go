@@ -21,7 +21,7 @@ func (d *demo) play(ctx context.Context) error {
 	const night, today, tomorrow = pipeline.Period("2026-02-03"), pipeline.Period("2026-02-04"), pipeline.Period("2026-02-05")
 	d.say("The night of %s, times in %s. Pub/Sub %s, functions %s", night, d.zone, d.env.PubSub, d.env.Functions["transition"])
 	if d.env.App.Warehouse == nil {
-		d.say("There is no warehouse here, so data is not checked; with one, the story has two scenes more: make build/bqemu (some minutes)")
+		d.say("There is no warehouse here, so data is not checked; with one, the story has nine scenes more: make build/bqemu (some minutes)")
 	} else if err := d.openWarehouse(ctx); err != nil {
 		return err
 	}

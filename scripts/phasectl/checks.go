@@ -19,10 +19,11 @@ import (
 
 func checksCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "checks",
-		Short: "Verify the readiness checks against the warehouse, or run them",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "checks",
+		Short:   "Verify the readiness checks against the warehouse, or run them",
+		Example: "  phasectl checks verify\n  phasectl checks run --date 2026-02-03 --mode overnight",
+		Args:    args(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(checksVerifyCommand(f), checksRunCommand(f))
 	return cmd
@@ -38,7 +39,8 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 			"Unless PHASEGATE_MODE is shadow, no subscription that the pipeline file replaces may be there:\n" +
 			"two orchestrators hand over twice.\n\n" +
 			"Exit status: 0 all is well, 1 something is not, 2 it could not be asked.",
-		Args: args(cobra.NoArgs),
+		Example: "  phasectl checks verify --pipeline my-pipeline.yaml --project my-project",
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, p, w, err := f.warehouse()
 			if err != nil {
@@ -216,11 +218,12 @@ func checkLine(c gate.CheckResult) string {
 
 // warehouse opens what checks are about: the definition and BigQuery, no store.
 func (f *flags) warehouse() (app.Config, *pipeline.Pipeline, *warehouse.Warehouse, error) {
-	c, err := app.ConfigFromEnv(f.getenv(nil))
+	// What is wrong in the file is told before what is missing to ask anybody about it.
+	p, err := app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
 	if err != nil {
-		return c, nil, nil, usage(err)
+		return app.Config{}, nil, nil, usage(err)
 	}
-	p, err := c.LoadPipeline()
+	c, err := app.ConfigFromEnv(f.getenv(nil))
 	if err != nil {
 		return c, nil, nil, usage(err)
 	}

@@ -182,9 +182,10 @@ func deadLetterList(f *flags) *cobra.Command {
 	var topic string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List what was given up, up to 1000 messages a subscription",
-		Args:  args(cobra.NoArgs),
+		Use:     "list",
+		Short:   "List what was given up, up to 1000 messages a subscription",
+		Example: "  phasectl dead-letter list\n  phasectl dead-letter list --topic nba-phase3-analytics-complete",
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			a, err := f.open(cmd.Context())
 			if err != nil {

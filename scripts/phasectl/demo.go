@@ -16,9 +16,10 @@ import (
 func demoCommand(f *flags) *cobra.Command {
 	var keep, verbose bool
 	cmd := &cobra.Command{
-		Use:   "demo",
-		Short: "Replay a night of a pipeline, and count what was lost or doubled",
-		Args:  args(cobra.NoArgs),
+		Use:     "demo",
+		Short:   "Replay a night of a pipeline, and count what was lost or doubled",
+		Example: "  phasectl demo\n  phasectl demo --keep",
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			dir, err := os.MkdirTemp("", "phasegate-demo-")
 			if err != nil {

@@ -20,7 +20,7 @@ func explainCommand(f *flags) *cobra.Command {
 		Use:     "explain PERIOD MODE",
 		Short:   "Say why a cycle was not triggered, when it is looked at next, and what helps",
 		Example: "  phasectl explain 2026-02-03 overnight",
-		Args:    args(cobra.ExactArgs(2)),
+		Args:    exactly(2, "PERIOD MODE", "2026-02-03 overnight"),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			app, err := f.open(cmd.Context())
 			if err != nil {

@@ -35,11 +35,15 @@ const readyFile = "local.json"
 
 // dataFlag: where the local environment keeps its documents.
 func dataFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "data", defaultData(), "folder of the documents, kept between runs")
+}
+
+func defaultData() string {
 	base, err := os.UserCacheDir()
 	if err != nil {
 		base = os.TempDir()
 	}
-	cmd.Flags().StringVar(dir, "data", filepath.Join(base, "phasegate"), "folder of the documents, kept between runs")
+	return filepath.Join(base, "phasegate")
 }
 
 func localCommand(f *flags) *cobra.Command {
@@ -135,9 +139,9 @@ func announce(w io.Writer, data string, r ready, asJSON bool) error {
 		return printLine(w, r)
 	}
 	_, err = fmt.Fprintf(w, "Phasegate runs locally. Pub/Sub %s, documents in %s\n", r.PubSub, strings.TrimPrefix(r.Store, "sqlite:"))
-	bigQuery := "none: readiness is not checked (make build/bqemu)"
+	bigQuery := "none: data is not checked; with checks in the pipeline file and make build/bqemu it is"
 	if r.BigQuery != "" {
-		bigQuery = r.BigQuery
+		bigQuery = r.BigQuery + ", empty: until its tables are there, checks have no answer"
 	}
 	if err == nil {
 		_, err = fmt.Fprintf(w, "  %-12s %s\n", "BigQuery", bigQuery)
@@ -151,7 +155,11 @@ func announce(w io.Writer, data string, r ready, asJSON bool) error {
 		_, err = fmt.Fprintf(w, "  %-12s %s/\n", "status page", r.Functions["health"])
 	}
 	if err == nil {
-		_, err = fmt.Fprintln(w, "In another terminal:  eval \"$(phasectl env)\"; phasectl status     Stop with Ctrl-C.")
+		env := "phasectl env"
+		if data != defaultData() {
+			env += " --data " + data
+		}
+		_, err = fmt.Fprintln(w, "In another terminal:  eval \"$("+env+")\"; phasectl status     Stop with Ctrl-C.")
 	}
 	return err
 }

@@ -63,9 +63,10 @@ func (l lockLine) text(a *app.App) string {
 func locksList(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the locks that have a document: who, since when, until when",
-		Args:  args(cobra.NoArgs),
+		Use:     "list",
+		Short:   "List the locks that have a document: who, since when, until when",
+		Example: "  phasectl locks list --json",
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := f.open(cmd.Context())
 			if err != nil {
@@ -108,7 +109,7 @@ func locksRelease(f *flags) *cobra.Command {
 			"A holder that lives notices at its next renewal, within a third of its lease, and is ended soon after; until\n" +
 			"then two may be at work.",
 		Example: "  phasectl locks release PlayerGameSummaryProcessor_2026-02-03 --reason \"its machine is gone\"",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    exactly(1, "KEY", "PlayerGameSummaryProcessor_2026-02-03"),
 		RunE: func(cmd *cobra.Command, keys []string) error {
 			if err := checkReason(reason); err != nil {
 				return err

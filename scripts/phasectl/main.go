@@ -9,9 +9,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/app"
 )
 
 // Exit codes; 0 is ok. 64 and 70 are those of sysexits.h.
@@ -20,7 +23,7 @@ const (
 	exitUnknown    = 2
 	exitUsage      = 64
 	exitSoftware   = 70
-	usageHint      = "run phasectl help"
+	usageHint      = "run phasectl" // and the command that was called, with --help
 	localProjectID = "phasegate-local"
 )
 
@@ -52,7 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	called, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
@@ -63,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stderr, "phasectl:", err)
 	if code == exitUsage {
-		fmt.Fprintln(stderr, usageHint)
+		fmt.Fprintln(stderr, usageHint+strings.TrimPrefix(called.CommandPath(), "phasectl")+" --help")
 	}
 	return code
 }
@@ -82,6 +85,9 @@ func newRoot() *cobra.Command {
 			return cmd.Help()
 		},
 	}
+	root.Version = app.Version
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetUsageTemplate(root.UsageTemplate() + "\nExit status: 0 ok, 1 findings, 2 could not check, 64 usage, 70 internal error, unless said otherwise above.\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	var f flags
 	root.PersistentFlags().StringVar(&f.project, "project", "", "Google Cloud project (default $GOOGLE_CLOUD_PROJECT)")
@@ -89,7 +95,18 @@ func newRoot() *cobra.Command {
 	root.AddCommand(statusCommand(&f), explainCommand(&f), triggerCommand(&f), holdCommand(&f), releaseCommand(&f),
 		quarantineCommand(&f), deadLetterCommand(&f), runCommand(&f), locksCommand(&f), reconcileCommand(&f), reportCommand(&f), sweepCommand(&f), healthCommand(&f),
 		serveCommand(&f), localCommand(&f), checksCommand(&f), envCommand(), demoCommand(&f), smokeCommand(&f), drillCommand(&f), driftCommand(&f), validateCommand(&f), versionCommand())
+	f.complete(root)
 	return root
+}
+
+// exactly wants arguments, which an example shows.
+func exactly(n int, words, example string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, a []string) error {
+		if len(a) != n {
+			return usage(fmt.Errorf("wants %s, such as %s; got %d arguments", words, example, len(a)))
+		}
+		return nil
+	}
 }
 
 // args makes cobra's argument checks usage errors.

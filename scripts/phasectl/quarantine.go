@@ -51,9 +51,10 @@ func quarantined(ctx context.Context, a *app.App, all bool) ([]intake.Quarantine
 func quarantineList(f *flags) *cobra.Command {
 	var all, asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the messages in quarantine that were not replayed, newest first",
-		Args:  args(cobra.NoArgs),
+		Use:     "list",
+		Short:   "List the messages in quarantine that were not replayed, newest first",
+		Example: "  phasectl quarantine list",
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := f.open(cmd.Context())
 			if err != nil {
@@ -92,9 +93,10 @@ func localTime(a *app.App, t time.Time) string {
 
 func quarantineShow(f *flags) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show ID",
-		Short: "Show one message: where it came from, what is wrong with it, and its data",
-		Args:  args(cobra.ExactArgs(1)),
+		Use:     "show ID",
+		Short:   "Show one message: where it came from, what is wrong with it, and its data",
+		Example: "  phasectl quarantine list\n  phasectl quarantine show 1234567890",
+		Args:    exactly(1, "ID", "1234567890, which phasectl quarantine list shows"),
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			a, err := f.open(cmd.Context())
 			if err != nil {

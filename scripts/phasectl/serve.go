@@ -74,9 +74,10 @@ func printLine(w io.Writer, v any) error {
 func versionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "version",
-		Short: "Print the version and the hash of the source that this was built from",
-		Args:  args(cobra.NoArgs),
+		Use:     "version",
+		Short:   "Print the version and the hash of the source that this was built from",
+		Example: "  phasectl version",
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if asJSON {
 				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "version": app.Version, "source_hash": app.SourceHash})

@@ -164,9 +164,10 @@ func tableFlag(table string) string {
 func sweepList(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the removals of the last 30 days, and how to undo them",
-		Args:  args(cobra.NoArgs),
+		Use:     "list",
+		Short:   "List the removals of the last 30 days, and how to undo them",
+		Example: "  phasectl sweep list",
+		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a, err := f.open(cmd.Context())
 			if err != nil {
@@ -209,7 +210,7 @@ func sweepUndo(f *flags) *cobra.Command {
 			"written anew since is left alone.\n\n" +
 			"Exit status: 0 it is back, 1 it cannot be undone, 2 it could not be found out.",
 		Example: "  phasectl sweep list\n  phasectl sweep undo 20260204t155000-3jkx7m2p --reason \"the wrong one stayed\"",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    exactly(1, "ID", "20260204t155000-3jkx7m2p"),
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			s, a, err := openSweeper(cmd.Context(), f)
 			if err != nil {

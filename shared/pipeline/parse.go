@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"time"
 
@@ -111,7 +112,7 @@ func Parse(data []byte) (*Pipeline, error) {
 			return nil, fmt.Errorf("pipeline definition: %w", err)
 		}
 		for _, e := range te.Errors {
-			shape = append(shape, errors.New(e))
+			shape = append(shape, errors.New(inGo.ReplaceAllString(e, "$1")))
 		}
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
@@ -128,6 +129,9 @@ func Parse(data []byte) (*Pipeline, error) {
 	}
 	return p, nil
 }
+
+// inGo is how the decoder says that a key is unknown: its type is nobody's business.
+var inGo = regexp.MustCompile(`(field \S+ not found) in type (?s:.*)`)
 
 // build turns the file into a Pipeline while the validator notes what is wrong.
 func build(f file) (*Pipeline, *validator) {
@@ -190,6 +194,9 @@ func build(f file) (*Pipeline, *validator) {
 			v.oneOf(path+".job", s.Job, "relay", "nightly")
 		}
 		p.Schedules = append(p.Schedules, Schedule(s))
+	}
+	if !slices.ContainsFunc(p.Schedules, func(s Schedule) bool { return s.Job == "relay" }) {
+		v.add("schedules", "no job relay: nobody would look after grace periods, deadlines and what a process left when it died")
 	}
 	return p, v
 }

@@ -147,6 +147,7 @@ var problems = map[string]struct {
 	"schedule_function": {"function: reconcile", "function: re-concile", `schedules[0].function: "re-concile" is not one of reconcile, sweep, health`},
 	"schedule_job_of":   {"function: sweep\n    job: sweep", "function: sweep\n    job: relay", `schedules[2].job: "relay" is not one of sweep`},
 	"schedule_job":      {"job: relay", "job: ''", `schedules[0].job: "" is not one of relay`},
+	"no_relay":          {"    job: relay", "    job: nightly", "schedules: no job relay"},
 	"cron":              {"*/5 * * * *", "*/5 * * *", `schedules[0].cron: "*/5 * * *" is no cron expression of five fields`},
 	"cron_seconds":      {"*/5 * * * *", "0 */5 * * * *", `schedules[0].cron: "0 */5 * * * *" is no cron expression`},
 	"cron_descriptor":   {"*/5 * * * *", "@hourly", `schedules[0].cron: "@hourly" is no cron expression`},

@@ -182,4 +182,6 @@ transitions:
     trigger_within: 72h
     modes:
       - {name: daily, event: after, critical: [a_letter], complete: all, counts_from: "18:00", second_runs: ignore}
+schedules:
+  - {name: relay, cron: "*/5 * * * *", function: reconcile, job: relay}
 `)

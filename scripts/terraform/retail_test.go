@@ -1,0 +1,36 @@
+package terraform
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/zclconf/go-cty/cty"
+)
+
+// What is deployed follows from the pipeline file, whatever it is about.
+func TestThePlanOfAPipelineByTheHour(t *testing.T) {
+	file, err := filepath.Abs("../demo/retail.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := planned(t, map[string]cty.Value{"pipeline_file": cty.StringVal(file)})
+	if len(p.failed) > 0 {
+		t.Errorf("%q", p.failed)
+	}
+	var topics []string
+	for _, i := range p.some("google_pubsub_topic") {
+		topics = append(topics, i.text("name"))
+	}
+	for _, name := range []string{"retail-enrich-complete", "retail-aggregate-trigger", "retail-aggregate-complete", "retail-forecast-trigger",
+		"phasegate-shadow-enrich_to_aggregate", "phasegate-shadow-aggregate_to_forecast"} {
+		if !slices.Contains(topics, name) {
+			t.Errorf("no topic %s among %q", name, topics)
+		}
+	}
+	for _, i := range p.some("google_cloud_scheduler_job") {
+		if zone := i.text("time_zone"); zone != "Europe/Berlin" {
+			t.Errorf("%s in %s", i.text("name"), zone)
+		}
+	}
+}

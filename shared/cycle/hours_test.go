@@ -1,0 +1,40 @@
+package cycle
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// Where periods are hours, the relay looks at as many days of them.
+func TestTheRelayLooksAtDaysOfHours(t *testing.T) {
+	file, err := os.ReadFile("../../scripts/demo/retail.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pipeline.Parse(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, "memory")
+	w.tr = p.Transitions[0]
+	w.clock.set(time.Date(2026, 10, 25, 1, 10, 0, 0, time.UTC))
+	hour := pipeline.Period("2026-10-25T00")
+	for _, name := range w.tr.Order {
+		c := message.Completion{Processor: name, Reported: name, Period: hour, Status: message.StatusSuccess, EventTime: w.clock.now(), ExecutionID: name, CorrelationID: "x"}
+		if err := w.engine.Record(t.Context(), w.key(hour), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.clock.set(w.clock.now().Add(40 * time.Hour)) // nobody has looked
+	if err := w.engine.Relay(t.Context(), w.tr, "m"); err != nil {
+		t.Fatal(err)
+	}
+	st, err := w.engine.Status(t.Context(), w.key(hour))
+	if err != nil || st[0].State != string(StatePublished) || len(st[0].Satisfied) != 24 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
