@@ -52,7 +52,7 @@ type Upstream struct {
 }
 
 type fileHealth struct {
-	Datasets []string `yaml:"datasets"` // that the statements read; the functions may read no others
+	Datasets []string `yaml:"datasets"` // that the statements read; the functions may read no others. Default: none
 	Upstream *struct {
 		SQL          string `yaml:"sql"`           // query for the first run of each source on each day from @first to @last, DATEs: name, day, time
 		ExpectedBy   string `yaml:"expected_by"`   // local time of the day, such as 08:00

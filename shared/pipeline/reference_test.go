@@ -23,7 +23,8 @@ path; ` + "`phasectl checks verify`" + ` finds what only the warehouse can say. 
 named, and ` + "`scripts/demo/retail.yaml`" + ` one by the hour, with two transitions in a chain. What a deployment is given besides, as
 environment variables, stands in the [README](../README.md#configuration).
 
-This page is made of the types that read the file: ` + "`go test ./shared/pipeline -run Reference -update`" + `.
+This page is made of the types that read the file: ` + "`go test ./shared/pipeline -run Reference -update`" + `. A key without a default is
+required where its section is there.
 
 | Key | Type | Meaning |
 |---|---|---|
