@@ -51,8 +51,9 @@ func localCommand(f *flags) *cobra.Command {
 	var base int
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "local",
-		Short: "Run the whole system on this machine until interrupted",
+		Use:     "local",
+		Short:   "Run the whole system on this machine until interrupted",
+		Example: "  phasectl local\n  phasectl local --pipeline my-pipeline.yaml --port-base 0 --data /tmp/mine",
 		Long: "Run Pub/Sub (port 8085), the functions (8088) and a scheduler in this process, on the loopback\n" +
 			"interface, with documents in a SQLite file. What Slack would be told is printed. Beside it BigQuery (9050), if the pipeline has readiness\n" +
 			"checks and bqemu stands beside phasectl (make build/bqemu); else nothing is checked. In another terminal:\n\n" +

@@ -27,7 +27,7 @@ type file struct {
 	Phases      []filePhase       `yaml:"phases"`      // stages of the pipeline
 	Transitions []fileTransition  `yaml:"transitions"` // from one phase to the next; one's downstream may be another's upstream
 	Health      *fileHealth       `yaml:"health"`      // what the health checks ask besides. Default: nothing
-	Schedules   []fileSchedule    `yaml:"schedules"`   // jobs that the scheduler sends. Default: none
+	Schedules   []fileSchedule    `yaml:"schedules"`   // jobs that the scheduler sends; the relay must be one of them
 }
 
 type filePhase struct {
