@@ -115,7 +115,7 @@ func holdCommand(f *flags) *cobra.Command {
 				return exitError{exitUnknown, err}
 			}
 			out := cmd.OutOrStdout()
-			fmt.Fprintf(out, "%s is held until %s\n", what(key, m.Name), r.Hold.Until.In(a.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04:05"))
+			fmt.Fprintf(out, "%s is held until %s\n", what(key, m.Name), r.Hold.Until.In(a.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04:05 MST"))
 			if old := r.Replaced; old != nil {
 				fmt.Fprintf(out, "  in place of the hold by %s until %s: %s\n", plain(old.Actor), localTime(a, old.Until), plain(old.Reason))
 			}

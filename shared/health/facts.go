@@ -1,0 +1,227 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/platform"
+	"github.com/phasegate/phasegate/shared/reconcile"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// facts are what is known at a moment. What could not be read is an error in its place.
+type facts struct {
+	pipeline *pipeline.Pipeline
+	now      time.Time       // of this machine's clock
+	today    pipeline.Period // a day, whatever the calendar's periods are
+	day      pipeline.Period // another, whose upstream runs are looked at
+	dayAt    time.Time       // as of when
+
+	compared    map[string]reconcile.Report // by transition
+	comparedErr map[string]error
+	functions   map[string]status // by function
+	statusErr   error
+	seen        map[string]time.Time    // when each code that runs was seen first
+	before      map[string]recollection // of the last look
+	beforeErr   error
+	firstRuns   []warehouse.FirstRun
+	firstErr    error
+	runs        []warehouse.ProcessorRun
+	runsErr     error
+	lockedAt    time.Time // when a lock was taken last, as far back as is looked; zero: not at all
+	lockedErr   error
+	dead        map[string]int64 // messages by dead-letter subscription
+	deadNames   []string         // of all of them
+	deadErr     error
+	services    map[string]platform.Service
+	ownServices []string // names of those behind the functions
+	servicesErr error
+}
+
+// status is function_status/{function}.
+type status struct {
+	heartbeats map[string]time.Time // by job
+	source     string
+	definition string // hash of the pipeline file
+	hasChannel bool
+	channel    string // in words; "" where it has not said
+}
+
+// read reads every source, side by side.
+func (c *Checker) read(ctx context.Context) *facts {
+	ctx, cancel := context.WithTimeoutCause(ctx, Limit, fmt.Errorf("no answer within %s", Limit))
+	defer cancel()
+	now := c.Now()
+	f := &facts{pipeline: c.Pipeline, now: now, today: c.Pipeline.Calendar.Daily().At(now), compared: map[string]reconcile.Report{}, comparedErr: map[string]error{},
+		deadNames: deadLetters(c.Pipeline, c.Prefix), ownServices: c.ownServices()}
+	f.day, f.dayAt = f.today, now
+	if c.Day != "" && c.Day != f.today {
+		f.day, f.dayAt = c.Day, c.Pipeline.Calendar.Daily().End(c.Day)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex // of the maps by transition
+	rec := c.patient()
+	for _, t := range c.Pipeline.Transitions {
+		wg.Go(func() {
+			from, to := t.Window(now, Days)
+			r, err := rec.Run(ctx, t, from, to, "")
+			mu.Lock()
+			defer mu.Unlock()
+			f.compared[t.ID], f.comparedErr[t.ID] = r, err
+		})
+	}
+	wg.Go(func() {
+		ctx, cancel := c.patience(ctx)
+		defer cancel()
+		f.dead, f.deadErr = c.Dead(ctx)
+	})
+	wg.Go(func() {
+		ctx, cancel := c.patience(ctx)
+		defer cancel()
+		f.services, f.servicesErr = c.Services(ctx)
+	})
+	wg.Go(func() { f.functions, f.statusErr = c.functions(ctx) })
+	var codes map[string]time.Time
+	wg.Go(func() { f.before, codes, f.beforeErr = c.remembered(ctx) })
+	h := c.Pipeline.Health
+	cal := c.Pipeline.Calendar.Daily()
+	if h.Upstream != nil {
+		wg.Go(func() {
+			ctx, cancel := c.patience(ctx)
+			defer cancel()
+			f.firstRuns, f.firstErr = c.FirstRuns(ctx, cal.Add(f.day, -usualDays), f.day)
+		})
+	}
+	if h.Runs != "" {
+		wg.Go(func() {
+			ctx, cancel := c.patience(ctx)
+			defer cancel()
+			f.runs, f.runsErr = c.Runs(ctx, cal.Add(f.today, -Days), f.today)
+			f.lockedAt, f.lockedErr = c.locked(ctx, f.lockedRuns())
+		})
+	}
+	wg.Wait()
+	f.seen = seen(f.functions, codes)
+	f.statusErr = errors.Join(f.statusErr, f.beforeErr)
+	return f
+}
+
+// patience bounds what one source gets.
+func (c *Checker) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, c.Patience, fmt.Errorf("no answer within %s", c.Patience))
+}
+
+// planned says of which periods nobody is told.
+func (f *facts) planned() (out []string) {
+	for _, m := range f.pipeline.Health.Maintenance {
+		if first, last := f.window(); f.pipeline.Calendar.Day(m.To) >= first && f.pipeline.Calendar.Day(m.From) <= last {
+			out = append(out, m.String())
+		}
+	}
+	return out
+}
+
+// patient is the reconciler with limits of time for what it asks the warehouse: an answer
+// that does not come must not keep the books from being judged.
+func (c *Checker) patient() *reconcile.Reconciler {
+	r := *c.Reconcile
+	r.Planned = func(p pipeline.Period) bool {
+		_, planned := c.Pipeline.Health.Planned(p)
+		return planned
+	}
+	contents, expected := r.Contents, r.Expected
+	r.Contents = func(ctx context.Context, processors []pipeline.Processor, from, to pipeline.Period) map[string]warehouse.Contents {
+		ctx, cancel := context.WithTimeout(ctx, c.Patience/4) // it is asked twice
+		defer cancel()
+		return contents(ctx, processors, from, to)
+	}
+	r.Expected = func(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (map[pipeline.Period]int64, error) {
+		ctx, cancel := context.WithTimeout(ctx, c.Patience/4)
+		defer cancel()
+		return expected(ctx, t, from, to)
+	}
+	return &r
+}
+
+// functions reads what each function has left behind.
+func (c *Checker) functions(ctx context.Context) (map[string]status, error) {
+	var refs []store.Ref
+	for _, name := range c.watched() {
+		refs = append(refs, store.Ref{Collection: c.Books + app.StatusCollection, ID: name})
+	}
+	if len(refs) == 0 {
+		return nil, nil
+	}
+	snap, err := c.Store.Get(ctx, refs...)
+	if err != nil {
+		return nil, fmt.Errorf("read the heartbeats: %w", err)
+	}
+	out := map[string]status{}
+	for _, doc := range snap.Docs {
+		s := status{heartbeats: map[string]time.Time{}}
+		beats, _ := doc.Data["heartbeats"].(map[string]any)
+		for job, at := range beats {
+			s.heartbeats[job], _ = at.(time.Time)
+		}
+		s.source, _ = doc.Data["source_hash"].(string)
+		s.definition, _ = doc.Data["definition"].(string)
+		s.hasChannel, _ = doc.Data["has_channel"].(bool)
+		s.channel, _ = doc.Data["channel"].(string)
+		out[doc.Ref.ID] = s
+	}
+	return out, nil
+}
+
+// watched are the functions that leave heartbeats, in the definition's order.
+func (c *Checker) watched() (out []string) {
+	for _, s := range c.Pipeline.Schedules {
+		if !slices.Contains(out, s.Function) {
+			out = append(out, s.Function)
+		}
+	}
+	return out
+}
+
+// window returns the first and the last day that are looked at: from a week back to
+// tomorrow.
+func (f *facts) window() (first, last pipeline.Period) {
+	cal := f.pipeline.Calendar.Daily()
+	return cal.Add(f.today, -Days), cal.Add(f.today, 1)
+}
+
+// lockedRuns are those that should have taken a lock, newest first. Backfills of other days
+// tell nothing.
+func (f *facts) lockedRuns() (runs []warehouse.ProcessorRun) {
+	first, last := f.window()
+	for _, r := range f.runs {
+		day := f.pipeline.Calendar.Day(r.Period)
+		if _, _, known := f.pipeline.Processor(r.Processor); known && first <= day && day <= last {
+			runs = append(runs, r)
+		}
+	}
+	slices.SortStableFunc(runs, func(a, b warehouse.ProcessorRun) int { return b.Began.Compare(a.Began) })
+	return runs
+}
+
+// mostLocks bounds how many documents are read for one answer.
+const mostLocks = 500
+
+// locked returns when a lock was taken last, of those that the newest runs should have had.
+func (c *Checker) locked(ctx context.Context, runs []warehouse.ProcessorRun) (time.Time, error) {
+	keys := map[lease.Key]bool{}
+	for _, r := range runs {
+		if _, p, _ := c.Pipeline.Processor(r.Processor); len(keys) < mostLocks {
+			keys[lease.Key{Class: p.Class, Period: r.Period}] = true
+		}
+	}
+	return c.Locks.LastTaken(ctx, slices.Collect(maps.Keys(keys)))
+}
