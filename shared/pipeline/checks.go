@@ -94,31 +94,6 @@ func (b *Bound) String() string {
 	return b.Op + " " + strconv.FormatFloat(b.Limit, 'f', -1, 64)
 }
 
-type fileChecks struct {
-	Timeout        string           `yaml:"timeout"`            // of one query, 50s at most
-	MaxBytesBilled int64            `yaml:"max_bytes_billed"`   // of one query
-	Datasets       []string         `yaml:"datasets"`           // that the statements read; the functions may read no others
-	Tables         []fileCheckTable `yaml:"tables"`             // queries that the statements can name like tables. Default: none
-	Expected       string           `yaml:"expected"`           // query for how many units of work @period should bring; 0: nothing is to come. Default: not known
-	ByPeriod       string           `yaml:"expected_by_period"` // query for the same about @first to @last: period, number. Default: not known
-	BeforeHandOver []fileCheck      `yaml:"before_hand_over"`   // at least one
-}
-
-type fileCheckTable struct {
-	Name string `yaml:"name"` // unique
-	SQL  string `yaml:"sql"`  // query; knows @period
-}
-
-type fileCheck struct {
-	Name       string   `yaml:"name"`       // unique. The number of minutes_coverage_pct is handed over in the field of that name
-	SQL        string   `yaml:"sql"`        // query for one number, NULL when it cannot be known; knows @period, a DATE or a TIMESTAMP as date_column is. With {table}, {date_column} or {column} it is asked of each processor
-	Modes      []string `yaml:"modes"`      // Default: all
-	Processors []string `yaml:"processors"` // it is asked before hand-overs of one of them. Default: all
-	Warn       string   `yaml:"warn"`       // what the number must not be, such as `< 80`: then people are told. Default: nothing
-	Block      string   `yaml:"block"`      // the same: then nothing is handed over. Default: nothing; one of the two is needed
-	Unknown    string   `yaml:"unknown"`    // what a missing answer means: `block` or `warn`. Default: block
-}
-
 // maxQueryTime bounds a query: a batch's claim is not trusted for longer by default.
 const maxQueryTime = 50 * time.Second
 

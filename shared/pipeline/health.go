@@ -51,24 +51,6 @@ type Upstream struct {
 	ExpectedBy, FailingAfter Offset
 }
 
-type fileHealth struct {
-	Datasets []string `yaml:"datasets"` // that the statements read; the functions may read no others. Default: none
-	Upstream *struct {
-		SQL          string `yaml:"sql"`           // query for the first run of each source on each day from @first to @last, DATEs: name, day, time
-		ExpectedBy   string `yaml:"expected_by"`   // local time of the day, such as 08:00
-		FailingAfter string `yaml:"failing_after"` // local time of the day
-	} `yaml:"upstream"` // what has to run before the first phase. Default: nothing is known of it
-	Runs       string `yaml:"runs"`        // query for the runs that began on the days from @first to @last, DATEs: processor (name or class), period of the data, run id, begin, end (NULL: none yet). Default: no history is kept
-	DigestAt   string `yaml:"digest_at"`   // local time of the day from which on the day's digest is told. Default: 09:00
-	UnseenDays int    `yaml:"unseen_days"` // for how many days with something to do a processor may not report, 1 to 6. Default: 3
-
-	Maintenance []struct {
-		From   string `yaml:"from"`   // period
-		To     string `yaml:"to"`     // period, included
-		Reason string `yaml:"reason"` // people are told
-	} `yaml:"maintenance"` // planned work: nobody is told of its periods. Default: none
-}
-
 // maxUnseenDays is as far back as health looks: a week, of which today is not over.
 const maxUnseenDays = 6
 

@@ -1,0 +1,128 @@
+package pipeline
+
+// The types below are the YAML as written. What is said of a field here is what
+// docs/configuration.md says of its key: go test ./shared/pipeline -run Reference -update.
+
+type file struct {
+	Schema      int               `yaml:"schema"`      // 1
+	Name        string            `yaml:"name"`        // of the pipeline, for people and in notices
+	TimeZone    string            `yaml:"time_zone"`   // such as Europe/Berlin: of local times, of schedules, of days
+	Calendar    string            `yaml:"calendar"`    // what a period is: `day`, written 2026-02-03 and bounded by midnight in time_zone; or `hour`, written 2026-02-03T14, in UTC
+	Kinds       map[string]string `yaml:"kinds"`       // kind of a processor → the key under which its changed entities stand in a trigger's entities_changed
+	Phases      []filePhase       `yaml:"phases"`      // stages of the pipeline
+	Transitions []fileTransition  `yaml:"transitions"` // from one phase to the next; one's downstream may be another's upstream
+	Health      *fileHealth       `yaml:"health"`      // what the health checks ask besides. Default: nothing
+	Schedules   []fileSchedule    `yaml:"schedules"`   // jobs that the scheduler sends; the relay must be one of them
+}
+
+type filePhase struct {
+	Name       string          `yaml:"name"`       // unique
+	Service    string          `yaml:"service"`    // Cloud Run service of its processors, which alerts and drift look at. Default: none
+	Processors []fileProcessor `yaml:"processors"` // at least one
+}
+
+type fileProcessor struct {
+	Name       string   `yaml:"name"`        // unique over all phases; what transitions call it, and source_table of its triggers
+	Kind       string   `yaml:"kind"`        // one of `kinds`
+	Class      string   `yaml:"class"`       // the name by which its runs lock each other out, in every language; unique. Default: the name in CamelCase with Processor behind it
+	Table      string   `yaml:"table"`       // that it fills, dataset.table
+	DateColumn string   `yaml:"date_column"` // says to which period a row belongs: a DATE where periods are days, a TIMESTAMP at the beginning of the hour where they are hours
+	Key        []string `yaml:"key"`         // columns that make a row unique
+	OrderBy    string   `yaml:"order_by"`    // TIMESTAMP: of several rows with one key, the newest by it is right
+	Partition  string   `yaml:"partition"`   // `by_date`, `by_date_filter_required` (every query must filter) or `none`. Default: by_date
+	Filled     []string `yaml:"filled"`      // columns in which NULL means that something is missing; checks with {column} are asked of each. Default: none
+	Duplicates string   `yaml:"duplicates"`  // what the nightly sweep does about rows with one key: `report`, or `remove` all but the right one, which can be undone for 30 days. Default: report
+}
+
+type fileTransition struct {
+	ID       string `yaml:"id"` // unique; in the ids of documents
+	Upstream struct {
+		Phase    string   `yaml:"phase"`    // whose processors are waited for
+		Topic    string   `yaml:"topic"`    // to which they report; of one transition only
+		Replaces []string `yaml:"replaces"` // subscriptions by which another orchestrator gets the same reports: while one is there, a deployment that would hand over is refused. Default: none
+	} `yaml:"upstream"`
+	Downstream struct {
+		Phase           string   `yaml:"phase"`            // that is handed over to
+		Topic           string   `yaml:"topic"`            // of its triggers
+		TriggeredBy     string   `yaml:"triggered_by"`     // triggered_by of the triggers
+		ParentProcessor string   `yaml:"parent_processor"` // parent_processor of the triggers
+		Order           []string `yaml:"order"`            // of the messages of one hand-over: each processor that any mode names, once; 300 at most
+	} `yaml:"downstream"`
+	CompatibilityCollection string `yaml:"compatibility_collection"` // of the documents, one a period, that others read
+	TriggerWithin           string `yaml:"trigger_within"`           // automatic hand-overs happen while the needed runs end within this time after the period's end, such as 72h; older ones are held
+	ManagedSince            string `yaml:"managed_since"`            // reconciliation looks at no earlier period. Default: the first on record
+	HandOver                *struct {
+		Warn     string `yaml:"warn"`     // whole seconds, such as 5m
+		Critical string `yaml:"critical"` // more than warn
+	} `yaml:"hand_over"` // how long it may take from due to the broker's last answer, before somebody is told. Default: nobody is
+	Modes  []fileMode  `yaml:"modes"`  // kinds of cycles that a period goes through, at most one for each event, in the order before, within, after
+	Checks *fileChecks `yaml:"checks"` // what has to be true of the data before a hand-over. Default: nothing is asked, and messages say so
+}
+
+type fileMode struct {
+	Name     string   `yaml:"name"`     // unique in the transition
+	Event    string   `yaml:"event"`    // runs that end `before`, `within` or `after` the period belong to this mode
+	Critical []string `yaml:"critical"` // processors without which nothing is handed over; at least one
+	Optional []string `yaml:"optional"` // the others that are waited for. Default: none
+	Complete string   `yaml:"complete"` // when it is complete at once: `all` or `critical`
+	Grace    *struct {
+		QuorumPct int    `yaml:"quorum_pct"` // of all processors, 1 to 100
+		After     string `yaml:"after"`      // such as 30m, since critical ones and quorum were there
+	} `yaml:"grace"` // hands over without some optional ones. Default: never
+	CountsFrom    string   `yaml:"counts_from"`    // runs that ended earlier do not count. A time relative to the period, of days on the local clock: `18:00`, `-1d 16:30`, `+1d 05:00`; of hours: `:20`, `-1h :50`, `+2h :05`
+	AcceptEarlier []string `yaml:"accept_earlier"` // processors whose runs of earlier modes count too. Default: none
+	NotBefore     string   `yaml:"not_before"`     // a time as counts_from: nothing is handed over before. Default: at once
+	Deadline      string   `yaml:"deadline"`       // a time as counts_from: what is not complete by then is held, and somebody is told. Default: none
+	AtDeadline    string   `yaml:"at_deadline"`    // `hold`, or `hand_over` what there is, if the critical ones are. Default: hold
+	SecondRuns    string   `yaml:"second_runs"`    // what a further run of a processor means that was handed over: `ignore` or `resend_if_changed`
+}
+
+type fileSchedule struct {
+	Name     string `yaml:"name"`     // unique
+	Cron     string `yaml:"cron"`     // five fields, in time_zone
+	Function string `yaml:"function"` // `reconcile`, `sweep` or `health`
+	Job      string `yaml:"job"`      // of reconcile `relay` or `nightly`; else the function's name
+}
+
+type fileChecks struct {
+	Timeout        string           `yaml:"timeout"`            // of one query, 50s at most
+	MaxBytesBilled int64            `yaml:"max_bytes_billed"`   // of one query
+	Datasets       []string         `yaml:"datasets"`           // that the statements read; the functions may read no others
+	Tables         []fileCheckTable `yaml:"tables"`             // queries that the statements can name like tables. Default: none
+	Expected       string           `yaml:"expected"`           // query for how many units of work @period should bring; 0: nothing is to come. Default: not known
+	ByPeriod       string           `yaml:"expected_by_period"` // query for the same about @first to @last: period, number. Default: not known
+	BeforeHandOver []fileCheck      `yaml:"before_hand_over"`   // at least one
+}
+
+type fileCheckTable struct {
+	Name string `yaml:"name"` // unique
+	SQL  string `yaml:"sql"`  // query; knows @period
+}
+
+type fileCheck struct {
+	Name       string   `yaml:"name"`       // unique. The number of minutes_coverage_pct is handed over in the field of that name
+	SQL        string   `yaml:"sql"`        // query for one number, NULL when it cannot be known; knows @period, a DATE or a TIMESTAMP as date_column is. With {table}, {date_column} or {column} it is asked of each processor
+	Modes      []string `yaml:"modes"`      // Default: all
+	Processors []string `yaml:"processors"` // it is asked before hand-overs of one of them. Default: all
+	Warn       string   `yaml:"warn"`       // what the number must not be, such as `< 80`: then people are told. Default: nothing
+	Block      string   `yaml:"block"`      // the same: then nothing is handed over. Default: nothing; one of the two is needed
+	Unknown    string   `yaml:"unknown"`    // what a missing answer means: `block` or `warn`. Default: block
+}
+
+type fileHealth struct {
+	Datasets []string `yaml:"datasets"` // that the statements read; the functions may read no others. Default: none
+	Upstream *struct {
+		SQL          string `yaml:"sql"`           // query for the first run of each source on each day from @first to @last, DATEs: name, day, time
+		ExpectedBy   string `yaml:"expected_by"`   // local time of the day, such as 08:00
+		FailingAfter string `yaml:"failing_after"` // local time of the day
+	} `yaml:"upstream"` // what has to run before the first phase. Default: nothing is known of it
+	Runs       string `yaml:"runs"`        // query for the runs that began on the days from @first to @last, DATEs: processor (name or class), period of the data, run id, begin, end (NULL: none yet). Default: no history is kept
+	DigestAt   string `yaml:"digest_at"`   // local time of the day from which on the day's digest is told. Default: 09:00
+	UnseenDays int    `yaml:"unseen_days"` // for how many days with something to do a processor may not report, 1 to 6. Default: 3
+
+	Maintenance []struct {
+		From   string `yaml:"from"`   // period
+		To     string `yaml:"to"`     // period, included
+		Reason string `yaml:"reason"` // people are told
+	} `yaml:"maintenance"` // planned work: nobody is told of its periods. Default: none
+}
