@@ -97,7 +97,7 @@ func (p *phase4) since(n int) []delivery {
 
 // balance compares what was expected with what was received and what the books say.
 func (d *demo) balance(ctx context.Context) (Result, error) {
-	r := Result{Expected: len(d.expected), Tables: d.tables()}
+	r := Result{Expected: len(d.expected), Tables: d.tables(), Period: d.expected[0].period}
 	if d.processors != nil {
 		r.Warehouse = true
 		var err error

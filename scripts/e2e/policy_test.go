@@ -96,7 +96,7 @@ func aDeadlineHandsOverOrHolds(t *testing.T, s subject) {
 				return ""
 			})
 			w.await(limit, func() string {
-				if out := w.operate(0, "status", "--date", string(p)); !regexp.MustCompile(w.mode + " +" + tc.state).MatchString(out) {
+				if out := w.operate(0, "status", "--date", string(p)); !regexp.MustCompile(w.mode + " +(of " + w.tr.ID + " +)?" + tc.state).MatchString(out) {
 					return out
 				}
 				return ""

@@ -52,10 +52,10 @@ func demoCommand(f *flags) *cobra.Command {
 			}
 			if keep {
 				fmt.Fprintln(out, "Still running until Ctrl-C. In another terminal:")
-				if err := printEnv(out, ready{Project: c.Project, PubSub: env.PubSub, BigQuery: env.BigQuery, Store: c.Store}); err != nil {
+				if err := printEnv(out, ready{Project: c.Project, PubSub: env.PubSub, BigQuery: env.BigQuery, Store: c.Store, Pipeline: c.PipelineFile}); err != nil {
 					return err
 				}
-				fmt.Fprintln(out, "phasectl status --date 2026-02-03")
+				fmt.Fprintf(out, "phasectl status --date %s\n", result.Period)
 				fmt.Fprintln(out, "The status page: "+env.Functions["health"]+"/")
 				<-cmd.Context().Done()
 			}

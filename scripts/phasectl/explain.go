@@ -48,7 +48,7 @@ func explainCommand(f *flags) *cobra.Command {
 					Schema int `json:"schema"`
 					cycle.Explanation
 					Help string `json:"help"`
-				}{1, x, help(x, app.Pipeline, t)})
+				}{1, x, help(x, t)})
 			}
 			return printExplanation(cmd.OutOrStdout(), x, app.Pipeline, t)
 		},
@@ -67,19 +67,16 @@ func modeNames(t *pipeline.Transition) string {
 }
 
 // help names the one thing to do about a cycle, with the command that does it.
-func help(x cycle.Explanation, p *pipeline.Pipeline, t *pipeline.Transition) string {
+func help(x cycle.Explanation, t *pipeline.Transition) string {
 	trigger := func(rest string) string {
-		if len(p.Transitions) > 1 {
-			rest += " --transition " + t.ID
-		}
-		return fmt.Sprintf(`phasectl trigger --date %s --mode %s%s --reason "…"`, x.Period, x.Mode, rest)
+		return fmt.Sprintf(`phasectl trigger --date %s --mode %s%s%s --reason "…"`, x.Period, x.Mode, rest, t.Option())
 	}
 	if x.State == string(gate.Held) && x.Hold != nil {
 		words := []string{x.Period, x.Mode}
 		if x.Hold.Whole {
 			words = nil
 		}
-		return "somebody holds it; it goes on by itself when the hold ends, or at once: " + releaseLine(p, t, words)
+		return "somebody holds it; it goes on by itself when the hold ends, or at once: " + releaseLine(t, words)
 	}
 	switch cycle.State(x.State) {
 	case cycle.StatePublished:
@@ -169,7 +166,7 @@ func printExplanation(w io.Writer, x cycle.Explanation, p *pipeline.Pipeline, t 
 		}
 		row("run", "%s  %s %s (%s): %s", local(r.EventTime), quoted([]string{r.Processor}), r.Status, quoted([]string{r.ExecutionID}), verdict)
 	}
-	row("help", "%s", help(x, p, t))
+	row("help", "%s", help(x, t))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -122,7 +122,7 @@ func holdCommand(f *flags) *cobra.Command {
 			for _, id := range r.Publishing {
 				fmt.Fprintf(out, "  %s is being published already: the hold takes effect after it\n", id)
 			}
-			_, err = fmt.Fprintf(out, "  end it before that: %s\n", releaseLine(a.Pipeline, key.Transition, words))
+			_, err = fmt.Fprintf(out, "  end it before that: %s\n", releaseLine(key.Transition, words))
 			return err
 		},
 	}
@@ -133,12 +133,8 @@ func holdCommand(f *flags) *cobra.Command {
 }
 
 // releaseLine is the command that ends a hold.
-func releaseLine(p *pipeline.Pipeline, t *pipeline.Transition, words []string) string {
-	line := append([]string{"phasectl", "release"}, words...)
-	if len(p.Transitions) > 1 {
-		line = append(line, "--transition", t.ID)
-	}
-	return strings.Join(append(line, `--reason "…"`), " ")
+func releaseLine(t *pipeline.Transition, words []string) string {
+	return strings.Join(append([]string{"phasectl", "release"}, words...), " ") + t.Option() + ` --reason "…"`
 }
 
 // printAfter says where a cycle is now: it may be held for another reason.

@@ -78,8 +78,13 @@ func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location) error 
 		return err
 	}
 	var b strings.Builder
+	several := slices.ContainsFunc(cycles, func(c cycle.Status) bool { return c.Transition != cycles[0].Transition })
 	for _, c := range cycles {
-		fmt.Fprintf(&b, "%s  %-10s %-10s %s", c.Period, c.Mode, c.State, c.Reason)
+		name := fmt.Sprintf("%-10s", c.Mode)
+		if several {
+			name = c.Mode + " of " + c.Transition + " "
+		}
+		fmt.Fprintf(&b, "%s  %s %-10s %s", c.Period, name, c.State, c.Reason)
 		if !c.NextLook.IsZero() {
 			fmt.Fprintf(&b, "; next look %s", c.NextLook.In(zone).Format("2006-01-02 15:04"))
 		}

@@ -28,27 +28,15 @@ func (a *App) lookOn(ctx context.Context, key cycle.Key, cycles []cycle.Status) 
 			continue
 		}
 		late := !a.Now().Before(m.Due(key.Transition.Calendar(), key.Period).Add(noticedFor))
-		notify.Note(ctx, slices.DeleteFunc(cycleNotices(a.named(key.Transition, st), m, st), func(n notify.Notice) bool { return late && n.State != "" })...)
+		notify.Note(ctx, slices.DeleteFunc(cycleNotices(key.Transition, m, st), func(n notify.Notice) bool { return late && n.State != "" })...)
 	}
-}
-
-// named is what a cycle is called: with its transition, where there are several.
-type named struct{ name, command string }
-
-func (a *App) named(t *pipeline.Transition, st cycle.Status) named {
-	n := named{name: st.Period + " " + st.Mode}
-	n.command = "phasectl explain " + n.name
-	if len(a.Pipeline.Transitions) > 1 {
-		n.name, n.command = n.name+" of "+t.ID, n.command+" --transition "+t.ID
-	}
-	return n
 }
 
 // cycleNotices is what is to be told of a cycle: none while it goes its way. One that a
 // person holds is nothing new to people.
-func cycleNotices(called named, m pipeline.Mode, st cycle.Status) []notify.Notice {
-	name := called.name
-	n := notify.Notice{Subject: "cycle_" + st.Cycle, Severity: notify.Warning, Reason: st.Reason, Command: called.command}
+func cycleNotices(t *pipeline.Transition, m pipeline.Mode, st cycle.Status) []notify.Notice {
+	name := t.Called(pipeline.Period(st.Period), st.Mode)
+	n := notify.Notice{Subject: "cycle_" + st.Cycle, Severity: notify.Warning, Reason: st.Reason, Command: "phasectl explain " + st.Period + " " + st.Mode + t.Option()}
 	missing := strings.Join(st.Missing, ", ")
 	critical := slices.DeleteFunc(slices.Clone(st.Failed), func(p string) bool { return !slices.Contains(m.Critical, p) })
 	switch state := st.State; {

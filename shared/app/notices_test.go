@@ -1,6 +1,7 @@
 package app
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -13,6 +14,14 @@ func TestWhatIsToldOfACycle(t *testing.T) {
 	all := pipeline.Mode{Name: "overnight", Critical: []string{"a"}, Optional: []string{"b"}, Complete: pipeline.CompleteAll}
 	critical := all
 	critical.Complete = pipeline.CompleteCritical
+	file, err := os.ReadFile("../../scripts/demo/retail.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	chained, err := pipeline.Parse(file) // of two transitions
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, tc := range map[string]struct {
 		mode     pipeline.Mode
 		status   cycle.Status
@@ -35,9 +44,7 @@ func TestWhatIsToldOfACycle(t *testing.T) {
 		"publishing":          {all, cycle.Status{State: "publishing"}, false, "", "", ""},
 	} {
 		tc.status.Cycle, tc.status.Period, tc.status.Mode = "t_2026-02-03_overnight", "2026-02-03", "overnight"
-		one := &pipeline.Transition{ID: "t"}
-		a := &App{Pipeline: &pipeline.Pipeline{Transitions: []*pipeline.Transition{one}}}
-		got := cycleNotices(a.named(one, tc.status), tc.mode, tc.status)
+		got := cycleNotices(&pipeline.Transition{ID: "t"}, tc.mode, tc.status)
 		if (len(got) == 1) != tc.told {
 			t.Errorf("%s: %+v", name, got)
 			continue
@@ -49,8 +56,8 @@ func TestWhatIsToldOfACycle(t *testing.T) {
 		if n.Subject != "cycle_t_2026-02-03_overnight" || n.State != tc.state || n.Page != tc.page || n.Command != "phasectl explain 2026-02-03 overnight" || n.State != "" && n.Severity != tc.severity {
 			t.Errorf("%s: %+v", name, n)
 		}
-		a.Pipeline.Transitions = append(a.Pipeline.Transitions, &pipeline.Transition{ID: "u"})
-		if n := cycleNotices(a.named(one, tc.status), tc.mode, tc.status)[0]; n.Command != "phasectl explain 2026-02-03 overnight --transition t" || !strings.HasPrefix(n.Title, "2026-02-03 overnight of t ") {
+		if n := cycleNotices(chained.Transitions[0], tc.mode, tc.status)[0]; n.Command != "phasectl explain 2026-02-03 overnight --transition enrich_to_aggregate" ||
+			!strings.HasPrefix(n.Title, "2026-02-03 overnight of enrich_to_aggregate ") {
 			t.Errorf("of two transitions, %s: %+v", name, n)
 		}
 	}

@@ -34,7 +34,7 @@ func handOvers(f *facts) Check {
 				if st.Hold != nil && st.Hold.Whole {
 					if !whole[t.ID] { // its cycles are quiet meanwhile, and it is not
 						v.failing("%s is on hold until %s: %s (%s)", t.ID, f.local(st.Hold.Until), st.Hold.Reason, st.Hold.Actor)
-						v.action = "phasectl release --reason '…'"
+						v.action = "phasectl release --reason '…'" + t.Option()
 					}
 					whole[t.ID] = true
 					continue
@@ -43,10 +43,10 @@ func handOvers(f *facts) Check {
 				switch later := handedOverSince(b.Cycles[i+1:]); {
 				case why == "":
 				case later != "" && st.Hold == nil: // nobody can do anything about it any more, nor has to
-					v.ok("%s %s: %s; %s was handed over since", st.Period, st.Mode, why, later)
+					v.ok("%s: %s; %s was handed over since", t.Called(b.Period, st.Mode), why, later)
 				default:
-					v.failing("%s %s: %s", st.Period, st.Mode, why)
-					v.action = fmt.Sprintf("phasectl explain %s %s", st.Period, st.Mode)
+					v.failing("%s: %s", t.Called(b.Period, st.Mode), why)
+					v.action = fmt.Sprintf("phasectl explain %s %s%s", st.Period, st.Mode, t.Option())
 				}
 			}
 		}

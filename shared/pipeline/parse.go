@@ -215,6 +215,7 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 			CompatibilityCollection: ft.CompatibilityCollection,
 			TriggerWithin:           v.duration(path+".trigger_within", ft.TriggerWithin),
 			calendar:                p.Calendar,
+			several:                 len(fts) > 1,
 			kinds:                   phases[ft.Upstream.Phase],
 		}
 		if h := ft.HandOver; h != nil {

@@ -91,6 +91,7 @@ type Transition struct {
 	Checks                  *Checks       // nil: hand-overs are not checked
 
 	calendar   Calendar
+	several    bool              // there are others
 	kinds      map[string]string // processor → kind's key in entities_changed
 	definition string
 }
@@ -100,6 +101,23 @@ func (t *Transition) Calendar() Calendar { return t.calendar }
 
 // Definition returns the hash of the definition that the transition belongs to.
 func (t *Transition) Definition() string { return t.definition }
+
+// Called is what people call a cycle: with the transition, where there are several.
+func (t *Transition) Called(p Period, mode string) string {
+	if t.several {
+		return string(p) + " " + mode + " of " + t.ID
+	}
+	return string(p) + " " + mode
+}
+
+// Option is what names the transition in a command behind other words; "" where there is
+// one only.
+func (t *Transition) Option() string {
+	if t.several {
+		return " --transition " + t.ID
+	}
+	return ""
+}
 
 // Expects reports whether any mode of the transition names the processor. Only
 // such names ever become field names of documents.

@@ -62,7 +62,7 @@ func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[
 		yes, _ := c.handedOver(b, since)
 		f := &Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Info, Status: Skipped,
 			Evidence: map[string]any{"reason": st.Reason, "state": st.State, "satisfied": st.Satisfied}, Repair: "none: the next phase has run since"}
-		trigger := fmt.Sprintf("phasectl trigger --date %s --mode %s --reason '…'", b.Period, st.Mode)
+		trigger := fmt.Sprintf("phasectl trigger --date %s --mode %s%s --reason '…'", b.Period, st.Mode, c.transition.Option())
 		switch {
 		case st.TooLate && yes:
 			c.add(f)
@@ -70,7 +70,7 @@ func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[
 			f.Repair = "too old to be handed over by itself: " + trigger
 			c.add(f)
 		case blocked && st.Hold == nil && !st.Live && b.At.After(c.deadline(b, m)) && b.At.Sub(due) >= relayed:
-			f.Severity, f.Status, f.Repair = Critical, Open, fmt.Sprintf("its data is not ready: phasectl checks run --date %s --mode %s", b.Period, st.Mode)
+			f.Severity, f.Status, f.Repair = Critical, Open, fmt.Sprintf("its data is not ready: phasectl checks run --date %s --mode %s%s", b.Period, st.Mode, c.transition.Option())
 			c.add(f)
 		case !st.Due || b.At.Sub(due) < relayed:
 		case promised:
@@ -106,7 +106,7 @@ func (c *comparison) nextPhase(b *cycle.Books) {
 	}
 	f := &Finding{Type: NextPhaseMissing, Period: b.Period, Mode: mode, Severity: Critical,
 		Evidence: map[string]any{"published_at": published, "newest": next, "empty": empty},
-		Repair:   fmt.Sprintf("look at the next phase; then phasectl trigger --date %s --mode %s --reason '…'", b.Period, mode)}
+		Repair:   fmt.Sprintf("look at the next phase; then phasectl trigger --date %s --mode %s%s --reason '…'", b.Period, mode, c.transition.Option())}
 	modes := c.transition.Modes
 	switch {
 	case known && next.Before(published.Add(-gate.ReportsWithin)):
