@@ -50,7 +50,7 @@ func explainCommand(f *flags) *cobra.Command {
 					Help string `json:"help"`
 				}{1, x, help(x, t)})
 			}
-			return printExplanation(cmd.OutOrStdout(), x, app.Pipeline, t)
+			return printExplanation(cmd.OutOrStdout(), x, t)
 		},
 	}
 	cmd.Flags().StringVar(&transition, "transition", "", "id of the transition (default: the pipeline's only one)")
@@ -113,7 +113,7 @@ func help(x cycle.Explanation, t *pipeline.Transition) string {
 	return logs + ". To hand over what there is: " + trigger(" --force")
 }
 
-func printExplanation(w io.Writer, x cycle.Explanation, p *pipeline.Pipeline, t *pipeline.Transition) error {
+func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) error {
 	zone := t.Calendar().Zone()
 	local := func(at time.Time) string { return at.In(zone).Format("2006-01-02 15:04:05") }
 	var b strings.Builder
