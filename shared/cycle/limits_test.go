@@ -135,7 +135,7 @@ func TestManyCompletionsAtOnceAreAllRecordedInOneBatch(t *testing.T) {
 func wide(t testing.TB, n int) *pipeline.Transition {
 	t.Helper()
 	var b strings.Builder
-	b.WriteString("schema: 1\nname: wide\ntime_zone: America/New_York\ncalendar: day\nkinds: {thing: things}\nphases:\n  - name: up\n    processors:\n")
+	b.WriteString("schema: 1\nname: wide\ntime_zone: America/New_York\ncalendar: day\nkinds: {thing: things}\nschedules: [{name: relay, cron: \"*/5 * * * *\", function: reconcile, job: relay}]\nphases:\n  - name: up\n    processors:\n")
 	var names []string
 	for i := range n {
 		names = append(names, fmt.Sprintf("processor_%d", i))

@@ -154,7 +154,8 @@ func simRulesOf(version int, zone string, modes []simMode) *simRules {
 
 func (r *simRules) yaml() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "schema: 1\nname: sim\ntime_zone: %s\ncalendar: day\nkinds: {player: players, team: teams}\n", r.zone)
+	fmt.Fprintf(&b, "schema: 1\nname: sim\ntime_zone: %s\ncalendar: day\nkinds: {player: players, team: teams}\n"+
+		"schedules: [{name: relay, cron: \"*/5 * * * *\", function: reconcile, job: relay}]\n", r.zone)
 	b.WriteString("phases:\n  - name: p\n    processors:\n")
 	for _, p := range []string{alpha, beta, gamma, delta} {
 		fmt.Fprintf(&b, "      - {name: %s, kind: %s, table: d.%s, date_column: day, key: [day], order_by: processed_at}\n",

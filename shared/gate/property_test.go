@@ -76,7 +76,8 @@ func writeProcessor(b *strings.Builder, name string) {
 }
 
 func writeTransition(b *strings.Builder, order []string, within, modes string) {
-	fmt.Fprintf(b, `transitions:
+	fmt.Fprintf(b, `schedules: [{name: relay, cron: "*/5 * * * *", function: reconcile, job: relay}]
+transitions:
   - id: up_to_down
     upstream: {phase: up, topic: completions}
     downstream: {phase: down, topic: triggers, triggered_by: gate, parent_processor: Up, order: %s}
