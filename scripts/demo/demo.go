@@ -29,12 +29,12 @@ type Result struct {
 	Doubled   int // runs handed over twice in a cycle, or two ids for one batch and table
 	Copies    int // received again under the same id; harmless
 
-	Warehouse bool // whether processors were really run
-	Runs      int  // that hand-overs set off, where they were
-	Tables    int  // of the pipeline
+	Period    pipeline.Period // the first that the story is about
+	Warehouse bool            // whether processors were really run
+	Runs      int             // that hand-overs set off, where they were
+	Tables    int             // of the pipeline
 
-	Period      pipeline.Period // the first that the story is about
-	DoubledRows int64           // at the end, over all tables
+	DoubledRows int64 // at the end, over all tables
 }
 
 // OK reports whether the night went well.

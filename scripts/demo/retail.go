@@ -37,9 +37,10 @@ var (
 
 // readings are how many rows an enriching processor makes: the last shop of the north
 // answers late in one hour.
-func readings(hour pipeline.Period, name string, shops int) int {
-	if hour != winterHour || !strings.HasSuffix(name, "_north") {
-		shops = processors.Shops
+func readings(hour pipeline.Period, name string) int {
+	shops := processors.Shops
+	if hour == winterHour && strings.HasSuffix(name, "_north") {
+		shops--
 	}
 	switch kind, _, _ := strings.Cut(name, "_"); kind {
 	case "stock":
@@ -53,7 +54,7 @@ func readings(hour pipeline.Period, name string, shops int) int {
 // ended are successful runs of processors.
 func ended(hour pipeline.Period, at string, names ...string) (rs []report) {
 	for _, name := range names {
-		rs = append(rs, report{processor: name, date: hour, at: at, count: readings(hour, name, processors.Shops-1)})
+		rs = append(rs, report{processor: name, date: hour, at: at, count: readings(hour, name)})
 	}
 	return rs
 }

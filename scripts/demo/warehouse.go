@@ -141,7 +141,6 @@ func (d *demo) count(ctx context.Context) error {
 // incident is what two runs of one processor, 18 seconds apart, leave behind without the
 // runner, how a sweep mends it, and what they leave with the runner.
 func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() error {
-	count := func() error { return d.count(ctx) }
 	return []func() error{
 		func() error {
 			d.begin("2026-02-06 07:00", "The incident as it was: two runs of the players' summary, 18 seconds apart, that ask for no lock. Each appends what it has.")
@@ -155,7 +154,7 @@ func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() err
 					return err
 				}
 			}
-			return count()
+			return d.count(ctx)
 		},
 		func() error { return d.swept(ctx, night) },
 		func() error {
@@ -192,7 +191,7 @@ func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() err
 				return err
 			}
 			d.showReceived()
-			return count()
+			return d.count(ctx)
 		},
 	}
 }

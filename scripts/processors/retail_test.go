@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,11 +46,11 @@ const summer, winter = pipeline.Period("2026-10-25T00"), pipeline.Period("2026-1
 func TestTablesOfAPipelineByTheHour(t *testing.T) {
 	w, p := warehousetest.Alone(t), retail(t)
 	data := sample.Data{Client: w.Sample().Client}
-	if err := CreateRetail(t.Context(), data, p); err != nil {
+	if err := createRetail(t.Context(), data, p); err != nil {
 		t.Fatal(err)
 	}
 	for hour, shops := range map[pipeline.Period]int{summer: Shops, winter: Shops - 1} {
-		if err := errors.Join(Open(t.Context(), data, p.Calendar, hour), Read(t.Context(), data, p.Calendar, hour, 1, shops, "north")); err != nil {
+		if err := errors.Join(open(t.Context(), data, p.Calendar, hour), read(t.Context(), data, p.Calendar, hour, shops, "north")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,4 +119,57 @@ func TestTablesOfAPipelineByTheHour(t *testing.T) {
 	if err != nil || out.Status != message.StatusFailed || out.Category != processor.FailedData {
 		t.Errorf("a row of 00:30: %+v, %v", out, err)
 	}
+}
+
+// What the retail pipeline's tables have besides the columns that the definition names.
+var retailColumns = map[string]string{
+	"sales": "store_id STRING, amount INT64, receipts INT64", "stock": "sku STRING, units INT64", "returns": "store_id STRING, sku STRING, units INT64",
+	"footfall": "store_id STRING, visitors INT64", "region_totals": "store_id STRING, amount INT64, returned INT64", "region_stock": "sku STRING, units INT64",
+	"demand_forecast": "store_id STRING, value FLOAT64", "staffing": "store_id STRING, value FLOAT64",
+	"replenishment": "sku STRING, value FLOAT64", "price_suggestions": "sku STRING, value FLOAT64",
+}
+
+// createRetail makes the retail pipeline's tables, empty.
+func createRetail(ctx context.Context, data sample.Data, p *pipeline.Pipeline) error {
+	for _, dataset := range []string{"retail_raw", "retail_reference", "retail_orchestration", "retail_enriched", "retail_aggregates", "retail_forecasts"} {
+		if err := data.Client.Dataset(dataset).Create(ctx, nil); err != nil {
+			return fmt.Errorf("create dataset %s: %w", dataset, err)
+		}
+	}
+	tables := []string{
+		"CREATE TABLE retail_raw.readings (kind STRING, region STRING, reading_hour TIMESTAMP, store_id STRING, sku STRING, value INT64)",
+		"CREATE TABLE retail_reference.open_shops (open_hour TIMESTAMP, region STRING, shops INT64)",
+		"CREATE TABLE retail_orchestration.feed_log (feed STRING, started_at TIMESTAMP)",
+	}
+	for _, phase := range p.Phases {
+		for _, pr := range phase.Processors {
+			kind, _ := ofRegion(pr.Name)
+			ddl := fmt.Sprintf("CREATE TABLE %s (%s TIMESTAMP, %s, %s TIMESTAMP)", pr.Table, pr.DateColumn, retailColumns[kind], pr.OrderBy)
+			if pr.Partition != pipeline.PartitionNone {
+				ddl += fmt.Sprintf(" PARTITION BY TIMESTAMP_TRUNC(%s, HOUR)", pr.DateColumn)
+			}
+			tables = append(tables, ddl)
+		}
+	}
+	for _, ddl := range tables {
+		if err := data.Exec(ctx, ddl); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read puts what some shops of a region have read in an hour into the raw table.
+func read(ctx context.Context, data sample.Data, cal pipeline.Calendar, hour pipeline.Period, shops int, region string) error {
+	at := cal.Start(hour).Format("2006-01-02 15:04:05+00")
+	return data.Exec(ctx, fmt.Sprintf(`INSERT INTO retail_raw.readings
+		SELECT kind, region, TIMESTAMP '%s', FORMAT('%%s-%%d', region, shop), FORMAT('sku-%%d', article), 1 + MOD(ABS(FARM_FINGERPRINT(CONCAT(kind, region, '%[1]s'))) + 7 * shop + article, 90)
+		FROM UNNEST(['sales', 'stock', 'returns', 'footfall']) AS kind, UNNEST(['%s']) AS region, UNNEST(GENERATE_ARRAY(1, %d)) AS shop, UNNEST(GENERATE_ARRAY(1, %d)) AS article`,
+		at, region, shops, Articles))
+}
+
+// open puts an hour into the book of opening hours.
+func open(ctx context.Context, data sample.Data, cal pipeline.Calendar, hour pipeline.Period) error {
+	return data.Exec(ctx, fmt.Sprintf("INSERT INTO retail_reference.open_shops SELECT TIMESTAMP '%s', region, %d FROM UNNEST(['%s']) AS region",
+		cal.Start(hour).Format("2006-01-02 15:04:05+00"), Shops, strings.Join(Regions, "', '")))
 }
