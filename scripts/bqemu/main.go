@@ -13,7 +13,12 @@
 // soon as a request names it, and all projects share their datasets. Nothing is kept:
 // data ends with the process.
 //
-// Its SQL analyzer lives in 2 GB that never get free again: a table costs some
+// The library reads every job of a project before each request, and compares each with the
+// list of all: a statement's cost grows with the square of the statements before it. So old
+// jobs are moved out of its sight, and back when a request names one (jobs.go). What a
+// statement costs still grows with the tables of its project: give each test its own.
+//
+// The SQL analyzer lives in 2 GB that never get free again: a table costs some
 // megabytes of them, and so does a query whose result becomes one (every dry run). Some
 // hundred are fine, thousands are not.
 //
@@ -78,11 +83,16 @@ func run() int {
 
 // serve returns nil when ctx has ended, an error when it cannot go on.
 func serve(ctx context.Context, port int) error {
-	s, err := server.New(server.MemoryStorage)
+	s, err := server.New(storage)
 	if err != nil {
 		return fmt.Errorf("start the emulator: %w", err)
 	}
-	s.Handler = &projects{server: s, next: s.Handler, known: map[string]bool{}}
+	j, err := openJobs()
+	if err != nil {
+		return fmt.Errorf("open the emulator's jobs: %w", err)
+	}
+	defer j.db.Close()
+	s.Handler = &projects{server: s, jobs: j, next: s.Handler, known: map[string]bool{}}
 	s.SetListenCallback(func(address, _ string) {
 		// Whoever does not read it will not find us; serving on does no harm.
 		_ = json.NewEncoder(os.Stdout).Encode(map[string]string{"event": "ready", "address": address})
@@ -107,6 +117,7 @@ func serve(ctx context.Context, port int) error {
 // project is made.
 type projects struct {
 	server *server.Server
+	jobs   *jobs
 	next   http.Handler
 
 	mu    sync.Mutex
@@ -129,7 +140,14 @@ func (p *projects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		p.known[id] = true
 	}
+	if err := p.jobs.before(r); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	p.next.ServeHTTP(w, r)
+	if err := p.jobs.after(r); err != nil {
+		fmt.Fprintln(os.Stderr, "bqemu: move old jobs:", err) // later statements are slower, and no less right
+	}
 }
 
 // project returns the id in a path of the API, such as /bigquery/v2/projects/ID/jobs.

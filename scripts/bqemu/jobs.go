@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/goccy/bigquery-emulator/server"
+	_ "github.com/ncruces/go-sqlite3/driver"
+	_ "github.com/ncruces/go-sqlite3/vfs/memdb" // memory that several connections share
+)
+
+// storage is where the emulator keeps everything: in memory, under a name by which a second
+// connection can open it.
+const storage server.Storage = "file:/bqemu?vfs=memdb"
+
+const (
+	// keepJobs is how many of the newest jobs the emulator sees, of all projects together.
+	keepJobs = 8
+	// moveEvery is how many more there may be before the older ones are moved.
+	moveEvery = 8
+	// headBytes is where a request's body names its job: what is uploaded comes after it.
+	headBytes = 64 << 10
+)
+
+// jobs moves old jobs out of the emulator's table, and back when they are asked for.
+// Requests pass one at a time.
+type jobs struct {
+	db   *sql.DB
+	more int // requests that may have made a job, since the last move
+}
+
+func openJobs() (*jobs, error) {
+	db, err := sql.Open("sqlite3", string(storage))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := db.Exec("CREATE TABLE old_jobs AS SELECT * FROM jobs; CREATE INDEX old_jobs_id ON old_jobs (projectID, id)"); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return &jobs{db: db}, nil
+}
+
+// before brings back the job that a request names, if it is an old one.
+func (j *jobs) before(r *http.Request) error {
+	id, err := named(r)
+	if id == "" || err != nil {
+		return err
+	}
+	key := []any{text(project(r.URL.Path)), text(id)}
+	var found int
+	if err := j.db.QueryRow("SELECT COUNT(*) FROM old_jobs WHERE projectID = ? AND id = ?", key...).Scan(&found); err != nil || found == 0 {
+		return err
+	}
+	tx, err := j.db.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to take back
+	for _, statement := range []string{
+		"INSERT INTO jobs SELECT * FROM old_jobs WHERE projectID = ? AND id = ?",
+		"DELETE FROM old_jobs WHERE projectID = ? AND id = ?",
+	} {
+		if _, err := tx.Exec(statement, key...); err != nil {
+			return fmt.Errorf("bring back job %s: %w", id, err)
+		}
+	}
+	// The emulator finds a job by its project's list, which it writes anew with each job that it adds.
+	rows, err := tx.Query("SELECT id FROM jobs WHERE projectID = ?", key[0])
+	if err != nil {
+		return err
+	}
+	var ids []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec("UPDATE projects SET jobIDs = ? WHERE id = ?", value("array", string(list)), key[0]); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// after moves old jobs away, if the request may have made another.
+func (j *jobs) after(r *http.Request) error {
+	if r.Method == http.MethodGet {
+		return nil
+	}
+	if j.more++; j.more < moveEvery {
+		return nil
+	}
+	j.more = 0
+	const old = " FROM jobs WHERE rowid <= (SELECT MAX(rowid) FROM jobs) - ?"
+	tx, err := j.db.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to take back
+	for _, statement := range []string{"INSERT INTO old_jobs SELECT *" + old, "DELETE" + old} {
+		if _, err := tx.Exec(statement, keepJobs); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+var (
+	pathOfJob = regexp.MustCompile(`/projects/[^/]+/(?:jobs|queries)/([^/]+)`)
+	bodyOfJob = regexp.MustCompile(`"jobId"\s*:\s*"([^"]+)"`)
+)
+
+// named returns the id of the job that a request is about, "" if it names none.
+func named(r *http.Request) (string, error) {
+	if m := pathOfJob.FindStringSubmatch(r.URL.Path); m != nil {
+		return m[1], nil
+	}
+	if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/jobs") {
+		return "", nil
+	}
+	head, err := io.ReadAll(io.LimitReader(r.Body, headBytes))
+	if err != nil {
+		return "", fmt.Errorf("read the request: %w", err)
+	}
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), r.Body), r.Body}
+	if m := bodyOfJob.FindSubmatch(head); m != nil {
+		return string(m[1]), nil
+	}
+	return "", nil
+}
+
+// text is a string as the emulator writes it into its tables.
+func text(s string) string { return value("string", s) }
+
+func value(kind, body string) string {
+	b, err := json.Marshal(struct {
+		Header string `json:"header"`
+		Body   string `json:"body"`
+	}{kind, body})
+	if err != nil {
+		panic(err) // strings are always encoded
+	}
+	return base64.StdEncoding.EncodeToString(b)
+}
