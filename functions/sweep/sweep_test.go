@@ -45,7 +45,7 @@ func newWorld(t *testing.T, shadow string) *world {
 		t.Fatal(err)
 	}
 	clock := func() time.Time { return now }
-	c := app.Config{Project: "phasegate-test", PipelineFile: file, Store: "memory", Claim: time.Minute, Lease: lease.Max, Local: true,
+	c := app.Config{Project: w.tables.Project, PipelineFile: file, Store: "memory", Claim: time.Minute, Lease: lease.Max, Local: true,
 		PubSubHost: "127.0.0.1:1", BigQueryHost: w.tables.Host, Shadow: shadow, Prefix: "t" + strings.TrimPrefix(w.tables.Suffix(), "_") + "-"}
 	var err error
 	w.App, err = app.Open(t.Context(), c, func(context.Context, app.Config) (store.Store, error) { return memory.New(clock), nil }, clock, w.logs)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
 )
 
 // between is a proxy between a warehouse and the emulator, at which statements go wrong.
@@ -45,7 +46,8 @@ func (p *between) count(body string) (fail, lose bool) {
 	return false, false
 }
 
-func (p *between) serve(t *testing.T, host string) *warehouse.Warehouse {
+func (p *between) serve(t *testing.T, in *warehousetest.World) *warehouse.Warehouse {
+	host := in.Host
 	if host == "" {
 		t.Skip("what stands between needs the emulator")
 	}
@@ -97,7 +99,7 @@ func (p *between) serve(t *testing.T, host string) *warehouse.Warehouse {
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
-	w := warehouse.New("phasegate-test", server.URL)
+	w := warehouse.New(in.Project, server.URL)
 	t.Cleanup(func() { w.Close() })
 	return w
 }
@@ -105,7 +107,7 @@ func (p *between) serve(t *testing.T, host string) *warehouse.Warehouse {
 func TestAWriteThatARivalKeptFromHappeningIsTriedWithANewToken(t *testing.T) {
 	b := newBooks(t, scores, "")
 	p := &between{fails: 1, reason: "invalidQuery"}
-	w := p.serve(t, b.Host)
+	w := p.serve(t, b.World)
 	right, next := b.right(), b.right()
 	asked := 0
 	right.Next = func(context.Context) (string, error) { asked++; return next.JobID, nil }
@@ -129,7 +131,7 @@ func TestAWriteThatCannotHappenFails(t *testing.T) {
 	p := &between{fails: 1, reason: "invalid"}
 	right := b.right()
 	right.Next = func(context.Context) (string, error) { t.Error("tried again"); return "", errors.New("no") }
-	_, err := p.serve(t, b.Host).Write(t.Context(), right, b.target, rowsOf(score("a", 10, first)))
+	_, err := p.serve(t, b.World).Write(t.Context(), right, b.target, rowsOf(score("a", 10, first)))
 	if err == nil || !strings.Contains(err.Error(), "Division by nothing") || p.merges != 1 {
 		t.Errorf("%d merges: %v", p.merges, err)
 	}
@@ -142,7 +144,7 @@ func TestAWriteWithoutANewTokenDoesNotHappen(t *testing.T) {
 	right := b.right()
 	lost := errors.New("lock lost")
 	right.Next = func(context.Context) (string, error) { return "", lost }
-	if _, err := p.serve(t, b.Host).Write(t.Context(), right, b.target, rowsOf(score("a", 10, first))); !errors.Is(err, lost) {
+	if _, err := p.serve(t, b.World).Write(t.Context(), right, b.target, rowsOf(score("a", 10, first))); !errors.Is(err, lost) {
 		t.Errorf("%v", err)
 	}
 	b.want("")
@@ -154,7 +156,7 @@ func TestAWriteWhoseAnswerIsLostIsFoundAgain(t *testing.T) {
 	right := b.right()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	got, err := p.serve(t, b.Host).Write(ctx, right, b.target, rowsOf(score("a", 10, first)))
+	got, err := p.serve(t, b.World).Write(ctx, right, b.target, rowsOf(score("a", 10, first)))
 	if err != nil || got.JobID != right.JobID {
 		t.Fatalf("%+v, %v", got, err)
 	}

@@ -3,17 +3,16 @@ package warehousetest
 import (
 	"encoding/json"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
+
+	"github.com/phasegate/phasegate/shared/emulatortest"
 )
 
-// worldsEach is how many warehouses one emulator holds. It gets slower with each statement
-// and keeps the memory; another takes its place, and it ends with the last of its tests.
-const worldsEach = 8
+// worldsEach is how many warehouses one emulator holds. It keeps the memory that it has
+// taken; another takes its place, and it ends with the last of its tests.
+const worldsEach = 24
 
 var (
 	lending sync.Mutex
@@ -57,15 +56,7 @@ func lend(t testing.TB) (host string) {
 
 func start(t testing.TB) *emulator {
 	t.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	program := filepath.Join(filepath.Dir(here), "..", "..", "..", "build", "bqemu")
-	if _, err := os.Stat(program); err != nil {
-		if os.Getenv("REQUIRE_EMULATORS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("build/bqemu is not built: make build/bqemu")
-	}
-	e := &emulator{cmd: exec.Command(program)}
+	e := &emulator{cmd: exec.Command(emulatortest.BigQuery(t))}
 	input, err := e.cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

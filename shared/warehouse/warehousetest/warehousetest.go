@@ -21,6 +21,7 @@ import (
 	"cloud.google.com/go/bigquery"
 	"cloud.google.com/go/civil"
 
+	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/warehouse/sample"
@@ -44,10 +45,12 @@ func open(t testing.TB) *World {
 	if project := os.Getenv(realProject); project != "" {
 		return at(t, project, "")
 	}
-	return at(t, emulated, lend(t))
+	return at(t, emulated(), lend(t))
 }
 
-const emulated = "phasegate-test" // any project will do
+// emulated names a project of a warehouse's own: before each request the emulator reads all
+// tables and datasets of the request's project.
+func emulated() string { return "phasegate-" + strings.ToLower(rand.Text()) }
 
 const realProject = "PHASEGATE_TEST_PROJECT"
 
@@ -76,38 +79,39 @@ func Alone(t testing.TB) *World {
 	t.Helper()
 	e := start(t)
 	t.Cleanup(e.end)
-	return empty(t, at(t, emulated, e.host))
+	return empty(t, at(t, emulated(), e.host))
 }
 
 func empty(t testing.TB, w *World) *World {
 	t.Helper()
-	w.dataset("nba_analytics", time.Second)
+	w.dataset("nba_analytics")
 	return w
 }
 
-// Staging makes a dataset for rows on their way and returns its name. In the emulator it
-// stays: what was staged takes it seconds to drop.
-func (w *World) Staging() string { w.t.Helper(); return w.dataset("staging", 0) }
+// Staging makes a dataset for rows on their way and returns its name.
+func (w *World) Staging() string { w.t.Helper(); return w.dataset("staging") }
 
-// dataset makes one that is dropped at the end, in an emulator if it takes no longer
-// than it may.
-func (w *World) dataset(name string, mayTake time.Duration) string {
+// dataset makes one that is dropped at the end. In an emulator it stays: to drop a table it
+// builds its whole catalog anew, and the project ends with the test.
+func (w *World) dataset(name string) string {
 	w.t.Helper()
 	ds := w.data.Client.Dataset(name + w.data.Suffix)
 	meta := &bigquery.DatasetMetadata{}
 	if w.Host == "" {
-		mayTake, meta.DefaultTableExpiration = limit, 24*time.Hour
+		meta.DefaultTableExpiration = 24 * time.Hour
 	}
 	if err := ds.Create(w.t.Context(), meta); err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), mayTake)
-		defer cancel()
-		if err := ds.DeleteWithContents(ctx); err != nil && w.Host == "" {
-			w.t.Errorf("dataset %s is left: %v", ds.DatasetID, err)
-		}
-	})
+	if w.Host == "" {
+		w.t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), limit)
+			defer cancel()
+			if err := ds.DeleteWithContents(ctx); err != nil {
+				w.t.Errorf("dataset %s is left: %v", ds.DatasetID, err)
+			}
+		})
+	}
 	return ds.DatasetID
 }
 
@@ -122,13 +126,15 @@ func NBA(t testing.TB, days ...sample.Day) *World {
 	if err := w.data.Create(ctx); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		// The emulator gets slower with every table. It cannot remove a dataset of which
-		// a table was dropped; that one stays, and harms nobody.
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = w.data.Drop(ctx)
-	})
+	if w.Host == "" {
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), limit)
+			defer cancel()
+			if err := w.data.Drop(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 	w.Fill(days...)
 	return w
 }
@@ -152,11 +158,14 @@ const sharedNights = 24
 func Shared(t testing.TB) (*World, pipeline.Period) {
 	t.Helper()
 	first := civil.Date{Year: 2026, Month: 1, Day: 1}
+	project, host := os.Getenv(realProject), ""
+	if project == "" {
+		emulatortest.BigQuery(t) // each test that lacks it is skipped, not the first alone
+	}
 	once.Do(func() {
-		project, host := os.Getenv(realProject), ""
 		if project == "" {
 			under = start(t)
-			project, host = emulated, under.host
+			project, host = emulated(), under.host
 		}
 		common = at(t, project, host)
 		ctx, cancel := context.WithTimeout(context.Background(), limit)

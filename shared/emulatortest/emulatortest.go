@@ -1,0 +1,63 @@
+// Package emulatortest is asked by tests that need more than Go: an emulator, or a
+// browser. Where it is missing, the test is skipped with one line of one form, by which
+// make test counts such tests and names the command that runs them. With
+// REQUIRE_EMULATORS=1 the test fails instead; with TEST_ALONE=1, which make test sets, it is
+// skipped even where Chromium is installed.
+package emulatortest
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// Firestore returns host and port of the Firestore emulator.
+func Firestore(t testing.TB) string {
+	t.Helper()
+	return given(t, "the Firestore emulator", "FIRESTORE_EMULATOR_HOST")
+}
+
+// PubSub returns host and port of the Pub/Sub emulator.
+func PubSub(t testing.TB) string {
+	t.Helper()
+	return given(t, "the Pub/Sub emulator", "PUBSUB_EMULATOR_HOST")
+}
+
+// BigQuery returns the program of the BigQuery emulator, as scripts/emulators names it.
+// Each test package starts its own: one starts in 0.2 s, and serves one request at a time.
+func BigQuery(t testing.TB) string {
+	t.Helper()
+	return given(t, "the BigQuery emulator", "BQEMU")
+}
+
+// Browser returns the program of a Chromium.
+func Browser(t testing.TB) string {
+	t.Helper()
+	if os.Getenv("TEST_ALONE") != "1" {
+		for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+			if program, err := exec.LookPath(name); err == nil {
+				return program
+			}
+		}
+	}
+	missing(t, "Chromium")
+	return ""
+}
+
+func given(t testing.TB, what, variable string) string {
+	t.Helper()
+	value := os.Getenv(variable)
+	if value == "" {
+		missing(t, what)
+	}
+	return value
+}
+
+// missing ends the test. scripts/gotest reads what it says.
+func missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("REQUIRE_EMULATORS") == "1" {
+		t.Fatalf("needs %s, and REQUIRE_EMULATORS=1", what)
+	}
+	t.Skipf("needs %s: make test-all", what)
+}
