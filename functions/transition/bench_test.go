@@ -23,6 +23,7 @@ import (
 	"github.com/phasegate/phasegate/functions/transition"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/production"
+	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
@@ -36,11 +37,7 @@ type instance struct {
 
 func newInstance(b *testing.B) *instance {
 	b.Helper()
-	for _, name := range []string{"FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST"} {
-		if os.Getenv(name) == "" {
-			b.Skipf("%s is not set: start the emulator", name)
-		}
-	}
+	emulatortest.Firestore(b)
 	// The clock is real: periods of any age are handed over, at any hour.
 	definition := strings.NewReplacer("trigger_within: 72h", "trigger_within: 87600h", `        not_before: "+1d 05:00"`+"\n", "").
 		Replace(string(pipeline.Default()))
@@ -49,7 +46,7 @@ func newInstance(b *testing.B) *instance {
 		b.Fatal(err)
 	}
 	c := app.Config{Project: "bench-" + strings.ToLower(rand.Text()), PipelineFile: file, Store: "firestore",
-		Claim: time.Minute, PubSubHost: os.Getenv("PUBSUB_EMULATOR_HOST")}
+		Claim: time.Minute, PubSubHost: emulatortest.PubSub(b)}
 	a, err := app.Open(context.Background(), c, production.Firestore, time.Now, io.Discard)
 	if err != nil {
 		b.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +18,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/phasegate/phasegate/shared/emulatortest"
 )
 
 var update = flag.Bool("update", false, "write the screenshots of docs/ anew")
@@ -31,19 +32,7 @@ const hostile = `<script>alert(1)</script>`
 // chromium is a browser, skipped where there is none.
 func chromium(t *testing.T) context.Context {
 	t.Helper()
-	program := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if found, err := exec.LookPath(name); err == nil {
-			program = found
-			break
-		}
-	}
-	if program == "" {
-		if os.Getenv("REQUIRE_BROWSER") == "1" {
-			t.Fatal("no browser: install chromium")
-		}
-		t.Skip("no browser is installed: chromium")
-	}
+	program := emulatortest.Browser(t)
 	// Its processes may write for a moment after it has ended: what is left then is left.
 	folder, err := os.MkdirTemp("", "browser-")
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,23 +12,14 @@ import (
 
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/sqlite"
 )
 
 func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T) {
-	program, err := filepath.Abs(filepath.Join("..", "..", "build", "bqemu"))
-	if err == nil {
-		_, err = os.Stat(program)
-	}
-	switch {
-	case err == nil:
-	case os.Getenv("REQUIRE_EMULATORS") == "1":
-		t.Fatal(err)
-	default:
-		t.Skip("build/bqemu is not built: make build/bqemu")
-	}
+	program := emulatortest.BigQuery(t)
 	var out bytes.Buffer
 	file := filepath.Join(t.TempDir(), "store.db")
 	env, result, err := Run(t.Context(), &out, false, local.Options{

@@ -4,8 +4,7 @@
 // the definitions are the NBA pipeline's and the retail one's without their local times.
 //
 // A test has a project of its own in both emulators, so tests disturb neither each
-// other nor those of other packages. Where the emulators are not there, each test
-// skips with one line; REQUIRE_EMULATORS=1 makes that a failure.
+// other nor those of other packages.
 package e2e
 
 import (
@@ -15,6 +14,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/phasegate/phasegate/shared/emulatortest"
 )
 
 var dir string // of what is built once
@@ -41,17 +42,9 @@ var phasectl = sync.OnceValues(func() (string, error) {
 	return file, nil
 })
 
-// needEmulators skips a test where there are none, or fails where they are required.
+// needEmulators skips a test where an emulator is missing.
 func needEmulators(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST"} {
-		if os.Getenv(name) != "" {
-			continue
-		}
-		const hint = "is not set: go run ./scripts/emulators -- go test ./scripts/e2e"
-		if os.Getenv("REQUIRE_EMULATORS") == "1" {
-			t.Fatal(name, hint)
-		}
-		t.Skip(name, hint)
-	}
+	emulatortest.Firestore(t)
+	emulatortest.PubSub(t)
 }

@@ -50,9 +50,12 @@ func startable(wanted []kind) (ks []kind, why []error) {
 	for _, k := range wanted {
 		if k.program == "" {
 			ofGcloud = append(ofGcloud, k)
-		} else if _, err := os.Stat(k.program); err != nil {
+		} else if program, err := filepath.Abs(k.program); err != nil {
+			why = append(why, err)
+		} else if _, err := os.Stat(program); err != nil {
 			why = append(why, fmt.Errorf("%s is not built (make %s)", k.program, k.program))
 		} else {
+			k.program = program
 			ks = append(ks, k)
 		}
 	}
@@ -238,6 +241,9 @@ func (es emulators) environment() []string {
 	var env []string
 	for _, e := range es {
 		env = append(env, e.kind.variable+"="+e.address)
+		if e.kind.component == "" { // our own: a test package starts more of it
+			env = append(env, "BQEMU="+e.kind.program)
+		}
 	}
 	return env
 }

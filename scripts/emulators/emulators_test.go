@@ -174,6 +174,9 @@ func TestTheBigQueryEmulatorThatIsBuiltRunsBesideTheCommand(t *testing.T) {
 	if _, port, _ := strings.Cut(command.BigQuery, "127.0.0.1:"); port == "" || strings.Join(e.Args, " ") != "--port="+port {
 		t.Errorf("started with %v, the command is told %q", e.Args, command.BigQuery)
 	}
+	if want := filepath.Join(s.path, "build", "bqemu"); command.Program != want {
+		t.Errorf("the program is %q, want %q", command.Program, want)
+	}
 	command.end(t, 0)
 	p.want(0)
 	e.gone(t)
@@ -184,7 +187,7 @@ func TestWhereTheBigQueryEmulatorIsNotBuiltTheOthersRun(t *testing.T) {
 	s.build("")
 	p := s.run()
 	emulators, command := s.enter(2), s.enter(1)[0]
-	if command.Firestore == "" || command.PubSub == "" || command.BigQuery != "" {
+	if command.Firestore == "" || command.PubSub == "" || command.BigQuery != "" || command.Program != "" {
 		t.Errorf("told %+v", command)
 	}
 	command.end(t, 0)

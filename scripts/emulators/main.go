@@ -6,6 +6,7 @@
 // It starts the first two from the Google Cloud CLI and the third from build/bqemu, on
 // free ports of the loopback interface, waits until all answer, and runs the command
 // with FIRESTORE_EMULATOR_HOST, PUBSUB_EMULATOR_HOST and BIGQUERY_EMULATOR_HOST set,
+// and BQEMU, the path of the third's program, of which a test package starts its own;
 // without standard input. Its exit status is the command's.
 //
 // An address that the environment gives already is used, and nothing started for it.

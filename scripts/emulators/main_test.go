@@ -40,7 +40,7 @@ func play(args []string) int {
 		return 99
 	}
 	me := hello{Part: os.Getenv("PART"), PID: os.Getpid(), Args: args, Firestore: os.Getenv("FIRESTORE_EMULATOR_HOST"),
-		PubSub: os.Getenv("PUBSUB_EMULATOR_HOST"), BigQuery: os.Getenv("BIGQUERY_EMULATOR_HOST")}
+		PubSub: os.Getenv("PUBSUB_EMULATOR_HOST"), BigQuery: os.Getenv("BIGQUERY_EMULATOR_HOST"), Program: os.Getenv("BQEMU")}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	if json.NewEncoder(conn).Encode(me) != nil {
@@ -84,7 +84,7 @@ type hello struct {
 	PID               int
 	Args              []string
 	Firestore, PubSub string
-	BigQuery          string
+	BigQuery, Program string
 }
 
 func (h hello) pubsub() bool { return len(h.Args) > 0 && h.Args[0] == "beta" }

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/phasegate/phasegate/shared/emulatortest"
 )
 
 const root = "../.."
@@ -87,27 +89,43 @@ func TestEveryFailureModeHasATestThatExists(t *testing.T) {
 }
 
 // change is one that turns a row's test red.
-type change struct{ file, old, with, test string } // test: another than the row's first
+type change struct {
+	file, old, with string
+	test            string // another than the row's first
+	needs           func(testing.TB) string
+}
 
 var changes = map[string]change{
-	"F03": {"shared/cycle/record.go", `return cycleID(k, mode) + "~"`, `return cycleID(k, "") + "~"`, ""},
-	"F13": {"shared/message/name.go", `		if t.Expects(candidate) {`, `		if candidate != "" {`, ""},
-	"F16": {"shared/cycle/steps.go", `if ready.Outcome != Passed && ready.Outcome != NotChecked {`, `if ready.Outcome == Failed {`, ""},
-	"F19": {"shared/message/name.go", `strings.TrimPrefix(name, "Async")`, `name`, ""},
-	"F29": {"shared/lease/document.go", `return s.Until.Before(at)`, `return false`, ""},
-	"F32": {"shared/dedup/dedup.go", `return bytes.Compare(ha[:], hb[:])`, `return bytes.Compare(ha[:0], hb[:0])`, "TestF32_TheOutcomeDoesNotDependOnTheOrder"},
-	"F33": {"shared/health/checks.go", `		return Check{State: Unknown, Evidence: v.unknown, Action: v.look}`, `		return Check{State: OK, Evidence: v.unknown, Action: v.look}`, ""},
-	"F46": {"shared/intake/intake.go", `w.WriteHeader(http.StatusAccepted)`, `w.WriteHeader(http.StatusBadRequest)`, ""},
-	"F48": {"shared/cycle/projection.go", `return !holds(s.compat, f) }`, `return true }`, ""},
-	"F58": {"shared/cycle/relay.go", `for n := -relayDays * cal.PerDay(); n <= t.Lead(); n++ {`, `for n := 0; n <= t.Lead(); n++ {`, ""},
+	"F03": {"shared/cycle/record.go", `return cycleID(k, mode) + "~"`, `return cycleID(k, "") + "~"`, "", nil},
+	"F13": {"shared/message/name.go", `		if t.Expects(candidate) {`, `		if candidate != "" {`, "", nil},
+	"F16": {"shared/cycle/steps.go", `if ready.Outcome != Passed && ready.Outcome != NotChecked {`, `if ready.Outcome == Failed {`, "", nil},
+	"F19": {"shared/message/name.go", `strings.TrimPrefix(name, "Async")`, `name`, "", nil},
+	"F29": {"shared/lease/document.go", `return s.Until.Before(at)`, `return false`, "", nil},
+	"F32": {"shared/dedup/dedup.go", `return bytes.Compare(ha[:], hb[:])`, `return bytes.Compare(ha[:0], hb[:0])`, "TestF32_TheOutcomeDoesNotDependOnTheOrder", nil},
+	"F33": {"shared/health/checks.go", `		return Check{State: Unknown, Evidence: v.unknown, Action: v.look}`, `		return Check{State: OK, Evidence: v.unknown, Action: v.look}`, "", emulatortest.BigQuery},
+	"F46": {"shared/intake/intake.go", `w.WriteHeader(http.StatusAccepted)`, `w.WriteHeader(http.StatusBadRequest)`, "", nil},
+	"F48": {"shared/cycle/projection.go", `return !holds(s.compat, f) }`, `return true }`, "", nil},
+	"F58": {"shared/cycle/relay.go", `for n := -relayDays * cal.PerDay(); n <= t.Lead(); n++ {`, `for n := 0; n <= t.Lead(); n++ {`, "", nil},
 }
 
 // TestChangesTurnTheirTestsRed makes each change in an overlay, so that no file is touched,
 // and runs the tests of its row in their package.
-func TestChangesTurnTheirTestsRed(t *testing.T) {
+func TestChangesTurnTheirTestsRed(t *testing.T) { turnRed(t, false) }
+
+// The same of rows whose test needs an emulator.
+func TestChangesTurnTheirTestsRed_OnEmulators(t *testing.T) { turnRed(t, true) }
+
+func turnRed(t *testing.T, onEmulators bool) {
 	all := rows(t)
 	for id, c := range changes {
+		if onEmulators != (c.needs != nil) {
+			continue
+		}
 		t.Run(id, func(t *testing.T) {
+			if c.needs != nil {
+				c.needs(t)
+			}
+			t.Parallel()
 			file, err := filepath.Abs(filepath.Join(root, filepath.FromSlash(c.file)))
 			if err != nil {
 				t.Fatal(err)
@@ -145,7 +163,7 @@ func TestChangesTurnTheirTestsRed(t *testing.T) {
 }
 
 func run(ctx context.Context, overlay string, test [2]string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-overlay="+overlay, "-count=1", "-run", "^"+test[1]+"$", "./"+test[0])
+	cmd := exec.CommandContext(ctx, "go", "test", "-overlay="+overlay, "-count=1", "-vet=off", "-run", "^"+test[1]+"$", "./"+test[0])
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
 	return string(out), err

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
@@ -107,25 +108,8 @@ func TestADateWithoutGamesIsClosedAndRowsReopenIt(t *testing.T) {
 	}
 }
 
-// emulator is the program that make builds.
-func emulator(t *testing.T) string {
-	t.Helper()
-	program, err := filepath.Abs(filepath.Join("..", "..", "build", "bqemu"))
-	if err == nil {
-		_, err = os.Stat(program)
-	}
-	switch {
-	case err == nil:
-		return program
-	case os.Getenv("REQUIRE_EMULATORS") == "1":
-		t.Fatal(err)
-	}
-	t.Skip("build/bqemu is not built: make build/bqemu")
-	return ""
-}
-
 func TestBigQueryRunsAndEndsWithTheEnvironment(t *testing.T) {
-	program := emulator(t)
+	program := emulatortest.BigQuery(t)
 	w := newWorld(t, "memory", func(o *Options) { o.BigQuery = program })
 	if w.BigQuery == "" || w.App.Config.BigQueryHost != w.BigQuery {
 		t.Fatalf("BigQuery at %q, the functions ask %q", w.BigQuery, w.App.Config.BigQueryHost)
@@ -175,7 +159,7 @@ func TestABigQueryThatDoesNotStartIsAnError(t *testing.T) {
 }
 
 func TestTheEmulatorEndsWhenItIsToldToOrLeftAlone(t *testing.T) {
-	program := emulator(t)
+	program := emulatortest.BigQuery(t)
 	for name, end := range map[string]func(cmd *exec.Cmd, input interface{ Close() error }) error{
 		"stdin_closed": func(_ *exec.Cmd, input interface{ Close() error }) error { return input.Close() },
 		"SIGTERM":      func(cmd *exec.Cmd, _ interface{ Close() error }) error { return cmd.Process.Signal(syscall.SIGTERM) },

@@ -17,11 +17,13 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"cloud.google.com/go/pubsub/v2/pstest"
+
 	// The platform's main links it: go.mod must know its requirements.
 	_ "github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
 	"google.golang.org/grpc"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
@@ -162,13 +164,7 @@ func testWrongTarget(t *testing.T, binary string) {
 
 // testPushes runs the function against a real store, and Pub/Sub within this process.
 func testPushes(t *testing.T, binary, name string) {
-	firestore := os.Getenv("FIRESTORE_EMULATOR_HOST")
-	if firestore == "" {
-		if os.Getenv("REQUIRE_EMULATORS") == "1" {
-			t.Fatal("FIRESTORE_EMULATOR_HOST is not set")
-		}
-		t.Skip("FIRESTORE_EMULATOR_HOST is not set: start gcloud emulators firestore")
-	}
+	firestore := emulatortest.Firestore(t)
 	project := "packaging-" + strings.ToLower(rand.Text())[:16] // the emulator keeps documents
 	broker := pstest.NewServer()
 	t.Cleanup(func() { broker.Close() })

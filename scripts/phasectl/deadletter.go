@@ -123,7 +123,8 @@ func giveBack(ctx context.Context, a *app.App, ds []deadLetter) error {
 	return errors.Join(errs...)
 }
 
-// allDead pulls from every dead letter, or from one topic's.
+// allDead pulls from every dead letter at once, or from one topic's: an empty one keeps a
+// pull waiting.
 func allDead(ctx context.Context, a *app.App, topic string, most int) ([]deadLetter, error) {
 	ps := local.Places(a.Pipeline)
 	if topic != "" {
@@ -133,13 +134,15 @@ func allDead(ctx context.Context, a *app.App, topic string, most int) ([]deadLet
 		}
 		ps = []local.Place{pl}
 	}
-	out := []deadLetter{}
-	for _, pl := range ps {
-		ds, err := dead(ctx, a, pl, most)
-		out = append(out, ds...)
-		if err != nil {
-			return nil, exitError{exitUnknown, errors.Join(err, giveBack(ctx, a, out))}
-		}
+	each, errs := make([][]deadLetter, len(ps)), make([]error, len(ps))
+	var pulling sync.WaitGroup
+	for i, pl := range ps {
+		pulling.Go(func() { each[i], errs[i] = dead(ctx, a, pl, most) })
+	}
+	pulling.Wait()
+	out := append([]deadLetter{}, slices.Concat(each...)...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, exitError{exitUnknown, errors.Join(err, giveBack(ctx, a, out))}
 	}
 	return out, nil
 }

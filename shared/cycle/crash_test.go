@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"iter"
 	"maps"
@@ -210,7 +211,12 @@ var scenes = map[string]struct {
 	"failed_run":           {before: overnight()[:4], last: run(pgs, "2026-02-04 06:03", status(message.StatusFailed))},
 }
 
+// crashAll plays every case on SQLite, too. Without it, what follows a disturbed delivery there
+// is one of the aftermaths in turn; in memory it is each.
+var crashAll = flag.Bool("crash.all", false, "TestCrashMatrix plays every case on every store")
+
 func TestCrashMatrix(t *testing.T) {
+	tr, follows := nba(t), slices.Sorted(maps.Keys(aftermaths))
 	for driver := range drivers {
 		t.Run(driver, func(t *testing.T) {
 			var cases atomic.Int64
@@ -220,7 +226,7 @@ func TestCrashMatrix(t *testing.T) {
 					t.Parallel()
 					play := func(t *testing.T, p func(n *night) *process, aftermath func(*night, string, message.Completion)) (*process, outcome) {
 						cases.Add(1)
-						n := &night{t: t, w: newWorld(t, driver)}
+						n := &night{t: t, w: newWorldOf(t, driver, tr)}
 						n.w.clock.set(at("2026-02-02 16:00"))
 						if scene.ready != "" {
 							n.w.engine.Check = func(context.Context, Key, string, []string) Readiness {
@@ -249,11 +255,16 @@ func TestCrashMatrix(t *testing.T) {
 						return disturbed, n.outcome()
 					}
 					_, want := play(t, (*night).healthy, aftermaths["alone"])
+					turn := 0
 					for h, kind := range harms {
-						for after, aftermath := range aftermaths {
-							for _, rival := range []bool{false, true} {
-								for k := 1; ; k++ {
-									reached := false
+						for _, rival := range []bool{false, true} {
+							for k, reached := 1, true; reached; k++ {
+								reached = false
+								turn++
+								for i, after := range follows {
+									if driver == "sqlite" && !*crashAll && i != turn%len(follows) {
+										continue
+									}
 									t.Run(fmt.Sprintf("%s_at_%d/%s/rival_%t", kind, k, after, rival), func(t *testing.T) {
 										p, got := play(t, func(n *night) *process {
 											p := n.healthy()
@@ -262,15 +273,12 @@ func TestCrashMatrix(t *testing.T) {
 												p.rival = func() { n.handle(n.healthy(), "rival", scene.last) }
 											}
 											return p
-										}, aftermath)
+										}, aftermaths[after])
 										reached = p.calls >= k
 										if diff := cmp.Diff(want, got); diff != "" {
 											t.Errorf("the end differs (-undisturbed +disturbed):\n%s", diff)
 										}
 									})
-									if !reached {
-										break
-									}
 								}
 							}
 						}

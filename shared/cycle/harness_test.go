@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
@@ -173,12 +173,7 @@ var drivers = map[string]func(t *testing.T, now func() time.Time) store.Store{
 // apart.
 func onFirestore(t testing.TB) store.Store {
 	t.Helper()
-	if os.Getenv("FIRESTORE_EMULATOR_HOST") == "" {
-		if os.Getenv("REQUIRE_EMULATORS") == "1" {
-			t.Fatal("FIRESTORE_EMULATOR_HOST is not set")
-		}
-		t.Skip("FIRESTORE_EMULATOR_HOST is not set: start gcloud emulators firestore")
-	}
+	emulatortest.Firestore(t)
 	s, err := firestore.Open(context.Background(), "phasegate-test", "")
 	if err != nil {
 		t.Fatal(err)
@@ -187,9 +182,11 @@ func onFirestore(t testing.TB) store.Store {
 	return s
 }
 
-func newWorld(t *testing.T, driver string) *world {
+func newWorld(t *testing.T, driver string) *world { t.Helper(); return newWorldOf(t, driver, nba(t)) }
+
+func newWorldOf(t *testing.T, driver string, tr *pipeline.Transition) *world {
 	t.Helper()
-	w := &world{t: t, tr: nba(t), clock: &clock{t: at("2026-02-03 12:00")}, broker: &broker{}, log: &syncBuffer{}}
+	w := &world{t: t, tr: tr, clock: &clock{t: at("2026-02-03 12:00")}, broker: &broker{}, log: &syncBuffer{}}
 	if driver == "firestore" {
 		w.prefix = "t" + rand.Text()
 		w.store = &counting{Store: onFirestore(t)}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,7 +17,7 @@ import (
 )
 
 var (
-	simPreemptions = flag.Int("sim.preemptions", 2, "the most that TestEverySchedule interrupts a thread for another")
+	simPreemptions = flag.Int("sim.preemptions", 1, "the most that TestEverySchedule interrupts a thread for another")
 	simSchedule    = flag.String("sim.schedule", "", "replay this one schedule, LAYOUT:CHOICES, and print what happens")
 )
 
@@ -46,6 +47,7 @@ func TestEverySchedule(t *testing.T) {
 		replaySchedule(t)
 		return
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(2000)) // worlds are small and many
 	began := time.Now()
 	var explored, calls atomic.Int64
 	var failed sync.Map

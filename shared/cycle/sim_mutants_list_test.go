@@ -5,13 +5,13 @@ package cycle
 // simMutants are faults that such an engine could have, most of them faults that one
 // like it once had.
 var simMutants = []simMutant{
-	{"confirm_before_publish", "steps.go",
+	{"confirm_before_publish", 9, "steps.go",
 		`complete = complete && m.ID != ""`,
 		`complete = complete && (m.ID != "" || mutant("confirm_before_publish"))`},
-	{"no_claim", "next.go",
+	{"no_claim", 9, "next.go",
 		`case open.live(s.now) && !c.mine(open):`,
 		`case open.live(s.now) && !mutant("no_claim") && !c.mine(open):`},
-	{"payload_rebuilt_at_publish", "steps.go",
+	{"payload_rebuilt_at_publish", 1, "steps.go",
 		`		names = append(names, name)
 		msgs =`,
 		`		names = append(names, name)
@@ -23,15 +23,15 @@ var simMutants = []simMutant{
 			}
 		}
 		msgs =`},
-	{"latch_on_blocked", "next.go",
+	{"latch_on_blocked", 2, "next.go",
 		`		case b.State == StateBlocked && s.now.Before(b.NextAttempt) && b.Checked == fingerprint(h.runs):`,
 		`		case b.State == StateBlocked && (s.now.Before(b.NextAttempt) || mutant("latch_on_blocked")):`},
-	{"count_unknown_names", "../gate/gate.go",
+	{"count_unknown_names", 7, "../gate/gate.go",
 		`		if !m.Names(r.Processor) {
 			return false`,
 		`		if !m.Names(r.Processor) {
 			return mutant("count_unknown_names") && r.Processor == ""`},
-	{"mode_from_now", "next.go",
+	{"mode_from_now", 1, "next.go",
 		`	return gate.Input{Transition: c.key.Transition,`,
 		`	if mutant("mode_from_now") {
 		now := *s
@@ -44,32 +44,32 @@ var simMutants = []simMutant{
 		s = &now
 	}
 	return gate.Input{Transition: c.key.Transition,`},
-	{"relay_ignores_expired_claims", "snapshot.go",
+	{"relay_ignores_expired_claims", 9, "snapshot.go",
 		`	return b.Holder != "" && !b.ClaimedAt.Add(b.Claim).Before(now)`,
 		`	return b.Holder != "" && (!b.ClaimedAt.Add(b.Claim).Before(now) || mutant("relay_ignores_expired_claims"))`},
-	{"overwrite_instead_of_merge", "record.go",
+	{"overwrite_instead_of_merge", 1, "record.go",
 		`	_, err := e.Store.Apply(ctx, store.Merge(period, fields...))`,
 		`	if mutant("overwrite_instead_of_merge") {
 		_, err := e.Store.Apply(ctx, store.Merge(period, store.F(map[string]any{id: value}, path[:len(path)-1]...)))
 		return err
 	}
 	_, err := e.Store.Apply(ctx, store.Merge(period, fields...))`},
-	{"failure_overwrites_success", "record.go",
+	{"failure_overwrites_success", 5, "record.go",
 		`	if c.Processor == "" { // what a stranger`,
 		`	if mutant("failure_overwrites_success") && !c.Status.Counts() && c.Processor != "" {
 		_, err := e.Store.Apply(ctx, store.Merge(period, store.F(map[string]any{id: value}, "runs", c.Processor)))
 		return err
 	}
 	if c.Processor == "" { // what a stranger`},
-	{"drop_late_runs", "../gate/gate.go",
+	{"drop_late_runs", 2, "../gate/gate.go",
 		`		case g == nil || len(g.open) == 0:`,
 		`		case g == nil || len(g.open) == 0 || mutant("drop_late_runs") && len(covered) > 0 && len(g.covered) == 0:`},
-	{"ambiguous_conflict_is_a_loss", "cycle.go",
+	{"ambiguous_conflict_is_a_loss", 24, "cycle.go",
 		`			// A rival was faster, or our own write's answer was lost: the next read tells.`,
 		`			if mutant("ambiguous_conflict_is_a_loss") {
 				clear(c.taken)
 			}`},
-	{"freeze_another_set", "steps.go",
+	{"freeze_another_set", 11, "steps.go",
 		`	messages, size, err := c.payloads(s, a, ready, true)`,
 		`	if mutant("freeze_another_set") {
 		if s2, err := c.read(ctx, c.key, nil); err == nil {
@@ -78,7 +78,7 @@ var simMutants = []simMutant{
 		}
 	}
 	messages, size, err := c.payloads(s, a, ready, true)`},
-	{"project_incrementally", "projection.go",
+	{"project_incrementally", 1, "projection.go",
 		`	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {`,
 		`	if mutant("project_incrementally") {
 		newest, _ := c.counted(s)
@@ -97,57 +97,57 @@ var simMutants = []simMutant{
 	}
 	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {`},
 
-	{"claim_trusted_for_ever", "cycle.go",
+	{"claim_trusted_for_ever", 47, "cycle.go",
 		`	return c.Claim - c.Claim/10 - elapsed`,
 		`	if mutant("claim_trusted_for_ever") {
 		return c.Claim
 	}
 	return c.Claim - c.Claim/10 - elapsed`},
-	{"claim_not_given_back", "next.go",
+	{"claim_not_given_back", 29, "next.go",
 		`	case a.do == idle && held:`,
 		`	case a.do == idle && held && mutant("claim_not_given_back"):
 	case a.do == idle && held:`},
-	{"own_claim_acknowledged", "cycle.go",
+	{"own_claim_acknowledged", 30, "cycle.go",
 		`				r.Busy = true`,
 		`				r.Busy = true
 				if mutant("own_claim_acknowledged") {
 					continue
 				}`},
-	{"grace_without_end_or_beginning", "next.go",
+	{"grace_without_end_or_beginning", 7, "next.go",
 		`		in.GraceStart = b.GraceSince`,
 		`		in.GraceStart = b.GraceSince
 		if mutant("grace_without_end_or_beginning") {
 			in.GraceStart = b.CreatedAt.Add(-time.Hour)
 		}`},
-	{"not_before_ignored", "../gate/gate.go",
+	{"not_before_ignored", 181, "../gate/gate.go",
 		`	case complete && in.Now.Before(notBefore):`,
 		`	case complete && in.Now.Before(notBefore) && !mutant("not_before_ignored"):`},
-	{"sent_again_what_was_sent", "steps.go",
+	{"sent_again_what_was_sent", 68, "steps.go",
 		`		if m.ID != "" {
 			continue`,
 		`		if m.ID != "" && !mutant("sent_again_what_was_sent") {
 			continue`},
-	{"confirm_forgets_on_conflict", "steps.go",
+	{"confirm_forgets_on_conflict", 123, "steps.go",
 		`		if !errors.Is(err, store.ErrConflict) {
 			return err`,
 		`		if !errors.Is(err, store.ErrConflict) || mutant("confirm_forgets_on_conflict") {
 			return err`},
-	{"unknown_readiness_passes", "steps.go",
+	{"unknown_readiness_passes", 16, "steps.go",
 		`	if ready.Outcome != Passed && ready.Outcome != NotChecked {`,
 		`	if ready.Outcome != Passed && ready.Outcome != NotChecked && !(mutant("unknown_readiness_passes") && ready.Outcome == Unknown) {`},
-	{"later_batch_not_listed", "steps.go",
+	{"later_batch_not_listed", 2, "steps.go",
 		`	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches")}, store.Create(c.batchRef(id), fields...))`,
 		`	if mutant("later_batch_not_listed") && a.n > 1 {
 		return c.apply(ctx, store.Create(c.batchRef(id), fields...))
 	}
 	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches")}, store.Create(c.batchRef(id), fields...))`},
-	{"failure_acknowledged", "cycle.go",
+	{"failure_acknowledged", 30, "cycle.go",
 		`	for id, err := range c.failed {`,
 		`	if mutant("failure_acknowledged") {
 		return nil
 	}
 	for id, err := range c.failed {`},
-	{"runs_of_earlier_batches_again", "snapshot.go",
+	{"runs_of_earlier_batches_again", 2, "snapshot.go",
 		`	for _, b := range s.batches[mode] {
 		for _, k := range b.Runs {`,
 		`	for _, b := range s.batches[mode] {
@@ -155,24 +155,24 @@ var simMutants = []simMutant{
 			continue
 		}
 		for _, k := range b.Runs {`},
-	{"too_late_is_in_time", "../gate/gate.go",
+	{"too_late_is_in_time", 17, "../gate/gate.go",
 		`		case r.inTime(limit):
 			g.open`,
 		`		case r.inTime(limit) || mutant("too_late_is_in_time"):
 			g.open`},
-	{"no_second_look", "cycle.go",
+	{"no_second_look", 1, "cycle.go",
 		`		case err == nil && a.do == project:`,
 		`		case err == nil && (a.do == project || a.do == publish && mutant("no_second_look")):`},
-	{"listed_batch_not_read", "snapshot.go",
+	{"listed_batch_not_read", 8, "snapshot.go",
 		`		if missing {`,
 		`		if missing && !mutant("listed_batch_not_read") {`},
-	{"claim_without_its_version", "steps.go",
+	{"claim_without_its_version", 90, "steps.go",
 		`	return c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, c.claimFields()...))`,
 		`	if mutant("claim_without_its_version") {
 		return c.apply(ctx, store.Merge(c.batchRef(b.ID), c.claimFields()...))
 	}
 	return c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, c.claimFields()...))`},
-	{"trust_from_the_answer", "steps.go",
+	{"trust_from_the_answer", 123, "steps.go",
 		`	if mutant("claim_without_its_version") {`,
 		`	if mutant("trust_from_the_answer") {
 		err := c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, c.claimFields()...))
@@ -180,7 +180,7 @@ var simMutants = []simMutant{
 		return err
 	}
 	if mutant("claim_without_its_version") {`},
-	{"projection_without_its_version", "projection.go",
+	{"projection_without_its_version", 1375, "projection.go",
 		`	return c.apply(ctx, store.MergeIf(ref, s.compat.Version, fields...))`,
 		`	if mutant("projection_without_its_version") {
 		return c.apply(ctx, store.Merge(ref, fields...))
@@ -188,14 +188,14 @@ var simMutants = []simMutant{
 	return c.apply(ctx, store.MergeIf(ref, s.compat.Version, fields...))`},
 
 	// What an operator does, deadlines, definitions that change.
-	{"hold_ignored_by_the_holder", "next.go",
+	{"hold_ignored_by_the_holder", 122, "next.go",
 		`		case s.hold(m.Name) != nil && !(h.given && b.Force):`,
 		`		case s.hold(m.Name) != nil && !(h.given && b.Force) && !mutant("hold_ignored_by_the_holder"):`},
-	{"hold_does_not_touch", "hold.go",
+	{"hold_does_not_touch", 421, "hold.go",
 		`				case b.unfrozen() && b.Holder != "" && err == nil:`,
 		`				case mutant("hold_does_not_touch"):
 				case b.unfrozen() && b.Holder != "" && err == nil:`},
-	{"request_without_its_record", "operator.go",
+	{"request_without_its_record", 4, "operator.go",
 		`	writes := []store.Write{record, c.watch(c.key)}`,
 		`	writes := []store.Write{record, c.watch(c.key)}
 	if mutant("request_without_its_record") {
@@ -204,57 +204,57 @@ var simMutants = []simMutant{
 	if mutant("request_not_watched") {
 		writes = writes[:1]
 	}`},
-	{"request_not_watched", "operator.go",
+	{"request_not_watched", 11, "operator.go",
 		`	if mutant("request_not_watched") {`,
 		`	if mutant("request_not_watched") {`},
-	{"request_takes_other_runs", "next.go",
+	{"request_takes_other_runs", 11, "next.go",
 		`	case len(given) > 0:`,
 		`	case len(given) > 0 && !mutant("request_takes_other_runs"):`},
-	{"deadline_hands_over_without_critical", "../gate/gate.go",
+	{"deadline_hands_over_without_critical", 9, "../gate/gate.go",
 		`	atDeadline := handOver && all(m.Critical, inTime)`,
 		`	atDeadline := handOver && (all(m.Critical, inTime) || mutant("deadline_hands_over_without_critical") && len(inTime) > 0)`},
-	{"deadline_never_passes", "../gate/gate.go",
+	{"deadline_never_passes", 108, "../gate/gate.go",
 		`	case atDeadline && passed:`,
 		`	case atDeadline && passed && !mutant("deadline_never_passes"):`},
-	{"gained_processor_reopens", "../gate/gate.go",
+	{"gained_processor_reopens", 53, "../gate/gate.go",
 		`		case in.Began != nil && !slices.Contains(in.Began, name):`,
 		`		case in.Began != nil && !slices.Contains(in.Began, name) && !mutant("gained_processor_reopens"):`},
-	{"begun_with_the_first_batch", "steps.go",
+	{"begun_with_the_first_batch", 413, "steps.go",
 		`	if slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {`,
 		`	if !mutant("begun_with_the_first_batch") && slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {`},
-	{"grace_outlives_its_quorum", "next.go",
+	{"grace_outlives_its_quorum", 94, "next.go",
 		`			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == gate.Held ||`,
 		`			!mutant("grace_outlives_its_quorum") && !b.GraceSince.IsZero() && !h.due() && (h.verdict.State == gate.Held && !mutant("found_grace_of_the_late") ||`},
-	{"repair_forgets_its_cause", "next.go",
+	{"repair_forgets_its_cause", 152, "next.go",
 		`b.Cause == CauseReconciliation && b.unfrozen()`,
 		`b.Cause == CauseReconciliation && b.unfrozen() && !mutant("repair_forgets_its_cause")`},
 
 	// Faults that the simulation has found, put back in.
-	{"found_request_claimed_behind_another", "operator.go",
+	{"found_request_claimed_behind_another", 11, "operator.go",
 		`	if firstUnpublished(s.batches[m.Name]) == nil {`,
 		`	if firstUnpublished(s.batches[m.Name]) == nil || mutant("found_request_claimed_behind_another") {`},
-	{"found_hold_misses_a_sleeper", "hold.go",
+	{"found_hold_misses_a_sleeper", 5363, "hold.go",
 		`				case mutant("hold_does_not_touch"):`,
 		`				case mutant("hold_does_not_touch"), mutant("found_hold_misses_a_sleeper") && !b.live(s.now):`},
-	{"found_grace_of_the_late", "next.go",
+	{"found_grace_of_the_late", 94, "next.go",
 		`!mutant("found_grace_of_the_late")`,
 		`!mutant("found_grace_of_the_late")`},
-	{"found_hold_unwatched_by_a_relay", "watch.go",
+	{"found_hold_unwatched_by_a_relay", 9661, "watch.go",
 		`, store.F(e.NewID(), "listing"))`,
 		`, store.F(map[bool]any{false: e.NewID()}[mutant("found_hold_unwatched_by_a_relay")], "listing"))`},
-	{"found_no_mode_shown", "projection.go",
+	{"found_no_mode_shown", 69, "projection.go",
 		`			if own < 0 || own >= i ||`,
 		`			if own < 0 && !mutant("found_no_mode_shown") || own >= i ||`},
-	{"lock_taken_before_its_end", "../lease/acquire.go",
+	{"lock_taken_before_its_end", 1, "../lease/acquire.go",
 		`	if exists && !s.Expired(snap.ReadTime) {`,
 		`	if exists && !s.Expired(snap.ReadTime) && !(mutant("lock_taken_before_its_end") && s.Expired(snap.ReadTime.Add(l.Lease/2))) {`},
-	{"lock_trusted_for_ever", "../lease/lease.go",
+	{"lock_trusted_for_ever", 1, "../lease/lease.go",
 		`	return l.locks.Lease - l.locks.Lease/10 - elapsed`,
 		`	if mutant("lock_trusted_for_ever") {
 		return l.locks.Lease
 	}
 	return l.locks.Lease - l.locks.Lease/10 - elapsed`},
-	{"lock_trusted_from_the_answer", "../lease/lease.go",
+	{"lock_trusted_from_the_answer", 10407, "../lease/lease.go",
 		`		if err == nil {
 			l.mu.Lock()
 			l.version, l.confirmed = versions[0], began`,
@@ -264,15 +264,15 @@ var simMutants = []simMutant{
 			}
 			l.mu.Lock()
 			l.version, l.confirmed = versions[0], began`},
-	{"lock_of_another_renewed", "../lease/lease.go",
+	{"lock_of_another_renewed", 15559, "../lease/lease.go",
 		`	case !l.owns(s):
 		return l.lost(`,
 		`	case !l.owns(s) && !mutant("lock_of_another_renewed"):
 		return l.lost(`},
-	{"lock_of_another_released", "../lease/lease.go",
+	{"lock_of_another_released", 4452, "../lease/lease.go",
 		`	mine := ok && l.owns(s)`,
 		`	mine := ok && (l.owns(s) || mutant("lock_of_another_released"))`},
-	{"tokens_forgotten", "../lease/document.go",
+	{"tokens_forgotten", 1, "../lease/document.go",
 		`	for _, n := range append(slices.Clone(others), nonce) {`,
 		`	if mutant("tokens_forgotten") {
 		others = nil

@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 20_000, "how many seeds TestSimulation plays")
+	simSeeds = flag.Int("sim.seeds", 10_000, "how many seeds TestSimulation plays")
 	simFrom  = flag.Uint64("sim.from", 1, "the first of them")
 	simOne   = flag.Uint64("sim.seed", 0, "play this seed alone, and print what happens")
 )

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,24 +15,12 @@ import (
 
 	gcfirestore "cloud.google.com/go/firestore"
 
+	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/firestore"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
-
-// needFirestore skips a test where there is no emulator, or fails where one is required.
-func needFirestore(t testing.TB) {
-	t.Helper()
-	if os.Getenv("FIRESTORE_EMULATOR_HOST") != "" {
-		return
-	}
-	const hint = "FIRESTORE_EMULATOR_HOST is not set: go run ./scripts/emulators -- go test ./shared/lease"
-	if os.Getenv("REQUIRE_EMULATORS") == "1" {
-		t.Fatal(hint)
-	}
-	t.Skip(hint)
-}
 
 func project() string { return fmt.Sprintf("lease-%016x", rand.Uint64()) }
 
@@ -53,7 +40,7 @@ func openFirestore(t testing.TB, project string) store.Store {
 
 // The server's clock is the emulator's, so the leases are short and the pauses real.
 func TestHistoriesOnFirestoreAreLinearizable(t *testing.T) {
-	needFirestore(t)
+	emulatortest.Firestore(t)
 	const histories, workers, lease = 200, 20, 500 * time.Millisecond
 	// How long before its commit a field's time was taken, only the call's start bounds.
 	model := locking(lease.Microseconds(), time.Hour.Microseconds())
@@ -113,7 +100,7 @@ func (p transactional) release(ctx context.Context) error { _, err := p.doc.Dele
 // What the double of a processor in another language does in memory is done here with
 // the client that such processors use.
 func TestALockIsSharedWithTransactionsOfOtherLanguages(t *testing.T) {
-	needFirestore(t)
+	emulatortest.Firestore(t)
 	id := project()
 	s := openFirestore(t, id)
 	client, err := gcfirestore.NewClient(t.Context(), id)
@@ -171,7 +158,7 @@ func discard(t testing.TB) *slog.Logger {
 func BenchmarkContenders(b *testing.B) {
 	for _, n := range []int{1, 8, 64} {
 		b.Run(fmt.Sprintf("%d/lease", n), func(b *testing.B) {
-			needFirestore(b)
+			emulatortest.Firestore(b)
 			l := New(Config{Store: openFirestore(b, project()), Now: time.Now, NewID: project, Lease: Max, Instance: "bench", Log: discard(b)})
 			contend(b, n, func(ctx context.Context, round, execution string) (func() error, error) {
 				got, err := l.Wait(ctx, Key{Class: "P", Period: pipeline.Period(round)}, execution)
@@ -185,7 +172,7 @@ func BenchmarkContenders(b *testing.B) {
 			continue // by transaction it takes minutes
 		}
 		b.Run(fmt.Sprintf("%d/transaction", n), func(b *testing.B) {
-			needFirestore(b)
+			emulatortest.Firestore(b)
 			client, err := gcfirestore.NewClient(b.Context(), project())
 			if err != nil {
 				b.Fatal(err)

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
-	"os"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
@@ -37,9 +37,7 @@ func (c counting) Scan(ctx context.Context, collection, from, to string) iter.Se
 // BenchmarkAYear measures reading what is on record of 365 days, each with a complete
 // night: by ranges, and beside it one read a date, on the Firestore emulator.
 func BenchmarkAYear(b *testing.B) {
-	if os.Getenv("FIRESTORE_EMULATOR_HOST") == "" {
-		b.Skip("FIRESTORE_EMULATOR_HOST is not set")
-	}
+	emulatortest.Firestore(b)
 	p, err := pipeline.Parse(pipeline.Default())
 	if err != nil {
 		b.Fatal(err)

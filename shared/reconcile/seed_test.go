@@ -15,6 +15,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -27,13 +28,7 @@ import (
 // all five tables were there and nothing had been sent. On Firestore's and BigQuery's
 // emulators.
 func TestTheNightOfOneInFiveBecomesWhole(t *testing.T) {
-	if os.Getenv("FIRESTORE_EMULATOR_HOST") == "" {
-		const hint = "FIRESTORE_EMULATOR_HOST is not set: go run ./scripts/emulators -- go test ./shared/reconcile"
-		if os.Getenv("REQUIRE_EMULATORS") == "1" {
-			t.Fatal(hint)
-		}
-		t.Skip(hint)
-	}
+	emulatortest.Firestore(t)
 	w := warehousetest.NBA(t)
 	data := w.Sample()
 	if err := data.CreateFurther(t.Context()); err != nil {

@@ -4,32 +4,19 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/firestore"
 	"github.com/phasegate/phasegate/shared/store/storetest"
 )
 
 func TestConformance(t *testing.T) {
-	needEmulator(t)
+	emulatortest.Firestore(t)
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t) }, storetest.TornReads)
-}
-
-// needEmulator skips a test where there is no emulator, or fails where one is required.
-func needEmulator(t *testing.T) {
-	t.Helper()
-	if os.Getenv("FIRESTORE_EMULATOR_HOST") != "" {
-		return
-	}
-	const start = "start `gcloud emulators firestore start --host-port=127.0.0.1:PORT` and set FIRESTORE_EMULATOR_HOST=127.0.0.1:PORT"
-	if os.Getenv("REQUIRE_EMULATORS") == "1" {
-		t.Fatal(start)
-	}
-	t.Skip(start)
 }
 
 func open(t *testing.T) *firestore.Store {
@@ -47,7 +34,7 @@ func open(t *testing.T) *firestore.Store {
 }
 
 func TestBlindMergesIntoOneDocumentAllSucceed(t *testing.T) {
-	needEmulator(t)
+	emulatortest.Firestore(t)
 	s := open(t)
 	for _, writers := range []int{5, 21, 100, 300} {
 		t.Run(fmt.Sprint(writers), func(t *testing.T) {
