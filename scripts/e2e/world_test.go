@@ -24,8 +24,8 @@ import (
 	"github.com/phasegate/phasegate/shared/store/firestore"
 )
 
-// limit bounds the wait for anything remote.
-const limit = time.Minute
+// limit bounds the wait for anything remote: ten times what a quiet machine needs.
+const limit = 3 * time.Minute
 
 // subject is a pipeline that the suite runs on, and what of it the tests name.
 type subject struct {

@@ -10,6 +10,7 @@
 // --alone takes the emulators' addresses out of the environment, so that every test that
 // needs more than Go is skipped (see shared/emulatortest). --record writes which tests
 // those were. --only runs the tests in such a record, and no others, in the packages given.
+// --slowest prints the tests that took longest, as rows of a table in Markdown.
 package main
 
 import (
@@ -44,6 +45,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	alone := flags.Bool("alone", false, "run without emulators, whatever is there")
 	record := flags.String("record", "", "write the tests that were skipped for want of something to this file")
 	only := flags.String("only", "", "run the tests in this record alone")
+	slowest := flags.Int("slowest", 0, "print so many of the tests that took longest")
 	if err := flags.Parse(args); err != nil {
 		return exitUsage
 	}
@@ -70,6 +72,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "gotest:", err)
 		return exitFailed
 	}
+	fmt.Fprint(stdout, s.slowest(*slowest))
 	fmt.Fprintln(stdout, s.line())
 	return code
 }
@@ -108,14 +111,18 @@ func gotest(ctx context.Context, args, env []string, stdout, stderr io.Writer) (
 // event is a line of go test -json (go doc test2json).
 type event struct {
 	Action, Package, Test, Output string
+
+	Elapsed float64 // seconds
 }
 
 // summary is what the events came to.
 type summary struct {
 	passed, failed int
+	packages       int                            // that failed
 	skipped        map[string]int                 // by reason
 	wanting        map[string]map[string]struct{} // by package: tests, of which a part was skipped for want of something
 	output         map[[2]string][]string         // of tests that have not ended
+	took           []event                        // tests that have ended, no subtests
 }
 
 func newSummary() *summary {
@@ -159,9 +166,13 @@ func (s *summary) take(e event) string {
 			s.output[key] = append(s.output[key], e.Output)
 			return ""
 		case e.Action == "fail":
+			s.packages++
 			return strings.Join(s.output[key], "")
 		}
 		return e.Output // of the package or the compiler; other actions have none
+	}
+	if e.Elapsed > 0 && !strings.Contains(e.Test, "/") {
+		s.took = append(s.took, e)
 	}
 	switch e.Action {
 	case "output":
@@ -202,9 +213,12 @@ func reason(output []string) string {
 	return "no reason given"
 }
 
-// line is the last one: "412 tests passed, 3 failed; skipped: 80 without …; make test-all runs those".
+// line is the last one: "412 tests passed, 3 failed (packages: 1), 80 skipped: 80 without …; make test-all runs those".
 func (s *summary) line() string {
 	text := fmt.Sprintf("%d tests passed, %d failed", s.passed, s.failed)
+	if s.packages > 0 { // one that does not build has no test that failed
+		text += fmt.Sprintf(" (packages: %d)", s.packages)
+	}
 	if len(s.skipped) == 0 {
 		return text + ", none skipped"
 	}
@@ -230,6 +244,16 @@ func (s *summary) line() string {
 		text += "; " + strings.Join(commands, " and ") + " runs those"
 	}
 	return text
+}
+
+// slowest are rows of a table: test, package, seconds.
+func (s *summary) slowest(n int) string {
+	slices.SortStableFunc(s.took, func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	var b strings.Builder
+	for _, e := range s.took[:min(n, len(s.took))] {
+		fmt.Fprintf(&b, "| `%s` | %s | %.1f s |\n", e.Test, e.Package, e.Elapsed)
+	}
+	return b.String()
 }
 
 // write records the tests that lacked something, by package.

@@ -85,9 +85,9 @@ func TestRun_ShowsWhatFailedAndHowItEnded(t *testing.T) {
 		want []string
 	}{
 		"a_test": {"func TestBad(t *testing.T) { t.Run(\"sub\", func(t *testing.T) { t.Error(\"wrong by 3\") }) }\n\nfunc TestGood(t *testing.T) { t.Log(\"quiet\") }",
-			1, []string{"--- FAIL: TestBad", "wrong by 3", "FAIL\texample.com/m\t", "-test.shuffle 7", "1 tests passed, 2 failed, none skipped"}},
-		"a_panic":  {`func TestBad(t *testing.T) { panic("out of range") }`, 1, []string{"panic: out of range", "FAIL\texample.com/m\t", "0 tests passed, 1 failed"}},
-		"building": {`func TestBad(t *testing.T) { undefined() }`, 1, []string{"undefined: undefined", "FAIL\texample.com/m [build failed]", "0 tests passed, 0 failed"}},
+			1, []string{"--- FAIL: TestBad", "wrong by 3", "FAIL\texample.com/m\t", "-test.shuffle 7", "1 tests passed, 2 failed (packages: 1), none skipped"}},
+		"a_panic":  {`func TestBad(t *testing.T) { panic("out of range") }`, 1, []string{"panic: out of range", "FAIL\texample.com/m\t", "0 tests passed, 1 failed (packages: 1)"}},
+		"building": {`func TestBad(t *testing.T) { undefined() }`, 1, []string{"undefined: undefined", "FAIL\texample.com/m [build failed]", "0 tests passed, 0 failed (packages: 1)"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			module(t, map[string]string{"m_test.go": "package m\n\nimport \"testing\"\n\n" + c.text + "\n"})
@@ -104,6 +104,28 @@ func TestRun_ShowsWhatFailedAndHowItEnded(t *testing.T) {
 				t.Errorf("the output of a test that passed:\n%s", &stdout)
 			}
 		})
+	}
+}
+
+func TestRun_PrintsTheSlowestTests(t *testing.T) {
+	module(t, map[string]string{"m_test.go": `package m
+
+import (
+	"crypto/sha256"
+	"testing"
+)
+
+func TestFast(t *testing.T) {}
+
+func TestSlow(t *testing.T) {
+	for range 200_000 { // above the hundredth of a second that go test counts in
+		sha256.Sum256(make([]byte, 1024))
+	}
+}
+`})
+	var stdout, stderr bytes.Buffer
+	if code := run([]string{"--slowest", "1", "--", "-count=1", "./..."}, &stdout, &stderr); code != 0 || strings.Count(stdout.String(), "| `Test") != 1 || !strings.Contains(stdout.String(), "| `TestSlow` | example.com/m | ") {
+		t.Errorf("exit %d:\n%s%s", code, &stdout, &stderr)
 	}
 }
 

@@ -32,6 +32,7 @@ type history struct {
 	order  atomic.Int64 // of calls and answers
 	late   sync.WaitGroup
 	look   func(execution string) error // whether the lock is that execution's, in truth
+	clock  historyClock
 
 	mu      sync.Mutex
 	rng     *rand.Rand
@@ -41,6 +42,23 @@ type history struct {
 }
 
 const historyClients, historyRounds = 8, 3
+
+// historyClock is the time of everybody in a history. What begins has entered, and leaves
+// when it ends.
+type historyClock interface {
+	now() time.Time
+	sleep(d time.Duration)
+	enter()
+	leave()
+}
+
+// synctestClock is the clock of a test in synctest.
+type synctestClock struct{}
+
+func (synctestClock) now() time.Time        { return time.Now() }
+func (synctestClock) sleep(d time.Duration) { time.Sleep(d) }
+func (synctestClock) enter()                {}
+func (synctestClock) leave()                {}
 
 func (h *history) draw(n int) int { h.mu.Lock(); defer h.mu.Unlock(); return h.rng.IntN(n) }
 
@@ -56,15 +74,19 @@ type client struct {
 func (h *history) play() []porcupine.Operation {
 	h.clients = historyClients
 	var wg sync.WaitGroup
+	for range historyClients {
+		h.clock.enter()
+	}
 	for i := range historyClients {
 		wg.Go(func() {
+			defer h.clock.leave()
 			c := &client{history: h, id: i}
 			log, err := telemetry.New(io.Discard, "error")
 			if err != nil {
 				panic(err)
 			}
 			ids := 0
-			c.locks = New(Config{Store: c, Now: time.Now, Lease: h.lease, Prefix: h.prefix, Instance: fmt.Sprint(i), Log: log,
+			c.locks = New(Config{Store: c, Now: h.clock.now, Lease: h.lease, Prefix: h.prefix, Instance: fmt.Sprint(i), Log: log,
 				NewID: func() string { ids++; return fmt.Sprintf("n%d.%d", i, ids) }})
 			for round := range historyRounds {
 				c.round(fmt.Sprintf("c%d.%d", i, round))
@@ -86,7 +108,7 @@ func (c *client) part() time.Duration {
 
 // round is one run: it waits its turn, acquires, works and renews, and releases or dies.
 func (c *client) round(execution string) {
-	time.Sleep(c.part())
+	c.clock.sleep(c.part())
 	ctx := context.Background()
 	var got *Lease
 	c.record(call{"acquire", execution, 0}, func() (a answer, err error) {
@@ -107,7 +129,7 @@ func (c *client) round(execution string) {
 		return
 	}
 	for range c.draw(4) {
-		time.Sleep(c.part())
+		c.clock.sleep(c.part())
 		if got.Check() != nil {
 			break
 		}
@@ -161,7 +183,7 @@ func (c *client) inspect() {
 
 // record keeps a call with its answer; one without takes effect at any later time, or never.
 func (c *client) record(in call, do func() (answer, error)) {
-	in.at = time.Now().UnixMicro()
+	in.at = c.clock.now().UnixMicro()
 	op := porcupine.Operation{ClientId: c.id, Input: in, Call: c.order.Add(1)}
 	before := c.faults
 	c.landed = 0
@@ -213,9 +235,9 @@ func (c *client) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, er
 	case 0:
 		return store.Snapshot{}, errAway
 	case 1:
-		time.Sleep(c.part())
+		c.clock.sleep(c.part())
 	case 2:
-		defer time.Sleep(c.part())
+		defer c.clock.sleep(c.part())
 	}
 	return c.inner.Get(ctx, refs...)
 }
@@ -234,15 +256,17 @@ func (c *client) Apply(ctx context.Context, ws ...store.Write) ([]store.Version,
 		}
 	case 3: // it lands when its caller has long given up
 		after := c.part()
+		c.clock.enter()
 		c.late.Go(func() {
-			time.Sleep(after)
+			defer c.clock.leave()
+			c.clock.sleep(after)
 			_, _ = c.inner.Apply(context.WithoutCancel(ctx), ws...)
 		})
 		return nil, errAway
 	case 4:
-		time.Sleep(c.part())
+		c.clock.sleep(c.part())
 	case 5:
-		defer time.Sleep(c.part())
+		defer c.clock.sleep(c.part())
 	}
 	return c.inner.Apply(ctx, ws...)
 }
@@ -270,7 +294,7 @@ func judge(t *testing.T, name string, model porcupine.Model, ops []porcupine.Ope
 func remember(t *testing.T, seed uint64) (ops []porcupine.Operation, problem error) {
 	synctest.Test(t, func(*testing.T) {
 		mem := memory.New(time.Now)
-		h := &history{inner: mem, lease: Max, rng: rand.New(rand.NewPCG(seed, 1))}
+		h := &history{inner: mem, clock: synctestClock{}, lease: Max, rng: rand.New(rand.NewPCG(seed, 1))}
 		h.look = func(execution string) error {
 			snap, err := mem.Get(context.Background(), store.Ref{Collection: locksCollection, ID: key.String()})
 			if err != nil {
@@ -291,7 +315,7 @@ func remember(t *testing.T, seed uint64) (ops []porcupine.Operation, problem err
 // anything gone wrong on the way there is no such holder.
 func TestAHolderThatNeverKnewIsOneOnlyWhereAnAnswerWasLost(t *testing.T) {
 	for _, lost := range []bool{true, false} {
-		h := &history{rng: rand.New(rand.NewPCG(1, 1)), clients: 3}
+		h := &history{clock: synctestClock{}, rng: rand.New(rand.NewPCG(1, 1)), clients: 3}
 		first, rival, other := &client{history: h}, &client{history: h, id: 1}, &client{history: h, id: 2}
 		first.record(call{kind: "acquire", execution: "first"}, func() (answer, error) {
 			if lost {

@@ -190,6 +190,29 @@ func TestAFencedWriterChangesNothing(t *testing.T) {
 	b.want("a=11")
 }
 
+// A job id stays taken however many jobs came after it. The emulator keeps old jobs out of
+// sight (scripts/bqemu/jobs.go) and has to bring them back.
+func TestFence_HoldsHoweverManyJobsCameSince(t *testing.T) {
+	b := newBooks(t, scores, "")
+	zombie, done := b.right(), b.right()
+	if err := b.fence(zombie); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.write(done, score("a", 10, first)); err != nil {
+		t.Fatal(err)
+	}
+	for range 40 {
+		b.Count("nba_analytics.scores")
+	}
+	if _, err := b.write(zombie, score("a", 11, second)); !errors.Is(err, warehouse.ErrFenced) {
+		t.Errorf("the fenced writer: %v", err)
+	}
+	if got, err := b.write(done, score("a", 12, second)); err != nil || got.JobID != done.JobID {
+		t.Errorf("the one whose answer was lost: %+v, %v", got, err)
+	}
+	b.want("a=10")
+}
+
 // Whoever writes again under the same token has lost the answer, and has written.
 func TestAWriteHappensOnceUnderItsToken(t *testing.T) {
 	b := newBooks(t, scores, "")
