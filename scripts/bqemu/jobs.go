@@ -25,8 +25,8 @@ const (
 	keepJobs = 8
 	// moveEvery is how many more there may be before the older ones are moved.
 	moveEvery = 8
-	// headBytes is where a request's body names its job: what is uploaded comes after it.
-	headBytes = 64 << 10
+	// uploadHead is where the body of an upload names its job: rows come after it.
+	uploadHead = 64 << 10
 )
 
 // jobs moves old jobs out of the emulator's table, and back when they are asked for.
@@ -131,10 +131,17 @@ func named(r *http.Request) (string, error) {
 	if m := pathOfJob.FindStringSubmatch(r.URL.Path); m != nil {
 		return m[1], nil
 	}
+	if id := r.URL.Query().Get("upload_id"); id != "" { // the rows of an upload in parts
+		return id, nil
+	}
 	if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/jobs") {
 		return "", nil
 	}
-	head, err := io.ReadAll(io.LimitReader(r.Body, headBytes))
+	body := io.Reader(r.Body)
+	if strings.HasPrefix(r.URL.Path, "/upload/") {
+		body = io.LimitReader(body, uploadHead)
+	}
+	head, err := io.ReadAll(body) // all of a query, whose parameters come before its job's name
 	if err != nil {
 		return "", fmt.Errorf("read the request: %w", err)
 	}

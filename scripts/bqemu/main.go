@@ -4,7 +4,7 @@
 //
 //	build/bqemu --port 9050
 //
-// It is a module of its own, because linking the emulator takes minutes and 2.5 GB:
+// It is a module of its own, because compiling the emulator takes minutes and 4.3 GB:
 // neither the functions nor phasectl nor any test shall pay for that. `make build/bqemu`
 // builds it.
 //

@@ -33,8 +33,11 @@ var kinds = []kind{
 		args: []string{"emulators", "firestore", "start"}},
 	{name: "Pub/Sub", variable: "PUBSUB_EMULATOR_HOST", component: "pubsub-emulator", keepsData: true,
 		args: []string{"beta", "emulators", "pubsub", "start", "--project=phasegate-test"}},
-	{name: "BigQuery", variable: "BIGQUERY_EMULATOR_HOST", program: "build/bqemu"},
+	{name: "BigQuery", variable: "BIGQUERY_EMULATOR_HOST", program: bqemu},
 }
+
+// bqemu is what make builds.
+const bqemu = "build/bqemu"
 
 const (
 	// startLimit is generous: about 5 s on an idle machine.
@@ -237,13 +240,17 @@ func (e *emulator) tail() string {
 	return "  " + strings.Join(lines[max(0, len(lines)-tailLines):], "\n  ")
 }
 
+// environment is what the command is told. A test package starts BigQuery emulators of its
+// own, whatever BIGQUERY_EMULATOR_HOST said before.
 func (es emulators) environment() []string {
 	var env []string
+	if program, err := filepath.Abs(bqemu); err == nil {
+		if _, err := os.Stat(program); err == nil {
+			env = append(env, "BQEMU="+program)
+		}
+	}
 	for _, e := range es {
 		env = append(env, e.kind.variable+"="+e.address)
-		if e.kind.component == "" { // our own: a test package starts more of it
-			env = append(env, "BQEMU="+e.kind.program)
-		}
 	}
 	return env
 }

@@ -180,6 +180,18 @@ func TestTheBigQueryEmulatorThatIsBuiltRunsBesideTheCommand(t *testing.T) {
 	command.end(t, 0)
 	p.want(0)
 	e.gone(t)
+
+	// One that is elsewhere starts none, and takes nothing from the tests.
+	s = newStage(t, "")
+	s.build(fakeBqemu)
+	s.env = []string{"FIRESTORE_EMULATOR_HOST=" + elsewhere, "PUBSUB_EMULATOR_HOST=" + elsewhere, "BIGQUERY_EMULATOR_HOST=" + elsewhere}
+	p = s.run()
+	command = s.enter(1)[0]
+	if want := filepath.Join(s.path, "build", "bqemu"); command.Program != want || command.BigQuery != elsewhere {
+		t.Errorf("told %+v, want the program %q", command, want)
+	}
+	command.end(t, 0)
+	p.want(0)
 }
 
 func TestWhereTheBigQueryEmulatorIsNotBuiltTheOthersRun(t *testing.T) {

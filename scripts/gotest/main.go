@@ -2,15 +2,16 @@
 // skipped, why, and which command runs them:
 //
 //	go run ./scripts/gotest --alone --record build/skipped.json -- -shuffle=on ./...
-//	go run ./scripts/gotest --only build/skipped.json -- -shuffle=on ./shared/sweep
+//	go run ./scripts/gotest --only build/skipped.json --except './shared/...' -- -shuffle=on
 //
-// What go test prints comes through as it prints it without -v: a line for each package,
-// and all output of a test that failed. The exit status is that of go test.
+// It prints a line for each package that passed. For one that failed, it prints all output
+// of the tests that failed or did not end, then the package's line. The exit status is that
+// of go test.
 //
-// --alone takes the emulators' addresses out of the environment, so that every test that
-// needs more than Go is skipped (see shared/emulatortest). --record writes which tests
-// those were. --only runs the tests in such a record, and no others, in the packages given.
-// --slowest prints the tests that took longest, as rows of a table in Markdown.
+// --alone takes the emulators and PHASEGATE_TEST_PROJECT out of the environment, so that
+// every test that needs more than Go is skipped (see shared/emulatortest). --record writes
+// which tests those were. --only runs the tests in such a record, in their packages but
+// those that --except lists. --slowest prints the tests that took longest, as rows of a table in Markdown.
 package main
 
 import (
@@ -44,27 +45,28 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	alone := flags.Bool("alone", false, "run without emulators, whatever is there")
 	record := flags.String("record", "", "write the tests that were skipped for want of something to this file")
-	only := flags.String("only", "", "run the tests in this record alone")
+	only := flags.String("only", "", "run the tests in this record alone, in their packages")
+	except := flags.String("except", "", "with --only: leave out the packages of these patterns")
 	slowest := flags.Int("slowest", 0, "print so many of the tests that took longest")
 	if err := flags.Parse(args); err != nil {
 		return exitUsage
 	}
-	test := []string{"test", "-json"}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	test := append([]string{"test", "-json"}, flags.Args()...)
 	if *only != "" {
-		pattern, err := readRecord(*only)
+		chosen, err := readRecord(ctx, *only, *except)
 		if err != nil {
 			fmt.Fprintln(stderr, "gotest:", err)
 			return exitFailed
 		}
-		test = append(test, "-run", pattern)
+		test = append(test, chosen...)
 	}
 	env := os.Environ()
 	if *alone {
 		env = aloneIn(env)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	s, code, err := gotest(ctx, append(test, flags.Args()...), env, stdout, stderr)
+	s, code, err := gotest(ctx, test, env, stdout, stderr)
 	if err == nil && *record != "" {
 		err = s.write(*record)
 	}
@@ -81,7 +83,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 func aloneIn(env []string) []string {
 	env = slices.DeleteFunc(slices.Clone(env), func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")
-		return strings.HasSuffix(name, "_EMULATOR_HOST") || name == "BQEMU" || name == "REQUIRE_EMULATORS"
+		return strings.HasSuffix(name, "_EMULATOR_HOST") || slices.Contains([]string{"BQEMU", "PHASEGATE_TEST_PROJECT", "REQUIRE_EMULATORS"}, name)
 	})
 	return append(env, "TEST_ALONE=1")
 }
@@ -121,12 +123,13 @@ type summary struct {
 	packages       int                            // that failed
 	skipped        map[string]int                 // by reason
 	wanting        map[string]map[string]struct{} // by package: tests, of which a part was skipped for want of something
-	output         map[[2]string][]string         // of tests that have not ended
+	output         map[string]map[string][]string // by package, and test: of those that have not ended; "" is the package's own
+	failures       map[string][]string            // by package: output of its tests that failed
 	took           []event                        // tests that have ended, no subtests
 }
 
 func newSummary() *summary {
-	return &summary{skipped: map[string]int{}, wanting: map[string]map[string]struct{}{}, output: map[[2]string][]string{}}
+	return &summary{skipped: map[string]int{}, wanting: map[string]map[string]struct{}{}, output: map[string]map[string][]string{}, failures: map[string][]string{}}
 }
 
 // needs is how shared/emulatortest begins a reason; behind the last colon stands the command.
@@ -155,37 +158,33 @@ func (s *summary) read(events io.Reader, w io.Writer) error {
 	}
 }
 
-// take counts one event and returns what is to be printed.
+// take counts one event and returns what is to be printed: all of a package at its end.
 func (s *summary) take(e event) string {
-	key := [2]string{e.Package, e.Test}
+	if e.Package == "" {
+		return e.Output // of the compiler, or of go test itself
+	}
+	if s.output[e.Package] == nil {
+		s.output[e.Package] = map[string][]string{}
+	}
+	output := s.output[e.Package]
+	if e.Action == "output" {
+		output[e.Test] = append(output[e.Test], e.Output)
+		return ""
+	}
 	if e.Test == "" {
-		switch {
-		case e.Output == "PASS\n", strings.HasSuffix(e.Output, "\t[no test files]\n"):
-			return ""
-		case strings.HasPrefix(e.Output, "-test.shuffle "): // with which a failure can be repeated
-			s.output[key] = append(s.output[key], e.Output)
-			return ""
-		case e.Action == "fail":
-			s.packages++
-			return strings.Join(s.output[key], "")
-		}
-		return e.Output // of the package or the compiler; other actions have none
+		return s.end(e)
 	}
 	if e.Elapsed > 0 && !strings.Contains(e.Test, "/") {
 		s.took = append(s.took, e)
 	}
 	switch e.Action {
-	case "output":
-		s.output[key] = append(s.output[key], e.Output)
-		return ""
 	case "pass":
 		s.passed++
 	case "fail":
 		s.failed++
-		defer delete(s.output, key)
-		return strings.Join(s.output[key], "")
+		s.failures[e.Package] = append(s.failures[e.Package], output[e.Test]...)
 	case "skip":
-		why := reason(s.output[key])
+		why := reason(output[e.Test])
 		s.skipped[why]++
 		if strings.HasPrefix(why, needs) {
 			if s.wanting[e.Package] == nil {
@@ -197,20 +196,44 @@ func (s *summary) take(e event) string {
 	default:
 		return ""
 	}
-	delete(s.output, key)
+	delete(output, e.Test)
 	return ""
 }
 
-// reason is what a test said when it was skipped: "    file.go:12: reason".
+// end returns what a package has to say at its end.
+func (s *summary) end(e event) string {
+	output := s.output[e.Package]
+	switch e.Action {
+	case "pass", "skip":
+		defer delete(s.output, e.Package)
+		return strings.Join(slices.DeleteFunc(output[""], func(line string) bool {
+			return !strings.HasPrefix(line, "ok ")
+		}), "")
+	case "fail":
+		defer delete(s.output, e.Package)
+		s.packages++
+		all := s.failures[e.Package]
+		for _, test := range slices.Sorted(maps.Keys(output)) {
+			if test != "" { // it has not ended: the process died, or was killed
+				all = append(all, output[test]...)
+			}
+		}
+		return strings.Join(append(all, output[""]...), "")
+	}
+	return ""
+}
+
+// reason is what a test said last when it was skipped: "    file.go:12: reason".
 func reason(output []string) string {
+	why := "no reason given"
 	for _, line := range output {
 		if _, text, ok := strings.Cut(line, ".go:"); ok {
 			if _, text, ok := strings.Cut(text, ": "); ok {
-				return strings.TrimSpace(text)
+				why = strings.TrimSpace(text)
 			}
 		}
 	}
-	return "no reason given"
+	return why
 }
 
 // line is the last one: "412 tests passed, 3 failed (packages: 1), 80 skipped: 80 without …; make test-all runs those".
@@ -269,20 +292,33 @@ func (s *summary) write(file string) error {
 	return os.WriteFile(file, append(data, '\n'), 0o644)
 }
 
-// readRecord returns a pattern for go test -run that fits the tests of a record.
-func readRecord(file string) (string, error) {
+// readRecord returns the arguments of go test that choose the tests of a record in their
+// packages, but those of the patterns in except.
+func readRecord(ctx context.Context, file, except string) ([]string, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("read the record: %w; make test writes it", err)
+		return nil, fmt.Errorf("read the record: %w; make test writes it", err)
 	}
 	var recorded map[string][]string
 	if err := json.Unmarshal(data, &recorded); err != nil {
-		return "", fmt.Errorf("read the record %s: %w", file, err)
+		return nil, fmt.Errorf("read the record %s: %w", file, err)
+	}
+	if except != "" {
+		out, err := exec.CommandContext(ctx, "go", append([]string{"list"}, strings.Fields(except)...)...).Output()
+		if err != nil {
+			return nil, fmt.Errorf("list the packages of %q: %w", except, err)
+		}
+		for _, pkg := range strings.Fields(string(out)) {
+			delete(recorded, pkg)
+		}
+	}
+	if len(recorded) == 0 {
+		return nil, fmt.Errorf("%s has no test in any other package than those of %q", file, except)
 	}
 	var all []string
 	for _, tests := range recorded {
 		all = append(all, tests...)
 	}
 	slices.Sort(all)
-	return "^(" + strings.Join(slices.Compact(all), "|") + ")$", nil
+	return append([]string{"-run", "^(" + strings.Join(slices.Compact(all), "|") + ")$"}, slices.Sorted(maps.Keys(recorded))...), nil
 }

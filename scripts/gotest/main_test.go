@@ -70,7 +70,7 @@ func TestRun_EndsWithWhatWasSkippedAndWhy(t *testing.T) {
 
 	// With what they need, those tests and no others run.
 	stdout.Reset()
-	if code := run([]string{"--only", record, "--", "-count=1", "./..."}, &stdout, &stderr); code != 0 {
+	if code := run([]string{"--only", record, "--except", "./b", "--", "-count=1"}, &stdout, &stderr); code != 0 {
 		t.Fatalf("exit %d: %s%s", code, &stdout, &stderr)
 	}
 	if want := "3 tests passed, 0 failed, 1 skipped: 1 without Y; make test-all runs those\n"; !strings.HasSuffix(stdout.String(), want) {
@@ -86,13 +86,15 @@ func TestRun_ShowsWhatFailedAndHowItEnded(t *testing.T) {
 	}{
 		"a_test": {"func TestBad(t *testing.T) { t.Run(\"sub\", func(t *testing.T) { t.Error(\"wrong by 3\") }) }\n\nfunc TestGood(t *testing.T) { t.Log(\"quiet\") }",
 			1, []string{"--- FAIL: TestBad", "wrong by 3", "FAIL\texample.com/m\t", "-test.shuffle 7", "1 tests passed, 2 failed (packages: 1), none skipped"}},
-		"a_panic":  {`func TestBad(t *testing.T) { panic("out of range") }`, 1, []string{"panic: out of range", "FAIL\texample.com/m\t", "0 tests passed, 1 failed (packages: 1)"}},
-		"building": {`func TestBad(t *testing.T) { undefined() }`, 1, []string{"undefined: undefined", "FAIL\texample.com/m [build failed]", "0 tests passed, 0 failed (packages: 1)"}},
+		"a_panic":   {`func TestBad(t *testing.T) { panic("out of range") }`, 1, []string{"panic: out of range", "FAIL\texample.com/m\t", "0 tests passed, 1 failed (packages: 1)"}},
+		"no_end":    {`func TestBad(t *testing.T) { t.Log("waits for nothing"); select {} }`, 1, []string{"waits for nothing", "panic: test timed out", "FAIL\texample.com/m\t", "0 failed (packages: 1)"}},
+		"elsewhere": {"func TestBad(t *testing.T) { go func() { panic(\"in the background\") }(); select {} }", 1, []string{"panic: in the background", "FAIL\texample.com/m\t", "0 failed (packages: 1)"}},
+		"building":  {`func TestBad(t *testing.T) { undefined() }`, 1, []string{"undefined: undefined", "FAIL\texample.com/m [build failed]", "0 tests passed, 0 failed (packages: 1)"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			module(t, map[string]string{"m_test.go": "package m\n\nimport \"testing\"\n\n" + c.text + "\n"})
 			var stdout, stderr bytes.Buffer
-			if code := run([]string{"--", "-count=1", "-shuffle=7", "./..."}, &stdout, &stderr); code != c.code {
+			if code := run([]string{"--", "-count=1", "-shuffle=7", "-timeout=2s", "./..."}, &stdout, &stderr); code != c.code {
 				t.Errorf("exit %d, want %d", code, c.code)
 			}
 			for _, part := range c.want {
@@ -131,13 +133,13 @@ func TestSlow(t *testing.T) {
 
 func TestRun_RefusesARecordThatIsNotThere(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	if code := run([]string{"--only", filepath.Join(t.TempDir(), "none.json"), "--", "./..."}, &stdout, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "make test writes it") {
+	if code := run([]string{"--only", filepath.Join(t.TempDir(), "none.json"), "--"}, &stdout, &stderr); code != exitFailed || !strings.Contains(stderr.String(), "make test writes it") {
 		t.Errorf("exit %d: %s", code, &stderr)
 	}
 }
 
 func TestAloneIn_TakesEmulatorsAway(t *testing.T) {
-	got := aloneIn([]string{"PATH=/bin", "FIRESTORE_EMULATOR_HOST=a", "BQEMU=/b", "REQUIRE_EMULATORS=1", "PUBSUB_EMULATOR_HOST=b", "HOME=/root"})
+	got := aloneIn([]string{"PATH=/bin", "FIRESTORE_EMULATOR_HOST=a", "BQEMU=/b", "PHASEGATE_TEST_PROJECT=p", "REQUIRE_EMULATORS=1", "PUBSUB_EMULATOR_HOST=b", "HOME=/root"})
 	if want := []string{"PATH=/bin", "HOME=/root", "TEST_ALONE=1"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}

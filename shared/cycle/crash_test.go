@@ -216,7 +216,7 @@ var scenes = map[string]struct {
 var crashAll = flag.Bool("crash.all", false, "TestCrashMatrix plays every case on every store")
 
 func TestCrashMatrix(t *testing.T) {
-	tr, follows := nba(t), slices.Sorted(maps.Keys(aftermaths))
+	tr, follows, allHarms := nba(t), slices.Sorted(maps.Keys(aftermaths)), slices.Sorted(maps.Keys(harms))
 	for driver := range drivers {
 		t.Run(driver, func(t *testing.T) {
 			var cases atomic.Int64
@@ -256,7 +256,8 @@ func TestCrashMatrix(t *testing.T) {
 					}
 					_, want := play(t, (*night).healthy, aftermaths["alone"])
 					turn := 0
-					for h, kind := range harms {
+					for _, h := range allHarms {
+						kind := harms[h]
 						for _, rival := range []bool{false, true} {
 							for k, reached := 1, true; reached; k++ {
 								reached = false

@@ -34,7 +34,7 @@ const simMutantSeeds = 20_000
 
 // TestMutantsAreCaught proves that the simulation bites: every one of simMutants is
 // noticed by a seed within simMutantSeeds, and the engine with none of them switched on
-// plays 2,000 without a fault (TestSimulation plays simMutantSeeds). The engine's sources stay as they are; the compiler
+// plays 2,000 without a fault (in make test-all TestSimulation plays simMutantSeeds). The engine's sources stay as they are; the compiler
 // is given others in their place, with all mutants in one binary.
 func TestMutantsAreCaught(t *testing.T) {
 	if testing.Short() {

@@ -1,5 +1,6 @@
 // Package warehousetest gives a test a warehouse of its own: datasets of its own on an
-// emulator that it starts (make build/bqemu). Instead, PHASEGATE_TEST_PROJECT names a
+// emulator that it starts: go run ./scripts/emulators -- go test ./shared/warehouse, after
+// make build/bqemu. Instead, PHASEGATE_TEST_PROJECT names a
 // project of Google Cloud, for what an emulator cannot promise for BigQuery:
 //
 //	PHASEGATE_TEST_PROJECT=my-project go test -v ./shared/warehouse
@@ -92,7 +93,7 @@ func empty(t testing.TB, w *World) *World {
 func (w *World) Staging() string { w.t.Helper(); return w.dataset("staging") }
 
 // dataset makes one that is dropped at the end. In an emulator it stays: to drop a table it
-// builds its whole catalog anew, and the project ends with the test.
+// builds its whole catalog anew, and no other test uses the project.
 func (w *World) dataset(name string) string {
 	w.t.Helper()
 	ds := w.data.Client.Dataset(name + w.data.Suffix)
