@@ -50,8 +50,10 @@ func (b *Broker) Publish(ctx context.Context, topic string, msgs []message.Outgo
 		switch {
 		case err != nil:
 			out[i].Err = fmt.Errorf("topic %s: %w", topic, err)
-		case i < len(resp.MessageIds):
+		case i < len(resp.MessageIds) && resp.MessageIds[i] != "":
 			out[i].ID = resp.MessageIds[i]
+		case i < len(resp.MessageIds):
+			out[i].Err = fmt.Errorf("topic %s: %w", topic, cycle.ErrUnconfirmed)
 		default:
 			out[i].Err = fmt.Errorf("topic %s: %d ids for %d messages", topic, len(resp.MessageIds), len(msgs))
 		}

@@ -83,6 +83,19 @@ import (
 // ctx ends at the latest.
 type Publish func(ctx context.Context, topic string, msgs []message.Outgoing) []Published
 
+// One hands over one message and returns the broker's id for it. An answer without an id is
+// an error: nobody has confirmed anything.
+func (p Publish) One(ctx context.Context, topic string, m message.Outgoing) (id string, err error) {
+	answer := p(ctx, topic, []message.Outgoing{m})[0]
+	if answer.Err == nil && answer.ID == "" {
+		return "", ErrUnconfirmed
+	}
+	return answer.ID, answer.Err
+}
+
+// ErrUnconfirmed says that the broker answered without an id.
+var ErrUnconfirmed = errors.New("no id from the broker")
+
 // Published is the broker's answer for one message.
 type Published struct {
 	ID  string

@@ -304,7 +304,7 @@ func (c *convergence) publish(ctx context.Context, a action) error {
 		case answers[i].Err != nil:
 			errs = append(errs, fmt.Errorf("publish %s: %w", name, answers[i].Err))
 		case answers[i].ID == "":
-			errs = append(errs, fmt.Errorf("publish %s: no id from the broker", name))
+			errs = append(errs, fmt.Errorf("publish %s: %w", name, ErrUnconfirmed))
 		default:
 			ids[name] = answers[i].ID
 		}

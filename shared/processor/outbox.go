@@ -136,15 +136,11 @@ func (n *run) publish(ctx context.Context, completions []outgoing) error {
 	var errs []error
 	accepted := map[string]bool{}
 	for _, c := range completions {
-		sent := n.Publish(ctx, n.Prefix+c.Topic, []message.Outgoing{{Data: []byte(c.Payload)}})[0]
-		switch {
-		case sent.Err != nil:
-			errs = append(errs, fmt.Errorf("publish the completion of %s: %w", c.Execution, sent.Err))
-		case sent.ID == "":
-			errs = append(errs, fmt.Errorf("publish the completion of %s: no id from the broker", c.Execution))
-		default:
-			accepted[c.Execution] = true
+		if _, err := n.Publish.One(ctx, n.Prefix+c.Topic, message.Outgoing{Data: []byte(c.Payload)}); err != nil {
+			errs = append(errs, fmt.Errorf("publish the completion of %s: %w", c.Execution, err))
+			continue
 		}
+		accepted[c.Execution] = true
 	}
 	if len(accepted) > 0 {
 		errs = append(errs, n.change(ctx, func(b *books) bool {
@@ -204,7 +200,7 @@ func (n *run) failed(ctx context.Context, category Category, why error) (Outcome
 	if n.reportsTo != nil {
 		payload, err := n.report(message.StatusFailed, Output{}, warehouse.Written{}, category, why)
 		if err == nil {
-			err = n.Publish(ctx, n.Prefix+n.reportsTo.UpstreamTopic, []message.Outgoing{{Data: payload}})[0].Err
+			_, err = n.Publish.One(ctx, n.Prefix+n.reportsTo.UpstreamTopic, message.Outgoing{Data: payload})
 		}
 		if err != nil && hopeless {
 			return out, errors.Join(why, err) // or nobody would ever hear of it

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/dedup"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/message"
@@ -232,6 +233,19 @@ func TestAFailureHasItsCategory(t *testing.T) {
 			}
 			w.want(period, "2 2 5 5")
 		})
+	}
+}
+
+// Without the broker's id nobody has heard of a failure that is not tried again.
+func TestAHopelessFailure_IsNoAnswerUntilTheBrokerHasConfirmedIt(t *testing.T) {
+	w := newWorld(t)
+	m := w.machine()
+	m.runner.Publish = func(_ context.Context, _ string, msgs []message.Outgoing) []cycle.Published {
+		return make([]cycle.Published, len(msgs))
+	}
+	_, err := m.run(night, Request{}, func(context.Context, Run) (Output, error) { return Output{}, Permanent(errors.New("no such season")) })
+	if !errors.Is(err, cycle.ErrUnconfirmed) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -24,7 +24,7 @@ func Ask(ctx context.Context, p *pipeline.Pipeline, prefix string, publish cycle
 	if err != nil {
 		return err
 	}
-	if err := publish(ctx, prefix+topic, []message.Outgoing{job})[0].Err; err != nil {
+	if _, err := publish.One(ctx, prefix+topic, job); err != nil {
 		return fmt.Errorf("ask for a sweep of %s: %w", table, err)
 	}
 	return nil
