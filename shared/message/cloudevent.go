@@ -2,6 +2,7 @@ package message
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,9 +25,30 @@ func isCloudEvent(header http.Header) bool {
 	return structured || header.Get("Ce-Specversion") != ""
 }
 
-// readCloudEvent decodes with the SDK's HTTP binding. The SDK's receiver would hang
+// readCloudEvent decodes an event. A time that is none must not cost the message, which has
+// its own publish time: the event is read once more without.
+func readCloudEvent(header http.Header, body []byte) (*event.Event, error) {
+	ev, err := decodeCloudEvent(header, body)
+	if err == nil {
+		return ev, nil
+	}
+	header = header.Clone()
+	header.Del("Ce-Time")
+	if all, structuredErr := decodeObject("body", body); structuredErr == nil && all["specversion"] != nil {
+		delete(all, "time")
+		if without, marshalErr := json.Marshal(all); marshalErr == nil {
+			body = without
+		}
+	}
+	if ev, withoutErr := decodeCloudEvent(header, body); withoutErr == nil {
+		return ev, nil
+	}
+	return nil, err
+}
+
+// decodeCloudEvent decodes with the SDK's HTTP binding. The SDK's receiver would hang
 // for ever after one cancelled request.
-func readCloudEvent(header http.Header, body []byte) (ev *event.Event, err error) {
+func decodeCloudEvent(header http.Header, body []byte) (ev *event.Event, err error) {
 	// The SDK's decoder panics on some malformed events (data_base64 with a number);
 	// unrecovered that would be a redelivery without end.
 	defer func() {

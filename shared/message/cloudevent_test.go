@@ -64,6 +64,8 @@ func TestCloudEventCarriesTheSameEnvelope(t *testing.T) {
 	}{
 		"binary":                              {binary(push), pushed},
 		"binary_without_time":                 {binary(push, "Ce-Time", ""), pushed},
+		"binary_whose_time_is_none":           {binary(push, "Ce-Time", "yesterday"), pushed},
+		"structured_whose_time_is_none":       {structured(t, map[string]any{"time": "yesterday"}), pushed},
 		"binary_with_an_odd_extension":        {binary(push, "Ce-Foo-Bar", "x"), pushed},
 		"binary_with_an_empty_extension":      {binary(push, "Ce-", "x"), pushed},
 		"binary_id_and_time_of_the_event":     {binary(bare), byEvent},
@@ -96,7 +98,7 @@ func TestMalformedCloudEventIsPermanent(t *testing.T) {
 		"another_type":         {binary(push, "Ce-Type", "google.cloud.storage.object.v1.finalized"), "type", "finalized", "event-1"},
 		"no_type":              {structured(t, map[string]any{"type": nil}), "type", "messagePublished", "event-1"},
 		"unknown_version":      {binary(push, "Ce-Specversion", "9.9"), "body", "is no CloudEvent", ""},
-		"bad_time":             {binary(push, "Ce-Time", "yesterday"), "body", "is no CloudEvent", ""},
+		"bad_time_alone":       {binary(`{"message":{}}`, "Ce-Time", "yesterday"), "message.publishTime", "is required", "event-1"},
 		"no_time_anywhere":     {binary(`{"message":{}}`, "Ce-Time", ""), "message.publishTime", "is required", "event-1"},
 		"no_data":              {structured(t, map[string]any{"data": nil}), "body", "is required", "event-1"},
 		"data_a_string":        {structured(t, map[string]any{"data": push}), "body", "is not a JSON object", "event-1"},

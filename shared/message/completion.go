@@ -27,12 +27,20 @@ const (
 
 // DecodeCompletion reads a processor's report for a transition. The error is a
 // [*PermanentError] when the report can never be recorded; what is malformed in an
-// optional field is absent from the Completion and said in a Warning.
+// optional field is absent from the Completion and said in a Warning. NaN and Infinity,
+// which Python writes, are read as null.
 //
 // The Completion's Processor is a name that the transition expects, or "": the report
 // is of a processor that it does not know, to be recorded and never to be counted.
 func DecodeCompletion(e Envelope, t *pipeline.Transition) (Completion, []Warning, error) {
 	report, err := decodeObject("data", e.Data)
+	var literals []Warning
+	if err != nil {
+		var data []byte
+		if data, literals = withoutPythonNumbers(e.Data); len(literals) > 0 {
+			report, err = decodeObject("data", data)
+		}
+	}
 	if err != nil {
 		return Completion{}, nil, err
 	}
@@ -47,7 +55,7 @@ func DecodeCompletion(e Envelope, t *pipeline.Transition) (Completion, []Warning
 	if err != nil {
 		return Completion{}, nil, err
 	}
-	o := &optional{fields: report}
+	o := &optional{fields: report, warnings: literals}
 	c.setEventTime(sent, e.PublishTime, o)
 	c.readOptional(o, e)
 	c.readMetadata(o)
@@ -99,8 +107,8 @@ func checkPhase(report fields, t *pipeline.Transition) error {
 	if err != nil {
 		return err
 	}
-	if raw, ok := report.lookup("phase"); ok && phase != t.UpstreamPhase {
-		return permanent("phase", raw, "is not %s", t.UpstreamPhase)
+	if phase != "" && phase != t.UpstreamPhase {
+		return permanent("phase", report["phase"], "is not %s", t.UpstreamPhase)
 	}
 	return nil
 }
@@ -112,7 +120,7 @@ func readTimestamp(report fields) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	s, err := report.text("timestamp", "timestamp")
-	if err != nil {
+	if err != nil || s == "" {
 		return time.Time{}, err
 	}
 	sent, ok := parseInstant(s)

@@ -83,6 +83,32 @@ func TestNullIsAbsent(t *testing.T) {
 	}
 }
 
+func TestAnEmptyTextIsAbsent(t *testing.T) {
+	bare, _ := decode(t, report())
+	c, warnings := decode(t, report(`"phase":""`, `"timestamp":""`, `"execution_id":""`, `"correlation_id":""`))
+	wantWarnings(t, warnings)
+	if diff := cmp.Diff(bare, c); diff != "" {
+		t.Errorf("(-absent +empty):\n%s", diff)
+	}
+}
+
+func TestWhatPythonWritesForNoNumber_IsNullWithAWarning(t *testing.T) {
+	c, warnings := decode(t, report(`"record_count":NaN`, `"duration_seconds": -Infinity`, `"error_message":"NaN, \"Infinity\" and -Infinity"`,
+		`"unknown":[1,Infinity]`, `"metadata":{"rate":NaN}`))
+	want, _ := decode(t, report(`"error_message":"NaN, \"Infinity\" and -Infinity"`))
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("(-absent +received):\n%s", diff)
+	}
+	var got []string
+	for _, w := range warnings {
+		got = append(got, w.Field+" "+w.Value+" "+w.Problem)
+	}
+	const problem = " is no number in JSON, and is read as null"
+	if diff := cmp.Diff([]string{"record_count NaN" + problem, "duration_seconds -Infinity" + problem, "unknown Infinity" + problem, "rate NaN" + problem}, got); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
 func TestKeysAreMatchedExactly(t *testing.T) {
 	c, _ := decode(t, report(`"Status":"failed"`, `"GAME_DATE":"2020-01-01"`, `"Record_Count":5`, `"Metadata":{"is_incremental":true}`,
 		`"metadata":{"Is_Incremental":true}`, `"unknown":{"a":[1]}`))
@@ -109,8 +135,8 @@ func TestMalformedCompletionIsPermanent(t *testing.T) {
 		"many_bad_bytes":         {strings.Repeat("a\xff", 500), "data", "UTF-8"},
 		"not_utf8":               {report("\"error_message\":\"\xff\""), "data", "UTF-8"},
 		"byte_order_mark":        {"\ufeff" + report(), "data", "is not JSON"},
-		"nan":                    {report(`"duration_seconds":NaN`), "data", "is not JSON"},
-		"infinity":               {report(`"duration_seconds":Infinity`), "data", "is not JSON"},
+		"nan_required":           {strings.Replace(report(), `"success"`, "NaN", 1), "status", "is required"},
+		"nan_misspelt":           {report(`"duration_seconds":nan`), "data", "is not JSON"},
 		"too_deep":               {report(`"metadata":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000)), "data", "is not JSON"},
 		"no_name":                {`{"game_date":"2026-02-03","status":"success"}`, "processor_name", "is required"},
 		"name_null":              {report(`"processor_name":null`), "processor_name", "is required"},
@@ -131,11 +157,9 @@ func TestMalformedCompletionIsPermanent(t *testing.T) {
 		"status_upper_case":      {report(`"status":"SUCCESS"`), "status", `("SUCCESS")`},
 		"status_bool":            {report(`"status":true`), "status", "(true)"},
 		"phase_another":          {report(`"phase":"phase_4_precompute"`), "phase", `is not phase_3_analytics ("phase_4_precompute")`},
-		"phase_empty":            {report(`"phase":""`), "phase", `("")`},
 		"phase_number":           {report(`"phase":3`), "phase", "(3)"},
 		"timestamp_number":       {report(`"timestamp":1770203000.5`), "timestamp", "(1770203000.5)"},
 		"timestamp_object":       {report(`"timestamp":{}`), "timestamp", "({})"},
-		"timestamp_empty":        {report(`"timestamp":""`), "timestamp", `("")`},
 		"timestamp_date":         {report(`"timestamp":"2026-02-04"`), "timestamp", `("2026-02-04")`},
 		"timestamp_comma":        {report(`"timestamp":"2026-02-04T11:03:12,5Z"`), "timestamp", "12,5Z"},
 		"timestamp_10_digits":    {report(`"timestamp":"2026-02-04T11:03:12.1234567890Z"`), "timestamp", ".1234567890Z"},

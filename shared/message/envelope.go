@@ -98,12 +98,12 @@ func readPush(data []byte, e Envelope) (Envelope, error) {
 		func() error { return e.readData(msg) },
 		func() error { return e.readAttributes(msg) },
 		func() error { return e.readSubscription(outer) },
-		func() error { return e.readAttempt(outer) },
 	} {
 		if err := read(); err != nil && first == nil {
 			first = err
 		}
 	}
+	e.readAttempt(outer)
 	return e, first
 }
 
@@ -176,8 +176,8 @@ func (e *Envelope) readAttributes(msg fields) error {
 	e.Attributes = make(map[string]string, len(attributes))
 	for key, raw := range attributes {
 		s, ok := asText(raw)
-		if !ok {
-			return permanent("message.attributes."+clip(key), raw, "is not a string")
+		if !ok { // such as a number: no reader needs it to be a string
+			s = string(raw)
 		}
 		e.Attributes[key] = s
 	}
@@ -189,17 +189,13 @@ func (e *Envelope) readSubscription(outer fields) (err error) {
 	return err
 }
 
-func (e *Envelope) readAttempt(outer fields) error {
-	raw, ok := outer.lookup("deliveryAttempt")
-	if !ok {
-		return nil
+// readAttempt reads a count, also between quotes. It is for people alone: whatever else
+// stands there is taken for absent.
+func (e *Envelope) readAttempt(outer fields) {
+	raw, _ := outer.lookup("deliveryAttempt")
+	if n, err := strconv.Atoi(strings.Trim(string(raw), `"`)); err == nil && n >= 0 {
+		e.DeliveryAttempt = n
 	}
-	n, err := strconv.Atoi(string(raw))
-	if err != nil || n < 0 {
-		return permanent("deliveryAttempt", raw, "is no count")
-	}
-	e.DeliveryAttempt = n
-	return nil
 }
 
 // either returns a field of the message that the platform writes in two spellings,
