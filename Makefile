@@ -37,8 +37,8 @@ demo: build ## Replay a night of the NBA pipeline on this machine; PIPELINE=reta
 local: build ## Run the whole system on this machine until Ctrl-C
 	@build/phasectl local
 
-# What a test's outcome depends on; folders, too, for they tell of a file that is gone.
-# make test-all does not repeat what passed since any of it changed.
+# What the outcome of a test depends on. A folder's time changes when a file is removed.
+# make test-all runs make test first, unless it has passed since any of these changed.
 TESTED := $(shell find functions shared scripts terraform docs .ci .github go.mod go.sum Makefile README.md \( -type f -o -type d \) -not -path '*/.terraform*')
 GOTEST := $(GO) run ./scripts/gotest
 

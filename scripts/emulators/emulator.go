@@ -240,7 +240,7 @@ func (e *emulator) tail() string {
 	return "  " + strings.Join(lines[max(0, len(lines)-tailLines):], "\n  ")
 }
 
-// environment is what the command is told. A test package starts BigQuery emulators of its
+// environment returns the variables for the command. A test package starts BigQuery emulators of its
 // own, whatever BIGQUERY_EMULATOR_HOST said before.
 func (es emulators) environment() []string {
 	var env []string

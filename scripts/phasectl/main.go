@@ -43,8 +43,19 @@ func usage(err error) error {
 	return exitError{exitUsage, err}
 }
 
+// endings are the signals that end this process and can be caught: a terminal that closes
+// sends SIGHUP. Each ends the work in order, as SIGTERM does; otherwise a command under a lock
+// would go on without this process.
+func endings() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGABRT}
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup, whose work goes on
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
+}
+
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }

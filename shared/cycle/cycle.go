@@ -83,8 +83,8 @@ import (
 // ctx ends at the latest.
 type Publish func(ctx context.Context, topic string, msgs []message.Outgoing) []Published
 
-// One hands over one message and returns the broker's id for it. An answer without an id is
-// an error: nobody has confirmed anything.
+// One publishes one message and returns the broker's id for it. An answer without an id is
+// [ErrUnconfirmed].
 func (p Publish) One(ctx context.Context, topic string, m message.Outgoing) (id string, err error) {
 	answer := p(ctx, topic, []message.Outgoing{m})[0]
 	if answer.Err == nil && answer.ID == "" {

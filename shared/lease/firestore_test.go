@@ -38,7 +38,7 @@ func openFirestore(t testing.TB, project string) store.Store {
 	return s
 }
 
-// Leases and pauses are as long as in production, and nobody waits for them (forward).
+// Leases and pauses are as long as in production; the test does not wait for them (forward).
 func TestHistoriesOnFirestoreAreLinearizable(t *testing.T) {
 	emulatortest.Firestore(t)
 	const histories, workers, lease = 200, 20, Max

@@ -9,12 +9,12 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// forward is a clock for everybody in a history on a real server, whose own clock cannot be
-// set. It runs as the real one does while anybody works, and jumps to the first who wakes
-// once all are asleep. The store behind it shows the server's times as if the server's
-// clock had jumped, too.
+// forward is the clock of all clients of a history on a real server, whose own clock cannot
+// be set. It runs like the real clock while a client works. When all clients are asleep, it
+// jumps to the time at which the first of them wakes. The store behind it shows the server's
+// times as if the server's clock had jumped, too.
 type forward struct {
-	together time.Duration // who would wake so soon after the first wakes with it: they meet
+	together time.Duration // clients that would wake so soon after the first wake with it: their calls overlap
 
 	mu       sync.Mutex
 	awake    int
@@ -35,7 +35,7 @@ type jump struct {
 
 func (f *forward) now() time.Time { f.mu.Lock(); defer f.mu.Unlock(); return f.shown(time.Now()) }
 
-// shown returns the moment as everybody sees it.
+// shown returns a moment of the real clock as the clients see it.
 func (f *forward) shown(real time.Time) time.Time {
 	for i := len(f.jumps) - 1; i >= 0; i-- {
 		if !real.Before(f.jumps[i].from) {

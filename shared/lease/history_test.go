@@ -43,8 +43,8 @@ type history struct {
 
 const historyClients, historyRounds = 8, 3
 
-// historyClock is the time of everybody in a history. What begins has entered, and leaves
-// when it ends.
+// historyClock is the clock of all clients of a history. Each goroutine that uses it enters
+// before it begins, and leaves when it ends.
 type historyClock interface {
 	now() time.Time
 	sleep(d time.Duration)

@@ -236,7 +236,7 @@ func TestAFailureHasItsCategory(t *testing.T) {
 	}
 }
 
-// Without the broker's id nobody has heard of a failure that is not tried again.
+// Such a failure is not tried again, so the report of it must be confirmed.
 func TestAHopelessFailure_IsNoAnswerUntilTheBrokerHasConfirmedIt(t *testing.T) {
 	w := newWorld(t)
 	m := w.machine()

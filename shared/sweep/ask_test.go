@@ -19,7 +19,9 @@ func TestAsk_IsAnErrorUntilTheBrokerHasConfirmed(t *testing.T) {
 		answer cycle.Published
 		want   error
 	}{"confirmed": {cycle.Published{ID: "m1"}, nil}, "no_id": {cycle.Published{}, cycle.ErrUnconfirmed}} {
-		publish := func(context.Context, string, []message.Outgoing) []cycle.Published { return []cycle.Published{c.answer} }
+		publish := func(context.Context, string, []message.Outgoing) []cycle.Published {
+			return []cycle.Published{c.answer}
+		}
 		if err := Ask(t.Context(), p, "", publish, "nba_analytics.player_game_summary", night); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
