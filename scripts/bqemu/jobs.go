@@ -63,7 +63,7 @@ func (j *jobs) before(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to take back
+	defer func() { _ = tx.Rollback() }() // after a commit there is nothing to take back
 	for _, statement := range []string{
 		"INSERT INTO jobs SELECT * FROM old_jobs WHERE projectID = ? AND id = ?",
 		"DELETE FROM old_jobs WHERE projectID = ? AND id = ?",
@@ -112,7 +112,7 @@ func (j *jobs) after(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to take back
+	defer func() { _ = tx.Rollback() }() // after a commit there is nothing to take back
 	for _, statement := range []string{"INSERT INTO old_jobs SELECT *" + old, "DELETE" + old} {
 		if _, err := tx.Exec(statement, keepJobs); err != nil {
 			return err
