@@ -1,8 +1,7 @@
-# The agent addresses below are made from the project's number.
+# Addresses of the platform's agents contain the project's number. Without depends_on, which
+# would make the number unknown in a plan: README.md has the API enabled beforehand.
 data "google_project" "this" {
   project_id = var.project
-
-  depends_on = [google_project_service.required["cloudresourcemanager"]]
 }
 
 resource "google_project_service" "required" {

@@ -100,6 +100,9 @@ func (m *module) block(name string) (cty.Value, error) {
 			if err != nil {
 				return cty.NilVal, err
 			}
+			if !over.IsKnown() || over.Type().IsSetType() && !over.IsWhollyKnown() {
+				return cty.NilVal, fmt.Errorf("%s: Invalid for_each argument: its keys are unknown until apply", name)
+			}
 			all := map[string]cty.Value{}
 			for key, value := range elements(over) {
 				scope := map[string]cty.Value{"each": cty.ObjectVal(map[string]cty.Value{"key": cty.StringVal(key), "value": value})}
@@ -112,6 +115,9 @@ func (m *module) block(name string) (cty.Value, error) {
 			n, err := m.eval(count.Expr, nil)
 			if err != nil {
 				return cty.NilVal, err
+			}
+			if !n.IsKnown() {
+				return cty.NilVal, fmt.Errorf("%s: Invalid count argument: it is unknown until apply", name)
 			}
 			var all []cty.Value
 			many, _ := n.AsBigFloat().Int64()
@@ -138,6 +144,7 @@ func (m *module) one(b *hclsyntax.Block, name, key string, scope map[string]cty.
 	if err != nil {
 		return cty.NilVal, err
 	}
+	deferred := m.plan.stage != applied && (m.deferred || dependsOnResource(b))
 	if b.Type == "module" {
 		source, diags := b.Body.Attributes["source"].Expr.Value(nil)
 		if diags.HasErrors() {
@@ -147,6 +154,7 @@ func (m *module) one(b *hclsyntax.Block, name, key string, scope map[string]cty.
 		if err != nil {
 			return cty.NilVal, err
 		}
+		child.deferred = deferred
 		if err := child.everything(); err != nil {
 			return cty.NilVal, err
 		}
@@ -158,13 +166,20 @@ func (m *module) one(b *hclsyntax.Block, name, key string, scope map[string]cty.
 		}
 		return cty.ObjectVal(out), nil
 	}
+	if b.Type == "data" && m.plan.stage != applied && (deferred || !cty.ObjectVal(attributes).IsWhollyKnown()) {
+		return cty.DynamicVal, nil
+	}
 	kind := b.Labels[0]
 	if source := b.Body.Attributes["source"]; source != nil { // of a resource, an argument like any other
 		if attributes["source"], err = m.eval(source.Expr, scope); err != nil {
 			return cty.NilVal, err
 		}
 	}
+	given := maps.Clone(attributes)
 	value := cty.ObjectVal(computed(kind, key, attributes))
+	if m.plan.stage == firstPlan && b.Type == "resource" {
+		value = cty.ObjectVal(withoutComputed(kind, given, value.AsValueMap()))
+	}
 	if b.Type == "resource" {
 		m.plan.instances = append(m.plan.instances, instance{address: address, kind: kind, name: b.Labels[1], key: key, value: value})
 	}
@@ -215,6 +230,9 @@ func (m *module) body(b *hclsyntax.Body, scope map[string]cty.Value, without ...
 		if err != nil {
 			return nil, err
 		}
+		if !over.IsKnown() {
+			return nil, fmt.Errorf("%s: how many %s blocks there are is unknown until apply", n.Range(), n.Labels[0])
+		}
 		label := n.Labels[0]
 		if nested[label] == nil {
 			nested[label] = []cty.Value{} // there, if only as none
@@ -235,6 +253,33 @@ func (m *module) body(b *hclsyntax.Body, scope map[string]cty.Value, without ...
 		out[name] = cty.TupleVal(blocks)
 	}
 	return out, nil
+}
+
+// dependsOnResource tells whether a block's depends_on names what an apply may change:
+// Terraform then reads a data source in the apply, and its values are unknown in the plan.
+// https://developer.hashicorp.com/terraform/language/data-sources#data-resource-dependencies
+func dependsOnResource(b *hclsyntax.Block) bool {
+	on := b.Body.Attributes["depends_on"]
+	return on != nil && slices.ContainsFunc(on.Expr.Variables(), func(t hcl.Traversal) bool {
+		return !slices.Contains([]string{"data", "var", "local"}, t.RootName())
+	})
+}
+
+// withoutComputed makes unknown what computed has added to the arguments given. The provider
+// knows a service account's address before it makes it; here it is unknown as well, which
+// is stricter.
+func withoutComputed(kind string, given, all map[string]cty.Value) map[string]cty.Value {
+	for name := range all {
+		if _, ok := given[name]; !ok {
+			all[name] = cty.DynamicVal
+		}
+	}
+	if kind == "google_cloudfunctions2_function" {
+		service := all["service_config"].Index(cty.Zero).AsValueMap()
+		service["uri"], service["service"] = cty.UnknownVal(cty.String), cty.UnknownVal(cty.String)
+		all["service_config"] = cty.TupleVal([]cty.Value{cty.ObjectVal(service)})
+	}
+	return all
 }
 
 // computed adds what only the provider knows, in the form that it has.

@@ -87,18 +87,23 @@ func ofStrings(f func(...string) (cty.Value, error), n int) function.Function {
 	return function.New(spec)
 }
 
-// ofBools makes alltrue and anytrue: whether every element is true, or any.
+// ofBools makes alltrue and anytrue: whether every element is true, or any. An unknown
+// element makes the answer unknown unless another element decides it.
 func ofBools(all bool) function.Function {
 	return function.New(&function.Spec{
 		Params: []function.Parameter{{Name: "list", Type: cty.List(cty.Bool)}},
 		Type:   function.StaticReturnType(cty.Bool),
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			answer := cty.BoolVal(all)
 			for _, v := range args[0].AsValueSlice() {
-				if v.True() != all {
+				switch {
+				case !v.IsKnown():
+					answer = cty.UnknownVal(cty.Bool)
+				case v.True() != all:
 					return cty.BoolVal(!all), nil
 				}
 			}
-			return cty.BoolVal(all), nil
+			return answer, nil
 		},
 	})
 }

@@ -49,29 +49,43 @@ type instance struct {
 	value   cty.Value
 }
 
+// stage says how much is known: the value that only an apply gives is unknown in a plan.
+type stage int
+
+const (
+	applied   stage = iota // everything is known
+	mocked                 // terraform test with command = plan: mocks give what a provider computes
+	firstPlan              // a plan of an empty project: what a provider computes is unknown
+)
+
 // plan is everything that would be made.
 type plan struct {
 	t         *testing.T
+	stage     stage
 	module    *module
 	instances []instance
 	failed    []string // preconditions and validations that do not hold, in words
 }
 
-// planned works terraform/ out with variables over their defaults.
+// planned works terraform/ out with variables over their defaults, as after an apply.
 func planned(t *testing.T, vars map[string]cty.Value) *plan {
 	t.Helper()
-	all := given()
-	maps.Copy(all, vars)
 	p := &plan{t: t}
-	m, err := p.load(root, "", all)
-	if err == nil {
-		p.module = m
-		err = m.everything()
-	}
-	if err != nil {
+	if err := p.evaluate(root, vars); err != nil {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// evaluate works a folder out with variables over their defaults.
+func (p *plan) evaluate(dir string, vars map[string]cty.Value) error {
+	all := given()
+	maps.Copy(all, vars)
+	var err error
+	if p.module, err = p.load(dir, "", all); err != nil {
+		return err
+	}
+	return p.module.everything()
 }
 
 // all returns the instances of a resource type, of any module.
@@ -114,7 +128,7 @@ func (i instance) text(path ...string) string { return text(i.value, path...) }
 
 func at(v cty.Value, path ...string) cty.Value {
 	for _, name := range path {
-		if v == cty.NilVal || v.IsNull() {
+		if v == cty.NilVal || !v.IsKnown() || v.IsNull() {
 			return cty.NilVal
 		}
 		n, err := strconv.Atoi(name)
@@ -137,6 +151,8 @@ func text(v cty.Value, path ...string) string {
 	switch {
 	case v == cty.NilVal || v.IsNull():
 		return ""
+	case !v.IsKnown():
+		return ""
 	case v.Type() == cty.Number:
 		return v.AsBigFloat().Text('f', -1)
 	case v.Type() == cty.Bool:
@@ -150,11 +166,13 @@ type module struct {
 	plan   *plan
 	dir    string
 	prefix string // of addresses
-	vars   map[string]cty.Value
-	blocks map[string]*hclsyntax.Block // by what expressions call them
-	locals map[string]hclsyntax.Expression
-	memo   map[string]cty.Value
-	asked  map[string]bool // being worked out: asking again is a cycle
+	// deferred: the module's call depends on a resource, so its data sources are read in the apply.
+	deferred bool
+	vars     map[string]cty.Value
+	blocks   map[string]*hclsyntax.Block // by what expressions call them
+	locals   map[string]hclsyntax.Expression
+	memo     map[string]cty.Value
+	asked    map[string]bool // being worked out: asking again is a cycle
 }
 
 // load reads a folder and checks the variables that it is given.
@@ -258,7 +276,7 @@ func (m *module) condition(b *hclsyntax.Block, scope map[string]cty.Value) error
 	if err != nil {
 		return err
 	}
-	if v.True() {
+	if !v.IsKnown() || v.True() { // Terraform tries an unknown condition again in the apply
 		return nil
 	}
 	why, err := m.eval(b.Body.Attributes["error_message"].Expr, scope)

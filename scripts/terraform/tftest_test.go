@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/hcl/v2/hclparse"
@@ -47,6 +48,89 @@ func TestTheFilesOfTerraformTestHold(t *testing.T) {
 	}
 }
 
+// In the first plan of an empty project Terraform has to know every key of for_each, every
+// count and the number of dynamic blocks, although what the provider computes is unknown.
+func TestFirstPlan_KnowsWhichInstancesItMakes(t *testing.T) {
+	for name, vars := range variants(t) {
+		t.Run(name, func(t *testing.T) {
+			p := &plan{t: t, stage: firstPlan}
+			if err := p.evaluate(root, vars); err != nil || len(p.failed) > 0 {
+				t.Fatalf("%v, refused: %q", err, p.failed)
+			}
+			if planned, after := len(p.instances), len(planned(t, vars).instances); planned != after {
+				t.Errorf("%d instances are planned, %d after an apply", planned, after)
+			}
+			for _, s := range p.some("google_pubsub_subscription") {
+				if at(s.value, "id").IsKnown() {
+					t.Errorf("%s: its id is known before it is made", s.address)
+				}
+			}
+		})
+	}
+}
+
+// What Terraform refuses, because it is known only after an apply, the evaluator refuses as well.
+func TestEvaluator_RefusesUnknownKeysAndConditions(t *testing.T) {
+	for name, tc := range map[string]struct {
+		stage       stage
+		hcl, refuse string
+	}{
+		"a key from a computed attribute": {firstPlan, `
+			resource "google_pubsub_topic" "a" { name = "a" }
+			resource "google_pubsub_topic" "b" {
+			  for_each = toset([google_pubsub_topic.a.id])
+			  name     = "b"
+			}`, "Invalid for_each argument"},
+		"a count from a computed attribute": {firstPlan, `
+			resource "google_pubsub_topic" "a" { name = "a" }
+			resource "google_pubsub_topic" "b" {
+			  count = length(google_pubsub_topic.a.id)
+			  name  = "b"
+			}`, "Invalid count argument"},
+		"a key from a data source that depends on a resource": {mocked, `
+			resource "google_pubsub_topic" "a" { name = "a" }
+			data "google_project" "this" { depends_on = [google_pubsub_topic.a] }
+			resource "google_pubsub_topic" "b" {
+			  for_each = toset([data.google_project.this.number])
+			  name     = "b"
+			}`, "Invalid for_each argument"},
+		"blocks from a data source with an unknown argument": {firstPlan, `
+			resource "google_pubsub_topic" "a" { name = "a" }
+			data "google_project" "this" { project_id = google_pubsub_topic.a.id }
+			resource "google_pubsub_topic" "b" {
+			  name = "b"
+			  dynamic "schema_settings" {
+			    for_each = [for s in [data.google_project.this.number] : s if s != ""]
+			    content { schema = schema_settings.value }
+			  }
+			}`, "unknown until apply"},
+		"a data source that depends on none": {mocked, `
+			data "google_project" "this" {}
+			resource "google_pubsub_topic" "b" {
+			  for_each = toset([data.google_project.this.number])
+			  name     = "b"
+			}`, ""},
+		"a value known only after apply as an argument": {firstPlan, `
+			resource "google_pubsub_topic" "a" { name = "a" }
+			resource "google_pubsub_topic" "b" { name = "b ${google_pubsub_topic.a.id}" }`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "main.tf"), []byte(tc.hcl), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p := &plan{t: t, stage: tc.stage}
+			m, err := p.load(dir, "", nil)
+			if err == nil {
+				err = m.everything()
+			}
+			if tc.refuse == "" && err != nil || tc.refuse != "" && (err == nil || !strings.Contains(err.Error(), tc.refuse)) {
+				t.Errorf("%v, want %q", err, tc.refuse)
+			}
+		})
+	}
+}
+
 func literals(t *testing.T, b *hclsyntax.Block) map[string]cty.Value {
 	t.Helper()
 	out := map[string]cty.Value{}
@@ -72,7 +156,7 @@ func hold(t *testing.T, run *hclsyntax.Block, vars map[string]cty.Value) (assert
 			dir = literals(t, b)["source"].AsString()
 		}
 	}
-	p := &plan{t: t}
+	p := &plan{t: t, stage: mocked}
 	m, err := p.load(dir, "", vars)
 	if expected := run.Body.Attributes["expect_failures"]; expected != nil {
 		names := expected.Expr.Variables()
@@ -95,9 +179,13 @@ func hold(t *testing.T, run *hclsyntax.Block, vars map[string]cty.Value) (assert
 			continue
 		}
 		asserted++
-		v, err := m.eval(b.Body.Attributes["condition"].Expr, nil)
-		if err != nil || !v.True() {
-			t.Errorf("%s: does not hold: %v", b.Range(), err)
+		switch v, err := m.eval(b.Body.Attributes["condition"].Expr, nil); {
+		case err != nil:
+			t.Errorf("%s: %v", b.Range(), err)
+		case !v.IsKnown():
+			t.Errorf("%s: Unknown condition value: it is known only after apply", b.Range())
+		case !v.True():
+			t.Errorf("%s: does not hold", b.Range())
 		}
 	}
 	if asserted == 0 {
