@@ -99,7 +99,7 @@ hooks: ## Have git check each commit: format, vet, pipeline file, that the funct
 
 .PHONY: lint
 lint: ## Check formatting, vet and staticcheck
-	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not gofmt-ed:"; echo "$$files"; exit 1; fi
+	@files=$$(gofmt -l .) || exit 1; if [ -n "$$files" ]; then echo "not gofmt-ed:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
@@ -118,7 +118,15 @@ STATE_BUCKET ?= $(PROJECT)-phasegate-state
 STATE_PREFIX ?= phasegate
 DEPLOY_HASH = $(if $(HASH),$(HASH),$$($(PACKAGING) --hash))
 DEPLOY_VARS = -var 'project=$(PROJECT)' -var 'region=$(REGION)' -var "source_hash=$$hash" \
-	$(if $(PIPELINE),-var 'pipeline_file=$(abspath $(PIPELINE_FILE))') $(TF_ARGS)
+	$(if $(PIPELINE),-var 'pipeline_file=$(abspath $(PIPELINE_FILE))')
+
+# Terraform's console takes variables and refuses the other arguments of TF_ARGS, such as
+# -auto-approve: this leaves variables and their files in "$@".
+KEEP_VARIABLES = set -- $(TF_ARGS); n=$$\#; while [ $$n -gt 0 ]; do case $$1 in \
+	-var|--var|-var-file|--var-file) set -- "$$@" "$$1" "$$2"; shift 2; n=$$((n-2));; \
+	-var=*|--var=*|-var-file=*|--var-file=*) set -- "$$@" "$$1"; shift; n=$$((n-1));; \
+	*) shift; n=$$((n-1));; esac; done
+ENVIRONMENT = join(" ", [for name, value in local.environment : "$${name}=$${value}"])
 
 .PHONY: deployable
 deployable:
@@ -130,14 +138,22 @@ deployable:
 
 .PHONY: plan
 plan: deployable ## Show what deploy would change; PROJECT=, REGION=
-	hash=$(DEPLOY_HASH) && $(TERRAFORM) plan $(DEPLOY_VARS)
+	hash=$(DEPLOY_HASH) && $(TERRAFORM) plan $(DEPLOY_VARS) $(TF_ARGS)
+
+# Nothing is verified on the way back to an earlier archive, which must not wait for BigQuery.
+.PHONY: verified
+verified: deployable build
+	@set -e; hash=$(DEPLOY_HASH); $(KEEP_VARIABLES); \
+	answer=$$(echo '$(ENVIRONMENT)' | $(TERRAFORM) console $(DEPLOY_VARS) "$$@"); \
+	case $$answer in '"'*PHASEGATE_MODE=*'"') ;; \
+	*) echo "terraform console did not print the functions' environment, but: $$answer" >&2; exit 1;; esac; \
+	environment=$${answer#?}; set -x; \
+	env $${environment%?} build/phasectl checks verify --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')
 
 .PHONY: deploy
-deploy: deployable build ## Package, apply terraform/, try the result; PROJECT=, REGION=, HASH= an earlier archive
-	$(if $(HASH),,hash=$(DEPLOY_HASH) && mode=$$(echo var.mode | $(TERRAFORM) console $(DEPLOY_VARS) | tr -d '"') && \
-	PHASEGATE_MODE="$$mode" build/phasectl checks verify --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)'))
-	hash=$(DEPLOY_HASH) && $(TERRAFORM) apply $(DEPLOY_VARS) && \
-	eval "$$($(TERRAFORM) output -raw exports)" && \
+deploy: deployable build $(if $(HASH),,verified) ## Package, apply terraform/, try the result; PROJECT=, REGION=, HASH= an earlier archive
+	hash=$(DEPLOY_HASH) && $(TERRAFORM) apply $(DEPLOY_VARS) $(TF_ARGS) && \
+	exports=$$($(TERRAFORM) output -raw exports) && eval "$$exports" && \
 	build/phasectl smoke --source "$$hash" $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')
 
 .PHONY: terraform-check

@@ -3,6 +3,8 @@ package terraform
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -65,12 +67,12 @@ func TestMakeDeployPacksAppliesAndTries(t *testing.T) {
 		never string
 	}{
 		"deploy": {[]string{"deploy", "PROJECT=my-project", "REGION=us-central1"},
-			[]string{"./scripts/packaging", "init -input=false", "bucket=my-project-phasegate-state", "echo var.mode | terraform -chdir=terraform console -var 'project=my-project'", `PHASEGATE_MODE="$mode" build/phasectl checks verify --project 'my-project'`,
+			[]string{"./scripts/packaging", "init -input=false", "bucket=my-project-phasegate-state", "terraform -chdir=terraform console -var 'project=my-project'", `build/phasectl checks verify --project 'my-project'`,
 				"hash=$(go run ./scripts/packaging", "apply -var 'project=my-project' -var 'region=us-central1'", `source_hash=$hash"`, "output -raw exports", `phasectl smoke --source "$hash"`}, " plan "},
 		"plan": {[]string{"plan", "PROJECT=my-project", "REGION=us-central1"},
 			[]string{"./scripts/packaging", "init -input=false", "plan -var 'project=my-project'"}, " apply "},
 		"an_earlier_archive": {[]string{"deploy", "PROJECT=my-project", "REGION=us-central1", "HASH=0123456789ab"},
-			[]string{"init -input=false", "hash=0123456789ab && ", " apply ", `smoke --source "$hash"`}, "packaging --version 'dev' \nterraform"},
+			[]string{"init -input=false", "hash=0123456789ab && ", " apply ", `smoke --source "$hash"`}, "checks verify"},
 		"another_pipeline": {[]string{"deploy", "PROJECT=my-project", "REGION=us-central1", "PIPELINE=p.yaml"},
 			[]string{"packaging --version 'dev' --pipeline 'p.yaml'", "/p.yaml'", "smoke --source \"$hash\" --pipeline 'p.yaml'"}, " plan "},
 	} {
@@ -80,6 +82,133 @@ func TestMakeDeployPacksAppliesAndTries(t *testing.T) {
 				t.Errorf("no %q, or %q, in:\n%s", missing, tc.never, out)
 			}
 		})
+	}
+}
+
+// deployment is a folder with the Makefile and stand-ins for go, terraform and phasectl, which
+// note how they are called. terraform refuses what the real one refuses: its console takes
+// no arguments of apply, and fails with an empty answer.
+func deployment(t *testing.T, vars map[string]string) (run func(args ...string) (string, error), calls func() string) {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("Makefile", string(makefile))
+	write("bin/go", "#!/bin/sh\ncase \"$*\" in *--hash) echo 0123456789ab;; esac\n")
+	write("bin/terraform", `#!/bin/sh
+echo "terraform $*" >>calls
+case "$2" in
+console)
+	[ -z "$FAIL_CONSOLE" ] || exit 1
+	for a; do case $a in -auto-approve|-lock*|-input*|-parallelism*|-target*) exit 1;; esac; done
+	mode=active
+	case "$*" in *shadow*) mode=shadow;; esac
+	echo "\"GOOGLE_CLOUD_PROJECT=p PHASEGATE_MODE=$mode PHASEGATE_PREFIX=dev-\"";;
+output) [ -z "$FAIL_OUTPUT" ] || exit 1; echo "export PHASEGATE_MODE='from output'";;
+esac
+`)
+	write("build/phasectl", "#!/bin/sh\necho \"phasectl $* with mode $PHASEGATE_MODE, prefix $PHASEGATE_PREFIX\" >>calls\n")
+	run = func(args ...string) (string, error) {
+		cmd := exec.Command("make", append([]string{"-C", dir, "deploy", "PROJECT=my-project", "REGION=us-central1"}, args...)...)
+		cmd.Env = []string{"PATH=" + filepath.Join(dir, "bin") + ":" + os.Getenv("PATH"), "HOME=" + dir}
+		for name, v := range vars {
+			cmd.Env = append(cmd.Env, name+"="+v)
+		}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	calls = func() string {
+		b, err := os.ReadFile(filepath.Join(dir, "calls"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	return run, calls
+}
+
+// The checks are verified for the mode that is deployed, whatever other arguments apply gets.
+func TestMakeDeploy_VerifiesTheModeThatItDeploys(t *testing.T) {
+	for args, want := range map[string]string{
+		"":              "active",
+		"-auto-approve": "active",
+		"-auto-approve -var mode=shadow -lock-timeout=5m": "shadow",
+		"-var 'mode=shadow' -input=false -auto-approve":   "shadow",
+		"-parallelism 5 -var-file=shadow.tfvars":          "shadow",
+		"-lock-timeout 5m -var-file shadow.tfvars":        "shadow",
+	} {
+		t.Run(args, func(t *testing.T) {
+			run, calls := deployment(t, nil)
+			out, err := run("TF_ARGS=" + args)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			plain := strings.ReplaceAll(args, "'", "")
+			if missing := inOrder(calls(), " init ", "checks verify --project my-project with mode "+want+", prefix dev-\n",
+				"apply -var project=my-project", strings.TrimSpace("source_hash=0123456789ab "+plain), "smoke --source 0123456789ab with mode from output"); missing != "" {
+				t.Errorf("no %q in:\n%s", missing, calls())
+			}
+		})
+	}
+}
+
+// A failed command's empty output is no answer: what comes after it does not run.
+func TestMakeDeploy_EndsWithTheCommandThatFails(t *testing.T) {
+	for fails, never := range map[string]string{"FAIL_CONSOLE": " apply ", "FAIL_OUTPUT": "smoke"} {
+		t.Run(fails, func(t *testing.T) {
+			run, calls := deployment(t, map[string]string{fails: "1"})
+			if out, err := run(); err == nil || strings.Contains(calls(), never) {
+				t.Errorf("%v, calls:\n%s\n%s", err, calls(), out)
+			}
+		})
+	}
+}
+
+// hides are the ways in which a shell goes on with the empty output of a command that failed.
+var hides = map[string]*regexp.Regexp{
+	"a pipe in a command substitution has the status of its last command": regexp.MustCompile(`\$\$?\([^()]*[^|]\|[^|][^()]*\)`),
+	"eval has the status of what was printed":                             regexp.MustCompile(`eval "\$\$?\(`),
+	"a list goes on after an assignment":                                  regexp.MustCompile(`(?m)^\t@?[a-z]+=\$\$\(.*?\); `),
+}
+
+func TestScripts_TakeNoOutputOfAFailedCommand(t *testing.T) {
+	read := 0
+	for _, pattern := range []string{"../../Makefile", "../../.ci/*", "../../scripts/hooks/*", "../../.github/workflows/*"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read++
+			text := regexp.MustCompile(`"[^"\n]*\$\{name\}=[^"\n]*"`).ReplaceAllString(string(b), "")
+			for why, form := range hides {
+				if m := form.FindString(text); m != "" && !strings.Contains(m, "| $(TERRAFORM) console") {
+					t.Errorf("%s: %q: %s", file, m, why)
+				}
+			}
+			if strings.HasPrefix(text, "#!") && !strings.Contains(text, "set -euo pipefail") {
+				t.Errorf("%s goes on after a command that failed", file)
+			}
+		}
+	}
+	if read < 4 {
+		t.Errorf("only %d files read", read)
 	}
 }
 
