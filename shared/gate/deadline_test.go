@@ -70,7 +70,10 @@ func TestADeadlineThatHandsOverEndsAGracePeriod(t *testing.T) {
 		want: sets(Verdict{State: Ready, Cause: "critical_plus_majority_60pct", Since: at("2026-02-04 09:50"),
 			Reason: sum + ", grace ended 2026-02-04 09:50" + missing}),
 	}})
-	check(t, handOver(t, `not_before: "+1d 05:00"`, `not_before: "+1d 11:00"`), []decision{{
+	// No definition says so any more: whoever decides must not depend on that.
+	late := handOver(t)
+	late.Modes[2].NotBefore = &pipeline.Offset{Periods: 1, Minute: 11 * 60}
+	check(t, late, []decision{{
 		name: "is_not_before_the_hour", mode: "overnight", now: "2026-02-04 10:30", runs: runs("2026-02-04 06:10", pgs, upg),
 		want: Verdict{State: Waiting, NextLook: at("2026-02-04 11:00"), Satisfied: names(pgs, upg), Missing: names(tdef, toff, utg),
 			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5; missing team_defense_game_summary, team_offense_game_summary and upcoming_team_game_context"},

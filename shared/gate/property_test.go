@@ -29,7 +29,7 @@ func definitions(t *rapid.T) string {
 	writeProcessor(&b, "next")
 
 	var modes strings.Builder
-	expected := map[string]bool{}
+	expected, within := map[string]bool{}, 1
 	events := rapid.SampledFrom([][]string{{"before"}, {"within"}, {"after"}, {"before", "within"}, {"before", "after"}, {"within", "after"},
 		{"before", "within", "after"}}).Draw(t, "events")
 	for _, event := range events {
@@ -39,26 +39,30 @@ func definitions(t *rapid.T) string {
 		for _, name := range named {
 			expected[name] = true
 		}
+		from, notBefore, deadline := times(t, event)
+		within = max(within, from-24, notBefore-24, deadline-24)
 		fmt.Fprintf(&modes, "      - name: m_%s\n        event: %s\n        critical: %s\n        optional: %s\n        complete: %s\n        second_runs: %s\n        counts_from: %q\n",
 			event, event, list(named[:critical]), list(named[critical:]), rapid.SampledFrom([]string{"all", "all", "critical"}).Draw(t, "complete"),
-			rapid.SampledFrom([]string{"ignore", "resend_if_changed"}).Draw(t, "second"), offsets(t, "counts_from"))
-		if rapid.IntRange(0, 2).Draw(t, "has grace") < 2 {
-			fmt.Fprintf(&modes, "        grace: {quorum_pct: %d, after: %dh}\n", rapid.SampledFrom([]int{1, 34, 50, 60, 67, 80, 100}).Draw(t, "quorum"), rapid.IntRange(1, 9).Draw(t, "after"))
+			rapid.SampledFrom([]string{"ignore", "resend_if_changed"}).Draw(t, "second"), offset(from))
+		longest := 9
+		if deadline != never {
+			longest = min(longest, deadline-from-1)
+		}
+		if longest > 0 && rapid.IntRange(0, 2).Draw(t, "has grace") < 2 {
+			fmt.Fprintf(&modes, "        grace: {quorum_pct: %d, after: %dh}\n", rapid.SampledFrom([]int{1, 34, 50, 60, 67, 80, 100}).Draw(t, "quorum"), rapid.IntRange(1, longest).Draw(t, "after"))
 		}
 		if rapid.Bool().Draw(t, "accepts earlier") {
 			fmt.Fprintf(&modes, "        accept_earlier: %s\n", list(named[:rapid.IntRange(0, len(named)).Draw(t, "accepted")]))
 		}
-		for _, field := range []string{"not_before", "deadline"} {
-			if rapid.Bool().Draw(t, "has "+field) {
-				fmt.Fprintf(&modes, "        %s: %q\n", field, offsets(t, field))
-				if field == "deadline" {
-					fmt.Fprintf(&modes, "        at_deadline: %s\n", rapid.SampledFrom([]string{"hold", "hand_over"}).Draw(t, "at deadline"))
-				}
-			}
+		if notBefore != never {
+			fmt.Fprintf(&modes, "        not_before: %q\n", offset(notBefore))
+		}
+		if deadline != never {
+			fmt.Fprintf(&modes, "        deadline: %q\n        at_deadline: %s\n", offset(deadline), rapid.SampledFrom([]string{"hold", "hand_over"}).Draw(t, "at deadline"))
 		}
 	}
 	order := slices.DeleteFunc(rapid.Permutation(processors).Draw(t, "order"), func(name string) bool { return !expected[name] })
-	writeTransition(&b, order, fmt.Sprintf("%dh", rapid.IntRange(1, 96).Draw(t, "trigger_within")), modes.String())
+	writeTransition(&b, order, fmt.Sprintf("%dh", rapid.IntRange(within, 96).Draw(t, "trigger_within")), modes.String())
 	return b.String()
 }
 
@@ -89,8 +93,31 @@ transitions:
 
 func list(names []string) string { return "[" + strings.Join(names, ", ") + "]" }
 
-func offsets(t *rapid.T, label string) string {
-	return pipeline.Offset{Periods: rapid.IntRange(-2, 1).Draw(t, label+" day"), Minute: 60 * rapid.IntRange(0, 23).Draw(t, label+" hour")}.String()
+// never is the hour of a time that a mode does not have.
+const never = -1000
+
+// times draws the times of a mode, in hours since the period's beginning, such that the
+// definition does not contradict itself.
+func times(t *rapid.T, event string) (from, notBefore, deadline int) {
+	begin := map[string]int{"before": -48, "within": 0, "after": 24}[event]
+	end := map[string]int{"before": 0, "within": 24, "after": 48}[event]
+	from, notBefore, deadline = rapid.IntRange(-48, end-1).Draw(t, "counts_from"), never, never
+	if rapid.Bool().Draw(t, "has deadline") {
+		deadline = rapid.IntRange(max(from, begin)+1, 49).Draw(t, "deadline")
+	}
+	if rapid.Bool().Draw(t, "has not_before") {
+		last := 47
+		if deadline != never {
+			last = deadline
+		}
+		notBefore = rapid.IntRange(-48, last).Draw(t, "not_before")
+	}
+	return from, notBefore, deadline
+}
+
+func offset(hours int) string {
+	day := (hours+480)/24 - 20
+	return pipeline.Offset{Periods: day, Minute: 60 * (hours - 24*day)}.String()
 }
 
 // instants draws times around the game day, coarse enough that many are equal.

@@ -102,7 +102,7 @@ func (v *validator) checks(path string, f *fileChecks, t *Transition, of []Proce
 	if f == nil {
 		return nil
 	}
-	c := &Checks{Timeout: v.duration(path+".timeout", f.Timeout), MaxBytesBilled: f.MaxBytesBilled, Expected: f.Expected, ExpectedByPeriod: f.ByPeriod}
+	c := &Checks{Timeout: v.atLeast(path+".timeout", f.Timeout, time.Second, "30s"), MaxBytesBilled: f.MaxBytesBilled, Expected: f.Expected, ExpectedByPeriod: f.ByPeriod}
 	if c.Timeout > maxQueryTime {
 		v.add(path+".timeout", "%s is more than %s, for which a claim is good", c.Timeout, maxQueryTime)
 	}

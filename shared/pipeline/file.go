@@ -49,7 +49,7 @@ type fileTransition struct {
 		Order           []string `yaml:"order"`            // of the messages of one hand-over: each processor that any mode names, once; 300 at most
 	} `yaml:"downstream"`
 	CompatibilityCollection string `yaml:"compatibility_collection"` // of the documents, one a period, that others read
-	TriggerWithin           string `yaml:"trigger_within"`           // automatic hand-overs happen while the needed runs end within this time after the period's end, such as 72h; older ones are held
+	TriggerWithin           string `yaml:"trigger_within"`           // automatic hand-overs happen while the needed runs end within this time after the period's end, such as 72h; older ones are held. At least 1h, or 5m where periods are hours
 	ManagedSince            string `yaml:"managed_since"`            // reconciliation looks at no earlier period. Default: the first on record
 	HandOver                *struct {
 		Warn     string `yaml:"warn"`     // whole seconds, such as 5m
@@ -67,12 +67,12 @@ type fileMode struct {
 	Complete string   `yaml:"complete"` // when it is complete at once: `all` or `critical`
 	Grace    *struct {
 		QuorumPct int    `yaml:"quorum_pct"` // of all processors, 1 to 100
-		After     string `yaml:"after"`      // such as 30m, since critical ones and quorum were there
+		After     string `yaml:"after"`      // such as 30m, since critical ones and quorum were there; less than from counts_from to the deadline
 	} `yaml:"grace"` // hands over without some optional ones. Default: never
-	CountsFrom    string   `yaml:"counts_from"`    // runs that ended earlier do not count. A time relative to the period, of days on the local clock: `18:00`, `-1d 16:30`, `+1d 05:00`; of hours: `:20`, `-1h :50`, `+2h :05`
+	CountsFrom    string   `yaml:"counts_from"`    // runs that ended earlier do not count. Not after the end of event. A time relative to the period, of days on the local clock: `18:00`, `-1d 16:30`, `+1d 05:00`; of hours: `:20`, `-1h :50`, `+2h :05`
 	AcceptEarlier []string `yaml:"accept_earlier"` // processors whose runs of earlier modes count too. Default: none
-	NotBefore     string   `yaml:"not_before"`     // a time as counts_from: nothing is handed over before. Default: at once
-	Deadline      string   `yaml:"deadline"`       // a time as counts_from: what is not complete by then is held, and somebody is told. Default: none
+	NotBefore     string   `yaml:"not_before"`     // a time as counts_from: nothing is handed over before. No later than the end of trigger_within. Default: at once
+	Deadline      string   `yaml:"deadline"`       // a time as counts_from: what is not complete by then is held, and somebody is told. Not before counts_from, not_before and the beginning of event, no later than the end of trigger_within. Default: none
 	AtDeadline    string   `yaml:"at_deadline"`    // `hold`, or `hand_over` what there is, if the critical ones are. Default: hold
 	SecondRuns    string   `yaml:"second_runs"`    // what a further run of a processor means that was handed over: `ignore` or `resend_if_changed`
 }
@@ -118,7 +118,7 @@ type fileHealth struct {
 	} `yaml:"upstream"` // what has to run before the first phase. Default: nothing is known of it
 	Runs       string `yaml:"runs"`        // query for the runs that began on the days from @first to @last, DATEs: processor (name or class), period of the data, run id, begin, end (NULL: none yet). Default: no history is kept
 	DigestAt   string `yaml:"digest_at"`   // local time of the day from which on the day's digest is told. Default: 09:00
-	UnseenDays int    `yaml:"unseen_days"` // for how many days with something to do a processor may not report, 1 to 6. Default: 3
+	UnseenDays *int   `yaml:"unseen_days"` // for how many days with something to do a processor may not report, 1 to 6. Default: 3
 
 	Maintenance []struct {
 		From   string `yaml:"from"`   // period

@@ -62,11 +62,11 @@ func (v *validator) health(f *fileHealth, c Calendar) Health {
 	if f.DigestAt != "" {
 		h.DigestAt = v.timeOfDay(c, "health.digest_at", f.DigestAt)
 	}
-	if f.UnseenDays != 0 {
-		h.UnseenDays = f.UnseenDays
+	if f.UnseenDays != nil {
+		h.UnseenDays = *f.UnseenDays
 	}
 	if h.UnseenDays < 1 || h.UnseenDays > maxUnseenDays {
-		v.add("health.unseen_days", "must be 1 to %d, is %d", maxUnseenDays, f.UnseenDays)
+		v.add("health.unseen_days", "must be 1 to %d, is %d", maxUnseenDays, h.UnseenDays)
 	}
 	names := map[string]bool{}
 	for i, name := range f.Datasets {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"time"
@@ -35,6 +36,10 @@ func Parse(data []byte) (*Pipeline, error) {
 		shape = append(shape, errors.New("a second document in the file"))
 	}
 	p, v := build(f)
+	var root yaml.Node
+	if yaml.Unmarshal(data, &root) == nil { // the first document, as it is written
+		v.numbers("", &root, reflect.TypeFor[file]())
+	}
 	if all := append(shape, v.problems...); len(all) > 0 {
 		return nil, fmt.Errorf("pipeline definition: %w", errors.Join(all...))
 	}
@@ -213,7 +218,7 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 			TriggeredBy: ft.Downstream.TriggeredBy, ParentProcessor: ft.Downstream.ParentProcessor,
 			Order:                   ft.Downstream.Order,
 			CompatibilityCollection: ft.CompatibilityCollection,
-			TriggerWithin:           v.duration(path+".trigger_within", ft.TriggerWithin),
+			TriggerWithin:           v.atLeast(path+".trigger_within", ft.TriggerWithin, p.Calendar.leastWithin(), "72h"),
 			calendar:                p.Calendar,
 			several:                 len(fts) > 1,
 			kinds:                   phases[ft.Upstream.Phase],
@@ -274,6 +279,7 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 		}
 		if from := v.optionalOffset(t.calendar, path+".counts_from", fm.CountsFrom); from != nil {
 			m.CountsFrom = *from
+			v.times(path, m, t.TriggerWithin)
 		} else if fm.CountsFrom == "" {
 			v.add(path+".counts_from", "is required")
 		}
@@ -281,7 +287,7 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 			if fm.Grace.QuorumPct < 1 || fm.Grace.QuorumPct > 100 {
 				v.add(path+".grace.quorum_pct", "must be 1 to 100, is %d", fm.Grace.QuorumPct)
 			}
-			m.Grace = &Grace{QuorumPct: fm.Grace.QuorumPct, After: v.duration(path+".grace.after", fm.Grace.After)}
+			m.Grace = &Grace{QuorumPct: fm.Grace.QuorumPct, After: v.atLeast(path+".grace.after", fm.Grace.After, time.Second, "30m")}
 		}
 		v.sets(path, m, t)
 		m.named = map[string]bool{}
@@ -290,6 +296,7 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 		}
 		t.Modes = append(t.Modes, m)
 	}
+	v.graces(path, t.Modes)
 }
 
 func (v *validator) atDeadline(path string, fm fileMode) AtDeadline {

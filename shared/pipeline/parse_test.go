@@ -118,22 +118,49 @@ var problems = map[string]struct {
 	"health_order":     {"failing_after: \"10:00\"", "failing_after: \"07:00\"", `health.upstream.failing_after: "07:00" is before expected_by, "08:00"`},
 	"health_job":       {"function: health\n    job: health", "function: health\n    job: sweep", `schedules[3].job: "sweep" is not one of health`},
 
-	"mode_name":             {"name: tomorrow", "name: to~morrow", `transitions[0].modes[0].name: "to~morrow" is no safe name`},
-	"mode_twice":            {"name: same_day", "name: tomorrow", `transitions[0].modes[1].name: mode "tomorrow" is declared twice`},
-	"event":                 {"event: before", "event: earlier", `transitions[0].modes[0].event: "earlier" is not one of before, within, after`},
-	"event_twice":           {"event: within", "event: before", `transitions[0].modes[1].event: a mode for event "before" is declared twice`},
-	"event_order":           {"event: before", "event: after", `transitions[0].modes[1].event: within comes before the mode above`},
-	"complete":              {"complete: all", "complete: most", `transitions[0].modes[2].complete: "most" is not one of all, critical`},
-	"second_runs":           {"second_runs: resend_if_changed", "second_runs: resend", `transitions[0].modes[2].second_runs: "resend" is not one of ignore, resend_if_changed`},
-	"counts_from":           {`counts_from: "10:00"`, `counts_from: "10.00"`, `transitions[0].modes[1].counts_from: "10.00" is no local time`},
-	"counts_from_missing":   {`counts_from: "10:00"`, "", "transitions[0].modes[1].counts_from: is required"},
-	"not_before":            {`not_before: "+1d 05:00"`, `not_before: "1d 05:00"`, `transitions[0].modes[2].not_before: "1d 05:00" is no local time`},
-	"at_deadline":           {`deadline: "+1d 10:00"`, "deadline: \"+1d 10:00\"\n        at_deadline: give_up", `transitions[0].modes[2].at_deadline: "give_up" is not one of hold, hand_over`},
-	"at_no_deadline":        {`deadline: "+1d 10:00"`, "at_deadline: hand_over", `transitions[0].modes[2].at_deadline: means nothing without a deadline`},
-	"deadline":              {`deadline: "+1d 10:00"`, `deadline: "24:00"`, `transitions[0].modes[2].deadline: "24:00" is no local time`},
-	"quorum_0":              {"quorum_pct: 60", "quorum_pct: 0", "transitions[0].modes[2].grace.quorum_pct: must be 1 to 100, is 0"},
-	"quorum_101":            {"quorum_pct: 60", "quorum_pct: 101", "transitions[0].modes[2].grace.quorum_pct: must be 1 to 100, is 101"},
-	"grace_after":           {"after: 30m", "after: -30m", `transitions[0].modes[2].grace.after: "-30m" is no positive duration`},
+	"mode_name":                {"name: tomorrow", "name: to~morrow", `transitions[0].modes[0].name: "to~morrow" is no safe name`},
+	"mode_twice":               {"name: same_day", "name: tomorrow", `transitions[0].modes[1].name: mode "tomorrow" is declared twice`},
+	"event":                    {"event: before", "event: earlier", `transitions[0].modes[0].event: "earlier" is not one of before, within, after`},
+	"event_twice":              {"event: within", "event: before", `transitions[0].modes[1].event: a mode for event "before" is declared twice`},
+	"event_order":              {"event: before", "event: after", `transitions[0].modes[1].event: within comes before the mode above`},
+	"complete":                 {"complete: all", "complete: most", `transitions[0].modes[2].complete: "most" is not one of all, critical`},
+	"second_runs":              {"second_runs: resend_if_changed", "second_runs: resend", `transitions[0].modes[2].second_runs: "resend" is not one of ignore, resend_if_changed`},
+	"counts_from":              {`counts_from: "10:00"`, `counts_from: "10.00"`, `transitions[0].modes[1].counts_from: "10.00" is no local time`},
+	"counts_from_missing":      {`counts_from: "10:00"`, "", "transitions[0].modes[1].counts_from: is required"},
+	"not_before":               {`not_before: "+1d 05:00"`, `not_before: "1d 05:00"`, `transitions[0].modes[2].not_before: "1d 05:00" is no local time`},
+	"at_deadline":              {`deadline: "+1d 10:00"`, "deadline: \"+1d 10:00\"\n        at_deadline: give_up", `transitions[0].modes[2].at_deadline: "give_up" is not one of hold, hand_over`},
+	"at_no_deadline":           {`deadline: "+1d 10:00"`, "at_deadline: hand_over", `transitions[0].modes[2].at_deadline: means nothing without a deadline`},
+	"deadline":                 {`deadline: "+1d 10:00"`, `deadline: "24:00"`, `transitions[0].modes[2].deadline: "24:00" is no local time`},
+	"quorum_0":                 {"quorum_pct: 60", "quorum_pct: 0", "transitions[0].modes[2].grace.quorum_pct: must be 1 to 100, is 0"},
+	"quorum_101":               {"quorum_pct: 60", "quorum_pct: 101", "transitions[0].modes[2].grace.quorum_pct: must be 1 to 100, is 101"},
+	"grace_after":              {"after: 30m", "after: -30m", `transitions[0].modes[2].grace.after: "-30m" is no positive duration`},
+	"octal":                    {"quorum_pct: 60", "quorum_pct: 060", "transitions[0].modes[2].grace.quorum_pct: 060 is no plain number: YAML reads it as 48; write 60"},
+	"octal_of_yaml_1_2":        {"quorum_pct: 60", "quorum_pct: 0o74", "transitions[0].modes[2].grace.quorum_pct: 0o74 is no plain number: YAML reads it as 60; write 74"},
+	"octal_negative":           {"quorum_pct: 60", "quorum_pct: -060", "transitions[0].modes[2].grace.quorum_pct: -060 is no plain number: YAML reads it as -48; write a whole number"},
+	"hexadecimal":              {"schema: 1", "schema: 0x1", "schema: 0x1 is no plain number: write 1"},
+	"binary":                   {"unseen_days: 3", "unseen_days: 0b11", "health.unseen_days: 0b11 is no plain number: YAML reads it as 3; write 11"},
+	"underscores":              {"max_bytes_billed: 1000000000", "max_bytes_billed: 1_000_000_000", "transitions[0].checks.max_bytes_billed: 1_000_000_000 is no plain number: write 1000000000"},
+	"fraction":                 {"quorum_pct: 60", "quorum_pct: 60.9", "transitions[0].modes[2].grace.quorum_pct: 60.9 is no plain number: YAML reads it as 60; write a whole number"},
+	"exponent":                 {"max_bytes_billed: 1000000000", "max_bytes_billed: 1e9", "transitions[0].checks.max_bytes_billed: 1e9 is no plain number: write 1000000000"},
+	"sign":                     {"unseen_days: 3", "unseen_days: +3", "health.unseen_days: +3 is no plain number: write 3"},
+	"sexagesimal":              {"quorum_pct: 60", "quorum_pct: 1:00", "line {line}: cannot unmarshal !!str `1:00`"},
+	"octal_behind_an_alias":    {"quorum_pct: 60, after: 30m}", "<<: {quorum_pct: 060}, after: 30m}", "transitions[0].modes[2].grace.quorum_pct: 060 is no plain number"},
+	"unseen_0":                 {"unseen_days: 3", "unseen_days: 0", "health.unseen_days: must be 1 to 6, is 0"},
+	"deadline_not_before":      {`not_before: "+1d 05:00"`, `not_before: "+1d 10:01"`, `transitions[0].modes[2].deadline: "+1d 10:00" is before not_before, "+1d 10:01": move one of them`},
+	"deadline_counts_from":     {`counts_from: "10:00"`, `counts_from: "13:01"`, `transitions[0].modes[1].deadline: "13:00" is before counts_from, "13:01": no run could be in time`},
+	"deadline_event_after":     {`not_before: "+1d 05:00"` + "\n" + `        deadline: "+1d 10:00"`, `deadline: "23:59"`, `transitions[0].modes[2].deadline: "23:59" is before the first run of event after`},
+	"deadline_event_within":    {`counts_from: "10:00"` + "\n" + `        deadline: "13:00"`, `counts_from: "-1d 10:00"` + "\n" + `        deadline: "-1d 23:00"`, `transitions[0].modes[1].deadline: "-1d 23:00" is before the first run of event within`},
+	"counts_from_event_before": {`counts_from: "-1d 16:30"` + "\n" + `        deadline: "-1d 21:00"`, `counts_from: "00:00"`, `transitions[0].modes[0].counts_from: "00:00" is after the last run of event before`},
+	"counts_from_event_within": {`counts_from: "10:00"` + "\n" + `        deadline: "13:00"`, `counts_from: "+1d 00:00"`, `transitions[0].modes[1].counts_from: "+1d 00:00" is after the last run of event within`},
+	"within_1s":                {"trigger_within: 72h", "trigger_within: 1s", `transitions[0].trigger_within: "1s" is less than 1h0m0s: write a longer time, such as 72h`},
+	"within_deadline":          {"trigger_within: 72h", "trigger_within: 9h", `transitions[0].modes[2].deadline: "+1d 10:00" is later than trigger_within, 9h0m0s after the period's end`},
+	"within_not_before":        {"trigger_within: 72h", "trigger_within: 4h", `transitions[0].modes[2].not_before: "+1d 05:00" is later than trigger_within, 4h0m0s after the period's end`},
+	"within_counts_from":       {`counts_from: "18:00"`, `counts_from: "+5d 05:00"`, `transitions[0].modes[2].counts_from: "+5d 05:00" is later than trigger_within, 72h0m0s after the period's end`},
+	"grace_deadline":           {"after: 30m", "after: 50h", `transitions[0].modes[2].grace.after: 50h0m0s from counts_from, "-1d 16:30", on ends after the deadline, "+1d 10:00"`},
+	"grace_short":              {"after: 30m", "after: 1ms", `transitions[0].modes[2].grace.after: "1ms" is less than 1s: write a longer time, such as 30m`},
+	"checks_timeout_short":     {"timeout: 30s", "timeout: 30ms", `transitions[0].checks.timeout: "30ms" is less than 1s: write a longer time, such as 30s`},
+	"cron_never":               {"*/5 * * * *", "*/5 * 30 2 *", `schedules[0].cron: "*/5 * 30 2 *" never comes`},
+
 	"critical_empty":        {"critical: [upcoming_player_game_context]", "critical: []", "transitions[0].modes[0].critical: is empty"},
 	"critical_unknown":      {"critical: [player_game_summary,", "critical: [player_gаme_summary,", `transitions[0].modes[2].critical[0]: unknown processor "player_gаme_summary"`},
 	"of_another_phase":      {"optional: [upcoming_team_game_context]", "optional: [ml_feature_store_v2]", `transitions[0].modes[0].optional[0]: unknown processor "ml_feature_store_v2" in phase "phase_3_analytics"`},
@@ -268,6 +295,26 @@ func TestAPeriodsDocumentCarriesAtMost300Processors(t *testing.T) {
 			wantProblem(t, err, want)
 		} else if err != nil {
 			t.Errorf("%d processors: %v", n, err)
+		}
+	}
+}
+
+func TestTimesOfHours_AreCompared(t *testing.T) {
+	hours := strings.NewReplacer("calendar: day", "calendar: hour", `counts_from: "18:00"`, `counts_from: "+1h :10", deadline: "+2h :05"`)
+	for _, tc := range []struct{ from, to, want string }{
+		{"", "", ""},
+		{`deadline: "+2h :05"`, `deadline: "+1h :10"`, ""},
+		{`deadline: "+2h :05"`, `deadline: "+1h :05"`, `transitions[0].modes[0].deadline: "+1h :05" is before counts_from, "+1h :10"`},
+		{`+2h :05"`, `+2h :05", not_before: "+2h :06"`, `transitions[0].modes[0].deadline: "+2h :05" is before not_before, "+2h :06"`},
+		{"trigger_within: 72h", "trigger_within: 1h", `transitions[0].modes[0].deadline: "+2h :05" is later than trigger_within, 1h0m0s`},
+		{"trigger_within: 72h", "trigger_within: 65m", ""},
+		{"trigger_within: 72h", "trigger_within: 4m", `transitions[0].trigger_within: "4m" is less than 5m0s`},
+	} {
+		_, err := Parse([]byte(strings.Replace(hours.Replace(string(minimal)), tc.from, tc.to, 1)))
+		if tc.want != "" {
+			wantProblem(t, err, tc.want)
+		} else if err != nil {
+			t.Errorf("%s: %v", tc.to, err)
 		}
 	}
 }

@@ -146,8 +146,12 @@ func (v *validator) cron(path, s string) {
 		v.add(path, "%q names a time zone; the pipeline's holds", clip(s))
 		return
 	}
-	if _, err := CronParser.Parse(s); err != nil {
+	times, err := CronParser.Parse(s)
+	switch {
+	case err != nil:
 		v.add(path, "%q is no cron expression of five fields: %v", clip(s), err)
+	case times.Next(time.Unix(0, 0)).IsZero(): // such as the 30th of February
+		v.add(path, "%q never comes: the calendar has no such day", clip(s))
 	}
 }
 
