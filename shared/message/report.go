@@ -3,6 +3,8 @@ package message
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"unicode/utf8"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
@@ -35,6 +37,21 @@ type Report struct {
 type ReportMetadata struct {
 	IsIncremental   bool     `json:"is_incremental"`
 	EntitiesChanged []string `json:"entities_changed,omitempty"`
+}
+
+// Changed says in a report which entities a run has written; nil means all of them. A list
+// that its reader would cut or not take whole is left out, and the run is reported as a full
+// one: a list that is cut looks complete, and the entities beyond it would be lost.
+func Changed(entities []string) ReportMetadata {
+	if entities == nil || len(entities) > MaxEntities || slices.ContainsFunc(entities, func(e string) bool { return !IsEntity(e) }) {
+		return ReportMetadata{}
+	}
+	return ReportMetadata{IsIncremental: true, EntitiesChanged: entities}
+}
+
+// IsEntity reports whether the reader of a report takes the name of an entity.
+func IsEntity(name string) bool {
+	return name != "" && len(name) <= maxEntity && utf8.ValidString(name)
 }
 
 // Encode returns the report's JSON. It refuses one that no reader would take.

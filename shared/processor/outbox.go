@@ -40,13 +40,57 @@ type success struct {
 	Execution string    `json:"execution_id"`
 	Began     time.Time `json:"began"` // when it had the lock, by the server's clock
 	Mode      string    `json:"mode,omitempty"`
-	Entities  []string  `json:"entities"` // null: all
+	Entities  []string  `json:"entities"`                // null: all
+	More      bool      `json:"more_entities,omitempty"` // others too, which are not listed
+}
+
+// bounded is the success with no more entities than a report can name. What it lists stays
+// true; a list that is empty is not null, which would mean all.
+func (s success) bounded() success {
+	if s.Entities == nil {
+		return s
+	}
+	kept := make([]string, 0, min(len(s.Entities), message.MaxEntities))
+	for _, e := range s.Entities {
+		if message.IsEntity(e) && len(kept) < message.MaxEntities {
+			kept = append(kept, e)
+		}
+	}
+	s.More = s.More || len(kept) < len(s.Entities)
+	s.Entities = kept
+	return s
 }
 
 type outgoing struct {
 	Execution string `json:"execution_id"`
 	Topic     string `json:"topic"`
 	Payload   string `json:"payload"`
+}
+
+// maxBooks is the size of the text, in bytes, that leaves the document room for the rest.
+const maxBooks = store.MaxDocumentBytes - 64<<10
+
+// text is what is stored of the books: as many of the newest entries as there is room for.
+// The newest success and request, and completions that wait for the broker, always stay.
+func (b *books) text() (string, error) {
+	b.Served = b.Served[max(0, len(b.Served)-keptServed):]
+	b.Successes = b.Successes[max(0, len(b.Successes)-keptSuccesses):]
+	for i, s := range b.Successes { // an earlier version may have stored more
+		b.Successes[i] = s.bounded()
+	}
+	for {
+		text, err := json.Marshal(b)
+		switch {
+		case err != nil:
+			return "", err
+		case len(text) > maxBooks && len(b.Successes) > 1:
+			b.Successes = b.Successes[(len(b.Successes)+1)/2:]
+		case len(text) > maxBooks && len(b.Served) > 1:
+			b.Served = b.Served[(len(b.Served)+1)/2:]
+		default:
+			return string(text), nil
+		}
+	}
 }
 
 func (n *run) ref() store.Ref {
@@ -81,13 +125,11 @@ func (n *run) change(ctx context.Context, edit func(*books) bool) error {
 		if !edit(&b) {
 			return nil
 		}
-		b.Served = b.Served[max(0, len(b.Served)-keptServed):]
-		b.Successes = b.Successes[max(0, len(b.Successes)-keptSuccesses):]
-		text, err := json.Marshal(b)
+		text, err := b.text()
 		if err != nil {
 			return err
 		}
-		fields := []store.Field{store.F(string(text), "books"), store.F(store.ServerTime, "changed_at")}
+		fields := []store.Field{store.F(text, "books"), store.F(store.ServerTime, "changed_at")}
 		w := store.Create(n.ref(), fields...)
 		if doc.Exists {
 			w = store.MergeIf(n.ref(), doc.Version, fields...)
@@ -183,6 +225,12 @@ func (n *run) finish(ctx context.Context, made Output, w warehouse.Written) (Out
 		}
 		return true
 	})
+	if errors.Is(err, store.ErrTooLarge) {
+		// The rows are written. A request that is run again is safe; a completion that is lost is not.
+		n.Log.ErrorContext(ctx, "the run is not recorded, and may be run again for the same request: "+err.Error(), "processor", n.Processor.Name,
+			"period", string(n.Period), "execution_id", n.Execution)
+		err = nil
+	}
 	if err != nil || n.reportsTo == nil {
 		return out, err
 	}
@@ -219,7 +267,7 @@ func (n *run) report(status message.Status, made Output, w warehouse.Written, ca
 	r := message.Report{ProcessorName: n.Processor.Name, Phase: n.phase.Name, ExecutionID: n.Execution, CorrelationID: n.Request.CorrelationID,
 		GameDate: n.Period, OutputTable: table, OutputDataset: dataset, Status: status, Timestamp: message.Timestamp(now), DurationSeconds: now.Sub(n.began).Seconds(),
 		RecordCount: &rows, RecordsFailed: &bad, TriggerSource: "phasegate", TriggerMessageID: n.Request.TriggerID, ParentProcessor: n.Request.Parent,
-		Metadata: message.ReportMetadata{IsIncremental: made.Entities != nil, EntitiesChanged: made.Entities}}
+		Metadata: message.Changed(made.Entities)}
 	if why != nil {
 		text := why.Error()
 		if len(text) > 2000 {

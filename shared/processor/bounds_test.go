@@ -1,0 +1,180 @@
+package processor
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// players are the names of n entities.
+func players(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf("lebronjames%06d", i)
+	}
+	return out
+}
+
+// some makes two rows, and says that it made those of these entities.
+func some(entities []string) Work {
+	return func(ctx context.Context, run Run) (Output, error) {
+		return Output{Rows: rows(run.Period, start, 10, 2), Entities: entities}, nil
+	}
+}
+
+// stored are the books as they stand in the document.
+func (w *world) stored() (b books, size int) {
+	w.t.Helper()
+	text, _ := w.doc(collection, "PlayerGameSummaryProcessor_"+string(night)).Data["books"].(string)
+	if err := json.Unmarshal([]byte(text), &b); err != nil {
+		w.t.Fatal(err)
+	}
+	return b, len(text)
+}
+
+// trigger records the last published completion next to those of the other processors, and
+// returns what the next phase is sent for it.
+func (w *world) trigger() message.Trigger {
+	w.t.Helper()
+	var sent []message.Trigger
+	tr := w.pipeline.Transitions[0]
+	engine := cycle.New(cycle.Config{Store: w.mem, Check: cycle.Unchecked, Now: w.time, NewID: rand.Text, Claim: time.Minute, Prefix: rand.Text(), Log: slog.New(slog.DiscardHandler),
+		Publish: func(_ context.Context, _ string, msgs []message.Outgoing) []cycle.Published {
+			out := make([]cycle.Published, len(msgs))
+			for i, m := range msgs {
+				t, err := message.DecodeTrigger(m.Data)
+				if err != nil {
+					w.t.Error(err)
+				}
+				sent, out[i].ID = append(sent, t), fmt.Sprint("t", len(sent))
+			}
+			return out
+		}})
+	key := cycle.Key{Transition: tr, Period: night}
+	last := w.published[len(w.published)-1]
+	for _, name := range tr.Order {
+		report := last
+		if name != report.ProcessorName {
+			report.ProcessorName, report.OutputTable, report.ExecutionID, report.Metadata = name, name, "of-"+name, message.ReportMetadata{}
+		}
+		data, err := report.Encode()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		c, warnings, err := message.DecodeCompletion(message.Envelope{MessageID: "m", PublishTime: w.time(), Data: data}, tr)
+		if err != nil || len(warnings) > 0 {
+			w.t.Fatal(warnings, err)
+		}
+		if err := engine.Record(w.t.Context(), key, c); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if _, err := engine.Converge(w.t.Context(), key, "m"); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, t := range sent {
+		if t.SourceTable == last.ProcessorName {
+			return t
+		}
+	}
+	w.t.Fatalf("no trigger for %s in %v", last.ProcessorName, sent)
+	return message.Trigger{}
+}
+
+func TestReport_OfMoreEntitiesThanFitIsHandedOverAsAFullOne(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct {
+		name        string
+		entities    []string
+		incremental bool
+		kept        int
+		more        bool
+	}{
+		{"200", players(200), true, 200, false},
+		{"201", players(201), false, 200, true},
+		{"a_name_that_no_reader_takes", append(players(2), strings.Repeat("x", 257)), false, 2, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := w.machine().run(night, Request{}, some(c.entities)); err != nil {
+				t.Fatal(err)
+			}
+			trigger := w.trigger()
+			if trigger.Incremental != c.incremental || c.incremental != (len(trigger.EntitiesChanged["players"]) == c.kept) {
+				t.Errorf("is_incremental is %t, with %d players", trigger.Incremental, len(trigger.EntitiesChanged["players"]))
+			}
+			b, _ := w.stored()
+			if s := b.Successes[len(b.Successes)-1]; s.Entities == nil || len(s.Entities) != c.kept  {
+				t.Errorf("%d entities are stored, others too: %t", len(s.Entities), s.More)
+			}
+		})
+	}
+}
+
+// The success of the first run filled the document, and the second run's could not be
+// recorded: its rows were written, and its completion was never published.
+func TestRecord_HoldsHoweverManyEntitiesRunsName(t *testing.T) {
+	w := newWorld(t)
+	for i := range 2 {
+		out, err := w.machine().run(night, Request{TriggerID: fmt.Sprint("t/", i)}, some(players(20_000)))
+		if err != nil || out.Status != message.StatusSuccess {
+			t.Fatalf("run %d: %+v, %v", i, out, err)
+		}
+	}
+	if got := w.statuses(night); got != "success success" {
+		t.Errorf("published %s", got)
+	}
+	if b, size := w.stored(); len(b.Served) != 2 || len(b.Outbox) != 0 || size > 20_000 {
+		t.Errorf("%d served, %d to publish, %d bytes", len(b.Served), len(b.Outbox), size)
+	}
+}
+
+// A document that an earlier version has filled takes what is new: the oldest entries go.
+func TestRecord_FindsRoomInAFullDocument(t *testing.T) {
+	w := newWorld(t)
+	long := make([]string, message.MaxEntities)
+	for i := range long {
+		long[i] = strings.Repeat("x", 250) + fmt.Sprintf("%03d", i)
+	}
+	var full books
+	for i := range keptSuccesses {
+		full.Successes = append(full.Successes, success{Execution: fmt.Sprint("old", i), Began: start, Entities: long})
+	}
+	for i := range keptServed {
+		full.Served = append(full.Served, served{TriggerID: fmt.Sprint("old/", i), Execution: "old"})
+	}
+	full.Successes = full.Successes[:keptSuccesses-1]
+	text, err := json.Marshal(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := store.Ref{Collection: collection, ID: "PlayerGameSummaryProcessor_" + string(night)}
+	if _, err := w.mem.Apply(t.Context(), store.Create(ref, store.F(string(text), "books"))); err != nil {
+		t.Fatal(err)
+	}
+	out, err := w.machine().run(night, Request{TriggerID: "t/1"}, some(long))
+	if err != nil || w.statuses(night) != "success" {
+		t.Fatalf("%+v, %v, published %q", out, err, w.statuses(night))
+	}
+	b, _ := w.stored()
+	if len(b.Successes) == 0 || b.Successes[len(b.Successes)-1].Execution != out.Execution || b.Served[len(b.Served)-1].TriggerID != "t/1" {
+		t.Errorf("the run is not recorded: %d successes, %d served", len(b.Successes), len(b.Served))
+	}
+}
+
+// A run that the document cannot take at all is not recorded, but its completion goes out.
+func TestCompletion_IsPublishedAlthoughTheDocumentIsFull(t *testing.T) {
+	w := newWorld(t)
+	out, err := w.machine().run(night, Request{TriggerID: strings.Repeat("t", store.MaxDocumentBytes)}, making(10, 3))
+	if err != nil || out.Status != message.StatusSuccess || w.statuses(night) != "success" {
+		t.Errorf("%+v, %v, published %q", out, err, w.statuses(night))
+	}
+}
