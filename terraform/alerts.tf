@@ -6,7 +6,7 @@
 #               values by itself
 #   promql      a query over metrics of the platform and counted events
 #
-# Log filters use =, >=, : and AND alone, so that a small evaluator can try them on
+# Log filters use =, >=, :, AND and (… OR …) of values alone, so that a small evaluator can try them on
 # entries that the code has really written.
 #
 # Two environments may share a project, so a filter names its function by its full name.
@@ -19,6 +19,7 @@ locals {
   )
 
   of_function  = { for f in keys(local.functions) : f => "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.function[f].name}\"" }
+  of_functions = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", [for f in sort(keys(local.functions)) : "\"${module.function[f].name}\""])})"
   cycle_labels = { for l in ["transition", "period", "mode"] : l => "EXTRACT(jsonPayload.${l})" }
   hour         = 3600
 

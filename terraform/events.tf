@@ -9,12 +9,13 @@ resource "google_bigquery_dataset" "events" {
   depends_on = [google_project_service.required]
 }
 
+# One sink: all sinks of a project write as the same identity, and of two bindings of one
+# identity to one role the end of either would be the end of both.
+# https://cloud.google.com/logging/docs/api/reference/rest/v2/sinks/create
 resource "google_logging_project_sink" "events" {
-  for_each = local.functions
-
-  name                   = "${var.prefix}phasegate-events-${each.key}"
+  name                   = "${var.prefix}phasegate-events"
   destination            = "bigquery.googleapis.com/${google_bigquery_dataset.events.id}"
-  filter                 = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.function[each.key].name}\" AND jsonPayload.event:*"
+  filter                 = "${local.of_functions} AND jsonPayload.event:*"
   unique_writer_identity = true
 
   bigquery_options {
@@ -23,11 +24,9 @@ resource "google_logging_project_sink" "events" {
 }
 
 resource "google_bigquery_dataset_iam_member" "sink_writes" {
-  for_each = local.functions
-
   dataset_id = google_bigquery_dataset.events.dataset_id
   role       = "roles/bigquery.dataEditor"
-  member     = google_logging_project_sink.events[each.key].writer_identity
+  member     = google_logging_project_sink.events.writer_identity
 }
 
 # Counts for alerts and the dashboard, one metric a function and event.

@@ -84,7 +84,10 @@ module "function" {
   viewers       = each.key == "health" ? var.viewers : []
   secrets       = { for s in local.slack : "SLACK_BOT_TOKEN" => { secret = google_secret_manager_secret.slack[s].secret_id, version = google_secret_manager_secret_version.slack[s].version } }
 
-  depends_on = [google_project_service.required, google_project_iam_member.build]
+  depends_on = [
+    google_project_service.required, google_project_iam_member.builds, google_project_iam_member.build_reads_sources,
+    google_storage_bucket_iam_member.build_reads_archives,
+  ]
 }
 
 resource "google_storage_bucket" "archives" {
@@ -106,10 +109,34 @@ resource "google_service_account" "build" {
   depends_on = [google_project_service.required]
 }
 
-resource "google_project_iam_member" "build" {
+# What a build needs: it writes its log and its image, and reads the source.
+# https://cloud.google.com/functions/docs/securing/build-custom-sa
+resource "google_project_iam_member" "builds" {
+  for_each = toset(["roles/logging.logWriter", "roles/artifactregistry.writer"])
+
   project = var.project
-  role    = "roles/cloudbuild.builds.builder"
+  role    = each.key
   member  = google_service_account.build.member
+}
+
+resource "google_storage_bucket_iam_member" "build_reads_archives" {
+  bucket = google_storage_bucket.archives.name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.build.member
+}
+
+# The platform copies the archive into a bucket of its own, which it makes with the first
+# function, and the build reads that copy:
+# https://github.com/hashicorp/terraform-provider-google/issues/20571
+resource "google_project_iam_member" "build_reads_sources" {
+  project = var.project
+  role    = "roles/storage.objectViewer"
+  member  = google_service_account.build.member
+
+  condition {
+    title      = "The platform's copies of the archives alone"
+    expression = "resource.name.startsWith(\"projects/_/buckets/gcf-v2-sources-${data.google_project.this.number}-${var.region}\")"
+  }
 }
 
 resource "google_project_iam_member" "books" {
@@ -154,6 +181,29 @@ resource "google_bigquery_dataset_iam_member" "reads" {
   dataset_id = each.value.dataset
   role       = "roles/bigquery.dataViewer"
   member     = module.function[each.value.function].member
+}
+
+# Who takes a lock may have to wait for the write of the run before it, another identity's job.
+# No predefined role for jobs has only this: jobUser shows an identity its own jobs alone.
+# https://cloud.google.com/bigquery/docs/jobs-overview#required_permissions
+resource "google_project_iam_custom_role" "sees_jobs" {
+  role_id     = "${replace(var.prefix, "-", "_")}phasegate_sees_jobs"
+  title       = "${var.prefix}phasegate: sees BigQuery jobs"
+  description = "Shows whether a job of any identity has ended"
+  permissions = ["bigquery.jobs.get"]
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_project_iam_member" "sees_jobs" {
+  for_each = merge(
+    { for f in ["reconcile", "sweep"] : f => module.function[f].member },
+    { for p in var.processors : p => "serviceAccount:${p}" },
+  )
+
+  project = var.project
+  role    = google_project_iam_custom_role.sees_jobs.id
+  member  = each.value
 }
 
 # What a sweep has removed, a table each. They go by themselves after 30 days.

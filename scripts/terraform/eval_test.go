@@ -291,7 +291,7 @@ func computed(kind, key string, a map[string]cty.Value) map[string]cty.Value {
 	id("%s/%s%s", kind, str("name"), key)
 	switch kind {
 	case "google_project":
-		a["number"] = cty.StringVal("123456789012")
+		a["number"] = cty.StringVal(projectNumber)
 	case "google_secret_manager_secret_version":
 		a["version"] = cty.StringVal("1")
 	case "google_pubsub_topic":
@@ -312,8 +312,10 @@ func computed(kind, key string, a map[string]cty.Value) map[string]cty.Value {
 		}
 	case "google_bigquery_dataset":
 		id("datasets/%s", str("dataset_id"))
-	case "google_logging_project_sink":
-		a["writer_identity"] = cty.StringVal("serviceAccount:sink-" + key + "@gcp-sa-logging.iam.gserviceaccount.com")
+	case "google_logging_project_sink": // all sinks of a project have one
+		a["writer_identity"] = cty.StringVal("serviceAccount:service-" + projectNumber + "@gcp-sa-logging.iam.gserviceaccount.com")
+	case "google_project_iam_custom_role":
+		id("roles/%s", str("role_id"))
 	case "google_monitoring_notification_channel":
 		id("notificationChannels/%s", str("type"))
 	}

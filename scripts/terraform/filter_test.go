@@ -40,12 +40,17 @@ func (e entry) field(path string) any {
 // filter is a log filter: comparisons that must all hold.
 type filter []comparison
 
-type comparison struct{ path, op, value string }
+type comparison struct {
+	path, op, value string
+	any             []string // of which one has to be equal, instead of value
+}
 
 // https://cloud.google.com/logging/docs/view/logging-query-language, of which the
 // filters here use as much as this: a path, one of = >= : and a quoted text, a number,
-// a severity or, after a colon, a star.
+// a severity or, after a colon, a star; after =, also texts in parentheses with OR.
 var comparisonForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)(>=|=|:)("(?:[^"\\]|\\.)*"|[0-9]+(?:\.[0-9]+)?|[A-Z]+|\*)$`)
+
+var anyForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_.]*)=\(("[^"\\]*"(?: OR "[^"\\]*")*)\)$`)
 
 var severities = []string{"DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY"}
 
@@ -54,6 +59,14 @@ var severities = []string{"DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERRO
 func parseFilter(s string) (filter, error) {
 	var f filter
 	for _, term := range strings.Split(s, " AND ") {
+		if m := anyForm.FindStringSubmatch(term); m != nil {
+			c := comparison{path: m[1], op: "="}
+			for _, quoted := range strings.Split(m[2], " OR ") {
+				c.any = append(c.any, strings.Trim(quoted, `"`))
+			}
+			f = append(f, c)
+			continue
+		}
 		m := comparisonForm.FindStringSubmatch(term)
 		if m == nil {
 			return nil, fmt.Errorf("%q is no comparison by =, >= or :", term)
@@ -85,6 +98,9 @@ func (c comparison) holds(e entry) bool {
 	v := e.field(c.path)
 	if v == nil {
 		return false
+	}
+	if c.any != nil {
+		return slices.ContainsFunc(c.any, func(value string) bool { return strings.EqualFold(fmt.Sprint(v), value) })
 	}
 	if c.value == "*" {
 		return true
@@ -124,18 +140,20 @@ func TestTheEvaluatorReadsFiltersAsCloudLoggingDoes(t *testing.T) {
 		`severity>=CRITICAL`: false,
 		`severity=ERROR`:     true,
 		`severity=INFO`:      false,
-		`resource.type="cloud_run_revision" AND resource.labels.service_name="phasegate-transition"`: true,
-		`resource.type="cloud_function" AND severity>=ERROR`:                                         false,
-		`resource.labels.service_name="phasegate"`:                                                   false,
-		`resource.labels.service_name:"phasegate"`:                                                   true,
-		`jsonPayload.seconds>=300`:                                                                   true,
-		`jsonPayload.seconds>=300.5`:                                                                 true,
-		`jsonPayload.seconds>=301`:                                                                   false,
-		`jsonPayload.absent>=0`:                                                                      false,
-		`jsonPayload.event:*`:                                                                        true,
-		`jsonPayload.absent:*`:                                                                       false,
-		`jsonPayload.event="BATCH_PUBLISHED"`:                                                        true,
-		`jsonPayload.event="batch_published" AND jsonPayload.seconds>=900`:                           false,
+		`resource.type="cloud_run_revision" AND resource.labels.service_name="phasegate-transition"`:      true,
+		`resource.labels.service_name=("phasegate-health" OR "phasegate-transition") AND severity>=ERROR`: true,
+		`resource.labels.service_name=("phasegate-health")`:                                               false,
+		`resource.type="cloud_function" AND severity>=ERROR`:                                              false,
+		`resource.labels.service_name="phasegate"`:                                                        false,
+		`resource.labels.service_name:"phasegate"`:                                                        true,
+		`jsonPayload.seconds>=300`:                                                                        true,
+		`jsonPayload.seconds>=300.5`:                                                                      true,
+		`jsonPayload.seconds>=301`:                                                                        false,
+		`jsonPayload.absent>=0`:                                                                           false,
+		`jsonPayload.event:*`:                                                                             true,
+		`jsonPayload.absent:*`:                                                                            false,
+		`jsonPayload.event="BATCH_PUBLISHED"`:                                                             true,
+		`jsonPayload.event="batch_published" AND jsonPayload.seconds>=900`:                                false,
 	} {
 		f, err := parseFilter(text)
 		if err != nil {
@@ -151,6 +169,7 @@ func TestOtherOperatorsAreRefused(t *testing.T) {
 		``, `error`, `severity>ERROR`, `severity!=INFO`, `severity<=INFO`, `NOT severity=ERROR`, `severity>=ERROR OR severity=INFO`,
 		`(severity>=ERROR)`, `jsonPayload.event=~"batch.*"`, `severity>=LOUD`, `jsonPayload.event=batch_published`, `jsonPayload.event=*`,
 		`severity>=ERROR AND `, `jsonPayload.seconds>=3e5`, `severity>=ERROR and severity=INFO`, `jsonPayload.event="a" "b"`,
+		`jsonPayload.event=("a" AND "b")`, `jsonPayload.event=("a" OR b)`, `jsonPayload.event>=("a" OR "b")`, `("a" OR "b")`,
 	} {
 		if f, err := parseFilter(text); err == nil {
 			t.Errorf("%q is accepted as %v", text, f)

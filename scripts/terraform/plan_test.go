@@ -29,6 +29,8 @@ const (
 	project = "nba-test-project"
 	region  = "us-central1"
 	hash    = "0123456789ab"
+
+	projectNumber = "123456789012"
 )
 
 // given are the variables that have no default.

@@ -24,7 +24,10 @@ var roles = map[string][]string{
 	"google_service_account_iam_member":       {"roles/iam.serviceAccountTokenCreator"},
 	"google_secret_manager_secret_iam_member": {"roles/secretmanager.secretAccessor"},
 	"google_bigquery_dataset_iam_member":      {"roles/bigquery.dataEditor", "roles/bigquery.dataViewer"},
-	"google_project_iam_member":               {"roles/cloudbuild.builds.builder", "roles/datastore.user", "roles/bigquery.jobUser", "roles/monitoring.viewer", "roles/run.viewer"},
+	"google_storage_bucket_iam_member":        {"roles/storage.objectViewer"},
+	"google_project_iam_member": {"roles/logging.logWriter", "roles/artifactregistry.writer", "roles/storage.objectViewer", "roles/datastore.user",
+		"projects/" + project + "/roles/phasegate_sees_jobs", "projects/" + project + "/roles/dev_phasegate_sees_jobs",
+		"roles/bigquery.jobUser", "roles/monitoring.viewer", "roles/run.viewer"},
 }
 
 func TestNobodyMayDoMoreThanIsListed(t *testing.T) {
@@ -33,7 +36,7 @@ func TestNobodyMayDoMoreThanIsListed(t *testing.T) {
 			if strings.Contains(i.value.GoString(), "allUsers") || strings.Contains(i.value.GoString(), "allAuthenticatedUsers") {
 				t.Errorf("%s is for everybody", i.address)
 			}
-			if !strings.Contains(i.kind, "_iam_") {
+			if !strings.Contains(i.kind, "_iam_") || i.kind == "google_project_iam_custom_role" {
 				continue
 			}
 			if !slices.Contains(roles[i.kind], i.text("role")) {
@@ -42,6 +45,73 @@ func TestNobodyMayDoMoreThanIsListed(t *testing.T) {
 			if i.text("role") == "roles/datastore.user" && !strings.Contains(i.text("condition", "0", "expression"), `resource.name == "projects/`+project+`/databases/`) {
 				t.Errorf("%s: any database", i.address)
 			}
+		}
+	})
+}
+
+// A build writes its log and its image and reads the source, of which the platform keeps a copy.
+func TestBuilds_MayReadTheirSourceAndWriteTheirImage(t *testing.T) {
+	inEveryVariant(t, func(t *testing.T, p *plan) {
+		build := ""
+		for _, f := range p.some("google_cloudfunctions2_function") {
+			build = "serviceAccount:" + strings.TrimPrefix(f.text("build_config", "0", "service_account"), "projects/"+project+"/serviceAccounts/")
+		}
+		var got []string
+		for _, i := range p.instances {
+			if strings.Contains(i.kind, "_iam_") && i.text("member") == build {
+				got = append(got, strings.TrimSpace(i.text("role")+" "+i.text("bucket")+" "+i.text("condition", "0", "expression")))
+			}
+		}
+		slices.Sort(got)
+		want := []string{"roles/artifactregistry.writer", "roles/logging.logWriter",
+			"roles/storage.objectViewer " + p.some("google_storage_bucket")[0].text("name"),
+			`roles/storage.objectViewer  resource.name.startsWith("projects/_/buckets/gcf-v2-sources-` + projectNumber + "-" + region + `")`}
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
+
+// A run that takes a lock waits for jobs of the run before it, which may be another identity's.
+func TestLocks_IdentitiesThatTakeThemSeeJobsOfOthers(t *testing.T) {
+	const account = "phase3@my-project.iam.gserviceaccount.com"
+	p := planned(t, map[string]cty.Value{"processors": cty.SetVal([]cty.Value{cty.StringVal(account)})})
+	for _, r := range p.some("google_project_iam_custom_role") {
+		if permissions := r.at("permissions").AsValueSlice(); len(permissions) != 1 || permissions[0].AsString() != "bigquery.jobs.get" {
+			t.Errorf("%s: %v", r.address, r.at("permissions").GoString())
+		}
+	}
+	var got []string
+	for _, m := range p.some("google_project_iam_member") {
+		if m.text("role") == p.some("google_project_iam_custom_role")[0].text("id") {
+			got = append(got, m.text("member"))
+		}
+	}
+	slices.Sort(got)
+	want := []string{"serviceAccount:pg-reconcile@" + project + ".iam.gserviceaccount.com", "serviceAccount:pg-sweep@" + project + ".iam.gserviceaccount.com", "serviceAccount:" + account}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// Of two bindings of one identity to one role the end of either is the end of both.
+func TestRights_EachIsGrantedOnce(t *testing.T) {
+	inEveryVariant(t, func(t *testing.T, p *plan) {
+		granted := map[string]string{}
+		for _, i := range p.instances {
+			if !strings.Contains(i.kind, "_iam_") || i.kind == "google_project_iam_custom_role" {
+				continue
+			}
+			key := i.kind
+			for _, path := range []string{"role", "member", "topic", "subscription", "dataset_id", "bucket", "name", "service_account_id", "secret_id"} {
+				key += " " + i.text(path)
+			}
+			key += i.text("condition", "0", "expression")
+			if other := granted[key]; other != "" {
+				t.Errorf("%s and %s are the same: %s", other, i.address, key)
+			}
+			granted[key] = i.address
 		}
 	})
 }
@@ -144,7 +214,8 @@ func TestProcessorsGetLocksStagingJobsAndReports(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	want := []string{"roles/bigquery.dataEditor " + app.Config{Prefix: "dev-"}.Staging(), "roles/bigquery.jobUser ", "roles/datastore.user ", "roles/pubsub.publisher dev-nba-phase3-analytics-complete", "roles/pubsub.publisher dev-phasegate-sweep"}
+	want := []string{"roles/bigquery.dataEditor " + app.Config{Prefix: "dev-"}.Staging(), "roles/bigquery.jobUser ", "roles/datastore.user ", "projects/" + project + "/roles/dev_phasegate_sees_jobs ", "roles/pubsub.publisher dev-nba-phase3-analytics-complete", "roles/pubsub.publisher dev-phasegate-sweep"}
+	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -160,13 +231,13 @@ func TestProcessorsGetLocksStagingJobsAndReports(t *testing.T) {
 }
 
 // named are the attributes by which two environments would meet in one project.
-var named = []string{"name", "account_id", "dataset_id", "secret_id", "display_name", "collection"}
+var named = []string{"name", "role_id", "account_id", "dataset_id", "secret_id", "display_name", "collection"}
 
 func TestTwoEnvironmentsShareNoName(t *testing.T) {
 	names := func(prefix string) map[string]string {
 		out := map[string]string{}
 		for _, i := range planned(t, map[string]cty.Value{"prefix": cty.StringVal(prefix), "slack_channel": cty.StringVal("#a")}).instances {
-			if i.kind == "google_project_service" || strings.Contains(i.kind, "_iam_") || i.name == "archive" {
+			if i.kind == "google_project_service" || strings.Contains(i.kind, "_iam_member") || i.name == "archive" {
 				continue
 			}
 			for _, attribute := range named {

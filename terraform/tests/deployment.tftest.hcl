@@ -27,6 +27,9 @@ mock_provider "google" {
   mock_resource "google_logging_project_sink" {
     defaults = { writer_identity = "serviceAccount:mocked@gcp-sa-logging.iam.gserviceaccount.com" }
   }
+  mock_resource "google_project_iam_custom_role" {
+    defaults = { id = "projects/nba-test-project/roles/phasegate_sees_jobs" }
+  }
   mock_resource "google_secret_manager_secret" {
     defaults = { id = "projects/nba-test-project/secrets/mocked" }
   }
@@ -130,7 +133,7 @@ run "rights_are_those_listed" {
   command = plan
 
   assert {
-    condition     = alltrue([for m in google_project_iam_member.books : m.role == "roles/datastore.user"]) && google_project_iam_member.build.role == "roles/cloudbuild.builds.builder"
+    condition     = alltrue([for m in google_project_iam_member.books : m.role == "roles/datastore.user"]) && keys(google_project_iam_member.builds) == ["roles/artifactregistry.writer", "roles/logging.logWriter"]
     error_message = "A role of the project is not listed."
   }
 
@@ -148,7 +151,7 @@ run "rights_are_those_listed" {
     condition = !anytrue([for m in concat(
       values(google_pubsub_topic_iam_member.publishes), values(google_pubsub_topic_iam_member.agent_dead_letters),
       values(google_pubsub_subscription_iam_member.agent_acknowledges), values(google_service_account_iam_member.agent_signs),
-      values(google_bigquery_dataset_iam_member.sink_writes), values(google_project_iam_member.books), [google_project_iam_member.build],
+      [google_bigquery_dataset_iam_member.sink_writes], values(google_project_iam_member.books), values(google_project_iam_member.builds),
     ) : contains(["allUsers", "allAuthenticatedUsers"], m.member)])
     error_message = "Something is for everybody."
   }
