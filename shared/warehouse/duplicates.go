@@ -73,8 +73,7 @@ const (
 
 func col(name string) string { return rowAlias + "." + quote(name) }
 
-// key is a row's key as text; two rows have one text exactly if they have one key.
-func (t Target) key() string { return "TO_JSON_STRING(STRUCT(" + t.keys(rowAlias+".") + "))" }
+func (t Target) key() string { return t.keyOf(rowAlias + ".") }
 
 func (t Target) withoutKey() string {
 	var out []string

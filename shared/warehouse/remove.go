@@ -145,10 +145,10 @@ func (r Removal) statement(columns bigquery.Schema, planned Fingerprint, which s
 	whole := is(r.Before, r.held(columns, "")) + " AND " + is(r.After, r.held(columns, " WHERE "+kept))
 	return fmt.Sprintf(`MERGE %s AS %s USING %s AS %s ON FALSE
 WHEN NOT MATCHED BY TARGET AND %s AND IF(%s AND %s, TRUE, ERROR('%s')) THEN INSERT (%s) VALUES (%s)
-WHEN NOT MATCHED BY SOURCE AND %s AND TO_JSON_STRING(STRUCT(%s)) IN (SELECT %s FROM %s AS %s) AND %s THEN DELETE`,
+WHEN NOT MATCHED BY SOURCE AND %s AND %s IN (SELECT %s FROM %s AS %s) AND %s THEN DELETE`,
 		quoted(t.Processor.Table), target, quoted(r.Quarantine), source,
 		which, is(planned, r.concerned(columns)), whole, changedMark, columnsOf(columns, ""), columnsOf(columns, source+"."),
-		t.slice(target+"."), t.keys(target+"."), t.key(), quoted(r.Quarantine), rowAlias, whole)
+		t.slice(target+"."), t.keyOf(target+"."), t.key(), quoted(r.Quarantine), rowAlias, whole)
 }
 
 // is the condition that rows, for behind a FROM, have a fingerprint.

@@ -38,16 +38,18 @@ func (t Target) keys(alias string) string {
 	return strings.Join(out, ", ")
 }
 
+// keyOf is a row's key as text. Two rows have one text exactly if they have one key: this is
+// the one comparison of keys in statements, of writes and of sweeps. Of two NaN, or of JSON,
+// an operator says something else, or nothing.
+func (t Target) keyOf(alias string) string { return "TO_JSON_STRING(STRUCT(" + t.keys(alias) + "))" }
+
 // merge is the statement that puts the staged rows in the place of the period's, or of
 // those with their keys, at once. It joins nothing: a row that was there twice goes
 // twice.
 func (t Target) merge(schema bigquery.Schema, target, staging string) string {
 	scope := t.slice("t.")
 	if t.ByKey {
-		scope += fmt.Sprintf(" AND STRUCT(%s) IN (SELECT AS STRUCT %s FROM %s)", t.keys("t."), t.keys(""), staging)
-		if !strings.Contains(t.keys(""), ",") {
-			scope = t.slice("t.") + fmt.Sprintf(" AND %s IN (SELECT %s FROM %s)", t.keys("t."), t.keys(""), staging)
-		}
+		scope += fmt.Sprintf(" AND %s IN (SELECT %s FROM %s AS s)", t.keyOf("t."), t.keyOf("s."), staging)
 	}
 	var columns, values []string
 	for _, f := range schema {
@@ -66,8 +68,8 @@ func (w *Warehouse) doubled(ctx context.Context, t Target) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	q := client.Query(fmt.Sprintf("SELECT COUNT(*) - COUNT(DISTINCT TO_JSON_STRING(STRUCT(%s))) FROM %s AS t WHERE %s",
-		t.keys("t."), quoted(t.Processor.Table), t.slice("t.")))
+	q := client.Query(fmt.Sprintf("SELECT COUNT(*) - COUNT(DISTINCT %s) FROM %s AS t WHERE %s",
+		t.keyOf("t."), quoted(t.Processor.Table), t.slice("t.")))
 	q.Labels = map[string]string{purposeLabel: "verify"}
 	it, err := q.Read(ctx)
 	if err != nil {

@@ -71,9 +71,9 @@ func (w *Warehouse) contents(ctx context.Context, cal pipeline.Calendar, process
 	for i, p := range processors {
 		t := Target{Processor: p}
 		date := quote(p.DateColumn)
-		sqls = append(sqls, fmt.Sprintf(`SELECT %d, t.%s, COUNT(*), COUNT(*) - COUNT(DISTINCT TO_JSON_STRING(STRUCT(%s))), UNIX_MICROS(MIN(t.%s)), UNIX_MICROS(MAX(t.%[4]s))
+		sqls = append(sqls, fmt.Sprintf(`SELECT %d, t.%s, COUNT(*), COUNT(*) - COUNT(DISTINCT %s), UNIX_MICROS(MIN(t.%s)), UNIX_MICROS(MAX(t.%[4]s))
 FROM %s AS t WHERE t.%[2]s BETWEEN %[6]s AND %[7]s GROUP BY t.%[2]s`,
-			i, date, t.keys("t."), quote(p.OrderBy), quoted(p.Table), literal(cal, from), literal(cal, to)))
+			i, date, t.keyOf("t."), quote(p.OrderBy), quoted(p.Table), literal(cal, from), literal(cal, to)))
 	}
 	out := map[string]map[pipeline.Period]Slice{}
 	err := w.rows(ctx, strings.Join(sqls, "\nUNION ALL\n"), "reconcile", nil, func(row []bigquery.Value) error {
