@@ -213,6 +213,8 @@ type convergence struct {
 	fresh     string               // holder of a claim just taken and not used yet
 	repairer  string               // who repairs, "" when nobody does
 	promised  bool                 // only what is frozen goes on
+
+	aheadWrites int // projections ahead of the work that this call has tried
 }
 
 func (c *convergence) run(ctx context.Context) (Result, error) {
@@ -227,7 +229,12 @@ func (c *convergence) run(ctx context.Context) (Result, error) {
 			c.report(ctx, s)
 			return c.result(s), c.unfinished()
 		}
-		switch err := c.execute(ctx, s, a); {
+		err = c.execute(ctx, s, a)
+		if a.ahead {
+			c.projectedAhead(ctx, err)
+			continue
+		}
+		switch {
 		case err == nil && a.do == project:
 			// The last step, from the newest snapshot: whoever has written since then
 			// reads after it and goes on.

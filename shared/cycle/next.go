@@ -34,6 +34,7 @@ type action struct {
 	n       int // of create
 	handing handing
 	fields  []store.Field // of project
+	ahead   bool          // of project: more is due after it
 }
 
 // handing is what a batch would hand over now.
@@ -47,14 +48,39 @@ type handing struct {
 
 // next decides the one thing to do about a snapshot. It has no effects and knows no
 // time but the snapshot's.
+//
+// Readers of the compatibility document read it once, when they hear of a completion.
+// So it shows the completion before a step that can take seconds, and before another
+// instance's claim ends.
 func (c *convergence) next(s *snapshot) action {
+	a := c.due(s)
+	switch a.do {
+	case lookUp, claim, freeze, publish:
+	case create:
+		if a.handing.verdict.State == gate.Grace {
+			return a // it waits: the last step projects at once
+		}
+	case idle:
+		if !c.contended(s) {
+			return a
+		}
+	default:
+		return a
+	}
+	if fields := c.ahead(s); fields != nil {
+		return action{do: project, fields: fields, ahead: true}
+	}
+	return a
+}
+
+// due decides what is due next, apart from projecting ahead of it.
+func (c *convergence) due(s *snapshot) action {
 	if c.asks(s) {
 		return action{do: lookUp}
 	}
 	if len(s.runs)+len(s.listed) == 0 {
 		return action{} // nothing is known of the period: what a relay finds most often
 	}
-	contended := false
 	for _, m := range slices.Concat(c.key.Transition.Modes, c.orphans(s)) {
 		_, known := c.key.Transition.Mode(m.Name)
 		bs := s.batches[m.Name]
@@ -68,7 +94,6 @@ func (c *convergence) next(s *snapshot) action {
 			// A mode that the definition has dropped begins nothing; what is frozen in
 			// it was promised all the same.
 		case open.live(s.now) && !c.mine(open):
-			contended = true
 		default:
 			a = c.advance(s, m, open)
 		}
@@ -76,13 +101,23 @@ func (c *convergence) next(s *snapshot) action {
 			return a
 		}
 	}
-	if contended {
+	if c.contended(s) {
 		return action{} // the holder reads after its last write and projects all it sees
 	}
 	if f := c.projection(s); f != nil {
 		return action{do: project, fields: f}
 	}
 	return action{}
+}
+
+// contended reports whether another instance works on a batch of the period.
+func (c *convergence) contended(s *snapshot) bool {
+	for _, bs := range s.batches {
+		if open := firstUnpublished(bs); open != nil && open.live(s.now) && !c.mine(open) {
+			return true
+		}
+	}
+	return false
 }
 
 // orphans are the modes that have batches and no place in the definition any more.

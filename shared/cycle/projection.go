@@ -2,6 +2,7 @@ package cycle
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"slices"
 	"time"
@@ -23,6 +24,24 @@ func (c *convergence) projection(s *snapshot) []store.Field {
 		return nil
 	}
 	return append(fields, store.F(store.ServerTime, "_last_update"))
+}
+
+// maxAheadWrites is how often one Converge projects ahead of its work, whoever else
+// writes to the document meanwhile.
+const maxAheadWrites = 3
+
+// ahead returns the projection if the compatibility document does not show every run
+// yet. It never keeps a hand-over waiting: after an error, or a few writes, the last
+// step has to do.
+func (c *convergence) ahead(s *snapshot) []store.Field {
+	if c.aheadWrites >= maxAheadWrites {
+		return nil
+	}
+	fields := c.projection(s)
+	if !slices.ContainsFunc(fields, func(f store.Field) bool { return c.key.Transition.Expects(f.Path[0]) && !holds(s.compat, f) }) {
+		return nil
+	}
+	return fields
 }
 
 // shown returns what the compatibility document should say.
@@ -153,4 +172,15 @@ func (c *convergence) project(ctx context.Context, s *snapshot, fields []store.F
 		return c.apply(ctx, store.Create(ref, fields...))
 	}
 	return c.apply(ctx, store.MergeIf(ref, s.compat.Version, fields...))
+}
+
+// projectedAhead notes how a projection ahead of the work ended. The work goes on.
+func (c *convergence) projectedAhead(ctx context.Context, err error) {
+	c.aheadWrites++
+	if err == nil || errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrConflict) {
+		return
+	}
+	c.aheadWrites = maxAheadWrites
+	c.Log.WarnContext(ctx, "the completion is shown only after the hand-over: "+err.Error(),
+		"transition", c.key.Transition.ID, "period", string(c.key.Period))
 }

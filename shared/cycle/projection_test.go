@@ -2,6 +2,7 @@ package cycle
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -105,4 +106,111 @@ func TestFiftyConvergersDoNotFightOverTheProjection(t *testing.T) {
 	if n := w.store.calls.Load(); n > 150 {
 		t.Errorf("%d calls by 50 convergers", n)
 	}
+}
+
+// Each case looks at the compatibility document in the moment of a step that can take
+// seconds, as a second subscriber of the completions does.
+func TestProjection_ShowsTheCompletionBeforeTheHandOver(t *testing.T) {
+	late := []message.Completion{run(toff, "2026-02-03 22:40"), run(tdef, "2026-02-04 05:30"), run(upg, "2026-02-03 10:35"), run(utg, "2026-02-04 05:40")}
+	for name, tc := range map[string]struct {
+		before []message.Completion
+		last   message.Completion
+		shown  int64
+	}{
+		"the_last_processor_of_a_cycle": {before: late, last: run(pgs, "2026-02-04 06:03"), shown: 5},
+		"a_second_run":                  {before: append(slices.Clone(late), run(pgs, "2026-02-04 06:03")), last: run(pgs, "2026-02-04 07:10", count(348)), shown: 5},
+		"a_run_without_rows":            {last: run(upg, "2026-02-03 10:31", count(0)), shown: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "memory")
+			w.clock.set(at("2026-02-02 16:00"))
+			var looks []string
+			look := func(step string) {
+				p, _ := w.projection()[tc.last.Processor].(map[string]any)
+				if p["execution_id"] != tc.last.ExecutionID || w.projection()["_completed_count"] != tc.shown {
+					t.Errorf("%s begins, and the document shows %v of %v processors", step, p["execution_id"], w.projection()["_completed_count"])
+				}
+				looks = append(looks, step)
+			}
+			w.mustDeliver(tc.before...)
+			w.engine.Check = func(context.Context, Key, string, []string) Readiness {
+				look("check")
+				return Readiness{Outcome: Passed}
+			}
+			w.engine.Expected = func(context.Context, Key) (int64, error) { look("schedule"); return 10, nil }
+			send := w.engine.Publish
+			w.engine.Publish = func(ctx context.Context, topic string, msgs []message.Outgoing) []Published {
+				look("publish")
+				return send(ctx, topic, msgs)
+			}
+			w.mustDeliver(tc.last)
+			if len(looks) == 0 {
+				t.Error("nothing was checked or published")
+			}
+			if p := w.projection(); tc.shown == 5 && (p["_triggered"] != true || p["_trigger_pending"] != false) {
+				t.Errorf("at the end the document shows %v", p)
+			}
+		})
+	}
+}
+
+func TestProjection_ShowsACompletionThatComesDuringAnotherInstancesHandOver(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.ready()
+	again := run(pgs, "2026-02-04 06:04", count(348))
+	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
+		other := w.newEngine()
+		if err := other.Record(context.Background(), w.key(again.Period), again); err != nil {
+			t.Error(err)
+		}
+		if r, err := other.Converge(context.Background(), w.key(again.Period), "again"); err != nil || !r.Busy {
+			t.Errorf("%+v, %v; want busy", r, err)
+		}
+		if p, _ := w.projection()[pgs].(map[string]any); p["record_count"] != int64(348) {
+			t.Errorf("the other instance has answered, and the document shows %v rows", p["record_count"])
+		}
+		return Readiness{Outcome: Passed}
+	}
+	w.converge("2026-02-03")
+	if p := w.projection(); p["_triggered"] != true || p["_trigger_pending"] != false {
+		t.Errorf("at the end the document shows %v", p)
+	}
+}
+
+// The document belongs to others, too: that it takes no write keeps no hand-over back.
+func TestProjection_ThatFailsKeepsNoHandOverBack(t *testing.T) {
+	for name, fail := range map[string]error{"error": errLost, "conflict": store.ErrConflict, "full": store.ErrTooLarge} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "memory")
+			w.ready()
+			inner := w.store.Store
+			w.engine.Store = applying(inner, func(ws []store.Write) error {
+				if ws[0].Ref.Collection == "phase3_completion" && len(w.broker.got) == 0 {
+					return fail
+				}
+				return nil
+			})
+			w.converge("2026-02-03")
+			if len(w.broker.got) != 5 || w.projection()["_triggered"] != true {
+				t.Errorf("%d messages, projection %v", len(w.broker.got), w.projection())
+			}
+		})
+	}
+}
+
+// refusing answers an Apply with an error where refuse has one.
+type refusing struct {
+	store.Store
+	refuse func([]store.Write) error
+}
+
+func applying(s store.Store, refuse func([]store.Write) error) store.Store {
+	return refusing{s, refuse}
+}
+
+func (r refusing) Apply(ctx context.Context, ws ...store.Write) ([]store.Version, error) {
+	if err := r.refuse(ws); err != nil {
+		return nil, err
+	}
+	return r.Store.Apply(ctx, ws...)
 }
