@@ -19,7 +19,8 @@ resource "google_pubsub_subscription" "push" {
   }
 
   retry_policy {
-    minimum_backoff = "10s"
+    # The schedule repeats a relay sooner than this: a retry of a job would be one run too many.
+    minimum_backoff = each.value.function == "transition" ? "10s" : "300s"
     maximum_backoff = "600s"
   }
 

@@ -50,6 +50,10 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	case job.Date != "":
 		return &message.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job + ", but that of a drill"}
 	}
+	return intake.Periodic(ctx, a, e, job.Job, func() error { return look(ctx, a) })
+}
+
+func look(ctx context.Context, a *app.App) error {
 	c := health.New(a)
 	r := c.Run(ctx)
 	c.Tell(ctx, r) // before anything that can fail: alerts read it
@@ -60,7 +64,7 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	if err := c.Remember(ctx, r); err != nil {
 		return err
 	}
-	return a.Heartbeat(ctx, "health", job.Job)
+	return a.Heartbeat(ctx, "health", message.JobHealth)
 }
 
 // status answers the status page, of the last ?days=.

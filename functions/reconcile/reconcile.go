@@ -50,12 +50,18 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	case job.Date != "":
 		return &message.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job}
 	}
-	switch job.Job {
-	case message.JobVerify:
-		return verify(ctx, a)
-	case message.JobNightly:
-		return nightly(ctx, a, e)
-	}
+	return intake.Periodic(ctx, a, e, job.Job, func() error {
+		switch job.Job {
+		case message.JobVerify:
+			return verify(ctx, a)
+		case message.JobNightly:
+			return nightly(ctx, a, e)
+		}
+		return relay(ctx, a, e)
+	})
+}
+
+func relay(ctx context.Context, a *app.App, e message.Envelope) error {
 	var errs []error
 	for _, t := range a.Pipeline.Transitions {
 		errs = append(errs, a.Engine.Relay(ctx, t, e.MessageID))
@@ -64,7 +70,7 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	if err := errors.Join(errs...); err != nil {
 		return err // and no heartbeat: a relay that keeps failing has to be noticed
 	}
-	return a.Heartbeat(ctx, "reconcile", job.Job)
+	return a.Heartbeat(ctx, "reconcile", message.JobRelay)
 }
 
 const (

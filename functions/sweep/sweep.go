@@ -68,11 +68,17 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 		}
 		o.From, o.To = period, period
 	}
-	r, err := s.Run(ctx, o)
-	if err != nil {
-		return err
+	run := func() error {
+		r, err := s.Run(ctx, o)
+		if err != nil {
+			return err
+		}
+		return conclude(ctx, a, job, r)
 	}
-	return conclude(ctx, a, job, r)
+	if job.Table != "" || job.Date != "" {
+		return run() // somebody asked for it: no schedule sends another one
+	}
+	return intake.Periodic(ctx, a, e, job.Job, run)
 }
 
 // conclude answers for a sweep. What may go well the next time comes again, and finds what

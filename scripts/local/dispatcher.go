@@ -174,7 +174,7 @@ func (d *dispatcher) deliver(ctx context.Context, r route, m *pubsubpb.ReceivedM
 		delete(d.failed, key)
 		return
 	}
-	d.failed[key] = retry{attempts: attempt, due: d.clock.Now().Add(backoff(attempt)), ackID: m.AckId}
+	d.failed[key] = retry{attempts: attempt, due: d.clock.Now().Add(backoff(r.minBackoff, attempt)), ackID: m.AckId}
 }
 
 // deadLetter reports whether a message that used up its attempts is on the
@@ -199,8 +199,8 @@ func (d *dispatcher) deadLetter(ctx context.Context, r route, m *pubsubpb.Pubsub
 	return err == nil
 }
 
-func backoff(attempt int) time.Duration {
-	return min(minBackoff<<min(max(attempt-1, 0), 10), maxBackoff)
+func backoff(least time.Duration, attempt int) time.Duration {
+	return min(least<<min(max(attempt-1, 0), 10), maxBackoff)
 }
 
 // push reports whether the endpoint took the message.

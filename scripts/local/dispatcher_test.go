@@ -13,16 +13,16 @@ import (
 
 func TestBackoffDoublesFromTenSecondsToTenMinutes(t *testing.T) {
 	for i, want := range []time.Duration{10, 20, 40, 80, 160, 320, 600, 600} {
-		if got := backoff(i + 1); got != want*time.Second {
+		if got := backoff(minBackoff, i+1); got != want*time.Second {
 			t.Errorf("after attempt %d: %s, want %ds", i+1, got, want)
 		}
 	}
 	for _, attempt := range []int{100, 1 << 30} {
-		if got := backoff(attempt); got != 600*time.Second {
+		if got := backoff(minBackoff, attempt); got != 600*time.Second {
 			t.Errorf("after attempt %d: %s, want 600s", attempt, got)
 		}
 	}
-	if got := backoff(0); got != 10*time.Second {
+	if got := backoff(minBackoff, 0); got != 10*time.Second {
 		t.Errorf("without a count: %s, want 10s", got)
 	}
 }
@@ -52,7 +52,7 @@ func TestRedeliveriesComeAfterTheirBackoffAndNoSooner(t *testing.T) {
 		if len(came()) != n || due.Before(now) {
 			continue // the clock runs on, and the machine stood still for longer than a backoff
 		}
-		wait := backoff(n)
+		wait := backoff(minBackoff, n)
 		if !ok || due.Before(came()[n-1].Add(wait)) || due.After(now.Add(wait)) {
 			t.Fatalf("after attempt %d: due %s after it came, want %s", n, due.Sub(came()[n-1]), wait)
 		}
@@ -61,8 +61,8 @@ func TestRedeliveriesComeAfterTheirBackoffAndNoSooner(t *testing.T) {
 		w.Clock.AdvanceTo(due)
 	}
 	for i, later := range came()[1:] {
-		if waited := later.Sub(came()[i]); waited < backoff(i+1) {
-			t.Errorf("attempt %d came %s after the one before, want %s at least", i+2, waited, backoff(i+1))
+		if waited := later.Sub(came()[i]); waited < backoff(minBackoff, i+1) {
+			t.Errorf("attempt %d came %s after the one before, want %s at least", i+2, waited, backoff(minBackoff, i+1))
 		}
 	}
 }

@@ -210,6 +210,37 @@ func TestF47_ALoopOfRedeliveriesEnds(t *testing.T) {
 	}
 }
 
+// A relay that always fails runs as often as one that never does: the next relay, not a
+// redelivery, is its retry.
+func TestRelay_ThatAlwaysFailsRunsOnceAnInterval(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "memory", failing(1<<40, false))
+	const jobs = 24 * 60 / 5
+	start := at("2026-02-04 00:00")
+	for i := range jobs {
+		tick := start.Add(time.Duration(i) * 5 * time.Minute)
+		for due, ok := w.NextRetry(); ok && due.Before(tick); due, ok = w.NextRetry() {
+			w.Clock.AdvanceTo(due)
+			w.settle()
+		}
+		w.Clock.AdvanceTo(tick)
+		w.send("phasegate-reconcile", message.Outgoing{Data: []byte(`{"job":"relay"}`)})
+		w.settle()
+	}
+	w.exhaust()
+	if n := w.logs.count(`"severity":"ERROR"`); n != jobs {
+		t.Errorf("%d runs failed, want %d", n, jobs)
+	}
+	if n := w.logs.count(`"event":"job_superseded"`); n != jobs {
+		t.Errorf("%d jobs superseded, want %d", n, jobs)
+	}
+	for _, m := range w.pubsub.inner.Messages() {
+		if strings.HasSuffix(m.Topic, "-dead-letter") {
+			t.Fatalf("%s is on %s", m.Data, m.Topic)
+		}
+	}
+}
+
 // Each relay leaves a heartbeat by the environment's clock, and does nothing else to
 // what is finished.
 func TestRelaysLeaveAHeartbeatAndNothingElse(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 const (
 	ackDeadline = 600 * time.Second
 	minBackoff  = 10 * time.Second
+	jobBackoff  = 300 * time.Second // in place of minBackoff: by then the relay's next job is there
 	maxBackoff  = 600 * time.Second
 	maxAttempts = 100
 )
@@ -25,6 +26,7 @@ const (
 // route is one push subscription: a topic delivered to an URL, with a dead letter.
 type route struct {
 	topic, subscription, url string
+	minBackoff               time.Duration
 }
 
 // Place is where a topic's messages go: a function, and the query it is called with.
@@ -33,6 +35,7 @@ type Place struct {
 	Subscription string // without prefix
 	Function     string
 	Query        string // of its URL, with the question mark; "" for none
+	MinBackoff   time.Duration
 }
 
 // Places are the push subscriptions that feed the functions of a pipeline. Each has a
@@ -41,14 +44,14 @@ func Places(p *pipeline.Pipeline) []Place {
 	var out []Place
 	for _, t := range p.Transitions {
 		query := "?transition=" + t.ID
-		out = append(out, Place{t.UpstreamTopic, t.Subscription(), "transition", query},
-			Place{t.ShadowTopic(), pipeline.Subscription(t.ShadowTopic(), "transition"), "transition", query + "&shadow=1"})
+		out = append(out, Place{t.UpstreamTopic, t.Subscription(), "transition", query, minBackoff},
+			Place{t.ShadowTopic(), pipeline.Subscription(t.ShadowTopic(), "transition"), "transition", query + "&shadow=1", minBackoff})
 	}
 	seen := map[string]bool{}
 	for _, s := range p.Schedules {
 		if !seen[s.Function] {
 			seen[s.Function] = true
-			out = append(out, Place{s.Topic(), pipeline.Subscription(s.Topic(), s.Function), s.Function, ""})
+			out = append(out, Place{s.Topic(), pipeline.Subscription(s.Topic(), s.Function), s.Function, "", jobBackoff})
 		}
 	}
 	return out
@@ -58,7 +61,7 @@ func Places(p *pipeline.Pipeline) []Place {
 func routes(p *pipeline.Pipeline, prefix, base string) []route {
 	var out []route
 	for _, pl := range Places(p) {
-		out = append(out, route{prefix + pl.Topic, prefix + pl.Subscription, base + "/" + pl.Function + pl.Query})
+		out = append(out, route{prefix + pl.Topic, prefix + pl.Subscription, base + "/" + pl.Function + pl.Query, pl.MinBackoff})
 	}
 	return out
 }
@@ -95,7 +98,7 @@ func (t topology) createRoute(ctx context.Context, r route) error {
 		Name: r.subscription, Topic: r.topic,
 		PushConfig:         &pubsubpb.PushConfig{PushEndpoint: r.url},
 		AckDeadlineSeconds: int32(ackDeadline / time.Second),
-		RetryPolicy:        &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(minBackoff), MaximumBackoff: durationpb.New(maxBackoff)},
+		RetryPolicy:        &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(r.minBackoff), MaximumBackoff: durationpb.New(maxBackoff)},
 		// No DeadLetterPolicy: the dispatcher keeps it.
 	})
 }

@@ -39,6 +39,7 @@ const (
 	Repaired              = "repaired"
 	Report                = "report"
 	Heartbeat             = "heartbeat"
+	JobSuperseded         = "job_superseded"
 	NotifyFailed          = "notify_failed"
 	OperatorAction        = "operator_action"
 )

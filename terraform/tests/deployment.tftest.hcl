@@ -58,9 +58,9 @@ run "every_subscription_has_a_dead_letter_that_stays" {
   }
 
   assert {
-    condition = alltrue([for s in google_pubsub_subscription.push :
+    condition = alltrue([for key, s in google_pubsub_subscription.push :
       s.ack_deadline_seconds == 600 && s.dead_letter_policy[0].max_delivery_attempts == 100 &&
-    s.retry_policy[0].minimum_backoff == "10s" && s.retry_policy[0].maximum_backoff == "600s"])
+    s.retry_policy[0].minimum_backoff == (local.subscriptions[key].function == "transition" ? "10s" : "300s") && s.retry_policy[0].maximum_backoff == "600s"])
     error_message = "A subscription does not retry as it should."
   }
 

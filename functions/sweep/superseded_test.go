@@ -1,0 +1,43 @@
+package sweep_test
+
+import (
+	"context"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/functions/sweep"
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/app/apptest"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+// Every run fails here, because its caller has gone.
+func TestSweep_AnOldPeriodicJobIsAcknowledgedAndOneThatWasAskedForIsNot(t *testing.T) {
+	for name, tc := range map[string]struct {
+		data       string
+		age        time.Duration
+		code       int
+		superseded int
+	}{
+		"everything, new":           {`{"job":"sweep"}`, 0, 503, 0},
+		"everything, after a day":   {`{"job":"sweep"}`, 24 * time.Hour, 204, 1},
+		"one date, after a day":     {`{"job":"sweep","date":"2026-02-03"}`, 24 * time.Hour, 503, 0},
+		"one table, after a day":    {`{"job":"sweep","table":"player_game_summary"}`, 24 * time.Hour, 503, 0},
+		"everything, after an hour": {`{"job":"sweep"}`, time.Hour, 204, 1},
+	} {
+		w := apptest.New(t, now)
+		w.App.Warehouse = warehouse.New("test", "127.0.0.1:1")
+		h := sweep.New(func(context.Context) (*app.App, error) { return w.App, nil })
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		rec := httptest.NewRecorder()
+		body := message.Envelope{MessageID: "job-1", PublishTime: now.Add(-tc.age), Data: []byte(tc.data)}.Push()
+		h.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, "POST", "/", strings.NewReader(string(body))))
+		if rec.Code != tc.code || len(w.Logs.Lines("event", "job_superseded")) != tc.superseded || len(w.Logs.Lines("event", "heartbeat")) != 0 {
+			t.Errorf("%s: %d %s, %v", name, rec.Code, rec.Body, w.Logs.Lines("event", "job_superseded"))
+		}
+	}
+}
