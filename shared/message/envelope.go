@@ -25,7 +25,8 @@ const (
 	maxMessageID = 1024
 )
 
-// FromRequest reads the delivery in a request: a Pub/Sub push envelope, or a
+// FromRequest reads the delivery in a request: a Pub/Sub push envelope; a push with
+// payload unwrapping and metadata, whose body is the message's data; or a
 // CloudEvent of type google.cloud.pubsub.topic.v1.messagePublished, binary or
 // structured, which has the same envelope as its data.
 //
@@ -62,6 +63,9 @@ func rejected(e Envelope, body []byte) Envelope {
 }
 
 func readDelivery(header http.Header, body []byte) (Envelope, error) {
+	if header.Get(unwrappedID) != "" {
+		return readUnwrapped(header, body)
+	}
 	if !isCloudEvent(header) {
 		return readPush(body, Envelope{})
 	}
@@ -85,7 +89,7 @@ func readPush(data []byte, e Envelope) (Envelope, error) {
 	}
 	raw, ok := outer.lookup("message")
 	if !ok {
-		return e, missing("message")
+		return e, noMessage(outer, data)
 	}
 	msg, err := decodeObject("message", raw)
 	if err != nil {
