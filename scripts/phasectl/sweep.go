@@ -69,8 +69,10 @@ func sweepCommand(f *flags) *cobra.Command {
 				return err
 			case r.Unknown() > 0:
 				return exitError{exitUnknown, fmt.Errorf("%d tables or periods could not be swept", r.Unknown())}
-			case r.Open() > 0:
+			case r.Left() > 0:
 				return exitError{exitFindings, fmt.Errorf("%d duplicates are left", r.Left())}
+			case r.Open() > 0:
+				return exitError{exitFindings, fmt.Errorf("%d tables or periods have rows that need a person", r.Open())}
 			}
 			return nil
 		},

@@ -21,12 +21,10 @@ func lockingActive(f *facts) Check {
 	}
 	if f.lockedErr != nil {
 		v.notKnown("%v", f.lockedErr)
-	}
-	if len(v.unknown) > 0 {
 		return v.check()
 	}
 	v.overlaps(f)
-	runs := f.lockedRuns()
+	runs := f.lockedRuns() // those that could be read: what they show is so, whatever the others are
 	switch {
 	case len(runs) == 0:
 		v.ok("no processor has run about the last %d days", Days)

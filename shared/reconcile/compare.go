@@ -27,6 +27,7 @@ const (
 	QuarantineWaiting = "quarantine_waiting"  // messages that nobody could read, and nobody has looked at
 	DeadLetterWaiting = "dead_letter_waiting" // messages that were given up after all their attempts
 	DuplicateRows     = "duplicate_rows"      // rows with the key of another
+	StrayRows         = "stray_rows"          // rows within a period whose date is not its beginning
 )
 
 const (
@@ -141,6 +142,10 @@ func (c *comparison) period(b *cycle.Books) {
 	for _, p := range c.upstream {
 		if s, known := c.slice(p, b.Period); known {
 			c.table(b, p, s, counting)
+		}
+		if s := c.world.tables[p.Table].Strays[b.Period]; s.Rows > 0 {
+			c.add(&Finding{Type: StrayRows, Period: b.Period, Table: p.Table, Severity: Warning, Evidence: map[string]any{"rows": s.Rows, p.DateColumn: s.Example},
+				Repair: "set " + p.DateColumn + " of these rows to the beginning of their period, or delete them"})
 		}
 	}
 	if !all.known { // else the evidence of an earlier mode would be newer than what cannot be read

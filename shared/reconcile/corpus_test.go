@@ -69,6 +69,10 @@ var corpus = map[string]struct {
 		s.good(p)
 		s.slice(table("player_game_summary"), p, warehouse.Slice{Rows: 420, Surplus: 72, Oldest: wrote(p), Newest: wrote(p)})
 	}, "duplicate_rows player_game_summary", false, 0},
+	"rows lie between two periods": {func(s *scene, p pipeline.Period) {
+		s.good(p)
+		s.tables[table("player_game_summary")].Strays[p] = warehouse.Stray{Rows: 2, Example: "2026-02-03T14:20:00Z"}
+	}, "stray_rows player_game_summary", false, 0},
 	"nothing came": {func(s *scene, p pipeline.Period) { s.expected[p] = 10 }, "missing_period", false, 0},
 	"something came that nobody expected": {func(s *scene, p pipeline.Period) {
 		s.good(p)

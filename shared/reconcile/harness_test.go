@@ -57,7 +57,7 @@ func newScene(t *testing.T) *scene {
 	}
 	for _, phase := range s.Pipeline.Phases {
 		for _, p := range phase.Processors {
-			s.tables[p.Table] = warehouse.Contents{Slices: map[pipeline.Period]warehouse.Slice{}}
+			s.tables[p.Table] = warehouse.Contents{Slices: map[pipeline.Period]warehouse.Slice{}, Strays: map[pipeline.Period]warehouse.Stray{}}
 		}
 	}
 	return s

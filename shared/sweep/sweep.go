@@ -265,7 +265,7 @@ func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Proc
 	fix := o.Fix != nil && o.Fix(p)
 	if fix { // what came to no end has left nothing that could be found
 		for at := range earlier {
-			if at.table == p.Table && !slices.ContainsFunc(l.found, func(d warehouse.Duplicates) bool { return d.Period == at.period }) {
+			if at.table == p.Table && !slices.ContainsFunc(l.found, func(d warehouse.Duplicates) bool { return d.Period == at.period && d.Stray == "" }) {
 				l.found = append(l.found, warehouse.Duplicates{Period: at.period})
 			}
 		}
@@ -277,6 +277,10 @@ func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Proc
 	var out []*Part
 	for _, d := range l.found {
 		part := &Part{Table: p.Table, Period: d.Period}
+		if d.Stray != "" {
+			out = append(out, s.stray(ctx, p, part, d))
+			continue
+		}
 		part.takes(d)
 		part.Bytes, l.bytes = l.bytes, 0 // of the one query, once
 		out = append(out, part)
@@ -289,6 +293,14 @@ func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Proc
 		s.tell(ctx, o, part)
 	}
 	return out
+}
+
+// stray names rows that belong to no period. No sweep can tell whether one of them is too many.
+func (s *Sweeper) stray(ctx context.Context, p pipeline.Processor, part *Part, d warehouse.Duplicates) *Part {
+	part.is(Refused, "%d rows belong to no period: %s is %s. Set it to the beginning of the period, or delete them", d.Rows, p.DateColumn, d.Stray)
+	s.Log.WarnContext(ctx, fmt.Sprintf("%s of %s: %s", part.Table, part.Period, part.Problem), "event", telemetry.Finding, "by", "sweep", "type", "stray_rows",
+		"table", part.Table, "period", string(part.Period), "rows", d.Rows)
+	return part
 }
 
 func (p *Part) takes(d warehouse.Duplicates) {

@@ -18,7 +18,10 @@ import (
 
 // Duplicates is what a table holds of one period too often.
 type Duplicates struct {
-	Period  pipeline.Period
+	Period pipeline.Period
+	// Stray is the date of rows within the period that belong to no period: they do not lie
+	// at its beginning. Then nothing but their number is known.
+	Stray   string
 	Rows    int64 // of the period
 	Keys    int64 // that have several rows
 	Surplus int64 // rows beyond one a key
@@ -31,29 +34,37 @@ type Duplicates struct {
 }
 
 // Duplicates asks for the periods of a table, from one to another, in which rows share a
-// key or have none: one query with literal dates, over the key's columns and order_by
-// alone. bytes is what it read.
+// key or have none, or belong to no period: one query with literal dates, over the key's
+// columns and order_by alone. bytes is what it read.
 func (w *Warehouse) Duplicates(ctx context.Context, cal pipeline.Calendar, p pipeline.Processor, from, to pipeline.Period) (found []Duplicates, bytes int64, err error) {
 	t := Target{Processor: p}
-	sql := fmt.Sprintf(`SELECT day, SUM(n), COUNTIF(n > 1), SUM(n - 1), COUNTIF(n > 1 AND times < 2), SUM(IF(without, n, 0)), UNIX_MICROS(MIN(IF(n > 1, oldest, NULL))), UNIX_MICROS(MAX(IF(n > 1, newest, NULL)))
+	stray := ""
+	if cal.Hourly() {
+		stray = "OR LOGICAL_OR(day != TIMESTAMP_TRUNC(day, HOUR)) "
+	}
+	sql := fmt.Sprintf(`SELECT MIN(day), SUM(n), COUNTIF(n > 1), SUM(n - 1), COUNTIF(n > 1 AND times < 2), SUM(IF(without, n, 0)), UNIX_MICROS(MIN(IF(n > 1, oldest, NULL))), UNIX_MICROS(MAX(IF(n > 1, newest, NULL)))
 FROM (SELECT %s AS day, %s AS k, COUNT(*) AS n, COUNT(DISTINCT %[3]s) AS times, MIN(%[3]s) AS oldest, MAX(%[3]s) AS newest, LOGICAL_OR(%[4]s) AS without
-FROM %[5]s AS %[6]s WHERE %[1]s BETWEEN %[7]s AND %[8]s GROUP BY 1, 2)
-GROUP BY 1 HAVING COUNTIF(n > 1) > 0 OR LOGICAL_OR(without) ORDER BY 1`,
-		col(p.DateColumn), t.key(), col(p.OrderBy), t.withoutKey(), quoted(p.Table), rowAlias, literal(cal, from), literal(cal, to))
+FROM %[5]s AS %[6]s WHERE %[7]s GROUP BY 1, 2)
+GROUP BY %[8]s HAVING COUNTIF(n > 1) > 0 OR LOGICAL_OR(without) %[9]sORDER BY 1`,
+		col(p.DateColumn), t.key(), col(p.OrderBy), t.withoutKey(), quoted(p.Table), rowAlias, within(cal, col(p.DateColumn), from, to), groups(cal, "day"), stray)
 	bytes, err = w.scan(ctx, sql, func(it *bigquery.RowIterator) error {
 		var row []bigquery.Value
 		if err := it.Next(&row); err != nil {
 			return err
 		}
 		d := Duplicates{Oldest: instant(row[6]), Newest: instant(row[7])}
-		var ok bool
-		if d.Period, ok = periodOf(cal, row[0]); !ok {
-			return fmt.Errorf("%w: %v", errUnreadable, row)
+		var err error
+		if d.Period, d.Stray, err = placed(cal, p, row[0]); err != nil {
+			return err
 		}
+		var ok bool
 		for i, into := range []*int64{&d.Rows, &d.Keys, &d.Surplus, &d.SameTime, &d.NoKey} {
 			if *into, ok = row[i+1].(int64); !ok {
 				return fmt.Errorf("%w: %v", errUnreadable, row)
 			}
+		}
+		if d.Stray != "" {
+			d = Duplicates{Period: d.Period, Stray: d.Stray, Rows: d.Rows}
 		}
 		found = append(found, d)
 		return nil

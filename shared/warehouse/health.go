@@ -49,7 +49,7 @@ type ProcessorRun struct {
 }
 
 // ProcessorRuns asks for the runs that began on the days from one to another, whatever the
-// calendar's periods are.
+// calendar's periods are. What could be read comes with an error about the rest.
 func (w *Warehouse) ProcessorRuns(ctx context.Context, p *pipeline.Pipeline, from, to pipeline.Period) ([]ProcessorRun, error) {
 	var out []ProcessorRun
 	err := w.rows(ctx, p.Health.Runs, "health", window(p.Calendar.Daily(), from, to), func(row []bigquery.Value) error {
@@ -61,7 +61,7 @@ func (w *Warehouse) ProcessorRuns(ctx context.Context, p *pipeline.Pipeline, fro
 		began, isTime := row[3].(time.Time)
 		ended, hasEnded := row[4].(time.Time)
 		if !isText || !isPeriod || !isTime || !hasEnded && row[4] != nil {
-			return fmt.Errorf("%v is not processor, date, run, begin and end", row)
+			return fmt.Errorf("%w: %v is not processor, date, run, begin and end", errUnreadable, row)
 		}
 		r := ProcessorRun{Processor: name, Period: period, ID: fmt.Sprint(row[2]), Began: began.UTC()}
 		if hasEnded {
@@ -71,7 +71,7 @@ func (w *Warehouse) ProcessorRuns(ctx context.Context, p *pipeline.Pipeline, fro
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("run history: %s", problem(err))
+		err = fmt.Errorf("run history: %s", problem(err))
 	}
-	return out, nil
+	return out, err
 }

@@ -1,10 +1,11 @@
 package warehouse
 
 import (
+	"fmt"
+	"time"
+
 	"cloud.google.com/go/bigquery"
 	"cloud.google.com/go/civil"
-
-	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
@@ -47,6 +48,32 @@ func periodOf(cal pipeline.Calendar, v any) (pipeline.Period, bool) {
 	}
 	day, ok := v.(civil.Date)
 	return pipeline.Period(day.String()), ok
+}
+
+// groups is the GROUP BY that puts rows of one period together. Rows between two hours belong
+// to no period: they are groups of their own.
+func groups(cal pipeline.Calendar, column string) string {
+	if cal.Hourly() {
+		return fmt.Sprintf("TIMESTAMP_TRUNC(%[1]s, HOUR), %[1]s = TIMESTAMP_TRUNC(%[1]s, HOUR)", column)
+	}
+	return column
+}
+
+// within is the condition that a column lies in the periods from one to another, the last
+// one up to its end.
+func within(cal pipeline.Calendar, column string, from, to pipeline.Period) string {
+	return fmt.Sprintf("%s >= %s AND %[1]s < %[3]s", column, literal(cal, from), literal(cal, cal.Add(to, 1)))
+}
+
+// placed reads the smallest date of a group: the period, and a value that belongs to none.
+func placed(cal pipeline.Calendar, p pipeline.Processor, v bigquery.Value) (period pipeline.Period, stray string, err error) {
+	if period, ok := periodOf(cal, v); ok {
+		return period, "", nil
+	}
+	if at, isTime := v.(time.Time); isTime && cal.Hourly() {
+		return cal.At(at), at.UTC().Format(time.RFC3339Nano), nil
+	}
+	return "", "", fmt.Errorf("%w: column %s of %s holds %v: make it a %s", errUnreadable, p.DateColumn, p.Table, v, columnType(cal))
 }
 
 func window(cal pipeline.Calendar, from, to pipeline.Period) []bigquery.QueryParameter {

@@ -27,23 +27,30 @@ type Slice struct {
 	Newest  time.Time
 }
 
+// Stray are rows within a period that belong to no period: their date is not its beginning.
+type Stray struct {
+	Rows    int64
+	Example string // the earliest of their dates
+}
+
 // Contents are the slices of one table.
 type Contents struct {
 	Slices  map[pipeline.Period]Slice // those with rows
-	Problem string                    // why they are not known; "" when they are
+	Strays  map[pipeline.Period]Stray
+	Problem string // why they are not known; "" when they are
 }
 
 // Contents asks what tables hold of the periods from one to another, by table: in one
-// query with literal dates. When that is refused, each table is asked by itself, so that
-// one that is gone does not hide the others.
+// query with literal dates. When that is refused or cannot be read, each table is asked by
+// itself, so that one that is gone does not hide the others.
 func (w *Warehouse) Contents(ctx context.Context, cal pipeline.Calendar, processors []pipeline.Processor, from, to pipeline.Period) map[string]Contents {
 	out := map[string]Contents{}
 	all, err := w.contents(ctx, cal, processors, from, to)
-	if err == nil || len(processors) == 1 || !refused(err) || tooExpensive(err) {
+	if err == nil || len(processors) == 1 || !refused(err) && !errors.Is(err, errUnreadable) || tooExpensive(err) {
 		for _, p := range processors {
-			c := Contents{Slices: all[p.Table]}
+			c := all[p.Table]
 			if err != nil {
-				c.Problem = problem(err)
+				c = Contents{Problem: problem(err)}
 			}
 			out[p.Table] = c
 		}
@@ -66,31 +73,39 @@ func (w *Warehouse) Contents(ctx context.Context, cal pipeline.Calendar, process
 	return out
 }
 
-func (w *Warehouse) contents(ctx context.Context, cal pipeline.Calendar, processors []pipeline.Processor, from, to pipeline.Period) (map[string]map[pipeline.Period]Slice, error) {
+func (w *Warehouse) contents(ctx context.Context, cal pipeline.Calendar, processors []pipeline.Processor, from, to pipeline.Period) (map[string]Contents, error) {
 	var sqls []string
 	for i, p := range processors {
 		t := Target{Processor: p}
-		date := quote(p.DateColumn)
-		sqls = append(sqls, fmt.Sprintf(`SELECT %d, t.%s, COUNT(*), COUNT(*) - COUNT(DISTINCT %s), UNIX_MICROS(MIN(t.%s)), UNIX_MICROS(MAX(t.%[4]s))
-FROM %s AS t WHERE t.%[2]s BETWEEN %[6]s AND %[7]s GROUP BY t.%[2]s`,
-			i, date, t.keyOf("t."), quote(p.OrderBy), quoted(p.Table), literal(cal, from), literal(cal, to)))
+		date := "t." + quote(p.DateColumn)
+		sqls = append(sqls, fmt.Sprintf(`SELECT %d, MIN(%s), COUNT(*), COUNT(*) - COUNT(DISTINCT %s), UNIX_MICROS(MIN(t.%s)), UNIX_MICROS(MAX(t.%[4]s))
+FROM %s AS t WHERE %s GROUP BY %s`,
+			i, date, t.keyOf("t."), quote(p.OrderBy), quoted(p.Table), within(cal, date, from, to), groups(cal, date)))
 	}
-	out := map[string]map[pipeline.Period]Slice{}
+	out := map[string]Contents{}
 	err := w.rows(ctx, strings.Join(sqls, "\nUNION ALL\n"), "reconcile", nil, func(row []bigquery.Value) error {
 		i, ok := row[0].(int64)
-		period, isPeriod := periodOf(cal, row[1])
-		if !ok || !isPeriod || i < 0 || i >= int64(len(processors)) {
-			return fmt.Errorf("BigQuery answered %v", row)
+		if !ok || i < 0 || i >= int64(len(processors)) {
+			return fmt.Errorf("%w: %v", errUnreadable, row)
+		}
+		period, stray, err := placed(cal, processors[i], row[1])
+		if err != nil {
+			return err
 		}
 		var s Slice
 		s.Rows, _ = row[2].(int64)
 		s.Surplus, _ = row[3].(int64)
 		s.Oldest, s.Newest = instant(row[4]), instant(row[5])
-		table := processors[i].Table
-		if out[table] == nil {
-			out[table] = map[pipeline.Period]Slice{}
+		c := out[processors[i].Table]
+		if c.Slices == nil {
+			c = Contents{Slices: map[pipeline.Period]Slice{}, Strays: map[pipeline.Period]Stray{}}
 		}
-		out[table][period] = s
+		if stray != "" {
+			c.Strays[period] = Stray{s.Rows, stray}
+		} else {
+			c.Slices[period] = s
+		}
+		out[processors[i].Table] = c
 		return nil
 	})
 	return out, err
@@ -105,7 +120,8 @@ func instant(v bigquery.Value) time.Time {
 }
 
 // ExpectedByPeriod asks how many units of work the periods from one to another should
-// bring, in one query. A period that is missing is not known.
+// bring, in one query. A period that is missing is not known. What could be read comes with
+// an error about the rest.
 func (w *Warehouse) ExpectedByPeriod(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (map[pipeline.Period]int64, error) {
 	if t.Checks == nil || t.Checks.ExpectedByPeriod == "" {
 		return nil, fmt.Errorf("%s does not say how much to expect of a period", t.ID)
@@ -117,7 +133,7 @@ func (w *Warehouse) ExpectedByPeriod(ctx context.Context, t *pipeline.Transition
 		}
 		period, ok := periodOf(t.Calendar(), row[0])
 		if !ok {
-			return fmt.Errorf("expected_by_period: %v is no period of the calendar", row[0])
+			return fmt.Errorf("%w: expected_by_period names %v, which is no period of the calendar", errUnreadable, row[0])
 		}
 		m := measurement(row[1])
 		if n := int64(m.Value); m.Problem == "" && n >= 0 && float64(n) == m.Value && m.Value < math.MaxInt32 {
@@ -126,12 +142,13 @@ func (w *Warehouse) ExpectedByPeriod(ctx context.Context, t *pipeline.Transition
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("how much to expect: %s", problem(err))
+		err = fmt.Errorf("how much to expect: %s", problem(err))
 	}
-	return out, nil
+	return out, err
 }
 
-// rows runs a query on behalf of whoever the label names, and hands over each row.
+// rows runs a query on behalf of whoever the label names, and hands over each row. One that
+// cannot be read does not hide the others.
 func (w *Warehouse) rows(ctx context.Context, sql, label string, parameters []bigquery.QueryParameter, each func([]bigquery.Value) error) error {
 	client, err := w.Client(ctx)
 	if err != nil {
@@ -140,14 +157,18 @@ func (w *Warehouse) rows(ctx context.Context, sql, label string, parameters []bi
 	q := client.Query(sql)
 	q.MaxBytesBilled, q.Parameters, q.Labels = maxWindowBytes, parameters, map[string]string{purposeLabel: label}
 	it, err := q.Read(ctx)
+	var unreadable []error
 	for err == nil {
 		var row []bigquery.Value
-		if err = it.Next(&row); err == nil {
-			err = each(row)
+		if err = it.Next(&row); err != nil {
+			break
+		}
+		if err = each(row); errors.Is(err, errUnreadable) && len(unreadable) < maxRowErrors {
+			unreadable, err = append(unreadable, err), nil
 		}
 	}
 	if errors.Is(err, iterator.Done) {
-		return nil
+		return errors.Join(unreadable...)
 	}
 	return err
 }

@@ -1,0 +1,64 @@
+package sweep
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+const nightBefore = "2026-02-02"
+
+// dayBefore makes a row of the night before of one of the night.
+func dayBefore(row string) string { return strings.Replace(row, "2026-02-03", nightBefore, 1) }
+
+// An order has an authority: its periods, its reason, --force. It is none over an unfinished
+// removal of another period, which is completed or abandoned, and nothing else happens there.
+func TestRun_DoesNothingOutsideItsPeriodsButEndWhatIsUnfinished(t *testing.T) {
+	for name, c := range map[string]struct {
+		dies   string // the unfinished removal dies right after the request with this text
+		rows   []string
+		states string
+		left   int
+	}{
+		"abandoned_before_it_removed": {dies: "survivors", rows: twice(), states: "abandoned applied", left: 5},
+		"completed":                   {dies: "MERGE", rows: twice(), states: "applied applied", left: 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := withScores(t, scores, twice()...)
+			for _, r := range c.rows {
+				w.insert(dayBefore(r))
+			}
+			p := w.process()
+			o := order(all)
+			o.From, o.To = nightBefore, nightBefore
+			p.diesAt(c.dies)
+			if _, err := p.Run(context.Background(), o); err != nil || !p.dead {
+				t.Fatal(err, p.dead)
+			}
+			w.advance(11 * time.Minute)
+			// More than a quarter are twice by now: only --force would take them.
+			w.insert(dayBefore(row("a", "1", "40")), dayBefore(row("b", "1", "40")), dayBefore(row("c", "1", "40")))
+
+			next := w.process()
+			forced := order(all)
+			forced.Force = true
+			r, err := next.Run(t.Context(), forced)
+			if err != nil || len(r.Tables) != 2 {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			next.wantPart(*r.Tables[0], Resumed, 0, 0, "only its unfinished removal was brought to an end")
+			next.wantPart(*r.Tables[1], Removed, 1, 1, "")
+			if r.Tables[0].Period != nightBefore || r.Open() != 0 || r.Unknown() != 0 {
+				t.Errorf("%+v", r.Tables[0])
+			}
+			if got := w.states(); got != c.states {
+				t.Errorf("the removals are %q, want %q", got, c.states)
+			}
+			if n := len(w.json("nba_analytics.player_game_summary WHERE game_date = DATE '" + nightBefore + "'")); n != c.left+3 {
+				t.Errorf("%d rows of %s, want %d", n, nightBefore, c.left+3)
+			}
+		})
+	}
+}
