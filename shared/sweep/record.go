@@ -127,7 +127,11 @@ func (s *Sweeper) record(ctx context.Context, id string) (*record, error) {
 	if !snap.Docs[0].Exists {
 		return nil, fmt.Errorf("%w: %s", ErrNoSweep, id)
 	}
-	return read(snap.Docs[0])
+	r, err := read(snap.Docs[0])
+	if _, none := s.Pipeline.Calendar.Parse(string(r.Period)); err == nil && none != nil {
+		err = fmt.Errorf("%w: %s: period: %w", errBroken, s.ref(id), none)
+	}
+	return r, err
 }
 
 // errBroken says that a record cannot be read. That does not pass by itself.

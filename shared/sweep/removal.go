@@ -57,15 +57,24 @@ func (r *removal) fails(err error) {
 	r.part.is(Unknown, "%v", err)
 }
 
-// run removes the period's duplicates under the locks of all that write the table.
-func (r *removal) run(ctx context.Context) {
-	err := r.locked(ctx, r.processor.Table, r.part.Period, "sweep-"+r.id, r.inside)
+// run removes the period's duplicates.
+func (r *removal) run(ctx context.Context) { r.under(ctx, r.inside) }
+
+// under does something under the locks of all that write the table.
+func (r *removal) under(ctx context.Context, do func(context.Context, *lease.Lease) error) {
+	err := r.locked(ctx, r.processor.Table, r.part.Period, "sweep-"+r.id, do)
 	if held := (*lease.HeldError)(nil); errors.As(err, &held) {
 		r.part.again = true
 		r.part.is(Busy, "%v", held)
 	} else if err != nil {
 		r.fails(err)
 	}
+}
+
+// finish brings unfinished removals of a period to an end, and does nothing else there.
+func (r *removal) finish(ctx context.Context) {
+	r.part.is(Resumed, "the order is not about this period: only its unfinished removal was brought to an end")
+	r.under(ctx, func(ctx context.Context, _ *lease.Lease) error { return r.resume(ctx, r.earlier) })
 }
 
 func (r *removal) inside(ctx context.Context, held *lease.Lease) error {

@@ -25,6 +25,7 @@
 //   - An undoing puts back exactly what was there, or refuses: where the rows have changed
 //     since, by whatever writer.
 //   - Writers that use no lock lose nothing: a removal that meets their rows changes nothing.
+//   - An order removes rows of its own periods alone. Elsewhere it ends what is unfinished.
 package sweep
 
 import (
@@ -78,6 +79,7 @@ const (
 	Refused State = "refused" // a guard rail: a person has to look
 	Busy    State = "busy"    // a processor is at work: later
 	Changed State = "changed" // its rows changed meanwhile, and nothing was removed
+	Resumed State = "resumed" // not of the order's periods: an unfinished removal has ended, nothing else was done
 	Unknown State = "unknown" // it could not be read, or how it ended
 )
 
@@ -127,7 +129,7 @@ func (r Report) Left() (n int64) {
 // Open counts the parts about which somebody has to do something.
 func (r Report) Open() (n int) {
 	for _, p := range r.Tables {
-		if p.State != Clean && p.State != Removed {
+		if p.State != Clean && p.State != Removed && p.State != Resumed {
 			n++
 		}
 	}
@@ -263,18 +265,26 @@ func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Proc
 		return []*Part{whole}
 	}
 	fix := o.Fix != nil && o.Fix(p)
+	var out []*Part
 	if fix { // what came to no end has left nothing that could be found
-		for at := range earlier {
-			if at.table == p.Table && !slices.ContainsFunc(l.found, func(d warehouse.Duplicates) bool { return d.Period == at.period && d.Stray == "" }) {
+		for at, ids := range earlier {
+			switch {
+			case at.table != p.Table:
+			case at.period < o.From || at.period > o.To: // the order is not about it
+				part := &Part{Table: p.Table, Period: at.period}
+				r := &removal{Sweeper: s, part: part, processor: p, id: fmt.Sprintf("%s~%s_%s", id, p.Name, at.period), earlier: ids}
+				r.finish(ctx)
+				out = append(out, part)
+			case !slices.ContainsFunc(l.found, func(d warehouse.Duplicates) bool { return d.Period == at.period && d.Stray == "" }):
 				l.found = append(l.found, warehouse.Duplicates{Period: at.period})
 			}
 		}
-		slices.SortFunc(l.found, func(a, b warehouse.Duplicates) int { return cmp.Compare(a.Period, b.Period) })
+		slices.SortFunc(out, func(a, b *Part) int { return cmp.Compare(a.Period, b.Period) })
+		slices.SortStableFunc(l.found, func(a, b warehouse.Duplicates) int { return cmp.Compare(a.Period, b.Period) })
 	}
 	if len(l.found) == 0 {
-		return []*Part{whole}
+		return append(out, whole)
 	}
-	var out []*Part
 	for _, d := range l.found {
 		part := &Part{Table: p.Table, Period: d.Period}
 		if d.Stray != "" {

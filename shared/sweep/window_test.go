@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/phasegate/phasegate/shared/store"
 )
 
 const nightBefore = "2026-02-02"
@@ -61,4 +63,41 @@ func TestRun_DoesNothingOutsideItsPeriodsButEndWhatIsUnfinished(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The pipeline may have changed from hours to days since.
+func TestRun_NamesAnUnfinishedRemovalOfAnotherCalendar(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	p.diesAt("MERGE")
+	if _, err := p.Run(context.Background(), order(all)); err != nil || !p.dead {
+		t.Fatal(err, p.dead)
+	}
+	w.advance(11 * time.Minute)
+	ref := store.Ref{Collection: "sweeps", ID: firstSweep(t, w)}
+	snap, err := w.mem.Get(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.mem.Apply(t.Context(), store.MergeIf(ref, snap.Docs[0].Version, store.F("2026-02-03T14", "period"))); err != nil {
+		t.Fatal(err)
+	}
+	got, err := w.process().Run(t.Context(), order(all))
+	if err != nil || len(got.Tables) != 2 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	p.wantPart(*got.Tables[0], Unknown, 0, 0, `"2026-02-03T14" is no date of the form YYYY-MM-DD`)
+	if got.Tables[0].Again() || got.Tables[1].State != Clean {
+		t.Errorf("%+v", got.Tables[1])
+	}
+}
+
+func firstSweep(t *testing.T, w *world) string {
+	t.Helper()
+	listed, err := w.process().List(t.Context())
+	if err != nil || len(listed) == 0 {
+		t.Fatalf("%+v, %v", listed, err)
+	}
+	return listed[0].ID
 }
