@@ -30,8 +30,9 @@ func (e *RowError) Error() string {
 // maxRowErrors bounds what is told about rows that are all alike.
 const maxRowErrors = 10
 
-// fit makes each value what its column holds, so that what is compared before the write
-// is what will stand in the table.
+// fit makes each value what its column holds, or refuses it, so that what is compared before
+// the write is what will stand in the table: of two values that become one there, each write
+// would add a row. Doing it again changes nothing.
 func fit(schema bigquery.Schema, rows []dedup.Row) ([]dedup.Row, error) {
 	known := map[string]bool{}
 	for _, f := range schema {
@@ -65,20 +66,14 @@ func fitField(f *bigquery.FieldSchema, v any) (any, error) {
 	if f.Repeated {
 		return fitList(f, v)
 	}
-	if v == nil {
-		if f.Required {
-			return nil, errors.New("is required, and NULL")
-		}
-		return nil, nil
+	var err error
+	if v != nil {
+		v, err = fitValue(f, v)
 	}
-	fitted, ok := fitValue(f, v)
-	if !ok {
-		return nil, fmt.Errorf("%T %.60v is no %s", v, v, f.Type)
+	if err == nil && v == nil && f.Required { // a JSON null is one, too
+		err = errors.New("is required, and NULL")
 	}
-	if err, bad := fitted.(error); bad {
-		return nil, err
-	}
-	return fitted, nil
+	return v, err
 }
 
 func fitList(f *bigquery.FieldSchema, v any) (any, error) {
@@ -110,109 +105,12 @@ func fitList(f *bigquery.FieldSchema, v any) (any, error) {
 	return out, nil
 }
 
-// fitValue returns the value as the column's type; an error where only a part of a
-// record does not fit.
-func fitValue(f *bigquery.FieldSchema, v any) (any, bool) {
-	switch f.Type {
-	case bigquery.StringFieldType, bigquery.GeographyFieldType:
-		s, ok := v.(string)
-		return s, ok
-	case bigquery.BooleanFieldType:
-		b, ok := v.(bool)
-		return b, ok
-	case bigquery.BytesFieldType:
-		b, ok := v.([]byte)
-		return b, ok
-	case bigquery.IntegerFieldType:
-		return fitInteger(v)
-	case bigquery.FloatFieldType:
-		return fitFloat(v)
-	case bigquery.NumericFieldType, bigquery.BigNumericFieldType:
-		if s, isText := v.(string); isText {
-			v = json.Number(s)
-		}
-		r, ok := dedup.Rational(v)
-		return r, ok
-	case bigquery.TimestampFieldType:
-		return fitTime(v)
-	case bigquery.DateFieldType:
-		return fitCivil(v, civil.ParseDate)
-	case bigquery.DateTimeFieldType:
-		return fitCivil(v, civil.ParseDateTime)
-	case bigquery.TimeFieldType:
-		return fitCivil(v, civil.ParseTime)
-	case bigquery.JSONFieldType:
-		return fitJSON(v)
-	case bigquery.RecordFieldType:
-		return fitRecord(f, v)
-	}
-	return nil, false
-}
-
-func fitFloat(v any) (any, bool) {
-	if f, special := v.(float64); special && (math.IsNaN(f) || math.IsInf(f, 0)) {
-		return f, true
-	}
-	r, ok := dedup.Rational(v)
-	if !ok {
-		return nil, false
-	}
-	f, _ := r.Float64()
-	return f, !math.IsInf(f, 0)
-}
-
-func fitInteger(v any) (any, bool) {
-	r, ok := dedup.Rational(v)
-	if !ok || !r.IsInt() || !r.Num().IsInt64() {
-		return nil, false
-	}
-	return r.Num().Int64(), true
-}
-
-// fitTime takes an instant, in the microseconds that BigQuery keeps.
-func fitTime(v any) (any, bool) {
-	switch v := v.(type) {
-	case time.Time:
-		return v.UTC().Truncate(time.Microsecond), true
-	case string:
-		t, err := time.Parse(time.RFC3339Nano, v)
-		return t.UTC().Truncate(time.Microsecond), err == nil
-	}
-	return nil, false
-}
-
-func fitCivil[T civil.Date | civil.Time | civil.DateTime](v any, parse func(string) (T, error)) (any, bool) {
-	switch v := v.(type) {
-	case T:
-		return v, true
-	case string:
-		t, err := parse(v)
-		return t, err == nil
-	}
-	return nil, false
-}
-
-// fitJSON takes any value that has a JSON, and keeps what that is read as.
-func fitJSON(v any) (any, bool) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil, false
-	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber()
-	var out any
-	if err := dec.Decode(&out); err != nil {
-		return nil, false
-	}
-	return out, true
-}
-
-func fitRecord(f *bigquery.FieldSchema, v any) (any, bool) {
+func fitRecord(f *bigquery.FieldSchema, v any) (any, error) {
 	in, ok := v.(map[string]any)
 	if !ok {
 		values, isRow := v.(map[string]bigquery.Value)
 		if !isRow {
-			return nil, false
+			return nil, misfit(f, v, "a map[string]any")
 		}
 		in = make(map[string]any, len(values))
 		for k, e := range values {
@@ -223,11 +121,11 @@ func fitRecord(f *bigquery.FieldSchema, v any) (any, bool) {
 	if err != nil {
 		var row *RowError
 		if errors.As(err, &row) {
-			return fmt.Errorf("%s: %s", row.Column, row.Problem), true
+			return nil, fmt.Errorf("%s: %s", row.Column, row.Problem)
 		}
-		return err, true
+		return nil, err
 	}
-	return fitted[0], true
+	return fitted[0], nil
 }
 
 // lines are rows as a load job reads them, one JSON object a line.
@@ -261,11 +159,20 @@ func loadable(v any) any {
 	case []byte:
 		return base64.StdEncoding.EncodeToString(v)
 	case *big.Rat:
-		return bigquery.BigNumericString(v)
+		return decimal(v)
+	case int64:
+		// https://cloud.google.com/bigquery/docs/loading-data-cloud-storage-json: "If you use the
+		// BigQuery API to load an integer outside the range of [-2^53+1, 2^53-1] […] into an
+		// integer (INT64) column, pass it as a string to avoid data corruption."
+		if v <= -1<<53 || v >= 1<<53 {
+			return fmt.Sprint(v)
+		}
 	case time.Time:
 		return v.Format("2006-01-02T15:04:05.999999Z")
-	case civil.Date, civil.Time:
-		return fmt.Sprint(v)
+	case civil.Date:
+		return v.String()
+	case civil.Time:
+		return bigquery.CivilTimeString(v)
 	case civil.DateTime:
 		return bigquery.CivilDateTimeString(v)
 	case float64:

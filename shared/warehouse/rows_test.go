@@ -27,13 +27,13 @@ func TestValuesAreLoadedAsTheirColumnsType(t *testing.T) {
 		want  string
 	}{
 		{bigquery.StringFieldType, "a\u2028<b>", `"a\u2028<b>"`}, {bigquery.StringFieldType, 1, ""}, {bigquery.StringFieldType, nil, `null`},
-		{bigquery.IntegerFieldType, 1, `1`}, {bigquery.IntegerFieldType, int64(math.MinInt64), `-9223372036854775808`}, {bigquery.IntegerFieldType, 2.0, `2`},
+		{bigquery.IntegerFieldType, 1, `1`}, {bigquery.IntegerFieldType, int64(math.MinInt64), `"-9223372036854775808"`}, {bigquery.IntegerFieldType, 2.0, `2`},
 		{bigquery.IntegerFieldType, json.Number("3"), `3`}, {bigquery.IntegerFieldType, "3", ""}, {bigquery.IntegerFieldType, 1.5, ""}, {bigquery.IntegerFieldType, 1e30, ""},
 		{bigquery.IntegerFieldType, uint64(math.MaxUint64), ""}, {bigquery.IntegerFieldType, true, ""}, {bigquery.IntegerFieldType, json.Number("1e999999999"), ""},
 		{bigquery.FloatFieldType, 1, `1`}, {bigquery.FloatFieldType, 0.1, `0.1`}, {bigquery.FloatFieldType, math.NaN(), `"NaN"`}, {bigquery.FloatFieldType, math.Inf(1), `"+Inf"`},
 		{bigquery.FloatFieldType, float32(0.5), `0.5`}, {bigquery.FloatFieldType, "0.5", ""}, {bigquery.FloatFieldType, json.Number("1e400"), ""},
-		{bigquery.NumericFieldType, "47.60", `"47.60000000000000000000000000000000000000"`}, {bigquery.NumericFieldType, big.NewRat(1, 4), `"0.25000000000000000000000000000000000000"`},
-		{bigquery.NumericFieldType, 1, `"1.00000000000000000000000000000000000000"`}, {bigquery.NumericFieldType, "x", ""}, {bigquery.NumericFieldType, "1/3", ""},
+		{bigquery.NumericFieldType, "47.60", `"47.6"`}, {bigquery.NumericFieldType, big.NewRat(1, 4), `"0.25"`},
+		{bigquery.NumericFieldType, 1, `"1"`}, {bigquery.NumericFieldType, "x", ""}, {bigquery.NumericFieldType, "1/3", ""},
 		{bigquery.BooleanFieldType, false, `false`}, {bigquery.BooleanFieldType, "true", ""},
 		{bigquery.BytesFieldType, []byte{0, 0xff}, `"AP8="`}, {bigquery.BytesFieldType, "AP8=", ""},
 		{bigquery.TimestampFieldType, at, `"2026-02-04T11:03:12.123456Z"`}, {bigquery.TimestampFieldType, "2026-02-04T06:03:12-05:00", `"2026-02-04T11:03:12Z"`},
