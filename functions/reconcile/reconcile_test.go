@@ -100,7 +100,7 @@ func TestTheNightlyJobRepairsAndReports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rec := job(w, `{"job":"nightly"}`); rec.Code != 503 || len(w.PubSub.Messages()) != 0 {
+	if rec := job(w, `{"job":"nightly"}`); rec.Code != 429 || len(w.PubSub.Messages()) != 0 {
 		t.Errorf("beside another: %d, %d messages", rec.Code, len(w.PubSub.Messages()))
 	}
 	if n := len(w.Logs.Lines("severity", "ERROR")); n != 0 {

@@ -137,7 +137,7 @@ func TestWhatCannotBeSweptComesAgainOnlyIfThatHelps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code := w.job(`{"job":"sweep"}`); code != 503 || w.heartbeats() != 0 || len(w.logs.Lines("severity", "ERROR")) != 0 {
+	if code := w.job(`{"job":"sweep"}`); code != 429 || w.heartbeats() != 0 || len(w.logs.Lines("severity", "ERROR")) != 0 {
 		t.Errorf("%d, %d heartbeats, %v", code, w.heartbeats(), w.logs.Lines("severity", "ERROR"))
 	}
 	if err := held.Release(t.Context()); err != nil {

@@ -107,7 +107,7 @@ func TestALiveClaimIsLeftToItsHolder(t *testing.T) {
 		status       int
 	}{
 		"taken_for_another_message":   {"another", 204},
-		"taken_for_this_very_message": {"mine", 503}, // its earlier try has died, or still runs
+		"taken_for_this_very_message": {"mine", 429}, // its earlier try has died, or still runs
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := apptest.New(t, now)

@@ -45,7 +45,7 @@ func TestCompletionsAllAtOnceAreHandedOverOnce(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind)
 		w.atTime("2026-02-04 06:05", morning()...)
-		w.exhaust() // a rival's claim answers 503
+		w.exhaust() // a rival's claim answers 429
 		w.wantHandedOver("overnight", five...)
 		w.wantPublishedOnce("overnight")
 	})

@@ -3,8 +3,10 @@
 //
 //	204  done, or done before
 //	202  can never be done: kept in quarantine/{message id}, with the reason
-//	503  not now: the broker delivers again, with backoff, up to its dead letter
+//	429  busy: another worker has it; the broker delivers again, with backoff
+//	503  a fault: the broker delivers again, with backoff, up to its dead letter
 //
+// Cloud Run logs a 5xx as an error and counts it as a failed request, a 429 as neither.
 // Pub/Sub takes any answer but 102, 200, 201, 202 and 204 for "deliver again", so a
 // hopeless message must not be answered 4xx. A GET tells what is running.
 //
@@ -127,7 +129,7 @@ func (f Function) post(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	case errors.Is(err, ErrBusy):
 		log.InfoContext(ctx, err.Error(), "message_id", e.MessageID)
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		http.Error(w, err.Error(), http.StatusTooManyRequests)
 	default:
 		log.ErrorContext(ctx, err.Error(), "message_id", e.MessageID, "delivery_attempt", e.DeliveryAttempt)
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

@@ -62,7 +62,7 @@ func TestAnswers(t *testing.T) {
 		"wrapped_permanent":  {errors.Join(errors.New("while decoding"), refuse(message.Envelope{})), 202, 1},
 		"transient":          {errors.New("store unavailable"), 503, 1},
 		"deadline":           {context.DeadlineExceeded, 503, 1},
-		"an_earlier_try_has": {intake.ErrBusy, 503, 0},
+		"an_earlier_try_has": {intake.ErrBusy, 429, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := apptest.New(t, now)
