@@ -1,152 +1,174 @@
 # Every alert, one map. A key is PAGE or PAGE/INSTANCE: docs/runbooks/PAGE.md says what it
-# means and what to do. Kinds:
+# means and what to do. An alert has one severity and one or more conditions:
 #
-#   log_match   a log entry that matches filter; at most one notification a rate_limit
-#   log_metric  more than so many entries within a window; with labels, for each of their
-#               values by itself
-#   promql      a query over metrics of the platform and counted events
+#   filter  a log entry that matches; at most one notification a rate_limit. Such a condition
+#           stands alone in its alert
+#   query   PromQL over metrics of the platform and counted events
 #
-# Log filters use =, >=, :, AND and (… OR …) of values alone, so that a small evaluator can try them on
-# entries that the code has really written.
+# Monitoring charges by condition, and a project may have some 500 log metrics: what differs by
+# function, subscription or job is one condition, grouped by that label.
+# https://docs.cloud.google.com/monitoring/alerts/cost-control
+#
+# Log filters use =, !=, >=, :, AND and (… OR …) of values alone, so that a small evaluator can
+# try them on entries that the code has really written. They name the log as well: Cloud Run
+# writes an entry for each request, of severity ERROR when it is answered 5xx.
+# https://docs.cloud.google.com/run/docs/logging
 #
 # Two environments may share a project, so a filter names its function by its full name.
 
 locals {
-  # Services whose errors count: our functions, and the processors behind the phases.
-  watched = merge(
-    { for f in keys(local.functions) : f => { page = "function", service = module.function[f].name, what = "function ${f}" } },
-    { for phase, service in local.services : phase => { page = "processor", service = service, what = "the processors of ${phase}" } },
-  )
+  logs = { for log in ["stdout", "stderr", "varlog/system", "requests"] : log => "\"projects/${var.project}/logs/run.googleapis.com%2F${replace(log, "/", "%2F")}\"" }
 
-  of_function  = { for f in keys(local.functions) : f => "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.function[f].name}\"" }
-  of_functions = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(${join(" OR ", [for f in sort(keys(local.functions)) : "\"${module.function[f].name}\""])})"
+  # Our lines are on standard output. That an instance ended says the platform, in its own log.
+  revision      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name"
+  services_of   = { for name, names in { all = keys(local.functions), hands_over = local.hands_over, asks = [for f in keys(local.functions) : f if f != "health"] } : name => "(${join(" OR ", [for f in sort(names) : "\"${module.function[f].name}\""])})" }
+  of_functions  = "${local.revision}=${local.services_of.all} AND logName=${local.logs.stdout}"
+  of_function   = { for f in keys(local.functions) : f => "${local.revision}=\"${module.function[f].name}\" AND logName=${local.logs.stdout}" }
+  of_processors = "${local.revision}=(${join(" OR ", [for s in sort(values(local.services)) : "\"${s}\""])})"
+
+  # What the alerts on errors are called: Phase3Orchestrator and phase_3_analytics of the
+  # pipeline file are Phase 3 Orchestrator and Phase 3 Analytics.
+  orchestrators = join(", ", distinct([for t in local.pipeline.transitions :
+    replace(replace(t.downstream.parent_processor, "/([A-Za-z])([0-9])/", "$1 $2"), "/([a-z0-9])([A-Z])/", "$1 $2")
+  ]))
+  environment_name = var.prefix == "" ? "" : "${trimsuffix(var.prefix, "-")}: "
+
+  # Labels that an alert's text names, of log matches and of queries.
+  # https://docs.cloud.google.com/monitoring/alerts/doc-variables
+  logged       = { for l in ["transition", "period", "mode", "check", "table", "lock", "field"] : l => "$${log.extracted_label.${l}}" }
+  grouped      = { for l in ["transition", "period", "mode", "check", "lock", "service_name", "subscription_id"] : l => "$${metric_or_resource.label.${l}}" }
+  several      = length(local.transitions) > 1
   cycle_labels = { for l in ["transition", "period", "mode"] : l => "EXTRACT(jsonPayload.${l})" }
-  hour         = 3600
+  explain = { for name, l in { logged = local.logged, grouped = local.grouped } : name =>
+  "phasectl explain ${l.period} ${l.mode}${local.several ? " --transition ${l.transition}" : ""} --project ${var.project}" }
+
+  hour   = 3600
+  metric = { for name, m in google_logging_metric.this : name => "logging_googleapis_com:user_${m.name}{monitored_resource=\"cloud_run_revision\"" }
+
+  # Functions and processors: requests that fail, and errors in the log.
+  failing = { for name, services in merge({ functions = join("|", [for f in sort(keys(local.functions)) : module.function[f].name]) }, local.services) : name => join(" ", [
+    "sum by (service_name) (increase(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=~\"${services}\",response_code_class=\"5xx\"}[600s]))",
+    "/ sum by (service_name) (increase(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=~\"${services}\"}[600s])) > 0.2",
+    "and sum by (service_name) (increase(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=~\"${services}\",response_code_class=\"5xx\"}[600s])) > 5",
+  ]) }
 
   # A regular run may be missed; two in a row are not. Long pauses get an hour's grace.
   relay_window     = max(600, [for name, s in local.schedules : local.heartbeat_window[name] if s.job == "relay" && local.interval[name] != null]...)
   heartbeat_window = { for name, s in local.interval : name => s + min(s, local.hour) if s != null }
 
+  # The function health judges how late every job is, from when it was due: after a deployment
+  # a daily job is not late for a day. Its own absence, and the relay's, nobody else can tell.
+  heartbeats = { for name, s in local.schedules : name => s if contains(["relay", "health"], s.job) && local.interval[name] != null }
+
   alerts = { for key, a in merge(
-    { for key, w in local.watched : "${w.page}-errors/${key}" => {
-      kind      = "log_metric"
-      title     = "Errors in the log of ${w.what}"
-      severity  = "ERROR"
-      filter    = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${w.service}\" AND severity>=ERROR"
-      more_than = 5
-      within    = 600
-      command   = "gcloud logging read 'resource.labels.service_name=\"${w.service}\" AND severity>=ERROR' --freshness=1h --project=${var.project}"
-    } },
-    { for key, w in local.watched : "${w.page}-5xx/${key}" => {
-      kind     = "promql"
-      title    = "More than a fifth of the requests to ${w.what} fail"
+    { function-errors = {
+      name     = "${local.orchestrators} High Error Rate"
+      title    = "A function fails"
       severity = "ERROR"
-      query = join(" ", [
-        "sum(increase(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"${w.service}\",response_code_class=\"5xx\"}[600s]))",
-        "/ sum(increase(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"${w.service}\"}[600s])) > 0.2",
-        "and sum(increase(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"${w.service}\",response_code_class=\"5xx\"}[600s])) > 5",
-      ])
-      command = "gcloud logging read 'resource.labels.service_name=\"${w.service}\" AND httpRequest.status>=500' --freshness=1h --project=${var.project}"
+      conditions = {
+        "More than a fifth of the requests to a function fail"    = { query = local.failing.functions }
+        "A function has logged more than 5 errors in ten minutes" = { query = "sum by (service_name) (increase(${local.metric.function_errors}}[600s])) > 5" }
+      }
+      command = "gcloud logging read 'resource.labels.service_name=\"${local.grouped.service_name}\" AND severity>=ERROR' --freshness=1h --project=${var.project}"
     } },
-    { for key, s in local.subscriptions : "dead-letters/${key}" => {
-      kind     = "promql"
-      title    = "Messages of ${google_pubsub_subscription.push[key].name} were given up"
+    { for phase, service in local.services : "processor-errors/${phase}" => {
+      name     = "${title(replace(phase, "_", " "))} Processors High Error Rate"
+      title    = "The processors of ${phase} fail"
+      severity = "ERROR"
+      conditions = {
+        "More than a fifth of the requests to the processors of ${phase} fail"     = { query = local.failing[phase] }
+        "The processors of ${phase} have logged more than 5 errors in ten minutes" = { query = "sum by (service_name) (increase(${local.metric.processor_errors},service_name=\"${service}\"}[600s])) > 5" }
+      }
+      command = "gcloud logging read 'resource.labels.service_name=\"${service}\" AND severity>=ERROR' --freshness=1h --project=${var.project}"
+    } },
+    { dead-letters = {
+      title    = "Messages of a subscription were dead-lettered"
       severity = "CRITICAL"
-      query    = "max(pubsub_googleapis_com:subscription_num_undelivered_messages{monitored_resource=\"pubsub_subscription\",subscription_id=\"${google_pubsub_subscription.dead_letter[key].name}\"}) > 0"
-      command  = "phasectl dead-letter list --topic ${s.topic} --project ${var.project}"
+      query    = "max by (subscription_id) (pubsub_googleapis_com:subscription_num_undelivered_messages{monitored_resource=\"pubsub_subscription\",subscription_id=~\"${join("|", [for s in google_pubsub_subscription.dead_letter : s.name])}\"}) > 0"
+      command  = "phasectl dead-letter list --project ${var.project}"
     } },
-    { for key, s in local.subscriptions : "oldest-unacknowledged/${key}" => {
-      kind     = "promql"
-      title    = "A message of ${google_pubsub_subscription.push[key].name} has waited for more than ${s.max_age} s"
+    { deliveries-failing = {
+      title    = "Deliveries of a subscription fail"
       severity = "ERROR"
-      query    = "max(pubsub_googleapis_com:subscription_oldest_unacked_message_age{monitored_resource=\"pubsub_subscription\",subscription_id=\"${google_pubsub_subscription.push[key].name}\"}) > ${s.max_age}"
-      command  = "gcloud logging read 'resource.labels.service_name=\"${module.function[s.function].name}\" AND severity>=WARNING' --freshness=1h --project=${var.project}"
+      conditions = {
+        "A message has waited too long for its delivery" = { query = join(" or ", [for age in distinct([for s in local.subscriptions : s.max_age]) :
+          "max by (subscription_id) (pubsub_googleapis_com:subscription_oldest_unacked_message_age{monitored_resource=\"pubsub_subscription\",subscription_id=~\"${join("|", [for key, s in local.subscriptions : google_pubsub_subscription.push[key].name if s.max_age == age])}\"}) > ${age}"
+        ]) }
+        # increase() counts; rate() would be per second.
+        "More than 50 deliveries were refused in an hour" = { query = "sum by (subscription_id) (increase(pubsub_googleapis_com:subscription_push_request_count{monitored_resource=\"pubsub_subscription\",subscription_id=~\"${join("|", [for s in google_pubsub_subscription.push : s.name])}\",response_class!=\"ack\"}[3600s])) > 50" }
+      }
+      command = "gcloud pubsub subscriptions describe ${local.grouped.subscription_id} --project=${var.project}"
     } },
-    { for key, s in local.subscriptions : "redelivery-storm/${key}" => {
-      kind     = "promql"
-      title    = "Deliveries of ${google_pubsub_subscription.push[key].name} are refused over and over"
-      severity = "ERROR"
-      # increase() counts; rate() would be per second.
-      query   = "sum(increase(pubsub_googleapis_com:subscription_push_request_count{monitored_resource=\"pubsub_subscription\",subscription_id=\"${google_pubsub_subscription.push[key].name}\",response_class!=\"ack\"}[3600s])) > 50"
-      command = "gcloud logging read 'resource.labels.service_name=\"${module.function[s.function].name}\" AND jsonPayload.delivery_attempt>1' --freshness=1h --project=${var.project}"
-    } },
-    { for p in flatten([for id, levels in local.hand_over : [for f in local.hands_over : [for level, seconds in levels : { id = id, function = f, level = level, seconds = seconds }]]]) :
-      "hand-over-latency/${p.id}-${p.level}-${p.function}" => {
-        kind       = "log_match"
-        title      = "A hand-over of ${p.id} took ${p.seconds} s or more"
-        severity   = p.level == "critical" ? "CRITICAL" : "WARNING"
-        filter     = "${local.of_function[p.function]} AND jsonPayload.event=\"batch_published\" AND jsonPayload.transition=\"${p.id}\" AND jsonPayload.seconds>=${p.seconds}"
+    { for p in distinct(flatten([for id, levels in local.hand_over : [for level, seconds in levels : { level = level, seconds = seconds }]])) :
+      "hand-over-latency/${p.level}-${p.seconds}s" => {
+        title    = "A hand-over took ${p.seconds} s or more"
+        severity = p.level == "critical" ? "CRITICAL" : "WARNING"
+        filter = join(" AND ", [
+          "${local.revision}=${local.services_of.hands_over}", "logName=${local.logs.stdout}", "jsonPayload.event=\"batch_published\"",
+          "jsonPayload.transition=(${join(" OR ", [for id, levels in local.hand_over : "\"${id}\"" if try(levels[p.level], null) == p.seconds])})", "jsonPayload.seconds>=${p.seconds}",
+        ])
         labels     = local.cycle_labels
         rate_limit = 300
-        command    = "phasectl status --project ${var.project}"
+        command    = local.explain.logged
     } },
-    # The relay says at each run what is blocked. Data that is late by minutes is nobody's
-    # concern: what counts is that it has been said for an hour without a pause.
+    # The relay says at each run what is blocked, what is past its deadline and what it leaves:
+    # an incident a cycle, open for as long as it is said. Data that is late by minutes is
+    # nobody's concern: what counts is that it has been said for an hour without a pause.
     { cycle-blocked = {
-      kind      = "log_metric"
-      title     = "A hand-over has been blocked for an hour: its data is not ready"
-      severity  = "CRITICAL"
-      filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"cycle_blocked\""
-      labels    = local.cycle_labels
-      more_than = 0
-      within    = local.relay_window
-      duration  = local.hour
-      command   = "phasectl status --project ${var.project}"
+      title    = "A hand-over has been blocked for an hour: its data is not ready"
+      severity = "CRITICAL"
+      query    = "sum by (mode, period, transition) (increase(${local.metric.cycle},event=\"cycle_blocked\"}[${local.relay_window}s])) > 0"
+      duration = local.hour
+      command  = local.explain.grouped
     } },
-    { for f in [for f in keys(local.functions) : f if f != "health"] : "check-unknown/${f}" => {
-      kind       = "log_match"
+    { cycle-overdue = {
+      title    = "A cycle is held or past its deadline, and not handed over"
+      severity = "CRITICAL"
+      query    = "sum by (mode, period, transition) (increase(${local.metric.cycle},event=\"cycle_held\"}[${local.relay_window}s])) > 0"
+      command  = local.explain.grouped
+    } },
+    { left-unfinished = {
+      title    = "A period was left unfinished, and the relay looks at it no more"
+      severity = "ERROR"
+      query    = "sum by (mode, period, transition, type) (increase(${local.metric.finding},found_by=\"relay\"}[${local.relay_window}s])) > 0"
+      command  = local.explain.grouped
+    } },
+    { check-unknown = {
       title      = "A readiness check, or the schedule, has no answer"
       severity   = "ERROR"
-      filter     = "${local.of_function[f]} AND jsonPayload.event=\"check_unknown\""
+      filter     = "${local.revision}=${local.services_of.asks} AND logName=${local.logs.stdout} AND jsonPayload.event=\"check_unknown\""
       labels     = merge(local.cycle_labels, { check = "EXTRACT(jsonPayload.check)" })
       rate_limit = local.hour
       command    = "phasectl checks verify --project ${var.project}"
+      about      = "Check ${local.logged.check} of ${local.logged.period} ${local.logged.mode}."
     } },
-    # The relay says at each run what is past its deadline, and what it leaves; an incident
-    # a cycle, open for as long as it is said.
-    { for page, c in {
-      cycle-overdue   = { event = "cycle_held", more = "", severity = "CRITICAL", labels = local.cycle_labels, title = "A cycle is held or past its deadline, and not handed over" }
-      left-unfinished = { event = "finding", more = " AND jsonPayload.by=\"relay\"", severity = "ERROR", labels = merge(local.cycle_labels, { type = "EXTRACT(jsonPayload.type)" }), title = "A period was left unfinished, and the relay looks at it no more" }
-      } : page => {
-      kind      = "log_metric"
-      title     = c.title
-      severity  = c.severity
-      filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"${c.event}\"${c.more}"
-      labels    = c.labels
-      more_than = 0
-      within    = local.relay_window
-      command   = "phasectl explain PERIOD MODE --project ${var.project}"
-    } },
-    # Processors' containers say it, whatever they are deployed as: the collection tells
-    # whose it is.
+    # Processors' containers say it, whatever they are deployed as: the collection tells whose
+    # it is, and their log has any name.
     { lock-lost = {
-      kind       = "log_match"
       title      = "A run lost its lock while it was at work"
       severity   = "ERROR"
       filter     = "jsonPayload.event=\"lock_lost\" AND jsonPayload.collection=\"${var.prefix}processing_locks\""
       labels     = { lock = "EXTRACT(jsonPayload.lock)" }
       rate_limit = 300
       command    = "phasectl locks list --project ${var.project}"
+      about      = "Lock ${local.logged.lock}."
     } },
     { write-fenced = {
-      kind       = "log_match"
       title      = "A run that had lost its lock tried to write, and was kept from it"
       severity   = "WARNING"
       filter     = "jsonPayload.event=\"write_fenced\" AND jsonPayload.collection=\"${var.prefix}processing_locks\""
       labels     = { lock = "EXTRACT(jsonPayload.lock)" }
       rate_limit = 300
       command    = "phasectl locks list --project ${var.project}"
+      about      = "Lock ${local.logged.lock}."
     } },
     # Said at each relay, of a lock that was not renewed for three of its leases.
     { lock-leaked = {
-      kind      = "log_metric"
-      title     = "A lock was not given back, and nobody has asked for it since"
-      severity  = "WARNING"
-      filter    = "${local.of_function["reconcile"]} AND jsonPayload.event=\"finding\" AND jsonPayload.type=\"leaked_lock\" AND jsonPayload.by=\"locks\""
-      labels    = { lock = "EXTRACT(jsonPayload.lock)" }
-      more_than = 0
-      within    = local.relay_window
-      command   = "phasectl locks list --project ${var.project}"
+      title    = "A lock was not given back, and nobody has asked for it since"
+      severity = "WARNING"
+      query    = "sum by (lock) (increase(${local.metric.finding},found_by=\"locks\",type=\"leaked_lock\"}[${local.relay_window}s])) > 0"
+      command  = "phasectl locks list --project ${var.project}"
+      about    = "Lock ${local.grouped.lock}."
     } },
     # The nightly reconciliation says once what it found; what it has repaired is not left.
     { for page, r in {
@@ -154,7 +176,6 @@ locals {
       reconcile-unknown = { field = "unknown", severity = "ERROR", title = "Reconciliation could not read or judge everything" }
       tracking-accuracy = { field = "not_shown", severity = "CRITICAL", title = "Tracking accuracy is below 100 %: tables have rows and are not shown as complete" }
       } : page => {
-      kind       = "log_match"
       title      = r.title
       severity   = r.severity
       filter     = "${local.of_function["reconcile"]} AND jsonPayload.event=\"report\" AND jsonPayload.${r.field}>=1"
@@ -164,13 +185,12 @@ locals {
     } },
     # Said of what is removed too: two runs have written one table.
     { for level, d in { found = { at_least = 1, severity = "WARNING" }, many = { at_least = 21, severity = "CRITICAL" } } : "duplicates/${level}" => {
-      kind                    = "log_match"
       title                   = d.at_least == 1 ? "A table has duplicate rows" : "A table has more than ${d.at_least - 1} duplicate rows"
       severity                = d.severity
       filter                  = "${local.of_function["sweep"]} AND jsonPayload.event=\"duplicates_found\" AND jsonPayload.duplicates>=${d.at_least}"
       labels                  = { table = "EXTRACT(jsonPayload.table)", period = "EXTRACT(jsonPayload.period)" }
       rate_limit              = local.hour
-      command                 = "phasectl sweep --days 7 --project ${var.project}"
+      command                 = "phasectl sweep --table ${local.logged.table} --from ${local.logged.period} --to ${local.logged.period} --project ${var.project}"
     } },
     # Said at each look, so an incident a check is open for as long as it lasts. What could
     # not be read once may be read the next time.
@@ -178,86 +198,94 @@ locals {
       health-failing = { state = "failing", severity = "ERROR", within = 2 * local.hour, duration = 0, title = "A health check is failing" }
       health-unknown = { state = "unknown", severity = "WARNING", within = 1.5 * local.hour, duration = 2 * local.hour, title = "A health check has had no answer for hours" }
       } : page => {
-      kind      = "log_metric"
-      title     = h.title
-      severity  = h.severity
-      filter    = "${local.of_function["health"]} AND jsonPayload.event=\"finding\" AND jsonPayload.by=\"health\" AND jsonPayload.state=\"${h.state}\""
-      labels    = { check = "EXTRACT(jsonPayload.check)" }
-      more_than = 0
-      within    = h.within
-      duration  = h.duration
-      command   = "phasectl health --verbose --project ${var.project}"
+      title    = h.title
+      severity = h.severity
+      query    = "sum by (check) (increase(${local.metric.finding},found_by=\"health\",state=\"${h.state}\"}[${h.within}s])) > 0"
+      duration = h.duration
+      command  = "phasectl health --verbose --project ${var.project}"
+      about    = "Check ${local.grouped.check}."
     } },
     # What could not be told in Slack is told by mail at least that it could not.
-    { for f in keys(local.functions) : "notify-failed/${f}" => {
-      kind       = "log_match"
+    { notify-failed = {
       title      = "People could not be told in Slack"
       severity   = "ERROR"
-      filter     = "${local.of_function[f]} AND jsonPayload.event=\"notify_failed\""
-      labels     = {}
+      filter     = "${local.of_functions} AND jsonPayload.event=\"notify_failed\""
       rate_limit = local.hour
-      command    = "gcloud logging read '${local.of_function[f]} AND jsonPayload.event=\"notify_failed\"' --freshness=1h --project=${var.project}"
+      mail       = true
+      command    = "gcloud logging read '${local.of_functions} AND jsonPayload.event=\"notify_failed\"' --freshness=1h --project=${var.project}"
     } },
-    { for f in keys(local.functions) : "message-quarantined/${f}" => {
-      kind       = "log_match"
-      title      = "A message to ${f} can never be processed and was put aside"
+    { message-quarantined = {
+      title      = "A message can never be processed and was put aside"
       severity   = "WARNING"
-      filter     = "${local.of_function[f]} AND jsonPayload.event=\"completion_quarantined\""
+      filter     = "${local.of_functions} AND jsonPayload.event=\"completion_quarantined\""
       labels     = { field = "EXTRACT(jsonPayload.field)" }
       rate_limit = local.hour
       command    = "phasectl quarantine list --project ${var.project}"
+      about      = "Its field ${local.logged.field} is wrong."
     } },
-    { for name, s in local.schedules : "heartbeat-absent/${name}" => {
-      kind     = "promql"
-      title    = "Job ${name} has not succeeded for more than ${local.heartbeat_window[name]} s"
+    { heartbeat-absent = {
+      title    = "A job has not succeeded for two of its rounds"
       severity = "CRITICAL"
-      # A count of zero and no data at all are the same silence.
-      query = "(sum(increase(logging_googleapis_com:user_${local.metric_prefix}_${s.function}_heartbeat{monitored_resource=\"cloud_run_revision\",scheduled_job=\"${s.job}\"}[${local.heartbeat_window[name]}s])) or vector(0)) < 0.5"
-      # Time for a job that has just been deployed to come round.
-      duration = min(local.interval[name], local.hour) + 300
-      command  = "gcloud scheduler jobs describe ${google_cloud_scheduler_job.this[name].name} --location=${var.region} --project=${var.project}"
-    } if local.interval[name] != null },
-    { for name, s in local.schedules : "scheduler-failed/${name}" => {
-      kind       = "log_match"
-      title      = "The scheduler could not send job ${name}"
-      severity   = "ERROR"
-      filter     = "resource.type=\"cloud_scheduler_job\" AND resource.labels.job_id=\"${google_cloud_scheduler_job.this[name].name}\" AND severity>=ERROR"
-      labels     = {}
-      rate_limit = local.hour
-      command    = "gcloud scheduler jobs describe ${google_cloud_scheduler_job.this[name].name} --location=${var.region} --project=${var.project}"
+      conditions = { for name, s in local.heartbeats : "Job ${name} has not succeeded for more than ${local.heartbeat_window[name]} s" => {
+        # A count of zero and no data at all are the same silence.
+        query = "(sum(increase(${local.metric.event},event=\"heartbeat\",service_name=\"${module.function[s.function].name}\",scheduled_job=\"${s.job}\"}[${local.heartbeat_window[name]}s])) or vector(0)) < 0.5"
+        # Time for a job that has just been deployed to come round.
+        duration = min(local.interval[name], local.hour) + 300
+      } }
+      command = "gcloud scheduler jobs list --location=${var.region} --project=${var.project}"
     } },
-  ) : key => merge({ filter = null, query = null, labels = {}, duration = 0, rate_limit = null, more_than = null, within = null }, a) }
+    { scheduler-failed = {
+      title      = "The scheduler could not send a job"
+      severity   = "ERROR"
+      filter     = "resource.type=\"cloud_scheduler_job\" AND resource.labels.job_id=(${join(" OR ", [for j in google_cloud_scheduler_job.this : "\"${j.name}\""])}) AND severity>=ERROR"
+      labels     = { job = "EXTRACT(resource.labels.job_id)" }
+      rate_limit = local.hour
+      command    = "gcloud scheduler jobs describe $${log.extracted_label.job} --location=${var.region} --project=${var.project}"
+    } },
+    ) : key => {
+    name       = "${local.environment_name}${try(a.name, "phasegate ${key}")}"
+    page       = split("/", key)[0]
+    title      = a.title
+    severity   = a.severity
+    command    = a.command
+    about      = try(a.about, "")
+    rate_limit = try(a.rate_limit, null)
+    channels   = distinct(concat(a.severity == "CRITICAL" ? local.channels.critical : local.channels.other, try(a.mail, false) ? [google_monitoring_notification_channel.email.id] : []))
+    conditions = [for title, c in try(a.conditions, { (a.title) = a }) : {
+      title = title, filter = try(c.filter, null), labels = try(a.labels, {}), query = try(c.query, null), duration = try(c.duration, 0)
+    }]
+  } }
 }
 
 resource "google_monitoring_alert_policy" "this" {
   for_each = local.alerts
 
-  display_name          = "${var.prefix}phasegate ${each.key}"
+  display_name          = each.value.name
   combiner              = "OR"
   severity              = each.value.severity
-  notification_channels = local.channels
+  notification_channels = each.value.channels
 
-  conditions {
-    display_name = each.value.title
+  dynamic "conditions" {
+    for_each = each.value.conditions
+    content {
+      display_name = conditions.value.title
 
-    dynamic "condition_matched_log" {
-      for_each = each.value.kind == "log_match" ? [each.value] : []
-      content {
-        filter           = condition_matched_log.value.filter
-        label_extractors = condition_matched_log.value.labels
+      dynamic "condition_matched_log" {
+        for_each = conditions.value.filter == null ? [] : [conditions.value]
+        content {
+          filter           = condition_matched_log.value.filter
+          label_extractors = condition_matched_log.value.labels
+        }
       }
-    }
 
-    dynamic "condition_prometheus_query_language" {
-      for_each = each.value.kind == "log_match" ? [] : [each.value]
-      content {
-        query = condition_prometheus_query_language.value.kind == "promql" ? condition_prometheus_query_language.value.query : join("", [
-          "sum ${length(each.value.labels) > 0 ? "by (${join(", ", keys(each.value.labels))}) " : ""}(increase(logging_googleapis_com:user_${google_logging_metric.errors[each.key].name}{monitored_resource=\"cloud_run_revision\"}",
-          "[${condition_prometheus_query_language.value.within}s])) > ${condition_prometheus_query_language.value.more_than}",
-        ])
-        duration                  = "${condition_prometheus_query_language.value.duration}s"
-        evaluation_interval       = "60s"
-        disable_metric_validation = true # a metric exists from its first value on; alerts exist before
+      dynamic "condition_prometheus_query_language" {
+        for_each = conditions.value.filter == null ? [conditions.value] : []
+        content {
+          query                     = condition_prometheus_query_language.value.query
+          duration                  = "${condition_prometheus_query_language.value.duration}s"
+          evaluation_interval       = "60s"
+          disable_metric_validation = true # a metric exists from its first value on; alerts exist before
+        }
       }
     }
   }
@@ -266,7 +294,7 @@ resource "google_monitoring_alert_policy" "this" {
     auto_close = "${24 * local.hour}s"
 
     dynamic "notification_rate_limit" {
-      for_each = each.value.kind == "log_match" ? [each.value.rate_limit] : []
+      for_each = each.value.rate_limit == null ? [] : [each.value.rate_limit]
       content {
         period = "${notification_rate_limit.value}s"
       }
@@ -274,23 +302,21 @@ resource "google_monitoring_alert_policy" "this" {
   }
 
   documentation {
-    subject   = "${var.prefix}phasegate: ${each.value.title}"
+    subject   = "${local.environment_name}${each.value.title}"
     mime_type = "text/markdown"
     content   = <<-EOT
-      ${each.value.title}.
+      ${each.value.title}. ${each.value.about}
 
       Look first:
 
           ${each.value.command}
 
-      What it means and what to do: ${var.runbooks}/${split("/", each.key)[0]}.md
+      What it means and what to do: ${var.runbooks}/${each.value.page}.md
     EOT
 
     links {
       display_name = "Runbook"
-      url          = "${var.runbooks}/${split("/", each.key)[0]}.md"
+      url          = "${var.runbooks}/${each.value.page}.md"
     }
   }
-
-  depends_on = [google_logging_metric.event, google_logging_metric.errors]
 }

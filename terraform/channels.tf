@@ -1,8 +1,13 @@
 locals {
   slack = var.slack_channel == "" ? [] : ["slack"]
 
-  # Never empty: the address is required.
-  channels = concat([google_monitoring_notification_channel.email.id], [for s in local.slack : google_monitoring_notification_channel.slack[s].id])
+  # What is critical pages somebody; the rest goes where it is read by day. Neither list is ever
+  # empty: the address is required, and takes what has no channel of its own.
+  slack_channels = [for s in local.slack : google_monitoring_notification_channel.slack[s].id]
+  channels = {
+    critical = length(var.critical_channels) > 0 ? tolist(var.critical_channels) : [google_monitoring_notification_channel.email.id]
+    other    = length(var.other_channels) + length(local.slack) > 0 ? concat(tolist(var.other_channels), local.slack_channels) : [google_monitoring_notification_channel.email.id]
+  }
 }
 
 resource "google_monitoring_notification_channel" "email" {

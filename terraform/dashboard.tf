@@ -10,21 +10,17 @@ locals {
       "Periods left unfinished"            = "finding"
       "Messages quarantined"               = "completion_quarantined"
       "Jobs that ended well"               = "heartbeat"
-      } : { title = title, queries = { for f in keys(local.functions) :
-        f => "sum(increase(logging_googleapis_com:user_${google_logging_metric.event["${f}_${event}"].name}{monitored_resource=\"cloud_run_revision\"}[300s]))"
-    } }],
+      } : { title                          = title, query = "sum by (service_name) (increase(${local.metric.event},event=\"${event}\"}[300s]))"
+    }],
     [for title, metric in {
       "Oldest message waiting (s)" = "oldest_unacked_message_age"
       "Messages waiting"           = "num_undelivered_messages"
-      } : { title = title, queries = { for key, s in local.subscriptions :
-        key => "max(pubsub_googleapis_com:subscription_${metric}{monitored_resource=\"pubsub_subscription\",subscription_id=\"${google_pubsub_subscription.push[key].name}\"})"
-    } }],
-    [{ title = "Dead letters", queries = { for key, s in local.subscriptions :
-      key => "max(pubsub_googleapis_com:subscription_num_undelivered_messages{monitored_resource=\"pubsub_subscription\",subscription_id=\"${google_pubsub_subscription.dead_letter[key].name}\"})"
-    } }],
-    [{ title = "Requests that failed (5xx)", queries = { for key, w in local.watched :
-      key => "sum(increase(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=\"${w.service}\",response_code_class=\"5xx\"}[300s]))"
-    } }],
+      } : { title                  = title, query = "max by (subscription_id) (pubsub_googleapis_com:subscription_${metric}{monitored_resource=\"pubsub_subscription\",subscription_id=~\"${join("|", [for s in google_pubsub_subscription.push : s.name])}\"})"
+    }],
+    [{ title = "Dead letters", query = "max by (subscription_id) (pubsub_googleapis_com:subscription_num_undelivered_messages{monitored_resource=\"pubsub_subscription\",subscription_id=~\"${join("|", [for s in google_pubsub_subscription.dead_letter : s.name])}\"})"
+    }],
+    [{ title = "Requests that failed (5xx)", query = "sum by (service_name) (increase(run_googleapis_com:request_count{monitored_resource=\"cloud_run_revision\",service_name=~\"${join("|", concat([for f in module.function : f.name], values(local.services)))}\",response_code_class=\"5xx\"}[300s]))"
+    }],
   )
 }
 
@@ -41,10 +37,9 @@ resource "google_monitoring_dashboard" "this" {
         widget = {
           title = c.title
           xyChart = {
-            dataSets = [for name, query in c.queries : {
+            dataSets = [{
               plotType        = "LINE"
-              legendTemplate  = name
-              timeSeriesQuery = { prometheusQuery = query }
+              timeSeriesQuery = { prometheusQuery = c.query }
             }]
           }
         }

@@ -29,48 +29,44 @@ resource "google_bigquery_dataset_iam_member" "sink_writes" {
   member     = google_logging_project_sink.events.writer_identity
 }
 
-# Counts for alerts and the dashboard, one metric a function and event.
+# Counts for alerts and the dashboard. A project may have some 500 such metrics, so what differs
+# by function, event, cycle or check is a label of one; the function is a label of the resource.
 locals {
   # As PromQL spells it: hyphens are underscores there.
   metric_prefix = replace("${var.prefix}phasegate", "-", "_")
 
-  counted = toset([
-    "completion_recorded", "completion_quarantined", "batch_published", "batch_resumed", "cycle_blocked", "cycle_held", "check_unknown", "finding",
-    "heartbeat",
-  ])
-  events = { for p in setproduct(keys(local.functions), local.counted) : "${p[0]}_${p[1]}" => { function = p[0], event = p[1] } }
+  counted = ["batch_published", "batch_resumed", "check_unknown", "completion_quarantined", "completion_recorded", "cycle_blocked", "cycle_held", "finding", "heartbeat"]
+
+  log_metrics = merge({
+    event = {
+      filter = "${local.of_functions} AND jsonPayload.event=(${join(" OR ", [for e in local.counted : "\"${e}\""])})"
+      labels = { event = "event", scheduled_job = "job" }
+    }
+    cycle = {
+      filter = "${local.of_function["reconcile"]} AND jsonPayload.event=(\"cycle_blocked\" OR \"cycle_held\")"
+      labels = { for l in ["event", "transition", "period", "mode"] : l => l }
+    }
+    finding = {
+      filter = "${local.of_functions} AND jsonPayload.event=\"finding\""
+      labels = merge({ for l in ["type", "check", "state", "lock", "transition", "period", "mode"] : l => l }, { found_by = "by" })
+    }
+    function_errors = {
+      filter = "${local.revision}=${local.services_of.all} AND logName=(${local.logs.stdout} OR ${local.logs.stderr} OR ${local.logs["varlog/system"]}) AND severity>=ERROR"
+      labels = {}
+    }
+    },
+    # Processors are not ours and log where they will; requests are counted by the platform.
+    { for name in length(local.services) > 0 ? ["processor_errors"] : [] : name => {
+      filter = "${local.of_processors} AND logName!=${local.logs.requests} AND severity>=ERROR"
+      labels = {}
+    } },
+  )
 }
 
-resource "google_logging_metric" "event" {
-  for_each = local.events
+resource "google_logging_metric" "this" {
+  for_each = local.log_metrics
 
   name   = "${local.metric_prefix}_${each.key}"
-  filter = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${module.function[each.value.function].name}\" AND jsonPayload.event=\"${each.value.event}\""
-
-  metric_descriptor {
-    metric_kind  = "DELTA"
-    value_type   = "INT64"
-    unit         = "1"
-    display_name = "${var.prefix}phasegate ${each.value.function}: ${each.value.event}"
-
-    dynamic "labels" {
-      for_each = each.value.event == "heartbeat" ? ["scheduled_job"] : []
-      content {
-        key        = labels.value
-        value_type = "STRING"
-      }
-    }
-  }
-
-  label_extractors = each.value.event == "heartbeat" ? { scheduled_job = "EXTRACT(jsonPayload.job)" } : {}
-
-  depends_on = [google_project_service.required]
-}
-
-resource "google_logging_metric" "errors" {
-  for_each = { for key, a in local.alerts : key => a if a.kind == "log_metric" }
-
-  name   = "${local.metric_prefix}_${replace(each.key, "/[-\\/]/", "_")}"
   filter = each.value.filter
 
   metric_descriptor {
@@ -88,7 +84,7 @@ resource "google_logging_metric" "errors" {
     }
   }
 
-  label_extractors = each.value.labels
+  label_extractors = { for label, field in each.value.labels : label => "EXTRACT(jsonPayload.${field})" }
 
   depends_on = [google_project_service.required]
 }

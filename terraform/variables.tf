@@ -123,8 +123,30 @@ variable "processors" {
   }
 }
 
+variable "critical_channels" {
+  description = "Notification channels that page somebody, such as PagerDuty's: every alert of severity CRITICAL goes there. Without any, to the mail address."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for c in var.critical_channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", c))])
+    error_message = "critical_channels: ${join(", ", var.critical_channels)}: each has to be the name of a channel, such as projects/my-project/notificationChannels/123; list them with: gcloud beta monitoring channels list"
+  }
+}
+
+variable "other_channels" {
+  description = "Notification channels that nobody is woken by, such as a chat room or a ticket queue: every other alert goes there, and to slack_channel. Without any, to the mail address."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for c in var.other_channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", c))])
+    error_message = "other_channels: ${join(", ", var.other_channels)}: each has to be the name of a channel, such as projects/my-project/notificationChannels/123; list them with: gcloud beta monitoring channels list"
+  }
+}
+
 variable "email" {
-  description = "Address that every alert goes to. Required: an alert without a channel is none."
+  description = "Address for alerts that have no other channel, and for those about Slack itself. Required: an alert without a channel is none."
   type        = string
 
   validation {
@@ -134,7 +156,7 @@ variable "email" {
 }
 
 variable "slack_channel" {
-  description = "Slack channel that every alert goes to as well, such as #pipeline-alerts. Empty: none."
+  description = "Slack channel, such as #pipeline-alerts, for alerts that are not critical, and for what the functions tell people themselves. Empty: none."
   type        = string
   default     = ""
 

@@ -1,7 +1,6 @@
 package terraform
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -78,7 +77,7 @@ func TestF41_EverySubscriptionHasADeadLetterThatStaysAndAnAlertOnIt(t *testing.T
 		var queries strings.Builder
 		for _, policy := range p.some("google_monitoring_alert_policy") {
 			if page(policy.key) == "dead-letters" {
-				queries.WriteString(policy.text("conditions", "0", "condition_prometheus_query_language", "0", "query") + "\n")
+				queries.WriteString(text(conditions(policy)[0], "condition_prometheus_query_language", "0", "query"))
 			}
 		}
 		pushes := 0
@@ -102,8 +101,8 @@ func TestF41_EverySubscriptionHasADeadLetterThatStaysAndAnAlertOnIt(t *testing.T
 			if !dead[to] || kept[to] == "" {
 				t.Errorf("%s: dead letter %q is no topic with a subscription", s.address, to)
 			}
-			if !strings.Contains(queries.String(), fmt.Sprintf("subscription_id=%q}) > 0\n", kept[to])) {
-				t.Errorf("%s: no alert on %s", s.address, kept[to])
+			if !slices.Contains(subscriptionsIn(queries.String()), kept[to]) || !strings.HasSuffix(queries.String(), "}) > 0") {
+				t.Errorf("%s: no alert on %s in %s", s.address, kept[to], queries.String())
 			}
 			backoff := "300s" // of jobs: their next one is the relay's retry
 			if strings.HasSuffix(s.text("name"), "-transition") {
@@ -120,6 +119,16 @@ func TestF41_EverySubscriptionHasADeadLetterThatStaysAndAnAlertOnIt(t *testing.T
 			t.Errorf("%d subscriptions, %d dead letters", pushes, len(kept))
 		}
 	})
+}
+
+var subscriptionForm = regexp.MustCompile(`subscription_id=~"([^"]*)"`)
+
+// subscriptionsIn are those that a query selects.
+func subscriptionsIn(query string) (out []string) {
+	for _, m := range subscriptionForm.FindAllStringSubmatch(query, -1) {
+		out = append(out, strings.Split(m[1], "|")...)
+	}
+	return out
 }
 
 // Pub/Sub's agent gives up a message only if it may publish to the dead letter and
@@ -321,16 +330,34 @@ func TestF52_ADeploymentsSourceGetsAllTraffic(t *testing.T) {
 // counted, subscription by subscription.
 func TestF47_EverySubscriptionHasAnAlertOnRedeliveries(t *testing.T) {
 	inEveryVariant(t, func(t *testing.T, p *plan) {
-		all, found := policies(t, p), 0
+		all := policies(t, p)["deliveries-failing"]
+		found := 0
 		for _, s := range p.some("google_pubsub_subscription") {
 			if s.name != "push" {
 				continue
 			}
 			found++
-			query := all["redelivery-storm/"+s.key].text("conditions", "0", "condition_prometheus_query_language", "0", "query")
-			for _, part := range []string{`increase(pubsub_googleapis_com:subscription_push_request_count{`, `subscription_id="` + s.text("name") + `"`, `response_class!="ack"`, "> 50"} {
-				if !strings.Contains(query, part) {
-					t.Errorf("%s: no %s in %q", s.key, part, query)
+			for metric, parts := range map[string][]string{
+				"subscription_oldest_unacked_message_age": {"max by (subscription_id)", "}) > "},
+				"subscription_push_request_count":         {"sum by (subscription_id) (increase(", `response_class!="ack"`, "> 50"},
+			} {
+				watched := 0
+				for _, c := range conditions(all) {
+					query := text(c, "condition_prometheus_query_language", "0", "query")
+					if !strings.Contains(query, metric) {
+						continue
+					}
+					for _, name := range subscriptionsIn(query) {
+						if name == s.text("name") {
+							watched++
+						}
+					}
+					if missing := inOrder(query, parts...); missing != "" {
+						t.Errorf("no %s in %q", missing, query)
+					}
+				}
+				if watched != 1 {
+					t.Errorf("%s: %s is watched %d times", s.key, metric, watched)
 				}
 			}
 		}

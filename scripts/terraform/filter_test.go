@@ -16,8 +16,10 @@ type entry struct {
 		Type   string            `json:"type"`
 		Labels map[string]string `json:"labels"`
 	} `json:"resource"`
+	LogName     string         `json:"logName"`
 	Severity    string         `json:"severity"`
 	JSONPayload map[string]any `json:"jsonPayload"`
+	HTTPRequest map[string]any `json:"httpRequest,omitempty"` // of the platform's log of requests
 }
 
 // field returns what a filter's path names, nil where there is nothing.
@@ -46,9 +48,9 @@ type comparison struct {
 }
 
 // https://cloud.google.com/logging/docs/view/logging-query-language, of which the
-// filters here use as much as this: a path, one of = >= : and a quoted text, a number,
+// filters here use as much as this: a path, one of = != >= : and a quoted text, a number,
 // a severity or, after a colon, a star; after =, also texts in parentheses with OR.
-var comparisonForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)(>=|=|:)("(?:[^"\\]|\\.)*"|[0-9]+(?:\.[0-9]+)?|[A-Z]+|\*)$`)
+var comparisonForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)(>=|!=|=|:)("(?:[^"\\]|\\.)*"|[0-9]+(?:\.[0-9]+)?|[A-Z]+|\*)$`)
 
 var anyForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_.]*)=\(("[^"\\]*"(?: OR "[^"\\]*")*)\)$`)
 
@@ -69,9 +71,12 @@ func parseFilter(s string) (filter, error) {
 		}
 		m := comparisonForm.FindStringSubmatch(term)
 		if m == nil {
-			return nil, fmt.Errorf("%q is no comparison by =, >= or :", term)
+			return nil, fmt.Errorf("%q is no comparison by =, !=, >= or :", term)
 		}
 		c := comparison{path: m[1], op: m[2], value: m[3]}
+		if c.op == "!=" && c.path != "logName" { // which every entry has: no field that is missing is unequal
+			return nil, fmt.Errorf("%q: != stands after logName alone", term)
+		}
 		bare := c.value != "*" && c.value[0] >= 'A' && c.value[0] <= 'Z'
 		switch {
 		case c.value == "*" && c.op != ":":
@@ -122,6 +127,8 @@ func (c comparison) holds(e entry) bool {
 	switch c.op {
 	case "=":
 		return got == value
+	case "!=":
+		return got != value
 	case ":":
 		return strings.Contains(got, value)
 	}
@@ -131,7 +138,7 @@ func (c comparison) holds(e entry) bool {
 func TestTheEvaluatorReadsFiltersAsCloudLoggingDoes(t *testing.T) {
 	var e entry
 	if err := json.Unmarshal([]byte(`{"resource":{"type":"cloud_run_revision","labels":{"service_name":"phasegate-transition"}},
-		"severity":"ERROR","jsonPayload":{"event":"batch_published","seconds":300.5,"function":"transition"}}`), &e); err != nil {
+		"logName":"projects/p/logs/run.googleapis.com%2Fstdout","severity":"ERROR","jsonPayload":{"event":"batch_published","seconds":300.5,"function":"transition"}}`), &e); err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]bool{
@@ -146,6 +153,9 @@ func TestTheEvaluatorReadsFiltersAsCloudLoggingDoes(t *testing.T) {
 		`resource.type="cloud_function" AND severity>=ERROR`:                                              false,
 		`resource.labels.service_name="phasegate"`:                                                        false,
 		`resource.labels.service_name:"phasegate"`:                                                        true,
+		`logName="projects/p/logs/run.googleapis.com%2Fstdout"`:                                           true,
+		`logName!="projects/p/logs/run.googleapis.com%2Frequests" AND severity>=ERROR`:                    true,
+		`logName!="projects/p/logs/run.googleapis.com%2Fstdout"`:                                          false,
 		`jsonPayload.seconds>=300`:                                                                        true,
 		`jsonPayload.seconds>=300.5`:                                                                      true,
 		`jsonPayload.seconds>=301`:                                                                        false,
@@ -166,7 +176,7 @@ func TestTheEvaluatorReadsFiltersAsCloudLoggingDoes(t *testing.T) {
 
 func TestOtherOperatorsAreRefused(t *testing.T) {
 	for _, text := range []string{
-		``, `error`, `severity>ERROR`, `severity!=INFO`, `severity<=INFO`, `NOT severity=ERROR`, `severity>=ERROR OR severity=INFO`,
+		``, `error`, `severity>ERROR`, `severity!="INFO"`, `jsonPayload.seconds!=3`, `severity<=INFO`, `NOT severity=ERROR`, `severity>=ERROR OR severity=INFO`,
 		`(severity>=ERROR)`, `jsonPayload.event=~"batch.*"`, `severity>=LOUD`, `jsonPayload.event=batch_published`, `jsonPayload.event=*`,
 		`severity>=ERROR AND `, `jsonPayload.seconds>=3e5`, `severity>=ERROR and severity=INFO`, `jsonPayload.event="a" "b"`,
 		`jsonPayload.event=("a" AND "b")`, `jsonPayload.event=("a" OR b)`, `jsonPayload.event>=("a" OR "b")`, `("a" OR "b")`,

@@ -81,6 +81,7 @@ func (r *recorder) deliver(function string, data []byte) int {
 	h := handlers[function](func(context.Context) (*app.App, error) { return r.App, nil })
 	h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/"+r.query, strings.NewReader(string(body))))
 	r.keep("phasegate-" + function)
+	r.entries = append(r.entries, requested("phasegate-"+function, rec.Code))
 	return rec.Code
 }
 
@@ -112,12 +113,32 @@ func (r *recorder) processed(date string, meanwhile func(*lease.Lease)) {
 // logged is a line of a service's standard output as Cloud Logging keeps it: the
 // severity is taken out of the payload.
 func logged(service string, line map[string]any) entry {
-	var e entry
-	e.Resource.Type = "cloud_run_revision"
-	e.Resource.Labels = map[string]string{"service_name": service}
+	e := ofService(service, "stdout")
 	e.Severity, _ = line["severity"].(string)
 	e.JSONPayload = maps.Clone(line)
 	delete(e.JSONPayload, "severity")
+	return e
+}
+
+// ofService is an entry of one of the logs that Cloud Run keeps of a service.
+func ofService(service, log string) entry {
+	e := entry{LogName: "projects/" + project + "/logs/run.googleapis.com%2F" + log}
+	e.Resource.Type, e.Resource.Labels = "cloud_run_revision", map[string]string{"service_name": service}
+	return e
+}
+
+// requested is the entry that Cloud Run itself writes for an answer.
+// https://cloud.google.com/run/docs/logging: a 4xx is a warning, a 5xx an error.
+func requested(service string, status int) entry {
+	e := ofService(service, "requests")
+	e.HTTPRequest = map[string]any{"status": status, "requestMethod": http.MethodPost}
+	e.Severity = "INFO"
+	switch {
+	case status >= http.StatusInternalServerError:
+		e.Severity = "ERROR"
+	case status >= http.StatusBadRequest:
+		e.Severity = "WARNING"
+	}
 	return e
 }
 
@@ -174,6 +195,19 @@ func good(t *testing.T) *recorder {
 	r.complete(morning, order[2:]...)
 	if code := r.relay(); code != http.StatusNoContent || len(r.PubSub.Messages()) != 3*len(upcoming)+len(order)+1 { // and the completion of the run
 		t.Fatalf("the good night is none: relay answered %d, %d messages", code, len(r.PubSub.Messages()))
+	}
+	// Copies of one message: another worker has it, which is expected and no fault.
+	held, err := r.Locks.Acquire(t.Context(), lease.Key{Class: "PhasegateNightly", Period: r.Pipeline.Calendar.At(r.Now())}, "message-other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if code := r.deliver("reconcile", []byte(`{"job":"nightly"}`)); code != http.StatusTooManyRequests {
+			t.Fatalf("next to another worker: %d", code)
+		}
+	}
+	if err := held.Release(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	// A drill sets off no alert: a message to people is all that comes of it.
 	if code := r.deliver("health", []byte(`{"job":"health","date":"2000-01-01"}`)); code != http.StatusNoContent {
