@@ -151,10 +151,6 @@ func (w *Warehouse) Survey(ctx context.Context, t Target) (Survey, error) {
 			return Survey{}, fmt.Errorf("%w: %s has a column %s: names that begin with %s are ours here", ErrTarget, t.Processor.Table, f.Name, ours)
 		}
 	}
-	// Its rows have a partition that is in none of their columns: they could not be put back.
-	if p := meta.TimePartitioning; p != nil && p.Field == "" {
-		return Survey{}, fmt.Errorf("%w: %s is partitioned by the time at which rows came, which no column has", ErrTarget, t.Processor.Table)
-	}
 	// https://cloud.google.com/bigquery/docs/data-manipulation-language#limitations
 	if b := meta.StreamingBuffer; b != nil {
 		return Survey{}, fmt.Errorf("%w: %s has some %d rows in its streaming buffer, since %s: they cannot be removed before they have left it",

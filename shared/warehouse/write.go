@@ -127,9 +127,24 @@ func (w *Warehouse) metadata(ctx context.Context, name string) (*bigquery.TableM
 	return meta, nil
 }
 
+// replaceable refuses what is no table of its own, or has no partition for a period: its rows
+// cannot be replaced, or not without reading all of it.
+func replaceable(name string, meta *bigquery.TableMetadata) error {
+	if meta.Type != bigquery.RegularTable {
+		return fmt.Errorf("%w: %s is of type %s: name a table of type %s instead", ErrTarget, name, meta.Type, bigquery.RegularTable)
+	}
+	if p := meta.TimePartitioning; p != nil && p.Field == "" {
+		return fmt.Errorf("%w: %s is partitioned by ingestion time, which no column holds: partition it by its date column", ErrTarget, name)
+	}
+	return nil
+}
+
 // rule says how the rows of the target are told apart. An [ErrTarget] says that they are
-// not, in the table as it is.
+// not, in the table as it is, or that they cannot be replaced.
 func (t Target) rule(meta *bigquery.TableMetadata) (dedup.Rule, error) {
+	if err := replaceable(t.Processor.Table, meta); err != nil {
+		return dedup.Rule{}, err
+	}
 	rule := dedup.Rule{Key: t.Processor.Key, OrderBy: t.Processor.OrderBy}
 	var date *bigquery.FieldSchema
 	for _, f := range meta.Schema {
