@@ -122,9 +122,9 @@ locals {
       command  = local.explain.grouped
     } },
     { cycle-overdue = {
-      title    = "A cycle is held or past its deadline, and not handed over"
+      title    = "A cycle is past its deadline, or too old, and is not handed over"
       severity = "CRITICAL"
-      query    = "sum by (mode, period, transition) (increase(${local.metric.cycle},event=\"cycle_held\"}[${local.relay_window}s])) > 0"
+      query    = "sum by (mode, period, transition) (increase(${local.metric.cycle},event=\"cycle_overdue\"}[${local.relay_window}s])) > 0"
       command  = local.explain.grouped
     } },
     { left-unfinished = {

@@ -35,7 +35,7 @@ locals {
   # As PromQL spells it: hyphens are underscores there.
   metric_prefix = replace("${var.prefix}phasegate", "-", "_")
 
-  counted = ["batch_published", "batch_resumed", "check_unknown", "completion_quarantined", "completion_recorded", "cycle_blocked", "cycle_held", "finding", "heartbeat"]
+  counted = ["batch_published", "batch_resumed", "check_unknown", "completion_quarantined", "completion_recorded", "cycle_blocked", "cycle_on_hold", "cycle_overdue", "finding", "heartbeat"]
 
   log_metrics = merge({
     event = {
@@ -43,7 +43,7 @@ locals {
       labels = { event = "event", scheduled_job = "job" }
     }
     cycle = {
-      filter = "${local.of_function["reconcile"]} AND jsonPayload.event=(\"cycle_blocked\" OR \"cycle_held\")"
+      filter = "${local.of_function["reconcile"]} AND jsonPayload.event=(\"cycle_blocked\" OR \"cycle_overdue\")"
       labels = { for l in ["event", "transition", "period", "mode"] : l => l }
     }
     finding = {

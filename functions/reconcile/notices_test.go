@@ -45,7 +45,7 @@ func TestTheRelayTellsWhatTimeBrings(t *testing.T) {
 	}
 	at := func(hours float64) { w.SetNow(now.Add(time.Duration(hours * float64(time.Hour)))) }
 	record("player_game_summary", "upcoming_player_game_context", "team_offense_game_summary")
-	relay("2026-02-04 tomorrow is held") // 06:05: the grace period of the night begins, and nobody has reported for today
+	relay("2026-02-04 tomorrow is overdue") // 06:05: the grace period of the night begins, and nobody has reported for today
 	at(0.6)
 	relay(":large_orange_circle: *warning* 2026-02-03 overnight was handed over without team_defense_game_summary, upcoming_team_game_context", "`phasectl explain 2026-02-03 overnight`")
 	record("team_defense_game_summary")
@@ -53,11 +53,11 @@ func TestTheRelayTellsWhatTimeBrings(t *testing.T) {
 	record("upcoming_team_game_context")
 	relay("*over* 2026-02-03 overnight is handed over")
 	at(8) // 14:05: nobody has reported for today
-	relay(":red_circle: *critical* 2026-02-04 same_day is held: somebody has to look at it", "deadline 13:00 passed", "docs/runbooks/cycle-overdue.md")
+	relay(":red_circle: *critical* 2026-02-04 same_day is overdue: its deadline has passed", "deadline 13:00 passed", "docs/runbooks/cycle-overdue.md")
 	at(30) // 12:05 the day after
-	relay("2026-02-04 overnight is held")
+	relay("2026-02-04 overnight is overdue")
 	at(33)
-	relay("2026-02-05 same_day is held")
+	relay("2026-02-05 same_day is overdue")
 	// That it is over is told however late: they know that it had begun.
 	at(24 + 25)
 	for _, name := range tr.Order {

@@ -110,7 +110,7 @@ func (d *demo) playRetail(ctx context.Context) error {
 			return d.scene(ctx, "2026-10-25 03:06", "Another hour is over. Its sales online, which are critical, have failed; and of the stock in the east nobody hears.", heldHour, "hourly", rs...)
 		},
 		func() error {
-			return d.relay(ctx, "2026-10-25 03:50", "At its deadline it is held: somebody is told, nothing is claimed.", heldHour, "hourly")
+			return d.relay(ctx, "2026-10-25 03:50", "At its deadline it is overdue: people are told, nothing is claimed.", heldHour, "hourly")
 		},
 		func() error {
 			d.expect(heldHour, "hourly", slices.Concat(enriched, aggregated)...)

@@ -110,7 +110,7 @@ func (d *demo) play(ctx context.Context) error {
 				report{processor: nextPlayer, date: tomorrow, at: "2026-02-05 10:40", status: "failed"})
 		},
 		func() error {
-			return d.relay(ctx, "2026-02-05 13:00", "At its deadline it is held: somebody is told, nothing is claimed.", tomorrow, "same_day")
+			return d.relay(ctx, "2026-02-05 13:00", "At its deadline it is overdue: people are told, nothing is claimed.", tomorrow, "same_day")
 		},
 		func() error {
 			d.expect(tomorrow, "same_day", nextPlayer, nextTeam)

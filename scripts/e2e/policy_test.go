@@ -79,7 +79,7 @@ func aDeadlineHandsOverOrHolds(t *testing.T, s subject) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ line, state string }{
 		"hand_over": {"deadline: \"" + s.midnight + "\"\n        at_deadline: hand_over", "published"},
-		"hold":      {"deadline: \"" + s.midnight + "\"", "held"},
+		"hold":      {"deadline: \"" + s.midnight + "\"", "overdue"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -85,16 +85,16 @@ func TestNightsThatAreHeldAtTheirDeadline(t *testing.T) {
 				}
 				w := newWorld(t, kind)
 				w.atTime(tc.morning+" 06:00", of(tc.period, pgs, tc.morning+" 06:00"))
-				held := `"event":"cycle_held","transition":"phase3_to_phase4","period":"` + tc.period + `","mode":"overnight"`
+				overdue := `"event":"cycle_overdue","transition":"phase3_to_phase4","period":"` + tc.period + `","mode":"overnight"`
 				for _, at := range []struct {
 					time  time.Time
 					state string
-				}{{deadline.Add(-time.Minute), "waiting"}, {deadline, "held"}} {
+				}{{deadline.Add(-time.Minute), "waiting"}, {deadline, "overdue"}} {
 					w.Clock.AdvanceTo(at.time)
 					w.send("phasegate-reconcile", message.Outgoing{Data: []byte(`{"job":"relay"}`)})
 					w.settle()
-					if st := w.cycleOf(tc.period); st.State != at.state || (w.logs.count(held) > 0) != (at.state == "held") {
-						t.Errorf("%s: %s (%s), said held %d times; want %s", at.time, st.State, st.Reason, w.logs.count(held), at.state)
+					if st := w.cycleOf(tc.period); st.State != at.state || (w.logs.count(overdue) > 0) != (at.state == "overdue") {
+						t.Errorf("%s: %s (%s), said overdue %d times; want %s", at.time, st.State, st.Reason, w.logs.count(overdue), at.state)
 					}
 				}
 				w.wantHandedOver("overnight")

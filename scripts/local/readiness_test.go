@@ -99,7 +99,7 @@ func TestADateWithoutGamesIsClosedAndRowsReopenIt(t *testing.T) {
 	if s := w.status("overnight"); s.State != "closed" {
 		t.Errorf("overnight: %s: %s", s.State, s.Reason)
 	}
-	if n := w.logs.count(`"event":"` + telemetry.CycleHeld + `"`); n != 0 {
+	if n := w.logs.count(`"event":"` + telemetry.CycleOverdue + `"`); n != 0 {
 		t.Errorf("%d times somebody was called", n)
 	}
 	w.atTime("2026-02-04 10:20", done(upg, "2026-02-03 12:00", with("record_count", 10)))

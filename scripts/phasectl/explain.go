@@ -71,12 +71,12 @@ func help(x cycle.Explanation, t *pipeline.Transition) string {
 	trigger := func(rest string) string {
 		return fmt.Sprintf(`phasectl trigger --date %s --mode %s%s%s --reason "…"`, x.Period, x.Mode, rest, t.Option())
 	}
-	if x.State == string(gate.Held) && x.Hold != nil {
+	if x.State == string(cycle.StateOnHold) {
 		words := []string{x.Period, x.Mode}
 		if x.Hold.Whole {
 			words = nil
 		}
-		return "somebody holds it; it goes on by itself when the hold ends, or at once: " + releaseLine(t, words)
+		return "it is on hold; it goes on by itself when the hold ends, or at once: " + releaseLine(t, words)
 	}
 	switch cycle.State(x.State) {
 	case cycle.StatePublished:
@@ -99,9 +99,9 @@ func help(x cycle.Explanation, t *pipeline.Transition) string {
 	switch {
 	case x.State == string(gate.Closed):
 		return "nothing is to be done; a run that brings rows, or a corrected schedule, opens it again"
-	case x.State != string(gate.Held) && len(x.Failed) > 0:
+	case x.State != string(gate.Overdue) && len(x.Failed) > 0:
 		return "look at the logs of " + strings.Join(x.Failed, ", ") + " and run it again; its completion is handled at once"
-	case x.State != string(gate.Held):
+	case x.State != string(gate.Overdue):
 		return "nothing is to be done yet"
 	case len(x.Batches) > 0 && x.Batches[len(x.Batches)-1].State == cycle.StateBlocked:
 		return "repair the data named above; it is checked again by itself. Without the checks: " + trigger(" --force")

@@ -115,7 +115,7 @@ func holdCommand(f *flags) *cobra.Command {
 				return exitError{exitUnknown, err}
 			}
 			out := cmd.OutOrStdout()
-			fmt.Fprintf(out, "%s is held until %s\n", what(key, m.Name), r.Hold.Until.In(a.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04:05 MST"))
+			fmt.Fprintf(out, "%s is on hold until %s\n", what(key, m.Name), r.Hold.Until.In(a.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04:05 MST"))
 			if old := r.Replaced; old != nil {
 				fmt.Fprintf(out, "  in place of the hold by %s until %s: %s\n", plain(old.Actor), localTime(a, old.Until), plain(old.Reason))
 			}
@@ -137,7 +137,7 @@ func releaseLine(t *pipeline.Transition, words []string) string {
 	return strings.Join(append([]string{"phasectl", "release"}, words...), " ") + t.Option() + ` --reason "…"`
 }
 
-// printAfter says where a cycle is now: it may be held for another reason.
+// printAfter says where a cycle is now: it may be on hold for another reason.
 func printAfter(ctx context.Context, w io.Writer, a *app.App, key cycle.Key, m pipeline.Mode) error {
 	if m.Name == "" {
 		return nil
@@ -190,9 +190,9 @@ func releaseCommand(f *flags) *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			if r.Hold == nil {
-				fmt.Fprintf(out, "nobody holds %s\n", what(key, m.Name))
+				fmt.Fprintf(out, "%s is not on hold\n", what(key, m.Name))
 			} else {
-				fmt.Fprintf(out, "%s is released; it was held by %s: %s\n", what(key, m.Name), plain(r.Hold.Actor), plain(r.Hold.Reason))
+				fmt.Fprintf(out, "%s is released; it was on hold by %s: %s\n", what(key, m.Name), plain(r.Hold.Actor), plain(r.Hold.Reason))
 			}
 			return printAfter(cmd.Context(), out, a, key, m)
 		},

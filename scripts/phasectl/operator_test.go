@@ -203,20 +203,20 @@ func TestARangeIsPacedAndSaysHowToGoOn(t *testing.T) {
 
 func TestHoldAndRelease(t *testing.T) {
 	s := running(t)
-	want(t, 0, []string{"2026-02-03 overnight is held until ", `phasectl release 2026-02-03 overnight --reason`},
+	want(t, 0, []string{"2026-02-03 overnight is on hold until ", `phasectl release 2026-02-03 overnight --reason`},
 		"hold", "2026-02-03", "overnight", "--for", "6h", "--reason", "scores are wrong")
 	s.night("2026-02-03")
-	want(t, 0, []string{"2026-02-03  overnight  held       held by " + actor(), "scores are wrong; 5 of 5 complete"}, "status", "--date", "2026-02-03")
-	want(t, 0, []string{"is held", "hold       by " + actor(), "help       somebody holds it", "phasectl release 2026-02-03 overnight"}, "explain", "2026-02-03", "overnight")
-	want(t, 1, []string{"refused: ", "it is held by " + actor() + ": scores are wrong"}, "trigger", "--date", "2026-02-03", "--mode", "overnight", "--reason", "x")
-	want(t, 0, []string{"2026-02-03 overnight is released; it was held by " + actor()}, "release", "2026-02-03", "overnight", "--reason", "right now")
+	want(t, 0, []string{"2026-02-03  overnight  on_hold    on hold by " + actor(), "scores are wrong; 5 of 5 complete"}, "status", "--date", "2026-02-03")
+	want(t, 0, []string{"is on_hold", "hold       by " + actor(), "help       it is on hold", "phasectl release 2026-02-03 overnight"}, "explain", "2026-02-03", "overnight")
+	want(t, 1, []string{"refused: ", "it is on hold by " + actor() + ": scores are wrong"}, "trigger", "--date", "2026-02-03", "--mode", "overnight", "--reason", "x")
+	want(t, 0, []string{"2026-02-03 overnight is released; it was on hold by " + actor()}, "release", "2026-02-03", "overnight", "--reason", "right now")
 	want(t, 0, []string{"2026-02-03  overnight  published  5 of 5 complete"}, "status", "--date", "2026-02-03")
-	want(t, 0, []string{"nobody holds 2026-02-03 overnight\n  now published: 5 of 5 complete"}, "release", "2026-02-03", "overnight", "--reason", "again")
+	want(t, 0, []string{"2026-02-03 overnight is not on hold\n  now published: 5 of 5 complete"}, "release", "2026-02-03", "overnight", "--reason", "again")
 
-	want(t, 0, []string{"every cycle of phase3_to_phase4 is held until "}, "hold", "--for", "1h", "--reason", "Phase 4 is being deployed")
-	want(t, 0, []string{"overnight is published", "what comes next is held by", "hold       by"}, "explain", "2026-02-03", "overnight")
+	want(t, 0, []string{"every cycle of phase3_to_phase4 is on hold until "}, "hold", "--for", "1h", "--reason", "Phase 4 is being deployed")
+	want(t, 0, []string{"overnight is published", "what comes next is on hold by", "hold       by"}, "explain", "2026-02-03", "overnight")
 	want(t, 0, []string{"in place of the hold by " + actor() + " until ", ": Phase 4 is being deployed"}, "hold", "--for", "2h", "--reason", "it takes longer")
-	want(t, 0, []string{"nobody holds 2026-02-01 overnight\n  now held: held by " + actor() + " until "}, "release", "2026-02-01", "overnight", "--reason", "x")
+	want(t, 0, []string{"2026-02-01 overnight is not on hold\n  now on_hold: on hold by " + actor() + " until "}, "release", "2026-02-01", "overnight", "--reason", "x")
 	want(t, 0, []string{"every cycle of phase3_to_phase4 is released"}, "release", "--reason", "deployed")
 	for action, times := range map[string]int{"hold": 3, "release": 2} {
 		n := 0

@@ -110,7 +110,7 @@ var (
 			"httpRequest":{"status":503}}`, // which is counted with the requests
 		`{"severity":"ERROR","logName":"projects/nba-test-project/logs/run.googleapis.com%2Fstdout","resource":{"type":"cloud_run_revision","labels":{"service_name":"somebody-elses-service"}},"jsonPayload":{"message":"not ours"}}`,
 		`{"severity":"ERROR","logName":"projects/nba-test-project/logs/cloudscheduler.googleapis.com%2Fexecutions","resource":{"type":"cloud_scheduler_job","labels":{"job_id":"dev-phasegate-relay"}},"jsonPayload":{"message":"of another environment"}}`,
-		`{"severity":"ERROR","logName":"projects/nba-test-project/logs/run.googleapis.com%2Fstdout","resource":{"type":"cloud_run_revision","labels":{"service_name":"dev-phasegate-reconcile"}},"jsonPayload":{"event":"cycle_held","message":"of another environment"}}`,
+		`{"severity":"ERROR","logName":"projects/nba-test-project/logs/run.googleapis.com%2Fstdout","resource":{"type":"cloud_run_revision","labels":{"service_name":"dev-phasegate-reconcile"}},"jsonPayload":{"event":"cycle_overdue","message":"of another environment"}}`,
 		`{"severity":"ERROR","resource":{"type":"cloud_run_job","labels":{"job_name":"a-job"}},"jsonPayload":{"event":"lock_lost","collection":"dev-processing_locks","message":"of another environment"}}`,
 	}
 )
@@ -184,11 +184,31 @@ func TestALineSetsOffOneAlert(t *testing.T) {
 	}
 }
 
+// A hold is a person's decision: it is logged, and notifies nobody while it lasts.
+func TestAlerts_HoldByPersonSetsOffNone(t *testing.T) {
+	r := record(t)
+	onHold(r)
+	logged := 0
+	for _, e := range r.entries {
+		if e.JSONPayload["event"] == "cycle_on_hold" {
+			logged++
+		}
+		for key, f := range filters(t, planned(t, nil)) {
+			if f.matches(e) {
+				t.Errorf("%s fires: %+v", key, e)
+			}
+		}
+	}
+	if logged == 0 {
+		t.Error("no line says that the cycle is on hold")
+	}
+}
+
 func TestWhatHappensInShadowSetsOffNoAlert(t *testing.T) {
 	recordings(t)
 	events, all := 0, filters(t, planned(t, nil))
 	for _, e := range sharedRecordings.shadow {
-		if name, _ := e.JSONPayload["shadow_event"].(string); name == "cycle_held" || name == "batch_published" {
+		if name, _ := e.JSONPayload["shadow_event"].(string); name == "cycle_overdue" || name == "batch_published" {
 			events++
 		}
 		for key, f := range all {

@@ -404,6 +404,17 @@ func oddities(r *recorder) {
 	}
 }
 
+// onHold is a night that a person keeps on hold beyond its deadline.
+func onHold(r *recorder) {
+	tr := r.Pipeline.Transitions[0]
+	r.complete(morning, tr.Order[0])
+	if _, err := r.Engine.Hold(r.t.Context(), cycle.Key{Transition: tr}, "", 12*time.Hour, "ann", "the source is being repaired"); err != nil {
+		r.t.Fatal(err)
+	}
+	r.SetNow(time.Date(2026, 2, 4, 15, 1, 0, 0, time.UTC)) // 10:01 in New York, a minute after the deadline
+	r.relay()
+}
+
 // inShadow is what a smoke test leaves: a cycle past its deadline that is completed one
 // by one, and a relay in shadow that finds others overdue.
 func inShadow(r *recorder) {
@@ -484,7 +495,7 @@ func recordings(t *testing.T) (goodEntries []entry, badEntries map[string][]entr
 			wrong(r)
 			s.bad[page] = keep(r)
 		}
-		for _, scene := range []func(*recorder){resumed, oddities, inShadow} {
+		for _, scene := range []func(*recorder){resumed, oddities, onHold, inShadow} {
 			r := record(t)
 			scene(r)
 			s.shadow = keep(r) // of the last

@@ -33,7 +33,7 @@ func (a *App) lookOn(ctx context.Context, key cycle.Key, cycles []cycle.Status) 
 }
 
 // cycleNotices is what is to be told of a cycle: none while it goes its way. One that a
-// person holds is nothing new to people.
+// person keeps on hold is nothing new to people.
 func cycleNotices(t *pipeline.Transition, m pipeline.Mode, st cycle.Status) []notify.Notice {
 	name := t.Called(pipeline.Period(st.Period), st.Mode)
 	n := notify.Notice{Subject: "cycle_" + st.Cycle, Severity: notify.Warning, Reason: st.Reason, Command: "phasectl explain " + st.Period + " " + st.Mode + t.Option()}
@@ -42,9 +42,9 @@ func cycleNotices(t *pipeline.Transition, m pipeline.Mode, st cycle.Status) []no
 	switch state := st.State; {
 	case st.Hold != nil:
 		return nil
-	case state == string(gate.Held):
+	case state == string(gate.Overdue):
 		n.State, n.Severity, n.Page = state, notify.Critical, "cycle-overdue"
-		n.Title = name + " is held: somebody has to look at it"
+		n.Title = name + " is overdue: its deadline has passed, or it is too old to be handed over automatically"
 	case state == string(cycle.StateBlocked):
 		n.State, n.Page = state, "cycle-blocked"
 		n.Title = name + " is blocked: its data is not ready"

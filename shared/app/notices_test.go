@@ -31,8 +31,8 @@ func TestWhatIsToldOfACycle(t *testing.T) {
 		page     string
 	}{
 		"blocked":             {all, cycle.Status{State: "blocked"}, true, "blocked", notify.Warning, "cycle-blocked"},
-		"held":                {all, cycle.Status{State: "held"}, true, "held", notify.Critical, "cycle-overdue"},
-		"held_by_a_person":    {all, cycle.Status{State: "held", Hold: &cycle.Hold{}}, false, "", "", ""},
+		"overdue":             {all, cycle.Status{State: "overdue"}, true, "overdue", notify.Critical, "cycle-overdue"},
+		"on_hold":             {all, cycle.Status{State: "on_hold", Hold: &cycle.Hold{}}, false, "", "", ""},
 		"degraded":            {all, cycle.Status{State: "published", Missing: []string{"b"}}, true, "degraded", notify.Warning, "processor-errors"},
 		"without_an_optional": {critical, cycle.Status{State: "published", Missing: []string{"b"}}, true, "", "", ""},
 		"complete":            {all, cycle.Status{State: "published"}, true, "", "", ""},

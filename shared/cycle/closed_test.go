@@ -62,7 +62,7 @@ func TestADateWithoutGamesAndWithoutRunsIsClosedAtItsDeadline(t *testing.T) {
 			if n := len(w.broker.got); n != 5 { // the day before
 				t.Errorf("%d messages", n)
 			}
-			for _, line := range w.events(telemetry.CycleHeld) {
+			for _, line := range w.events(telemetry.CycleOverdue) {
 				if line["period"] == "2026-02-03" && line["mode"] == "overnight" {
 					t.Errorf("somebody was called: %v", line)
 				}
@@ -111,7 +111,7 @@ func TestACorrectedScheduleReopensAClosedDateAndClosesAHeldOne(t *testing.T) {
 	}
 	w.clock.set(at("2026-02-04 11:01"))
 	w.relay()
-	if st := w.statuses()["overnight"]; st.State != "held" || !strings.Contains(st.Reason, "deadline 2026-02-04 10:00 passed") {
+	if st := w.statuses()["overnight"]; st.State != "overdue" || !strings.Contains(st.Reason, "deadline 2026-02-04 10:00 passed") {
 		t.Errorf("with games: %s, %s", st.State, st.Reason)
 	}
 	s.games["2026-02-03"] = 0 // postponed
@@ -128,7 +128,7 @@ func TestF45_AFailedLookUpClosesNothing(t *testing.T) {
 	w.clock.set(at("2026-02-04 10:00"))
 	w.relay()
 	st := w.statuses()["overnight"]
-	if st.State != "held" || !strings.Contains(st.Reason, "table not found") {
+	if st.State != "overdue" || !strings.Contains(st.Reason, "table not found") {
 		t.Errorf("%s: %s", st.State, st.Reason)
 	}
 	lines := w.lines("check", "expected")
@@ -150,7 +150,7 @@ func TestF45_AFailedLookUpClosesNothing(t *testing.T) {
 	}
 	w.pass(24 * time.Hour)
 	w.relay()
-	if st := w.statuses()["overnight"]; st.State != "held" {
+	if st := w.statuses()["overnight"]; st.State != "overdue" {
 		t.Errorf("a day later: %s, %s", st.State, st.Reason)
 	}
 	// Complete runs without rows are not closed either: the data decides.

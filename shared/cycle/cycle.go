@@ -28,7 +28,7 @@
 //	published   the broker has answered with an id for every message
 //
 // A person can hold a cycle ([Engine.Hold]): what is not frozen waits, its state is
-// shown as held. A person can ask for a hand-over ([Engine.Trigger]): the batch that
+// shown as on_hold. A person can ask for a hand-over ([Engine.Trigger]): the batch that
 // the policy has begun takes the runs that were chosen, or a further one is made of
 // them. Either is one compare-and-set or create-if-absent, like every other step.
 //

@@ -48,7 +48,7 @@ func TestExplainOfACycleThatNothingIsKnownOf(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 11:00"))
 	x := w.explain("overnight")
-	if x.State != "held" || len(x.Runs) != 0 || len(x.Missing) != 5 || !x.Deadline.Equal(at("2026-02-04 10:00")) {
+	if x.State != "overdue" || len(x.Runs) != 0 || len(x.Missing) != 5 || !x.Deadline.Equal(at("2026-02-04 10:00")) {
 		t.Errorf("%+v", x)
 	}
 }

@@ -30,7 +30,7 @@ func TestAHoldReachesAHolderThatSleptBeyondItsClaim(t *testing.T) {
 		return Readiness{Outcome: Passed}
 	}
 	w.converge("2026-02-03")
-	if st := w.statuses()["overnight"]; st.State != "held" || len(w.broker.got) != 0 {
+	if st := w.statuses()["overnight"]; st.State != "on_hold" || len(w.broker.got) != 0 {
 		t.Errorf("%s (%s), %d messages", st.State, st.Reason, len(w.broker.got))
 	}
 	w.pass(time.Hour)

@@ -72,11 +72,11 @@ func TestAHeldCycleIsHandedOverWhenTheHoldEnds(t *testing.T) {
 				w.converge("2026-02-03")
 				w.relay()
 				st := w.statuses()["overnight"]
-				if st.State != "held" || len(w.broker.got) != 0 || !st.NextLook.Truncate(time.Second).Equal(at("2026-02-04 09:05")) ||
-					!strings.HasPrefix(st.Reason, "held by ada@host until 2026-02-04 09:05: source data is wrong; 5 of 5 complete") {
+				if st.State != "on_hold" || len(w.broker.got) != 0 || !st.NextLook.Truncate(time.Second).Equal(at("2026-02-04 09:05")) ||
+					!strings.HasPrefix(st.Reason, "on hold by ada@host until 2026-02-04 09:05: source data is wrong; 5 of 5 complete") {
 					t.Fatalf("%s until %s (%s), %d messages", st.State, st.NextLook, st.Reason, len(w.broker.got))
 				}
-				if n := len(w.events("cycle_held")); n == 0 {
+				if n := len(w.events("cycle_on_hold")); n == 0 {
 					t.Error("nothing is said while it lasts")
 				}
 				w.pass(3*time.Hour - time.Millisecond)
@@ -126,12 +126,12 @@ func TestAHoldIsOfItsCycleAlone(t *testing.T) {
 	w.hold("overnight", 22*time.Hour)
 	w.mustDeliver(run(upg, "2026-02-03 10:31"))
 	w.mustDeliver(overnight()...)
-	if w.statuses()["same_day"].State != "published" || w.statuses()["overnight"].State != "held" {
+	if w.statuses()["same_day"].State != "published" || w.statuses()["overnight"].State != "on_hold" {
 		t.Errorf("%+v", w.statuses())
 	}
 }
 
-// What is frozen goes on, and the caller is told; what follows is held.
+// What is frozen goes on, and the caller is told; what follows is on hold.
 func TestAHoldThatArrivesWhileABatchIsPublishingTakesEffectAfterIt(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -147,11 +147,11 @@ func TestAHoldThatArrivesWhileABatchIsPublishingTakesEffectAfterIt(t *testing.T)
 		t.Fatalf("publishing (-want +got):\n%s%d messages", diff, len(w.broker.got))
 	}
 	w.broker.fail = nil
-	if st := w.statuses()["overnight"]; st.State != "published" || !strings.Contains(st.Reason, "what comes next is held by ada@host") {
+	if st := w.statuses()["overnight"]; st.State != "published" || !strings.Contains(st.Reason, "what comes next is on hold by ada@host") {
 		t.Errorf("%s: %s", st.State, st.Reason)
 	}
 	w.mustDeliver(run(pgs, "2026-02-04 06:30", count(348)))
-	if st := w.statuses()["overnight"]; st.State != "held" || len(w.broker.got) != 5 {
+	if st := w.statuses()["overnight"]; st.State != "on_hold" || len(w.broker.got) != 5 {
 		t.Errorf("%s (%s), %d messages", st.State, st.Reason, len(w.broker.got))
 	}
 	w.release("overnight")
@@ -177,7 +177,7 @@ func TestAHoldDuringTheChecksIsInTime(t *testing.T) {
 		}
 		w.converge("2026-02-03")
 		st := w.statuses()["overnight"]
-		if st.State != "held" || len(w.broker.got) != 0 || w.doc("phase_triggers", overnightOne).Data["holder"] != "" {
+		if st.State != "on_hold" || len(w.broker.got) != 0 || w.doc("phase_triggers", overnightOne).Data["holder"] != "" {
 			t.Errorf("%q: %s, %d messages", mode, st.State, len(w.broker.got))
 		}
 		w.pass(time.Hour + time.Second)
@@ -220,7 +220,7 @@ func TestAFullPeriodCanBeHeld(t *testing.T) {
 	w.fill(store.Ref{Collection: "phase_periods", ID: "phase3_to_phase4_2026-02-03"}, 0)
 	w.hold("overnight", time.Hour)
 	w.converge("2026-02-03")
-	if st := w.statuses()["overnight"]; st.State != "held" {
+	if st := w.statuses()["overnight"]; st.State != "on_hold" {
 		t.Fatalf("%s", st.State)
 	}
 	w.release("overnight")
@@ -262,7 +262,7 @@ func TestAHoldLastsFromTheServersTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.converge("2026-02-03")
-	if st := w.statuses()["overnight"]; st.State != "held" || !st.NextLook.Equal(r.Hold.Until) || r.Hold.Until.Sub(w.clock.now()).Round(time.Minute) != time.Hour {
+	if st := w.statuses()["overnight"]; st.State != "on_hold" || !st.NextLook.Equal(r.Hold.Until) || r.Hold.Until.Sub(w.clock.now()).Round(time.Minute) != time.Hour {
 		t.Errorf("%s until %s, said until %s", st.State, st.NextLook, r.Hold.Until)
 	}
 }
@@ -312,7 +312,7 @@ func TestAReleaseDoesNotEndAHoldThatItNeverSaw(t *testing.T) {
 		}
 		w.pass(2 * time.Hour)
 		w.relay()
-		if st := w.statuses()["overnight"]; st.State != "held" || len(w.audits()) != 2 {
+		if st := w.statuses()["overnight"]; st.State != "on_hold" || len(w.audits()) != 2 {
 			t.Errorf("%q: %s; %v", mode, st.State, w.audits())
 		}
 	}
@@ -350,7 +350,7 @@ func TestALaterHoldIsInForceWhereverItStands(t *testing.T) {
 	}
 	w.pass(2 * time.Hour)
 	w.converge("2026-02-03")
-	if st := w.statuses()["overnight"]; st.State != "held" || !strings.Contains(st.Reason, "short") {
+	if st := w.statuses()["overnight"]; st.State != "on_hold" || !strings.Contains(st.Reason, "short") {
 		t.Errorf("%s: %s", st.State, st.Reason)
 	}
 	w.release("overnight")
@@ -359,7 +359,7 @@ func TestALaterHoldIsInForceWhereverItStands(t *testing.T) {
 	}
 }
 
-// Old periods in which somebody asked for something are held with the rest.
+// Old periods in which somebody asked for something are put on hold with the rest.
 func TestAHoldOfTheTransitionReachesWatchedPeriods(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
@@ -402,9 +402,9 @@ func TestAHoldOfTheTransitionMakesNoPeriodOurs(t *testing.T) {
 		if got := first(); got != "2026-02-02" {
 			t.Errorf("%s: the first period on record is %s", when, got)
 		}
-		for _, line := range w.events(telemetry.CycleHeld) {
+		for _, line := range w.events(telemetry.CycleOnHold) {
 			if p := line["period"].(string); p < "2026-02-02" {
-				t.Errorf("%s: %s is told to be held", when, p)
+				t.Errorf("%s: %s is logged as on hold", when, p)
 			}
 		}
 	}

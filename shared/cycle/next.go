@@ -167,7 +167,7 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 		a.handing = c.handing(s, m, b)
 		switch h := a.handing; {
 		case h.verdict.State == gate.Grace && b.GraceSince.IsZero(),
-			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == gate.Held || h.verdict.State == gate.Waiting && len(h.verdict.Missing) > 0):
+			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == gate.Overdue || h.verdict.State == gate.Waiting && len(h.verdict.Missing) > 0):
 			a.do = regrace
 			return a // no claim is needed: it hands nothing over
 		case !h.due(): // its grace has not ended, or the definition changed under it

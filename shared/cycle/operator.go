@@ -181,7 +181,7 @@ func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []gat
 	case other != nil && other.Given:
 		p.Refusal = fmt.Sprintf("batch %d, which %s asked for, is not handed over yet: %s", other.N, other.Actor, other.Reason)
 	case hold != nil:
-		p.Refusal = fmt.Sprintf("it is held by %s: %s", hold.Actor, hold.Reason)
+		p.Refusal = fmt.Sprintf("it is on hold by %s: %s", hold.Actor, hold.Reason)
 	case len(critical) > 0:
 		p.Refusal = "critical processors are missing: " + strings.Join(critical, ", ")
 	case in.Began == nil && m.NotBefore != nil && s.now.Before(c.key.Transition.Calendar().Instant(c.key.Period, *m.NotBefore)):

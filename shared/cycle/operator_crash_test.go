@@ -44,7 +44,7 @@ func TestOperatorActionsSurviveEveryCall(t *testing.T) {
 				_, err := e.Hold(context.Background(), w.key("2026-02-03"), "overnight", 24*time.Hour, actor, "wait")
 				return err
 			},
-			func(w *world) int { return map[bool]int{true: 1}[w.statuses()["overnight"].State == "held"] },
+			func(w *world) int { return map[bool]int{true: 1}[w.statuses()["overnight"].State == "on_hold"] },
 		},
 		"hold_all": {
 			func(n *night) { n.w.ready() },
@@ -52,7 +52,7 @@ func TestOperatorActionsSurviveEveryCall(t *testing.T) {
 				_, err := e.Hold(context.Background(), w.key("2026-02-03"), "", 24*time.Hour, actor, "wait")
 				return err
 			},
-			func(w *world) int { return map[bool]int{true: 1}[w.statuses()["overnight"].State == "held"] },
+			func(w *world) int { return map[bool]int{true: 1}[w.statuses()["overnight"].State == "on_hold"] },
 		},
 		"release": {
 			func(n *night) { n.w.ready(); n.w.hold("overnight", 24*time.Hour) },
@@ -86,7 +86,7 @@ func TestOperatorActionsSurviveEveryCall(t *testing.T) {
 				if errors.Is(err, ErrRefused) || err != nil && strings.Contains(err.Error(), "no end") {
 					t.Errorf("%s: %v", where, err)
 				}
-				if st := n.w.statuses()["overnight"]; st.State != "published" && st.State != "held" {
+				if st := n.w.statuses()["overnight"]; st.State != "published" && st.State != "on_hold" {
 					t.Errorf("%s: ends as %s (%s)", where, st.State, st.Reason)
 				}
 				cases++

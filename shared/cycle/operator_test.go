@@ -91,7 +91,7 @@ func TestWhatAnOperatorMayHandOver(t *testing.T) {
 		"after_the_deadline":           {critical, "2026-02-04 12:00", nil, nil, "", false},
 		"without_a_critical_one":       {critical[:1], "2026-02-04 06:05", nil, nil, "critical processors are missing: " + upg, true},
 		"before_its_time":              {[]message.Completion{run(pgs, "2026-02-04 01:01"), run(upg, "2026-02-04 01:02")}, "2026-02-04 02:00", nil, nil, "before +1d 05:00", true},
-		"held":                         {critical, "2026-02-04 06:05", func(w *world) { w.hold("overnight", time.Hour) }, nil, "it is held by ada@host: source data is wrong", true},
+		"on_hold":                      {critical, "2026-02-04 06:05", func(w *world) { w.hold("overnight", time.Hour) }, nil, "it is on hold by ada@host: source data is wrong", true},
 		"nothing_on_record":            {nil, "2026-02-04 06:05", nil, nil, "no counting run is on record", false},
 		"a_processor_that_failed":      {append(critical, run(utg, "2026-02-04 06:00", status(message.StatusFailed))), "2026-02-04 06:05", nil, []func(*Request){of(utg)}, "no counting run of " + utg, false},
 		"a_processor_that_did_not_run": {critical, "2026-02-04 06:05", nil, []func(*Request){of(pgs, tdef)}, "no counting run of " + tdef, false},
@@ -369,7 +369,7 @@ func TestForceIsOfTheChosenRunsAlone(t *testing.T) {
 	if len(w.broker.got) != before {
 		t.Error("handed over in spite of a hold")
 	}
-	if st := w.statuses()["overnight"]; st.State != "held" {
+	if st := w.statuses()["overnight"]; st.State != "on_hold" {
 		t.Errorf("shown as %s, %s", st.State, st.Reason)
 	}
 	w.release("overnight")

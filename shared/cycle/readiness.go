@@ -64,7 +64,7 @@ func (s *snapshot) readSchedule(doc store.Doc) error {
 }
 
 // asks reports whether the schedule decides what becomes of a cycle: one that has
-// neither begun nor any rows would be handed over, or held, or stays closed. Where
+// neither begun nor any rows would be handed over, or overdue, or stays closed. Where
 // nothing is on record and nothing expected, nothing is asked.
 func (c *convergence) asks(s *snapshot) bool {
 	if c.Expected == nil || c.lookedUp || !s.recorded() && !c.expected || s.now.Before(s.schedule.next()) {

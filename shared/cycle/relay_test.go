@@ -21,9 +21,9 @@ func degrading(t *testing.T) *pipeline.Transition {
 	return changed(t, `deadline: "+1d 10:00"`, "deadline: \"+1d 10:00\"\n        at_deadline: hand_over")
 }
 
-// held returns "period mode" of each cycle_held line since the last call.
-func (w *world) held() (out []string) {
-	for _, line := range w.events("cycle_held") {
+// overdue returns "period mode" of each cycle_overdue line since the last call.
+func (w *world) overdue() (out []string) {
+	for _, line := range w.events("cycle_overdue") {
 		out = append(out, fmt.Sprint(line["period"], " ", line["mode"]))
 	}
 	w.log.reset()
@@ -40,12 +40,12 @@ func TestTheRelayHoldsAtTheDeadlineAndCompletenessEndsIt(t *testing.T) {
 	missing := overnight()[4].Processor
 	w.clock.set(at("2026-02-04 09:59"))
 	w.relay()
-	w.held()
+	w.overdue()
 	w.clock.set(at("2026-02-04 10:00"))
 	w.relay()
 	st := w.statuses()["overnight"]
-	if held := w.held(); !slices.Contains(held, "2026-02-03 overnight") || st.State != "held" || len(w.tablesOf("overnight")) != 0 {
-		t.Fatalf("%s (%s); held %v", st.State, st.Reason, held)
+	if overdue := w.overdue(); !slices.Contains(overdue, "2026-02-03 overnight") || st.State != "overdue" || len(w.tablesOf("overnight")) != 0 {
+		t.Fatalf("%s (%s); overdue %v", st.State, st.Reason, overdue)
 	}
 	w.mustDeliver(run(missing, "2026-02-04 10:20"))
 	if got := w.tablesOf("overnight"); len(got) != 5 {
@@ -109,7 +109,7 @@ func TestABlockedCycleAtItsDeadline(t *testing.T) {
 		state string
 		sent  int
 	}{
-		"hold":      {func(t *testing.T) *pipeline.Transition { return nba(t) }, "held", 0},
+		"hold":      {func(t *testing.T) *pipeline.Transition { return nba(t) }, "overdue", 0},
 		"hand_over": {degrading, "published", 5},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -161,15 +161,15 @@ func TestAPeriodWithoutAnyDocumentHasADeadlineToo(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 11:00"))
 	w.relay()
-	if got := w.held(); len(got) != 0 {
-		t.Errorf("nothing was ever recorded, and %v are held", got)
+	if got := w.overdue(); len(got) != 0 {
+		t.Errorf("nothing was ever recorded, and %v are overdue", got)
 	}
 	w.mustDeliver(run("roster_history", "2026-02-04 11:00"))
-	w.held()
+	w.overdue()
 	w.clock.set(at("2026-02-05 14:00"))
 	w.relay()
 	want := []string{"2026-02-03 overnight", "2026-02-04 overnight", "2026-02-04 same_day", "2026-02-04 tomorrow", "2026-02-05 same_day", "2026-02-05 tomorrow"}
-	if diff := cmp.Diff(want, w.held()); diff != "" {
+	if diff := cmp.Diff(want, w.overdue()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	var shown []string
@@ -194,7 +194,7 @@ func TestSilenceIsReportedForAsLongAsItLasts(t *testing.T) {
 		w.pass(24 * time.Hour)
 		w.log.reset()
 		w.relay()
-		if n := len(w.events("cycle_held")); n == 0 {
+		if n := len(w.events("cycle_overdue")); n == 0 {
 			t.Fatalf("after %d days of silence nothing is said", d+1)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 // State of a batch; see the package comment.
 type State string
 
-// The states of a batch. A cycle without a batch is waiting or held.
+// The states of a batch. A cycle without a batch is waiting, overdue or closed.
 const (
 	StateGrace      State = "grace"
 	StateChecking   State = "checking"
@@ -28,6 +28,9 @@ const (
 	StatePublishing State = "publishing"
 	StatePublished  State = "published"
 )
+
+// StateOnHold is the state of a cycle that a person keeps from being handed over for a while.
+const StateOnHold State = "on_hold"
 
 // batch is one hand-over as stored.
 type batch struct {

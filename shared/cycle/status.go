@@ -18,7 +18,7 @@ type Status struct {
 	Transition string        `json:"transition"`
 	Period     string        `json:"period"`
 	Mode       string        `json:"mode"`
-	State      string        `json:"state"` // waiting, held, or the newest unpublished batch's, else published
+	State      string        `json:"state"` // waiting, overdue, on_hold, closed, or the newest unpublished batch's, else published
 	Satisfied  []string      `json:"satisfied"`
 	Missing    []string      `json:"missing"`
 	Ignored    []string      `json:"ignored"`
@@ -27,7 +27,7 @@ type Status struct {
 	Batches    []BatchStatus `json:"batches"`
 	Hold       *Hold         `json:"-"` // in force
 	Failed     []string      `json:"-"` // of Missing: the last report says failed
-	TooLate    bool          `json:"-"` // held: the policy is met, too long after the period
+	TooLate    bool          `json:"-"` // overdue: the policy is met, too long after the period
 	Since      time.Time     `json:"-"` // from when on the policy has been met, zero while it is not
 	Live       bool          `json:"-"` // somebody is at work on a batch
 	Due        bool          `json:"-"` // to be handed over by whoever looks next: nobody works on it, nothing keeps it
@@ -86,7 +86,7 @@ func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pi
 // Shown reports whether there is anything to show of the cycle: what is known about it, or,
 // where an earlier period is on record, that its time has come all the same.
 func (st Status) Shown(managed bool) bool {
-	return st.Recorded() || managed && (st.State == string(gate.Held) || st.State == string(gate.Closed))
+	return st.Recorded() || managed && (st.State == string(gate.Overdue) || st.State == string(StateOnHold) || st.State == string(gate.Closed))
 }
 
 // Recorded reports whether anything is known about the cycle.
@@ -141,9 +141,9 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		open != nil && open.State == StatePublishing && !open.live(s.now)
 	if hold != nil {
 		st.Hold = hold
-		words := fmt.Sprintf("held by %s until %s: %s", hold.Actor, c.key.Transition.Calendar().Local(hold.Until), hold.Reason)
+		words := fmt.Sprintf("on hold by %s until %s: %s", hold.Actor, c.key.Transition.Calendar().Local(hold.Until), hold.Reason)
 		if waits && !(h.given && open.Force) {
-			st.State, st.Reason, st.NextLook = string(gate.Held), words+"; "+st.Reason, hold.Until
+			st.State, st.Reason, st.NextLook = string(StateOnHold), words+"; "+st.Reason, hold.Until
 		} else {
 			st.Reason += "; what comes next is " + words
 		}
@@ -160,7 +160,7 @@ func (c *convergence) scheduled(s *snapshot, m pipeline.Mode, st *Status) {
 	switch l := s.schedule; {
 	case st.State == string(gate.Closed):
 		st.NextLook = l.next()
-	case st.State == string(gate.Held) && l.Problem != "" && gate.Empty(c.input(s, m)):
+	case st.State == string(gate.Overdue) && l.Problem != "" && gate.Empty(c.input(s, m)):
 		st.Reason += "; " + l.Problem
 	}
 }
@@ -171,7 +171,7 @@ func (c *convergence) blocked(s *snapshot, m pipeline.Mode, b *batch, st *Status
 	st.Reason, st.NextLook = b.Reason, b.NextAttempt
 	if c.overdue(s, m) {
 		deadline := c.key.Transition.Calendar().Instant(c.key.Period, *m.Deadline)
-		st.State = string(gate.Held)
+		st.State = string(gate.Overdue)
 		st.Reason = fmt.Sprintf("deadline %s passed: %s", c.key.Transition.Calendar().Local(deadline), b.Reason)
 	}
 }
@@ -215,7 +215,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 					"messages", len(b.Messages), "seconds", b.PublishedAt.Sub(b.DueAt).Seconds()}, measured(b)...)...)
 			}
 		}
-		silent := st.State != string(gate.Held) && st.State != string(gate.Closed)
+		silent := st.State != string(gate.Overdue) && st.State != string(gate.Closed)
 		if !st.Recorded() && (!c.expected || silent) {
 			continue
 		}
@@ -230,12 +230,14 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 			}
 		case StatePublished:
 			if st.Hold != nil {
-				c.line(ctx, st, slog.LevelWarn, telemetry.CycleHeld)
+				c.line(ctx, st, slog.LevelWarn, telemetry.CycleOnHold)
 			}
 		case StateBlocked:
 			c.line(ctx, st, slog.LevelWarn, telemetry.CycleBlocked, measured(firstUnpublished(s.batches[st.Mode]))...)
-		case State(gate.Held):
-			c.line(ctx, st, slog.LevelWarn, telemetry.CycleHeld)
+		case State(gate.Overdue):
+			c.line(ctx, st, slog.LevelWarn, telemetry.CycleOverdue)
+		case StateOnHold:
+			c.line(ctx, st, slog.LevelWarn, telemetry.CycleOnHold)
 		default:
 			level := slog.LevelInfo
 			if len(st.Failed) > 0 {

@@ -37,13 +37,13 @@ func TestADeadlineThatHandsOverTakesWhatIsCompleteIfTheCriticalOnesAre(t *testin
 		want: degraded(Verdict{State: Ready, Cause: "critical_plus_majority_40pct", Since: at("2026-02-04 10:35"),
 			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5, deadline 2026-02-04 10:00 passed: handed over without the rest" + missing}),
 	}, {
-		name: "is_held_without_a_critical_one", mode: "overnight", now: "2026-02-04 10:00", runs: runs("2026-02-04 06:10", pgs, tdef, toff, utg),
-		want: Verdict{State: Held, Satisfied: names(pgs, tdef, toff, utg), Missing: names(upg),
+		name: "is_overdue_without_a_critical_one", mode: "overnight", now: "2026-02-04 10:00", runs: runs("2026-02-04 06:10", pgs, tdef, toff, utg),
+		want: Verdict{State: Overdue, Satisfied: names(pgs, tdef, toff, utg), Missing: names(upg),
 			Reason: "deadline 2026-02-04 10:00 passed: player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context"},
 	}, {
-		name: "is_held_when_the_critical_ones_came_too_late_to_be_handed_over", mode: "overnight", now: "2026-02-09 12:00",
+		name: "is_overdue_when_the_critical_ones_came_too_late_to_be_handed_over", mode: "overnight", now: "2026-02-09 12:00",
 		runs: append(runs("2026-02-09 11:00", upg), runs("2026-02-04 06:10", pgs)...),
-		want: degraded(Verdict{State: Held, TooLate: true,
+		want: degraded(Verdict{State: Overdue, TooLate: true,
 			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5, but only at 2026-02-09 11:00, more than 72h after the period: not handed over automatically" + missing}),
 	}})
 }
@@ -101,7 +101,7 @@ func TestF44_DeadlinesLieAfterTheGamesInLocalTime(t *testing.T) {
 			}
 		}
 		in.Now = deadline
-		if v := Decide(in); v.State != Held {
+		if v := Decide(in); v.State != Overdue {
 			t.Errorf("%s at its deadline: %s", tc.period, v.State)
 		}
 	}

@@ -19,16 +19,16 @@
 //	waiting  something needed is missing, or it is too early; NextLook says when to look again
 //	grace    the critical ones and the quorum are there; the rest may still come
 //	ready    hand over Satisfied now
-//	held     not without a person: past the deadline, or too old to trigger by itself
+//	overdue  not without a person: past the deadline, or too old to trigger by itself
 //	closed   nothing is expected of the period and nothing came; rows that come reopen it
 //
 // # Deadlines
 //
-// When a mode's deadline passes and its policy is not met, its cycle is held; a policy
+// When a mode's deadline passes and its policy is not met, its cycle is overdue; a policy
 // that is met later ends that by itself. A mode may instead say hand_over: then what
 // is complete goes at the deadline, or as soon after it as the critical processors
 // are, without waiting for a quorum or a grace period. Without them even such a cycle
-// is held: no trigger claims what its critical processors have not done.
+// is overdue: no trigger claims what its critical processors have not done.
 package gate
 
 import (
@@ -56,7 +56,7 @@ const (
 	Waiting State = "waiting"
 	Grace   State = "grace"
 	Ready   State = "ready"
-	Held    State = "held"
+	Overdue State = "overdue"
 	Closed  State = "closed"
 )
 
@@ -111,7 +111,7 @@ type Verdict struct {
 	Missing    []string  `json:"missing"`            // named by the mode, without one
 	Ignored    []string  `json:"ignored"`            // reported in this mode's time, counting for no mode
 	Failed     []string  `json:"failed,omitempty"`   // of Missing: the last report says failed
-	TooLate    bool      `json:"too_late,omitempty"` // of Held: the policy is met, too long after the period
+	TooLate    bool      `json:"too_late,omitempty"` // of Overdue: the policy is met, too long after the period
 	Reason     string    `json:"reason"`
 	NextLook   time.Time `json:"next_look,omitzero"` // zero: only a further run changes anything
 	Since      time.Time `json:"since,omitzero"`     // of Ready: when the policy came to be met
@@ -184,7 +184,7 @@ func Decide(in Input) Verdict {
 		v.State, v.NextLook = Grace, sooner(graceEnd, deadline, atDeadline)
 		v.Reason = fmt.Sprintf("%s, grace until %s", sum, local(v.NextLook))
 	case completeLate || quorumLate || passed && handOver && all(m.Critical, first):
-		v.State, v.TooLate = Held, true
+		v.State, v.TooLate = Overdue, true
 		when := "at " + local(heldSince(m, first))
 		if !heldSince(m, first).After(limit) {
 			when = "found"
@@ -192,7 +192,7 @@ func Decide(in Input) Verdict {
 		v.Reason = fmt.Sprintf("%s, but only %s, more than %s after the period: not handed over automatically",
 			sum, when, short(in.Transition.TriggerWithin))
 	case passed:
-		v.State = Held
+		v.State = Overdue
 		v.Reason = fmt.Sprintf("deadline %s passed: %s", local(deadline), sum)
 	default:
 		v.State, v.Reason, v.NextLook = Waiting, sum, deadline

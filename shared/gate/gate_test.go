@@ -169,31 +169,31 @@ func TestReadyNamesItsCauseAndSinceWhen(t *testing.T) {
 func TestHeldSaysWhyAPersonIsNeeded(t *testing.T) {
 	check(t, nba(t), []decision{{
 		name: "overnight_deadline", mode: "overnight", now: "2026-02-04 10:00", runs: runs("2026-02-04 05:10", pgs, tdef, toff, utg),
-		want: Verdict{State: Held, Satisfied: names(pgs, tdef, toff, utg), Missing: names(upg),
+		want: Verdict{State: Overdue, Satisfied: names(pgs, tdef, toff, utg), Missing: names(upg),
 			Reason: "deadline 2026-02-04 10:00 passed: player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context"},
 	}, {
 		name: "same_day_deadline", mode: "same_day", now: "2026-02-03 13:00", runs: runs("2026-02-03 10:31", utg),
-		want: Verdict{State: Held, Satisfied: names(utg), Missing: names(upg),
+		want: Verdict{State: Overdue, Satisfied: names(utg), Missing: names(upg),
 			Reason: "deadline 13:00 passed: 1 of 2 complete, none of them critical; missing upcoming_player_game_context"},
 	}, {
 		name: "tomorrow_deadline", mode: "tomorrow", now: "2026-02-02 21:00",
-		want: Verdict{State: Held, Satisfied: names(), Missing: names(upg, utg),
+		want: Verdict{State: Overdue, Satisfied: names(), Missing: names(upg, utg),
 			Reason: "deadline 2026-02-02 21:00 passed: 0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
 	}, {
 		name: "complete_too_late", mode: "overnight", now: "2026-02-07 00:10",
 		runs: append(runs("2026-02-07 00:00:01", upg), runs("2026-02-04 05:10", pgs, tdef, toff, utg)...),
-		want: Verdict{State: Held, TooLate: true, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
+		want: Verdict{State: Overdue, TooLate: true, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
 			Reason: "5 of 5 complete, but only at 2026-02-07 00:00, more than 72h after the period: not handed over automatically"},
 	}, {
 		name: "quorum_too_late", mode: "overnight", now: "2026-02-09 12:00", graceStart: "2026-02-09 11:00",
 		runs: append(runs("2026-02-09 10:00", utg), runs("2026-02-04 05:10", pgs, upg)...),
-		want: Verdict{State: Held, TooLate: true, Satisfied: names(pgs, upg, utg), Missing: names(tdef, toff),
+		want: Verdict{State: Overdue, TooLate: true, Satisfied: names(pgs, upg, utg), Missing: names(tdef, toff),
 			Reason: "player_game_summary and upcoming_player_game_context complete, 3 of 5, but only at 2026-02-09 10:00, more than 72h after the period: " +
 				"not handed over automatically; missing team_defense_game_summary and team_offense_game_summary"},
 	}, {
 		name: "critical_too_late_for_the_quorum", mode: "overnight", now: "2026-02-09 12:00", graceStart: "2026-02-09 11:00",
 		runs: append(runs("2026-02-09 10:00", pgs), runs("2026-02-04 05:10", tdef, toff, utg, upg)...),
-		want: Verdict{State: Held, TooLate: true, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
+		want: Verdict{State: Overdue, TooLate: true, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
 			Reason: "5 of 5 complete, but only at 2026-02-09 10:00, more than 72h after the period: not handed over automatically"},
 	}})
 }
@@ -263,7 +263,7 @@ func TestNightsInWhichTheClockChanges(t *testing.T) {
 			in.Now = deadline.Add(-time.Second)
 			expect("before the deadline", Waiting, deadline)
 			in.Now = deadline
-			expect("at the deadline", Held, time.Time{})
+			expect("at the deadline", Overdue, time.Time{})
 
 			over := tr.Calendar().End(tc.period)
 			for _, name := range []string{pgs, tdef, toff, upg, utg} {
@@ -279,7 +279,7 @@ func TestNightsInWhichTheClockChanges(t *testing.T) {
 			in.Now, in.Runs[0].EventTime = last.Add(time.Hour), last
 			expect("complete at the last moment", Ready, time.Time{})
 			in.Runs[0].EventTime = last.Add(time.Microsecond)
-			expect("complete too late", Held, time.Time{})
+			expect("complete too late", Overdue, time.Time{})
 		})
 	}
 }

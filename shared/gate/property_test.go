@@ -269,7 +269,7 @@ func TestAFurtherRunTakesNothingBack(t *testing.T) {
 		notBefore := in.Mode.NotBefore != nil && in.Now.Before(in.Transition.Calendar().Instant(gameDay, *in.Mode.NotBefore))
 		switch {
 		case before.State == Ready && after.State != Ready,
-			before.State == Grace && after.State == Held,
+			before.State == Grace && after.State == Overdue,
 			before.State == Grace && after.State == Waiting && !notBefore:
 			t.Fatalf("%s (%s) became %s (%s)", before.State, before.Reason, after.State, after.Reason)
 		}
@@ -318,7 +318,7 @@ func TestTheSituationsDrawnHaveEveryOutcome(t *testing.T) {
 		in := generator.Example(seed)
 		v := Decide(in)
 		cause, _, _ := strings.Cut(v.Cause, "_majority_")
-		if reason, _, held := strings.Cut(v.Reason, " "); v.State == Held && held {
+		if reason, _, ok := strings.Cut(v.Reason, " "); v.State == Overdue && ok {
 			cause = map[bool]string{true: "deadline", false: "too late"}[reason == "deadline"]
 		}
 		if v.State == Ready && strings.Contains(v.Reason, "handed over without the rest") {
@@ -329,7 +329,7 @@ func TestTheSituationsDrawnHaveEveryOutcome(t *testing.T) {
 			seen[fmt.Sprintf("pending, late %v", late)]++
 		}
 	}
-	for _, want := range []string{"waiting ", "grace ", "held deadline", "held too late", "ready all_complete", "ready critical_complete", "ready critical_plus", "ready at deadline",
+	for _, want := range []string{"waiting ", "grace ", "overdue deadline", "overdue too late", "ready all_complete", "ready critical_complete", "ready critical_plus", "ready at deadline",
 		"pending, late true", "pending, late false"} {
 		if seen[want] < 5 {
 			t.Errorf("%d of 500 situations are %q: %v", seen[want], want, seen)
@@ -410,7 +410,7 @@ func TestEachRunIsHandedOverAtMostOnceInAnyOrder(t *testing.T) {
 
 // NextLook is a promise: until then a look finds nothing new, and then it does. With
 // it states go from waiting to grace or ready, from grace to ready, from waiting to
-// held, and never back.
+// overdue, and never back.
 func TestNothingChangesUntilTheNextLook(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := situations(t)
@@ -439,7 +439,7 @@ func TestNothingChangesUntilTheNextLook(t *testing.T) {
 			in.Now = v.NextLook
 			next := Decide(in)
 			switch v.State + " " + next.State {
-			case Waiting + " " + Ready, Waiting + " " + Held, Grace + " " + Ready:
+			case Waiting + " " + Ready, Waiting + " " + Overdue, Grace + " " + Ready:
 			default:
 				t.Fatalf("%s (%s) became %s (%s) at %s", v.State, v.Reason, next.State, next.Reason, in.Now)
 			}

@@ -127,8 +127,8 @@ func TestAnEmptyCycleIsClosedOnlyByAScheduleThatSaysSo(t *testing.T) {
 		want     State
 	}{
 		"nothing_and_no_games":   {nil, ExpectedNone, nil, "2026-02-03 13:00", Closed},
-		"nothing_and_games":      {nil, ExpectedSome, nil, "2026-02-03 13:00", Held},
-		"nothing_and_unknown":    {nil, ExpectedUnknown, nil, "2026-02-03 13:00", Held},
+		"nothing_and_games":      {nil, ExpectedSome, nil, "2026-02-03 13:00", Overdue},
+		"nothing_and_unknown":    {nil, ExpectedUnknown, nil, "2026-02-03 13:00", Overdue},
 		"known_before_deadline":  {nil, ExpectedNone, nil, "2026-02-03 11:00", Closed},
 		"no_rows_and_no_games":   {[]Run{run(&none, message.StatusSuccess)}, ExpectedNone, nil, "2026-02-03 11:00", Closed},
 		"no_rows_and_unknown":    {[]Run{run(&none, message.StatusSuccess)}, ExpectedUnknown, nil, "2026-02-03 11:00", Ready},

@@ -14,7 +14,7 @@ import (
 // The checks, in the order in which they are shown.
 const (
 	TrackingAccuracy   = "tracking_accuracy"   // what is there is shown as complete
-	HandOvers          = "hand_overs"          // nothing is held, blocked or waiting beyond its time
+	HandOvers          = "hand_overs"          // nothing is overdue, blocked or waiting beyond its time
 	NextPhase          = "next_phase"          // what was handed over has had an effect
 	Duplicates         = "duplicates"          // no rows share a key
 	Reconciliation     = "reconciliation"      // nothing else differs

@@ -125,7 +125,7 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		evidence string
 	}{
 		"1_of_5_shown": {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Shown = 12 }) }, TrackingAccuracy, Failing, "60.0 %"},
-		"held":         {func(f *facts) { f.books(cycle.Status{State: "held", Reason: "deadline 10:00 passed"}) }, HandOvers, Failing, "2026-02-03 overnight: held: deadline 10:00 passed"},
+		"overdue":      {func(f *facts) { f.books(cycle.Status{State: "overdue", Reason: "deadline 10:00 passed"}) }, HandOvers, Failing, "2026-02-03 overnight: overdue: deadline 10:00 passed"},
 		"blocked_for_long": {func(f *facts) {
 			f.books(cycle.Status{State: "blocked", Reason: "minutes", Since: morning.Add(-time.Hour)})
 		}, HandOvers, Failing, "blocked since 2026-02-04 11:20: minutes"},
@@ -136,12 +136,10 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"degraded": {func(f *facts) {
 			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished, Cause: "critical_plus_majority_80pct", PublishedAt: morning.Add(-time.Hour)}}})
 		}, HandOvers, Failing, "handed over without team_defense_game_summary"},
-		"on_hold": {func(f *facts) {
-			f.books(cycle.Status{State: "held", Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}})
-		}, HandOvers, Failing, "on hold until 2026-02-04 13:20: box scores (ada)"},
-		"all_on_hold": {func(f *facts) {
-			f.books(cycle.Status{Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"}})
-		}, HandOvers, Failing, "phase3_to_phase4 is on hold until"},
+		"publishing_for_long_behind_a_hold": {func(f *facts) { // it is frozen: the hold is about what comes next
+			f.books(cycle.Status{State: "publishing", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"},
+				Batches: []cycle.BatchStatus{{State: cycle.StatePublishing, DueAt: morning.Add(-time.Hour)}}})
+		}, HandOvers, Failing, "publishing since"},
 		"books_away":             {func(f *facts) { f.comparedErr[transition] = errAway }, HandOvers, Unknown, "it is away"},
 		"next_phase":             {finding(reconcile.NextPhaseMissing, reconcile.Critical), NextPhase, Failing, "next_phase_missing 2026-02-03"},
 		"duplicates_however_few": {finding(reconcile.DuplicateRows, reconcile.Info), Duplicates, Failing, "duplicate_rows 2026-02-03 nba_analytics.player_game_summary"},
@@ -289,13 +287,19 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 		"first_runs_after_a_break": {func(f *facts) {
 			f.firstRuns = []warehouse.FirstRun{{Source: "nbac_gamebook", Day: today, At: at(today, 6, 3)}}
 		}, LateUpstream, "what is usual upstream is not known yet; 1 sources have run on 2026-02-04"},
+		"on_hold": {func(f *facts) {
+			f.books(cycle.Status{Period: string(night), Mode: "overnight", State: "on_hold", Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}})
+		}, HandOvers, "2026-02-03 overnight is on hold until 2026-02-04 13:20: box scores (ada); to end it: phasectl release 2026-02-03 overnight --reason '…'"},
+		"all_on_hold": {func(f *facts) {
+			f.books(cycle.Status{State: "on_hold", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"}})
+		}, HandOvers, "phase3_to_phase4 is on hold until 2026-02-04 13:20: maintenance (ada); to end it: phasectl release --reason '…'"},
 		"made_up_for_since": {func(f *facts) {
 			f.compare(func(r *reconcile.Report) {
 				r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{
-					{Period: string(night), Mode: "same_day", State: "held", Reason: "deadline 13:00 passed"},
+					{Period: string(night), Mode: "same_day", State: "overdue", Reason: "deadline 13:00 passed"},
 					{Period: string(night), Mode: "overnight", State: "published", Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}}}})
 			})
-		}, HandOvers, "2026-02-03 same_day: held: deadline 13:00 passed; overnight was handed over since"},
+		}, HandOvers, "2026-02-03 same_day: overdue: deadline 13:00 passed; overnight was handed over since"},
 		"degraded_long_ago": {func(f *facts) {
 			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}})
 			f.now = morning.Add(24 * time.Hour)
@@ -323,7 +327,7 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			f.compare(func(r *reconcile.Report) { r.Expected[night] = 0 })
 		}, LateUpstream, "nbac_gamebook has not run on 2026-02-04, and nothing was to do the day before"},
 		"before_it_was_managed": {func(f *facts) { // the first completions are of last night
-			f.books(cycle.Status{State: "held", Reason: "deadline 13:00 passed: 0 of 2 complete"})
+			f.books(cycle.Status{State: "overdue", Reason: "deadline 13:00 passed: 0 of 2 complete"})
 			f.compare(func(r *reconcile.Report) { r.Since = night })
 		}, HandOvers, "every cycle"},
 		"a_backfill": {func(f *facts) {
@@ -391,7 +395,7 @@ func TestPlannedMaintenanceIsQuietAndSaysSo(t *testing.T) {
 		c.Dead = none
 		got := by(c.Run(t.Context()))[HandOvers]
 		all := strings.Join(got.Evidence, "\n")
-		if got.State != Failing || !strings.Contains(all, "2026-02-01 overnight: held") || strings.Contains(all, "2026-02-03 overnight") == quiet || strings.Contains(all, words) != quiet {
+		if got.State != Failing || !strings.Contains(all, "2026-02-01 overnight: overdue") || strings.Contains(all, "2026-02-03 overnight") == quiet || strings.Contains(all, words) != quiet {
 			t.Errorf("quiet %v: %+v", quiet, got)
 		}
 	}
@@ -416,9 +420,9 @@ func TestPlannedMaintenanceIsQuietAndSaysSo(t *testing.T) {
 func TestAPlannedPauseIsToldOnce(t *testing.T) {
 	f := sound(t)
 	for range 3 {
-		f.books(cycle.Status{State: "held", Reason: "deadline passed", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"}})
+		f.books(cycle.Status{State: "on_hold", Reason: "deadline passed", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"}})
 	}
-	if got := judged(f)[HandOvers]; len(got.Evidence) != 1 {
+	if got := judged(f)[HandOvers]; len(got.Evidence) != 2 || !strings.HasPrefix(got.Evidence[0], "phase3_to_phase4 is on hold") {
 		t.Errorf("%s", got.Evidence)
 	}
 }

@@ -2,10 +2,12 @@ package health
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 )
@@ -16,8 +18,12 @@ const stuckAfter = 15 * time.Minute
 
 func handOvers(f *facts) Check {
 	v := verdict{look: "phasectl status"}
-	v.ok("every cycle of the last %d days is handed over, or still has its time", Days)
-	whole := map[string]bool{}
+	var holds []string // a person has decided and knows: said first, and nothing alerts
+	onHold := func(what string, h *cycle.Hold, command string) {
+		if said := fmt.Sprintf("%s is on hold until %s: %s (%s); to end it: %s", what, f.local(h.Until), h.Reason, h.Actor, command); !slices.Contains(holds, said) {
+			holds = append(holds, said)
+		}
+	}
 	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
 		for _, b := range r.Books {
 			if b.Period < r.Since {
@@ -32,17 +38,18 @@ func handOvers(f *facts) Check {
 					continue // of before somebody managed it
 				}
 				if st.Hold != nil && st.Hold.Whole {
-					if !whole[t.ID] { // its cycles are quiet meanwhile, and it is not
-						v.failing("%s is on hold until %s: %s (%s)", t.ID, f.local(st.Hold.Until), st.Hold.Reason, st.Hold.Actor)
-						v.action = "phasectl release --reason '…'" + t.Option()
+					onHold(t.ID, st.Hold, "phasectl release --reason '…'"+t.Option())
+				}
+				if st.State == string(cycle.StateOnHold) {
+					if !st.Hold.Whole {
+						onHold(t.Called(b.Period, st.Mode), st.Hold, fmt.Sprintf("phasectl release %s %s --reason '…'%s", st.Period, st.Mode, t.Option()))
 					}
-					whole[t.ID] = true
 					continue
 				}
 				why := unfinished(f, t, b.Period, st)
 				switch later := handedOverSince(b.Cycles[i+1:]); {
 				case why == "":
-				case later != "" && st.Hold == nil: // nobody can do anything about it any more, nor has to
+				case later != "": // nobody can do anything about it any more, nor has to
 					v.ok("%s: %s; %s was handed over since", t.Called(b.Period, st.Mode), why, later)
 				default:
 					v.failing("%s: %s", t.Called(b.Period, st.Mode), why)
@@ -51,6 +58,11 @@ func handOvers(f *facts) Check {
 			}
 		}
 	})
+	every := "every"
+	if len(holds) > 0 {
+		v.fine, every = append(holds, v.fine...), "every other"
+	}
+	v.ok(every+" cycle of the last %d days is handed over, or still has its time", Days)
 	return v.check()
 }
 
@@ -82,16 +94,13 @@ func degraded(f *facts, t *pipeline.Transition, p pipeline.Period, mode string) 
 
 // unfinished says what keeps a cycle beyond its time; "" when nothing does.
 func unfinished(f *facts, t *pipeline.Transition, p pipeline.Period, st cycle.Status) string {
-	if st.Hold != nil {
-		return fmt.Sprintf("on hold until %s: %s (%s)", f.local(st.Hold.Until), st.Hold.Reason, st.Hold.Actor)
-	}
 	for _, b := range st.Batches {
 		if b.State != cycle.StatePublished && !b.DueAt.IsZero() && f.now.Sub(b.DueAt) > stuckAfter {
 			return fmt.Sprintf("%s since %s: %s", b.State, f.local(b.DueAt), st.Reason)
 		}
 	}
 	switch {
-	case st.State == "held":
+	case st.State == string(gate.Overdue):
 		return st.State + ": " + st.Reason
 	case st.State == string(cycle.StateBlocked) && !st.Since.IsZero() && f.now.Sub(st.Since) > stuckAfter:
 		return fmt.Sprintf("blocked since %s: %s", f.local(st.Since), st.Reason)

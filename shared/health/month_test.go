@@ -330,7 +330,6 @@ func TestEachFaultOfAMonthIsFoundAndEnds(t *testing.T) {
 			}
 		}, Locks, Failing, 2, nil},
 		"a_message_is_put_aside": {func(m *month) { m.aside(store.F(nil, "replayed_at")) }, func(m *month) { m.aside(store.F(store.ServerTime, "replayed_at")) }, Quarantine, Failing, 1, nil},
-		"everything_is_held":     {func(m *month) { m.hold() }, func(m *month) { m.release() }, HandOvers, Failing, 1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newMonth(t, "2026-02-07")
@@ -372,6 +371,33 @@ func TestEachFaultOfAMonthIsFoundAndEnds(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A pause that a person has asked for is named at the next evaluation, fails no check, and
+// hides nothing once it ends.
+func TestMonth_HoldIsNamedAndFailsNoCheck(t *testing.T) {
+	m := newMonth(t, "2026-02-07")
+	const planted, released = 2*24 + 5, 3*24 + 5 // hours from the start on
+	for hours := range 5 * 24 {
+		switch hours {
+		case planted:
+			m.hold()
+		case released:
+			m.release()
+		}
+		r := m.hour(m.Pipeline.Calendar.Add(m.start, hours/24), hours%24)
+		if hours < settled*24 {
+			continue
+		}
+		if bad := r.bad(); len(bad) > 0 && (hours < planted || hours > released+1) {
+			t.Fatalf("hour %d: %q: %+v", hours, bad, r.Checks)
+		}
+		got := by(r)[HandOvers]
+		named := strings.HasPrefix(got.Evidence[0], "phase3_to_phase4 is on hold until ")
+		if got.State != OK || named != (hours >= planted && hours < released) {
+			t.Fatalf("hour %d: %+v", hours, got)
+		}
 	}
 }
 

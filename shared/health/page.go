@@ -212,9 +212,9 @@ func (c *Checker) cell(st cycle.Status) Cell {
 	switch {
 	case st.State == string(cycle.StatePublished) && len(st.Missing) == 0:
 		cell.Tone = "good"
-	case st.State == string(cycle.StatePublished), st.State == string(cycle.StateGrace), len(st.Failed) > 0, st.State == string(cycle.StateBlocked):
+	case st.State == string(cycle.StatePublished), st.State == string(cycle.StateGrace), st.State == string(cycle.StateOnHold), len(st.Failed) > 0, st.State == string(cycle.StateBlocked):
 		cell.Tone = "fair"
-	case st.State == string(gate.Held):
+	case st.State == string(gate.Overdue):
 		cell.Tone = "bad"
 	}
 	if !st.NextLook.IsZero() {

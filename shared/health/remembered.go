@@ -90,7 +90,11 @@ func (c *Checker) Last(ctx context.Context) (Report, error) {
 		}
 		age.Since, age.Evidence = r.At.Add(Stale), []string{"health was not looked at since " + r.At.Format(time.RFC3339)}
 	}
-	if at := c.Now().Sub(r.At); at > Stale || at < -clockSkew {
+	old := c.Now().Sub(r.At)
+	if old < -clockSkew {
+		age.Since, age.Evidence = c.Now().UTC(), []string{"the last report is of " + r.At.Format(time.RFC3339) + ", which is in the future: compare the clocks"}
+	}
+	if old > Stale || old < -clockSkew {
 		r.Overall, r.Checks = Unknown, append([]Check{age}, r.Checks...)
 	}
 	return r, nil

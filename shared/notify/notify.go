@@ -172,6 +172,9 @@ func (n *Notices) due(ctx context.Context, notices []Notice) (due []Notice, docs
 	left := false
 	for i, doc := range snap.Docs {
 		told, _ := doc.Data["state"].(string)
+		if told == "held" { // earlier versions called an overdue cycle so
+			told = "overdue"
+		}
 		sent, _ := doc.Data["sent_at"].(time.Time)
 		claimed, _ := doc.Data["claimed_at"].(time.Time)
 		sender, _ := doc.Data["sending"].(string)

@@ -46,7 +46,7 @@ func (d *desk) said() (out []string) {
 
 var (
 	blocked = Notice{Subject: "cycle_x", State: "blocked", Severity: Warning, Title: "x is blocked", Reason: "rows <1>\n& few", Command: "phasectl explain x", Page: "cycle-blocked"}
-	held    = Notice{Subject: "cycle_x", State: "held", Severity: Critical, Title: "x is held"}
+	overdue = Notice{Subject: "cycle_x", State: "overdue", Severity: Critical, Title: "x is overdue"}
 	well    = Notice{Subject: "cycle_x", Title: "x is handed over"}
 )
 
@@ -60,7 +60,7 @@ func TestWhatIsToldAndWhatIsNot(t *testing.T) {
 		"the first":                 {[]Notice{blocked}, 0, true},
 		"the same":                  {[]Notice{blocked, blocked}, 0, false},
 		"the same, a year later":    {[]Notice{blocked, blocked}, 365 * 24 * time.Hour, false},
-		"another state":             {[]Notice{blocked, held}, 0, true},
+		"another state":             {[]Notice{blocked, overdue}, 0, true},
 		"that it is over":           {[]Notice{blocked, well}, 0, true},
 		"over what was never told":  {[]Notice{well}, 0, false},
 		"over, twice":               {[]Notice{blocked, well, well}, 0, false},
@@ -90,7 +90,7 @@ func TestWhatIsToldAndWhatIsNot(t *testing.T) {
 func TestAMessageSaysWhatItIsAndWhatHelps(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	info := Notice{Subject: "digest", State: "2026-02-04", Severity: Info, Title: "a <good> `night`"}
-	d.Tell(t.Context(), held, blocked, info) // the later one about a subject is what is
+	d.Tell(t.Context(), overdue, blocked, info) // the later one about a subject is what is
 	want := "*Phasegate* nba in p\n" +
 		":large_orange_circle: *warning* x is blocked\n>rows &lt;1&gt;\n>&amp; few\n`phasectl explain x`  <https://github.com/phasegate/phasegate/blob/main/docs/runbooks/cycle-blocked.md|runbook>\n" +
 		":information_source: a &lt;good&gt; `night`"
@@ -187,10 +187,10 @@ func TestTryDoesNotSayThatItWasSentWhenItWasNot(t *testing.T) {
 	}
 	// The answer to its claim is lost, and the driver meets its own write.
 	d.Store = &broken{Store: d.Store, fails: 1, done: true, err: store.ErrConflict}
-	if err := d.Try(t.Context(), held); err == nil || len(d.slack.got) != 2 {
+	if err := d.Try(t.Context(), overdue); err == nil || len(d.slack.got) != 2 {
 		t.Errorf("claimed, and not sent: %v", err)
 	}
-	if d.Tell(t.Context(), held); len(d.slack.got) != 2 || d.logs.Len() > 0 {
+	if d.Tell(t.Context(), overdue); len(d.slack.got) != 2 || d.logs.Len() > 0 {
 		t.Errorf("a rival's business is logged: %s", d.logs)
 	}
 }
@@ -307,8 +307,8 @@ func TestTellingEnds(t *testing.T) {
 		t.Errorf("who has gone is not told of: %s", d.logs)
 	}
 	d.Slack = Slack{}
-	d.Tell(t.Context(), held) // nobody to tell: health says so
-	(*Notices)(nil).Tell(t.Context(), held)
+	d.Tell(t.Context(), overdue) // nobody to tell: health says so
+	(*Notices)(nil).Tell(t.Context(), overdue)
 	if len(d.said()) != 0 || d.logs.Len() > 0 {
 		t.Errorf("%s", d.logs)
 	}
@@ -357,10 +357,26 @@ func TestWhatIsNotedIsCollected(t *testing.T) {
 	outer, all := Collect(t.Context())
 	var wg sync.WaitGroup
 	for range 10 {
-		wg.Go(func() { Note(outer, blocked, held) })
+		wg.Go(func() { Note(outer, blocked, overdue) })
 	}
 	wg.Wait()
 	if got := all(); len(got) != 20 {
 		t.Errorf("%d", len(got))
+	}
+}
+
+// Versions before called an overdue cycle held: people who were notified then are not again.
+func TestNotices_ReadStateOfEarlierVersions(t *testing.T) {
+	d := newDesk(t, answer{status: 200, body: "ok"})
+	if _, err := d.Store.Apply(t.Context(), store.Create(d.ref("cycle_x"), store.F("held", "state"), store.F(d.now, "sent_at"))); err != nil {
+		t.Fatal(err)
+	}
+	d.Tell(t.Context(), overdue)
+	if got := d.said(); len(got) != 0 {
+		t.Errorf("notified again: %q", got)
+	}
+	d.Tell(t.Context(), well)
+	if got := d.said(); len(got) != 1 {
+		t.Errorf("that it is resolved: %q", got)
 	}
 }

@@ -49,7 +49,7 @@ type fileTransition struct {
 		Order           []string `yaml:"order"`            // of the messages of one hand-over: each processor that any mode names, once; 300 at most
 	} `yaml:"downstream"`
 	CompatibilityCollection string `yaml:"compatibility_collection"` // of the documents, one a period, that others read
-	TriggerWithin           string `yaml:"trigger_within"`           // automatic hand-overs happen while the needed runs end within this time after the period's end, such as 72h; older ones are held. At least 1h, or 5m where periods are hours
+	TriggerWithin           string `yaml:"trigger_within"`           // automatic hand-overs happen while the needed runs end within this time after the period's end, such as 72h; older ones are overdue. At least 1h, or 5m where periods are hours
 	ManagedSince            string `yaml:"managed_since"`            // reconciliation looks at no earlier period. Default: the first on record
 	HandOver                *struct {
 		Warn     string `yaml:"warn"`     // whole seconds, such as 5m
@@ -72,7 +72,7 @@ type fileMode struct {
 	CountsFrom    string   `yaml:"counts_from"`    // runs that ended earlier do not count. Not after the end of event. A time relative to the period, of days on the local clock: `18:00`, `-1d 16:30`, `+1d 05:00`; of hours: `:20`, `-1h :50`, `+2h :05`
 	AcceptEarlier []string `yaml:"accept_earlier"` // processors whose runs of earlier modes count too. Default: none
 	NotBefore     string   `yaml:"not_before"`     // a time as counts_from: nothing is handed over before. No later than the end of trigger_within. Default: at once
-	Deadline      string   `yaml:"deadline"`       // a time as counts_from: what is not complete by then is held, and somebody is told. Not before counts_from, not_before and the beginning of event, no later than the end of trigger_within. Default: none
+	Deadline      string   `yaml:"deadline"`       // a time as counts_from: a cycle that is not complete by then is overdue, and people are notified. Not before counts_from, not_before and the beginning of event, no later than the end of trigger_within. Default: none
 	AtDeadline    string   `yaml:"at_deadline"`    // `hold`, or `hand_over` what there is, if the critical ones are. Default: hold
 	SecondRuns    string   `yaml:"second_runs"`    // what a further run of a processor means that was handed over: `ignore` or `resend_if_changed`
 }

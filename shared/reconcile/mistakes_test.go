@@ -119,7 +119,7 @@ func TestANightOfWhichOnlyTheDayBeforeCameIsMissing(t *testing.T) {
 	s.SetNow(morning)
 	r := s.run(night, night, "")
 	if types(r) != "missing_period player_game_summary, missing_period team_defense_game_summary, missing_period team_offense_game_summary" || r.Left() != 3 {
-		t.Errorf("10 games, no box score at all, overnight held: found %q", types(r))
+		t.Errorf("10 games, no box score at all, overnight overdue: found %q", types(r))
 	}
 }
 

@@ -95,7 +95,7 @@ func (s *Summary) cycle(t *pipeline.Transition, books cycle.Books, st cycle.Stat
 		}
 	}
 	if first.IsZero() {
-		if st.State == string(gate.Held) && !deadline.IsZero() && books.At.After(deadline) {
+		if st.State == string(gate.Overdue) && !deadline.IsZero() && books.At.After(deadline) {
 			s.Cycles++
 		}
 		return took

@@ -68,13 +68,13 @@ func TestEventsInShadowAreOnRecordUnderAnotherName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	telemetry.InShadow(log).With("function", "transition").Error("held", "event", telemetry.CycleHeld, "mode", "overnight")
+	telemetry.InShadow(log).With("function", "transition").Error("overdue", "event", telemetry.CycleOverdue, "mode", "overnight")
 	var line map[string]any
 	if err := json.Unmarshal(b.Bytes(), &line); err != nil {
 		t.Fatal(err)
 	}
-	if line["event"] != nil || line["shadow_event"] != "cycle_held" || line["mode"] != "overnight" || line["function"] != "transition" ||
-		line["severity"] != "ERROR" || line["message"] != "held" || line["time"] == nil {
+	if line["event"] != nil || line["shadow_event"] != "cycle_overdue" || line["mode"] != "overnight" || line["function"] != "transition" ||
+		line["severity"] != "ERROR" || line["message"] != "overdue" || line["time"] == nil {
 		t.Errorf("%v", line)
 	}
 }
