@@ -43,7 +43,12 @@ func fit(schema bigquery.Schema, rows []dedup.Row) ([]dedup.Row, error) {
 	for i, row := range rows {
 		fitted := make(dedup.Row, len(schema))
 		for _, f := range schema {
-			v, err := fitField(f, row[f.Name])
+			v, given := row[f.Name]
+			if !given && f.DefaultValueExpression != "" {
+				fitted[f.Name] = nil // which REQUIRED does not mean: the table fills it
+				continue
+			}
+			v, err := fitField(f, v)
 			if err != nil {
 				problems = append(problems, &RowError{i, f.Name, err.Error()})
 			}

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"cloud.google.com/go/bigquery"
 	"google.golang.org/api/iterator"
+
+	"github.com/phasegate/phasegate/shared/dedup"
 )
 
 // quote makes an identifier that stands for itself, whatever is in it.
@@ -45,21 +49,39 @@ func (t Target) keyOf(alias string) string { return "TO_JSON_STRING(STRUCT(" + t
 
 // merge is the statement that puts the staged rows in the place of the period's, or of
 // those with their keys, at once. It joins nothing: a row that was there twice goes
-// twice.
-func (t Target) merge(schema bigquery.Schema, target, staging string) string {
+// twice. Rows that leave out the same columns are inserted without these, so that
+// BigQuery fills in their defaults.
+func (t Target) merge(schema bigquery.Schema, rows []dedup.Row, target, staging string) string {
 	scope := t.slice("t.")
 	if t.ByKey {
 		scope += fmt.Sprintf(" AND %s IN (SELECT %s FROM %s AS s)", t.keyOf("t."), t.keyOf("s."), staging)
 	}
-	var columns, values []string
-	for _, f := range schema {
-		columns = append(columns, quote(f.Name))
-		values = append(values, "s."+quote(f.Name))
+	var b strings.Builder
+	fmt.Fprintf(&b, "MERGE %s AS t USING %s AS s ON FALSE\nWHEN NOT MATCHED BY SOURCE AND %s THEN DELETE", target, staging, scope)
+	patterns := map[string]bool{}
+	for _, row := range rows {
+		marks, _ := row[leftOut].(string)
+		patterns[marks] = true
 	}
-	return fmt.Sprintf(`MERGE %s AS t USING %s AS s ON FALSE
-WHEN NOT MATCHED BY SOURCE AND %s THEN DELETE
-WHEN NOT MATCHED BY TARGET THEN INSERT (%s) VALUES (%s)`,
-		target, staging, scope, strings.Join(columns, ", "), strings.Join(values, ", "))
+	for _, marks := range slices.Sorted(maps.Keys(patterns)) {
+		condition := ""
+		if len(patterns) > 1 {
+			condition = fmt.Sprintf(" AND s.%s = '%s'", leftOut, marks)
+		}
+		var columns, values []string
+		for _, f := range schema {
+			if f.DefaultValueExpression != "" {
+				out := marks[0] == '1'
+				if marks = marks[1:]; out {
+					continue
+				}
+			}
+			columns = append(columns, quote(f.Name))
+			values = append(values, "s."+quote(f.Name))
+		}
+		fmt.Fprintf(&b, "\nWHEN NOT MATCHED BY TARGET%s THEN INSERT (%s) VALUES (%s)", condition, strings.Join(columns, ", "), strings.Join(values, ", "))
+	}
+	return b.String()
 }
 
 // doubled counts how many rows too many the period has.

@@ -98,7 +98,7 @@ func (w *Warehouse) Write(ctx context.Context, right Right, t Target, rows []ded
 	if err != nil {
 		return Written{}, err
 	}
-	sql := t.merge(meta.Schema, quoted(t.Processor.Table), quoted(t.Staging+"."+staging.TableID))
+	sql := t.merge(meta.Schema, clean.Rows, quoted(t.Processor.Table), quoted(t.Staging+"."+staging.TableID))
 	job, err := w.once(ctx, right, meta.Location, sql)
 	if err != nil {
 		return Written{}, err
@@ -164,7 +164,7 @@ func (t Target) rule(meta *bigquery.TableMetadata) (dedup.Rule, error) {
 
 // prepare makes the rows what will stand in the table.
 func (t Target) prepare(meta *bigquery.TableMetadata, rows []dedup.Row) (dedup.Result, error) {
-	rule, err := t.rule(meta)
+	rule, err := t.takes(meta)
 	if err != nil {
 		return dedup.Result{}, err
 	}
@@ -181,6 +181,7 @@ func (t Target) prepare(meta *bigquery.TableMetadata, rows []dedup.Row) (dedup.R
 	if err := errors.Join(problems...); err != nil {
 		return dedup.Result{}, err
 	}
+	markLeftOut(meta.Schema, rows, fitted)
 	return rule.Apply(fitted)
 }
 
@@ -197,13 +198,13 @@ func (w *Warehouse) stage(ctx context.Context, id string, t Target, meta *bigque
 		return nil, err
 	}
 	table := client.Dataset(t.Staging).Table(notInTableNames.ReplaceAllString(id, "_"))
-	err = table.Create(ctx, &bigquery.TableMetadata{Schema: meta.Schema, ExpirationTime: time.Now().Add(stagingKept)})
+	err = table.Create(ctx, &bigquery.TableMetadata{Schema: staged(meta.Schema), ExpirationTime: time.Now().Add(stagingKept)})
 	var api *googleapi.Error
 	if err != nil && !(errors.As(err, &api) && api.Code == http.StatusConflict) {
 		return nil, fmt.Errorf("staging table %s.%s: %w", t.Staging, table.TableID, err)
 	}
 	for try := 0; ; try++ {
-		err := w.load(ctx, table, meta.Schema, meta.Location, data)
+		err := w.load(ctx, table, staged(meta.Schema), meta.Location, data)
 		if err == nil {
 			return table, nil
 		}

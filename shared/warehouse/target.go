@@ -1,0 +1,110 @@
+package warehouse
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"cloud.google.com/go/bigquery"
+
+	"github.com/phasegate/phasegate/shared/dedup"
+)
+
+// CheckTarget asks whether the target's table takes rows at all, before they are made. An
+// [ErrTarget] names what it is that no write can fill.
+func (w *Warehouse) CheckTarget(ctx context.Context, t Target) error {
+	meta, err := w.metadata(ctx, t.Processor.Table)
+	if err != nil {
+		return err
+	}
+	_, err = t.takes(meta)
+	return err
+}
+
+// takes is the rule of a table that takes rows. An [ErrTarget] says that it does not.
+func (t Target) takes(meta *bigquery.TableMetadata) (dedup.Rule, error) {
+	rule, err := t.rule(meta)
+	if err != nil {
+		return rule, err
+	}
+	refuse := func(format string, args ...any) (dedup.Rule, error) {
+		return rule, fmt.Errorf("%w: %s: %s", ErrTarget, t.Processor.Table, fmt.Sprintf(format, args...))
+	}
+	if p := meta.TimePartitioning; p != nil && meta.RequirePartitionFilter && p.Field != t.Processor.DateColumn {
+		return refuse("it requires a filter by %s, which is not its date column %s: partition it by that, or require no filter", p.Field, t.Processor.DateColumn)
+	}
+	if path, typ, ok := unwritable(meta.Schema); ok {
+		return refuse("column %s is of type %s, whose values cannot be written: use another type, such as STRING", path, typ)
+	}
+	for _, f := range meta.Schema {
+		switch {
+		case slices.Contains(t.Processor.Key, f.Name) && (f.Repeated || f.Type == bigquery.RecordFieldType || f.Type == bigquery.GeographyFieldType):
+			typ := string(f.Type)
+			if f.Repeated {
+				typ = "ARRAY of " + typ
+			}
+			return refuse("key column %s is of type %s, of which it cannot be told whether two are one: use a column of another type", f.Name, typ)
+		case strings.EqualFold(f.Name, leftOut):
+			return refuse("a column must not be called %s: rename it", leftOut)
+		}
+	}
+	if len(defaulted(meta.Schema)) > 0 {
+		rule.Columns = append(rule.Columns, leftOut) // rows that differ in it are not the same
+	}
+	return rule, nil
+}
+
+// unwritable finds a column, also within records, whose values cannot be written.
+func unwritable(schema bigquery.Schema) (path string, typ bigquery.FieldType, found bool) {
+	for _, f := range schema {
+		if !writable(f.Type) {
+			return f.Name, f.Type, true
+		}
+		if path, typ, found = unwritable(f.Schema); found {
+			return f.Name + "." + path, typ, true
+		}
+	}
+	return "", "", false
+}
+
+// leftOut is a column of staged rows alone: which of the columns with a default a row leaves
+// out, a 1 for each of those and a 0 for the others, in the table's order.
+const leftOut = ours + "left_out"
+
+// defaulted are the columns that have a default value.
+func defaulted(schema bigquery.Schema) []*bigquery.FieldSchema {
+	return slices.DeleteFunc(slices.Clone(schema), func(f *bigquery.FieldSchema) bool { return f.DefaultValueExpression == "" })
+}
+
+// markLeftOut notes in fitted rows which columns with a default each one leaves out. A NULL
+// that a row names is none of them.
+func markLeftOut(schema bigquery.Schema, rows, fitted []dedup.Row) {
+	columns := defaulted(schema)
+	if len(columns) == 0 {
+		return
+	}
+	for i, row := range rows {
+		marks := make([]byte, len(columns))
+		for j, f := range columns {
+			marks[j] = '1'
+			if _, given := row[f.Name]; given {
+				marks[j] = '0'
+			}
+		}
+		fitted[i][leftOut] = string(marks)
+	}
+}
+
+// staged is the schema of rows on their way: without what only the table's owner may set, and
+// with the column that says what a row leaves out.
+func staged(schema bigquery.Schema) bigquery.Schema {
+	var out bigquery.Schema
+	for _, f := range schema {
+		out = append(out, &bigquery.FieldSchema{Name: f.Name, Type: f.Type, Repeated: f.Repeated, Required: f.Required && f.DefaultValueExpression == "", Schema: staged(f.Schema)})
+	}
+	if len(defaulted(schema)) > 0 {
+		out = append(out, &bigquery.FieldSchema{Name: leftOut, Type: bigquery.StringFieldType})
+	}
+	return out
+}
