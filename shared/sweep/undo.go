@@ -144,6 +144,11 @@ func (s *Sweeper) undoLocked(ctx context.Context, r *record, held *lease.Lease, 
 	if until := r.At.Add(warehouse.QuarantineKept); !s.Now().Before(until) {
 		return fmt.Errorf("%w: %s: the removed rows were kept until %s", ErrNotUndone, r.ID, until.Format(time.RFC3339))
 	}
+	if err := s.Warehouse.Restorable(ctx, r.removal(s.Pipeline.Calendar, p)); errors.Is(err, warehouse.ErrTarget) {
+		return fmt.Errorf("%w: %s: %w", ErrNotUndone, r.ID, err)
+	} else if err != nil {
+		return err
+	}
 	act := audit.Record{Action: "sweep_undo", Actor: actor, Reason: reason, Period: string(r.Period), Detail: fmt.Sprintf("puts %d rows back into %s: %s", r.Surplus, r.Table, r.ID)}
 	if err := s.step(ctx, r, undoing, act.Write(s.Prefix, s.Now(), s.NewID())); err != nil {
 		return err

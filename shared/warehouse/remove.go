@@ -95,6 +95,33 @@ func (w *Warehouse) Remove(ctx context.Context, right Right, r Removal) error {
 	return w.replace(ctx, right, r, r.Before, ours+"source."+kept)
 }
 
+// Restorable returns an [ErrTarget] where Restore would have to refuse, whatever the rows are:
+// the table is another, or its columns are. It writes nothing.
+func (w *Warehouse) Restorable(ctx context.Context, r Removal) error {
+	_, _, err := w.unchanged(ctx, r)
+	return err
+}
+
+// unchanged returns the table, and its columns in quarantine, if they are the same.
+func (w *Warehouse) unchanged(ctx context.Context, r Removal) (*bigquery.TableMetadata, bigquery.Schema, error) {
+	name := r.Target.Processor.Table
+	meta, err := w.metadata(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := replaceable(name, meta); err != nil {
+		return nil, nil, err
+	}
+	columns, err := w.quarantined(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if field := changed(meta.Schema, columns, ""); field != "" {
+		return nil, nil, fmt.Errorf("%w: the columns of %s have changed: %s", ErrTarget, name, field)
+	}
+	return meta, columns, nil
+}
+
 // Restore is the undoing of Remove: it puts all rows of the keys concerned back as they
 // were, if those are what Remove has left and the quarantine still has them. An [ErrTarget]
 // says that it can do so no more.
@@ -108,16 +135,9 @@ func (w *Warehouse) Restore(ctx context.Context, right Right, r Removal) error {
 // replace deletes the rows of the keys in quarantine and inserts those of the quarantine
 // for which a condition holds.
 func (w *Warehouse) replace(ctx context.Context, right Right, r Removal, planned Fingerprint, which string) error {
-	meta, err := w.metadata(ctx, r.Target.Processor.Table)
+	meta, columns, err := w.unchanged(ctx, r)
 	if err != nil {
 		return err
-	}
-	columns, err := w.quarantined(ctx, r)
-	if err != nil {
-		return err
-	}
-	if now, then := columnsOf(meta.Schema, ""), columnsOf(columns, ""); now != then {
-		return fmt.Errorf("%w: the columns of %s have changed: %s, quarantined were %s", ErrTarget, r.Target.Processor.Table, now, then)
 	}
 	_, err = w.once(ctx, right, meta.Location, r.statement(columns, planned, which))
 	switch {
@@ -170,6 +190,14 @@ func (w *Warehouse) Standing(ctx context.Context, r Removal) (Fingerprint, error
 	columns, err := w.quarantined(ctx, r)
 	if err != nil {
 		return Fingerprint{}, err
+	}
+	// A table that cannot be read is for the query to name: it may come back with its rows. A
+	// column that came since is no matter, since the query asks for those of then.
+	if meta, err := w.metadata(ctx, r.Target.Processor.Table); err == nil {
+		common := slices.DeleteFunc(slices.Clone(meta.Schema), func(f *bigquery.FieldSchema) bool { return named(columns, f.Name) < 0 })
+		if field := changed(common, columns, ""); field != "" {
+			return Fingerprint{}, fmt.Errorf("%w: the columns of %s have changed: %s", ErrTarget, r.Target.Processor.Table, field)
+		}
 	}
 	rows := r.concerned(columns)
 	now, _, err := w.fingerprints(ctx, rows, rows)
