@@ -356,7 +356,7 @@ func bigQuery(t *testing.T, fenced bool) string {
 		query := `{` + reference + `,"configuration":{"labels":{"phasegate":"fence"},"query":{"query":"SELECT 1"}}}`
 		switch path := req.URL.Path; {
 		case strings.Contains(path, "/tables") && req.Method == http.MethodGet:
-			fmt.Fprint(w, `{"schema":{"fields":[{"name":"game_date","type":"DATE"},{"name":"player_lookup","type":"STRING"},{"name":"processed_at","type":"TIMESTAMP"}]}}`)
+			fmt.Fprint(w, `{"type":"TABLE","schema":{"fields":[{"name":"game_date","type":"DATE"},{"name":"player_lookup","type":"STRING"},{"name":"processed_at","type":"TIMESTAMP"}]}}`)
 		case strings.Contains(path, "/tables"):
 			fmt.Fprint(w, `{}`)
 		case strings.Contains(path, "upload"):

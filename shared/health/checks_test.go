@@ -184,10 +184,15 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"history_partly_unread": {func(f *facts) {
 			f.runs[1].Began, f.runsErr = f.runs[0].Began.Add(18*time.Second), errAway
 		}, LockingActive, Failing, "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once"},
-		"history_away":       {func(f *facts) { f.runsErr = errAway }, LockingActive, Unknown, "it is away"},
-		"locks_away":         {func(f *facts) { f.lockedErr = errAway }, LockingActive, Unknown, "it is away"},
-		"relay_dead":         {relayAt(morning.Add(-16 * time.Minute)), Heartbeats, Failing, "relay has not come to its end since 2026-02-04 12:04"},
-		"relay_never":        {relayAt(time.Time{}), Heartbeats, Unknown, "relay has never come to its end"},
+		"history_away":    {func(f *facts) { f.runsErr = errAway }, LockingActive, Unknown, "it is away"},
+		"locks_away":      {func(f *facts) { f.lockedErr = errAway }, LockingActive, Unknown, "it is away"},
+		"relay_dead":      {relayAt(morning.Add(-16 * time.Minute)), Heartbeats, Failing, "relay has not come to its end since 2026-02-04 12:04"},
+		"relay_never":     {relayAt(time.Time{}), Heartbeats, Failing, "relay has never come to its end, and was due at 2026-02-04 12:15"},
+		"relay_never_yet": {func(f *facts) { relayAt(time.Time{})(f); f.firstLook = true }, Heartbeats, Unknown, "relay has never come to its end"},
+		"nightly_never_since": {func(f *facts) {
+			delete(f.functions["reconcile"].heartbeats, "nightly")
+			f.scheduled = map[string]time.Time{"nightly 30 10 * * *": at(today, 10, 0)}
+		}, Heartbeats, Failing, "nightly has never come to its end, and was due at 2026-02-04 10:30"},
 		"nightly_dead":       {func(f *facts) { f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31) }, Heartbeats, Failing, "nightly has not come to its end since 2026-02-03 10:31, and was due at 2026-02-04 10:30"},
 		"heartbeats_away":    {func(f *facts) { f.statusErr = errAway }, Heartbeats, Unknown, "it is away"},
 		"another_source":     {func(f *facts) { f.function("sweep", "fff", "def") }, DeployedCode, Failing, "sweep runs source fff, pipeline file def, and the newest is source abc, pipeline file def, since 2026-02-01 12:00"},
@@ -343,7 +348,23 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 		"one_that_ran_once": {func(f *facts) { f.firstRun("backfill", "2026-02-01", at("2026-02-01", 6, 0)) }, LateUpstream, "1 sources are expected"},
 		"nobody_ran":        {func(f *facts) { f.runs, f.lockedAt = nil, time.Time{} }, LockingActive, "no processor has run"},
 		"a_run_that_died":   {func(f *facts) { f.runs[0].Ended = time.Time{} }, LockingActive, "none beside another"},
-		"relay_under_way":   {func(f *facts) { f.functions["reconcile"].heartbeats["relay"] = morning.Add(-6 * time.Minute) }, Heartbeats, "relay: 2026-02-04 12:14"},
+		"not_due_since_deployed": {func(f *facts) {
+			delete(f.functions["reconcile"].heartbeats, "nightly")
+			f.scheduled = map[string]time.Time{"nightly 30 10 * * *": at(today, 10, 45)}
+		}, Heartbeats, "nightly has not been due since 2026-02-04 10:45, when its schedule was first seen"},
+		"another_time_of_day": {func(f *facts) { // nightly ran at 10:31 of the day before, by another schedule
+			f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31)
+			f.scheduled = map[string]time.Time{"nightly 30 10 * * *": at(today, 12, 0)}
+		}, Heartbeats, "nightly has not been due since 2026-02-04 12:00"},
+		"function_not_due": {func(f *facts) {
+			f.functions["sweep"] = status{}
+			f.scheduled = map[string]time.Time{"sweep 50 10 * * *": at(today, 11, 0)}
+		}, DeployedCode, "sweep has had nothing to do yet"},
+		"channel_not_due": {func(f *facts) {
+			f.functions["sweep"] = status{}
+			f.scheduled = map[string]time.Time{"sweep 50 10 * * *": at(today, 11, 0)}
+		}, Configuration, "sweep has had nothing to do yet"},
+		"relay_under_way": {func(f *facts) { f.functions["reconcile"].heartbeats["relay"] = morning.Add(-6 * time.Minute) }, Heartbeats, "relay: 2026-02-04 12:14"},
 		"nightly_under_way": {func(f *facts) {
 			f.now = at(today, 10, 40)
 			f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31)

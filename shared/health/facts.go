@@ -31,6 +31,8 @@ type facts struct {
 	functions   map[string]status // by function
 	statusErr   error
 	seen        map[string]time.Time    // when each code that runs was seen first
+	scheduled   map[string]time.Time    // when each schedule was seen first
+	firstLook   bool                    // nothing was kept about schedules before
 	before      map[string]recollection // of the last look
 	beforeErr   error
 	firstRuns   []warehouse.FirstRun
@@ -53,7 +55,8 @@ type status struct {
 	source     string
 	definition string // hash of the pipeline file
 	hasChannel bool
-	channel    string // in words; "" where it has not said
+	channel    string               // in words; "" where it has not said
+	schedules  map[string]time.Time // of health: when each was first seen
 }
 
 // read reads every source, side by side.
@@ -90,8 +93,8 @@ func (c *Checker) read(ctx context.Context) *facts {
 		f.services, f.servicesErr = c.Services(ctx)
 	})
 	wg.Go(func() { f.functions, f.statusErr = c.functions(ctx) })
-	var codes map[string]time.Time
-	wg.Go(func() { f.before, codes, f.beforeErr = c.remembered(ctx) })
+	var known firsts
+	wg.Go(func() { f.before, known, f.beforeErr = c.remembered(ctx) })
 	h := c.Pipeline.Health
 	cal := c.Pipeline.Calendar.Daily()
 	if h.Upstream != nil {
@@ -110,7 +113,9 @@ func (c *Checker) read(ctx context.Context) *facts {
 		})
 	}
 	wg.Wait()
-	f.seen = seen(f.functions, codes)
+	f.seen = seen(f.functions, known.codes)
+	f.firstLook = known.schedules == nil
+	f.scheduled = scheduled(f.pipeline, f.functions, known.schedules, f.now)
 	f.statusErr = errors.Join(f.statusErr, f.beforeErr)
 	return f
 }
@@ -176,6 +181,7 @@ func (c *Checker) functions(ctx context.Context) (map[string]status, error) {
 		s.definition, _ = doc.Data["definition"].(string)
 		s.hasChannel, _ = doc.Data["has_channel"].(bool)
 		s.channel, _ = doc.Data["channel"].(string)
+		s.schedules = times(doc.Data["schedules"])
 		out[doc.Ref.ID] = s
 	}
 	return out, nil

@@ -1,6 +1,11 @@
 package health
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
 
 // heartbeats compares when each job was due with when it has come to its end. That of
 // health itself is watched from outside.
@@ -20,11 +25,15 @@ func heartbeats(f *facts) Check {
 			due = f.pipeline.LastDue(s, due)
 		}
 		last := f.functions[s.Function].heartbeats[s.Job]
-		switch {
+		switch first := f.scheduled[scheduleKey(s)]; {
 		case due.IsZero():
 			v.ok("%s is not due in ten days", s.Name)
+		case last.IsZero() && f.firstLook:
+			v.notKnown("%s has never come to its end, and since when it is scheduled is not known yet", s.Name)
+		case due.Before(first) && !last.After(first):
+			v.ok("%s has not been due since %s, when its schedule was first seen", s.Name, f.local(first))
 		case last.IsZero():
-			v.notKnown("%s has never come to its end", s.Name)
+			v.failing("%s has never come to its end, and was due at %s", s.Name, f.local(due))
 		case last.Before(due.Add(-clockSkew)):
 			v.failing("%s has not come to its end since %s, and was due at %s", s.Name, f.local(last), f.local(due))
 		default:
@@ -32,6 +41,35 @@ func heartbeats(f *facts) Check {
 		}
 	}
 	return v.check()
+}
+
+// scheduleKey names what a schedule promises: another time of day is another promise.
+func scheduleKey(s pipeline.Schedule) string { return s.Name + " " + s.Cron }
+
+// scheduled returns when each schedule was first seen, of which before was known: a job is late
+// once it has been due since. Where nothing was known, as by earlier versions, a job that
+// has come to its end was scheduled then at the latest.
+func scheduled(p *pipeline.Pipeline, functions map[string]status, before map[string]time.Time, now time.Time) map[string]time.Time {
+	out := map[string]time.Time{}
+	for _, s := range p.Schedules {
+		first, known := before[scheduleKey(s)]
+		if last := functions[s.Function].heartbeats[s.Job]; !known && before == nil && !last.IsZero() {
+			first, known = last, true
+		}
+		if !known {
+			first = now
+		}
+		out[scheduleKey(s)] = first
+	}
+	return out
+}
+
+// waits tells whether a function has done nothing yet, because none of its jobs was due since
+// their schedules were first seen.
+func (f *facts) waits(function string) bool {
+	return !f.firstLook && f.functions[function].last().IsZero() && !slices.ContainsFunc(f.pipeline.Schedules, func(s pipeline.Schedule) bool {
+		return s.Function == function && !f.pipeline.LastDue(s, f.now).Before(f.scheduled[scheduleKey(s)])
+	})
 }
 
 // clockSkew is by how much the scheduler's clock and the store's may differ.
@@ -58,6 +96,8 @@ func deployedCode(f *facts) Check {
 	for _, name := range sorted(f.functions) {
 		s := f.functions[name]
 		switch {
+		case f.waits(name):
+			v.ok("%s has had nothing to do yet", name)
 		case s.source == "" || s.definition == "":
 			v.notKnown("%s has not said what it is", name)
 		case s.code() == newest:

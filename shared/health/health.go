@@ -66,7 +66,8 @@ type Report struct {
 	Overall State     `json:"overall"`
 	Checks  []Check   `json:"checks"`
 
-	seen   map[string]time.Time
+	seen, scheduled map[string]time.Time
+
 	forgot bool // what was before could not be read
 }
 
@@ -136,7 +137,7 @@ func New(a *app.App) *Checker {
 // has been in its state for are those that [Checker.Remember] has noted.
 func (c *Checker) Run(ctx context.Context) Report {
 	f := c.read(ctx)
-	r := Report{Schema: 1, At: f.now.UTC(), Overall: OK, seen: f.seen, forgot: f.beforeErr != nil}
+	r := Report{Schema: 1, At: f.now.UTC(), Overall: OK, seen: f.seen, scheduled: f.scheduled, forgot: f.beforeErr != nil}
 	for _, check := range checks {
 		got := check.judge(f)
 		got.ID = check.id

@@ -278,7 +278,7 @@ func TestADeploymentComesFunctionByFunction(t *testing.T) {
 		}
 	}
 	beat("old", "reconcile", "relay", Unknown) // the others have never said anything
-	beat("old", "sweep", "sweep", Unknown)
+	beat("old", "sweep", "sweep", OK)          // health was not due since
 	beat("old", "health", "health", OK)
 	beat("new", "reconcile", "relay", OK)
 	beat("new", "reconcile", "relay", OK)
@@ -289,6 +289,48 @@ func TestADeploymentComesFunctionByFunction(t *testing.T) {
 	beat("old", "reconcile", "relay", OK) // rolled back
 	beat("new", "sweep", "sweep", Failing)
 	beat("old", "sweep", "sweep", OK)
+}
+
+// From the first hour on nothing of a new deployment is late that was not due yet, and a daily
+// job that does not run is found on the first day.
+func TestHeartbeats_FirstDaysAfterADeployment(t *testing.T) {
+	for name, tc := range map[string]struct {
+		nightly bool // it runs
+		want    map[int]State
+	}{
+		"all_run":             {true, map[int]State{0: Unknown, 1: OK, 17: OK, 22: OK, 23: OK, 24: OK, 40: OK, 71: OK}},
+		"nightly_never_comes": {false, map[int]State{0: Unknown, 1: OK, 17: OK, 22: OK, 23: OK, 24: Failing, 71: Failing}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, c := checker(t)
+			deployed := at(today, 12, 10) // after the night's jobs
+			for hour := range 72 {
+				now := deployed.Add(time.Duration(hour) * time.Hour)
+				w.SetNow(now)
+				beat := func(function, job string) {
+					t.Helper()
+					if err := w.Heartbeat(t.Context(), function, job); err != nil {
+						t.Fatal(err)
+					}
+				}
+				beat("reconcile", "relay")
+				if local := now.In(c.Pipeline.Calendar.Zone()); local.Hour() == 11 {
+					beat("sweep", "sweep")
+					if tc.nightly {
+						beat("reconcile", "nightly")
+					}
+				}
+				r := c.Run(t.Context())
+				if err := c.Remember(t.Context(), r); err != nil {
+					t.Fatal(err)
+				}
+				if want, ok := tc.want[hour]; ok && by(r)[Heartbeats].State != want {
+					t.Errorf("hour %d: %+v, want %s", hour, by(r)[Heartbeats], want)
+				}
+				beat("health", "health")
+			}
+		})
+	}
 }
 
 // forgetful is a store that cannot be read about health's own document.

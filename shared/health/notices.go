@@ -74,6 +74,8 @@ func configuration(f *facts) Check {
 	for _, name := range sorted(f.functions) {
 		s := f.functions[name]
 		switch {
+		case f.waits(name):
+			v.ok("%s has had nothing to do yet", name)
 		case s.channel == "":
 			v.notKnown("%s has not said whom it tells", name)
 		case !s.hasChannel:

@@ -319,7 +319,9 @@ func (c *Checker) jobs(ctx context.Context) Listing {
 	for _, s := range c.Pipeline.Schedules {
 		last, due := functions[s.Function].heartbeats[s.Job], c.Pipeline.LastDue(s, now)
 		row := ListingRow{Tone: "good", Cells: []string{s.Name, "in time", "", s.Function, functions[s.Function].source}}
-		switch {
+		switch first, seen := functions["health"].schedules[scheduleKey(s)]; {
+		case last.IsZero() && seen && due.Before(first):
+			row.Tone, row.Cells[1], row.Cells[2] = "fair", "not due yet", "—"
 		case last.IsZero():
 			row.Tone, row.Cells[1], row.Cells[2] = "bad", "never", "—"
 		default:

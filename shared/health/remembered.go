@@ -22,10 +22,13 @@ func (c *Checker) statusRef() store.Ref {
 	return store.Ref{Collection: c.Books + app.StatusCollection, ID: "health"}
 }
 
-func (c *Checker) remembered(ctx context.Context) (map[string]recollection, map[string]time.Time, error) {
+// firsts are when codes and schedules were seen first; nil where nothing was kept.
+type firsts struct{ codes, schedules map[string]time.Time }
+
+func (c *Checker) remembered(ctx context.Context) (map[string]recollection, firsts, error) {
 	snap, err := c.Store.Get(ctx, c.statusRef())
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the last report: %w", err)
+		return nil, firsts{}, fmt.Errorf("read the last report: %w", err)
 	}
 	out := map[string]recollection{}
 	states, _ := snap.Docs[0].Data["states"].(map[string]any)
@@ -35,12 +38,20 @@ func (c *Checker) remembered(ctx context.Context) (map[string]recollection, map[
 		at, _ := since[id].(time.Time)
 		out[id] = recollection{State(text), at}
 	}
-	codes := map[string]time.Time{}
-	known, _ := snap.Docs[0].Data["codes"].(map[string]any)
-	for code, at := range known {
-		codes[code], _ = at.(time.Time)
+	return out, firsts{times(snap.Docs[0].Data["codes"]), times(snap.Docs[0].Data["schedules"])}, nil
+}
+
+// times reads a map of timestamps, nil where there is none.
+func times(field any) map[string]time.Time {
+	kept, ok := field.(map[string]any)
+	if !ok {
+		return nil
 	}
-	return out, codes, nil
+	out := map[string]time.Time{}
+	for name, at := range kept {
+		out[name], _ = at.(time.Time)
+	}
+	return out
 }
 
 // Remember keeps a report, for those who only want to read it, and since when its checks
@@ -52,11 +63,13 @@ func (c *Checker) Remember(ctx context.Context, r Report) error {
 	}
 	fields := []store.Field{store.F(string(text), "report")}
 	if !r.forgot { // else since when is better known there
-		codes := map[string]any{}
-		for code, first := range r.seen {
-			codes[code] = first
+		for name, firsts := range map[string]map[string]time.Time{"codes": r.seen, "schedules": r.scheduled} {
+			kept := map[string]any{}
+			for what, first := range firsts {
+				kept[what] = first
+			}
+			fields = append(fields, store.F(kept, name))
 		}
-		fields = append(fields, store.F(codes, "codes"))
 		for _, check := range r.Checks {
 			fields = append(fields, store.F(string(check.State), "states", check.ID), store.F(check.Since, "since", check.ID))
 		}
