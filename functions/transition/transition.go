@@ -13,6 +13,7 @@ import (
 	"github.com/phasegate/phasegate/shared/intake"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
 // timeout bounds one request: a claim's length and as much again, far below the
@@ -58,6 +59,11 @@ func handle(ctx context.Context, a *app.App, r *http.Request, e message.Envelope
 	for _, w := range warnings {
 		a.Log.WarnContext(ctx, "field of a completion ignored: "+w.Problem, "field", w.Field, "value", w.Value,
 			"message_id", e.MessageID, "processor", c.Reported)
+	}
+	if c.LocalTime {
+		a.Log.WarnContext(ctx, fmt.Sprintf("timestamp of %q has no offset and is read as UTC, but looks like local time of %s: send UTC, or add the offset", c.Reported, t.Calendar().Zone()),
+			"event", telemetry.CompletionLocalTime, "transition", t.ID, "period", string(c.Period), "processor", c.Processor, "message_id", e.MessageID,
+			"event_time", c.EventTime, "published", e.PublishTime)
 	}
 	key := cycle.Key{Transition: t, Period: c.Period}
 	if err := a.Engine.Record(ctx, key, c); err != nil {

@@ -92,6 +92,9 @@ func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location) error 
 		if len(c.Ignored) > 0 {
 			fmt.Fprintf(&b, "            ignored: %s\n", quoted(c.Ignored))
 		}
+		if len(c.LocalTimes) > 0 {
+			fmt.Fprintf(&b, "            timestamp without offset, read as UTC, looks like %s time: %s\n", zone, quoted(c.LocalTimes))
+		}
 		for _, batch := range c.Batches {
 			sent := 0
 			for _, id := range batch.Messages {

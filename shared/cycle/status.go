@@ -22,6 +22,7 @@ type Status struct {
 	Satisfied  []string      `json:"satisfied"`
 	Missing    []string      `json:"missing"`
 	Ignored    []string      `json:"ignored"`
+	LocalTimes []string      `json:"local_times,omitempty"` // processors with a run of the mode's time whose timestamp looks like local time without offset
 	Reason     string        `json:"reason"`
 	NextLook   time.Time     `json:"next_look,omitzero"` // UTC
 	Batches    []BatchStatus `json:"batches"`
@@ -120,6 +121,12 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		Batches: []BatchStatus{}, Failed: h.verdict.Failed, TooLate: h.verdict.TooLate,
 		Since: h.verdict.Since,
 	}
+	for _, r := range s.runs {
+		if r.LocalTime && c.key.Transition.ModeAt(c.key.Period, r.EventTime) == m.Name && !slices.Contains(st.LocalTimes, r.Processor) {
+			st.LocalTimes = append(st.LocalTimes, r.Processor)
+		}
+	}
+	slices.Sort(st.LocalTimes)
 	waits := true // nothing is promised yet: a hold keeps it
 	switch {
 	case open != nil && (!open.unfrozen() || !known):

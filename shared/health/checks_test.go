@@ -144,6 +144,7 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"next_phase":             {finding(reconcile.NextPhaseMissing, reconcile.Critical), NextPhase, Failing, "next_phase_missing 2026-02-03"},
 		"duplicates_however_few": {finding(reconcile.DuplicateRows, reconcile.Info), Duplicates, Failing, "duplicate_rows 2026-02-03 nba_analytics.player_game_summary"},
 		"missing_completion":     {finding(reconcile.MissingCompletion, reconcile.Critical), Reconciliation, Failing, "missing_completion 2026-02-03"},
+		"local_timestamp":        {finding(reconcile.LocalTimestamp, reconcile.Warning), Reconciliation, Failing, "local_timestamp 2026-02-03 nba_analytics.player_game_summary"},
 		"leaked_lock":            {finding(reconcile.LeakedLock, reconcile.Warning), Locks, Failing, "leaked_lock"},
 		"quarantine":             {finding(reconcile.QuarantineWaiting, reconcile.Warning), Quarantine, Failing, "quarantine_waiting"},
 		"dead_letters":           {func(f *facts) { f.dead["a-dead-letter"] = 3 }, DeadLetterMessages, Failing, "3 messages wait in a-dead-letter"},

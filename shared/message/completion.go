@@ -23,6 +23,9 @@ const (
 	// clock is wrong or a report was kept back.
 	maxTimestampAge  = 24 * time.Hour
 	maxTimestampLead = 5 * time.Minute
+	// localTolerance is how far a timestamp without offset may be from the publish time's
+	// local reading to be taken for one. A run is reported right after its end.
+	localTolerance = 15 * time.Minute
 )
 
 // DecodeCompletion reads a processor's report for a transition. The error is a
@@ -51,10 +54,13 @@ func DecodeCompletion(e Envelope, t *pipeline.Transition) (Completion, []Warning
 	if err := checkPhase(report, t); err != nil {
 		return Completion{}, nil, err
 	}
-	sent, err := readTimestamp(report)
+	sent, zoned, err := readTimestamp(report)
 	if err != nil {
 		return Completion{}, nil, err
 	}
+	_, offset := e.PublishTime.In(t.Calendar().Zone()).Zone() // in seconds
+	behind := sent.Sub(e.PublishTime) - time.Duration(offset)*time.Second
+	c.LocalTime = !sent.IsZero() && !zoned && offset != 0 && behind.Abs() <= localTolerance
 	o := &optional{fields: report, warnings: literals}
 	c.setEventTime(sent, e.PublishTime, o)
 	c.readOptional(o, e)
@@ -113,21 +119,22 @@ func checkPhase(report fields, t *pipeline.Transition) error {
 	return nil
 }
 
-// readTimestamp returns the report's own time, the zero time when it says none.
-func readTimestamp(report fields) (time.Time, error) {
+// readTimestamp returns the report's own time, the zero time when it says none, and
+// whether it says its offset from UTC.
+func readTimestamp(report fields) (sent time.Time, zoned bool, err error) {
 	raw, ok := report.lookup("timestamp")
 	if !ok {
-		return time.Time{}, nil
+		return time.Time{}, false, nil
 	}
 	s, err := report.text("timestamp", "timestamp")
 	if err != nil || s == "" {
-		return time.Time{}, err
+		return time.Time{}, false, err
 	}
-	sent, ok := parseInstant(s)
+	sent, ok = parseInstant(s)
 	if !ok {
-		return time.Time{}, permanent("timestamp", raw, "is no RFC 3339 time")
+		return time.Time{}, false, permanent("timestamp", raw, "is no RFC 3339 time")
 	}
-	return sent, nil
+	return sent, instantForm.FindStringSubmatch(s)[3] != "", nil
 }
 
 // setEventTime decides which time the report counts with. Both are compared in the
@@ -185,7 +192,8 @@ func (c *Completion) readMetadata(o *optional) {
 // number.
 func (c Completion) Record() (key, value string) {
 	value = c.json()
-	said := value
+	c.LocalTime = false // follows from the publish time, which is another one when it is sent again
+	said := c.json()
 	if c.IDSource != "" {
 		if c.CorrelationID == c.ExecutionID {
 			c.CorrelationID = ""

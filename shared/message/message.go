@@ -67,6 +67,7 @@ type Completion struct {
 	Status        Status          `json:"status"`
 	EventTime     time.Time       `json:"event_time"`            // UTC, microseconds
 	TimeSource    string          `json:"time_source,omitempty"` // "publish_time" when the timestamp was absent or implausible
+	LocalTime     bool            `json:"local_time,omitempty"`  // the timestamp has no offset and looks like the pipeline's local time; it was read as UTC all the same
 	ExecutionID   string          `json:"execution_id"`          // the message id when absent
 	CorrelationID string          `json:"correlation_id"`        // the execution id when absent
 	IDSource      string          `json:"id_source,omitempty"`   // "message_id" when execution_id was absent

@@ -28,6 +28,7 @@ const (
 	DeadLetterWaiting = "dead_letter_waiting" // messages that were given up after all their attempts
 	DuplicateRows     = "duplicate_rows"      // rows with the key of another
 	StrayRows         = "stray_rows"          // rows within a period whose date is not its beginning
+	LocalTimestamp    = "local_timestamp"     // a processor's newest report has a local time without offset, which is read as UTC
 )
 
 const (
@@ -72,6 +73,7 @@ func compare(w *world) *comparison {
 			c.period(b)
 		}
 	}
+	c.localTimestamps()
 	for _, l := range w.locks {
 		if w.first && l.Leaked(w.lockTime) {
 			i := strings.LastIndexByte(l.Key, '_') + 1

@@ -19,6 +19,7 @@ import (
 const (
 	CompletionRecorded    = "completion_recorded"
 	CompletionQuarantined = "completion_quarantined"
+	CompletionLocalTime   = "completion_local_time"
 	CycleWaiting          = "cycle_waiting"
 	CycleBlocked          = "cycle_blocked"
 	CycleOverdue          = "cycle_overdue"
