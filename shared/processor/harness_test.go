@@ -87,6 +87,7 @@ type machine struct {
 	dead   bool
 
 	acquired bool // as far as it has tried
+	faults   warehousetest.Faults
 
 	pauseAt string // one of steps: it stands still right before it, once
 	paused  chan struct{}
@@ -152,7 +153,11 @@ func (m *machine) warehouse() *warehouse.Warehouse {
 		case strings.HasPrefix(r.URL.Path, "/upload/"):
 			m.reach("stage")
 		}
-		return m.call(r.Method != http.MethodGet, func() { forward() })
+		var fault error
+		if dead := m.call(r.Method != http.MethodGet, func() { fault = m.faults.Pass(m.World, r, body, forward) }); dead != nil {
+			return dead
+		}
+		return fault
 	})
 }
 

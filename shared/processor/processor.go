@@ -5,7 +5,8 @@
 //
 //  1. served    a request whose trigger_id was served is done
 //  2. lock      of the processor and the period; held: come again
-//  3. fence     the tokens of earlier runs that may still write are taken from them
+//  3. check     that the table takes rows; then, fence: the tokens of earlier runs that may
+//     still write are taken from them
 //  4. work      the caller's function: reads, computes, returns rows
 //  5. write     de-duplicated, staged, merged by one statement, under this run's token
 //  6. record    the completion and that the request is served, in one commit
@@ -203,7 +204,10 @@ func (n *run) inside(ctx context.Context, work Work) (Outcome, error) {
 	if out, done, err := n.before(ctx, false); done || err != nil { // another run has ended since
 		return out, err
 	}
-	err := n.fence(ctx)
+	err := n.Warehouse.CheckTarget(ctx, n.target())
+	if err == nil {
+		err = n.fence(ctx)
+	}
 	switch {
 	case permanentData(err):
 		return n.failed(ctx, FailedData, Permanent(err))
@@ -259,8 +263,13 @@ func (n *run) work(ctx context.Context, work Work) (out Output, category Categor
 	return out, FailedWork, err
 }
 
+func (n *run) target() warehouse.Target {
+	return warehouse.Target{Processor: n.Processor, Period: n.Period, Calendar: n.Pipeline.Calendar, Staging: n.Staging}
+}
+
 func (n *run) write(ctx context.Context, made Output) (warehouse.Written, error) {
-	target := warehouse.Target{Processor: n.Processor, Period: n.Period, Calendar: n.Pipeline.Calendar, Staging: n.Staging, ByKey: made.Entities != nil}
+	target := n.target()
+	target.ByKey = made.Entities != nil
 	return n.Warehouse.Write(ctx, warehouse.Under(n.held), target, made.Rows)
 }
 

@@ -91,7 +91,7 @@ func ended(ctx context.Context, job *bigquery.Job) (failure, unknown error) {
 	case status.Err() == nil && waitErr != nil:
 		return fmt.Errorf("job %s: %w", job.ID(), waitErr), nil
 	case status.Err() != nil:
-		return fmt.Errorf("job %s: %w", job.ID(), status.Err()), nil
+		return fmt.Errorf("job %s: %w", job.ID(), detailed(status)), nil
 	}
 	return nil, nil
 }
@@ -101,6 +101,11 @@ func passing(err error) bool {
 	// https://cloud.google.com/bigquery/docs/transactions#concurrency: two statements on
 	// one partition, of which the library tries none again.
 	if err != nil && strings.Contains(err.Error(), "Could not serialize access") {
+		return true
+	}
+	// Two statements change a table at once and 20 wait, the next one fails with reason
+	// resourcesExceeded, which is also what a statement that is too large fails with.
+	if err != nil && strings.Contains(err.Error(), "Too many DML statements outstanding") {
 		return true
 	}
 	// The library does not say what it could not read an answer as.

@@ -171,6 +171,8 @@ func refused(err error) bool {
 	switch {
 	case errors.As(err, &job):
 		reason = job.Reason
+	case errors.As(err, &api) && api.Code == http.StatusTooManyRequests: // which may come without a reason
+		return false
 	case errors.As(err, &api) && api.Code >= http.StatusBadRequest && api.Code < http.StatusInternalServerError:
 		if len(api.Errors) > 0 {
 			reason = api.Errors[0].Reason

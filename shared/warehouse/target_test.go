@@ -17,7 +17,9 @@ import (
 func (b *books) described(edit func(meta map[string]any)) (w *warehouse.Warehouse, statements *[]string) {
 	statements = new([]string)
 	w = b.Through(func(r *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error {
-		var job struct{ Configuration struct{ Query struct{ Query string } } }
+		var job struct {
+			Configuration struct{ Query struct{ Query string } }
+		}
 		if err := json.Unmarshal(body, &job); err == nil && strings.HasPrefix(job.Configuration.Query.Query, "MERGE") {
 			*statements = append(*statements, job.Configuration.Query.Query)
 		}

@@ -96,12 +96,12 @@ func (w *Warehouse) Write(ctx context.Context, right Right, t Target, rows []ded
 	}
 	staging, err := w.stage(ctx, right.JobID, t, meta, clean.Rows)
 	if err != nil {
-		return Written{}, err
+		return Written{}, asTarget(err)
 	}
 	sql := t.merge(meta.Schema, clean.Rows, quoted(t.Processor.Table), quoted(t.Staging+"."+staging.TableID))
 	job, err := w.once(ctx, right, meta.Location, sql)
 	if err != nil {
-		return Written{}, err
+		return Written{}, asTarget(err)
 	}
 	out.JobID = job.ID()
 	if out.Doubled, err = w.doubled(ctx, t); err != nil {

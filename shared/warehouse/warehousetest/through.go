@@ -2,6 +2,8 @@ package warehousetest
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -12,9 +14,40 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
+// Refusal is an answer of BigQuery's in the place of the emulator's.
+type Refusal struct {
+	Code            int
+	Reason, Message string
+	Detail          string // of a failed job: another error, which led to this one
+}
+
+func (r *Refusal) Error() string { return r.Message }
+
+func (r *Refusal) write(out http.ResponseWriter) {
+	out.Header().Set("Content-Type", "application/json")
+	out.WriteHeader(r.Code)
+	_ = json.NewEncoder(out).Encode(map[string]any{"error": map[string]any{"code": r.Code, "message": r.Message,
+		"errors": []any{map[string]any{"reason": r.Reason, "message": r.Message}}}})
+}
+
+// of makes an answer about a job say that the job failed so.
+func (r *Refusal) of(job map[string]any) {
+	failure := map[string]any{"reason": r.Reason, "message": r.Message}
+	job["status"] = map[string]any{"state": "DONE", "errorResult": failure, "errors": []any{failure, map[string]any{"reason": r.Reason, "message": r.Detail}}}
+}
+
+// answer is one in the place of the emulator's that is no refusal.
+type answer map[string]any
+
+func (answer) Error() string { return "answered in its place" }
+
+// ErrCut cuts the connection in the place of an answer.
+var ErrCut = errors.New("the connection is cut")
+
 // Through returns the same warehouse as somebody else's client sees it: each of its
-// requests is carried out by pass, which may call forward, change its answer, or fail. A
-// request that fails is not tried again by the library. It needs the emulator.
+// requests is carried out by pass, which may call forward, change its answer, or fail: with
+// a [*Refusal], with [ErrCut], or with another error, after which the library does not try
+// again. It needs the emulator.
 func (w *World) Through(pass func(r *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error) *warehouse.Warehouse {
 	w.t.Helper()
 	if w.Host == "" {
@@ -41,7 +74,20 @@ func (w *World) Through(pass func(r *http.Request, body []byte, forward func() *
 			proxy.ServeHTTP(rec, r)
 			return rec
 		}
-		if err := pass(r, body, forward); err != nil {
+		err = pass(r, body, forward)
+		var refusal *Refusal
+		var instead answer
+		switch {
+		case errors.As(err, &refusal):
+			refusal.write(out)
+			return
+		case errors.As(err, &instead):
+			out.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(out).Encode(instead)
+			return
+		case errors.Is(err, ErrCut):
+			panic(http.ErrAbortHandler)
+		case err != nil:
 			http.Error(out, `{"error":{"code":418,"message":"dead"}}`, http.StatusTeapot)
 			return
 		}
@@ -55,4 +101,14 @@ func (w *World) Through(pass func(r *http.Request, body []byte, forward func() *
 	wh := warehouse.New(w.Project, server.URL)
 	w.t.Cleanup(func() { wh.Close(); server.Close() })
 	return wh
+}
+
+// rewrite edits a recorded answer, if it is one of JSON.
+func rewrite(rec *httptest.ResponseRecorder, edit func(map[string]any)) {
+	var body map[string]any
+	if json.Unmarshal(rec.Body.Bytes(), &body) == nil {
+		edit(body)
+		rec.Body.Reset()
+		_ = json.NewEncoder(rec.Body).Encode(body)
+	}
 }
