@@ -65,7 +65,10 @@ func (e *Engine) Books(ctx context.Context, t *pipeline.Transition, from, to pip
 	for p := from; p <= to; p = t.Calendar().Add(p, 1) {
 		key := Key{Transition: t, Period: p}
 		b := Books{Key: key, At: got.ReadTime, engine: e}
-		docs := []store.Doc{document(periods, e.periodRef(key)), document(periods, e.overflowRef(key))}
+		var docs []store.Doc
+		for _, ref := range e.periodRefs(key) {
+			docs = append(docs, document(periods, ref))
+		}
 		b.fill(docs, document(shown, e.projectionRef(key)), got.Docs[0], byCycle[string(p)])
 		out = append(out, b)
 	}
@@ -206,7 +209,13 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	fields = append(fields, e.expiry(at)...)
 	record := audit.Record{Action: "repair", Actor: r.Actor, Reason: r.Reason, Transition: key.Transition.ID, Period: string(key.Period),
 		Detail: fmt.Sprintf("%s: before: %s; put on record: %s", key, r.Before, strings.Join(names, "; "))}
-	err := e.inPeriod(ctx, key, fields, record.Write(e.Prefix, at, e.NewID()))
+	write := record.Write(e.Prefix, at, e.NewID())
+	var err error
+	for _, ref := range e.periodRefs(key) { // what a repair has found is little: the last has room for it
+		if _, err = e.Store.Apply(ctx, write, store.Merge(ref, fields...)); !errors.Is(err, store.ErrTooLarge) {
+			break
+		}
+	}
 	if err != nil && !errors.Is(err, store.ErrExists) { // the record's id is ours alone: an earlier try's answer was lost
 		return fmt.Errorf("repair %s: %w", key, err)
 	}

@@ -204,6 +204,7 @@ var scenes = map[string]struct {
 	"ends_the_grace":       {before: []message.Completion{overnight()[0], overnight()[2], overnight()[3], overnight()[4]}, last: run(utg, "2026-02-04 06:10"), grace: true},
 	"late_optional":        {before: []message.Completion{run(upg, "2026-02-03 10:31")}, last: run(utg, "2026-02-03 10:40")},
 	"second_changed_run":   {before: overnight(), last: run(pgs, "2026-02-04 07:10", count(348))},
+	"second_run_collected": {before: append(overnight(), run(pgs, "2026-02-04 07:10", count(348))), last: run(pgs, "2026-02-04 07:11", count(350)), grace: true},
 	"second_run_unchanged": {before: overnight(), last: run(pgs, "2026-02-04 07:10")},
 	"blocked_at_first":     {before: overnight()[:4], last: overnight()[4], grace: true, ready: "2026-02-04 06:20"},
 	"blocked_and_replaced": {before: overnight(), last: run(pgs, "2026-02-04 07:10", count(348)), grace: true, ready: "2026-02-04 07:20"},

@@ -214,12 +214,13 @@ type convergence struct {
 	repairer  string               // who repairs, "" when nobody does
 	promised  bool                 // only what is frozen goes on
 
-	aheadWrites int // projections ahead of the work that this call has tried
+	trimmed     bool // reports that cannot count were to be dropped, in this call
+	aheadWrites int  // projections ahead of the work that this call has tried
 }
 
 func (c *convergence) run(ctx context.Context) (Result, error) {
 	for range maxSteps {
-		s, err := c.read(ctx, c.key, c.last)
+		s, err := c.evaluate(ctx, c.key, c.last, c.published)
 		if err != nil {
 			return Result{}, err
 		}

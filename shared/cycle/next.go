@@ -1,6 +1,7 @@
 package cycle
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ const (
 	freeze               // check readiness; fix runs and payloads, or block
 	publish              // send what has no id, write down the ids
 	giveBack             // end our claim on a batch that has to wait
+	trim                 // drop reports that cannot count, of which there are too many
 	project              // bring the compatibility document up to date
 )
 
@@ -33,8 +35,10 @@ type action struct {
 	batch   *batch
 	n       int // of create
 	handing handing
-	fields  []store.Field // of project
+	fields  []store.Field // of project: of the compatibility document
+	sums    []store.Field // of project: of the period
 	ahead   bool          // of project: more is due after it
+	doc     *store.Doc    // of trim
 }
 
 // handing is what a batch would hand over now.
@@ -44,6 +48,8 @@ type handing struct {
 	began   bool // the cycle's first hand-over is frozen
 	given   bool // somebody chose the runs
 	policy  gate.State
+	// collects: a processor has run again, and it is too soon to hand it over again.
+	collects bool
 }
 
 // next decides the one thing to do about a snapshot. It has no effects and knows no
@@ -89,7 +95,7 @@ func (c *convergence) due(s *snapshot) action {
 		switch {
 		case c.promised && (open == nil || open.unfrozen()):
 		case open == nil && known:
-			a = c.begin(s, m, highest(bs))
+			a = c.begin(s, m)
 		case open == nil, !known && open.State != StatePublishing:
 			// A mode that the definition has dropped begins nothing; what is frozen in
 			// it was promised all the same.
@@ -104,8 +110,13 @@ func (c *convergence) due(s *snapshot) action {
 	if c.contended(s) {
 		return action{} // the holder reads after its last write and projects all it sees
 	}
-	if f := c.projection(s); f != nil {
-		return action{do: project, fields: f}
+	for i, t := range s.tallies {
+		if t.crowded() && !c.trimmed {
+			return action{do: trim, doc: &s.periods[i]}
+		}
+	}
+	if fields, sums := c.projection(s), s.sums(); len(fields)+len(sums) > 0 {
+		return action{do: project, fields: fields, sums: sums}
 	}
 	return action{}
 }
@@ -131,14 +142,6 @@ func (c *convergence) orphans(s *snapshot) []pipeline.Mode {
 	return modes
 }
 
-// highest returns the number of a cycle's newest batch, 0 when there is none.
-func highest(bs []*batch) int {
-	if len(bs) == 0 {
-		return 0
-	}
-	return bs[len(bs)-1].N
-}
-
 func firstUnpublished(bs []*batch) *batch {
 	for _, b := range bs {
 		if b.State != StatePublished {
@@ -150,10 +153,10 @@ func firstUnpublished(bs []*batch) *batch {
 
 // begin creates the next batch of a cycle whose earlier ones are all published. A hold
 // does not keep a grace period from beginning: it hands nothing over.
-func (c *convergence) begin(s *snapshot, m pipeline.Mode, batches int) action {
+func (c *convergence) begin(s *snapshot, m pipeline.Mode) action {
 	h := c.handing(s, m, nil)
 	if h.verdict.State == gate.Grace || h.due() && s.hold(m.Name) == nil {
-		return action{do: create, mode: m, n: batches + 1, handing: h}
+		return action{do: create, mode: m, n: s.highest(m.Name) + 1, handing: h}
 	}
 	return action{}
 }
@@ -202,7 +205,7 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 		in.GraceStart = b.GraceSince
 	}
 	v := gate.Decide(in)
-	policy := v.State
+	policy, collects := v.State, false
 	runs, late := gate.Pending(in, s.covered(m.Name))
 	given := given(in, b)
 	switch {
@@ -217,17 +220,24 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 			v.Reason = "after the first hand-over: " + strings.Join(processors(c.key.Transition, runs), ", ")
 		}
 		for _, r := range runs {
-			if r.EventTime.After(v.Since) {
-				v.Since = r.EventTime
+			for _, at := range []time.Time{r.EventTime, in.DueAgain(r.Processor)} {
+				if at.After(v.Since) {
+					v.Since = at
+				}
 			}
 		}
 	case in.Began != nil:
 		v.State, v.NextLook = gate.Waiting, time.Time{}
+		if again, until := gate.Collected(in, s.covered(m.Name)); len(again) > 0 {
+			collects, v.NextLook = true, until
+			v.Reason = fmt.Sprintf("ran again: %s; collected until %s", strings.Join(processors(c.key.Transition, again), ", "),
+				until.In(c.key.Transition.Calendar().Zone()).Format(time.TimeOnly))
+		}
 	}
 	if b != nil && b.Cause == CauseReconciliation && b.unfrozen() { // a repair has made it, and may have died
 		v.Cause = CauseReconciliation
 	}
-	return handing{verdict: v, runs: runs, began: in.Began != nil, given: len(given) > 0, policy: policy}
+	return handing{verdict: v, runs: runs, began: in.Began != nil, given: len(given) > 0, policy: policy, collects: collects}
 }
 
 // given returns the runs that somebody chose for a batch and that still count.
@@ -240,5 +250,5 @@ func given(in gate.Input, b *batch) []gate.Run {
 
 func (c *convergence) input(s *snapshot, m pipeline.Mode) gate.Input {
 	return gate.Input{Transition: c.key.Transition, Mode: m, Period: c.key.Period, Runs: s.runs, Now: s.now,
-		Began: s.began(m.Name), Expected: s.schedule.expected()}
+		Began: s.began(m.Name), Again: s.handedBy(m.Name).Again, Expected: s.schedule.expected()}
 }

@@ -67,7 +67,7 @@ func (e *Engine) Trigger(ctx context.Context, key Key, m pipeline.Mode, r Reques
 	if b == nil {
 		return BatchStatus{}, fmt.Errorf("%s: somebody's forced request has taken the place of this one", cycleID(key, m.Name))
 	}
-	return describe(s, b), failed
+	return describe(s.runNames([]*batch{b}), b), failed
 }
 
 // request writes the batch that a Request makes.
@@ -131,7 +131,7 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 	if b := waiting(s.batches[m.Name]); b != nil {
 		return c.apply(ctx, append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, fields...))...)
 	}
-	n := highest(s.batches[m.Name]) + 1
+	n := s.highest(m.Name) + 1
 	fields = append(fields, store.F(n, "n"), store.F(store.ServerTime, "created_at"))
 	if firstUnpublished(s.batches[m.Name]) == nil { // else whoever finishes that one goes on with it
 		fields = append(fields, c.claimFields()...)
@@ -150,7 +150,7 @@ func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []gat
 		names = v.Satisfied
 	}
 	runs := slices.DeleteFunc(gate.Counting(in), func(run gate.Run) bool { return !slices.Contains(names, run.Processor) })
-	p := Plan{Batch: highest(s.batches[m.Name]) + 1, Processors: processors(c.key.Transition, runs), Runs: []string{}}
+	p := Plan{Batch: s.highest(m.Name) + 1, Processors: processors(c.key.Transition, runs), Runs: []string{}}
 	if b := waiting(s.batches[m.Name]); b != nil {
 		p.Batch = b.N
 	}

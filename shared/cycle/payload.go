@@ -76,6 +76,7 @@ func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntit
 // makes the whole message a full one.
 func unite(t *message.Trigger, entitiesKey, processor string, runs []gate.Run) {
 	var entities []string
+	seen := map[string]bool{}
 	for _, r := range runs {
 		if r.Processor != processor {
 			continue
@@ -83,8 +84,8 @@ func unite(t *message.Trigger, entitiesKey, processor string, runs []gate.Run) {
 		t.CorrelationID, t.ParentExecution = r.CorrelationID, r.ExecutionID
 		t.Incremental = t.Incremental && r.Incremental && !r.Truncated
 		for _, e := range r.Entities {
-			if !slices.Contains(entities, e) {
-				entities = append(entities, e)
+			if !seen[e] {
+				entities, seen[e] = append(entities, e), true
 			}
 		}
 	}

@@ -114,16 +114,17 @@ func (c *convergence) counted(s *snapshot) (newest map[string]gate.Run, mode str
 // flags describe the cycle of the mode shown.
 func flags(s *snapshot, mode string) []store.Field {
 	var triggeredAt, pendingAt, reason any
-	var triggered, pending bool
-	succeeded := len(s.batches[mode]) > 0
+	h, pending := s.handedBy(mode), false
 	for _, b := range s.batches[mode] {
-		switch {
-		case b.State != StatePublished:
-			pending, pendingAt, succeeded = true, b.CreatedAt, false
-		case !triggered:
-			triggered, triggeredAt, reason = true, b.PublishedAt, b.Cause
+		if b.State != StatePublished {
+			pending, pendingAt = true, b.CreatedAt
 		}
 	}
+	triggered := h.N > 0
+	if triggered {
+		triggeredAt, reason = h.At, h.Cause
+	}
+	succeeded := triggered && !pending
 	return []store.Field{
 		store.F(mode, "_mode"),
 		store.F(pending, "_trigger_pending"),
@@ -165,13 +166,27 @@ func equalValues(a, b any) bool {
 }
 
 // project writes the projection against the version that the snapshot has: of two
-// convergers the one with the older snapshot fails, reads again and finds it done.
-func (c *convergence) project(ctx context.Context, s *snapshot, fields []store.Field) error {
-	ref := c.projectionRef(c.key)
-	if !s.compat.Exists {
-		return c.apply(ctx, store.Create(ref, fields...))
+// convergers the one with the older snapshot fails, reads again and finds it done. The
+// summary of what is published goes with it, where the period has room.
+func (c *convergence) project(ctx context.Context, s *snapshot, a action) error {
+	var writes []store.Write
+	switch ref := c.projectionRef(c.key); {
+	case len(a.fields) == 0:
+	case s.compat.Exists:
+		writes = append(writes, store.MergeIf(ref, s.compat.Version, a.fields...))
+	default:
+		writes = append(writes, store.Create(ref, a.fields...))
 	}
-	return c.apply(ctx, store.MergeIf(ref, s.compat.Version, fields...))
+	if len(a.sums) > 0 {
+		err := c.inPeriod(ctx, c.key, a.sums, writes...)
+		if !errors.Is(err, store.ErrTooLarge) {
+			return err
+		}
+	}
+	if len(writes) == 0 {
+		return nil
+	}
+	return c.apply(ctx, writes...)
 }
 
 // projectedAhead notes how a projection ahead of the work ended. The work goes on.

@@ -22,16 +22,15 @@ const (
 // name is the hash of its value. Nothing is read, nobody waits; a redelivery changes
 // nothing, and no later run can overwrite an earlier one.
 //
-// A period whose document is full goes on in a second one, which takes runs without
-// their entity lists: what is handed over from such a run is not incremental. Some
-// 3,000 runs fit into the second document whatever the first holds.
+// A period whose document is full goes on in a second one, which takes successful runs
+// without their entity lists: what is handed over from such a run is not incremental.
+// Reports that cannot count are bounded; see room.go.
 func (e *Engine) Record(ctx context.Context, key Key, c message.Completion) error {
 	err := e.merge(ctx, e.periodRef(key), c)
 	if errors.Is(err, store.ErrTooLarge) {
-		e.Log.WarnContext(ctx, "period is at its size limit: completion recorded without its entities",
+		e.Log.WarnContext(ctx, "period is at its size limit: a completion is recorded without its entities, if it is no repetition",
 			"transition", key.Transition.ID, "period", string(key.Period), "processor", c.Processor, "entities", len(c.Entities))
-		c = c.WithoutEntities()
-		err = e.merge(ctx, e.overflowRef(key), c)
+		err = e.recordInFull(ctx, key, c)
 	}
 	if err != nil {
 		return fmt.Errorf("record %s for %s: %w", c.Reported, key, err)
@@ -66,6 +65,17 @@ func (e *Engine) periodRef(k Key) store.Ref {
 // period's own and before the next period's.
 func (e *Engine) overflowRef(k Key) store.Ref {
 	return store.Ref{Collection: e.Prefix + periodsCollection, ID: k.String() + "~overflow"}
+}
+
+// controlRef names the document that takes what is no report once the period's own is
+// full; no report can fill it.
+func (e *Engine) controlRef(k Key) store.Ref {
+	return store.Ref{Collection: e.Prefix + periodsCollection, ID: k.String() + "~control"}
+}
+
+// periodRefs names the documents of a period.
+func (e *Engine) periodRefs(k Key) []store.Ref {
+	return []store.Ref{e.periodRef(k), e.overflowRef(k), e.controlRef(k)}
 }
 
 func (e *Engine) batchRef(id string) store.Ref {

@@ -11,6 +11,9 @@ import (
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
+// PeriodFull is the type of the finding that a period has no room for all reports.
+const PeriodFull = "period_full"
+
 const (
 	// relayDays is how far back the relay looks, and then once more as far to name what
 	// it leaves.
@@ -46,10 +49,20 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 		errs = append(errs, err)
 		managed = managed || c.last != nil && c.last.recorded()
 		unread = unread || c.unread
+		e.tellFull(ctx, key, c.last)
 		settled[key.Period] = err == nil && c.last.settled()
 	}
 	errs = append(errs, e.unwatch(ctx, list, watched, settled))
 	return errors.Join(errs...)
+}
+
+// tellFull logs that a period has no room for all that is reported.
+func (e *Engine) tellFull(ctx context.Context, key Key, s *snapshot) {
+	if s == nil || s.full() == "" {
+		return
+	}
+	e.Log.WarnContext(ctx, "the period is full: "+s.full(), "event", telemetry.Finding, "by", "relay", "type", PeriodFull,
+		"transition", key.Transition.ID, "period", string(key.Period), "mode", "")
 }
 
 // window returns the periods that the relay looks after, oldest first.
@@ -111,7 +124,7 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, tod
 			e.Log.WarnContext(ctx, "left to reconciliation: "+what, "event", telemetry.Finding, "by", "relay", "type", typ,
 				"transition", t.ID, "period", string(key.Period), "mode", mode)
 		}
-		s, err := e.read(ctx, key, nil)
+		s, err := e.evaluate(ctx, key, nil, nil)
 		if err != nil {
 			finding("", "unknown", err.Error())
 			continue

@@ -39,7 +39,7 @@ func (s *simulation) wokenUp() {
 			}
 		}
 		_, complete, _ := s.final.complete(i, s.books.recorded)
-		if complete && !waits && s.dueNow(i) {
+		if complete && !waits && s.dueNow(i, true) {
 			s.fail("%s is left behind, though complete", m.name)
 		}
 	}
@@ -66,7 +66,7 @@ func (s *simulation) nothingLost() {
 // whose policy is not met has begun nothing by itself.
 func (s *simulation) handedOver(i int) {
 	m := &s.final.modes[i]
-	if s.dueNow(i) {
+	if s.dueNow(i, false) {
 		s.fail("%s has not handed over all that it has to", m.name)
 	}
 	met, why := s.final.met(i, s.books.recorded, s.now, s.final.start)
@@ -88,7 +88,7 @@ func (s *simulation) spent(i int, b *simBatch) bool {
 			return false
 		}
 	}
-	return !s.dueNow(i)
+	return !s.dueNow(i, false)
 }
 
 // promised: what was frozen has been published, whatever else has changed.

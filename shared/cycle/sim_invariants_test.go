@@ -100,7 +100,7 @@ func (s *simulation) created(th *simThread, w store.Write, b *simBatch, index in
 		return
 	}
 	rules, visible, began := th.rules, s.visible(th.seen), s.books.began[b.mode]
-	due, _ := rules.due(index, visible, s.coveredBy(b.mode, b.n), began)
+	due, _ := rules.due(index, visible, s.coveredBy(b.mode, b.n), began, s.kept(b.mode, b.n, th.seen.ReadTime))
 	met, why := rules.met(index, visible, th.seen.ReadTime, time.Time{})
 	_, _, quorum := rules.complete(index, visible)
 	if began == nil && !met && !(quorum && b.state == "grace") {
@@ -170,7 +170,7 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 		case old.cause == "reconciliation" && !old.given: // its repair has died
 			cause, actor = old.cause, old.actor
 		}
-		why = rules.mayFreeze(index, visible, taken, covered, began, c.seen.ReadTime, old.graceSince)
+		why = rules.mayFreeze(index, visible, taken, covered, began, s.kept(b.mode, b.n, c.seen.ReadTime), c.seen.ReadTime, old.graceSince)
 	}
 	if why != "" {
 		s.fail("%s may not be frozen: %s", b.id, why)
@@ -211,7 +211,7 @@ func (s *simulation) begins(b *simBatch, taken, visible []*simRun, rules *simRul
 	for key := range covered {
 		done[s.family.byKey[key].processor] = true
 	}
-	left, _ := rules.due(index, visible, covered, nil)
+	left, _ := rules.due(index, visible, covered, nil, nil)
 	met, _ := rules.met(index, visible, now, grace)
 	var expects []string
 	if s.books.began[b.mode] == nil && !(chosen && !met && len(left) > 0) && !slices.ContainsFunc(m.critical, func(p string) bool { return !done[p] }) {
@@ -258,6 +258,21 @@ func (s *simulation) coveredBy(mode string, n int) map[string]bool {
 		}
 	}
 	return covered
+}
+
+// kept returns the processors that batches of a mode before the n-th have handed over more
+// than once, the last time less than simEvery before an instant.
+func (s *simulation) kept(mode string, n int, now time.Time) map[string]bool {
+	kept, times := map[string]bool{}, map[string]int{}
+	for _, b := range s.books.byMode[mode] {
+		for p := range b.messages {
+			if b.n < n {
+				times[p]++
+				kept[p] = times[p] > 1 && now.Before(b.publishedAt.Add(simEvery))
+			}
+		}
+	}
+	return kept
 }
 
 // stillFrozen: runs and payloads stand for ever, and ids once known.

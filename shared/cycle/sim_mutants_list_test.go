@@ -187,6 +187,22 @@ var simMutants = []simMutant{
 	}
 	return c.apply(ctx, store.MergeIf(ref, s.compat.Version, fields...))`},
 
+	{"second_runs_not_collected", 1, "../gate/gate.go",
+		`		case in.Now.Before(in.DueAgain(name)):`,
+		`		case in.Now.Before(in.DueAgain(name)) && !mutant("second_runs_not_collected"):`},
+	{"collected_for_ever", 1, "../gate/gate.go",
+		`	return last.Add(in.Mode.SecondRunsEvery)`,
+		`	if mutant("collected_for_ever") {
+		return last.AddDate(1, 0, 0)
+	}
+	return last.Add(in.Mode.SecondRunsEvery)`},
+	{"summary_without_runs", 1, "handed.go",
+		`		if !taken[key] {`,
+		`		if !taken[key] && !mutant("summary_without_runs") {`},
+	{"summary_beyond_an_open_batch", 1, "handed.go",
+		`		if b.State != StatePublished || b.N != h.N+1 {`,
+		`		if b.State != StatePublished && !mutant("summary_beyond_an_open_batch") || b.N != h.N+1 {`},
+
 	// What an operator does, deadlines, definitions that change.
 	{"hold_ignored_by_the_holder", 122, "next.go",
 		`		case s.hold(m.Name) != nil && !(h.given && b.Force):`,

@@ -91,8 +91,9 @@ func (r *simRules) met(i int, runs []*simRun, now, grace time.Time) (met bool, w
 
 // due returns the runs that the next batch of a mode has to take after those covered,
 // oldest first, and whether a processor among them was never handed over. began holds
-// what the mode expected when it began, nil before that.
-func (r *simRules) due(i int, runs []*simRun, covered map[string]bool, began []string) (due []*simRun, late bool) {
+// what the mode expected when it began, nil before that; what a processor that is kept has
+// run again is collected and not due yet.
+func (r *simRules) due(i int, runs []*simRun, covered map[string]bool, began []string, kept map[string]bool) (due []*simRun, late bool) {
 	for _, p := range r.order {
 		if began != nil && !slices.Contains(began, p) {
 			continue
@@ -111,6 +112,7 @@ func (r *simRules) due(i int, runs []*simRun, covered map[string]bool, began []s
 		case len(open) == 0:
 		case len(before) == 0:
 			due, late = append(due, open...), true
+		case began != nil && kept[p]:
 		case r.modes[i].secondRuns && slices.ContainsFunc(open, func(run *simRun) bool { return simNews(run, before) }):
 			due = append(due, open...)
 		}
@@ -147,8 +149,8 @@ func simOlder(a, b *simRun) int {
 
 // mayFreeze says why a hand-over of exactly these runs, decided at an instant, is
 // against the rules; "" when it is not.
-func (r *simRules) mayFreeze(i int, visible, taken []*simRun, covered map[string]bool, began []string, now, grace time.Time) string {
-	due, _ := r.due(i, visible, covered, began)
+func (r *simRules) mayFreeze(i int, visible, taken []*simRun, covered map[string]bool, began []string, kept map[string]bool, now, grace time.Time) string {
+	due, _ := r.due(i, visible, covered, began, kept)
 	if len(due) == 0 {
 		return "there is nothing to hand over"
 	}
@@ -204,7 +206,7 @@ func simNames(runs []*simRun) string {
 // cause is the trigger_reason of a batch that the policy causes.
 func (r *simRules) cause(i int, visible []*simRun, covered map[string]bool, began []string) string {
 	if began != nil {
-		if _, late := r.due(i, visible, covered, began); late {
+		if _, late := r.due(i, visible, covered, began, nil); late {
 			return "late_completion"
 		}
 		return "second_run"

@@ -55,7 +55,8 @@ type simMode struct {
 
 const (
 	simPeriod = pipeline.Period("2026-02-03")
-	simWithin = 72 * time.Hour // trigger_within
+	simWithin = 72 * time.Hour  // trigger_within
+	simEvery  = 2 * time.Minute // second_runs_every
 	simNever  = time.Duration(math.MinInt64)
 	simID     = "p_to_q"
 )

@@ -175,7 +175,7 @@ func (s *simulation) settle() {
 // settled tells whether the relay has nothing more to wait for.
 func (s *simulation) settled() bool {
 	for i := range s.final.modes {
-		if s.dueNow(i) {
+		if s.dueNow(i, false) {
 			return false
 		}
 	}
@@ -187,11 +187,16 @@ func (s *simulation) settled() bool {
 	return true
 }
 
-// dueNow tells whether a mode has something to hand over, now that all grace is over.
-func (s *simulation) dueNow(i int) bool {
+// dueNow tells whether a mode has something to hand over, now that all grace is over. What
+// may have been collected waits for a time to come.
+func (s *simulation) dueNow(i int, waits bool) bool {
 	mode := s.final.modes[i].name
 	batches, began := s.books.byMode[mode], s.books.began[mode]
-	due, _ := s.final.due(i, s.books.recorded, s.coveredBy(mode, len(batches)+1), began)
+	var kept map[string]bool
+	if waits {
+		kept = s.kept(mode, len(batches)+1, time.Time{})
+	}
+	due, _ := s.final.due(i, s.books.recorded, s.coveredBy(mode, len(batches)+1), began, kept)
 	if began == nil {
 		met, _ := s.final.met(i, s.books.recorded, s.now, s.final.start)
 		return met && len(due) > 0

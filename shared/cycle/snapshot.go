@@ -79,11 +79,14 @@ func (b *batch) live(now time.Time) bool {
 type snapshot struct {
 	now     time.Time // the server's
 	runs    []gate.Run
-	batches map[string][]*batch    // by mode, ascending by n
+	batches map[string][]*batch    // by mode, ascending by n; of an evaluation, those that no summary has
+	handed  map[string]handed      // by mode: the summary of its published batches
 	listed  []string               // ids of the batches that the period lists
 	holds   map[string]*Hold       // by mode; "" is the whole transition's
 	heldIn  map[string][]store.Doc // by mode: where a hold is written down, in force or not
 	compat  store.Doc
+	periods []store.Doc // the period's documents
+	tallies []tally     // of each
 
 	schedule schedule // the newest look-up
 	repaired string   // when reconciliation has repaired the period, "" if never
@@ -113,6 +116,9 @@ func (s *snapshot) hold(mode string) *Hold {
 // frozen, nil while there is none. A hand-over that somebody asked for begins a cycle
 // only with the last of the critical processors.
 func (s *snapshot) began(mode string) []string {
+	if names := s.handed[mode].Expects; len(names) > 0 {
+		return names
+	}
 	for _, b := range s.batches[mode] {
 		if len(b.Expects) > 0 {
 			return b.Expects
@@ -124,6 +130,9 @@ func (s *snapshot) began(mode string) []string {
 // covered returns the keys of the runs that batches of a mode have taken.
 func (s *snapshot) covered(mode string) map[string]bool {
 	keys := map[string]bool{}
+	for _, k := range s.handed[mode].Runs {
+		keys[k] = true
+	}
 	for _, b := range s.batches[mode] {
 		for _, k := range b.Runs {
 			keys[k] = true
@@ -132,22 +141,43 @@ func (s *snapshot) covered(mode string) map[string]bool {
 	return keys
 }
 
-// read takes one snapshot: the period, the first batch of each mode and the
-// compatibility document in one call, and once more if the period lists batches that
-// were not asked for. Whoever commits last therefore sees all. last is what the caller
-// read before, if it did: it saves asking twice for batches.
+// read takes one snapshot with every batch, for people. Whoever commits last sees all.
 func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, error) {
+	return e.readBatches(ctx, key, last, func(*snapshot, string) bool { return true })
+}
+
+// evaluate takes one snapshot with the batches that are open or in no summary yet. last is
+// what the caller read before, if it did: it saves asking twice for batches. Those that
+// the caller needs as a whole are kept.
+func (e *Engine) evaluate(ctx context.Context, key Key, last *snapshot, keep map[string]bool) (*snapshot, error) {
+	return e.readBatches(ctx, key, last, func(s *snapshot, id string) bool { return keep[id] || !s.summed(key, id) })
+}
+
+// readBatches reads the period, the first batch of each mode and the compatibility
+// document in one call, and once more if the period lists wanted batches that were not
+// asked for.
+func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, wanted func(*snapshot, string) bool) (*snapshot, error) {
 	var ids []string
-	if last != nil {
-		ids = slices.Clone(last.listed)
+	asked := map[string]bool{}
+	ask := func(id string) (added bool) {
+		if added = !asked[id]; added {
+			ids, asked[id] = append(ids, id), true
+		}
+		return added
 	}
-	for _, m := range key.Transition.Modes {
-		if first := batchID(key, m.Name, 1); !slices.Contains(ids, first) {
-			ids = append(ids, first)
+	if last != nil {
+		for _, id := range last.listed {
+			if wanted(last, id) {
+				ask(id)
+			}
 		}
 	}
+	for _, m := range key.Transition.Modes {
+		ask(batchID(key, m.Name, 1))
+	}
 	for {
-		refs := []store.Ref{e.periodRef(key), e.overflowRef(key), e.projectionRef(key), e.holdRef(key.Transition)}
+		refs := append(e.periodRefs(key), e.projectionRef(key), e.holdRef(key.Transition))
+		periods := len(refs) - 2
 		for _, id := range ids {
 			refs = append(refs, e.batchRef(id))
 		}
@@ -155,20 +185,21 @@ func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, 
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
-		s, err := e.listing(got.ReadTime, got.Docs[:2], got.Docs[2])
+		s, err := e.listing(got.ReadTime, got.Docs[:periods], got.Docs[periods])
 		if err != nil {
 			return nil, err
 		}
 		missing := false
 		for _, id := range s.listed {
-			if !slices.Contains(ids, id) {
-				ids, missing = append(ids, id), true
+			if wanted(s, id) && ask(id) {
+				missing = true
 			}
 		}
 		if missing {
 			continue
 		}
-		if err := e.complete(key, s, got.Docs[:2], got.Docs[3], got.Docs[4:]); err != nil {
+		batches := slices.DeleteFunc(got.Docs[periods+2:], func(d store.Doc) bool { return d.Exists && !wanted(s, d.Ref.ID) })
+		if err := e.complete(key, s, got.Docs[:periods], got.Docs[periods+1], batches); err != nil {
 			return nil, err
 		}
 		return s, nil
@@ -177,15 +208,15 @@ func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, 
 
 // listing begins a snapshot with what a period lists.
 func (e *Engine) listing(now time.Time, periods []store.Doc, compat store.Doc) (*snapshot, error) {
-	s := &snapshot{now: now, compat: compat, batches: map[string][]*batch{}, holds: map[string]*Hold{}, heldIn: map[string][]store.Doc{}}
+	s := &snapshot{now: now, compat: compat, batches: map[string][]*batch{}, handed: map[string]handed{}, holds: map[string]*Hold{}, heldIn: map[string][]store.Doc{}}
 	for _, doc := range periods {
 		f := fields{doc: doc}
 		s.listed = append(s.listed, f.strings("batches")...)
 		if repaired := f.str("repaired_at"); repaired > s.repaired {
 			s.repaired = repaired
 		}
-		if f.err != nil {
-			return nil, f.err
+		if err := errors.Join(f.err, s.readHanded(doc)); err != nil {
+			return nil, err
 		}
 	}
 	return s, nil
@@ -193,12 +224,22 @@ func (e *Engine) listing(now time.Time, periods []store.Doc, compat store.Doc) (
 
 // complete reads the rest of it; batches has all that are listed.
 func (e *Engine) complete(key Key, s *snapshot, periods []store.Doc, hold store.Doc, batches []store.Doc) (err error) {
-	for _, doc := range periods {
-		if s.runs, err = (&fields{doc: doc}).runs(s.runs, &e.seen); err != nil {
+	s.periods, s.tallies = periods, make([]tally, len(periods))
+	reports := make([][]kept, len(periods))
+	for i, doc := range periods {
+		if reports[i], err = e.reports(doc); err != nil {
 			return err
+		}
+		for _, k := range reports[i] {
+			s.tallies[i].add(k)
 		}
 		if err := errors.Join(s.readHolds(doc), s.readSchedule(doc)); err != nil {
 			return err
+		}
+	}
+	for _, of := range withoutCopies(reports) {
+		for _, k := range of {
+			s.runs = append(s.runs, k.run)
 		}
 	}
 	if err := s.readHold(hold); err != nil {
@@ -331,16 +372,6 @@ func (s *seenRuns) parse(value string) (*message.Completion, error) {
 	}
 	s.runs[value] = &parsed
 	return &parsed, nil
-}
-
-// runs adds every run of a period, expected and unexpected ones.
-func (f *fields) runs(runs []gate.Run, seen *seenRuns) ([]gate.Run, error) {
-	for processor, group := range f.maps("runs") {
-		if runs = f.group(runs, processor, group, seen); f.err != nil {
-			return nil, f.err
-		}
-	}
-	return f.group(runs, "", field[map[string]any](f, "unexpected"), seen), f.err
 }
 
 func (f *fields) group(runs []gate.Run, processor string, group map[string]any, seen *seenRuns) []gate.Run {

@@ -136,8 +136,8 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		if open.State == StateBlocked {
 			c.blocked(s, m, open, &st)
 		}
-	case open == nil && len(bs) > 0 && len(h.runs) == 0 && (!known || h.began || h.verdict.State == gate.Ready):
-		st.State, st.Reason, st.NextLook = string(StatePublished), bs[len(bs)-1].Reason, time.Time{}
+	case open == nil && s.highest(m.Name) > 0 && len(h.runs) == 0 && !h.collects && (!known || h.began || h.verdict.State == gate.Ready):
+		st.State, st.Reason, st.NextLook = string(StatePublished), s.handedBy(m.Name).Reason, time.Time{}
 		waits = false
 	case h.verdict.State == gate.Ready, h.verdict.State == gate.Grace:
 		// Due, and whoever looks next begins it.
@@ -155,8 +155,9 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 			st.Reason += "; what comes next is " + words
 		}
 	}
+	names := s.runNames(bs)
 	for _, b := range bs {
-		st.Batches = append(st.Batches, describe(s, b))
+		st.Batches = append(st.Batches, describe(names, b))
 		st.Live = st.Live || b.live(s.now)
 	}
 	return st
@@ -183,18 +184,41 @@ func (c *convergence) blocked(s *snapshot, m pipeline.Mode, b *batch, st *Status
 	}
 }
 
-func describe(s *snapshot, b *batch) BatchStatus {
+// runNames returns the names of the runs that batches took, by key, with their places in
+// the order of time: worked out once, however many batches there are.
+func (s *snapshot) runNames(bs []*batch) map[string]placed {
+	names := map[string]placed{}
+	if len(bs) == 0 {
+		return names
+	}
+	runs := slices.Clone(s.runs)
+	slices.SortFunc(runs, gate.Older)
+	for i, r := range runs {
+		names[r.Key] = placed{i, runName(r)}
+	}
+	return names
+}
+
+type placed struct {
+	place int
+	name  string
+}
+
+func describe(names map[string]placed, b *batch) BatchStatus {
 	d := BatchStatus{ID: b.ID, N: b.N, Cause: b.Cause, Actor: b.Actor, Reason: b.Reason, State: b.State,
 		Runs: []string{}, Messages: map[string]string{}, PublishedAt: b.PublishedAt, DueAt: b.DueAt}
 	if b.Readiness.Outcome != "" {
 		d.Readiness = &b.Readiness
 	}
-	runs := slices.Clone(s.runs)
-	slices.SortFunc(runs, gate.Older)
-	for _, r := range runs {
-		if slices.Contains(b.Runs, r.Key) {
-			d.Runs = append(d.Runs, runName(r))
+	var runs []placed
+	for _, key := range b.Runs {
+		if p, ok := names[key]; ok {
+			runs = append(runs, p)
 		}
+	}
+	slices.SortFunc(runs, func(a, b placed) int { return a.place - b.place })
+	for _, p := range runs {
+		d.Runs = append(d.Runs, p.name)
 	}
 	for name, m := range b.Messages {
 		d.Messages[name] = m.ID

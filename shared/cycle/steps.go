@@ -46,8 +46,10 @@ func (c *convergence) execute(ctx context.Context, s *snapshot, a action) error 
 		return c.lookUp(ctx)
 	case giveBack:
 		return c.apply(ctx, store.MergeIf(c.batchRef(a.batch.ID), a.batch.Version, store.F("", "holder")))
+	case trim:
+		return c.trim(ctx, *a.doc)
 	case project:
-		return c.project(ctx, s, a.fields)
+		return c.project(ctx, s, a)
 	}
 	return fmt.Errorf("no such step: %d", a.do)
 }
@@ -93,15 +95,13 @@ func (c *convergence) create(ctx context.Context, a action) error {
 	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches")}, store.Create(c.batchRef(id), fields...))
 }
 
-// inPeriod commits writes together with fields of the period. One that is full to
-// its last bytes has it in its second document.
+// inPeriod commits writes together with fields of the period that are no reports. One
+// that is full to its last bytes has them in the document that no report can fill.
 func (e *Engine) inPeriod(ctx context.Context, key Key, fields []store.Field, writes ...store.Write) error {
-	var err error
-	for _, ref := range []store.Ref{e.periodRef(key), e.overflowRef(key)} {
-		_, err = e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(ref, fields...))...)
-		if !errors.Is(err, store.ErrTooLarge) {
-			break
-		}
+	_, err := e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(e.periodRef(key), fields...))...)
+	if errors.Is(err, store.ErrTooLarge) {
+		fields = append(slices.Clone(fields), e.expiry(e.Now())...)
+		_, err = e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(e.controlRef(key), fields...))...)
 	}
 	return err
 }

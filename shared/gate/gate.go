@@ -81,6 +81,10 @@ type Input struct {
 	// frozen, nil before that. What is late, or ran again, is judged by them: a
 	// processor that the definition gains afterwards reopens nothing.
 	Began []string
+	// Again holds when each processor was last handed over again in this cycle, the zero
+	// time where it was handed over once. What it runs then is collected for
+	// Mode.SecondRunsEvery.
+	Again map[string]time.Time
 	// Expected tells whether the period should bring anything at all.
 	Expected Expected
 }
@@ -292,7 +296,37 @@ func rank(t *pipeline.Transition, mode string) int {
 // Runs that came too late after the period's end to trigger anything by themselves
 // are not pending, nor are those of a processor that the mode did not expect when the
 // cycle's first hand-over was frozen.
+//
+// What a processor has run again is pending once Mode.SecondRunsEvery has passed since it
+// was last handed over again; until then it is [Collected].
 func Pending(in Input, covered map[string]bool) (runs []Run, late bool) {
+	runs, _, late = pending(in, covered)
+	return runs, late
+}
+
+// Collected returns the runs that are still collected for a further hand-over, and when
+// the first of them becomes pending; the zero time when there is none.
+func Collected(in Input, covered map[string]bool) (runs []Run, until time.Time) {
+	_, runs, _ = pending(in, covered)
+	for _, r := range runs {
+		if due := in.DueAgain(r.Processor); until.IsZero() || due.Before(until) {
+			until = due
+		}
+	}
+	return runs, until
+}
+
+// DueAgain returns from when on a processor that was handed over again may be once more.
+// Before the cycle has begun there is no further hand-over to keep apart.
+func (in Input) DueAgain(processor string) time.Time {
+	last := in.Again[processor]
+	if in.Began == nil || last.IsZero() {
+		return time.Time{}
+	}
+	return last.Add(in.Mode.SecondRunsEvery)
+}
+
+func pending(in Input, covered map[string]bool) (runs, collected []Run, late bool) {
 	limit := lastInTime(in)
 	type group struct{ covered, open []Run }
 	groups := map[string]*group{}
@@ -316,11 +350,14 @@ func Pending(in Input, covered map[string]bool) (runs []Run, late bool) {
 		case in.Began != nil && !slices.Contains(in.Began, name):
 		case len(g.covered) == 0:
 			runs, late = append(runs, g.open...), true
-		case in.Mode.SecondRuns == pipeline.SecondRunsResend && slices.ContainsFunc(g.open, changed(g.covered)):
+		case in.Mode.SecondRuns != pipeline.SecondRunsResend || !slices.ContainsFunc(g.open, changed(g.covered)):
+		case in.Now.Before(in.DueAgain(name)):
+			collected = append(collected, g.open...)
+		default:
 			runs = append(runs, g.open...)
 		}
 	}
-	return runs, late
+	return runs, collected, late
 }
 
 // ReportsWithin is how long after its last row a run reports, and by how much a row's

@@ -75,6 +75,8 @@ type fileMode struct {
 	Deadline      string   `yaml:"deadline"`       // a time as counts_from: a cycle that is not complete by then is overdue, and people are notified. Not before counts_from, not_before and the beginning of event, no later than the end of trigger_within. Default: none
 	AtDeadline    string   `yaml:"at_deadline"`    // `hold`, or `hand_over` what there is, if the critical ones are. Default: hold
 	SecondRuns    string   `yaml:"second_runs"`    // what a further run of a processor means that was handed over: `ignore` or `resend_if_changed`
+	// A processor that reports another count each time must not set the next phase off each time.
+	SecondRunsEvery string `yaml:"second_runs_every"` // with resend_if_changed: the least time, at most 24h, between two such further hand-overs of one processor; its runs in between are collected and go together. Default: 2m
 }
 
 type fileSchedule struct {

@@ -275,7 +275,7 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 			Complete: Completeness(fm.Complete), AcceptEarlier: fm.AcceptEarlier, SecondRuns: SecondRuns(fm.SecondRuns),
 			NotBefore:  v.optionalOffset(t.calendar, path+".not_before", fm.NotBefore),
 			Deadline:   v.optionalOffset(t.calendar, path+".deadline", fm.Deadline),
-			AtDeadline: v.atDeadline(path, fm),
+			AtDeadline: v.atDeadline(path, fm), SecondRunsEvery: v.secondRunsEvery(path, fm),
 		}
 		if from := v.optionalOffset(t.calendar, path+".counts_from", fm.CountsFrom); from != nil {
 			m.CountsFrom = *from
@@ -297,6 +297,23 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 		t.Modes = append(t.Modes, m)
 	}
 	v.graces(path, t.Modes)
+}
+
+func (v *validator) secondRunsEvery(path string, fm fileMode) time.Duration {
+	switch {
+	case fm.SecondRuns != string(SecondRunsResend):
+		if fm.SecondRunsEvery != "" {
+			v.add(path+".second_runs_every", "means nothing with second_runs: ignore; remove it, or say resend_if_changed")
+		}
+		return 0
+	case fm.SecondRunsEvery == "":
+		return defaultSecondRunsEvery
+	}
+	d := v.duration(path+".second_runs_every", fm.SecondRunsEvery)
+	if d > 24*time.Hour {
+		v.add(path+".second_runs_every", "%q is more than 24h", fm.SecondRunsEvery)
+	}
+	return d
 }
 
 func (v *validator) atDeadline(path string, fm fileMode) AtDeadline {

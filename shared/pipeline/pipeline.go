@@ -182,6 +182,9 @@ type Mode struct {
 	Deadline      *Offset  // nil: none
 	AtDeadline    AtDeadline
 	SecondRuns    SecondRuns
+	// SecondRunsEvery is the least time between two further hand-overs of one processor; 0
+	// where second runs are ignored.
+	SecondRunsEvery time.Duration
 
 	named map[string]bool
 }
@@ -235,6 +238,9 @@ const (
 	SecondRunsIgnore SecondRuns = "ignore"
 	SecondRunsResend SecondRuns = "resend_if_changed"
 )
+
+// defaultSecondRunsEvery is Mode.SecondRunsEvery where the file does not say.
+const defaultSecondRunsEvery = 2 * time.Minute
 
 // Schedule is a job that the platform's scheduler sends.
 type Schedule struct {

@@ -98,7 +98,7 @@ func TestTheDefaultsTransition(t *testing.T) {
 			Optional: []string{"team_defense_game_summary", "team_offense_game_summary", "upcoming_team_game_context"},
 			Complete: CompleteAll, Grace: &Grace{QuorumPct: 60, After: 30 * time.Minute}, CountsFrom: Offset{Minute: 18 * 60},
 			AcceptEarlier: []string{"upcoming_player_game_context", "upcoming_team_game_context"},
-			NotBefore:     &Offset{Periods: 1, Minute: 5 * 60}, Deadline: &Offset{Periods: 1, Minute: 10 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsResend,
+			NotBefore:     &Offset{Periods: 1, Minute: 5 * 60}, Deadline: &Offset{Periods: 1, Minute: 10 * 60}, AtDeadline: DeadlineHold, SecondRuns: SecondRunsResend, SecondRunsEvery: 2 * time.Minute,
 		}},
 	}
 	// The checks have a test of their own.

@@ -57,7 +57,8 @@ transitions:
         not_before: "+1d 05:00"
         deadline: "+1d 10:00"
         at_deadline: hand_over
-        second_runs: ignore
+        second_runs: resend_if_changed
+        second_runs_every: 5m
     checks:
       timeout: 30s
       max_bytes_billed: 1000000

@@ -155,9 +155,9 @@ func TestDefaultsAreWhatTheReferenceSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	pr, m := p.Phases[0].Processors[0], p.Transitions[0].Modes[0]
-	got := fmt.Sprint(pr.Class, pr.Partition, pr.Duplicates, len(pr.Filled), m.AtDeadline, m.NotBefore, m.Deadline, m.Grace, p.Health.DigestAt, p.Health.UnseenDays,
+	got := fmt.Sprint(pr.Class, pr.Partition, pr.Duplicates, len(pr.Filled), m.AtDeadline, m.NotBefore, m.Deadline, m.Grace, m.SecondRunsEvery, p.Health.DigestAt, p.Health.UnseenDays,
 		p.Transitions[0].Checks, p.Transitions[0].HandOver, p.Transitions[0].ManagedSince == "", len(p.Transitions[0].Replaces))
-	if want := "ALetterProcessorby_datereport0hold<nil> <nil> <nil> 09:00 3 <nil> <nil> true 0"; strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
+	if want := "ALetterProcessorby_datereport0hold<nil> <nil> <nil> 2m0s 09:00 3 <nil> <nil> true 0"; strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -182,7 +182,7 @@ transitions:
     compatibility_collection: ones_done
     trigger_within: 72h
     modes:
-      - {name: daily, event: after, critical: [a_letter], complete: all, counts_from: "18:00", second_runs: ignore}
+      - {name: daily, event: after, critical: [a_letter], complete: all, counts_from: "18:00", second_runs: resend_if_changed}
 schedules:
   - {name: relay, cron: "*/5 * * * *", function: reconcile, job: relay}
 `)

@@ -1,0 +1,130 @@
+package cycle
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// handed is what later decisions need of a cycle's published batches, up to number N. It
+// stands in the period, so that an evaluation reads open batches alone. Published batches
+// never change, so two that write it can only differ in N; a lower one is made up for by
+// reading the batches beyond it.
+type handed struct {
+	N       int                  `json:"n"`
+	Runs    []string             `json:"runs"`              // keys of the runs that they took
+	Expects []string             `json:"expects,omitempty"` // of the batch that began the cycle
+	Again   map[string]time.Time `json:"again"`             // processor → when it was last handed over again; zero: once
+	At      time.Time            `json:"at"`                // when the first was published
+	Cause   string               `json:"cause"`             // of the first
+	Reason  string               `json:"reason"`            // of the newest
+}
+
+// with returns the summary with one more published batch.
+func (h handed) with(b *batch) handed {
+	again := map[string]time.Time{}
+	maps.Copy(again, h.Again)
+	for name := range b.Messages {
+		at := time.Time{}
+		if _, before := h.Again[name]; before {
+			at = b.PublishedAt
+		}
+		again[name] = at
+	}
+	if h.N == 0 {
+		h.At, h.Cause = b.PublishedAt, b.Cause
+	}
+	if len(h.Expects) == 0 {
+		h.Expects = b.Expects
+	}
+	taken := map[string]bool{}
+	for _, key := range h.Runs {
+		taken[key] = true
+	}
+	h.Runs = slices.Clip(h.Runs)
+	for _, key := range b.Runs { // an operator's batch can have taken some before
+		if !taken[key] {
+			h.Runs = append(h.Runs, key)
+		}
+	}
+	h.N, h.Again, h.Reason = b.N, again, b.Reason
+	return h
+}
+
+// readHanded reads the summaries that a document of the period has. Of two the one that
+// says more is right.
+func (s *snapshot) readHanded(doc store.Doc) error {
+	f := &fields{doc: doc}
+	for mode, v := range field[map[string]any](f, "handed") {
+		text, ok := v.(string)
+		f.check(ok, "handed."+mode, v)
+		var h handed
+		if err := json.Unmarshal([]byte(text), &h); err != nil && f.err == nil {
+			f.err = fmt.Errorf("%s: handed.%s: %w", doc.Ref, mode, err)
+		}
+		if h.N > s.handed[mode].N {
+			s.handed[mode] = h
+		}
+	}
+	return f.err
+}
+
+// summed reports whether a summary has everything about a batch.
+func (s *snapshot) summed(key Key, id string) bool {
+	mode, n, ok := cutBatchID(key, id)
+	return ok && n <= s.handed[mode].N
+}
+
+// cutBatchID returns the mode and the number in the id of a batch.
+func cutBatchID(key Key, id string) (mode string, n int, ok bool) {
+	rest, ok := strings.CutPrefix(id, key.String()+"_")
+	i := strings.LastIndexByte(rest, '~')
+	if !ok || i < 0 {
+		return "", 0, false
+	}
+	n, err := strconv.Atoi(rest[i+1:])
+	return rest[:i], n, err == nil
+}
+
+// handedBy returns everything that is known of the published batches of a mode: the
+// summary, and what has been published since.
+func (s *snapshot) handedBy(mode string) handed {
+	h := s.handed[mode]
+	for _, b := range s.batches[mode] {
+		if b.N <= h.N {
+			continue
+		}
+		if b.State != StatePublished || b.N != h.N+1 {
+			break // what a person asked for can stand behind one that is still open
+		}
+		h = h.with(b)
+	}
+	return h
+}
+
+// sums returns the summaries that the period does not have yet, as its fields.
+func (s *snapshot) sums() []store.Field {
+	var fields []store.Field
+	for mode := range s.batches {
+		if h := s.handedBy(mode); h.N > s.handed[mode].N {
+			fields = append(fields, store.F(encode(h), "handed", mode))
+		}
+	}
+	slices.SortFunc(fields, func(a, b store.Field) int { return strings.Compare(a.Path[1], b.Path[1]) })
+	return fields
+}
+
+// highest returns the number of a cycle's newest batch, 0 when there is none.
+func (s *snapshot) highest(mode string) int {
+	n := s.handed[mode].N
+	if bs := s.batches[mode]; len(bs) > 0 {
+		n = max(n, bs[len(bs)-1].N)
+	}
+	return n
+}

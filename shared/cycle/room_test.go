@@ -1,0 +1,389 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// failed is the i-th failed report of a processor, with 1 KB of error text.
+func failed(processor string, i int) message.Completion {
+	c := run(processor, "2026-02-03 22:40", status(message.StatusFailed), execution(fmt.Sprintf("failed-%05d", i)))
+	c.EventTime = c.EventTime.Add(time.Duration(i) * time.Second)
+	c.RecordCount, c.ErrorType, c.ErrorMessage = nil, "Timeout", strings.Repeat("x", 1024)
+	return c
+}
+
+// stranger is the i-th report of a processor that the pipeline does not know.
+func stranger(i int) message.Completion {
+	c := failed("", i)
+	c.Reported, c.Status = "RosterHistoryProcessor", message.StatusSuccess
+	return c
+}
+
+func (w *world) record(cs ...message.Completion) {
+	w.t.Helper()
+	for _, c := range cs {
+		if err := w.engine.Record(context.Background(), w.key(c.Period), c); err != nil {
+			w.t.Fatalf("%s %s: %v", c.Processor, c.ExecutionID, err)
+		}
+	}
+}
+
+func (w *world) snapshot() *snapshot {
+	w.t.Helper()
+	s, err := w.engine.read(context.Background(), w.key("2026-02-03"), nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+// executions returns what is on record, by execution.
+func (w *world) executions() map[string]message.Status {
+	out := map[string]message.Status{}
+	for _, r := range w.snapshot().runs {
+		out[r.ExecutionID] = r.Status
+	}
+	return out
+}
+
+// flood puts reports into a document, as an older version did, until it takes no more.
+func (w *world) flood(ref store.Ref, report func(i int) message.Completion) (n int) {
+	w.t.Helper()
+	for many := 200; many > 0; {
+		var fields []store.Field
+		for i := range many {
+			c := report(n + i)
+			id, text := c.Record()
+			path := []string{"runs", c.Processor, id}
+			if c.Processor == "" {
+				path = []string{"unexpected", id}
+			}
+			fields = append(fields, store.F(text, path...))
+		}
+		_, err := w.store.Store.Apply(context.Background(), store.Merge(ref, fields...))
+		switch {
+		case errors.Is(err, store.ErrTooLarge):
+			many /= 2
+		case err != nil:
+			w.t.Fatal(err)
+		default:
+			n += many
+		}
+	}
+	return n
+}
+
+// alive goes through everything that a full period must still take.
+func (w *world) alive() {
+	w.t.Helper()
+	ctx, key := context.Background(), w.key("2026-02-03")
+	overnight, _ := w.tr.Mode("overnight")
+	if _, err := w.engine.Hold(ctx, key, "overnight", 12*time.Hour, "ada", "wait"); err != nil {
+		w.t.Fatal("hold:", err)
+	}
+	w.clock.set(at("2026-02-04 06:05"))
+	for _, name := range five[:4] {
+		w.mustDeliver(run(name, "2026-02-04 06:03"))
+	}
+	found := run(five[4], "2026-02-04 06:03")
+	if err := w.engine.Repair(ctx, key, Repair{Completions: []message.Completion{found}, Actor: "nightly", Reason: "missing"}); err != nil {
+		w.t.Fatal("repair:", err)
+	}
+	if st := w.statuses()["overnight"]; st.Hold == nil || len(st.Satisfied) != 5 || len(w.broker.got) != 0 {
+		w.t.Fatalf("%s with %v satisfied, hold %v: %s", st.State, st.Satisfied, st.Hold, st.Reason)
+	}
+	if _, err := w.engine.Release(ctx, key, "overnight", "ada", "go on"); err != nil {
+		w.t.Fatal("release:", err)
+	}
+	if st := w.statuses()["overnight"]; st.State != "published" {
+		w.t.Fatalf("%s: %s", st.State, st.Reason)
+	}
+	w.mustDeliver(run(pgs, "2026-02-04 07:10", count(348)))
+	if _, err := w.engine.Trigger(ctx, key, overnight, Request{Actor: "ada", Reason: "again"}); err != nil {
+		w.t.Fatal("trigger:", err)
+	}
+	if st := w.statuses()["overnight"]; st.State != "published" || len(st.Batches) != 3 {
+		w.t.Fatalf("%s with %d batches: %s", st.State, len(st.Batches), st.Reason)
+	}
+}
+
+// full returns the lines by which the relay says that a period is full.
+func (w *world) full() []map[string]any {
+	w.t.Helper()
+	if err := w.engine.Relay(context.Background(), w.tr, ""); err != nil {
+		w.t.Fatal(err)
+	}
+	return w.lines("type", PeriodFull)
+}
+
+func TestPeriod_KeepsItsRoomWhateverFloodsIt(t *testing.T) {
+	own := func(w *world) store.Ref { return w.engine.periodRef(w.key("2026-02-03")) }
+	overflow := func(w *world) store.Ref { return w.engine.overflowRef(w.key("2026-02-03")) }
+	many := func(n int, report func(i int) message.Completion) func(*world) string {
+		return func(w *world) string {
+			for i := range n {
+				w.record(report(i))
+			}
+			return report(n - 1).ExecutionID
+		}
+	}
+	long := strings.Repeat("x", 900)
+	ofPGS := func(i int) message.Completion { return failed(pgs, i) }
+	for name, flood := range map[string]func(*world) (newest string){
+		"failed_reports":     many(1600, ofPGS),
+		"unexpected_reports": many(1600, stranger),
+		"repeated_successes": func(w *world) string {
+			n := w.flood(own(w), func(i int) message.Completion {
+				return run(toff, "2026-02-03 22:40", execution(fmt.Sprintf("again-%05d-%s", i, long)))
+			})
+			for i := range 40 {
+				w.record(run(toff, "2026-02-03 22:40", execution(fmt.Sprintf("again-%05d-%s", n+i, long))))
+			}
+			if got := w.doc("phase_periods", "phase3_to_phase4_2026-02-03~overflow"); got.Exists {
+				w.t.Errorf("repetitions stand in the second document: %v", got.Data)
+			}
+			return ""
+		},
+		"failed_reports_of_an_older_version": func(w *world) string {
+			n := w.flood(own(w), ofPGS)
+			n += w.flood(overflow(w), func(i int) message.Completion { return failed(pgs, n+i) })
+			return failed(pgs, n-1).ExecutionID
+		},
+		"evaluated_failed_reports": func(w *world) string {
+			for i := range 100 {
+				w.mustDeliver(failed(pgs, i))
+				if n := len(w.executions()); n > 2*maxBad {
+					w.t.Fatalf("%d reports are kept", n)
+				}
+			}
+			return failed(pgs, 99).ExecutionID
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "memory")
+			w.clock.set(at("2026-02-03 22:40"))
+			newest := flood(w)
+			w.alive()
+			kept := w.executions()
+			if _, there := kept[newest]; newest != "" && !there {
+				t.Errorf("%s is not among the %d that are kept", newest, len(kept))
+			}
+			bad := 0
+			for _, s := range kept {
+				if s == message.StatusFailed {
+					bad++
+				}
+			}
+			if bad > 3*maxBad {
+				t.Errorf("%d failed reports are kept", bad)
+			}
+			if len(w.full()) == 0 {
+				t.Error("the relay does not report a full period")
+			}
+		})
+	}
+}
+
+func TestPeriod_OfAUsualNightIsNotFull(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-02 16:00"))
+	w.mustDeliver(overnight()...)
+	for i := range maxBad {
+		w.mustDeliver(failed(pgs, i), stranger(i))
+	}
+	if lines := w.full(); len(lines) > 0 {
+		t.Errorf("%v", lines[0])
+	}
+	if n := len(w.executions()); n != len(overnight())+maxBad {
+		t.Errorf("%d executions are on record", n) // a stranger's have the failed ones' names
+	}
+}
+
+// Two documents full of different successes: nothing of them goes, what is no report has
+// its own room, and what cannot be kept is not acknowledged.
+func TestPeriod_FullOfSuccessesLosesNone(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-03 22:40"))
+	key := w.key("2026-02-03")
+	different := func(i int) message.Completion {
+		return run(five[i%5], "2026-02-03 22:40", count(int64(i)), execution(fmt.Sprintf("run-%05d-%s", i, strings.Repeat("x", 900))))
+	}
+	n := w.flood(w.engine.periodRef(key), different)
+	n += w.flood(w.engine.overflowRef(key), func(i int) message.Completion { return different(n + i) })
+	ctx := context.Background()
+	if err := w.engine.Record(ctx, key, different(n)); !errors.Is(err, store.ErrTooLarge) || !strings.Contains(err.Error(), "~overflow") {
+		t.Errorf("one success more: %v", err)
+	}
+	w.record(failed(pgs, 1), stranger(2))
+	if _, err := w.engine.Hold(ctx, key, "overnight", 12*time.Hour, "ada", "wait"); err != nil {
+		t.Error("hold:", err)
+	}
+	if err := w.engine.Repair(ctx, key, Repair{Completions: []message.Completion{run(upg, "2026-02-04 05:59", count(7))}, Actor: "nightly", Reason: "missing"}); err != nil {
+		t.Error("repair:", err)
+	}
+	w.engine.Expected = func(context.Context, Key) (int64, error) { return 10, nil }
+	w.clock.set(at("2026-02-04 06:05"))
+	if _, err := w.engine.Release(ctx, key, "overnight", "ada", "go on"); err != nil {
+		t.Error("release:", err)
+	}
+	if st := w.statuses()["overnight"]; st.State != "published" || len(st.Batches) != 1 || len(st.Batches[0].Messages) != 5 {
+		t.Errorf("%s with %+v: %s", st.State, st.Batches, st.Reason)
+	}
+	if got := len(w.snapshot().runs); got != n+1 {
+		t.Errorf("%d runs on record, want %d", got, n+1)
+	}
+	if len(w.full()) == 0 {
+		t.Error("the relay does not report a full period")
+	}
+}
+
+// A report that cannot count makes room for itself by one compare-and-set; whatever
+// happens to that write, the next delivery of the report ends the same.
+func TestPeriod_ThatIsFullRecordsAReportOnceWhateverGoesWrong(t *testing.T) {
+	for name, disturb := range map[string]func(w *world, fail func(n int) error) store.Store{
+		"answer_lost": func(w *world, fail func(int) error) store.Store { return &answering{Store: w.store, after: fail} },
+		"refused":     func(w *world, fail func(int) error) store.Store { return &answering{Store: w.store, before: fail} },
+	} {
+		for at := 1; at <= 3; at++ {
+			t.Run(fmt.Sprintf("%s_at_%d", name, at), func(t *testing.T) {
+				w := newWorld(t, "memory")
+				n := w.flood(w.engine.periodRef(w.key("2026-02-03")), func(i int) message.Completion { return failed(pgs, i) })
+				calls := 0
+				w.engine.Store = disturb(w, func(int) error {
+					if calls++; calls == at {
+						return errLost
+					}
+					return nil
+				})
+				last := failed(pgs, n)
+				if err := w.engine.Record(context.Background(), w.key(last.Period), last); (err != nil) != (calls >= at) {
+					t.Errorf("%d calls: %v", calls, err)
+				}
+				w.engine.Store = w.store
+				w.record(last)
+				w.record(last)
+				found := 0
+				for _, r := range w.snapshot().runs {
+					if r.ExecutionID == last.ExecutionID {
+						found++
+					}
+				}
+				if found != 1 {
+					t.Errorf("the report is on record %d times", found)
+				}
+			})
+		}
+	}
+}
+
+// answering fails calls before or after their effect.
+type answering struct {
+	store.Store
+	n             int
+	before, after func(n int) error
+}
+
+func (a *answering) Get(ctx context.Context, refs ...store.Ref) (s store.Snapshot, err error) {
+	err = a.call(func() (err error) { s, err = a.Store.Get(ctx, refs...); return err })
+	return s, err
+}
+
+func (a *answering) Apply(ctx context.Context, ws ...store.Write) (vs []store.Version, err error) {
+	err = a.call(func() (err error) { vs, err = a.Store.Apply(ctx, ws...); return err })
+	return vs, err
+}
+
+func (a *answering) call(do func() error) error {
+	a.n++
+	if a.before != nil {
+		if err := a.before(a.n); err != nil {
+			return err
+		}
+	}
+	err := do()
+	if a.after != nil && err == nil {
+		err = a.after(a.n)
+	}
+	return err
+}
+
+func TestPeriod_ThatIsFullTakesReportsOfManyAtOnce(t *testing.T) {
+	w := newWorld(t, "memory")
+	n := w.flood(w.engine.periodRef(w.key("2026-02-03")), func(i int) message.Completion { return failed(pgs, i) })
+	const many = 10
+	errs := make([]error, many)
+	atOnce(many, func(i int) {
+		errs[i] = w.engine.Record(context.Background(), w.key("2026-02-03"), failed(pgs, n+i))
+	})
+	kept := w.executions()
+	for i, err := range errs {
+		if _, there := kept[failed(pgs, n+i).ExecutionID]; err != nil || !there {
+			t.Errorf("report %d: %v, on record %t", i, err, there)
+		}
+	}
+}
+
+// A run that was recorded without its entities comes again when the first document has
+// room again.
+func TestPeriod_CountsARunOnceThatIsInBothDocuments(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.ready()
+	c := run(pgs, "2026-02-04 06:04", entities("lebronjames"))
+	if _, err := w.store.Apply(context.Background(), overflown(w, c)); err != nil {
+		t.Fatal(err)
+	}
+	w.converge("2026-02-03")
+	w.mustDeliver(c)
+	if got := described(w.statuses()["overnight"]); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+}
+
+func overflown(w *world, c message.Completion) store.Write {
+	id, text := c.WithoutEntities().Record()
+	return store.Merge(w.engine.overflowRef(w.key(c.Period)), store.F(text, "runs", c.Processor, id))
+}
+
+func TestRecord_TakesOneCallForAnyReport(t *testing.T) {
+	w := newWorld(t, "memory")
+	for _, c := range []message.Completion{run(pgs, "2026-02-04 06:03"), failed(pgs, 1), stranger(2)} {
+		w.store.calls.Store(0)
+		w.record(c)
+		if n := w.store.calls.Load(); n != 1 {
+			t.Errorf("%s %s: %d calls", c.Reported, c.Status, n)
+		}
+	}
+}
+
+// The numbers of room.go: the control document holds what as many runs as two documents
+// can hold may bring about.
+func TestRoom_OfTheControlDocumentIsEnough(t *testing.T) {
+	const smallest, modes = 190, 2
+	runs := 2 * store.MaxDocumentBytes / smallest
+	ref := store.Ref{Collection: periodsCollection, ID: "phase3_to_phase4_2026-02-03~control"}
+	key := Key{Transition: nba(t), Period: "2026-02-03"}
+	listed, keys := make([]any, runs), make([]string, runs)
+	for i := range runs {
+		listed[i], keys[i] = batchID(key, "overnight", i+1), fmt.Sprintf("%016x", i)
+	}
+	sums := map[string]any{}
+	for i := range modes {
+		sums[fmt.Sprint("mode", i)] = encode(handed{N: runs, Runs: keys})
+	}
+	size := store.Size(ref, map[string]any{"batches": listed, "handed": sums})
+	if left := store.MaxDocumentBytes - size; left < 64<<10 {
+		t.Errorf("%d runs leave %d bytes", runs, left)
+	}
+	c := run("p", "2026-02-04 06:03", execution("1"))
+	if id, text := c.Record(); len(id)+len(text)+2 < smallest {
+		t.Errorf("a run takes %d bytes", len(id)+len(text)+2)
+	}
+}
