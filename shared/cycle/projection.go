@@ -92,15 +92,15 @@ func (c *convergence) counted(s *snapshot) (newest map[string]gate.Run, mode str
 	modes, modeAt := c.key.Transition.Modes, c.key.Transition.ModesOf(c.key.Period)
 	newest, shown := map[string]gate.Run{}, -1
 	for i, m := range modes {
-		for _, r := range gate.Counting(c.input(s, m)) {
+		in := c.input(s, m)
+		own := gate.Own(in)
+		for _, r := range gate.Counting(in) {
 			if old, ok := newest[r.Processor]; !ok || gate.Older(old, r) < 0 {
 				newest[r.Processor] = r
 			}
 			at := modeAt(r.EventTime)
-			own := slices.IndexFunc(modes, func(o pipeline.Mode) bool { return o.Name == at })
-			shown = max(shown, own)
-			// A time for which no mode is declared is nobody's earlier time.
-			if own < 0 || own >= i || !slices.Contains(m.AcceptEarlier, r.Processor) {
+			shown = max(shown, slices.IndexFunc(modes, func(o pipeline.Mode) bool { return o.Name == at }))
+			if own(r) {
 				shown = max(shown, i)
 			}
 		}

@@ -214,3 +214,15 @@ func (r refusing) Apply(ctx context.Context, ws ...store.Write) ([]store.Version
 	}
 	return r.Store.Apply(ctx, ws...)
 }
+
+// The evening run of a processor that only the night expects belongs to the night, even
+// where the night accepts earlier runs of it: which mode is shown follows from the rule by
+// which the run counts.
+func TestProjection_ShowsTheModeToWhichARunBelongs(t *testing.T) {
+	w := newWorldOf(t, "memory", changed(t, "accept_earlier: [", "accept_earlier: ["+toff+", "))
+	w.clock.set(at("2026-02-03 20:00"))
+	w.mustDeliver(run(toff, "2026-02-03 20:00"))
+	if got := w.projection(); got["_mode"] != "overnight" || got["_completed_count"] != int64(1) {
+		t.Errorf("_mode %q, _completed_count %v", got["_mode"], got["_completed_count"])
+	}
+}

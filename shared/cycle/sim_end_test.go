@@ -182,6 +182,13 @@ func (s *simulation) rest() {
 	}
 	whole := s.seed%16 == 0
 	if whole && s.acted { // takes the period off the list of those that a person asks about
+		if s.desk != nil { // but not while somebody asks about it again
+			s.relay("unwatch", s.instances[0], true)
+			s.act(&simAct{kind: "hold", lasts: time.Hour})
+			s.play()
+			s.watched()
+			s.now = s.now.Add(2 * time.Hour)
+		}
 		s.relay("unwatch", s.instances[0], true)
 		s.play()
 		if list := simStrings(s.doc(store.Ref{Collection: periodsCollection, ID: simID + "~watch"}).Data["periods"]); len(list) > 0 && s.settled() {

@@ -28,9 +28,12 @@ var simMutants = []simMutant{
 		`		case b.State == StateBlocked && (s.now.Before(b.NextAttempt) || mutant("latch_on_blocked")):`},
 	{"count_unknown_names", 7, "../gate/gate.go",
 		`		if !m.Names(r.Processor) {
-			return false`,
+			return unexpected`,
 		`		if !m.Names(r.Processor) {
-			return mutant("count_unknown_names") && r.Processor == ""`},
+			if mutant("count_unknown_names") && r.Processor == "" {
+				return own
+			}
+			return unexpected`},
 	{"mode_from_now", 1, "next.go",
 		`	return gate.Input{Transition: c.key.Transition,`,
 		`	if mutant("mode_from_now") {
@@ -119,6 +122,9 @@ var simMutants = []simMutant{
 		if mutant("grace_without_end_or_beginning") {
 			in.GraceStart = b.CreatedAt.Add(-time.Hour)
 		}`},
+	{"earlier_runs_that_their_mode_refuses", 375, "../gate/gate.go",
+		`		case r.EventTime.Before(earlier[i]):`,
+		`		case r.EventTime.Before(earlier[i]) && !mutant("earlier_runs_that_their_mode_refuses"):`},
 	{"not_before_ignored", 181, "../gate/gate.go",
 		`	case complete && in.Now.Before(notBefore):`,
 		`	case complete && in.Now.Before(notBefore) && !mutant("not_before_ignored"):`},
@@ -172,7 +178,7 @@ var simMutants = []simMutant{
 		return c.apply(ctx, store.Merge(c.batchRef(b.ID), c.claimFields()...))
 	}
 	return c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, c.claimFields()...))`},
-	{"trust_from_the_answer", 123, "steps.go",
+	{"trust_from_the_answer", 2532, "steps.go",
 		`	if mutant("claim_without_its_version") {`,
 		`	if mutant("trust_from_the_answer") {
 		err := c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, c.claimFields()...))
@@ -249,18 +255,18 @@ var simMutants = []simMutant{
 	{"found_request_claimed_behind_another", 11, "operator.go",
 		`	if firstUnpublished(s.batches[m.Name]) == nil {`,
 		`	if firstUnpublished(s.batches[m.Name]) == nil || mutant("found_request_claimed_behind_another") {`},
-	{"found_hold_misses_a_sleeper", 5363, "hold.go",
+	{"found_hold_misses_a_sleeper", 10035, "hold.go",
 		`				case mutant("hold_does_not_touch"):`,
 		`				case mutant("hold_does_not_touch"), mutant("found_hold_misses_a_sleeper") && !b.live(s.now):`},
 	{"found_grace_of_the_late", 94, "next.go",
 		`!mutant("found_grace_of_the_late")`,
 		`!mutant("found_grace_of_the_late")`},
-	{"found_hold_unwatched_by_a_relay", 9661, "watch.go",
+	{"found_hold_unwatched_by_a_relay", 7424, "watch.go",
 		`, store.F(e.NewID(), "listing"))`,
 		`, store.F(map[bool]any{false: e.NewID()}[mutant("found_hold_unwatched_by_a_relay")], "listing"))`},
 	{"found_no_mode_shown", 69, "projection.go",
-		`			if own < 0 || own >= i ||`,
-		`			if own < 0 && !mutant("found_no_mode_shown") || own >= i ||`},
+		`			if own(r) {`,
+		`			if own(r) && !(mutant("found_no_mode_shown") && at == "") {`},
 	{"lock_taken_before_its_end", 1, "../lease/acquire.go",
 		`	if exists && !s.Expired(snap.ReadTime) {`,
 		`	if exists && !s.Expired(snap.ReadTime) && !(mutant("lock_taken_before_its_end") && s.Expired(snap.ReadTime.Add(l.Lease/2))) {`},

@@ -34,20 +34,21 @@ func (r *simRules) own(run *simRun) int {
 
 // counts tells whether a run counts for the i-th mode.
 func (r *simRules) counts(i int, run *simRun) bool {
+	own := r.own(run)
+	return r.itself(i, run) || own < i && slices.Contains(r.modes[i].earlier, run.processor) && r.itself(own, run)
+}
+
+// itself tells whether a run counts for the i-th mode without being an earlier one's.
+func (r *simRules) itself(i int, run *simRun) bool {
 	m := &r.modes[i]
-	if !run.succeeded() || !slices.Contains(m.critical, run.processor) && !slices.Contains(m.optional, run.processor) {
+	if !run.succeeded() || !slices.Contains(m.names(), run.processor) || run.event.Before(r.start.Add(m.from)) {
 		return false
 	}
-	own, alone := r.own(run), true
+	alone := true
 	for j, other := range r.modes {
-		if j != i && (slices.Contains(other.critical, run.processor) || slices.Contains(other.optional, run.processor)) {
-			alone = false
-		}
+		alone = alone && (j == i || !slices.Contains(other.names(), run.processor))
 	}
-	if (own == i || alone) && !run.event.Before(r.start.Add(m.from)) {
-		return true
-	}
-	return own < i && slices.Contains(m.earlier, run.processor)
+	return r.own(run) == i || alone
 }
 
 // inTime tells whether a run may be handed over without a person.
@@ -281,7 +282,7 @@ func (r *simRules) shown(runs []*simRun) (newest map[string]*simRun, mode int) {
 				mode = max(mode, own)
 			}
 			// A run that the mode merely accepts from earlier says nothing about the mode.
-			if own >= i || !slices.Contains(r.modes[i].earlier, run.processor) {
+			if r.itself(i, run) {
 				mode = max(mode, i)
 			}
 		}

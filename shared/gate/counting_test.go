@@ -38,13 +38,15 @@ func TestForWhichModesARunCounts(t *testing.T) {
 		{"players_on_the_evening_of_the_game", run(pgs, "2026-02-03 22:50"), names("overnight")},
 		{"upcoming_the_day_before", run(upg, "2026-02-02 17:03"), names("tomorrow", "overnight")},
 		{"upcoming_from_16_30_the_day_before", run(upg, "2026-02-02 16:30"), names("tomorrow", "overnight")},
-		{"upcoming_before_16_30_the_day_before", run(upg, "2026-02-02 16:29:59"), names("overnight")},
+		{"upcoming_before_16_30_the_day_before", run(upg, "2026-02-02 16:29:59"), names()},
+		{"upcoming_six_days_before", run(upg, "2026-01-28 17:03"), names()},
+		{"upcoming_36_years_before", run(utg, "1990-02-02 17:03"), names()},
 		{"upcoming_of_the_same_day", run(upg, "2026-02-03 10:34"), names("same_day", "overnight")},
 		{"upcoming_from_10_00", run(utg, "2026-02-03 10:00"), names("same_day", "overnight")},
-		{"upcoming_before_10_00", run(utg, "2026-02-03 09:59:59"), names("overnight")},
+		{"upcoming_before_10_00", run(utg, "2026-02-03 09:59:59"), names()},
 		{"odds_update_of_the_evening", run(upg, "2026-02-03 23:59:59"), names("same_day", "overnight")},
 		{"odds_update_at_00_03", run(upg, "2026-02-04 00:03"), names("overnight")},
-		{"odds_update_at_00_03_of_the_game_date", run(upg, "2026-02-03 00:03"), names("overnight")},
+		{"odds_update_at_00_03_of_the_game_date", run(upg, "2026-02-03 00:03"), names()},
 		{"partial", run(pgs, "2026-02-04 06:03", status(message.StatusPartial)), names("overnight")},
 		{"failed", run(pgs, "2026-02-04 06:03", failed("Timeout")), names()},
 		{"no_data", run(upg, "2026-02-03 10:34", status(message.StatusNoData)), names()},
@@ -79,6 +81,58 @@ func TestOnlyEarlierRunsOfTheNamedProcessorsAreAccepted(t *testing.T) {
 		if got := modesCounting(tr, gameDay, tc.run); !cmp.Equal(tc.want, got) {
 			t.Errorf("%s counts for %v, want %v", tc.run.Key, got, tc.want)
 		}
+	}
+}
+
+// A mode takes from an earlier one what that mode itself has taken, and nothing that it
+// has refused.
+func TestAcceptEarlier_CountsOnlyRunsThatCountForTheirOwnMode(t *testing.T) {
+	fewer := nba(t, `        critical: [upcoming_player_game_context]
+        optional: [upcoming_team_game_context]
+        complete: critical
+        counts_from: "10:00"`, `        critical: [upcoming_player_game_context]
+        optional: []
+        complete: critical
+        counts_from: "10:00"`)
+	alone := nba(t, "accept_earlier: [", "accept_earlier: [team_offense_game_summary, ")
+	for _, tc := range []struct {
+		name string
+		tr   *pipeline.Transition
+		run  Run
+		want []string
+		why  string // not for overnight
+	}{
+		{"at_the_first_instant_of_its_own_mode", nba(t), run(upg, "2026-02-02 16:30"), names("tomorrow", "overnight"), ""},
+		{"before_it", nba(t), run(upg, "2026-02-02 16:29:59"), names(), "it belongs to tomorrow, and completed before 2026-02-02 16:30"},
+		{"36_years_before_it", nba(t), run(upg, "1990-02-02 17:00"), names(), "it belongs to tomorrow, and completed before 2026-02-02 16:30"},
+		{"too_early_for_the_day_itself", nba(t), run(utg, "2026-02-03 09:59"), names(), "it belongs to same_day, and completed before 10:00"},
+		{"in_the_time_of_a_mode_that_does_not_expect_it", fewer, run(utg, "2026-02-03 11:00"), names(), "it completed in the time of same_day, which does not expect this processor"},
+		{"in_the_time_of_one_that_does", fewer, run(utg, "2026-02-02 17:00"), names("tomorrow", "overnight"), ""},
+		{"its_only_mode_refuses_it", alone, run(toff, "2026-02-03 17:59"), names(), "it completed before 18:00"},
+		{"its_only_mode_takes_it", alone, run(toff, "2026-02-03 18:00"), names("overnight"), ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := modesCounting(tc.tr, gameDay, tc.run); !cmp.Equal(tc.want, got) {
+				t.Errorf("counts for %v, want %v", got, tc.want)
+			}
+			m, _ := tc.tr.Mode("overnight")
+			if got := WhyNot(Input{Transition: tc.tr, Mode: m, Period: gameDay}, tc.run); got != tc.why {
+				t.Errorf("why not %q, want %q", got, tc.why)
+			}
+		})
+	}
+}
+
+// A night whose contexts are six days old waits for others; that old ones are on record
+// completes nothing.
+func TestDecide_WaitsForContextsWhileOnlyStaleOnesAreOnRecord(t *testing.T) {
+	in := input(t, nba(t), "overnight", "2026-02-04 06:30", "", append(runs("2026-02-04 06:00", pgs, tdef, toff), runs("2026-01-28 17:00", upg, utg)...))
+	v := Decide(in)
+	if v.State != Waiting || !cmp.Equal(v.Missing, names(upg, utg)) {
+		t.Errorf("%s: %s", v.State, v.Reason)
+	}
+	if runs, _ := Pending(in, nil); !cmp.Equal(processorsOf(runs), names(pgs, tdef, toff)) {
+		t.Errorf("to be handed over: %v", keysOf(runs))
 	}
 }
 
@@ -134,7 +188,7 @@ func TestCountingWhenTheClockChanges(t *testing.T) {
 		{"winter_time_before_18_00", "2026-11-01", toff, "2026-11-01T22:59:59Z", names()},
 		{"the_long_day_ends_an_hour_later", "2026-11-01", upg, "2026-11-02T04:59:59Z", names("same_day", "overnight")},
 		{"the_day_before_the_long_day", "2026-11-01", upg, "2026-10-31T20:30:00Z", names("tomorrow", "overnight")},
-		{"the_day_before_the_long_day_too_early", "2026-11-01", upg, "2026-10-31T20:29:59Z", names("overnight")},
+		{"the_day_before_the_long_day_too_early", "2026-11-01", upg, "2026-10-31T20:29:59Z", names()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := run(tc.processor, "2026-02-04 06:00")

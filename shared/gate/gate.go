@@ -11,8 +11,8 @@
 // A run counts for a mode that names its processor when it succeeded (success or
 // partial) and belongs there: its own mode is that mode, or no other mode names the
 // processor, in both cases with an event time not before the mode's counts_from; or
-// the mode accepts earlier runs of the processor and the run's own mode is earlier.
-// A run's own mode follows from its event time against the period.
+// the mode accepts earlier runs of the processor, and the run counts for its own mode,
+// which is earlier. A run's own mode follows from its event time against the period.
 //
 // # Verdicts
 //
@@ -128,14 +128,13 @@ func Decide(in Input) Verdict {
 	m, cal := in.Mode, in.Transition.Calendar()
 	v := Verdict{Policy: policy(m), Definition: in.Transition.Definition()}
 	first := map[string]time.Time{}  // processor → event time of its first counting run
-	inTime := map[string]time.Time{} // those that may be handed over automatically
+	inTime := map[string]time.Time{} // of its first that may be handed over automatically
 	limit := lastInTime(in)
 	for _, r := range Counting(in) { // oldest first
-		if _, ok := first[r.Processor]; ok {
-			continue
+		if _, ok := first[r.Processor]; !ok {
+			first[r.Processor] = r.EventTime
 		}
-		first[r.Processor] = r.EventTime
-		if r.inTime(limit) {
+		if _, ok := inTime[r.Processor]; !ok && r.inTime(limit) {
 			inTime[r.Processor] = r.EventTime
 		}
 	}
@@ -189,12 +188,8 @@ func Decide(in Input) Verdict {
 		v.Reason = fmt.Sprintf("%s, grace until %s", sum, local(v.NextLook))
 	case completeLate || quorumLate || passed && handOver && all(m.Critical, first):
 		v.State, v.TooLate = Overdue, true
-		when := "at " + local(heldSince(m, first))
-		if !heldSince(m, first).After(limit) {
-			when = "found"
-		}
 		v.Reason = fmt.Sprintf("%s, but only %s, more than %s after the period: not handed over automatically",
-			sum, when, short(in.Transition.TriggerWithin))
+			sum, since(heldSince(m, first), limit, local), short(in.Transition.TriggerWithin))
 	case passed:
 		v.State = Overdue
 		v.Reason = fmt.Sprintf("deadline %s passed: %s", local(deadline), sum)
@@ -211,7 +206,7 @@ func Decide(in Input) Verdict {
 		v.Reason += "; missing " + join(v.Missing) + failures(bad, local)
 	}
 	if v.Cause != "" || complete || quorum {
-		v.Reason += tooLate(v.Satisfied, first, limit, local)
+		v.Reason += tooLate(v.Satisfied, first, inTime, limit, local)
 	}
 	return v
 }
@@ -262,20 +257,60 @@ func counter(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period) func(Ru
 
 // belonging returns the test whether a run would count for a mode, had it succeeded.
 func belonging(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period) func(Run) bool {
+	place := placing(t, m, p)
+	return func(r Run) bool { return place(r) >= accepted }
+}
+
+// place is how a run stands to a mode, whatever its status.
+type place int
+
+const (
+	unexpected place = iota // the mode does not name its processor
+	elsewhere               // its own mode is another one, from which the mode accepts nothing
+	tooEarly                // it ended before its own mode's counts_from
+	accepted                // it counts for its own mode, and the mode accepts earlier runs
+	own                     // the mode is its own
+)
+
+// placing returns the place of a run in a mode. It is the only place in which this rule
+// stands: what counts, why a run does not, and which mode is shown follow from it.
+func placing(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period) func(Run) place {
 	modeAt, from := t.ModesOf(p), t.Calendar().Instant(p, m.CountsFrom)
-	return func(r Run) bool {
-		if !m.Names(r.Processor) {
-			return false
+	var earlier []time.Time // counts_from of the modes before this one
+	if len(m.AcceptEarlier) > 0 {
+		for _, o := range t.Modes[:min(rank(t, m.Name), len(t.Modes))] {
+			earlier = append(earlier, t.Calendar().Instant(p, o.CountsFrom))
 		}
-		own := modeAt(r.EventTime)
-		belongs := own == m.Name || !slices.ContainsFunc(t.Modes, func(o pipeline.Mode) bool {
-			return o.Name != m.Name && o.Names(r.Processor)
-		})
-		if belongs && !r.EventTime.Before(from) {
-			return true
-		}
-		return slices.Contains(m.AcceptEarlier, r.Processor) && rank(t, own) < rank(t, m.Name)
 	}
+	return func(r Run) place {
+		if !m.Names(r.Processor) {
+			return unexpected
+		}
+		at := modeAt(r.EventTime)
+		if at == m.Name || !slices.ContainsFunc(t.Modes, func(o pipeline.Mode) bool {
+			return o.Name != m.Name && o.Names(r.Processor)
+		}) {
+			if r.EventTime.Before(from) {
+				return tooEarly
+			}
+			return own
+		}
+		i := rank(t, at)
+		switch {
+		case i >= len(earlier) || !slices.Contains(m.AcceptEarlier, r.Processor) || !t.Modes[i].Names(r.Processor):
+			return elsewhere
+		case r.EventTime.Before(earlier[i]):
+			return tooEarly
+		}
+		return accepted
+	}
+}
+
+// Own returns the test whether a counting run belongs to the mode itself, and is not
+// merely accepted from an earlier one.
+func Own(in Input) func(Run) bool {
+	place := placing(in.Transition, in.Mode, in.Period)
+	return func(r Run) bool { return place(r) == own }
 }
 
 // rank orders modes by the time in which a period lives through them. A run whose

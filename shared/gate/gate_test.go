@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -227,6 +228,37 @@ func TestWhatCameInTimeIsHandedOverWhateverCameTooLate(t *testing.T) {
 		want: Verdict{State: Ready, Cause: "critical_complete", Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(), Since: at("2026-02-04 05:10"),
 			Reason: "5 of 5 complete; team_offense_game_summary only at 2026-02-09 11:00, too late to be handed over automatically"},
 	}})
+}
+
+// Whether a run is in time is one rule, for the verdict and for what it hands over: a run
+// that was found too late hides none that came in time, and is said to have been left out.
+func TestDecide_JudgesEachRunOfAProcessorByItself(t *testing.T) {
+	found := func(r *Run) { r.Found, r.FoundLate = true, true }
+	late := run(toff, "2026-02-04 05:00", found)
+	others := runs("2026-02-04 05:10", pgs, tdef, upg, utg)
+	for _, tc := range []struct {
+		name   string
+		runs   []Run
+		want   Verdict
+		handed []string
+	}{{
+		name: "its_own_report_comes_after_it_was_found", runs: append(runs("2026-02-04 05:20", toff), append(others, late)...),
+		want: Verdict{State: Ready, Cause: "all_complete", Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
+			Reason: "5 of 5 complete", Since: at("2026-02-04 05:20")},
+		handed: names(pgs, tdef, toff, upg, utg),
+	}, {
+		name: "it_was_only_found", runs: append(others, late),
+		want: Verdict{State: Ready, Cause: "critical_plus_majority_80pct", Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
+			Reason: "5 of 5 complete, grace ended 2026-02-04 05:45; team_offense_game_summary only found, too late to be handed over automatically", Since: at("2026-02-04 05:45")},
+		handed: names(pgs, tdef, upg, utg),
+	}} {
+		row := decision{name: tc.name, mode: "overnight", now: "2026-02-09 12:00", graceStart: "2026-02-04 05:15", runs: tc.runs, want: tc.want}
+		check(t, nba(t), []decision{row})
+		handed, _ := Pending(input(t, nba(t), row.mode, row.now, row.graceStart, row.runs), nil)
+		if got := processorsOf(handed); !slices.Equal(got, tc.handed) {
+			t.Errorf("%s: %v are handed over, want %v", tc.name, got, tc.handed)
+		}
+	}
 }
 
 // The clock goes forward on 2026-03-08 and back on 2026-11-01: the local times of the

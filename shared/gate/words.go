@@ -131,14 +131,22 @@ func failures(bad []Run, local func(time.Time) string) string {
 }
 
 // tooLate adds what completed only after the limit: a hand-over leaves it out.
-func tooLate(satisfied []string, first map[string]time.Time, limit time.Time, local func(time.Time) string) string {
+func tooLate(satisfied []string, first, inTime map[string]time.Time, limit time.Time, local func(time.Time) string) string {
 	var out string
 	for _, name := range satisfied {
-		if first[name].After(limit) {
-			out += fmt.Sprintf("; %s only at %s, too late to be handed over automatically", name, local(first[name]))
+		if _, ok := inTime[name]; !ok {
+			out += fmt.Sprintf("; %s only %s, too late to be handed over automatically", name, since(first[name], limit, local))
 		}
 	}
 	return out
+}
+
+// since says when something came that came too late: what ended in time was found too late.
+func since(at, limit time.Time, local func(time.Time) string) string {
+	if at.After(limit) {
+		return "at " + local(at)
+	}
+	return "found"
 }
 
 // printable keeps what a processor reported from writing to a terminal or flooding a

@@ -66,14 +66,15 @@ func TestIgnoredIsWhatWasReportedInAModesTimeAndCountsNowhere(t *testing.T) {
 		run(tdef, "2026-02-04 06:00", failed("Timeout")),
 		run(toff, "2026-02-04 06:00", failed("Timeout")),
 		run(toff, "2026-02-04 06:30"),
-		run(pgs, "2026-02-03 15:00"), // the game has not begun
-		run(upg, "2026-02-03 09:00"), // no same-day cycle yet; the night accepts it
+		run(pgs, "2026-02-03 15:00"),  // the game has not begun
+		run(upg, "2026-02-03 09:00"),  // too early for the day, so that the night does not accept it either
+		run(toff, "2026-02-03 22:00"), // counts for the night
 		run(utg, "2026-02-03 09:00", failed("Timeout")),
 		run(utg, "2026-02-02 12:00", status(message.StatusNoData)),
 	}
 	for mode, want := range map[string][]string{
 		"tomorrow":  {utg},
-		"same_day":  {pgs, utg},
+		"same_day":  {pgs, upg, utg},
 		"overnight": {"defense_zone_analytics", "roster_history", tdef},
 	} {
 		if got := Decide(input(t, nba(t), mode, "2026-02-04 08:00", "", rs)).Ignored; !cmp.Equal(want, got) {

@@ -70,7 +70,7 @@ type fileMode struct {
 		After     string `yaml:"after"`      // such as 30m, since critical ones and quorum were there; less than from counts_from to the deadline
 	} `yaml:"grace"` // hands over without some optional ones. Default: never
 	CountsFrom    string   `yaml:"counts_from"`    // runs that ended earlier do not count. Not after the end of event. A time relative to the period, of days on the local clock: `18:00`, `-1d 16:30`, `+1d 05:00`; of hours: `:20`, `-1h :50`, `+2h :05`
-	AcceptEarlier []string `yaml:"accept_earlier"` // processors whose runs of earlier modes count too. Default: none
+	AcceptEarlier []string `yaml:"accept_earlier"` // processors of which a run counts here too if it counts for the earlier mode in whose time it ended, from that mode's `counts_from` on. Default: none
 	NotBefore     string   `yaml:"not_before"`     // a time as counts_from: nothing is handed over before. No later than the end of trigger_within. Default: at once
 	Deadline      string   `yaml:"deadline"`       // a time as counts_from: a cycle that is not complete by then is overdue, and people are notified. Not before counts_from, not_before and the beginning of event, no later than the end of trigger_within. Default: none
 	AtDeadline    string   `yaml:"at_deadline"`    // `hold`, or `hand_over` what there is, if the critical ones are. Default: hold

@@ -177,7 +177,7 @@ type Mode struct {
 	Complete      Completeness
 	Grace         *Grace // nil: never without completeness
 	CountsFrom    Offset
-	AcceptEarlier []string // processors whose runs of earlier modes count too
+	AcceptEarlier []string // processors whose runs count too if they count for an earlier mode
 	NotBefore     *Offset  // nil: at once
 	Deadline      *Offset  // nil: none
 	AtDeadline    AtDeadline
