@@ -133,7 +133,7 @@ func printSweep(w io.Writer, a *app.App, o sweep.Order, r sweep.Report) error {
 			detail("written %s to %s", localTime(a, *p.Oldest), localTime(a, *p.Newest))
 		}
 		if p.Identical != nil {
-			detail("%d keys have several rows, of %d of them they differ in nothing", p.Keys, *p.Identical)
+			detail("%s", keysText(p.Keys, *p.Identical))
 		}
 		for _, e := range p.Examples {
 			detail("%s: %d rows", e.Key, e.Rows)
@@ -154,6 +154,21 @@ func printSweep(w io.Writer, a *app.App, o sweep.Order, r sweep.Report) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// keysText says how many keys have more than one row, and whether a key's rows differ.
+func keysText(keys, identical int64) string {
+	text := fmt.Sprintf("%d keys have more than one row", keys)
+	if keys == 1 {
+		text = "1 key has more than one row"
+	}
+	switch {
+	case identical == 0:
+		return text + ", and the rows of a key differ"
+	case identical >= keys:
+		return text + ", and the rows of a key are identical"
+	}
+	return text + fmt.Sprintf(". The rows are identical for %d of these keys, and differ for %d", identical, keys-identical)
 }
 
 func tableFlag(table string) string {

@@ -50,7 +50,7 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 	sweep := func(more ...string) []string { return append(append([]string{"sweep"}, night...), more...) }
 
 	want(t, 1, []string{"found  info  2026-02-03  " + table + "  1 of 5 rows too many\n", "written 2026-02-04 06:00:00 to 2026-02-04 06:00:18",
-		"1 keys have several rows, of 0 of them they differ in nothing", "game_date=2026-02-03, team_abbr=ATL: 2 rows",
+		"1 key has more than one row, and the rows of a key differ", "game_date=2026-02-03, team_abbr=ATL: 2 rows",
 		"\n2026-02-03 to 2026-02-03: 1 duplicates, 0 removed, 1 left, 0 unknown; ",
 		"to remove them: phasectl sweep --table upcoming_team_game_context --from 2026-02-03 --to 2026-02-03 --fix\n"}, sweep()...)
 	rows(5)
@@ -113,5 +113,22 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 	t.Setenv("BIGQUERY_EMULATOR_HOST", "")
 	if code, _, stderr := command(t, sweep()...); code != 2 || !strings.Contains(stderr, "there is no warehouse here") {
 		t.Errorf("%d %s", code, stderr)
+	}
+}
+
+func TestSweep_SaysPlainlyWhetherRowsOfAKeyDiffer(t *testing.T) {
+	for _, c := range []struct {
+		keys, identical int64
+		want            string
+	}{
+		{1, 0, "1 key has more than one row, and the rows of a key differ"},
+		{1, 1, "1 key has more than one row, and the rows of a key are identical"},
+		{8, 0, "8 keys have more than one row, and the rows of a key differ"},
+		{8, 8, "8 keys have more than one row, and the rows of a key are identical"},
+		{8, 3, "8 keys have more than one row. The rows are identical for 3 of these keys, and differ for 5"},
+	} {
+		if got := keysText(c.keys, c.identical); got != c.want {
+			t.Errorf("%d of %d: %q, want %q", c.identical, c.keys, got, c.want)
+		}
 	}
 }

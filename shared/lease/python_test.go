@@ -11,7 +11,8 @@ import (
 
 // python does what processors in other languages do with a lock: they know four
 // fields and times of their own clock, take a lock over that was acquired more than 10
-// minutes ago, in a transaction, and delete it when they are done, whoever has it.
+// minutes ago, in a transaction, and delete it when they are done, whoever has it and
+// whatever its version. A lock that does not say when it was acquired they never take.
 type python struct {
 	w         *world
 	execution string
@@ -22,7 +23,7 @@ func (p python) acquire() bool {
 	ctx := context.Background()
 	for {
 		doc := p.w.doc(locksCollection)
-		if at, ok := doc.Data["acquired_at"].(time.Time); doc.Exists && ok && p.w.clock().Sub(at) <= 10*time.Minute {
+		if at, ok := doc.Data["acquired_at"].(time.Time); doc.Exists && (!ok || p.w.clock().Sub(at) <= 10*time.Minute) {
 			return false
 		}
 		fields := []store.Field{store.F(p.w.clock(), "acquired_at"), store.F(p.execution, "execution_id"),
@@ -50,8 +51,14 @@ func (p python) acquire() bool {
 }
 
 func (p python) release() {
-	if doc := p.w.doc(locksCollection); doc.Exists {
-		p.w.apply(store.DeleteIf(doc.Ref, doc.Version))
+	for { // the store has no blind delete
+		doc := p.w.doc(locksCollection)
+		if !doc.Exists {
+			return
+		}
+		if _, err := p.w.mem.Apply(context.Background(), store.DeleteIf(doc.Ref, doc.Version)); err != nil && !errors.Is(err, store.ErrConflict) {
+			p.w.t.Fatal(err)
+		}
 	}
 }
 
@@ -112,6 +119,86 @@ func TestALockThatPythonDeletedIsLost(t *testing.T) {
 
 	p.release()
 	w.check("release", next.Release(t.Context()), ErrLost)
+}
+
+// Whichever of our requests it deletes before, the lock is lost: no request makes a document
+// again, and the next run is not kept out.
+func TestLease_IsLostWhereverPythonDeletesItsDocument(t *testing.T) {
+	renew := func(l *Lease) error { return l.Renew(context.Background()) }
+	rearm := func(l *Lease) error { _, err := l.Rearm(context.Background()); return err }
+	release := func(l *Lease) error { return l.Release(context.Background()) }
+	for name, c := range map[string]struct {
+		do     func(l *Lease) error
+		before int // which of its requests
+	}{
+		"renew":                    {renew, 1},
+		"rearm_before_it_reads":    {rearm, 1},
+		"rearm_before_it_writes":   {rearm, 2},
+		"release":                  {release, 1},
+		"renew_before_release":     {func(l *Lease) error { return errors.Join(renew(l), release(l)) }, 2},
+		"rearm_before_the_release": {func(l *Lease) error { return errors.Join(rearm(l), release(l)) }, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			got := w.acquire(w.locks("a"), "run-1")
+			requests := 0
+			w.harm(func(string) fault {
+				if requests++; requests == c.before {
+					(python{w: w, execution: "python-1"}).release()
+				}
+				return healthy
+			})
+			w.check(name, c.do(got), ErrLost)
+			if doc := w.doc(locksCollection); doc.Exists || requests < c.before {
+				t.Errorf("after %d requests a document is there again: %v", requests, doc.Data)
+			}
+			w.harm(nil)
+			w.acquire(w.locks("b"), "run-2")
+		})
+	}
+}
+
+// It releases between our look and our write: what was read is not there any more.
+func TestAcquire_MeetsThePythonReleaseInItsMiddle(t *testing.T) {
+	w := newWorld(t)
+	p := python{w: w, execution: "python-1"}
+	if !p.acquire() {
+		t.Fatal("a free lock is not taken")
+	}
+	w.advance(Foreign + time.Second)
+	first := true
+	w.harm(func(op string) fault {
+		if op == "apply" && first {
+			first = false
+			p.release()
+		}
+		return healthy
+	})
+	got := w.acquire(w.locks("a"), "run-1")
+	w.check("renew", got.Renew(t.Context()), nil)
+	if w.holder() != "run-1" {
+		t.Errorf("held by %q", w.holder())
+	}
+}
+
+// Python waits for ever for a lock that does not say when it was acquired. We take it over,
+// and whoever releases it then frees it for both.
+func TestAcquire_FreesALockWithoutATimeThatPythonNeverTakes(t *testing.T) {
+	w := newWorld(t)
+	w.apply(store.Create(store.Ref{Collection: locksCollection, ID: key.String()}, store.F("python-0", "execution_id")))
+	p := python{w: w, execution: "python-1"}
+	w.advance(Foreign)
+	if p.acquire() {
+		t.Error("python takes a lock that does not say when it was acquired")
+	}
+	if _, err := w.locks("a").Acquire(t.Context(), key, "run-1"); err == nil {
+		t.Error("taken over before its time")
+	}
+	w.advance(time.Second)
+	w.check("release", w.acquire(w.locks("a"), "run-1").Release(t.Context()), nil)
+	if !p.acquire() {
+		t.Error("not free")
+	}
 }
 
 // Both find it stale, and one is faster.
