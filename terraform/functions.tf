@@ -210,7 +210,7 @@ resource "google_project_iam_member" "sees_jobs" {
 resource "google_bigquery_dataset" "quarantine" {
   dataset_id                  = "${replace(var.prefix, "-", "_")}phasegate_quarantine"
   description                 = "Rows that sweeps have removed, with those that stayed"
-  location                    = var.bigquery_location
+  location                    = local.bigquery_location
   default_table_expiration_ms = 30 * 24 * 3600 * 1000
 
   depends_on = [google_project_service.required]

@@ -1,12 +1,33 @@
 # What processors need that run under our locks (phasectl run, or the runner in Go). Their
 # services, and their rights on their own tables, are deployed elsewhere.
 
+# BigQuery reads and writes in one location: what is written on its way to the tables, and what is
+# taken from them, has to be where they are.
+# https://cloud.google.com/bigquery/docs/locations#specify_locations
+data "google_bigquery_dataset" "tables" {
+  for_each = setunion(local.table_datasets, local.read_datasets)
+
+  dataset_id = each.key
+}
+
+locals {
+  locations         = distinct([for d in data.google_bigquery_dataset.tables : d.location])
+  bigquery_location = local.locations[0]
+}
+
 # What is loaded before it is merged into a table. Tables go by themselves after a day.
 resource "google_bigquery_dataset" "staging" {
   dataset_id                  = "${replace(var.prefix, "-", "_")}phasegate_staging"
   description                 = "Rows of processors, on their way into their tables"
-  location                    = var.bigquery_location
+  location                    = local.bigquery_location
   default_table_expiration_ms = 24 * 3600 * 1000
+
+  lifecycle {
+    precondition {
+      condition     = length(local.locations) == 1
+      error_message = "phases, checks: datasets of one pipeline have to be in one location, and ${join(", ", [for name, d in data.google_bigquery_dataset.tables : "${name} is in ${d.location}"])}: move those that are elsewhere."
+    }
+  }
 
   depends_on = [google_project_service.required]
 }

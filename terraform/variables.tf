@@ -196,12 +196,6 @@ variable "viewers" {
   }
 }
 
-variable "bigquery_location" {
-  description = "Location of the dataset of events."
-  type        = string
-  default     = "US"
-}
-
 variable "runbooks" {
   description = "Address under which the pages of docs/runbooks can be read."
   type        = string

@@ -35,7 +35,8 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 		Use:   "verify",
 		Short: "Ask, at no cost, whether every check can be asked, and whether nobody else hands over",
 		Long: "Ask the warehouse, in dry runs that cost nothing, whether tables and columns of every check exist,\n" +
-			"whether it yields a number, and whether a hand-over's query stays below its limit of bytes.\n" +
+			"whether it yields a number, and whether a hand-over's query stays below its limit of bytes; and whether all\n" +
+			"datasets are in one location.\n" +
 			"Unless PHASEGATE_MODE is shadow, no subscription that the pipeline file replaces may be there:\n" +
 			"two orchestrators hand over twice.\n\n" +
 			"Exit status: 0 all is well, 1 something is not, 2 it could not be asked.",
@@ -59,6 +60,9 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 					}
 					all = append(all, v)
 				}
+			}
+			if c.BigQueryHost != "" || !c.Local {
+				all = append(all, locations(cmd.Context(), w, c, p, false))
 			}
 			all = append(all, others...)
 			for _, v := range all {

@@ -60,7 +60,7 @@ func smokeCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "smoke",
 		Short: "Try a deployment from end to end, in shadow: nothing is handed over to anybody",
-		Long: "Look at the subscriptions that feed the functions, let one cycle of each transition be completed in the books of\n" +
+		Long: "Look at the subscriptions that feed the functions and at the locations of the datasets, let one cycle of each transition be completed in the books of\n" +
 			"the shadow, and send the relay a job. Completions go to a topic that nobody else reads, and what they complete is\n" +
 			"recorded as handed over, and is not.\n\n" +
 			"Exit status 0: everything works; 1: something does not; 2: not everything could be tried.",
@@ -100,6 +100,9 @@ func (s *smoke) all(ctx context.Context) {
 	for _, pl := range local.Places(s.app.Pipeline) {
 		s.add(s.subscription(ctx, pl))
 	}
+	if s.app.Warehouse != nil {
+		s.add(s.located(ctx))
+	}
 	for _, t := range s.app.Pipeline.Transitions {
 		s.add(s.cycle(ctx, t))
 	}
@@ -111,6 +114,21 @@ func (s *smoke) all(ctx context.Context) {
 	if checked := func(t *pipeline.Transition) bool { return t.Checks != nil }; s.app.Warehouse != nil && slices.ContainsFunc(s.app.Pipeline.Transitions, checked) {
 		s.add(s.job(ctx, pipeline.Schedule{Name: "verify", Function: "reconcile", Job: message.JobVerify}))
 	}
+}
+
+// located looks whether what is written at night is where the tables are.
+func (s *smoke) located(ctx context.Context) check {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	v := locations(ctx, s.app.Warehouse, s.app.Config, s.app.Pipeline, s.app.Config.BigQueryHost == "")
+	c := check{ID: v.Name, State: checkOK, Evidence: "all datasets are in one location"}
+	switch {
+	case v.Unknown:
+		c.State, c.Evidence = checkUnknown, v.Problem
+	case v.Problem != "":
+		c.State, c.Evidence, c.Action = checkFailing, v.Problem, "make deploy"
+	}
+	return c
 }
 
 func (s *smoke) add(c check) { s.checks = append(s.checks, c) }

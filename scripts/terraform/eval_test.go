@@ -1,6 +1,7 @@
 package terraform
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -176,6 +177,9 @@ func (m *module) one(b *hclsyntax.Block, name, key string, scope map[string]cty.
 		}
 	}
 	given := maps.Clone(attributes)
+	if kind == "google_bigquery_dataset" && b.Type == "data" {
+		attributes["location"] = cty.StringVal(cmp.Or(m.plan.locations[key], "europe-west3"))
+	}
 	value := cty.ObjectVal(computed(kind, key, attributes))
 	if m.plan.stage == firstPlan && b.Type == "resource" {
 		value = cty.ObjectVal(withoutComputed(kind, given, value.AsValueMap()))

@@ -64,6 +64,7 @@ const (
 type plan struct {
 	t         *testing.T
 	stage     stage
+	locations map[string]string // of datasets that exist; others are in europe-west3
 	module    *module
 	instances []instance
 	failed    []string // preconditions and validations that do not hold, in words

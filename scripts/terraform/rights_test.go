@@ -176,6 +176,36 @@ func TestF17_TheFunctionsMayReadWhatTheChecksRead(t *testing.T) {
 	}
 }
 
+// Every write would fail at night if what it stages were elsewhere than the tables.
+func TestDatasets_AreWhereTheTablesAre(t *testing.T) {
+	for name, tc := range map[string]struct {
+		locations map[string]string
+		want      string // location, or what is refused
+	}{
+		"europe":        {nil, "europe-west3"},
+		"another":       {map[string]string{"nba_raw": "US", "nba_analytics": "US", "nba_precompute": "US", "nba_predictions": "US"}, "US"},
+		"more_than_one": {map[string]string{"nba_predictions": "US"}, "nba_precompute is in europe-west3, nba_predictions is in US"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &plan{t: t, locations: tc.locations}
+			if err := p.evaluate(root, nil); err != nil {
+				t.Fatal(err)
+			}
+			if len(p.failed) > 0 {
+				if !strings.Contains(strings.Join(p.failed, ""), tc.want) {
+					t.Errorf("refused: %q, want %s", p.failed, tc.want)
+				}
+				return
+			}
+			for _, d := range p.some("google_bigquery_dataset") {
+				if d.text("location") != tc.want {
+					t.Errorf("%s is in %s, the tables in %s", d.address, d.text("location"), tc.want)
+				}
+			}
+		})
+	}
+}
+
 // The sweep writes into the datasets of the tables that it may remove duplicates from, and
 // into its quarantine: no others, and in shadow nothing.
 func TestTheSweepWritesWhereItMay(t *testing.T) {

@@ -7,6 +7,9 @@ mock_provider "google" {
   mock_data "google_project" {
     defaults = { number = "123456789012" }
   }
+  mock_data "google_bigquery_dataset" {
+    defaults = { location = "europe-west3" }
+  }
   # What the provider checks the form of.
   mock_resource "google_service_account" {
     defaults = {
@@ -162,6 +165,15 @@ run "rights_are_those_listed" {
       [google_bigquery_dataset_iam_member.sink_writes], values(google_project_iam_member.books), values(google_project_iam_member.builds),
     ) : contains(["allUsers", "allAuthenticatedUsers"], m.member)])
     error_message = "Something is for everybody."
+  }
+}
+
+run "datasets_are_where_the_tables_are" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for d in [google_bigquery_dataset.events, google_bigquery_dataset.staging, google_bigquery_dataset.quarantine] : d.location == "europe-west3"])
+    error_message = "A dataset of ours is elsewhere than the tables."
   }
 }
 
