@@ -72,8 +72,18 @@ func (f *Faults) Pass(w *World, r *http.Request, body []byte, forward func() *ht
 	case load && statement == "LOAD", !load && strings.HasSuffix(r.URL.Path, "/jobs") && bytes.Contains(body, []byte(statement)):
 		return f.begin(w, r, body, forward)
 	}
+	if m := idOf.FindSubmatch(body); m != nil && f.holds(string(m[1])) {
+		return &Refusal{Code: http.StatusConflict, Reason: "duplicate", Message: "Already Exists: Job " + string(m[1])}
+	}
 	forward()
 	return nil
+}
+
+func (f *Faults) holds(id string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, held := f.held[id]
+	return held
 }
 
 func (f *Faults) get(r *http.Request, forward func() *httptest.ResponseRecorder) error {
