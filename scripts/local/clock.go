@@ -43,21 +43,51 @@ func (c *Clock) AdvanceTo(t time.Time) {
 
 // Until waits until the clock shows t, or ctx ends.
 func (c *Clock) Until(ctx context.Context, t time.Time) error {
+	c.wait(ctx, t, nil)
+	return ctx.Err()
+}
+
+// wait waits until the clock shows t, which the zero time never is, until news is closed,
+// or until ctx ends.
+func (c *Clock) wait(ctx context.Context, t time.Time, news <-chan struct{}) {
 	for {
 		c.mu.Lock()
 		left, changed := t.Sub(time.Now().Add(c.offset)), c.changed
 		c.mu.Unlock()
-		if left <= 0 {
-			return ctx.Err()
+		var shows <-chan time.Time
+		if !t.IsZero() {
+			if left <= 0 {
+				return
+			}
+			timer := time.NewTimer(left)
+			defer timer.Stop()
+			shows = timer.C
 		}
-		timer := time.NewTimer(left)
 		select {
-		case <-timer.C:
+		case <-shows:
 		case <-changed:
-			timer.Stop()
+		case <-news:
+			return
 		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+			return
 		}
 	}
+}
+
+// signal tells those who wait that something has come.
+type signal struct {
+	mu sync.Mutex
+	c  chan struct{}
+}
+
+func newSignal() *signal { return &signal{c: make(chan struct{})} }
+
+// next returns a channel that the next raise closes.
+func (s *signal) next() <-chan struct{} { s.mu.Lock(); defer s.mu.Unlock(); return s.c }
+
+func (s *signal) raise() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.c)
+	s.c = make(chan struct{})
 }

@@ -28,6 +28,7 @@ import (
 type dispatcher struct {
 	topology
 	clock  *Clock
+	news   *signal // raised when there may be something to deliver
 	client *http.Client
 	log    func(format string, args ...any)
 
@@ -49,42 +50,49 @@ type retry struct {
 	ackID    string
 }
 
-// pollInterval is how often an idle subscription is looked at. The broker has no
-// signal for a lone pull, and its streams keep their own time.
-const pollInterval = 5 * time.Millisecond
+// pullAgain is when a pull that failed is tried again.
+const pullAgain = 100 * time.Millisecond
 
-func newDispatcher(t topology, clock *Clock, log func(string, ...any)) *dispatcher {
+func newDispatcher(t topology, clock *Clock, news *signal, log func(string, ...any)) *dispatcher {
 	// A transport of its own, so that close can end its connections: a server that
 	// drains waits five seconds for one that was opened and never used.
 	transport := &http.Transport{MaxIdleConnsPerHost: 100}
-	d := &dispatcher{topology: t, clock: clock, log: log, client: &http.Client{Timeout: ackDeadline, Transport: transport}, failed: map[delivery]retry{}}
+	d := &dispatcher{topology: t, clock: clock, news: news, log: log, client: &http.Client{Timeout: ackDeadline, Transport: transport}, failed: map[delivery]retry{}}
 	d.settled = sync.NewCond(&d.mu)
 	return d
 }
 
 // run delivers a route's messages until ctx ends, then waits for those in flight.
 func (d *dispatcher) run(ctx context.Context, r route) {
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
-	for {
+	d.eachNews(ctx, r.subscription, func() error { return d.round(ctx, r) })
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.inFlight > 0 {
+		d.settled.Wait()
+	}
+}
+
+// eachNews makes a round now, after each news, and when a message in backoff is due,
+// until ctx ends.
+func (d *dispatcher) eachNews(ctx context.Context, subscription string, round func() error) {
+	for ctx.Err() == nil {
+		news := d.news.next() // before the round: what comes meanwhile asks for another one
 		d.mu.Lock()
 		idle := d.settling > 0 // with many routes somebody would always be pulling, and it never be quiet
 		d.mu.Unlock()
+		var err error
 		if !idle {
-			if err := d.round(ctx, r); err != nil && ctx.Err() == nil {
-				d.log("pull %s: %v", r.subscription, err)
-			}
+			err = round()
 		}
-		select {
-		case <-ctx.Done():
-			d.mu.Lock()
-			for d.inFlight > 0 {
-				d.settled.Wait()
-			}
-			d.mu.Unlock()
-			return
-		case <-tick.C:
+		due, _ := d.nextRetry(subscription)
+		if err != nil && ctx.Err() == nil {
+			d.log("pull %s: %v", subscription, err)
+			due = d.clock.Now().Add(pullAgain)
 		}
+		if idle {
+			due = time.Time{} // whoever settles has it delivered, and tells when it is done
+		}
+		d.clock.wait(ctx, due, news)
 	}
 }
 
@@ -175,6 +183,7 @@ func (d *dispatcher) deliver(ctx context.Context, r route, m *pubsubpb.ReceivedM
 		return
 	}
 	d.failed[key] = retry{attempts: attempt, due: d.clock.Now().Add(backoff(r.minBackoff, attempt)), ackID: m.AckId}
+	d.news.raise() // the route has to know when it is due
 }
 
 // deadLetter reports whether a message that used up its attempts is on the
@@ -253,6 +262,7 @@ func (d *dispatcher) settle(ctx context.Context, rs []route) error {
 		d.mu.Lock()
 		d.settling--
 		d.mu.Unlock()
+		d.news.raise() // what came last is for the routes
 	}()
 	for {
 		d.mu.Lock()
@@ -275,12 +285,13 @@ func (d *dispatcher) settle(ctx context.Context, rs []route) error {
 	}
 }
 
-// nextRetry returns when the next message in backoff is due.
-func (d *dispatcher) nextRetry() (due time.Time, ok bool) {
+// nextRetry returns when the next message in backoff is due, of one subscription or, "",
+// of all.
+func (d *dispatcher) nextRetry(subscription string) (due time.Time, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, f := range d.failed {
-		if !f.due.IsZero() && (!ok || f.due.Before(due)) {
+	for key, f := range d.failed {
+		if (subscription == "" || key.subscription == subscription) && !f.due.IsZero() && (!ok || f.due.Before(due)) {
 			due, ok = f.due, true
 		}
 	}

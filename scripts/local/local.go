@@ -118,7 +118,7 @@ func (e *Environment) start(ctx context.Context, o Options) (err error) {
 			return err
 		}
 	}
-	e.dispatcher = newDispatcher(top, o.Clock, o.Errors)
+	e.dispatcher = newDispatcher(top, o.Clock, e.pubsub.news, o.Errors)
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	e.stop = stop
 	for _, r := range e.routes {
@@ -159,7 +159,7 @@ func (e *Environment) Failed() <-chan error { return e.server.Failed() }
 func (e *Environment) Settle(ctx context.Context) error { return e.dispatcher.settle(ctx, e.routes) }
 
 // NextRetry returns when the next failed delivery comes again.
-func (e *Environment) NextRetry() (time.Time, bool) { return e.dispatcher.nextRetry() }
+func (e *Environment) NextRetry() (time.Time, bool) { return e.dispatcher.nextRetry("") }
 
 // Close drains and ends everything that was started. Idempotent.
 func (e *Environment) Close() error {

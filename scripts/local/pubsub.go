@@ -26,6 +26,7 @@ type pubsubServer struct {
 	inner *pstest.Server
 	grpc  *grpc.Server
 	now   func() time.Time
+	news  *signal // raised by each message that is published
 
 	mu        sync.RWMutex
 	published map[string]*timestamppb.Timestamp // by message id
@@ -41,7 +42,7 @@ func servePubSub(port int, now func() time.Time) (*pubsubServer, error) {
 	began := now()
 	inner.SetTimeNowFunc(func() time.Time { return began })
 	s := &pubsubServer{GServer: &inner.GServer, Addr: l.Addr().String(), inner: inner, grpc: grpc.NewServer(),
-		now: now, published: map[string]*timestamppb.Timestamp{}}
+		now: now, news: newSignal(), published: map[string]*timestamppb.Timestamp{}}
 	pubsubpb.RegisterPublisherServer(s.grpc, s)
 	pubsubpb.RegisterSubscriberServer(s.grpc, s)
 	// It ends when it is stopped; nothing else can end a listener on loopback.
@@ -58,6 +59,7 @@ func (s *pubsubServer) Publish(ctx context.Context, req *pubsubpb.PublishRequest
 	for _, id := range resp.GetMessageIds() {
 		s.published[id] = at
 	}
+	s.news.raise()
 	return resp, err
 }
 
