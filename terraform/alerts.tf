@@ -128,7 +128,7 @@ locals {
       command  = local.explain.grouped
     } },
     { left-unfinished = {
-      title    = "A period was left unfinished, and the relay looks at it no more"
+      title    = "A period was left unfinished, or is full"
       severity = "ERROR"
       query    = "sum by (mode, period, transition, type) (increase(${local.metric.finding},found_by=\"relay\"}[${local.relay_window}s])) > 0"
       command  = local.explain.grouped

@@ -22,6 +22,7 @@ type Books struct {
 	Recorded bool      // whether anything was ever written down
 	Cycles   []Status  // by mode
 	Problem  error     // why the period cannot be read; then nothing else is known
+	Full     string    // what the period has no room for, "" when it has room
 	// Document is the compatibility document as it stands, nil when there is none; Wrong
 	// are the names of its fields that say something else than the books, and Shown those
 	// of the processors that it rightly shows as complete. A shadow has no such document, and
@@ -97,6 +98,7 @@ func (b *Books) fill(periods []store.Doc, shown, hold store.Doc, batches []store
 		b.Problem = err
 		return
 	}
+	b.Full = s.full()
 	b.snapshot, b.Recorded, b.Cycles = s, s.recorded(), b.engine.describe(b.Key, s)
 	if b.engine.Shadow {
 		return

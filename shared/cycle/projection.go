@@ -79,7 +79,7 @@ func projectRun(r gate.Run) map[string]any {
 		"status":           string(r.Status),
 		"record_count":     count,
 		"execution_id":     r.ExecutionID,
-		"is_incremental":   r.Incremental,
+		"is_incremental":   r.Incremental && !r.Truncated, // a list that was cut looks complete
 		"entities_changed": entities,
 	}
 }

@@ -171,7 +171,7 @@ func simSays(got map[string]any, run *simRun) bool {
 	}
 	at, _ := got["completed_at"].(time.Time)
 	return at.Equal(run.event) && got["correlation_id"] == run.correlation && got["status"] == string(run.status) &&
-		got["record_count"] == count && got["execution_id"] == run.execution && got["is_incremental"] == run.incremental &&
+		got["record_count"] == count && got["execution_id"] == run.execution && got["is_incremental"] == (run.incremental && !run.truncated) &&
 		slices.Equal(simStrings(got["entities_changed"]), run.entities) && len(got) == 7
 }
 

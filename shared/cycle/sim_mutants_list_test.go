@@ -187,11 +187,10 @@ var simMutants = []simMutant{
 	}
 	if mutant("claim_without_its_version") {`},
 	{"projection_without_its_version", 1375, "projection.go",
-		`	return c.apply(ctx, store.MergeIf(ref, s.compat.Version, fields...))`,
-		`	if mutant("projection_without_its_version") {
-		return c.apply(ctx, store.Merge(ref, fields...))
-	}
-	return c.apply(ctx, store.MergeIf(ref, s.compat.Version, fields...))`},
+		`		writes = append(writes, store.MergeIf(ref, s.compat.Version, a.fields...))`,
+		`		if writes = append(writes, store.MergeIf(ref, s.compat.Version, a.fields...)); mutant("projection_without_its_version") {
+			writes[0] = store.Merge(ref, a.fields...)
+		}`},
 
 	{"second_runs_not_collected", 1, "../gate/gate.go",
 		`		case in.Now.Before(in.DueAgain(name)):`,

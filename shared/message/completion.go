@@ -179,7 +179,7 @@ func (c *Completion) readMetadata(o *optional) {
 	c.Incremental = m.boolean("is_incremental")
 	var given bool
 	c.Entities, c.Truncated, given = m.entities("entities_changed")
-	if c.Incremental && !given {
+	if c.Incremental && !given || m.boolean("entities_truncated") {
 		c.Truncated = true // something changed and nobody knows what
 	}
 	o.warnings = append(o.warnings, m.warnings...)

@@ -37,14 +37,20 @@ type Report struct {
 type ReportMetadata struct {
 	IsIncremental   bool     `json:"is_incremental"`
 	EntitiesChanged []string `json:"entities_changed,omitempty"`
+	// EntitiesTruncated: some entities changed, and they are not named. Without it a second
+	// run with the same count would be taken for one that changed nothing.
+	EntitiesTruncated bool `json:"entities_truncated,omitempty"`
 }
 
 // Changed says in a report which entities a run has written; nil means all of them. A list
 // that its reader would cut or not take whole is left out, and the run is reported as a full
 // one: a list that is cut looks complete, and the entities beyond it would be lost.
 func Changed(entities []string) ReportMetadata {
-	if entities == nil || len(entities) > MaxEntities || slices.ContainsFunc(entities, func(e string) bool { return !IsEntity(e) }) {
+	switch {
+	case entities == nil:
 		return ReportMetadata{}
+	case len(entities) > MaxEntities || slices.ContainsFunc(entities, func(e string) bool { return !IsEntity(e) }):
+		return ReportMetadata{EntitiesTruncated: true}
 	}
 	return ReportMetadata{IsIncremental: true, EntitiesChanged: entities}
 }

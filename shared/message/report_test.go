@@ -1,6 +1,7 @@
 package message_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -37,5 +38,39 @@ func TestAReportThatNobodyWouldTakeIsNotEncoded(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
 		}
+	}
+}
+
+func TestReport_SaysThatItNamesNotAllEntities(t *testing.T) {
+	names := func(n int) []string {
+		out := make([]string, n)
+		for i := range out {
+			out[i] = fmt.Sprint("e", i)
+		}
+		return out
+	}
+	for name, tc := range map[string]struct {
+		entities               []string
+		incremental, truncated bool
+		named                  int
+	}{
+		"all":                         {nil, false, false, 0},
+		"200":                         {names(200), true, false, 200},
+		"201":                         {names(201), false, true, 0},
+		"a_name_that_no_reader_takes": {append(names(2), ""), false, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := message.Report{ProcessorName: "player_game_summary", ExecutionID: "e", GameDate: "2026-02-03", Status: message.StatusSuccess,
+				Timestamp: message.Timestamp(time.Date(2026, 2, 4, 11, 0, 0, 0, time.UTC)), Metadata: message.Changed(tc.entities)}
+			data, err := r.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, warnings := decode(t, string(data))
+			wantWarnings(t, warnings)
+			if c.Incremental != tc.incremental || c.Truncated != tc.truncated || len(c.Entities) != tc.named {
+				t.Errorf("read as incremental %t, truncated %t, with %d entities", c.Incremental, c.Truncated, len(c.Entities))
+			}
+		})
 	}
 }

@@ -157,4 +157,8 @@ func (c *comparison) period(b *cycle.Books) {
 	c.handOvers(b, all, counting)
 	c.nextPhase(b)
 	c.document(b)
+	if b.Full != "" {
+		c.add(&Finding{Type: cycle.PeriodFull, Period: b.Period, Severity: Warning, Evidence: map[string]any{"full": b.Full},
+			Repair: "none: phasectl explain " + string(b.Period) + " MODE" + c.transition.Option() + " names the reports; stop what sends them"})
+	}
 }
