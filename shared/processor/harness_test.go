@@ -217,6 +217,7 @@ func (s mortal) Apply(ctx context.Context, ws ...store.Write) (vs []store.Versio
 	case ws[0].Op == store.OpDeleteIf:
 		s.m.reach("release")
 	default:
+		s.m.reach("acquire")
 		s.m.life.Lock()
 		s.m.acquired = true
 		s.m.life.Unlock()
