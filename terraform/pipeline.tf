@@ -71,7 +71,7 @@ locals {
     hours   = "^[0-9]+ \\*/([0-9]+) \\* \\* \\*$"
     hourly  = "^[0-9]+ \\* \\* \\* \\*$"
     daily   = "^[0-9]+ [0-9]+ \\* \\* \\*$"
-    weekly  = "^[0-9]+ [0-9]+ \\* \\* [0-6]$"
+    weekly  = "^[0-9]+ [0-9]+ \\* \\* [0-7]$"
   }
   interval = { for name, s in local.schedules : name => try(
     60 * tonumber(regex(local.cron_every.minutes, s.cron)[0]),

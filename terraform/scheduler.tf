@@ -19,7 +19,7 @@ resource "google_cloud_scheduler_job" "this" {
 
   lifecycle {
     precondition {
-      condition     = local.interval[each.key] != null
+      condition     = local.interval[each.key] != null || !contains(["relay", "health"], each.value.job) # health watches the others
       error_message = "schedules: ${each.key}: cron ${each.value.cron}: its heartbeat cannot be watched, as the time between two runs cannot be told; use a form such as \"*/5 * * * *\", \"0 */6 * * *\", \"30 * * * *\", \"30 6 * * *\" or \"30 6 * * 1\"."
     }
   }

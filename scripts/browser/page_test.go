@@ -100,7 +100,7 @@ func TestThePageInABrowser(t *testing.T) {
 			{"2026-02-03", "overnight"}: {"published 3 of 5", "critical_plus_majority_60pct", "team_defense_game_summary failed", "upcoming_team_game_context missing", "phase3_to_phase4_2026-02-03_overnight~1"},
 			{"2026-02-03", "same_day"}:  {"overdue", "upcoming_player_game_context failed"},
 			{"2026-02-03", "tomorrow"}:  {"published 1 of 2"},
-			{"2026-02-04", "same_day"}:  {"on_hold", "On hold until 2026-02-04 15:30, by ada: two box scores are wrong"},
+			{"2026-02-04", "same_day"}:  {"on_hold", "On hold until 2026-02-04 15:30 EST, by ada: two box scores are wrong"},
 			{"2026-02-05", "overnight"}: {"nothing on record"},
 		} {
 			got := n.cell(ctx, at[0], at[1])

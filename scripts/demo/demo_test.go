@@ -66,7 +66,7 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 		"tell *critical* 2026-02-05 same_day is overdue: its deadline has passed, or it is too old to be handed over automatically\n", "tell *warning* 2026-02-05 overnight is blocked: its data is not ready\n",
 		"tell *warning* late_upstream is failing\n", "tell 2026-02-06 failing: ",
 		"ok       tracking_accuracy    phase3_to_phase4: 100.0 % (", "ok       hand_overs           every cycle", "ok       duplicates           none",
-		"failing  late_upstream        nbac_gamebook ran first at 14:45, expected by 08:00\n", "ok       configuration        health tells Slack, by webhook\n",
+		"failing  late_upstream        nbac_gamebook ran first at 14:45 EST, expected by 08:00 EST\n", "ok       configuration        health tells Slack, by webhook\n",
 	} {
 		_, after, found := strings.Cut(rest, "   "+line)
 		if !found {

@@ -14,17 +14,8 @@ import (
 // schedule sends a job at its times after from, until ctx ends. Times that were slept
 // through, or skipped by setting the clock forward, are sent once, not one by one.
 func schedule(ctx context.Context, a *app.App, clock *Clock, from time.Time, s pipeline.Schedule, log func(string, ...any)) {
-	times, err := pipeline.CronParser.Parse(s.Cron)
-	if err != nil { // the definition was validated with the same parser
-		log("schedule %s: %v", s.Name, err)
-		return
-	}
 	for {
-		next := times.Next(from.In(a.Pipeline.Calendar.Zone()))
-		if next.IsZero() { // such as 31 February
-			log("schedule %s: %q never comes", s.Name, s.Cron)
-			return
-		}
+		next := a.Pipeline.NextDue(s, from)
 		if clock.Until(ctx, next) != nil {
 			return
 		}

@@ -46,8 +46,8 @@ func TestADrillShowsThatCheckEventAndNoticeCome(t *testing.T) {
 	s, received := runningNow(t)
 	asked := loggingAnswers(t, `{}`, oneLine)
 	want(t, 0, []string{
-		"ok       fault in phase3_to_phase4: 2000-01-01 overnight, as drill-", ": overdue: deadline 2000-01-02 10:00 passed",
-		"ok       check: hand_overs is failing, as it should be: 2000-01-01 overnight: overdue: deadline 2000-01-02 10:00 passed",
+		"ok       fault in phase3_to_phase4: 2000-01-01 overnight, as drill-", ": overdue: deadline 2000-01-02 10:00 EST passed",
+		"ok       check: hand_overs is failing, as it should be: 2000-01-01 overnight: overdue: deadline 2000-01-02 10:00 EST passed",
 		"ok       event: in the log since 2026-02-04T12:00:03Z", "ok       notice: Slack has taken it",
 	}, "drill")
 	if len(*asked) != 2 || !strings.Contains((*asked)[0].Filter, `service_name="phasegate-health"`) || (*asked)[0].ResourceNames[0] != "projects/phasegate-local" {

@@ -115,7 +115,7 @@ func help(x cycle.Explanation, t *pipeline.Transition) string {
 
 func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) error {
 	zone := t.Calendar().Zone()
-	local := func(at time.Time) string { return at.In(zone).Format("2006-01-02 15:04:05") }
+	local := func(at time.Time) string { return at.In(zone).Format("2006-01-02 15:04:05 MST") }
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s is %s\n", x.Cycle, x.State)
 	row := func(name, format string, args ...any) {

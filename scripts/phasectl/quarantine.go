@@ -88,7 +88,7 @@ func quarantineList(f *flags) *cobra.Command {
 }
 
 func localTime(a *app.App, t time.Time) string {
-	return t.In(a.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04:05")
+	return t.In(a.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04:05 MST")
 }
 
 func quarantineShow(f *flags) *cobra.Command {

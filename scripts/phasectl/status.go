@@ -86,7 +86,7 @@ func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location) error 
 		}
 		fmt.Fprintf(&b, "%s  %s %-10s %s", c.Period, name, c.State, c.Reason)
 		if !c.NextLook.IsZero() {
-			fmt.Fprintf(&b, "; next look %s", c.NextLook.In(zone).Format("2006-01-02 15:04"))
+			fmt.Fprintf(&b, "; next look %s", c.NextLook.In(zone).Format("2006-01-02 15:04 MST"))
 		}
 		b.WriteByte('\n')
 		if len(c.Ignored) > 0 {

@@ -111,7 +111,7 @@ func TestACorrectedScheduleReopensAClosedDateAndClosesAHeldOne(t *testing.T) {
 	}
 	w.clock.set(at("2026-02-04 11:01"))
 	w.relay()
-	if st := w.statuses()["overnight"]; st.State != "overdue" || !strings.Contains(st.Reason, "deadline 2026-02-04 10:00 passed") {
+	if st := w.statuses()["overnight"]; st.State != "overdue" || !strings.Contains(st.Reason, "deadline 2026-02-04 10:00 EST passed") {
 		t.Errorf("with games: %s, %s", st.State, st.Reason)
 	}
 	s.games["2026-02-03"] = 0 // postponed

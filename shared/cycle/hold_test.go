@@ -73,7 +73,7 @@ func TestAHeldCycleIsHandedOverWhenTheHoldEnds(t *testing.T) {
 				w.relay()
 				st := w.statuses()["overnight"]
 				if st.State != "on_hold" || len(w.broker.got) != 0 || !st.NextLook.Truncate(time.Second).Equal(at("2026-02-04 09:05")) ||
-					!strings.HasPrefix(st.Reason, "on hold by ada@host until 2026-02-04 09:05: source data is wrong; 5 of 5 complete") {
+					!strings.HasPrefix(st.Reason, "on hold by ada@host until 2026-02-04 09:05 EST: source data is wrong; 5 of 5 complete") {
 					t.Fatalf("%s until %s (%s), %d messages", st.State, st.NextLook, st.Reason, len(w.broker.got))
 				}
 				if n := len(w.events("cycle_on_hold")); n == 0 {

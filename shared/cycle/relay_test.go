@@ -91,7 +91,7 @@ func TestF20_ADeadlineGoesThroughTheSameEngine(t *testing.T) {
 	if diff := cmp.Diff([]string{"1 critical_plus_majority_40pct published [" + pgs + " " + upg + "]"}, described(st)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if !strings.Contains(st.Reason, "deadline 2026-02-04 10:00 passed: handed over without the rest; missing "+tdef) {
+	if !strings.Contains(st.Reason, "deadline 2026-02-04 10:00 EST passed: handed over without the rest; missing "+tdef) {
 		t.Errorf("reason %q", st.Reason)
 	}
 	w.mustDeliver(run(tdef, "2026-02-04 10:20"))

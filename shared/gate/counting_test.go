@@ -103,12 +103,12 @@ func TestAcceptEarlier_CountsOnlyRunsThatCountForTheirOwnMode(t *testing.T) {
 		why  string // not for overnight
 	}{
 		{"at_the_first_instant_of_its_own_mode", nba(t), run(upg, "2026-02-02 16:30"), names("tomorrow", "overnight"), ""},
-		{"before_it", nba(t), run(upg, "2026-02-02 16:29:59"), names(), "it belongs to tomorrow, and completed before 2026-02-02 16:30"},
-		{"36_years_before_it", nba(t), run(upg, "1990-02-02 17:00"), names(), "it belongs to tomorrow, and completed before 2026-02-02 16:30"},
-		{"too_early_for_the_day_itself", nba(t), run(utg, "2026-02-03 09:59"), names(), "it belongs to same_day, and completed before 10:00"},
+		{"before_it", nba(t), run(upg, "2026-02-02 16:29:59"), names(), "it belongs to tomorrow, and completed before 2026-02-02 16:30 EST"},
+		{"36_years_before_it", nba(t), run(upg, "1990-02-02 17:00"), names(), "it belongs to tomorrow, and completed before 2026-02-02 16:30 EST"},
+		{"too_early_for_the_day_itself", nba(t), run(utg, "2026-02-03 09:59"), names(), "it belongs to same_day, and completed before 10:00 EST"},
 		{"in_the_time_of_a_mode_that_does_not_expect_it", fewer, run(utg, "2026-02-03 11:00"), names(), "it completed in the time of same_day, which does not expect this processor"},
 		{"in_the_time_of_one_that_does", fewer, run(utg, "2026-02-02 17:00"), names("tomorrow", "overnight"), ""},
-		{"its_only_mode_refuses_it", alone, run(toff, "2026-02-03 17:59"), names(), "it completed before 18:00"},
+		{"its_only_mode_refuses_it", alone, run(toff, "2026-02-03 17:59"), names(), "it completed before 18:00 EST"},
 		{"its_only_mode_takes_it", alone, run(toff, "2026-02-03 18:00"), names("overnight"), ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

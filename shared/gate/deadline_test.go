@@ -30,21 +30,21 @@ func TestADeadlineThatHandsOverTakesWhatIsCompleteIfTheCriticalOnesAre(t *testin
 	}, {
 		name: "goes_then", mode: "overnight", now: "2026-02-04 10:00", runs: critical,
 		want: degraded(Verdict{State: Ready, Cause: "critical_plus_majority_40pct", Since: at("2026-02-04 10:00"),
-			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5, deadline 2026-02-04 10:00 passed: handed over without the rest" + missing}),
+			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5, deadline 2026-02-04 10:00 EST passed: handed over without the rest" + missing}),
 	}, {
 		name: "goes_as_soon_as_a_critical_one_comes_after_it", mode: "overnight", now: "2026-02-04 10:40",
 		runs: append(runs("2026-02-04 10:35", upg), runs("2026-02-04 06:10", pgs)...),
 		want: degraded(Verdict{State: Ready, Cause: "critical_plus_majority_40pct", Since: at("2026-02-04 10:35"),
-			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5, deadline 2026-02-04 10:00 passed: handed over without the rest" + missing}),
+			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5, deadline 2026-02-04 10:00 EST passed: handed over without the rest" + missing}),
 	}, {
 		name: "is_overdue_without_a_critical_one", mode: "overnight", now: "2026-02-04 10:00", runs: runs("2026-02-04 06:10", pgs, tdef, toff, utg),
 		want: Verdict{State: Overdue, Satisfied: names(pgs, tdef, toff, utg), Missing: names(upg),
-			Reason: "deadline 2026-02-04 10:00 passed: player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context"},
+			Reason: "deadline 2026-02-04 10:00 EST passed: player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context"},
 	}, {
 		name: "is_overdue_when_the_critical_ones_came_too_late_to_be_handed_over", mode: "overnight", now: "2026-02-09 12:00",
 		runs: append(runs("2026-02-09 11:00", upg), runs("2026-02-04 06:10", pgs)...),
 		want: degraded(Verdict{State: Overdue, TooLate: true,
-			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5, but only at 2026-02-09 11:00, more than 72h after the period: not handed over automatically" + missing}),
+			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5, but only at 2026-02-09 11:00 EST, more than 72h after the period: not handed over automatically" + missing}),
 	}})
 }
 
@@ -60,15 +60,15 @@ func TestADeadlineThatHandsOverEndsAGracePeriod(t *testing.T) {
 		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 10:00"), Reason: sum + ", grace of 30m begins" + missing}),
 	}, {
 		name: "runs", mode: "overnight", now: "2026-02-04 09:50", graceStart: "2026-02-04 09:45", runs: three,
-		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 10:00"), Reason: sum + ", grace until 2026-02-04 10:00" + missing}),
+		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 10:00"), Reason: sum + ", grace until 2026-02-04 10:00 EST" + missing}),
 	}, {
 		name: "ends", mode: "overnight", now: "2026-02-04 10:00", graceStart: "2026-02-04 09:45", runs: three,
 		want: sets(Verdict{State: Ready, Cause: "critical_plus_majority_60pct", Since: at("2026-02-04 10:00"),
-			Reason: sum + ", deadline 2026-02-04 10:00 passed: handed over without the rest" + missing}),
+			Reason: sum + ", deadline 2026-02-04 10:00 EST passed: handed over without the rest" + missing}),
 	}, {
 		name: "ended_before", mode: "overnight", now: "2026-02-04 10:00", graceStart: "2026-02-04 09:20", runs: three,
 		want: sets(Verdict{State: Ready, Cause: "critical_plus_majority_60pct", Since: at("2026-02-04 09:50"),
-			Reason: sum + ", grace ended 2026-02-04 09:50" + missing}),
+			Reason: sum + ", grace ended 2026-02-04 09:50 EST" + missing}),
 	}})
 	// No definition says so any more: whoever decides must not depend on that.
 	late := handOver(t)

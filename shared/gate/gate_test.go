@@ -41,7 +41,7 @@ func TestWaitingSaysWhatIsMissingAndWhenToLookAgain(t *testing.T) {
 		name: "complete_before_not_before", mode: "overnight", now: "2026-02-04 04:59:59",
 		runs: runs("2026-02-04 01:30", pgs, tdef, toff, upg, utg),
 		want: Verdict{State: Waiting, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(), NextLook: at("2026-02-04 05:00"),
-			Reason: "5 of 5 complete, not handed over before 2026-02-04 05:00"},
+			Reason: "5 of 5 complete, not handed over before 2026-02-04 05:00 EST"},
 	}, {
 		name: "same_day_without_a_run", mode: "same_day", now: "2026-02-03 12:59:59",
 		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(upg, utg), NextLook: at("2026-02-03 13:00"),
@@ -66,7 +66,7 @@ func TestWithoutADeadlineOnlyARunChangesAnything(t *testing.T) {
 	}, {
 		name: "an_instant_within_the_period_is_said_without_its_date", mode: "same_day", now: "2026-02-03 10:20", runs: runs("2026-02-03 10:10", upg),
 		want: Verdict{State: Waiting, Satisfied: names(upg), Missing: names(utg), NextLook: at("2026-02-03 10:30"),
-			Reason: "upcoming_player_game_context complete, 1 of 2, not handed over before 10:30; missing upcoming_team_game_context"},
+			Reason: "upcoming_player_game_context complete, 1 of 2, not handed over before 10:30 EST; missing upcoming_team_game_context"},
 	}})
 }
 
@@ -89,25 +89,25 @@ func TestGraceBeginsWithTheQuorumAndEndsInAHandOver(t *testing.T) {
 		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 05:20"), Reason: sum3 + ", grace of 30m begins" + missing2}),
 	}, {
 		name: "runs", mode: "overnight", now: "2026-02-04 06:14:59", graceStart: "2026-02-04 05:45", runs: three,
-		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 06:15"), Reason: sum3 + ", grace until 2026-02-04 06:15" + missing2}),
+		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 06:15"), Reason: sum3 + ", grace until 2026-02-04 06:15 EST" + missing2}),
 	}, {
 		name: "is_over_but_it_is_before_not_before", mode: "overnight", now: "2026-02-04 04:59:59", graceStart: "2026-02-04 03:00",
 		runs: runs("2026-02-04 02:40", pgs, upg, utg),
-		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 05:00"), Reason: sum3 + ", grace until 2026-02-04 05:00" + missing2}),
+		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 05:00"), Reason: sum3 + ", grace until 2026-02-04 05:00 EST" + missing2}),
 	}, {
 		name: "was_over_before_not_before", mode: "overnight", now: "2026-02-04 05:00", graceStart: "2026-02-04 03:00",
 		runs: runs("2026-02-04 02:40", pgs, upg, utg),
 		want: sets(Verdict{State: Ready, Cause: "critical_plus_majority_60pct", Since: at("2026-02-04 05:00"),
-			Reason: sum3 + ", grace ended 2026-02-04 05:00" + missing2}),
+			Reason: sum3 + ", grace ended 2026-02-04 05:00 EST" + missing2}),
 	}, {
 		name: "has_ended_with_three_of_five", mode: "overnight", now: "2026-02-04 06:15", graceStart: "2026-02-04 05:45", runs: three,
 		want: sets(Verdict{State: Ready, Cause: "critical_plus_majority_60pct", Since: at("2026-02-04 06:15"),
-			Reason: sum3 + ", grace ended 2026-02-04 06:15" + missing2}),
+			Reason: sum3 + ", grace ended 2026-02-04 06:15 EST" + missing2}),
 	}, {
 		name: "has_ended_with_four_of_five", mode: "overnight", now: "2026-02-04 08:00", graceStart: "2026-02-04 05:45", runs: four,
 		want: Verdict{State: Ready, Cause: "critical_plus_majority_80pct", Since: at("2026-02-04 06:15"),
 			Satisfied: names(pgs, toff, upg, utg), Missing: names(tdef),
-			Reason: "player_game_summary and upcoming_player_game_context complete, 4 of 5, grace ended 2026-02-04 06:15; missing team_defense_game_summary"},
+			Reason: "player_game_summary and upcoming_player_game_context complete, 4 of 5, grace ended 2026-02-04 06:15 EST; missing team_defense_game_summary"},
 	}, {
 		name: "the_last_one_ends_it", mode: "overnight", now: "2026-02-04 06:00", graceStart: "2026-02-04 05:45",
 		runs: append(runs("2026-02-04 05:59", tdef), four...),
@@ -171,31 +171,31 @@ func TestHeldSaysWhyAPersonIsNeeded(t *testing.T) {
 	check(t, nba(t), []decision{{
 		name: "overnight_deadline", mode: "overnight", now: "2026-02-04 10:00", runs: runs("2026-02-04 05:10", pgs, tdef, toff, utg),
 		want: Verdict{State: Overdue, Satisfied: names(pgs, tdef, toff, utg), Missing: names(upg),
-			Reason: "deadline 2026-02-04 10:00 passed: player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context"},
+			Reason: "deadline 2026-02-04 10:00 EST passed: player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context"},
 	}, {
 		name: "same_day_deadline", mode: "same_day", now: "2026-02-03 13:00", runs: runs("2026-02-03 10:31", utg),
 		want: Verdict{State: Overdue, Satisfied: names(utg), Missing: names(upg),
-			Reason: "deadline 13:00 passed: 1 of 2 complete, none of them critical; missing upcoming_player_game_context"},
+			Reason: "deadline 13:00 EST passed: 1 of 2 complete, none of them critical; missing upcoming_player_game_context"},
 	}, {
 		name: "tomorrow_deadline", mode: "tomorrow", now: "2026-02-02 21:00",
 		want: Verdict{State: Overdue, Satisfied: names(), Missing: names(upg, utg),
-			Reason: "deadline 2026-02-02 21:00 passed: 0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
+			Reason: "deadline 2026-02-02 21:00 EST passed: 0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
 	}, {
 		name: "complete_too_late", mode: "overnight", now: "2026-02-07 00:10",
 		runs: append(runs("2026-02-07 00:00:01", upg), runs("2026-02-04 05:10", pgs, tdef, toff, utg)...),
 		want: Verdict{State: Overdue, TooLate: true, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
-			Reason: "5 of 5 complete, but only at 2026-02-07 00:00, more than 72h after the period: not handed over automatically"},
+			Reason: "5 of 5 complete, but only at 2026-02-07 00:00 EST, more than 72h after the period: not handed over automatically"},
 	}, {
 		name: "quorum_too_late", mode: "overnight", now: "2026-02-09 12:00", graceStart: "2026-02-09 11:00",
 		runs: append(runs("2026-02-09 10:00", utg), runs("2026-02-04 05:10", pgs, upg)...),
 		want: Verdict{State: Overdue, TooLate: true, Satisfied: names(pgs, upg, utg), Missing: names(tdef, toff),
-			Reason: "player_game_summary and upcoming_player_game_context complete, 3 of 5, but only at 2026-02-09 10:00, more than 72h after the period: " +
+			Reason: "player_game_summary and upcoming_player_game_context complete, 3 of 5, but only at 2026-02-09 10:00 EST, more than 72h after the period: " +
 				"not handed over automatically; missing team_defense_game_summary and team_offense_game_summary"},
 	}, {
 		name: "critical_too_late_for_the_quorum", mode: "overnight", now: "2026-02-09 12:00", graceStart: "2026-02-09 11:00",
 		runs: append(runs("2026-02-09 10:00", pgs), runs("2026-02-04 05:10", tdef, toff, utg, upg)...),
 		want: Verdict{State: Overdue, TooLate: true, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
-			Reason: "5 of 5 complete, but only at 2026-02-09 10:00, more than 72h after the period: not handed over automatically"},
+			Reason: "5 of 5 complete, but only at 2026-02-09 10:00 EST, more than 72h after the period: not handed over automatically"},
 	}})
 }
 
@@ -209,13 +209,13 @@ func TestWhatCameInTimeIsHandedOverWhateverCameTooLate(t *testing.T) {
 		name: "a_backfill_of_the_missing_one_does_not_stop_the_others", mode: "overnight", now: "2026-02-09 12:00", graceStart: "2026-02-04 05:15",
 		runs: append(runs("2026-02-09 11:00", toff), inTime...),
 		want: Verdict{State: Ready, Cause: "critical_plus_majority_80pct", Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(), Since: at("2026-02-04 05:45"),
-			Reason: "5 of 5 complete, grace ended 2026-02-04 05:45; team_offense_game_summary only at 2026-02-09 11:00, too late to be handed over automatically"},
+			Reason: "5 of 5 complete, grace ended 2026-02-04 05:45 EST; team_offense_game_summary only at 2026-02-09 11:00 EST, too late to be handed over automatically"},
 	}, {
 		name: "the_share_is_of_those_in_time", mode: "overnight", now: "2026-02-09 12:00", graceStart: "2026-02-04 05:15",
 		runs: append(runs("2026-02-09 11:00", toff), runs("2026-02-04 05:10", pgs, upg, utg)...),
 		want: Verdict{State: Ready, Cause: "critical_plus_majority_60pct", Satisfied: names(pgs, toff, upg, utg), Missing: names(tdef), Since: at("2026-02-04 05:45"),
-			Reason: "player_game_summary and upcoming_player_game_context complete, 4 of 5, grace ended 2026-02-04 05:45; missing team_defense_game_summary; " +
-				"team_offense_game_summary only at 2026-02-09 11:00, too late to be handed over automatically"},
+			Reason: "player_game_summary and upcoming_player_game_context complete, 4 of 5, grace ended 2026-02-04 05:45 EST; missing team_defense_game_summary; " +
+				"team_offense_game_summary only at 2026-02-09 11:00 EST, too late to be handed over automatically"},
 	}, {
 		name: "a_backfill_of_what_had_completed_changes_nothing", mode: "overnight", now: "2026-02-09 12:00",
 		runs: append(runs("2026-02-09 11:00", pgs, toff), append(runs("2026-02-04 06:00", toff), inTime...)...),
@@ -226,7 +226,7 @@ func TestWhatCameInTimeIsHandedOverWhateverCameTooLate(t *testing.T) {
 		name: "complete_by_its_critical_ones", mode: "overnight", now: "2026-02-09 12:00",
 		runs: append(runs("2026-02-09 11:00", toff), inTime...),
 		want: Verdict{State: Ready, Cause: "critical_complete", Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(), Since: at("2026-02-04 05:10"),
-			Reason: "5 of 5 complete; team_offense_game_summary only at 2026-02-09 11:00, too late to be handed over automatically"},
+			Reason: "5 of 5 complete; team_offense_game_summary only at 2026-02-09 11:00 EST, too late to be handed over automatically"},
 	}})
 }
 
@@ -249,7 +249,7 @@ func TestDecide_JudgesEachRunOfAProcessorByItself(t *testing.T) {
 	}, {
 		name: "it_was_only_found", runs: append(others, late),
 		want: Verdict{State: Ready, Cause: "critical_plus_majority_80pct", Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
-			Reason: "5 of 5 complete, grace ended 2026-02-04 05:45; team_offense_game_summary only found, too late to be handed over automatically", Since: at("2026-02-04 05:45")},
+			Reason: "5 of 5 complete, grace ended 2026-02-04 05:45 EST; team_offense_game_summary only found, too late to be handed over automatically", Since: at("2026-02-04 05:45")},
 		handed: names(pgs, tdef, upg, utg),
 	}} {
 		row := decision{name: tc.name, mode: "overnight", now: "2026-02-09 12:00", graceStart: "2026-02-04 05:15", runs: tc.runs, want: tc.want}

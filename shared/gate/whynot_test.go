@@ -20,8 +20,8 @@ func TestWhyNotSaysWhatIsWrongWithARun(t *testing.T) {
 		"not_expected_by_the_mode": {"same_day", run(pgs, "2026-02-03 11:00"), "same_day does not expect this processor"},
 		"failed":                   {"overnight", run(pgs, "2026-02-04 06:00", status(message.StatusFailed)), "it reported failed"},
 		"of_another_mode":          {"same_day", run(upg, "2026-02-02 17:00"), "it belongs to tomorrow"},
-		"before_its_hours":         {"overnight", run(toff, "2026-02-03 17:59"), "it completed before 18:00"},
-		"before_the_day_before":    {"tomorrow", run(upg, "2026-02-02 09:00"), "it completed before 2026-02-02 16:30"},
+		"before_its_hours":         {"overnight", run(toff, "2026-02-03 17:59"), "it completed before 18:00 EST"},
+		"before_the_day_before":    {"tomorrow", run(upg, "2026-02-02 09:00"), "it completed before 2026-02-02 16:30 EST"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, _ := tr.Mode(tc.mode)

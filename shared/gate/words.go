@@ -173,7 +173,7 @@ func join(names []string) string {
 // clock writes an instant in local time, with its date unless it lies in the period.
 func clock(cal pipeline.Calendar, p pipeline.Period, t time.Time) string {
 	if !cal.Hourly() && cal.At(t) == p {
-		return t.In(cal.Zone()).Format("15:04")
+		return t.In(cal.Zone()).Format("15:04 MST")
 	}
 	return cal.Local(t)
 }

@@ -125,11 +125,11 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		evidence string
 	}{
 		"1_of_5_shown": {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Shown = 12 }) }, TrackingAccuracy, Failing, "60.0 %"},
-		"overdue":      {func(f *facts) { f.books(cycle.Status{State: "overdue", Reason: "deadline 10:00 passed"}) }, HandOvers, Failing, "2026-02-03 overnight: overdue: deadline 10:00 passed"},
+		"overdue":      {func(f *facts) { f.books(cycle.Status{State: "overdue", Reason: "deadline 10:00 EST passed"}) }, HandOvers, Failing, "2026-02-03 overnight: overdue: deadline 10:00 EST passed"},
 		"blocked_for_long": {func(f *facts) {
 			f.books(cycle.Status{State: "blocked", Reason: "minutes", Since: morning.Add(-time.Hour)})
-		}, HandOvers, Failing, "blocked since 2026-02-04 11:20: minutes"},
-		"due_and_left": {func(f *facts) { f.books(cycle.Status{State: "waiting", Due: true, Since: morning.Add(-time.Hour)}) }, HandOvers, Failing, "due since 2026-02-04 11:20"},
+		}, HandOvers, Failing, "blocked since 2026-02-04 11:20 EST: minutes"},
+		"due_and_left": {func(f *facts) { f.books(cycle.Status{State: "waiting", Due: true, Since: morning.Add(-time.Hour)}) }, HandOvers, Failing, "due since 2026-02-04 11:20 EST"},
 		"publishing_for_long": {func(f *facts) {
 			f.books(cycle.Status{Batches: []cycle.BatchStatus{{State: cycle.StatePublishing, DueAt: morning.Add(-time.Hour)}}})
 		}, HandOvers, Failing, "publishing since"},
@@ -150,8 +150,8 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"dead_letters":           {func(f *facts) { f.dead["a-dead-letter"] = 3 }, DeadLetterMessages, Failing, "3 messages wait in a-dead-letter"},
 		"dead_letters_uncounted": {func(f *facts) { delete(f.dead, "a-dead-letter") }, DeadLetterMessages, Unknown, "nobody has counted"},
 		"dead_letters_away":      {func(f *facts) { f.deadErr = errAway }, DeadLetterMessages, Unknown, "it is away"},
-		"scraper_8_hours_late":   {func(f *facts) { f.firstRun("nbac_gamebook", today, at(today, 14, 45)) }, LateUpstream, Failing, "nbac_gamebook ran first at 14:45, expected by 08:00"},
-		"scraper_missing":        {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}) }, LateUpstream, Failing, "nbac_gamebook has not run on 2026-02-04, expected by 08:00"},
+		"scraper_8_hours_late":   {func(f *facts) { f.firstRun("nbac_gamebook", today, at(today, 14, 45)) }, LateUpstream, Failing, "nbac_gamebook ran first at 14:45 EST, expected by 08:00 EST"},
+		"scraper_missing":        {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}) }, LateUpstream, Failing, "nbac_gamebook has not run on 2026-02-04, expected by 08:00 EST"},
 		"nothing_upstream":       {func(f *facts) { f.firstRuns = nil }, LateUpstream, Failing, "nothing has run upstream"},
 		"nothing_upstream_and_no_schedule": {func(f *facts) {
 			f.firstRuns = nil
@@ -174,9 +174,9 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 				r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Problem: errAway})
 			})
 		}, HandOvers, Unknown, "2026-02-03: it is away"},
-		"locks_taken_no_more": {func(f *facts) { f.lockedAt = morning.Add(-6 * 24 * time.Hour) }, LockingActive, Failing, "a run began at 2026-02-04 07:10, and no lock was taken since 2026-01-29 12:20"},
+		"locks_taken_no_more": {func(f *facts) { f.lockedAt = morning.Add(-6 * 24 * time.Hour) }, LockingActive, Failing, "a run began at 2026-02-04 07:10 EST, and no lock was taken since 2026-01-29 12:20 EST"},
 		"upstream_away":       {func(f *facts) { f.firstErr = errAway }, LateUpstream, Unknown, "it is away"},
-		"two_at_once":         {func(f *facts) { f.runs[1].Began = f.runs[0].Began.Add(18 * time.Second) }, LockingActive, Failing, "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once: a from 2026-02-04 06:03 and b"},
+		"two_at_once":         {func(f *facts) { f.runs[1].Began = f.runs[0].Began.Add(18 * time.Second) }, LockingActive, Failing, "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once: a from 2026-02-04 06:03 EST and b"},
 		"two_at_once_by_name": {func(f *facts) {
 			f.runs[1].Began, f.runs[1].Processor = f.runs[0].Began.Add(18*time.Second), "player_game_summary"
 		}, LockingActive, Failing, "at once"},
@@ -187,16 +187,16 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		}, LockingActive, Failing, "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once"},
 		"history_away":    {func(f *facts) { f.runsErr = errAway }, LockingActive, Unknown, "it is away"},
 		"locks_away":      {func(f *facts) { f.lockedErr = errAway }, LockingActive, Unknown, "it is away"},
-		"relay_dead":      {relayAt(morning.Add(-16 * time.Minute)), Heartbeats, Failing, "relay has not come to its end since 2026-02-04 12:04"},
-		"relay_never":     {relayAt(time.Time{}), Heartbeats, Failing, "relay has never come to its end, and was due at 2026-02-04 12:15"},
+		"relay_dead":      {relayAt(morning.Add(-16 * time.Minute)), Heartbeats, Failing, "relay has not come to its end since 2026-02-04 12:04 EST"},
+		"relay_never":     {relayAt(time.Time{}), Heartbeats, Failing, "relay has never come to its end, and was due at 2026-02-04 12:15 EST"},
 		"relay_never_yet": {func(f *facts) { relayAt(time.Time{})(f); f.firstLook = true }, Heartbeats, Unknown, "relay has never come to its end"},
 		"nightly_never_since": {func(f *facts) {
 			delete(f.functions["reconcile"].heartbeats, "nightly")
 			f.scheduled = map[string]time.Time{"nightly 30 10 * * *": at(today, 10, 0)}
-		}, Heartbeats, Failing, "nightly has never come to its end, and was due at 2026-02-04 10:30"},
-		"nightly_dead":       {func(f *facts) { f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31) }, Heartbeats, Failing, "nightly has not come to its end since 2026-02-03 10:31, and was due at 2026-02-04 10:30"},
+		}, Heartbeats, Failing, "nightly has never come to its end, and was due at 2026-02-04 10:30 EST"},
+		"nightly_dead":       {func(f *facts) { f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31) }, Heartbeats, Failing, "nightly has not come to its end since 2026-02-03 10:31 EST, and was due at 2026-02-04 10:30 EST"},
 		"heartbeats_away":    {func(f *facts) { f.statusErr = errAway }, Heartbeats, Unknown, "it is away"},
-		"another_source":     {func(f *facts) { f.function("sweep", "fff", "def") }, DeployedCode, Failing, "sweep runs source fff, pipeline file def, and the newest is source abc, pipeline file def, since 2026-02-01 12:00"},
+		"another_source":     {func(f *facts) { f.function("sweep", "fff", "def") }, DeployedCode, Failing, "sweep runs source fff, pipeline file def, and the newest is source abc, pipeline file def, since 2026-02-01 12:00 EST"},
 		"another_definition": {func(f *facts) { f.function("sweep", "abc", "fff") }, DeployedCode, Failing, "sweep runs source abc, pipeline file fff"},
 		"never_deployed":     {func(f *facts) { f.function("sweep", "", "") }, DeployedCode, Unknown, "sweep has not said what it is"},
 		"service_missing":    {func(f *facts) { delete(f.services, "phasegate-transition") }, DeployedServices, Failing, "phasegate-transition is not there"},
@@ -278,8 +278,8 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 				f.pipeline.Phases[i].Service = ""
 			}
 		}, DeployedServices, "the pipeline file names no service of phase_3_analytics"},
-		"early":          {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}); f.dayAt = at(today, 7, 0) }, LateUpstream, "those of 2026-02-04 are expected by 08:00, and failing after 10:00"},
-		"not_yet":        {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}); f.dayAt = at(today, 9, 0) }, LateUpstream, "those of 2026-02-04 are expected by 08:00, and failing after 10:00"},
+		"early":          {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}); f.dayAt = at(today, 7, 0) }, LateUpstream, "those of 2026-02-04 are expected by 08:00 EST, and failing after 10:00 EST"},
+		"not_yet":        {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}); f.dayAt = at(today, 9, 0) }, LateUpstream, "those of 2026-02-04 are expected by 08:00 EST, and failing after 10:00 EST"},
 		"late_and_there": {func(f *facts) { f.firstRun("nbac_gamebook", today, at(today, 9, 30)) }, LateUpstream, "nbac_gamebook was late on 2026-02-04: 09:30"},
 		"off_season": {func(f *facts) {
 			f.firstRuns = nil
@@ -295,17 +295,17 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 		}, LateUpstream, "what is usual upstream is not known yet; 1 sources have run on 2026-02-04"},
 		"on_hold": {func(f *facts) {
 			f.books(cycle.Status{Period: string(night), Mode: "overnight", State: "on_hold", Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}})
-		}, HandOvers, "2026-02-03 overnight is on hold until 2026-02-04 13:20: box scores (ada); to end it: phasectl release 2026-02-03 overnight --reason '…'"},
+		}, HandOvers, "2026-02-03 overnight is on hold until 2026-02-04 13:20 EST: box scores (ada); to end it: phasectl release 2026-02-03 overnight --reason '…'"},
 		"all_on_hold": {func(f *facts) {
 			f.books(cycle.Status{State: "on_hold", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"}})
-		}, HandOvers, "phase3_to_phase4 is on hold until 2026-02-04 13:20: maintenance (ada); to end it: phasectl release --reason '…'"},
+		}, HandOvers, "phase3_to_phase4 is on hold until 2026-02-04 13:20 EST: maintenance (ada); to end it: phasectl release --reason '…'"},
 		"made_up_for_since": {func(f *facts) {
 			f.compare(func(r *reconcile.Report) {
 				r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{
-					{Period: string(night), Mode: "same_day", State: "overdue", Reason: "deadline 13:00 passed"},
+					{Period: string(night), Mode: "same_day", State: "overdue", Reason: "deadline 13:00 EST passed"},
 					{Period: string(night), Mode: "overnight", State: "published", Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}}}})
 			})
-		}, HandOvers, "2026-02-03 same_day: overdue: deadline 13:00 passed; overnight was handed over since"},
+		}, HandOvers, "2026-02-03 same_day: overdue: deadline 13:00 EST passed; overnight was handed over since"},
 		"degraded_long_ago": {func(f *facts) {
 			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}})
 			f.now = morning.Add(24 * time.Hour)
@@ -315,7 +315,7 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			f.function("health", "fff", "def")
 			delete(f.seen, f.functions["health"].code())
 			f.seen = seen(f.functions, f.seen)
-		}, DeployedCode, "sweep has not run since 2026-02-04 12:17"},
+		}, DeployedCode, "sweep has not run since 2026-02-04 12:17 EST"},
 		"an_old_instance_ends_after_a_deployment": {func(f *facts) { // which comes function by function, and health looks once an hour
 			f.function("reconcile", "fff", "def")
 			f.function("sweep", "fff", "def")
@@ -333,7 +333,7 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			f.compare(func(r *reconcile.Report) { r.Expected[night] = 0 })
 		}, LateUpstream, "nbac_gamebook has not run on 2026-02-04, and nothing was to do the day before"},
 		"before_it_was_managed": {func(f *facts) { // the first completions are of last night
-			f.books(cycle.Status{State: "overdue", Reason: "deadline 13:00 passed: 0 of 2 complete"})
+			f.books(cycle.Status{State: "overdue", Reason: "deadline 13:00 EST passed: 0 of 2 complete"})
 			f.compare(func(r *reconcile.Report) { r.Since = night })
 		}, HandOvers, "every cycle"},
 		"a_backfill": {func(f *facts) {
@@ -352,11 +352,11 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 		"not_due_since_deployed": {func(f *facts) {
 			delete(f.functions["reconcile"].heartbeats, "nightly")
 			f.scheduled = map[string]time.Time{"nightly 30 10 * * *": at(today, 10, 45)}
-		}, Heartbeats, "nightly has not been due since 2026-02-04 10:45, when its schedule was first seen"},
+		}, Heartbeats, "nightly has not been due since 2026-02-04 10:45 EST, when its schedule was first seen"},
 		"another_time_of_day": {func(f *facts) { // nightly ran at 10:31 of the day before, by another schedule
 			f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31)
 			f.scheduled = map[string]time.Time{"nightly 30 10 * * *": at(today, 12, 0)}
-		}, Heartbeats, "nightly has not been due since 2026-02-04 12:00"},
+		}, Heartbeats, "nightly has not been due since 2026-02-04 12:00 EST"},
 		"function_not_due": {func(f *facts) {
 			f.functions["sweep"] = status{}
 			f.scheduled = map[string]time.Time{"sweep 50 10 * * *": at(today, 11, 0)}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
@@ -16,11 +17,11 @@ func TestHandOvers_LaterModeDoesNotHideHold(t *testing.T) {
 	f := sound(t)
 	f.compare(func(r *reconcile.Report) {
 		r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{
-			{Period: string(night), Mode: "same_day", State: "on_hold", Reason: "deadline 13:00 passed", Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}},
+			{Period: string(night), Mode: "same_day", State: "on_hold", Reason: "deadline 13:00 EST passed", Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}},
 			{Period: string(night), Mode: "overnight", State: "published", Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}}}})
 	})
 	got := judged(f)[HandOvers]
-	if all := strings.Join(got.Evidence, "\n"); !strings.HasPrefix(all, "2026-02-03 same_day is on hold until 2026-02-04 13:20: box scores (ada)") || strings.Contains(all, "was handed over since") {
+	if all := strings.Join(got.Evidence, "\n"); !strings.HasPrefix(all, "2026-02-03 same_day is on hold until 2026-02-04 13:20 EST: box scores (ada)") || strings.Contains(all, "was handed over since") {
 		t.Errorf("%s: %s", got.State, all)
 	}
 }
@@ -67,6 +68,63 @@ func TestLast_ReportFromTheFutureIsUnknown(t *testing.T) {
 			if want := "the last report is of " + r.At.Format(time.RFC3339) + ", which is in the future: compare the clocks"; c.unknown &&
 				(last.Checks[0].Evidence[0] != want || !last.Checks[0].Since.Equal(morning)) {
 				t.Errorf("%+v", last.Checks[0])
+			}
+		})
+	}
+}
+
+// A job is judged by its newest due time, however long ago that was.
+func TestHeartbeats_AnyCron(t *testing.T) {
+	local := func(s string) time.Time {
+		zone, err := time.LoadLocation("America/New_York")
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := time.ParseInLocation("2006-01-02 15:04", s, zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	utc := func(s string) time.Time {
+		at, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	const first = "0 6 1 * *"
+	for name, c := range map[string]struct {
+		cron     string
+		now      time.Time
+		last     time.Time
+		deployed time.Time
+		state    State
+		evidence string
+	}{
+		"monthly_dead_for_nine_months":   {first, local("2026-11-20 12:00"), local("2026-02-01 06:01"), time.Time{}, Failing, "has not come to its end since 2026-02-01 06:01 EST, and was due at 2026-11-01 06:00 EST"},
+		"monthly_alive":                  {first, local("2026-11-20 12:00"), local("2026-11-01 06:01"), time.Time{}, OK, "monthly: 2026-11-01 06:01 EST"},
+		"yearly_dead":                    {"0 6 1 1 *", local("2026-11-20 12:00"), local("2025-01-01 06:01"), time.Time{}, Failing, "was due at 2026-01-01 06:00 EST"},
+		"monthly_never_ran":              {first, local("2026-11-20 12:00"), time.Time{}, local("2026-10-01 00:00"), Failing, "has never come to its end, and was due at 2026-11-01 06:00 EST"},
+		"monthly_deployed_since":         {first, local("2026-11-20 12:00"), time.Time{}, local("2026-11-10 00:00"), OK, "has not been due since 2026-11-10 00:00 EST"},
+		"daily_ran_in_the_first_01_30":   {"30 1 * * *", utc("2026-11-01T14:00:00Z"), utc("2026-11-01T05:31:00Z"), time.Time{}, OK, "2026-11-01 01:31 EDT"},
+		"daily_ran_in_the_second_01_30":  {"30 1 * * *", utc("2026-11-01T14:00:00Z"), utc("2026-11-01T06:31:00Z"), time.Time{}, OK, "2026-11-01 01:31 EST"},
+		"daily_missed_both":              {"30 1 * * *", utc("2026-11-01T14:00:00Z"), utc("2026-10-31T05:31:00Z"), time.Time{}, Failing, "since 2026-10-31 01:31 EDT, and was due at 2026-11-01 01:30 EDT"},
+		"daily_in_the_hour_that_is_none": {"30 2 * * *", utc("2026-03-08T16:00:00Z"), utc("2026-03-07T07:31:00Z"), time.Time{}, OK, "2026-03-07 02:31 EST"},
+		"hourly_dead_in_the_second_hour": {"0 * * * *", utc("2026-11-01T06:59:00Z"), utc("2026-11-01T04:01:00Z"), time.Time{}, Failing, "since 2026-11-01 00:01 EDT, and was due at 2026-11-01 01:00 EDT"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := sound(t)
+			p := *f.pipeline
+			p.Schedules = []pipeline.Schedule{{Name: "monthly", Cron: c.cron, Function: "reconcile", Job: "nightly"}}
+			beats := map[string]time.Time{}
+			if !c.last.IsZero() {
+				beats["nightly"] = c.last
+			}
+			f.pipeline, f.now, f.functions = &p, c.now, map[string]status{"reconcile": {source: "abc", definition: "def", heartbeats: beats}}
+			f.scheduled = map[string]time.Time{scheduleKey(p.Schedules[0]): c.deployed}
+			if got := judged(f)[Heartbeats]; got.State != c.state || !strings.Contains(got.Evidence[0], c.evidence) {
+				t.Errorf("%s: %q, want %s: %s", got.State, got.Evidence, c.state, c.evidence)
 			}
 		})
 	}

@@ -27,7 +27,7 @@ func heartbeats(f *facts) Check {
 		last := f.functions[s.Function].heartbeats[s.Job]
 		switch first := f.scheduled[scheduleKey(s)]; {
 		case due.IsZero():
-			v.ok("%s is not due in ten days", s.Name)
+			v.notKnown("%s: %q is never due", s.Name, s.Cron)
 		case last.IsZero() && f.firstLook:
 			v.notKnown("%s has never come to its end, and since when it is scheduled is not known yet", s.Name)
 		case due.Before(first) && !last.After(first):

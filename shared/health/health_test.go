@@ -178,10 +178,10 @@ func TestF33_TheDefinitionsStatementsAreAsked(t *testing.T) {
 	c := New(w.App)
 	c.Dead = none
 	got := by(c.Run(t.Context()))
-	if check := got[LateUpstream]; check.State != Failing || check.Evidence[0] != "nbac_gamebook ran first at 14:45, expected by 08:00" {
+	if check := got[LateUpstream]; check.State != Failing || check.Evidence[0] != "nbac_gamebook ran first at 14:45 EST, expected by 08:00 EST" {
 		t.Errorf("%+v", check)
 	}
-	if check := got[LockingActive]; check.State != Failing || check.Evidence[0] != "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once: a from 2026-02-04 06:03 and b from 2026-02-04 06:03" ||
+	if check := got[LockingActive]; check.State != Failing || check.Evidence[0] != "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once: a from 2026-02-04 06:03 EST and b from 2026-02-04 06:03 EST" ||
 		!strings.HasPrefix(check.Evidence[1], "2 runs in the last 7 days, and none has taken a lock") {
 		t.Errorf("%+v", check)
 	}

@@ -43,7 +43,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"tone": func(s State) string {
 		return map[State]string{OK: "good", Failing: "bad", Unknown: "fair"}[s]
 	},
-	"clock": func(t time.Time) string { return t.Format("2006-01-02 15:04") },
+	"clock": func(t time.Time) string { return t.Format("2006-01-02 15:04 MST") },
 	"few":   func(s []string) []string { return s[:min(len(s), atOnce)] },
 	"more":  func(s []string) []string { return s[min(len(s), atOnce):] },
 	"newest": func(batches []CellBatch) *CellBatch {

@@ -121,7 +121,7 @@ func (f *facts) todo(t *pipeline.Transition, before pipeline.Period) (yes, known
 }
 
 func (f *facts) clock(t time.Time) string {
-	return t.In(f.pipeline.Calendar.Zone()).Format("15:04")
+	return t.In(f.pipeline.Calendar.Zone()).Format("15:04 MST")
 }
 
 func sorted[V any](m map[string]V) (out []string) {

@@ -49,14 +49,9 @@ func (c Calendar) Daily() Calendar { return NewCalendar(c.zone) }
 // Zone returns the calendar's time zone.
 func (c Calendar) Zone() *time.Location { return c.zone }
 
-// Local writes an instant for people, on the zone's clock; where periods are hours, with the
-// zone's name of the season, since two hours in a year look alike without.
-func (c Calendar) Local(t time.Time) string {
-	if c.hourly {
-		return t.In(c.zone).Format("2006-01-02 15:04 MST")
-	}
-	return t.In(c.zone).Format("2006-01-02 15:04")
-}
+// Local writes an instant for people, on the zone's clock and with the zone's name of the
+// season: two hours in a year look alike without.
+func (c Calendar) Local(t time.Time) string { return t.In(c.zone).Format("2006-01-02 15:04 MST") }
 
 // Parse checks that s names a period: exactly YYYY-MM-DD, a date that exists, and far
 // enough from the year 10000 that what is reckoned from it has four digits too; of an

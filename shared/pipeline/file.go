@@ -81,7 +81,7 @@ type fileMode struct {
 
 type fileSchedule struct {
 	Name     string `yaml:"name"`     // unique
-	Cron     string `yaml:"cron"`     // five fields, in time_zone
+	Cron     string `yaml:"cron"`     // five fields as Cloud Scheduler reads them, in time_zone. A job of a day whose hour the clock repeats is due the first time
 	Function string `yaml:"function"` // `reconcile`, `sweep` or `health`
 	Job      string `yaml:"job"`      // of reconcile `relay` or `nightly`; else the function's name
 }

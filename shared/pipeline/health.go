@@ -1,9 +1,6 @@
 package pipeline
 
-import (
-	"fmt"
-	"time"
-)
+import "fmt"
 
 // Health is what the health checks ask the warehouse, besides what the rest of the
 // definition says.
@@ -119,24 +116,4 @@ func (v *validator) timeOfDay(c Calendar, path, s string) Offset {
 		v.add(path, "%q is of another day", s)
 	}
 	return o
-}
-
-// LastDue returns the last time before another at which a schedule has sent its job, zero
-// when it has not within ten days. DST included: cron is read in the pipeline's zone.
-func (p *Pipeline) LastDue(s Schedule, before time.Time) (last time.Time) {
-	times, err := CronParser.Parse(s.Cron)
-	if err != nil { // the definition was validated with the same parser
-		return time.Time{}
-	}
-	// Cron tells what comes next, not what was last: of a job of every few minutes ten days
-	// are thousands of times, and the last hour is enough.
-	for _, back := range []time.Duration{time.Hour, 25 * time.Hour, 240 * time.Hour} {
-		for next := times.Next(before.In(p.Calendar.Zone()).Add(-back)); !next.IsZero() && next.Before(before); next = times.Next(next) {
-			last = next
-		}
-		if !last.IsZero() {
-			break
-		}
-	}
-	return last
 }

@@ -32,7 +32,7 @@ func TestInterval_IsTheGapBetweenTwoJobs(t *testing.T) {
 		"the last of a day":             {[]string{office}, "relay", "2026-02-04 18:55:00.100", 13*time.Hour + 5*time.Minute},
 		"two schedules of one job":      {[]string{night, minutes5}, "relay", "2026-02-04 10:30:00.100", 5 * time.Minute},
 		"another job":                   {[]string{minutes5}, "verify", "2026-02-04 10:30:00.100", 0},
-		"weeks after the last":          {[]string{"0 0 1 * *"}, "relay", "2026-02-20 10:30:00.100", 0},
+		"weeks after the last":          {[]string{"0 0 1 * *"}, "relay", "2026-02-20 10:30:00.100", 28 * 24 * time.Hour},
 		"never":                         {[]string{"0 0 31 2 *"}, "relay", "2026-02-20 10:30:00.100", 0},
 	} {
 		p := &Pipeline{Calendar: NewCalendar(zone)}

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/robfig/cron/v3"
 )
 
 // validator gathers problems, each with the path of the value it is about.
@@ -137,21 +135,13 @@ func (v *validator) optionalOffset(c Calendar, path, s string) *Offset {
 	return &o
 }
 
-// CronParser reads the five fields that Cloud Scheduler reads; no descriptors, no
-// zone of its own (the pipeline's holds).
-var CronParser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow)
-
 func (v *validator) cron(path, s string) {
 	if strings.Contains(s, "=") {
 		v.add(path, "%q names a time zone; the pipeline's holds", clip(s))
 		return
 	}
-	times, err := CronParser.Parse(s)
-	switch {
-	case err != nil:
-		v.add(path, "%q is no cron expression of five fields: %v", clip(s), err)
-	case times.Next(time.Unix(0, 0)).IsZero(): // such as the 30th of February
-		v.add(path, "%q never comes: the calendar has no such day", clip(s))
+	if _, err := parseCron(s); err != nil {
+		v.add(path, "%v", err)
 	}
 }
 

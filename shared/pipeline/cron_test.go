@@ -1,0 +1,87 @@
+package pipeline
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func zoned(t *testing.T, zone string) *Pipeline {
+	t.Helper()
+	loc, err := time.LoadLocation(zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Pipeline{Calendar: NewCalendar(loc)}
+}
+
+// The times of a schedule, forwards and backwards, in UTC.
+func TestCron_DueTimes(t *testing.T) {
+	for name, c := range map[string]struct {
+		cron, zone, from string
+		want             []string
+	}{
+		"every_five_minutes": {"*/5 * * * *", "UTC", "2026-02-03T10:02:30Z", []string{"2026-02-03T10:05:00Z", "2026-02-03T10:10:00Z"}},
+		"not_the_instant":    {"0 * * * *", "UTC", "2026-02-03T10:00:00Z", []string{"2026-02-03T11:00:00Z"}},
+		"local_morning":      {"30 10 * * *", "America/New_York", "2026-02-03T12:00:00Z", []string{"2026-02-03T15:30:00Z", "2026-02-04T15:30:00Z"}},
+		"lists_and_ranges":   {"5,10-20/5 8-9 * * *", "UTC", "2026-02-03T08:14:00Z", []string{"2026-02-03T08:15:00Z", "2026-02-03T08:20:00Z", "2026-02-03T09:05:00Z"}},
+		"weekly":             {"0 6 * * MON", "UTC", "2026-02-03T00:00:00Z", []string{"2026-02-09T06:00:00Z"}},
+		"sunday_is_0":        {"0 6 * * 0", "UTC", "2026-02-03T00:00:00Z", []string{"2026-02-08T06:00:00Z", "2026-02-15T06:00:00Z"}},
+		"sunday_is_7":        {"0 6 * * 7", "UTC", "2026-02-03T00:00:00Z", []string{"2026-02-08T06:00:00Z", "2026-02-15T06:00:00Z"}},
+		"saturday_to_sunday": {"0 6 * * 6-7", "UTC", "2026-02-03T00:00:00Z", []string{"2026-02-07T06:00:00Z", "2026-02-08T06:00:00Z", "2026-02-14T06:00:00Z"}},
+		"monthly":            {"0 6 1 * *", "UTC", "2026-02-03T00:00:00Z", []string{"2026-03-01T06:00:00Z", "2026-04-01T06:00:00Z"}},
+		"the_31st":           {"0 6 31 * *", "UTC", "2026-02-03T00:00:00Z", []string{"2026-03-31T06:00:00Z", "2026-05-31T06:00:00Z"}},
+		"yearly":             {"0 6 1 jan *", "UTC", "2026-02-03T00:00:00Z", []string{"2027-01-01T06:00:00Z", "2028-01-01T06:00:00Z"}},
+		"leap_day":           {"0 6 29 2 *", "UTC", "2096-03-01T00:00:00Z", []string{"2104-02-29T06:00:00Z"}},
+		"either_day":         {"0 6 13 * 5", "UTC", "2026-02-10T00:00:00Z", []string{"2026-02-13T06:00:00Z", "2026-02-20T06:00:00Z", "2026-02-27T06:00:00Z", "2026-03-06T06:00:00Z", "2026-03-13T06:00:00Z"}},
+
+		"daily_in_the_repeated_hour":       {"30 1 * * *", "America/New_York", "2026-10-31T12:00:00Z", []string{"2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"}},
+		"hourly_in_the_repeated_hour":      {"30 * * * *", "America/New_York", "2026-11-01T05:00:00Z", []string{"2026-11-01T05:30:00Z", "2026-11-01T06:30:00Z", "2026-11-01T07:30:00Z"}},
+		"some_hours_in_the_repeated_hour":  {"0 */1,1 * * *", "America/New_York", "2026-11-01T04:30:00Z", []string{"2026-11-01T05:00:00Z", "2026-11-01T06:00:00Z", "2026-11-01T07:00:00Z"}},
+		"few_hours_in_the_repeated_hour":   {"0 1-3 * * *", "America/New_York", "2026-11-01T04:30:00Z", []string{"2026-11-01T05:00:00Z", "2026-11-01T07:00:00Z", "2026-11-01T08:00:00Z"}},
+		"daily_in_the_skipped_hour":        {"30 2 * * *", "America/New_York", "2026-03-07T12:00:00Z", []string{"2026-03-09T06:30:00Z"}},
+		"hourly_in_the_skipped_hour":       {"30 * * * *", "America/New_York", "2026-03-08T06:00:00Z", []string{"2026-03-08T06:30:00Z", "2026-03-08T07:30:00Z"}},
+		"midnight_that_is_skipped":         {"0 * * * *", "America/Sao_Paulo", "2018-11-04T02:30:00Z", []string{"2018-11-04T03:00:00Z", "2018-11-04T04:00:00Z"}},
+		"half_an_hour_that_is_repeated":    {"45 1 * * *", "Australia/Lord_Howe", "2026-04-03T20:00:00Z", []string{"2026-04-04T14:45:00Z", "2026-04-05T15:15:00Z"}},
+		"the_day_that_a_zone_has_left_out": {"0 6 * * *", "Pacific/Apia", "2011-12-29T20:00:00Z", []string{"2011-12-30T16:00:00Z"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, s := zoned(t, c.zone), Schedule{Cron: c.cron}
+			at, err := time.Parse(time.RFC3339, c.from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := p.LastDue(s, at.Add(time.Nanosecond))
+			for _, want := range c.want {
+				next := p.NextDue(s, at)
+				if got := next.Format(time.RFC3339); got != want {
+					t.Fatalf("after %s: %s, want %s", at.Format(time.RFC3339), got, want)
+				}
+				if got := p.LastDue(s, next); !got.Equal(before) {
+					t.Fatalf("before %s: %s, want %s", want, got, before)
+				}
+				if got := p.LastDue(s, next.Add(time.Nanosecond)); !got.Equal(next) {
+					t.Fatalf("at %s: %s", want, got)
+				}
+				at, before = next, next
+			}
+		})
+	}
+}
+
+// What Cloud Scheduler refuses is refused here, with what can be written instead.
+func TestCron_FormsThatCloudSchedulerDoesNotRead(t *testing.T) {
+	for _, word := range []string{"? * * * *", "5/15 * * * *", "*/0 * * * *", "*/90 * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *", "* * * 13 *", "* * * * 8",
+		"* * * foo *", "20-10 * * * *", "1,,2 * * * *", "-1 * * * *", "* * L * *", "* * * * 5#1", "* * ? * *", "+5 * * * *", "* * 31 2,4,6,9,11 *"} {
+		_, err := parseCron(word)
+		if err == nil {
+			t.Errorf("%q is taken", word)
+		} else if !strings.Contains(err.Error(), "write *") && !strings.Contains(err.Error(), "never comes") {
+			t.Errorf("%q: %v", word, err)
+		}
+	}
+	_, err := parseCron("*/90 * * * *")
+	if want := `"*/90" is no minute: write *, a number from 0 to 59, a range such as 0-1, a step of * or of a range such as */2, or a list of these`; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
