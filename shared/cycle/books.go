@@ -168,6 +168,10 @@ func (b Books) Newest(processor string) (newest gate.Run, ok bool) {
 	return newest, ok
 }
 
+// Old reports whether the period ended longer ago than trigger_within, so that a repair
+// hands nothing over.
+func (b Books) Old() bool { return b.old(b.At) }
+
 // WouldCount reports whether a run of a processor that ended at a time would count for
 // a mode.
 func (b Books) WouldCount(m pipeline.Mode, processor string, at time.Time) bool {
@@ -181,13 +185,13 @@ type Repair struct {
 	Actor       string
 	Reason      string // what was found, in words
 	Before      string // how the period's cycles stood, in words, for the record
-	Promised    bool   // only what is frozen is published, and nothing new is handed over
 }
 
 // Repair puts completions that nobody reported on record, says in the compatibility
 // document that it did, and converges: what is handed over by that is published with the
 // cause reconciliation, under the mode's policy and within its limits of time like
-// everything else. The audit record is in the same commit. Idempotent, but for the audit
+// everything else. Of a period that ended longer ago than trigger_within only what is
+// frozen is published ([Books.Old]). The audit record is in the same commit. Idempotent, but for the audit
 // record; two at once, or beside live completions, are harmless.
 func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	at := e.Now()
@@ -223,7 +227,7 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	}
 	record.Log(ctx, e.Log)
 	c := e.convergence(key, "")
-	c.repairer, c.promised = r.Actor, r.Promised
+	c.repairer = r.Actor
 	_, err = c.run(ctx)
 	return err
 }

@@ -139,6 +139,9 @@ type Key struct {
 
 func (k Key) String() string { return k.Transition.ID + "_" + string(k.Period) }
 
+// old reports whether a period ended longer ago than trigger_within.
+func (k Key) old(at time.Time) bool { return at.After(k.Transition.LastInTime(k.Period)) }
+
 // Config is what an Engine stands on. All fields are required but Prefix, Shadow, Expected
 // and LookOn.
 type Config struct {
@@ -212,7 +215,6 @@ type convergence struct {
 	published map[string]bool      // batches that this call finished
 	fresh     string               // holder of a claim just taken and not used yet
 	repairer  string               // who repairs, "" when nobody does
-	promised  bool                 // only what is frozen goes on
 
 	trimmed     bool // reports that cannot count were to be dropped, in this call
 	aheadWrites int  // projections ahead of the work that this call has tried

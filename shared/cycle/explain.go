@@ -58,7 +58,7 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 	in := c.input(s, m)
 	x := Explanation{Status: c.status(s, m), Policy: gate.Decide(in).Policy, Definition: key.Transition.Definition(), Runs: []RunStatus{}}
 	x.Hold = x.Status.Hold
-	x.Old = s.now.After(key.Transition.Calendar().End(key.Period).Add(key.Transition.TriggerWithin))
+	x.Old = key.old(s.now)
 	for _, b := range x.Batches {
 		if b.Readiness != nil {
 			x.Readiness = b.Readiness

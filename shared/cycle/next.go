@@ -93,7 +93,8 @@ func (c *convergence) due(s *snapshot) action {
 		open := firstUnpublished(bs)
 		var a action
 		switch {
-		case c.promised && (open == nil || open.unfrozen()):
+		case c.repairer != "" && c.key.old(s.now) && (open == nil || open.unfrozen()):
+			// A repair publishes what is frozen of an old period, and begins nothing.
 		case open == nil && known:
 			a = c.begin(s, m)
 		case open == nil, !known && open.State != StatePublishing:

@@ -99,6 +99,7 @@ func (s *simulation) created(th *simThread, w store.Write, b *simBatch, index in
 	if b.given {
 		return
 	}
+	s.mayRepair(th, b, th.seen.ReadTime)
 	rules, visible, began := th.rules, s.visible(th.seen), s.books.began[b.mode]
 	due, _ := rules.due(index, visible, s.coveredBy(b.mode, b.n), began, s.kept(b.mode, b.n, th.seen.ReadTime))
 	met, why := rules.met(index, visible, th.seen.ReadTime, time.Time{})
@@ -143,6 +144,7 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 			names = append(names, p)
 		}
 	}
+	s.mayRepair(th, b, c.seen.ReadTime)
 	m := &rules.modes[index]
 	overdue := !chosen && began == nil && m.handOver && !c.seen.ReadTime.Before(rules.start.Add(m.deadline))
 	switch {
@@ -198,6 +200,13 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 		}
 	}
 	th.checked = simChecked{} // good for one batch
+}
+
+// mayRepair: a repair begins nothing of an old period, and freezes nothing.
+func (s *simulation) mayRepair(th *simThread, b *simBatch, now time.Time) {
+	if th.acts != nil && th.acts.kind == "repair" && now.After(th.rules.end.Add(simWithin)) {
+		s.fail("%s makes %s %s, %s after the period", th, b.id, b.state, now.Sub(th.rules.end))
+	}
 }
 
 // begins: a cycle begins with the last of its critical processors, and from then on

@@ -228,9 +228,7 @@ func met(m pipeline.Mode, first map[string]time.Time) (complete, quorum bool) {
 
 // lastInTime returns the latest event time of a run that may be handed over
 // automatically.
-func lastInTime(in Input) time.Time {
-	return in.Transition.Calendar().End(in.Period).Add(in.Transition.TriggerWithin)
-}
+func lastInTime(in Input) time.Time { return in.Transition.LastInTime(in.Period) }
 
 // inTime reports whether a run may be handed over automatically.
 func (r Run) inTime(limit time.Time) bool { return !r.EventTime.After(limit) && !r.FoundLate }

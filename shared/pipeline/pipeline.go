@@ -110,6 +110,10 @@ func (t *Transition) Called(p Period, mode string) string {
 	return string(p) + " " + mode
 }
 
+// LastInTime returns the end of trigger_within: what ends later is handed over by a person
+// alone.
+func (t *Transition) LastInTime(p Period) time.Time { return t.calendar.End(p).Add(t.TriggerWithin) }
+
 // Option is what names the transition in a command behind other words; "" where there is
 // one only.
 func (t *Transition) Option() string {

@@ -57,7 +57,6 @@ type comparison struct {
 type repair struct {
 	completions []message.Completion
 	reasons     []string
-	promised    bool // only what is frozen may go on
 }
 
 // compare names every difference. It has no effects and asks nobody.

@@ -36,16 +36,12 @@ func (c *comparison) document(b *cycle.Books) {
 			counts = append(counts, name)
 		}
 	}
-	mend := func(f *Finding) { c.mend(f) }
-	if c.stuck(b) {
-		mend = c.add
-	}
 	if len(counts) > 0 {
-		mend(&Finding{Type: CountDrift, Period: b.Period, Severity: Warning, Evidence: map[string]any{"fields": counts, "shown": b.Document["_completed_count"]},
+		c.mend(&Finding{Type: CountDrift, Period: b.Period, Severity: Warning, Evidence: map[string]any{"fields": counts, "shown": b.Document["_completed_count"]},
 			Repair: "write what is on record"})
 	}
 	if len(flags) > 0 {
-		mend(&Finding{Type: FlagDrift, Period: b.Period, Severity: Critical, Evidence: map[string]any{"fields": flags, "triggered": b.Document["_triggered"]},
+		c.mend(&Finding{Type: FlagDrift, Period: b.Period, Severity: Critical, Evidence: map[string]any{"fields": flags, "triggered": b.Document["_triggered"]},
 			Repair: "write what is on record"})
 	}
 }

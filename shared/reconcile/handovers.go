@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
@@ -26,17 +25,6 @@ func (c *comparison) handedOver(b *cycle.Books, since time.Time) (yes, known boo
 		}
 	}
 	return true, true
-}
-
-// old reports whether a period ended too long ago for anything to be handed over by
-// itself.
-func (c *comparison) old(b *cycle.Books) bool {
-	return b.At.After(c.transition.Calendar().End(b.Period).Add(c.transition.TriggerWithin))
-}
-
-// stuck reports whether a look of the engine would hand over what is too old for that.
-func (c *comparison) stuck(b *cycle.Books) bool {
-	return c.old(b) && slices.ContainsFunc(b.Cycles, func(st cycle.Status) bool { return st.Due && st.State != string(cycle.StatePublishing) })
 }
 
 // handOvers finds what was not handed over.
@@ -71,15 +59,18 @@ func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[
 			c.add(f)
 		case blocked && st.Hold == nil && !st.Live && b.At.After(c.deadline(b, m)) && b.At.Sub(due) >= relayed:
 			f.Severity, f.Status, f.Repair = Critical, Open, fmt.Sprintf("its data is not ready: phasectl checks run --date %s --mode %s%s", b.Period, st.Mode, c.transition.Option())
+			if b.Old() {
+				f.Repair += "; when it is, " + trigger
+			}
 			c.add(f)
-		case !st.Due || b.At.Sub(due) < relayed:
+		case !st.Due && !(b.Old() && st.State == string(gate.Waiting) && st.NextLook.Equal(b.At)), // its grace has never begun, and a repair begins none
+			b.At.Sub(due) < relayed:
 		case promised:
 			f.Type, f.Severity, f.Status, f.Repair = Unpublished, Critical, Open, "publish what has no id"
 			c.mend(f)
-			c.repairs[b.Period].promised = c.stuck(b)
 		case yes:
 			c.add(f)
-		case c.old(b):
+		case b.Old():
 			f.Severity, f.Status, f.Repair = Warning, Open, "too old to be handed over by itself: "+trigger
 			c.add(f)
 		default:

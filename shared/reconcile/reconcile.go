@@ -223,7 +223,7 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 		if err := ctx.Err(); err != nil {
 			return report, fmt.Errorf("repairing from %s on: %w", b.Period, err)
 		}
-		failed[b.Period] = r.Engine.Repair(ctx, b.Key, cycle.Repair{Completions: p.completions, Actor: actor, Reason: strings.Join(p.reasons, "; "), Promised: p.promised, Before: standing(b)})
+		failed[b.Period] = r.Engine.Repair(ctx, b.Key, cycle.Repair{Completions: p.completions, Actor: actor, Reason: strings.Join(p.reasons, "; "), Before: standing(b)})
 	}
 	if len(failed) == 0 {
 		return report, nil

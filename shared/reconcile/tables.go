@@ -126,9 +126,6 @@ func (c *comparison) missing(b *cycle.Books, p pipeline.Processor, s warehouse.S
 		f.Severity, f.Status, f.Repair = Info, Skipped, "none: the next phase has run since"
 		c.add(f)
 		return false
-	case c.stuck(b):
-		f.Repair = "none by itself: the period is too old, and something else of it is due; phasectl explain says what"
-		c.add(f)
 	default:
 		c.mend(f, c.completion(b, p, s))
 	}
@@ -142,7 +139,7 @@ func (c *comparison) completion(b *cycle.Books, p pipeline.Processor, s warehous
 	id := fmt.Sprintf("reconciliation-%s-%d", p.Name, s.Newest.UnixMicro())
 	rows := s.Rows - s.Surplus
 	return message.Completion{Processor: p.Name, Reported: p.Name, Period: b.Period, Status: message.StatusSuccess, EventTime: s.Newest,
-		ExecutionID: id, CorrelationID: id, RecordCount: &rows, OutputTable: table, OutputDataset: dataset, TriggerSource: "reconciliation", Found: true, FoundLate: c.old(b)}
+		ExecutionID: id, CorrelationID: id, RecordCount: &rows, OutputTable: table, OutputDataset: dataset, TriggerSource: "reconciliation", Found: true, FoundLate: b.Old()}
 }
 
 // expectation compares a period with the schedule.
