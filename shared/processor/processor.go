@@ -210,13 +210,13 @@ func (n *run) inside(ctx context.Context, work Work) (Outcome, error) {
 	}
 	switch {
 	case permanentData(err):
-		return n.failed(ctx, FailedData, Permanent(err))
+		return n.unwritten(ctx, FailedData, Permanent(err))
 	case err != nil:
-		return n.failed(ctx, FailedWarehouse, err)
+		return n.unwritten(ctx, FailedWarehouse, err)
 	}
 	made, category, err := n.work(ctx, work)
 	if err != nil {
-		return n.failed(ctx, category, err)
+		return n.unwritten(ctx, category, err)
 	}
 	written, err := n.write(ctx, made)
 	switch {
@@ -230,6 +230,17 @@ func (n *run) inside(ctx context.Context, work Work) (Outcome, error) {
 	}
 	n.settle(ctx, written)
 	return n.finish(ctx, made, written)
+}
+
+// unwritten is the failure of a run that has begun no write. Its token is taken from the
+// list: else each try on a broken table would leave one, and each one costs a job to fence.
+func (n *run) unwritten(ctx context.Context, category Category, why error) (Outcome, error) {
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
+	defer cancel()
+	if err := n.held.Settle(after, n.held.Used()...); err != nil {
+		n.Log.WarnContext(ctx, "tokens are left to the next run: "+err.Error(), "lock", n.key.String(), "execution_id", n.Execution)
+	}
+	return n.failed(ctx, category, why)
 }
 
 func permanentData(err error) bool {
@@ -274,8 +285,8 @@ func (n *run) write(ctx context.Context, made Output) (warehouse.Written, error)
 }
 
 // settle takes the tokens of this run from the list, as far as their jobs have ended:
-// the last one has written, and each one before it has failed. Without a write the
-// token is left to the next run.
+// the last one has written, and each one before it has failed. Without rows no job was
+// begun, and the token is left to the next run.
 func (n *run) settle(ctx context.Context, w warehouse.Written) {
 	if w.JobID == "" {
 		return

@@ -48,11 +48,30 @@ func TestTokens_StayListedUntilTheyAreFenced(t *testing.T) {
 	if out, err := m.run(night, Request{}, notAgain(t)); err == nil {
 		t.Errorf("without a fence: %+v", out)
 	}
-	if n := w.outstanding(night); n != 2 {
-		t.Errorf("%d tokens are listed, want the dead process's and that of the run that could not fence it", n)
+	if n := w.outstanding(night); n != 1 {
+		t.Errorf("%d tokens are listed, want the dead process's", n)
 	}
 	if out, err := w.machine().run(night, Request{}, making(11, 3)); err != nil || out.Status != message.StatusSuccess || w.outstanding(night) != 0 {
 		t.Errorf("%+v, %v, %d tokens are left", out, err, w.outstanding(night))
+	}
+}
+
+// A table that is broken for long must not leave a token at each try: each costs a job to
+// fence, and in the end the list is full.
+func TestTokens_OfRunsThatHaveBegunNoWriteAreNotListed(t *testing.T) {
+	w := newWorld(t)
+	for name, c := range map[string]struct {
+		answer error
+		work   Work
+	}{
+		"the_table_is_denied": {denied, notAgain(t)},
+		"the_work_fails":      {nil, func(context.Context, Run) (Output, error) { return Output{}, errors.New("the source is away") }},
+	} {
+		m := w.machine()
+		m.faults.Get = func(_ int, path string) error { return c.answer }
+		if out, err := m.run(night, Request{}, c.work); err == nil || w.outstanding(night) != 0 {
+			t.Errorf("%s: %+v, %d tokens are left", name, out, w.outstanding(night))
+		}
 	}
 }
 
