@@ -41,12 +41,17 @@ locals {
 
   archives = coalesce(var.archives, "${path.module}/../build/functions")
 
+  # Two environments in one project look at the same tables, and the locks of either keep the
+  # other from nothing: one of them alone writes.
+  writes_tables = coalesce(var.writes_tables, var.prefix == "")
+
   # Every variable that the functions read, but PIPELINE_FILE: their archives hold it.
   environment = { for name, value in {
     GOOGLE_CLOUD_PROJECT = var.project
     PHASEGATE_STORE      = var.database == "(default)" ? "firestore" : "firestore:${var.database}"
     PHASEGATE_PREFIX     = var.prefix
     PHASEGATE_MODE       = var.mode
+    PHASEGATE_TABLES     = local.writes_tables ? "" : "read"
     PHASEGATE_CLAIM      = var.claim
     LOG_LEVEL            = var.log_level
     SLACK_CHANNEL        = var.slack_channel
@@ -216,10 +221,10 @@ resource "google_bigquery_dataset" "quarantine" {
   depends_on = [google_project_service.required]
 }
 
-# The sweep writes where the definition says that it may, and its quarantine. In shadow it
-# writes nothing.
+# The sweep writes where the definition says that it may, and its quarantine. In shadow, and
+# where another environment writes the tables, it writes nothing.
 resource "google_bigquery_dataset_iam_member" "sweeps" {
-  for_each = var.mode == "active" ? merge(
+  for_each = var.mode == "active" && local.writes_tables ? merge(
     { for d in local.swept_datasets : d => d },
     { quarantine = google_bigquery_dataset.quarantine.dataset_id },
   ) : {}

@@ -62,6 +62,12 @@ variable "mode" {
   }
 }
 
+variable "writes_tables" {
+  description = "Whether sweeps may remove duplicate rows from the pipeline's tables. Default: only without a prefix. A second environment looks at the same tables and has locks of its own, so one of them writes."
+  type        = bool
+  default     = null
+}
+
 variable "claim" {
   description = "How long a process may work on a hand-over unless it renews: 1s to 10m."
   type        = string

@@ -56,7 +56,7 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 		return &message.PermanentError{Field: "table", Value: job.Table, Problem: "is none of the pipeline's, and no processor's name"}
 	}
 	o := sweep.Order{Table: job.Table, Actor: actor, Reason: "duplicates: remove"}
-	if !s.Shadow {
+	if s.Refuses() == nil {
 		o.Fix = func(p pipeline.Processor) bool { return p.Duplicates == pipeline.DuplicatesRemove }
 	}
 	// By when it was asked for: what comes again on the next day is about the same periods.

@@ -130,6 +130,16 @@ func TestAShadowRemovesNothing(t *testing.T) {
 	w.want(5, 0)
 }
 
+func TestSweep_RemovesNothingWhereAnotherEnvironmentWrites(t *testing.T) {
+	w := newWorld(t, "")
+	w.App.Config.ReadOnly = true
+	w.doubled(marked, "2026-02-03")
+	if code := w.job(`{"job":"sweep"}`); code != 204 {
+		t.Fatalf("%d", code)
+	}
+	w.want(5, 0)
+}
+
 func TestWhatCannotBeSweptComesAgainOnlyIfThatHelps(t *testing.T) {
 	w := newWorld(t, "")
 	w.doubled(marked, "2026-02-03")

@@ -56,6 +56,8 @@ func sweepCommand(f *flags) *cobra.Command {
 				return usage(fmt.Errorf("--table: %w", err))
 			case errors.Is(err, sweep.ErrShadow):
 				return usage(fmt.Errorf("PHASEGATE_MODE: %w", err))
+			case errors.Is(err, sweep.ErrReadOnly):
+				return usage(fmt.Errorf("PHASEGATE_TABLES: %w", err))
 			case err != nil:
 				return exitError{exitUnknown, err}
 			}
@@ -237,6 +239,9 @@ func sweepUndo(f *flags) *cobra.Command {
 			undone, undoErr := s.Undo(cmd.Context(), ids[0], actor(), reason)
 			if errors.Is(undoErr, sweep.ErrShadow) {
 				return usage(fmt.Errorf("PHASEGATE_MODE: %w", undoErr))
+			}
+			if errors.Is(undoErr, sweep.ErrReadOnly) {
+				return usage(fmt.Errorf("PHASEGATE_TABLES: %w", undoErr))
 			}
 			unknown := slices.ContainsFunc(undone, func(u sweep.Undone) bool { return u.Unknown })
 			if asJSON {

@@ -85,6 +85,14 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 		}
 	}
 	t.Setenv("PHASEGATE_MODE", "active")
+	// Nor where another environment writes the tables.
+	t.Setenv("PHASEGATE_TABLES", "read")
+	for _, line := range [][]string{sweep("--fix"), {"sweep", "undo", id[1]}} {
+		if code, _, stderr := command(t, line...); code != 64 || !strings.Contains(stderr, "PHASEGATE_TABLES: of an environment that only reads") {
+			t.Errorf("%v: %d %s", line, code, stderr)
+		}
+	}
+	t.Setenv("PHASEGATE_TABLES", "write")
 	rows(5)
 
 	// Of several parts one is refused, and about another nothing is known: that is not known.

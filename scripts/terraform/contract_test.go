@@ -233,7 +233,7 @@ func TestTheEnvironmentIsTheOneThatTheCodeReads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := app.Config{Project: project, Store: "firestore:books", Prefix: "dev-", Shadow: "shadow_", Claim: 2 * time.Minute, Lease: lease.Max, LogLevel: "debug", Slack: got.Slack}
+		want := app.Config{Project: project, Store: "firestore:books", Prefix: "dev-", Shadow: "shadow_", ReadOnly: true, Claim: 2 * time.Minute, Lease: lease.Max, LogLevel: "debug", Slack: got.Slack}
 		if got != want || got.Slack.String() != "Slack, #alerts" {
 			t.Errorf("%s: %+v, want %+v and a channel", f.address, got, want)
 		}

@@ -209,6 +209,7 @@ func TestDatasets_AreWhereTheTablesAre(t *testing.T) {
 // The sweep writes into the datasets of the tables that it may remove duplicates from, and
 // into its quarantine: no others, and in shadow nothing.
 func TestTheSweepWritesWhereItMay(t *testing.T) {
+	// Of the pipeline's tables and of the quarantine.
 	editors := func(vars map[string]cty.Value) (out []string) {
 		for _, m := range planned(t, vars).some("google_bigquery_dataset_iam_member") {
 			if m.name == "sweeps" {
@@ -224,6 +225,24 @@ func TestTheSweepWritesWhereItMay(t *testing.T) {
 	}
 	if got := editors(map[string]cty.Value{"mode": cty.StringVal("shadow")}); len(got) != 0 {
 		t.Errorf("shadow: %q", got)
+	}
+	for name, tc := range map[string]struct {
+		vars  map[string]cty.Value
+		reads bool
+	}{
+		"another environment reads":                 {map[string]cty.Value{"prefix": cty.StringVal("dev-")}, true},
+		"it writes when that is said":               {map[string]cty.Value{"prefix": cty.StringVal("dev-"), "writes_tables": cty.True}, false},
+		"without a prefix it reads when it is said": {map[string]cty.Value{"writes_tables": cty.False}, true},
+	} {
+		if got := editors(tc.vars); (len(got) == 0) != tc.reads {
+			t.Errorf("%s: sweeps may write %q", name, got)
+		}
+		for _, f := range planned(t, tc.vars).some("google_cloudfunctions2_function") {
+			vars := map[string]string{"GOOGLE_CLOUD_PROJECT": project, "PHASEGATE_TABLES": f.text("service_config", "0", "environment_variables", "PHASEGATE_TABLES")}
+			if c, err := app.ConfigFromEnv(func(name string) string { return vars[name] }); err != nil || c.ReadOnly != tc.reads {
+				t.Errorf("%s: %s reads only: %v, %v", name, f.address, c.ReadOnly, err)
+			}
+		}
 	}
 	for _, d := range planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-")}).some("google_bigquery_dataset") {
 		if d.name == "quarantine" && (d.text("dataset_id") != app.Config{Prefix: "dev-"}.Quarantine() ||

@@ -36,14 +36,24 @@ func TestConfigDefaults(t *testing.T) {
 
 func TestConfigNamesEveryProblemAtOnce(t *testing.T) {
 	_, err := app.ConfigFromEnv(env(map[string]string{"PHASEGATE_STORE": "redis", "PHASEGATE_PREFIX": "a/b",
-		"PHASEGATE_CLAIM": "soon", "PHASEGATE_LEASE": "11m", "PHASEGATE_MODE": "Shadow"}))
+		"PHASEGATE_CLAIM": "soon", "PHASEGATE_LEASE": "11m", "PHASEGATE_MODE": "Shadow", "PHASEGATE_TABLES": "none"}))
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{"GOOGLE_CLOUD_PROJECT: is required", `PHASEGATE_STORE: "redis"`, `PHASEGATE_PREFIX: "a/b"`,
-		`PHASEGATE_CLAIM: "soon"`, `PHASEGATE_LEASE: "11m" is no duration from 2s to 10m`, `PHASEGATE_MODE: "Shadow" is not one of active, shadow`} {
+		`PHASEGATE_CLAIM: "soon"`, `PHASEGATE_LEASE: "11m" is no duration from 2s to 10m`, `PHASEGATE_MODE: "Shadow" is not one of active, shadow`,
+		`PHASEGATE_TABLES: "none" is not one of write, read`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not named in:\n%v", want, err)
+		}
+	}
+}
+
+func TestConfig_ReadOnlyTables(t *testing.T) {
+	for value, want := range map[string]bool{"": false, "write": false, "read": true} {
+		c, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PHASEGATE_TABLES": value}))
+		if err != nil || c.ReadOnly != want {
+			t.Errorf("PHASEGATE_TABLES=%q: read only %v, want %v: %v", value, c.ReadOnly, want, err)
 		}
 	}
 }

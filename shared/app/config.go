@@ -29,6 +29,7 @@ type Config struct {
 	Store        string // firestore, firestore:DATABASE, sqlite:FILE, memory
 	Prefix       string // of collections and topics
 	Shadow       string // of collections too, after Prefix; "" means active: see [Config.Books]
+	ReadOnly     bool   // sweeps look at the tables and change none
 	Claim        time.Duration
 	Lease        time.Duration // of a processor's lock
 	LogLevel     string
@@ -116,6 +117,14 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		c.Shadow = shadow
 	default:
 		bad("PHASEGATE_MODE", "%q is not one of active, shadow", m)
+	}
+	// Two environments may look at the same tables, each with locks of its own: one alone writes.
+	switch m := getenv("PHASEGATE_TABLES"); m {
+	case "", "write":
+	case "read":
+		c.ReadOnly = true
+	default:
+		bad("PHASEGATE_TABLES", "%q is not one of write, read", m)
 	}
 	return c, errors.Join(errs...)
 }

@@ -157,11 +157,26 @@ type Sweeper struct {
 	Prefix     string        // of collections
 	Quarantine string        // dataset for removed rows, in the tables' location
 	Shadow     bool          // nothing is removed, and nothing put back
+	ReadOnly   bool          // the same: another environment writes these tables
 	Log        *slog.Logger
 }
 
 // ErrShadow says that nothing is changed in shadow.
 var ErrShadow = errors.New("in shadow nothing is removed, and nothing put back")
+
+// ErrReadOnly says that another environment writes the tables.
+var ErrReadOnly = errors.New("of an environment that only reads the tables nothing is removed, and nothing put back")
+
+// Refuses returns why nothing is removed and nothing put back here, nil where it is.
+func (s *Sweeper) Refuses() error {
+	switch {
+	case s.Shadow:
+		return ErrShadow
+	case s.ReadOnly:
+		return ErrReadOnly
+	}
+	return nil
+}
 
 // ErrNoTable says that the pipeline has no such table.
 var ErrNoTable = errors.New("is none of the pipeline's tables, and no processor's name")
@@ -175,7 +190,7 @@ func New(a *app.App) (*Sweeper, error) {
 		return nil, ErrNoWarehouse
 	}
 	return &Sweeper{Pipeline: a.Pipeline, Store: a.Store, Locks: a.Locks, Warehouse: a.Warehouse, Now: a.Now, NewID: newID,
-		Prefix: a.Config.Prefix, Quarantine: a.Config.Quarantine(), Shadow: a.Config.Shadow != "", Log: a.Log}, nil
+		Prefix: a.Config.Prefix, Quarantine: a.Config.Quarantine(), Shadow: a.Config.Shadow != "", ReadOnly: a.Config.ReadOnly, Log: a.Log}, nil
 }
 
 // Order is what a sweep is asked to do.
@@ -198,8 +213,8 @@ func (s *Sweeper) Run(ctx context.Context, o Order) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	if o.Fix != nil && s.Shadow {
-		return Report{}, ErrShadow
+	if err := s.Refuses(); o.Fix != nil && err != nil {
+		return Report{}, err
 	}
 	earlier := map[place][]string{}
 	if o.Fix != nil {

@@ -79,8 +79,8 @@ type Undone struct {
 // not at all. A removal that is undone stays so. The error joins what could not be undone,
 // for whatever reason: each [Undone] says for which.
 func (s *Sweeper) Undo(ctx context.Context, id, actor, reason string) ([]Undone, error) {
-	if s.Shadow {
-		return nil, ErrShadow
+	if err := s.Refuses(); err != nil {
+		return nil, err
 	}
 	from, to := id, id
 	if !strings.Contains(id, "~") {
