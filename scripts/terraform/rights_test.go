@@ -18,7 +18,7 @@ import (
 
 // roles is every role that is granted, and on what.
 var roles = map[string][]string{
-	"google_cloud_run_v2_service_iam_member":  {"roles/run.invoker"},
+	"google_cloud_run_v2_service_iam_member":  {"roles/run.invoker", "roles/run.viewer"},
 	"google_pubsub_topic_iam_member":          {"roles/pubsub.publisher"},
 	"google_pubsub_subscription_iam_member":   {"roles/pubsub.subscriber"},
 	"google_service_account_iam_member":       {"roles/iam.serviceAccountTokenCreator"},

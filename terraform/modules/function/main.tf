@@ -87,14 +87,16 @@ resource "google_secret_manager_secret_iam_member" "reads" {
   member    = google_service_account.runs.member
 }
 
+# Who looks calls the service; gcloud run services proxy asks for its address before, which needs
+# run.services.get on it: https://cloud.google.com/sdk/gcloud/reference/run/services/proxy
 resource "google_cloud_run_v2_service_iam_member" "view" {
-  for_each = var.viewers
+  for_each = { for p in setproduct(var.viewers, ["roles/run.invoker", "roles/run.viewer"]) : "${p[0]} ${p[1]}" => { member = p[0], role = p[1] } }
 
   project  = var.project
   location = var.region
   name     = google_cloudfunctions2_function.this.service_config[0].service
-  role     = "roles/run.invoker"
-  member   = each.key
+  role     = each.value.role
+  member   = each.value.member
 
   lifecycle {
     replace_triggered_by = [google_cloudfunctions2_function.this.id]
