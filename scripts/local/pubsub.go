@@ -10,8 +10,12 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"cloud.google.com/go/pubsub/v2/pstest"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/phasegate/phasegate/shared/app"
 )
 
 // pubsubServer serves the library's Pub/Sub server on a port of ours. That server
@@ -41,7 +45,7 @@ func servePubSub(port int, now func() time.Time) (*pubsubServer, error) {
 	inner := pstest.NewServerWithAddress("127.0.0.1:0")
 	began := now()
 	inner.SetTimeNowFunc(func() time.Time { return began })
-	s := &pubsubServer{GServer: &inner.GServer, Addr: l.Addr().String(), inner: inner, grpc: grpc.NewServer(),
+	s := &pubsubServer{GServer: &inner.GServer, Addr: l.Addr().String(), inner: inner, grpc: grpc.NewServer(grpc.MaxRecvMsgSize(2 * app.MaxPublish)),
 		now: now, news: newSignal(), published: map[string]*timestamppb.Timestamp{}}
 	pubsubpb.RegisterPublisherServer(s.grpc, s)
 	pubsubpb.RegisterSubscriberServer(s.grpc, s)
@@ -51,7 +55,11 @@ func servePubSub(port int, now func() time.Time) (*pubsubServer, error) {
 }
 
 // Publish notes the time of what is published before anybody can pull it.
+// It takes as much as Pub/Sub does.
 func (s *pubsubServer) Publish(ctx context.Context, req *pubsubpb.PublishRequest) (*pubsubpb.PublishResponse, error) {
+	if size := proto.Size(req); size > app.MaxPublish {
+		return nil, status.Errorf(codes.InvalidArgument, "The value for request_size is too large. You passed %d in the request, but the maximum value is %d.", size, app.MaxPublish)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := timestamppb.New(s.now())

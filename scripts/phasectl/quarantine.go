@@ -128,6 +128,9 @@ func printQuarantined(w io.Writer, a *app.App, q intake.Quarantined) error {
 	row("function", q.Function)
 	row("topic", q.Topic)
 	data, help := q.Head, "it is too large to be kept here: phasectl dead-letter replay"
+	if q.Cut {
+		help = "only its beginning is kept, because it is larger than Pub/Sub takes: let its sender send it again"
+	}
 	if e, err := envelopeOf(q); err == nil {
 		row("published", localTime(a, e.PublishTime))
 		for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"cloud.google.com/go/pubsub/v2"
@@ -9,10 +10,18 @@ import (
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/message"
 )
+
+// MaxPublish is the largest request to publish that Pub/Sub takes, in bytes:
+// https://cloud.google.com/pubsub/quotas#resource_limits
+const MaxPublish = 10_000_000
+
+// ErrTooLarge says that Pub/Sub never takes a message, however often it is published.
+var ErrTooLarge = errors.New("too large for Pub/Sub")
 
 // Broker publishes to Pub/Sub. Client is for those who also set up or read it.
 type Broker struct {
@@ -45,7 +54,13 @@ func (b *Broker) Publish(ctx context.Context, topic string, msgs []message.Outgo
 		req.Messages = append(req.Messages, &pubsubpb.PubsubMessage{Data: m.Data, Attributes: m.Attributes})
 	}
 	out := make([]cycle.Published, len(msgs))
-	resp, err := b.Client.TopicAdminClient.Publish(ctx, req)
+	var resp *pubsubpb.PublishResponse
+	err := ErrTooLarge
+	if size := proto.Size(req); size > MaxPublish {
+		err = fmt.Errorf("%w: %d bytes, at most %d", err, size, MaxPublish)
+	} else {
+		resp, err = b.Client.TopicAdminClient.Publish(ctx, req)
+	}
 	for i := range out {
 		switch {
 		case err != nil:

@@ -38,3 +38,17 @@ func TestBroker_ConfirmsOnlyWhatHasAnID(t *testing.T) {
 		t.Errorf("the third, for which there is no id: %+v", got[2])
 	}
 }
+
+func TestBroker_PublishesNothingThatPubSubNeverTakes(t *testing.T) {
+	server := pstest.NewServer(pstest.ServerReactorOption{FuncName: "Publish", Reactor: answers{"m1"}})
+	defer server.Close()
+	b, err := app.NewBroker(t.Context(), "p", server.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	got := b.Publish(t.Context(), "topic", []message.Outgoing{{Data: make([]byte, app.MaxPublish)}})
+	if got[0].ID != "" || !errors.Is(got[0].Err, app.ErrTooLarge) {
+		t.Errorf("%+v", got[0])
+	}
+}

@@ -265,3 +265,39 @@ func TestTheTraceOfTheRequestIsOnItsLogLines(t *testing.T) {
 		t.Error("no line carries the trace")
 	}
 }
+
+// What is larger than Pub/Sub takes cannot be handed on, now or later. It came from no
+// topic, and its beginning and its hash are all that is kept.
+func TestQuarantine_KeepsTheBeginningOfWhatNoTopicTakes(t *testing.T) {
+	w := apptest.New(t, now)
+	f := function(w, refuse)
+	f.Timeout = 5 * time.Second
+	body := "no envelope " + strings.Repeat("x", 14<<20)
+	for range 2 { // delivered, redelivered
+		if rec := post(f, body); rec.Code != 202 {
+			t.Fatalf("answered %d %s", rec.Code, rec.Body)
+		}
+	}
+	var kept []intake.Quarantined
+	for q, err := range intake.ListQuarantine(t.Context(), w.App) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, q)
+	}
+	if len(kept) != 1 || !kept[0].Cut || kept[0].DeadLetterID != "" || kept[0].Bytes != int64(len(body)) || !strings.HasPrefix(body, kept[0].Head) || len(kept[0].Head) != 64<<10 {
+		t.Errorf("%d documents", len(kept))
+	}
+	if n := len(w.PubSub.Messages()); n != 0 {
+		t.Errorf("%d messages published", n)
+	}
+	var said int
+	for _, line := range w.Logs.Lines("severity", "ERROR") {
+		if strings.HasPrefix(line["message"].(string), "message is cut: ") && strings.Contains(line["message"].(string), "at most 10000000") {
+			said++
+		}
+	}
+	if said != 1 {
+		t.Errorf("said %d times that it is cut, want 1", said)
+	}
+}

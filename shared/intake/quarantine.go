@@ -90,7 +90,7 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) e
 		}
 	}
 	if large && a.Config.Shadow == "" { // a shadow publishes nothing; whoever is active keeps the whole
-		return deadLetter(ctx, a, ref, d)
+		return deadLetter(ctx, a, log, ref, d)
 	}
 	return nil
 }
@@ -108,12 +108,14 @@ func another(ctx context.Context, a *app.App, ref store.Ref, topic string, sum [
 
 // deadLetter hands an oversized message on, unless an earlier try has. A crash
 // between the two writes leaves a copy on the topic, never a gap.
-func deadLetter(ctx context.Context, a *app.App, ref store.Ref, d delivery) error {
+// One that no topic takes is acknowledged all the same: a redelivery could not keep more
+// of it than the document does.
+func deadLetter(ctx context.Context, a *app.App, log *slog.Logger, ref store.Ref, d delivery) error {
 	got, err := a.Store.Get(ctx, ref)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", ref, err)
 	}
-	if id, _ := got.Docs[0].Data["dead_letter_id"].(string); id != "" {
+	if id, _ := got.Docs[0].Data["dead_letter_id"].(string); id != "" || got.Docs[0].Data["cut"] == true {
 		return nil
 	}
 	attributes := map[string]string{}
@@ -123,6 +125,14 @@ func deadLetter(ctx context.Context, a *app.App, ref store.Ref, d delivery) erro
 	attributes[message.QuarantineDocument] = ref.String()
 	topic := a.Config.Prefix + pipeline.DeadLetterTopic(d.topic)
 	sent := a.Broker.Publish(ctx, topic, []message.Outgoing{{Data: d.envelope.Data, Attributes: attributes}})[0]
+	if errors.Is(sent.Err, app.ErrTooLarge) {
+		log.ErrorContext(ctx, fmt.Sprintf("message is cut: %v; its first %d bytes are in %s, let its sender send it again", sent.Err, headBytes, ref),
+			"message_id", d.envelope.MessageID, "document", ref.String(), "bytes", len(d.envelope.Data))
+		if _, err := a.Store.Apply(ctx, store.Merge(ref, store.F(true, "cut"))); err != nil {
+			return fmt.Errorf("record that %s is cut: %w", ref, err)
+		}
+		return nil
+	}
 	if sent.Err != nil {
 		return fmt.Errorf("dead-letter %s: %w", ref, sent.Err)
 	}

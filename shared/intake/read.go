@@ -24,6 +24,7 @@ type Quarantined struct {
 	Envelope     string    `json:"-"`     // the delivery, ready to be handed over again; "" where it was too large to keep
 	Head         string    `json:"-"`     // the beginning of the data of such a one
 	DeadLetterID string    `json:"dead_letter_id,omitempty"`
+	Cut          bool      `json:"cut,omitempty"`        // Head is all that is left of it: no topic takes it
 	ReplayedAt   time.Time `json:"replayed_at,omitzero"` // when it was handed over again and taken
 	ReplayedBy   string    `json:"replayed_by,omitempty"`
 }
@@ -79,5 +80,5 @@ func parseQuarantined(doc store.Doc) Quarantined {
 	bytes, _ := doc.Data["bytes"].(int64)
 	return Quarantined{ID: doc.Ref.ID, MessageID: text("message_id"), Function: text("function"), Topic: text("topic"),
 		ReceivedAt: at("received_at"), Reason: text("reason"), Bytes: bytes, Envelope: text("envelope"), Head: text("head"),
-		DeadLetterID: text("dead_letter_id"), ReplayedAt: at("replayed_at"), ReplayedBy: text("replayed_by")}
+		DeadLetterID: text("dead_letter_id"), Cut: doc.Data["cut"] == true, ReplayedAt: at("replayed_at"), ReplayedBy: text("replayed_by")}
 }
