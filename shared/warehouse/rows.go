@@ -44,9 +44,10 @@ func fit(schema bigquery.Schema, rows []dedup.Row) ([]dedup.Row, error) {
 		fitted := make(dedup.Row, len(schema))
 		for _, f := range schema {
 			v, given := row[f.Name]
-			if !given && f.DefaultValueExpression != "" {
-				fitted[f.Name] = nil // which REQUIRED does not mean: the table fills it
-				continue
+			if !given && f.DefaultValueExpression != "" { // the table fills it, also where it is REQUIRED
+				optional := *f
+				optional.Required = false
+				f = &optional
 			}
 			v, err := fitField(f, v)
 			if err != nil {

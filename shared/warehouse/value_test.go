@@ -138,6 +138,29 @@ func TestValues_BecomeWhatTheColumnHolds(t *testing.T) {
 	}
 }
 
+// A column with a default may be left out whatever its mode is: it is staged as nothing.
+func TestDefaults_AreStagedAsNothing(t *testing.T) {
+	for want, f := range map[string]*bigquery.FieldSchema{
+		`{"c":null}`: {Name: "c", Type: bigquery.StringFieldType, Required: true, DefaultValueExpression: "'x'"},
+		`{"c":[]}`:   {Name: "c", Type: bigquery.StringFieldType, Repeated: true, DefaultValueExpression: "['x']"},
+	} {
+		rows, err := fit(bigquery.Schema{f}, []dedup.Row{{}})
+		if err != nil {
+			t.Errorf("%s: %v", want, err)
+			continue
+		}
+		if got, err := lines(rows); err != nil || string(got) != want+"\n" {
+			t.Errorf("%s, want %s: %v", got, want, err)
+		}
+		if s := staged(bigquery.Schema{f}); s[0].Required || s[0].DefaultValueExpression != "" {
+			t.Errorf("staged as %+v", s[0])
+		}
+	}
+	if _, err := fit(bigquery.Schema{{Name: "c", Type: bigquery.StringFieldType, Required: true}}, []dedup.Row{{}}); err == nil {
+		t.Error("a REQUIRED column without a default is left out")
+	}
+}
+
 // anyValue is a value that a processor may give for a column of a type, sound or not.
 func anyValue(f *bigquery.FieldSchema) *rapid.Generator[any] {
 	number := rapid.OneOf(rapid.Int64().AsAny(), rapid.Float64().AsAny(), rapid.Float32().AsAny(), rapid.Just[any](math.NaN()),
