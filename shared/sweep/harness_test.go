@@ -141,6 +141,7 @@ type process struct {
 	dead   bool
 	before map[string]func() // by what a request to the warehouse says, once
 	answer func(r *http.Request, answer map[string]any)
+	quota  func(body []byte) bool // whether BigQuery answers that a quota is used up, which passes
 }
 
 var errDead = errors.New("the process is dead")
@@ -156,7 +157,15 @@ func (w *world) process() *process {
 	p.Sweeper = &Sweeper{Pipeline: w.pipeline, Store: mortal{p}, Locks: locks, Now: w.time, NewID: newID, Quarantine: w.quarantine, Log: log,
 		Warehouse: w.Through(func(r *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error {
 			p.meet(body)
-			return p.call(r.Method != http.MethodGet, func() { p.change(r, forward()) })
+			return p.call(r.Method != http.MethodGet, func() {
+				rec := forward()
+				p.change(r, rec)
+				if p.quota != nil && p.quota(body) {
+					rec.Code = http.StatusForbidden
+					rec.Body.Reset()
+					rec.Body.WriteString(`{"error":{"code":403,"message":"Quota exceeded","errors":[{"reason":"quotaExceeded","message":"Quota exceeded"}]}}`)
+				}
+			})
 		})}
 	return p
 }
