@@ -131,13 +131,19 @@ func printBeside(w io.Writer, all []reconcile.Beside, count map[reconcile.Verdic
 func printSummaries(w io.Writer, all []reconcile.Summary) error {
 	var b strings.Builder
 	for _, s := range all {
-		accuracy := "unknown"
+		accuracy, onTime := "none", "none"
+		if s.OnTimePct != nil {
+			onTime = fmt.Sprintf("%.1f %%", *s.OnTimePct)
+		}
+		if len(s.Unknown) > 0 {
+			accuracy = "unknown"
+		}
 		if s.Accuracy != nil {
 			accuracy = fmt.Sprintf("%.1f %%", *s.Accuracy)
 		}
 		fmt.Fprintf(&b, "%s, %s to %s\n", s.Transition, s.From, s.To)
 		fmt.Fprintf(&b, "  cycles             %d, handed over %d\n", s.Cycles, s.HandedOver)
-		fmt.Fprintf(&b, "  on time            %.1f %% (%d)\n", s.OnTimePct, s.OnTime)
+		fmt.Fprintf(&b, "  on time            %s (%d)\n", onTime, s.OnTime)
 		fmt.Fprintf(&b, "  degraded           %d\n", s.Degraded)
 		fmt.Fprintf(&b, "  repaired           %d hand-overs, and %d that a person asked for\n", s.Repaired, s.Operator)
 		fmt.Fprintf(&b, "  latency            p50 %s, p95 %s, p99 %s, max %s of %d hand-overs\n",

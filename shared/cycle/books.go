@@ -232,9 +232,24 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	return err
 }
 
-// FirstRecorded returns the first period of which anything is on record, "" when nothing
-// is: periods before it are others' business.
-func (e *Engine) FirstRecorded(ctx context.Context, t *pipeline.Transition) (pipeline.Period, error) {
+// ManagedSince returns the first period that is ours, "" where nothing is recorded: what the
+// definition says; else what the first relay found and recorded; else the first period with
+// a record.
+func (e *Engine) ManagedSince(ctx context.Context, t *pipeline.Transition) (pipeline.Period, error) {
+	if t.ManagedSince != "" {
+		return t.ManagedSince, nil
+	}
+	list, _, err := e.watched(ctx, t)
+	if err != nil {
+		return "", err
+	}
+	if since, err := adopted(t, list); since != "" || err != nil {
+		return since, err
+	}
+	return e.firstRecorded(ctx, t)
+}
+
+func (e *Engine) firstRecorded(ctx context.Context, t *pipeline.Transition) (pipeline.Period, error) {
 	prefix := t.ID + "_"
 	for doc, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+"0", prefix+"~") {
 		if err != nil {

@@ -389,7 +389,7 @@ func TestAHoldOfTheTransitionReachesWatchedPeriods(t *testing.T) {
 func TestAHoldOfTheTransitionMakesNoPeriodOurs(t *testing.T) {
 	w, s := idleDay(t, "memory")
 	first := func() string {
-		p, err := w.engine.FirstRecorded(context.Background(), w.tr)
+		p, err := w.engine.ManagedSince(context.Background(), w.tr)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,7 +26,7 @@ const (
 // Relay converges the periods from a week back to the newest expected or recorded
 // one, and older ones about which a person has asked for something: whatever is due
 // there by time, or was left by a process that died, is finished. A cycle of which
-// nothing is on record has a deadline too, from the first recorded period on. What is
+// nothing is on record has a deadline too, from the first period on that is ours. What is
 // unfinished in the week before is named, and left to reconciliation.
 //
 // It reads each of these periods once, whatever history there is, and writes only
@@ -38,13 +38,15 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 	errs := []error{err}
 	list, watched, err := e.watched(ctx, t)
 	errs = append(errs, err)
+	list, since, adoptErr := e.adopt(ctx, t, list)
+	errs = append(errs, adoptErr)
 	keys, err := e.periods(ctx, t, today, watched)
 	errs = append(errs, err)
 	settled := map[pipeline.Period]bool{}
 	unread := false // a schedule that hangs is not asked about each period in turn
 	for _, key := range keys {
 		c := e.convergence(key, messageID)
-		c.expected, c.lookedUp = managed, unread
+		c.expected, c.lookedUp = managed && key.Period >= since, unread
 		_, err := c.run(ctx)
 		errs = append(errs, err)
 		managed = managed || c.last != nil && c.last.recorded()

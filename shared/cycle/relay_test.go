@@ -316,6 +316,7 @@ func TestF48_TheRelayTouchesNothingThatIsFinished(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
+	w.relay() // the first one records since when periods are ours
 	sent, writes := len(w.broker.got), 0
 	w.store.before = func([]store.Write) { writes++ }
 	for range 60 { // five hours of relays, two at a time

@@ -43,6 +43,48 @@ func (e *Engine) watched(ctx context.Context, t *pipeline.Transition) (store.Doc
 	return got.Docs[0], periods, f.err
 }
 
+// adopted returns the first period that is ours as the list has it, "" before it is recorded.
+func adopted(t *pipeline.Transition, list store.Doc) (pipeline.Period, error) {
+	f := fields{doc: list}
+	s := f.str("managed_since")
+	if s == "" || f.err != nil {
+		return "", f.err
+	}
+	p, err := t.Calendar().Parse(s)
+	if err != nil {
+		return "", fmt.Errorf("%s: managed_since: %w", list.Ref, err)
+	}
+	return p, nil
+}
+
+// adopt records the first period that is ours, once, so that a completion with an older date
+// (a backfill, a typing error) does not move it later. It returns the list as it is now.
+func (e *Engine) adopt(ctx context.Context, t *pipeline.Transition, list store.Doc) (store.Doc, pipeline.Period, error) {
+	if t.ManagedSince != "" {
+		return list, t.ManagedSince, nil
+	}
+	since, err := adopted(t, list)
+	if since != "" || err != nil {
+		return list, since, err
+	}
+	if since, err = e.firstRecorded(ctx, t); since == "" || err != nil {
+		return list, since, err
+	}
+	field := store.F(string(since), "managed_since")
+	write := store.Create(list.Ref, field)
+	if list.Exists {
+		write = store.MergeIf(list.Ref, list.Version, field)
+	}
+	versions, err := e.Store.Apply(ctx, write)
+	switch {
+	case err == nil:
+		list.Exists, list.Version = true, versions[0]
+	case errors.Is(err, store.ErrExists), errors.Is(err, store.ErrConflict):
+		err = nil // another relay, or a person who lists a period: the next relay reads what is recorded
+	}
+	return list, since, err
+}
+
 // unwatch takes the settled periods off the list, unless somebody has listed one of
 // them or another meanwhile: the next relay does it then.
 func (e *Engine) unwatch(ctx context.Context, list store.Doc, periods []pipeline.Period, settled map[pipeline.Period]bool) error {

@@ -94,6 +94,10 @@ func (f *facts) each(v *verdict, do func(t *pipeline.Transition, r reconcile.Rep
 // nothing on record is no good sign.
 func (f *facts) recorded(v *verdict, do func(t *pipeline.Transition, r reconcile.Report)) {
 	f.each(v, func(t *pipeline.Transition, r reconcile.Report) {
+		if why := t.Unmanaged(f.now); why != "" {
+			v.notKnown("%s", why)
+			return
+		}
 		if r.Since != "" {
 			do(t, r)
 			return
@@ -123,9 +127,9 @@ func accuracy(f *facts) Check {
 		switch {
 		case known && pct < 100:
 			v.failing("%s: %s", t.ID, r.AccuracyText())
-		case len(r.Unknown) > 0 || !known:
+		case len(r.Unknown) > 0:
 			v.tables(r)
-		case r.Tables == 0:
+		case !known:
 			v.ok("%s: no table has rows of the last %d days that are to be shown complete", t.ID, Days)
 		default:
 			v.ok("%s: %s", t.ID, r.AccuracyText())

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -127,5 +128,31 @@ func TestHeartbeats_AnyCron(t *testing.T) {
 				t.Errorf("%s: %q, want %s: %s", got.State, got.Evidence, c.state, c.evidence)
 			}
 		})
+	}
+}
+
+// A date of adoption with a wrong year keeps every period from being compared: that is said,
+// and nothing is ok for it.
+func TestChecks_ManagedSinceInTheFutureIsUnknown(t *testing.T) {
+	w, _ := checker(t)
+	tr := *w.Pipeline.Transitions[0]
+	tr.ManagedSince = "2062-02-03"
+	p := *w.Pipeline
+	p.Transitions = []*pipeline.Transition{&tr}
+	w.App.Pipeline = &p
+	c := New(w.App)
+	c.Dead = none
+	c.Reconcile.Pipeline = &p
+	c.Reconcile.Contents = func(context.Context, []pipeline.Processor, pipeline.Period, pipeline.Period) map[string]warehouse.Contents {
+		return map[string]warehouse.Contents{}
+	}
+	c.Reconcile.Expected = func(context.Context, *pipeline.Transition, pipeline.Period, pipeline.Period) (map[pipeline.Period]int64, error) {
+		return map[pipeline.Period]int64{night: 7}, nil
+	}
+	got := by(c.Run(t.Context()))
+	for _, id := range []string{TrackingAccuracy, HandOvers, NextPhase, Duplicates, Reconciliation, ExpectedProcessors} {
+		if check := got[id]; check.State != Unknown || !strings.Contains(check.Evidence[0], `managed_since "2062-02-03" of phase3_to_phase4 is in the future`) {
+			t.Errorf("%s: %s: %q", id, check.State, check.Evidence)
+		}
 	}
 }

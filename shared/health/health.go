@@ -18,7 +18,8 @@
 //
 // Every source is read once, all of them at the same time, in a constant number of calls
 // however many periods there are. Of the store 11: the books (5, or 4 where managed_since is
-// given), the locks (2, and 1 for when one was taken last), quarantine, heartbeats and the
+// given; one more until a relay
+// has recorded since when periods are ours), the locks (2, and 1 for when one was taken last), quarantine, heartbeats and the
 // last report (1 each); each further transition has books and locks of its own. The tables
 // are 2 queries a transition and its schedule 1; upstream runs and run history are 1 query
 // each, dead letters and services 1 call each. Each has its limit, and together they have

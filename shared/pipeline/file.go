@@ -50,7 +50,7 @@ type fileTransition struct {
 	} `yaml:"downstream"`
 	CompatibilityCollection string `yaml:"compatibility_collection"` // of the documents, one a period, that others read
 	TriggerWithin           string `yaml:"trigger_within"`           // automatic hand-overs happen while the needed runs end within this time after the period's end, such as 72h; older ones are overdue. At least 1h, or 5m where periods are hours
-	ManagedSince            string `yaml:"managed_since"`            // reconciliation looks at no earlier period. Default: the first on record
+	ManagedSince            string `yaml:"managed_since"`            // reconciliation compares no earlier period. Default: the first one on record, which the first relay records once
 	HandOver                *struct {
 		Warn     string `yaml:"warn"`     // whole seconds, such as 5m
 		Critical string `yaml:"critical"` // more than warn

@@ -48,6 +48,9 @@ type Upstream struct {
 	ExpectedBy, FailingAfter Offset
 }
 
+// maxMaintenance is how many days one maintenance may have: a wrong year must not end all checks.
+const maxMaintenance = 92
+
 // maxUnseenDays is as far back as health looks: a week, of which today is not over.
 const maxUnseenDays = 6
 
@@ -85,6 +88,9 @@ func (v *validator) health(f *fileHealth, c Calendar) Health {
 		}
 		if to < from {
 			v.add(at+".to", "%q is before from, %q", clip(m.To), clip(m.From))
+		}
+		if err == nil && from != "" && c.AddDays(from, maxMaintenance) < to {
+			v.add(at+".to", "%q is more than %d days after from, %q: nothing would be checked for so long; correct the year, or write several", clip(m.To), maxMaintenance, clip(m.From))
 		}
 		if m.Reason == "" {
 			v.add(at+".reason", "is required: people are told")

@@ -110,6 +110,7 @@ var problems = map[string]struct {
 	"planned_from":     {"  unseen_days: 3", "  maintenance: [{from: july, to: 2026-07-03, reason: x}]\n  unseen_days: 3", `health.maintenance[0].from: "july" is no date`},
 	"planned_to":       {"  unseen_days: 3", "  maintenance: [{from: 2026-07-01, to: 2026-06-31, reason: x}]\n  unseen_days: 3", `health.maintenance[0].to: "2026-06-31" is no date`},
 	"planned_order":    {"  unseen_days: 3", "  maintenance: [{from: 2026-07-03, to: 2026-07-01, reason: x}]\n  unseen_days: 3", `health.maintenance[0].to: "2026-07-01" is before from, "2026-07-03"`},
+	"planned_for_long": {"  unseen_days: 3", "  maintenance: [{from: 2026-02-02, to: 2062-02-03, reason: x}]\n  unseen_days: 3", `health.maintenance[0].to: "2062-02-03" is more than 92 days after from, "2026-02-02"`},
 	"planned_reason":   {"  unseen_days: 3", "  maintenance: [{from: 2026-07-01, to: 2026-07-01}]\n  unseen_days: 3", "health.maintenance[0].reason: is required"},
 	"health_dataset":   {"[nba_orchestration, nba_reference]", "[nba-orchestration]", `health.datasets[0]: "nba-orchestration" is no dataset`},
 	"health_parameter": {"WHERE DATE(started_at, 'America/New_York') BETWEEN @first", "WHERE DATE(started_at, 'America/New_York') BETWEEN @since", `health.runs: unknown parameter "@since"; there is @first and @last`},

@@ -9,6 +9,7 @@ package pipeline
 
 import (
 	_ "embed"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -101,6 +102,14 @@ func (t *Transition) Calendar() Calendar { return t.calendar }
 
 // Definition returns the hash of the definition that the transition belongs to.
 func (t *Transition) Definition() string { return t.definition }
+
+// Unmanaged says why no period of the transition is compared at an instant; "" where one is.
+func (t *Transition) Unmanaged(at time.Time) string {
+	if ahead := t.calendar.Add(t.calendar.At(at), t.Lead()); t.ManagedSince > ahead {
+		return fmt.Sprintf("managed_since %q of %s is in the future: until then nothing is compared; correct the year, or wait", t.ManagedSince, t.ID)
+	}
+	return ""
+}
 
 // Called is what people call a cycle: with the transition, where there are several.
 func (t *Transition) Called(p Period, mode string) string {

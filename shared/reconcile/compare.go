@@ -62,6 +62,11 @@ type repair struct {
 // compare names every difference. It has no effects and asks nobody.
 func compare(w *world) *comparison {
 	c := &comparison{world: w, findings: []*Finding{}, unknown: append([]string{}, w.problems...), repairs: map[pipeline.Period]*repair{}}
+	if len(w.books) > 0 {
+		if why := w.transition.Unmanaged(w.books[0].At); why != "" {
+			c.unknown = append(c.unknown, why)
+		}
+	}
 	for i := range w.books {
 		b := &w.books[i]
 		switch {

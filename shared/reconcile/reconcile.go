@@ -113,10 +113,10 @@ func (r Report) Left() int {
 }
 
 // Accuracy is the share of tables with rows that are shown as complete, in percent, of
-// what could be judged; 100 where there are none. false: nothing could be.
+// what could be judged. false: there is none, or none could be.
 func (r Report) Accuracy() (pct float64, known bool) {
 	if r.Tables == 0 {
-		return 100, len(r.Unknown) == 0
+		return 0, false
 	}
 	return 100 * float64(r.Shown) / float64(r.Tables), true
 }
@@ -124,8 +124,11 @@ func (r Report) Accuracy() (pct float64, known bool) {
 // AccuracyText is Accuracy for people.
 func (r Report) AccuracyText() string {
 	pct, known := r.Accuracy()
-	if !known {
+	switch {
+	case !known && len(r.Unknown) > 0:
 		return "unknown"
+	case !known:
+		return "none (no table has rows that are to be shown complete)"
 	}
 	return fmt.Sprintf("%.1f %% (%d of %d tables with rows are shown complete)", pct, r.Shown, r.Tables)
 }

@@ -21,12 +21,12 @@ type Summary struct {
 	Cycles     int             `json:"cycles"`      // that were handed over, or are past their deadline and were not
 	HandedOver int             `json:"handed_over"` // of them, at least once
 	OnTime     int             `json:"on_time"`     // of these, before the mode's deadline
-	OnTimePct  float64         `json:"on_time_pct"` // of Cycles; 100 where there are none
+	OnTimePct  *float64        `json:"on_time_pct"` // of Cycles; null where there are none
 	Degraded   int             `json:"degraded"`    // first handed over without all that the mode expects
 	Repaired   int             `json:"repaired"`    // hand-overs that reconciliation has caused
 	Operator   int             `json:"by_operator"` // hand-overs that a person has asked for
 	Latency    Latency         `json:"latency_seconds"`
-	// Accuracy is Report.Accuracy; nil when the tables could not all be read or judged.
+	// Accuracy is Report.Accuracy; nil when there is none, or the tables could not all be read or judged.
 	Accuracy *float64 `json:"accuracy_pct"`
 	Unknown  []string `json:"unknown"`
 }
@@ -48,10 +48,11 @@ func (r *Reconciler) Summarise(ctx context.Context, t *pipeline.Transition, from
 		return Summary{}, err
 	}
 	c := compare(w)
-	s := Summary{Schema: 1, Transition: t.ID, From: from, To: to, Unknown: c.unknown, OnTimePct: 100}
+	s := Summary{Schema: 1, Transition: t.ID, From: from, To: to, Unknown: c.unknown}
 	if len(c.unknown) == 0 {
-		accuracy, _ := Report{Tables: c.tables, Shown: c.shown}.Accuracy()
-		s.Accuracy = &accuracy
+		if accuracy, known := (Report{Tables: c.tables, Shown: c.shown}).Accuracy(); known {
+			s.Accuracy = &accuracy
+		}
 	}
 	var latencies []time.Duration
 	for _, b := range w.books {
@@ -63,7 +64,8 @@ func (r *Reconciler) Summarise(ctx context.Context, t *pipeline.Transition, from
 		}
 	}
 	if s.Cycles > 0 {
-		s.OnTimePct = 100 * float64(s.OnTime) / float64(s.Cycles)
+		pct := 100 * float64(s.OnTime) / float64(s.Cycles)
+		s.OnTimePct = &pct
 	}
 	s.Latency = latency(latencies)
 	return s, nil
@@ -95,7 +97,7 @@ func (s *Summary) cycle(t *pipeline.Transition, books cycle.Books, st cycle.Stat
 		}
 	}
 	if first.IsZero() {
-		if st.State == string(gate.Overdue) && !deadline.IsZero() && books.At.After(deadline) {
+		if (st.State == string(gate.Overdue) || st.State == string(cycle.StateOnHold)) && !deadline.IsZero() && books.At.After(deadline) {
 			s.Cycles++
 		}
 		return took

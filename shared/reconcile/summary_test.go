@@ -51,7 +51,7 @@ func TestTheSummaryCountsWhatHappened(t *testing.T) {
 		t.Errorf("accuracy %v, unknown %q", got.Accuracy, got.Unknown)
 	}
 	empty, err := s.rec.Summarise(t.Context(), s.tr, "2025-02-01", "2025-02-04")
-	if err != nil || empty.Cycles != 0 || empty.OnTimePct != 100 || empty.Latency != (Latency{}) {
+	if err != nil || empty.Cycles != 0 || empty.OnTimePct != nil || empty.Latency != (Latency{}) {
 		t.Errorf("%+v, %v", empty, err)
 	}
 }
@@ -66,5 +66,23 @@ func TestPercentilesAreOfTheNearestRank(t *testing.T) {
 	}
 	if got := latency(all[:1]); got != (Latency{Count: 1, P50: 1, P95: 1, P99: 1, Max: 1}) {
 		t.Errorf("%+v", got) // sorted in place: the least
+	}
+}
+
+// A share of no tables and no cycles is none.
+func TestReport_ShareOfNothingIsNone(t *testing.T) {
+	for name, c := range map[string]struct {
+		report Report
+		text   string
+		known  bool
+	}{
+		"no_tables":          {Report{}, "none (no table has rows that are to be shown complete)", false},
+		"no_tables_and_away": {Report{Unknown: []string{"it is away"}}, "unknown", false},
+		"all":                {Report{Tables: 4, Shown: 4}, "100.0 % (4 of 4 tables with rows are shown complete)", true},
+		"half":               {Report{Tables: 4, Shown: 2}, "50.0 % (2 of 4 tables with rows are shown complete)", true},
+	} {
+		if _, known := c.report.Accuracy(); known != c.known || c.report.AccuracyText() != c.text {
+			t.Errorf("%s: %v, %q", name, known, c.report.AccuracyText())
+		}
 	}
 }

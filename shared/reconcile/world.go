@@ -32,7 +32,7 @@ type world struct {
 
 // read reads every source once. Only the books are indispensable.
 func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (*world, error) {
-	w := &world{transition: t, since: t.ManagedSince, first: t.ID == r.Pipeline.Transitions[0].ID}
+	w := &world{transition: t, first: t.ID == r.Pipeline.Transitions[0].ID}
 	for _, phase := range r.Pipeline.Phases {
 		for _, p := range phase.Processors {
 			switch {
@@ -49,10 +49,8 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 	if r.GivenUp != nil && w.first {
 		looking.Go(func() { w.givenUp, unread = r.GivenUp(ctx) }) // which takes its seconds to find nothing
 	}
-	if w.since == "" {
-		if w.since, err = r.Engine.FirstRecorded(ctx, t); err != nil {
-			return nil, err
-		}
+	if w.since, err = r.Engine.ManagedSince(ctx, t); err != nil {
+		return nil, err
 	}
 	if w.books, err = r.Engine.Books(ctx, t, from, to); err != nil {
 		return nil, err

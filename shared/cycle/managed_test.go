@@ -1,0 +1,113 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// adopting is a pipeline that reports for the first time about 2026-02-03.
+func adopting(t *testing.T) *world {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-04 06:00"))
+	w.mustDeliver(run("player_game_summary", "2026-02-04 06:00"))
+	return w
+}
+
+func (w *world) since() pipeline.Period {
+	w.t.Helper()
+	p, err := w.engine.ManagedSince(context.Background(), w.tr)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// A completion with an old date, of a backfill or a typing error, does not make the periods
+// since then ours.
+func TestManagedSince_OldDateDoesNotMoveIt(t *testing.T) {
+	w := adopting(t)
+	if got := w.since(); got != "2026-02-03" {
+		t.Fatalf("before the first relay: %s", got)
+	}
+	w.relay()
+	for _, old := range []pipeline.Period{"2026-01-30", "2025-02-03"} {
+		c := run("player_game_summary", "2026-02-04 06:10")
+		c.Period = old
+		w.mustDeliver(c)
+	}
+	if got := w.since(); got != "2026-02-03" {
+		t.Errorf("ours since %s", got)
+	}
+	w.overdue()
+	w.clock.set(at("2026-02-04 14:00"))
+	w.relay()
+	if got := w.overdue(); slices.Contains(got, "2026-02-01 overnight") || !slices.Contains(got, "2026-02-03 overnight") {
+		t.Errorf("overdue: %v", got)
+	}
+	tr := *w.tr
+	tr.ManagedSince = "2026-01-15" // what a person has written wins
+	if got, err := w.engine.ManagedSince(context.Background(), &tr); err != nil || got != "2026-01-15" {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+func TestManagedSince_NothingRecorded(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-04 06:00"))
+	w.relay()
+	if got := w.since(); got != "" {
+		t.Errorf("ours since %q", got)
+	}
+	w.mustDeliver(run("player_game_summary", "2026-02-04 06:00"))
+	w.relay()
+	if got := w.doc(periodsCollection, "phase3_to_phase4~watch").Data["managed_since"]; got != "2026-02-03" {
+		t.Errorf("recorded: %v", got)
+	}
+}
+
+// failingList is a store whose next write of the watch list goes wrong.
+type failingList struct {
+	store.Store
+	id   string
+	fail func(apply func() ([]store.Version, error)) ([]store.Version, error)
+}
+
+func (r *failingList) Apply(ctx context.Context, ws ...store.Write) ([]store.Version, error) {
+	if fail := r.fail; fail != nil && len(ws) == 1 && ws[0].Ref.ID == r.id {
+		r.fail = nil
+		return fail(func() ([]store.Version, error) { return r.Store.Apply(ctx, ws...) })
+	}
+	return r.Store.Apply(ctx, ws...)
+}
+
+// Whatever becomes of the write, the next relay has the same date.
+func TestManagedSince_WriteThatGoesWrong(t *testing.T) {
+	lost := errors.New("the answer was lost")
+	for name, fail := range map[string]func(func() ([]store.Version, error)) ([]store.Version, error){
+		"not_written":      func(func() ([]store.Version, error)) ([]store.Version, error) { return nil, lost },
+		"answer_lost":      func(apply func() ([]store.Version, error)) ([]store.Version, error) { _, _ = apply(); return nil, lost },
+		"another_is_first": func(apply func() ([]store.Version, error)) ([]store.Version, error) { _, _ = apply(); return apply() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := adopting(t)
+			w.engine.Store = &failingList{w.engine.Store, "phase3_to_phase4~watch", fail}
+			err := w.engine.Relay(context.Background(), w.tr, "")
+			if wrong := name != "another_is_first"; (err != nil) != wrong {
+				t.Errorf("%v", err)
+			}
+			w.relay()
+			old := run("player_game_summary", "2026-02-04 06:10")
+			old.Period = "2025-02-03"
+			w.mustDeliver(old)
+			w.relay()
+			if got := w.since(); got != "2026-02-03" {
+				t.Errorf("ours since %s", got)
+			}
+		})
+	}
+}
