@@ -42,9 +42,9 @@ type ReportMetadata struct {
 	EntitiesTruncated bool `json:"entities_truncated,omitempty"`
 }
 
-// Changed says in a report which entities a run has written; nil means all of them. A list
-// that its reader would cut or not take whole is left out, and the run is reported as a full
-// one: a list that is cut looks complete, and the entities beyond it would be lost.
+// Changed is the metadata of a run that wrote these entities; nil means all. A list that its
+// reader would cut is left out, and the run is reported as a full one: a cut list seems
+// complete, and the entities beyond it would be lost.
 func Changed(entities []string) ReportMetadata {
 	switch {
 	case entities == nil:
@@ -55,7 +55,7 @@ func Changed(entities []string) ReportMetadata {
 	return ReportMetadata{IsIncremental: true, EntitiesChanged: entities}
 }
 
-// IsEntity reports whether the reader of a report takes the name of an entity.
+// IsEntity reports whether the reader of a report accepts the name of an entity.
 func IsEntity(name string) bool {
 	return name != "" && len(name) <= maxEntity && utf8.ValidString(name)
 }

@@ -24,14 +24,14 @@ func players(n int) []string {
 	return out
 }
 
-// some makes two rows, and says that it made those of these entities.
+// some makes two rows and names these entities.
 func some(entities []string) Work {
 	return func(ctx context.Context, run Run) (Output, error) {
 		return Output{Rows: rows(run.Period, start, 10, 2), Entities: entities}, nil
 	}
 }
 
-// stored are the books as they stand in the document.
+// stored reads the books from the document.
 func (w *world) stored() (b books, size int) {
 	w.t.Helper()
 	text, _ := w.doc(collection, "PlayerGameSummaryProcessor_"+string(night)).Data["books"].(string)
@@ -119,8 +119,8 @@ func TestReport_OfMoreEntitiesThanFitIsHandedOverAsAFullOne(t *testing.T) {
 	}
 }
 
-// The success of the first run filled the document, and the second run's could not be
-// recorded: its rows were written, and its completion was never published.
+// When the success of the first run filled the document, the second run wrote its rows and
+// could neither record nor publish its completion.
 func TestRecord_HoldsHoweverManyEntitiesRunsName(t *testing.T) {
 	w := newWorld(t)
 	for i := range 2 {
@@ -137,7 +137,7 @@ func TestRecord_HoldsHoweverManyEntitiesRunsName(t *testing.T) {
 	}
 }
 
-// A document that an earlier version has filled takes what is new: the oldest entries go.
+// An earlier version may have filled the document: the oldest entries are dropped.
 func TestRecord_FindsRoomInAFullDocument(t *testing.T) {
 	w := newWorld(t)
 	long := make([]string, message.MaxEntities)
@@ -170,7 +170,7 @@ func TestRecord_FindsRoomInAFullDocument(t *testing.T) {
 	}
 }
 
-// A run that the document cannot take at all is not recorded, but its completion goes out.
+// A run that does not fit into the document is not recorded, but its completion is published.
 func TestCompletion_IsPublishedAlthoughTheDocumentIsFull(t *testing.T) {
 	w := newWorld(t)
 	out, err := w.machine().run(night, Request{TriggerID: strings.Repeat("t", store.MaxDocumentBytes)}, making(10, 3))

@@ -41,11 +41,11 @@ type success struct {
 	Began     time.Time `json:"began"` // when it had the lock, by the server's clock
 	Mode      string    `json:"mode,omitempty"`
 	Entities  []string  `json:"entities"`                // null: all
-	More      bool      `json:"more_entities,omitempty"` // others too, which are not listed
+	More      bool      `json:"more_entities,omitempty"` // there are entities that Entities does not list
 }
 
-// bounded is the success with no more entities than a report can name. What it lists stays
-// true; a list that is empty is not null, which would mean all.
+// bounded keeps as many entities as a report can name. It never returns a null list, which
+// would mean all entities.
 func (s success) bounded() success {
 	if s.Entities == nil {
 		return s
@@ -67,11 +67,11 @@ type outgoing struct {
 	Payload   string `json:"payload"`
 }
 
-// maxBooks is the size of the text, in bytes, that leaves the document room for the rest.
+// maxBooks bounds the stored text, in bytes: the document has other fields.
 const maxBooks = store.MaxDocumentBytes - 64<<10
 
-// text is what is stored of the books: as many of the newest entries as there is room for.
-// The newest success and request, and completions that wait for the broker, always stay.
+// text is the JSON that is stored, with the oldest entries dropped until it fits. The newest
+// success, the newest request and all unconfirmed completions stay.
 func (b *books) text() (string, error) {
 	b.Served = b.Served[max(0, len(b.Served)-keptServed):]
 	b.Successes = b.Successes[max(0, len(b.Successes)-keptSuccesses):]
@@ -226,8 +226,8 @@ func (n *run) finish(ctx context.Context, made Output, w warehouse.Written) (Out
 		return true
 	})
 	if errors.Is(err, store.ErrTooLarge) {
-		// The rows are written. A request that is run again is safe; a completion that is lost is not.
-		n.Log.ErrorContext(ctx, "the run is not recorded, and may be run again for the same request: "+err.Error(), "processor", n.Processor.Name,
+		// The rows are written. A second run of the request is safe, a lost completion is not.
+		n.Log.ErrorContext(ctx, "the run is not recorded, so the same request can run again: "+err.Error(), "processor", n.Processor.Name,
 			"period", string(n.Period), "execution_id", n.Execution)
 		err = nil
 	}

@@ -5,8 +5,8 @@
 //
 //  1. served    a request whose trigger_id was served is done
 //  2. lock      of the processor and the period; held: come again
-//  3. check     that the table takes rows; then, fence: the tokens of earlier runs that may
-//     still write are taken from them
+//  3. fence     after a check that rows can be written into the table: the tokens of earlier
+//     runs that may still write are taken from them
 //  4. work      the caller's function: reads, computes, returns rows
 //  5. write     de-duplicated, staged, merged by one statement, under this run's token
 //  6. record    the completion and that the request is served, in one commit
@@ -232,8 +232,8 @@ func (n *run) inside(ctx context.Context, work Work) (Outcome, error) {
 	return n.finish(ctx, made, written)
 }
 
-// unwritten is the failure of a run that has begun no write. Its token is taken from the
-// list: else each try on a broken table would leave one, and each one costs a job to fence.
+// unwritten reports the failure of a run that has begun no write, and settles its token. If
+// each try on a broken table left a token, the next run would have to fence them all.
 func (n *run) unwritten(ctx context.Context, category Category, why error) (Outcome, error) {
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
 	defer cancel()

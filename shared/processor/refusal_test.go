@@ -10,8 +10,8 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
 )
 
-// What BigQuery refuses for good is published once as failed, with its reason, and is not
-// asked for again; where the table's metadata say so, the work is not done at all.
+// A refusal that BigQuery repeats each time is published once as a failure, with its reason,
+// and is not retried. If the table's metadata show it, the work is not done.
 func TestRun_PublishesARefusalForGoodOnce(t *testing.T) {
 	w := newWorld(t)
 	w.Exec("CREATE TABLE nba_analytics.other (game_date DATE, player_lookup STRING, points INT64, processed_at TIMESTAMP)")
@@ -62,8 +62,7 @@ func (w *world) wantRefused(m *machine, worked int, want string) {
 	}
 }
 
-// What may pass by itself comes again, whoever has refused it.
-func TestRun_ComesAgainAfterARefusalThatMayPass(t *testing.T) {
+func TestRun_IsRetriedAfterARefusalThatMayPass(t *testing.T) {
 	w := newWorld(t)
 	for name, c := range map[string]struct {
 		answer error

@@ -18,7 +18,7 @@ import (
 
 var denied = &warehousetest.Refusal{Code: http.StatusForbidden, Reason: "accessDenied", Message: "Access Denied"}
 
-// notAgain is the work of a run that must not come to it.
+// notAgain is work that must not be done.
 func notAgain(t *testing.T) Work {
 	return func(context.Context, Run) (Output, error) {
 		t.Error("the work is done again")
@@ -26,8 +26,8 @@ func notAgain(t *testing.T) Work {
 	}
 }
 
-// A token is on the list until nothing can be written under it: what is settled before its
-// fence, and then is not fenced, nobody fences.
+// A token stays listed until nothing can be written under it. If it were settled before its
+// fence and the fence then failed, no later run would fence it.
 func TestTokens_StayListedUntilTheyAreFenced(t *testing.T) {
 	w := newWorld(t)
 	zombie := w.machine()
@@ -36,17 +36,17 @@ func TestTokens_StayListedUntilTheyAreFenced(t *testing.T) {
 		t.Fatal("a dead process has answered")
 	}
 	w.advance(lease.Max + time.Second)
-	m, looks := w.machine(), 0
+	m, reads := w.machine(), 0
 	m.faults.Get = func(_ int, path string) error {
 		if strings.HasSuffix(path, "/tables/player_game_summary") {
-			if looks++; looks == 2 { // the fence's; the first one is the check of the table
+			if reads++; reads == 2 { // by the fence; the first one is by the check of the table
 				return denied
 			}
 		}
 		return nil
 	}
 	if out, err := m.run(night, Request{}, notAgain(t)); err == nil {
-		t.Errorf("without a fence: %+v", out)
+		t.Errorf("the fence failed, and the run went on: %+v", out)
 	}
 	if n := w.outstanding(night); n != 1 {
 		t.Errorf("%d tokens are listed, want the dead process's", n)
@@ -56,8 +56,8 @@ func TestTokens_StayListedUntilTheyAreFenced(t *testing.T) {
 	}
 }
 
-// A table that is broken for long must not leave a token at each try: each costs a job to
-// fence, and in the end the list is full.
+// Tries on a broken table must not leave a token each: each token costs a job to fence, and
+// the list has a limit.
 func TestTokens_OfRunsThatHaveBegunNoWriteAreNotListed(t *testing.T) {
 	w := newWorld(t)
 	for name, c := range map[string]struct {
@@ -96,7 +96,7 @@ func TestTokens_StayListedAfterAWriteThatFailed(t *testing.T) {
 	w.want(night, "3 3 11 11")
 }
 
-// Between the look at what was served and the lock another run can serve the request.
+// Another run can serve the request after it was checked and before the lock is acquired.
 func TestRequest_ServedBeforeTheLockIsTakenIsDoneOnce(t *testing.T) {
 	w := newWorld(t)
 	slow := w.machine()
@@ -153,8 +153,8 @@ func TestRecord_KeepsTheNewestServedRequest(t *testing.T) {
 	}
 }
 
-// Whether a run began after a request was sent is told by the server's clock, which both
-// are measured by, and not by the clock of the machine that ran.
+// The server's clock says whether a run began after a request was sent. The clock of the
+// machine that ran can be wrong.
 func TestRequest_IsCoveredByTheServersClock(t *testing.T) {
 	w := newWorld(t)
 	m := w.machine()
@@ -175,7 +175,7 @@ func TestRequest_IsCoveredByTheServersClock(t *testing.T) {
 	}
 }
 
-// From the write on the caller is not needed: its rows stand in the table.
+// After the write the run is recorded and published, even if its caller has left.
 func TestRun_IsRecordedAlthoughItsCallerHasLeft(t *testing.T) {
 	w := newWorld(t)
 	m := w.machine()

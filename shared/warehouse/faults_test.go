@@ -35,9 +35,9 @@ func nonce(right warehouse.Right) string {
 	return strings.TrimPrefix(right.JobID, warehouse.JobID(lockOf, ""))
 }
 
-// Whichever look fails, and however, the write has happened once or is found by the next try
-// under its token, and nothing is taken for a refusal for good.
-func TestWrite_HappensOnceWhicheverGetFails(t *testing.T) {
+// Each GET of a write fails in turn, in three ways. The next try under the same token finds
+// the write, which has happened once. No failed GET is a permanent refusal.
+func TestWrite_HappensOnceIfAnyGetFails(t *testing.T) {
 	b := newBooks(t, scores, "")
 	whole := &warehousetest.Faults{}
 	if _, err := b.Faulty(whole).Write(atMost(t), b.only(), b.target, rowsOf(score("a", 10, first))); err != nil {
@@ -75,10 +75,10 @@ func TestWrite_HappensOnceWhicheverGetFails(t *testing.T) {
 	}
 }
 
-// An end that is not known is none: the job may write yet, and nothing is tried in its place.
+// A job whose end is unknown may still write, so no other job is tried in its place.
 func TestWrite_IsNotTriedAgainWhenItsEndIsUnknown(t *testing.T) {
 	for name, c := range map[string]struct {
-		held   bool // it runs on, as its state says, but cannot be waited for
+		held   bool // its state says RUNNING, and waiting for it fails
 		answer error
 	}{
 		"cut":         {false, warehousetest.ErrCut},
@@ -103,7 +103,7 @@ func TestWrite_IsNotTriedAgainWhenItsEndIsUnknown(t *testing.T) {
 			}
 			if c.held {
 				if err := b.Faulty(f).Fence(atMost(t), b.target.Processor.Table, lockOf, nonce(right)); err == nil {
-					t.Error("a job that runs on is fenced")
+					t.Error("a job that still runs counts as fenced")
 				}
 				return
 			}
@@ -115,7 +115,7 @@ func TestWrite_IsNotTriedAgainWhenItsEndIsUnknown(t *testing.T) {
 	}
 }
 
-// Whoever fences a writer waits until the job that it has begun can write no more.
+// A fence waits until the job of the other writer has ended.
 func TestFence_WaitsForTheJobOfTheOther(t *testing.T) {
 	b := newBooks(t, scores, "")
 	ctx, die := context.WithCancel(t.Context())
@@ -138,12 +138,12 @@ func TestFence_WaitsForTheJobOfTheOther(t *testing.T) {
 		t.Error(err)
 	}
 	if polls < 3 {
-		t.Errorf("fenced after %d looks, while the job runs", polls)
+		t.Errorf("fenced after %d polls, while the job still ran", polls)
 	}
-	b.want("a=10") // and no later than now
+	b.want("a=10")
 }
 
-func TestFence_DoesNotTakeAnUnknownEndForOne(t *testing.T) {
+func TestFence_FailsIfTheEndOfTheJobIsUnknown(t *testing.T) {
 	b := newBooks(t, scores, "")
 	zombie := b.only()
 	if _, err := b.write(zombie, score("a", 10, first)); err != nil {
@@ -151,17 +151,17 @@ func TestFence_DoesNotTakeAnUnknownEndForOne(t *testing.T) {
 	}
 	broken := true
 	f := &warehousetest.Faults{Get: func(_ int, path string) error {
-		// The first look finds that the id is used, the following ones would tell of its end.
+		// The first read of the job finds that its id is used; the next ones would show its end.
 		if broken && strings.HasSuffix(path, "/"+zombie.JobID) && strings.Contains(path, "/queries/") {
 			return warehousetest.ErrCut
 		}
 		return nil
 	}}
-	looks := 0
+	reads := 0
 	whole := f.Get
 	f.Get = func(n int, path string) error {
 		if broken && strings.HasSuffix(path, "/jobs/"+zombie.JobID) {
-			if looks++; looks > 1 {
+			if reads++; reads > 1 {
 				return warehousetest.ErrCut
 			}
 		}
@@ -169,7 +169,7 @@ func TestFence_DoesNotTakeAnUnknownEndForOne(t *testing.T) {
 	}
 	w := b.Faulty(f)
 	if err := w.Fence(atMost(t), b.target.Processor.Table, lockOf, nonce(zombie)); err == nil {
-		t.Error("fenced, although nobody knows whether the job has ended")
+		t.Error("fenced, although the end of the job is unknown")
 	}
 	broken = false
 	if err := w.Fence(atMost(t), b.target.Processor.Table, lockOf, nonce(zombie)); err != nil {
@@ -177,7 +177,7 @@ func TestFence_DoesNotTakeAnUnknownEndForOne(t *testing.T) {
 	}
 }
 
-func TestFence_TakesEachTokenThatItIsGiven(t *testing.T) {
+func TestFence_FencesEveryWriter(t *testing.T) {
 	b := newBooks(t, scores, "")
 	rights := []warehouse.Right{b.only(), b.only(), b.only()}
 	if err := b.Fence(atMost(t), b.target.Processor.Table, lockOf, nonce(rights[0]), nonce(rights[1]), nonce(rights[2])); err != nil {
@@ -191,8 +191,8 @@ func TestFence_TakesEachTokenThatItIsGiven(t *testing.T) {
 	b.want("")
 }
 
-// A load that is told to have failed may have loaded; the next try takes its place.
-func TestWrite_LoadsInThePlaceOfALoadThatFailed(t *testing.T) {
+// A load that is reported as failed may have loaded its rows: a retry replaces them.
+func TestWrite_ReplacesTheRowsOfALoadThatFailed(t *testing.T) {
 	b := newBooks(t, scores, "")
 	f := &warehousetest.Faults{Statement: "LOAD", Fail: []*warehousetest.Refusal{{Code: http.StatusServiceUnavailable, Reason: "backendError", Message: "try again"}}}
 	got, err := b.Faulty(f).Write(atMost(t), b.only(), b.target, rowsOf(score("a", 10, first), score("b", 20, first)))
@@ -202,7 +202,7 @@ func TestWrite_LoadsInThePlaceOfALoadThatFailed(t *testing.T) {
 	b.want("a=10 b=20")
 }
 
-// How much to expect is not known where the schedule says NULL: that is not nothing.
+// NULL means that it is unknown how much to expect. It is not zero.
 func TestExpected_TakesNULLForUnknown(t *testing.T) {
 	w, night := warehousetest.Shared(t)
 	tr := w.Transition()

@@ -103,8 +103,8 @@ func passing(err error) bool {
 	if err != nil && strings.Contains(err.Error(), "Could not serialize access") {
 		return true
 	}
-	// Two statements change a table at once and 20 wait, the next one fails with reason
-	// resourcesExceeded, which is also what a statement that is too large fails with.
+	// Two statements change a table at once and 20 wait; the next one fails with the reason
+	// resourcesExceeded, which a statement that is too large has, too.
 	if err != nil && strings.Contains(err.Error(), "Too many DML statements outstanding") {
 		return true
 	}

@@ -10,9 +10,9 @@ import (
 	"google.golang.org/api/googleapi"
 )
 
-// finalRefusals are what BigQuery answers to a load or a statement of ours that it refuses for
-// what the rows or the table are: the same rows are refused each time. What is not listed may
-// pass by itself, or once somebody has granted a right. Texts are verbatim, of the sources.
+// finalRefusals are answers that BigQuery repeats each time it gets the same rows for the same
+// table. Other errors may pass by themselves, or after a right was granted. The texts are
+// verbatim, from the sources named.
 var finalRefusals = []struct{ reason, text string }{
 	// A value, or a row above 100 MB: "Error while reading data, error message: JSON table encountered too many errors, giving
 	// up.", https://github.com/r-dbi/bigrquery/issues/344; "… JSON parsing error in row starting at position 116704618: Row
@@ -27,7 +27,7 @@ var finalRefusals = []struct{ reason, text string }{
 	{"invalidQuery", " that can be used for partition elimination"},
 }
 
-// isFinal reports whether BigQuery has refused something for good.
+// isFinal reports whether BigQuery will refuse the same rows again.
 func isFinal(err error) bool {
 	reason, text := refusal(err)
 	return slices.ContainsFunc(finalRefusals, func(f struct{ reason, text string }) bool {
@@ -35,7 +35,7 @@ func isFinal(err error) bool {
 	})
 }
 
-// refusal is the reason and the text of an answer of BigQuery's; "" when it is none.
+// refusal returns the reason and the text of an error from BigQuery, "" for other errors.
 func refusal(err error) (reason, text string) {
 	var job *bigquery.Error
 	var api *googleapi.Error
@@ -48,7 +48,7 @@ func refusal(err error) (reason, text string) {
 	return "", ""
 }
 
-// asTarget makes a refusal for good an [ErrTarget].
+// asTarget makes a final refusal an [ErrTarget].
 func asTarget(err error) error {
 	if isFinal(err) {
 		return fmt.Errorf("%w: %w", ErrTarget, err)
@@ -56,8 +56,8 @@ func asTarget(err error) error {
 	return err
 }
 
-// detailed adds to what a job failed with the first of the errors that led to it: of a load,
-// those name the row and the column.
+// detailed adds the first of a job's other errors to its result: of a failed load, these name
+// the row and the column.
 func detailed(status *bigquery.JobStatus) error {
 	err := status.Err()
 	seen := err.Error()

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/api/googleapi"
 )
 
-// Each text as BigQuery has said it; passes: it is tried again with a new token; final: it is
-// never tried again. What is neither is left to whoever asked for the run.
+// Texts are verbatim. passes: the write is tried again with a new token. final: the run is not
+// retried. If an error is neither, the request is redelivered.
 func TestRefusals_AreTriedAgainOnlyWhereThatCanHelp(t *testing.T) {
 	for _, c := range []struct {
 		code          int
@@ -59,6 +59,6 @@ func TestRefusals_AreTriedAgainOnlyWhereThatCanHelp(t *testing.T) {
 		}
 	}
 	if err := errors.New("Error while reading data, error message: JSON table encountered too many errors"); isFinal(err) {
-		t.Error("a text of nobody knows whom is taken for BigQuery's")
+		t.Error("an error that is not from BigQuery counts as final")
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
-// What is read back is what was compared before the write. The emulator keeps BYTES as their
+// The values that are read back are those that were compared before the write. The emulator keeps BYTES as their
 // base64, has no NaN, reads texts in JSON as JSON, cannot insert a list or record of FLOAT and
 // answers dates and times in one in no form that the client reads: of those the unit tests speak.
 func TestWrite_StoresTheValuesThatWereCompared(t *testing.T) {

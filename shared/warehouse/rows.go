@@ -30,9 +30,9 @@ func (e *RowError) Error() string {
 // maxRowErrors bounds what is told about rows that are all alike.
 const maxRowErrors = 10
 
-// fit makes each value what its column holds, or refuses it, so that what is compared before
-// the write is what will stand in the table: of two values that become one there, each write
-// would add a row. Doing it again changes nothing.
+// fit makes each value exactly what its column will hold, or refuses it. Rows are compared
+// after that: if two keys became one in the table, the write would double its own rows. It
+// is idempotent.
 func fit(schema bigquery.Schema, rows []dedup.Row) ([]dedup.Row, error) {
 	known := map[string]bool{}
 	for _, f := range schema {
@@ -44,7 +44,7 @@ func fit(schema bigquery.Schema, rows []dedup.Row) ([]dedup.Row, error) {
 		fitted := make(dedup.Row, len(schema))
 		for _, f := range schema {
 			v, given := row[f.Name]
-			if !given && f.DefaultValueExpression != "" { // the table fills it, also where it is REQUIRED
+			if !given && f.DefaultValueExpression != "" { // the default fills it, even if it is REQUIRED
 				optional := *f
 				optional.Required = false
 				f = &optional
@@ -76,7 +76,7 @@ func fitField(f *bigquery.FieldSchema, v any) (any, error) {
 	if v != nil {
 		v, err = fitValue(f, v)
 	}
-	if err == nil && v == nil && f.Required { // a JSON null is one, too
+	if err == nil && v == nil && f.Required { // also for a JSON null
 		err = errors.New("is required, and NULL")
 	}
 	return v, err

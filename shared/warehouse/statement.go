@@ -42,15 +42,15 @@ func (t Target) keys(alias string) string {
 	return strings.Join(out, ", ")
 }
 
-// keyOf is a row's key as text. Two rows have one text exactly if they have one key: this is
-// the one comparison of keys in statements, of writes and of sweeps. Of two NaN, or of JSON,
-// an operator says something else, or nothing.
+// keyOf is a row's key as text. Two rows have the same text exactly if they have the same key.
+// It is the only comparison of keys, in writes and sweeps: operators do not compare JSON, and
+// say that NaN differs from NaN.
 func (t Target) keyOf(alias string) string { return "TO_JSON_STRING(STRUCT(" + t.keys(alias) + "))" }
 
 // merge is the statement that puts the staged rows in the place of the period's, or of
 // those with their keys, at once. It joins nothing: a row that was there twice goes
-// twice. Rows that leave out the same columns are inserted without these, so that
-// BigQuery fills in their defaults.
+// twice. Rows that leave out the same columns share an INSERT without these columns, so
+// that BigQuery fills in the defaults.
 func (t Target) merge(schema bigquery.Schema, rows []dedup.Row, target, staging string) string {
 	scope := t.slice("t.")
 	if t.ByKey {

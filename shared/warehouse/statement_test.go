@@ -7,8 +7,8 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// Of two NaN the operators of a statement say that they differ, so that a write by key
-// would add such a row each time; de-duplication and the sweep take them for one key.
+// NaN = NaN is false in a statement, so a write by key with operators would add such a row each
+// time. For de-duplication and sweeps it is one key.
 func TestKeys_AreComparedAsOneTextByWritesAndSweeps(t *testing.T) {
 	target := Target{Period: "2026-02-03", ByKey: true, Processor: pipeline.Processor{Table: "d.scores", DateColumn: "game_date", Key: []string{"game_date", "grade", "team"}}}
 	for name, c := range map[string]struct{ statement, want string }{

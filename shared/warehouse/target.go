@@ -11,8 +11,8 @@ import (
 	"github.com/phasegate/phasegate/shared/dedup"
 )
 
-// CheckTarget asks whether the target's table takes rows at all, before they are made. An
-// [ErrTarget] names what it is that no write can fill.
+// CheckTarget checks, before rows are made, that they can be written into the target's table.
+// An [ErrTarget] names what prevents it.
 func (w *Warehouse) CheckTarget(ctx context.Context, t Target) error {
 	meta, err := w.metadata(ctx, t.Processor.Table)
 	if err != nil {
@@ -22,7 +22,7 @@ func (w *Warehouse) CheckTarget(ctx context.Context, t Target) error {
 	return err
 }
 
-// takes is the rule of a table that takes rows. An [ErrTarget] says that it does not.
+// takes returns the rule of a table into which rows can be written, else an [ErrTarget].
 func (t Target) takes(meta *bigquery.TableMetadata) (dedup.Rule, error) {
 	rule, err := t.rule(meta)
 	if err != nil {
@@ -44,13 +44,13 @@ func (t Target) takes(meta *bigquery.TableMetadata) (dedup.Rule, error) {
 			if f.Repeated {
 				typ = "ARRAY of " + typ
 			}
-			return refuse("key column %s is of type %s, of which it cannot be told whether two are one: use a column of another type", f.Name, typ)
+			return refuse("key column %s is of type %s, whose values cannot be compared: use a column of another type", f.Name, typ)
 		case strings.EqualFold(f.Name, leftOut):
 			return refuse("a column must not be called %s: rename it", leftOut)
 		}
 	}
 	if len(defaulted(meta.Schema)) > 0 {
-		rule.Columns = append(rule.Columns, leftOut) // rows that differ in it are not the same
+		rule.Columns = append(rule.Columns, leftOut) // rows that differ in it are different
 	}
 	return rule, nil
 }
@@ -68,8 +68,8 @@ func unwritable(schema bigquery.Schema) (path string, typ bigquery.FieldType, fo
 	return "", "", false
 }
 
-// leftOut is a column of staged rows alone: which of the columns with a default a row leaves
-// out, a 1 for each of those and a 0 for the others, in the table's order.
+// leftOut is a column of staging tables only. For each column with a default, in the table's
+// order, it has a 1 if the row leaves it out, else a 0.
 const leftOut = ours + "left_out"
 
 // defaulted are the columns that have a default value.
@@ -77,8 +77,7 @@ func defaulted(schema bigquery.Schema) []*bigquery.FieldSchema {
 	return slices.DeleteFunc(slices.Clone(schema), func(f *bigquery.FieldSchema) bool { return f.DefaultValueExpression == "" })
 }
 
-// markLeftOut notes in fitted rows which columns with a default each one leaves out. A NULL
-// that a row names is none of them.
+// markLeftOut sets leftOut in fitted rows. A column that a row sets to NULL is not left out.
 func markLeftOut(schema bigquery.Schema, rows, fitted []dedup.Row) {
 	columns := defaulted(schema)
 	if len(columns) == 0 {
@@ -96,8 +95,8 @@ func markLeftOut(schema bigquery.Schema, rows, fitted []dedup.Row) {
 	}
 }
 
-// staged is the schema of rows on their way: without what only the table's owner may set, and
-// with the column that says what a row leaves out.
+// staged is the schema of a staging table: without policy tags and defaults, which need rights
+// that only owners have, and with the column leftOut.
 func staged(schema bigquery.Schema) bigquery.Schema {
 	var out bigquery.Schema
 	for _, f := range schema {

@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
-// described is the warehouse in which the metadata of the table scores are edited, for what
-// the emulator does not know. statements are the MERGEs that it was sent.
+// described is the warehouse with edited metadata of the table scores, for what the emulator
+// does not know. statements are the MERGEs that it got.
 func (b *books) described(edit func(meta map[string]any)) (w *warehouse.Warehouse, statements *[]string) {
 	statements = new([]string)
 	w = b.Through(func(r *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error {
@@ -45,7 +45,7 @@ func column(meta map[string]any, name string) map[string]any {
 	return nil
 }
 
-// The emulator knows no defaults: a column that a statement leaves out is NULL there.
+// The emulator has no defaults: a column that a statement leaves out is NULL.
 func TestWrite_LeavesColumnsWithADefaultToTheTable(t *testing.T) {
 	b := newBooks(t, scores, "")
 	w, statements := b.described(func(meta map[string]any) {
@@ -75,7 +75,7 @@ func TestWrite_LeavesColumnsWithADefaultToTheTable(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "row 0: processed_at: is required, and NULL") {
 		t.Errorf("a NULL that a row names: %v", err)
 	}
-	// Rows that differ in nothing else than in what they leave out are not the same row.
+	// Rows that differ only in what they leave out are different rows.
 	if got, err = w.Write(t.Context(), b.right(), b.target, rowsOf(dedup.Row{"game_date": string(night), "player_lookup": "a", "points": nil, "processed_at": first},
 		dedup.Row{"game_date": string(night), "player_lookup": "a", "processed_at": first})); err != nil || got.Rows != 1 || got.Examples[0].Identical {
 		t.Errorf("%+v, %v", got, err)

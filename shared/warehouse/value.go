@@ -18,15 +18,15 @@ import (
 	"github.com/phasegate/phasegate/shared/dedup"
 )
 
-// misfit says that a value is none of a column's type, and what would be one.
+// misfit is the error for a value that is not of a column's type; want is what is.
 func misfit(f *bigquery.FieldSchema, v any, want string) error {
 	return fmt.Errorf("%T %s is no %s: want %s", v, shown(v), f.Type, want)
 }
 
-// shown is a value for people, cut where it is long.
+// shown is a value for an error, cut if it is long.
 func shown(v any) string { return fmt.Sprintf("%.60s", fmt.Sprint(v)) }
 
-// writable are the types of columns whose values can be written.
+// writable reports whether values of a type can be written.
 func writable(t bigquery.FieldType) bool {
 	switch t {
 	case bigquery.StringFieldType, bigquery.GeographyFieldType, bigquery.BooleanFieldType, bigquery.BytesFieldType, bigquery.IntegerFieldType,
@@ -77,7 +77,8 @@ func fitValue(f *bigquery.FieldSchema, v any) (any, error) {
 	return nil, fmt.Errorf("values of type %s cannot be written", f.Type)
 }
 
-// fitString: BigQuery would replace bytes that are no UTF-8, and two keys could become one.
+// fitString refuses bytes that are not UTF-8: BigQuery would replace them, and two keys could
+// become one.
 // Of STRING(n), https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types:
 // "Sequence of Unicode characters with a maximum of L characters"; beyond it a write fails.
 func fitString(f *bigquery.FieldSchema, v any) (any, error) {
@@ -104,7 +105,7 @@ func fitBytes(f *bigquery.FieldSchema, v any) (any, error) {
 	return b, nil
 }
 
-// fitFloat makes the two zeros one: operators take them for equal, and as texts they differ.
+// fitFloat makes -0.0 a 0.0: the two are equal, but their texts differ.
 func fitFloat(f *bigquery.FieldSchema, v any) (any, error) {
 	switch x := v.(type) {
 	case float64:
@@ -134,8 +135,8 @@ const (
 )
 
 // fitNumeric rounds to the column's scale, as BigQuery does when it writes: RoundingMode says
-// how, and "If unspecified, default value is RoundHalfAwayFromZero". What has more digits
-// before the point than the column's precision leaves is refused.
+// how, and "If unspecified, default value is RoundHalfAwayFromZero". It refuses more digits
+// before the point than the column's precision allows.
 func fitNumeric(f *bigquery.FieldSchema, v any) (any, error) {
 	if s, isText := v.(string); isText {
 		v = json.Number(s)
@@ -146,7 +147,7 @@ func fitNumeric(f *bigquery.FieldSchema, v any) (any, error) {
 	}
 	scale, digits := int64(numericScale), int64(numericDigits)
 	if f.Type == bigquery.BigNumericFieldType {
-		scale, digits = bigNumericScale, -1 // its limit is none of digits
+		scale, digits = bigNumericScale, -1 // its limit is no number of digits
 	}
 	if f.Precision > 0 {
 		scale, digits = f.Scale, f.Precision-f.Scale
@@ -167,7 +168,7 @@ func fitNumeric(f *bigquery.FieldSchema, v any) (any, error) {
 
 func power(n int64) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(n), nil) }
 
-// rounded is the nearest whole number; of two the one farther from zero, or the even one.
+// rounded is the nearest whole number; of two equally near ones, the one farther from zero or the even one.
 func rounded(r *big.Rat, even bool) *big.Int {
 	twice := new(big.Int).Lsh(new(big.Int).Abs(r.Num()), 1)
 	double := new(big.Int).Lsh(r.Denom(), 1)
@@ -202,14 +203,13 @@ var zones = []string{"Z07:00", " UTC", "-07", " Z07:00", " -07", "-0700"}
 // inYears: "0001-01-01 to 9999-12-31" is the range of DATE, DATETIME and TIMESTAMP.
 func inYears(d civil.Date) bool { return d.Year >= 1 && d.Year <= 9999 }
 
-// inMicros drops what is beyond microseconds: "TIMESTAMP: microsecond precision", DATETIME
-// and TIME too.
+// inMicros drops digits beyond microseconds, the precision of DATETIME, TIME and TIMESTAMP.
 func inMicros(t civil.Time) civil.Time {
 	t.Nanosecond -= t.Nanosecond % 1000
 	return t
 }
 
-// spaced is a text with a space between date and time, whatever stands there.
+// spaced is a text with a space in place of a T between date and time.
 func spaced(s string) string {
 	if i := len(dateForm); len(s) > i && (s[i] == 'T' || s[i] == 't') {
 		return s[:i] + " " + s[i+1:]
@@ -217,8 +217,8 @@ func spaced(s string) string {
 	return s
 }
 
-// fitTime takes an instant. A text must say its zone: BigQuery would take UTC for granted,
-// where a local time may have been meant.
+// fitTime takes an instant. A text must name its zone: BigQuery would assume UTC, and the
+// processor may have meant a local time.
 func fitTime(f *bigquery.FieldSchema, v any) (any, error) {
 	at, isTime := v.(time.Time)
 	if s, isText := v.(string); isText {
@@ -261,22 +261,22 @@ func fitCivil[T civil.Date | civil.Time | civil.DateTime](f *bigquery.FieldSchem
 	return t, nil
 }
 
-// fitJSON takes any value that has a JSON, and keeps what that is read as.
+// fitJSON takes any value that encoding/json can write, and returns it as it would be read.
 func fitJSON(f *bigquery.FieldSchema, v any) (any, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		return nil, misfit(f, v, "a value that has a JSON")
+		return nil, misfit(f, v, "a value that encoding/json can write")
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber()
 	var out any
 	if err := dec.Decode(&out); err != nil {
-		return nil, misfit(f, v, "a value that has a JSON")
+		return nil, misfit(f, v, "a value that encoding/json can write")
 	}
 	if out, err = jsonNumbers(out, 0); err != nil {
 		return nil, err
 	}
-	// The library puts U+FFFD in the place of what is no character.
+	// The library replaces bytes that are not UTF-8 by U+FFFD.
 	again, err := json.Marshal(out)
 	if err != nil {
 		return nil, err
@@ -288,7 +288,7 @@ func fitJSON(f *bigquery.FieldSchema, v any) (any, error) {
 	return out, nil
 }
 
-// jsonNumbers makes each number what BigQuery reads it as: "Only accept numbers that can be
+// jsonNumbers makes each number exactly what BigQuery will store: "Only accept numbers that can be
 // stored without loss" is the rule of its JSON, which holds INT64, UINT64 and FLOAT64
 // (https://cloud.google.com/bigquery/docs/reference/standard-sql/json_functions#parse_json).
 // https://cloud.google.com/bigquery/docs/json-data: "nesting limit of 500".

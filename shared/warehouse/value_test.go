@@ -36,7 +36,7 @@ func holding(form string, v any) any {
 	return v
 }
 
-// Each value becomes what the column will hold, or is refused with its column and value.
+// Each value becomes what the column will hold, or an error names its column and value.
 func TestValues_BecomeWhatTheColumnHolds(t *testing.T) {
 	numeric := func(p, s int64) bigquery.FieldSchema {
 		return bigquery.FieldSchema{Type: bigquery.NumericFieldType, Precision: p, Scale: s}
@@ -138,7 +138,7 @@ func TestValues_BecomeWhatTheColumnHolds(t *testing.T) {
 	}
 }
 
-// A column with a default may be left out whatever its mode is: it is staged as nothing.
+// A row may leave out a column with a default, whatever its mode is.
 func TestDefaults_AreStagedAsNothing(t *testing.T) {
 	for want, f := range map[string]*bigquery.FieldSchema{
 		`{"c":null}`: {Name: "c", Type: bigquery.StringFieldType, Required: true, DefaultValueExpression: "'x'"},
@@ -204,9 +204,9 @@ var propertyTypes = []bigquery.FieldSchema{
 	{Type: bigquery.DateFieldType}, {Type: bigquery.DateTimeFieldType}, {Type: bigquery.TimeFieldType}, {Type: bigquery.JSONFieldType},
 }
 
-// Making a value what its column holds once more changes nothing; and two values are one key
-// exactly if they are loaded as one text.
-func TestValues_AreMadeWhatTheColumnHoldsOnce(t *testing.T) {
+// Normalising is idempotent, and two values are the same key exactly if their loaded texts are
+// the same.
+func TestValues_NormaliseIdempotently(t *testing.T) {
 	for _, column := range propertyTypes {
 		column.Name = "c"
 		t.Run(fmt.Sprintf("%s_%d_%d_%d_%s", column.Type, column.MaxLength, column.Precision, column.Scale, column.RoundingMode), func(t *testing.T) {

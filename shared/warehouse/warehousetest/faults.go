@@ -23,7 +23,7 @@ type Faults struct {
 	// Statement is a part of the text of the jobs that the following is about; "" means MERGE,
 	// "LOAD" means those that load rows.
 	Statement string
-	// Begun is called with each such job's id after it was begun, and before it is answered.
+	// Begun is called with each such job's id after it was begun and before the answer.
 	Begun func(id string)
 	// Lost: so many answers to the beginning of such a job are cut.
 	Lost int
@@ -39,7 +39,7 @@ type Faults struct {
 	held   map[string]heldJob
 }
 
-// heldJob is one that runs and does nothing.
+// heldJob is a job whose state is RUNNING and that has no effect yet.
 type heldJob struct {
 	running answer
 	begin   func()
@@ -59,7 +59,7 @@ func (w *World) Faulty(f *Faults) *warehouse.Warehouse {
 	})
 }
 
-// Pass is for tests that stand between by themselves ([World.Through]).
+// Pass is for tests that have their own proxy ([World.Through]).
 func (f *Faults) Pass(w *World, r *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error {
 	load := strings.HasPrefix(r.URL.Path, "/upload/")
 	statement := f.Statement
