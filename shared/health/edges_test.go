@@ -2,6 +2,8 @@ package health
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
+	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
@@ -154,5 +157,53 @@ func TestChecks_ManagedSinceInTheFutureIsUnknown(t *testing.T) {
 		if check := got[id]; check.State != Unknown || !strings.Contains(check.Evidence[0], `managed_since "2062-02-03" of phase3_to_phase4 is in the future`) {
 			t.Errorf("%s: %s: %q", id, check.State, check.Evidence)
 		}
+	}
+}
+
+// However much is wrong, the report is stored, and each of its lines is short enough for the log.
+func TestReport_OfABadWeekCanBeKept(t *testing.T) {
+	w, c := checker(t)
+	all := make([]string, 5588)
+	for i := range all {
+		all[i] = fmt.Sprintf("2026-02-03T%02d <hourly>: overdue: %s", i%24, strings.Repeat("é", 300))
+	}
+	got := capped(all)
+	if last := got[len(got)-1]; last != fmt.Sprintf("and 5,%d more", 588-len(got)+1) {
+		t.Errorf("%d items, the last is %q", len(got), last)
+	}
+	if short := capped(all[:3]); len(short) != 3 || short[2] != all[2] {
+		t.Errorf("%q", short)
+	}
+	for i := range 3 { // cycles of many periods that are all overdue
+		all[i] = strings.Repeat("<", 1<<20)
+	}
+	r := c.Run(t.Context())
+	for i := range r.Checks {
+		r.Checks[i].Evidence = capped(all)
+	}
+	if err := c.Remember(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	doc := w.Doc(t, "function_status", "health")
+	if text, _ := doc.Data["report"].(string); len(text) == 0 || len(text) > store.MaxDocumentBytes*3/4 {
+		t.Errorf("%d bytes", len(text))
+	}
+}
+
+// The checks themselves are capped: of hours that are all overdue a hundred stay.
+func TestRun_CapsEvidence(t *testing.T) {
+	_, c := checker(t)
+	real := checks
+	t.Cleanup(func() { checks = real })
+	checks = slices.Clone(checks[:1])
+	checks[0].judge = func(*facts) Check {
+		v := verdict{}
+		for i := range 5588 {
+			v.failing("hour %d", i)
+		}
+		return v.check()
+	}
+	if got := c.Run(t.Context()).Checks[0].Evidence; len(got) != mostEvidence+1 || got[mostEvidence] != "and 5,488 more" {
+		t.Errorf("%d items, the last is %q", len(got), got[len(got)-1])
 	}
 }

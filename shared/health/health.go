@@ -30,6 +30,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
@@ -38,6 +39,7 @@ import (
 	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
@@ -134,6 +136,30 @@ func New(a *app.App) *Checker {
 	return c
 }
 
+// How much evidence a check keeps: a report of all checks stays far below a document's 1 MiB,
+// and a line below what the log takes, however much there is to say.
+const (
+	mostEvidence      = 100     // items
+	mostEvidenceBytes = 8 << 10 // of all items
+	mostItemBytes     = 1 << 10
+)
+
+// capped keeps the first items, and says how many more there are.
+func capped(evidence []string) []string {
+	var out []string
+	size := 0
+	for i, item := range evidence {
+		if len(item) > mostItemBytes {
+			item = strings.ToValidUTF8(item[:mostItemBytes], "") + "…"
+		}
+		if size += len(item); i == mostEvidence || size > mostEvidenceBytes {
+			return append(out, "and "+telemetry.Count(len(evidence)-i)+" more")
+		}
+		out = append(out, item)
+	}
+	return out
+}
+
 // Run looks at everything and answers every check. It changes nothing. Times that a check
 // has been in its state for are those that [Checker.Remember] has noted.
 func (c *Checker) Run(ctx context.Context) Report {
@@ -145,6 +171,7 @@ func (c *Checker) Run(ctx context.Context) Report {
 		if slices.Contains(ofPeriods, check.id) {
 			got.Evidence = append(got.Evidence, f.planned()...)
 		}
+		got.Evidence = capped(got.Evidence)
 		r.Checks = append(r.Checks, got)
 		switch {
 		case got.State == Failing:

@@ -55,7 +55,7 @@ func New(w io.Writer, level string) (*slog.Logger, error) {
 			return nil, fmt.Errorf("LOG_LEVEL: %q is not one of debug, info, warn, error", level)
 		}
 	}
-	h := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l, ReplaceAttr: cloudNames})
+	h := slog.NewJSONHandler(limited{w}, &slog.HandlerOptions{Level: l, ReplaceAttr: cloudNames})
 	return slog.New(traced{h}), nil
 }
 

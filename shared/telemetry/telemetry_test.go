@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/phasegate/phasegate/shared/telemetry"
@@ -76,5 +78,40 @@ func TestEventsInShadowAreOnRecordUnderAnotherName(t *testing.T) {
 	if line["event"] != nil || line["shadow_event"] != "cycle_overdue" || line["mode"] != "overnight" || line["function"] != "transition" ||
 		line["severity"] != "ERROR" || line["message"] != "overdue" || line["time"] == nil {
 		t.Errorf("%v", line)
+	}
+}
+
+// A line that Cloud Logging would drop is cut: what alerts read stays, and the line says what
+// it has lost.
+func TestLog_CutsLongLines(t *testing.T) {
+	many := make([]string, 5588)
+	for i := range many {
+		many[i] = strings.Repeat("<é>", 60)
+	}
+	deep := map[string]any{}
+	for i := range 5000 {
+		deep[fmt.Sprintf("key %04d", i)] = many[:50]
+	}
+	for name, value := range map[string]any{"list": many, "text": strings.Repeat("é<", 400_000), "map": deep} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			log, err := telemetry.New(&b, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			log.Warn(strings.Repeat("m", 300_000), "event", telemetry.Finding, "check", "hand_overs", "state", "failing", "n", 1<<60, "evidence", value)
+			log.Info("the next")
+			line, next, _ := strings.Cut(b.String(), "\n")
+			if len(line) >= 256_000 || !strings.Contains(next, "the next") {
+				t.Fatalf("%d bytes, then %q", len(line), next)
+			}
+			var got map[string]any
+			if err := json.Unmarshal([]byte(line), &got); err != nil {
+				t.Fatal(err)
+			}
+			if got["severity"] != "WARNING" || got["event"] != "finding" || got["check"] != "hand_overs" || got["state"] != "failing" || !strings.Contains(line, `"n":1152921504606846976`) || !strings.Contains(line, " more") {
+				t.Errorf("%.2000s", line)
+			}
+		})
 	}
 }
