@@ -215,7 +215,10 @@ func (d *drift) service(name string, commit bool) check {
 func (d *drift) schedule(s pipeline.Schedule) check {
 	name := d.name(s.Name)
 	c := check{ID: "schedule " + name, State: checkFailing, Action: "make deploy"}
-	zone := d.app.Pipeline.Calendar.Zone().String()
+	zone := d.app.Pipeline.Zone(s).String()
+	if zone == "UTC" {
+		zone = "Etc/UTC" // as terraform/scheduler.tf names it
+	}
 	j, ok := d.deployed.Jobs[name]
 	switch {
 	case d.deployed.JobsErr != nil:

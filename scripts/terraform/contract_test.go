@@ -266,7 +266,11 @@ func TestF54_EveryScheduleOfThePipelineIsAJobInItsTimeZone(t *testing.T) {
 	}
 	for _, s := range p.Schedules {
 		j := jobs[s.Name]
-		if j.text("schedule") != s.Cron || j.text("time_zone") != p.Calendar.Zone().String() || j.text("name") != "phasegate-"+s.Name {
+		zone := p.Zone(s).String()
+		if zone == "UTC" {
+			zone = "Etc/UTC"
+		}
+		if j.text("schedule") != s.Cron || j.text("time_zone") != zone || j.text("name") != "phasegate-"+s.Name {
 			t.Errorf("%s: %q in %q", s.Name, j.text("schedule"), j.text("time_zone"))
 		}
 		if topic := j.text("pubsub_target", "0", "topic_name"); topic != "projects/"+project+"/topics/"+s.Topic() {

@@ -173,14 +173,43 @@ func (c cron) next(cal Calendar, after time.Time) time.Time {
 	return time.Time{}
 }
 
+// allDay reports whether a schedule is of the relay or of health, which run in every hour or every
+// few hours. Cloud Scheduler advises UTC for what must not miss an hour:
+// https://cloud.google.com/scheduler/docs/configuring/cron-job-schedules
+func (s Schedule) allDay() bool {
+	fields := strings.Fields(s.Cron)
+	return (s.Job == "relay" || s.Job == "health") && len(fields) > 1 && strings.HasPrefix(fields[1], "*")
+}
+
+// Zone returns the zone of a schedule's times: the pipeline's; UTC for the relay and health,
+// which run all day.
+func (p *Pipeline) Zone(s Schedule) *time.Location {
+	if s.allDay() {
+		return time.UTC
+	}
+	return p.Calendar.zone
+}
+
+// skipped reports whether a job is sent at an hour at which zones with daylight saving skip or
+// repeat one. A job of every hour is sent in all of them.
+func (c cron) skipped() bool { return c.hours != allHours && c.hours&(1<<1|1<<2) != 0 }
+
+// saves reports whether a zone has daylight saving time.
+func saves(zone *time.Location) bool {
+	const year = 2026 // any: rules change rarely, and both halves of a year have their own offset
+	_, winter := time.Date(year, time.January, 1, 0, 0, 0, 0, zone).Zone()
+	_, summer := time.Date(year, time.July, 1, 0, 0, 0, 0, zone).Zone()
+	return winter != summer
+}
+
 // LastDue returns the last time before an instant at which a schedule sends its job, on the
-// clock of the pipeline's zone.
+// clock of its zone.
 func (p *Pipeline) LastDue(s Schedule, before time.Time) time.Time {
 	c, err := parseCron(s.Cron)
 	if err != nil { // the definition was validated with the same parser
 		return time.Time{}
 	}
-	return c.last(p.Calendar, before.UTC())
+	return c.last(Calendar{zone: p.Zone(s)}, before.UTC())
 }
 
 // NextDue returns the first time after an instant at which a schedule sends its job.
@@ -189,5 +218,5 @@ func (p *Pipeline) NextDue(s Schedule, after time.Time) time.Time {
 	if err != nil {
 		return time.Time{}
 	}
-	return c.next(p.Calendar, after.UTC())
+	return c.next(Calendar{zone: p.Zone(s)}, after.UTC())
 }

@@ -85,3 +85,61 @@ func TestCron_FormsThatCloudSchedulerDoesNotRead(t *testing.T) {
 		t.Errorf("%v, want %s", err, want)
 	}
 }
+
+// The relay and health run all day, in UTC; every other job, and one of theirs at a time of day, on
+// the clock of the pipeline's zone.
+func TestCron_RelayAndHealthRunInUTC(t *testing.T) {
+	p := zoned(t, "Asia/Kolkata") // half an hour off
+	from := time.Date(2026, 2, 3, 10, 10, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		s    Schedule
+		want string
+	}{
+		"relay":            {Schedule{Job: "relay", Cron: "*/7 * * * *"}, "2026-02-03T10:14:00Z"},
+		"health":           {Schedule{Job: "health", Cron: "5 * * * *"}, "2026-02-03T11:05:00Z"},
+		"every_six_hours":  {Schedule{Job: "health", Cron: "0 */6 * * *"}, "2026-02-03T12:00:00Z"},
+		"health_by_day":    {Schedule{Job: "health", Cron: "0 16 * * *"}, "2026-02-03T10:30:00Z"},
+		"nightly":          {Schedule{Job: "nightly", Cron: "0 16 * * *"}, "2026-02-03T10:30:00Z"},
+		"nightly_all_day":  {Schedule{Job: "nightly", Cron: "0 * * * *"}, "2026-02-03T10:30:00Z"},
+		"sweep_every_hour": {Schedule{Job: "sweep", Cron: "0 * * * *"}, "2026-02-03T10:30:00Z"},
+	} {
+		next := p.NextDue(c.s, from)
+		if got := next.Format(time.RFC3339); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+		if last := p.LastDue(c.s, next.Add(time.Nanosecond)); !last.Equal(next) {
+			t.Errorf("%s: last due %s, want %s", name, last, next)
+		}
+	}
+}
+
+// Only a zone with daylight saving time skips hours, and a job of every hour loses none for good.
+func TestCron_SkippedHoursAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		zone, job, cron string
+		refused         bool
+	}{
+		"new_york":      {"America/New_York", "nightly", "30 2 * * *", true},
+		"berlin_sunday": {"Europe/Berlin", "sweep", "0 1 * * 7", true},
+		"some_hours":    {"Europe/Berlin", "sweep", "0 0,2 * * *", true},
+		"relay_by_hand": {"Europe/Berlin", "relay", "0 1-2 * * *", true},
+		"southern":      {"Australia/Sydney", "nightly", "30 2 * * *", true},
+		"three":         {"America/New_York", "nightly", "0 3 * * *", false},
+		"midnight":      {"America/New_York", "nightly", "59 0 * * *", false},
+		"every_hour":    {"America/New_York", "sweep", "0 * * * *", false},
+		"relay":         {"America/New_York", "relay", "*/5 * * * *", false},
+		"six_hours":     {"America/New_York", "health", "0 */2 * * *", false},
+		"utc":           {"UTC", "nightly", "30 2 * * *", false},
+		"tokyo":         {"Asia/Tokyo", "nightly", "30 2 * * *", false},
+	} {
+		zone, err := time.LoadLocation(c.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := &validator{}
+		v.cron("schedules[0].cron", Schedule{Job: c.job, Cron: c.cron}, zone)
+		if refused := len(v.problems) > 0; refused != c.refused {
+			t.Errorf("%s: %q", name, v.problems)
+		}
+	}
+}

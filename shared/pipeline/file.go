@@ -81,7 +81,7 @@ type fileMode struct {
 
 type fileSchedule struct {
 	Name     string `yaml:"name"`     // unique
-	Cron     string `yaml:"cron"`     // five fields as Cloud Scheduler reads them, in time_zone. A job of a day whose hour the clock repeats is due the first time
+	Cron     string `yaml:"cron"`     // five fields as Cloud Scheduler reads them, in time_zone; in UTC for relay and health if the hour begins with `*`. Where time_zone has daylight saving time, no other job may be sent from 01:00 to 03:00. A job of a day whose hour the clock repeats is due the first time
 	Function string `yaml:"function"` // `reconcile`, `sweep` or `health`
 	Job      string `yaml:"job"`      // of reconcile `relay` or `nightly`; else the function's name
 }

@@ -106,7 +106,7 @@ func build(f file) (*Pipeline, *validator) {
 		path := fmt.Sprintf("schedules[%d]", i)
 		v.name(path+".name", s.Name)
 		v.unique(path+".name", "schedule", s.Name, names)
-		v.cron(path+".cron", s.Cron)
+		v.cron(path+".cron", Schedule(s), zone)
 		v.oneOf(path+".function", s.Function, "reconcile", "sweep", "health")
 		switch s.Function {
 		case "sweep", "health":

@@ -182,6 +182,9 @@ var problems = map[string]struct {
 	"cron":              {"*/5 * * * *", "*/5 * * *", `schedules[0].cron: "*/5 * * *" is no cron expression of five fields`},
 	"cron_seconds":      {"*/5 * * * *", "0 */5 * * * *", `schedules[0].cron: "0 */5 * * * *" is no cron expression`},
 	"cron_descriptor":   {"*/5 * * * *", "@hourly", `schedules[0].cron: "@hourly" is no cron expression`},
+	"cron_skipped_hour": {"30 10 * * *", "30 2 * * *", `schedules[1].cron: "30 2 * * *" is between 01:00 and 03:00 in America/New_York, where daylight saving time skips`},
+	"cron_hours":        {"30 10 * * *", "0 0-4 * * *", `schedules[1].cron: "0 0-4 * * *" is between 01:00 and 03:00`},
+	"cron_question":     {"*/5 * * * *", "0 6 ? * 1", `schedules[0].cron: "?" is no day of the month`},
 	"cron_zone":         {"*/5 * * * *", "TZ=UTC */5 * * * *", `schedules[0].cron: "TZ=UTC */5 * * * *" names a time zone`},
 }
 

@@ -258,7 +258,7 @@ const defaultSecondRunsEvery = 2 * time.Minute
 // Schedule is a job that the platform's scheduler sends.
 type Schedule struct {
 	Name     string
-	Cron     string // five fields, in the pipeline's time zone
+	Cron     string // five fields, on the clock of [Pipeline.Zone]
 	Function string
 	Job      string
 }

@@ -135,13 +135,18 @@ func (v *validator) optionalOffset(c Calendar, path, s string) *Offset {
 	return &o
 }
 
-func (v *validator) cron(path, s string) {
-	if strings.Contains(s, "=") {
-		v.add(path, "%q names a time zone; the pipeline's holds", clip(s))
+func (v *validator) cron(path string, s Schedule, zone *time.Location) {
+	if strings.Contains(s.Cron, "=") {
+		v.add(path, "%q names a time zone; the pipeline's holds", clip(s.Cron))
 		return
 	}
-	if _, err := parseCron(s); err != nil {
+	c, err := parseCron(s.Cron)
+	switch {
+	case err != nil:
 		v.add(path, "%v", err)
+	case c.skipped() && !s.allDay() && saves(zone):
+		v.add(path, "%q is between 01:00 and 03:00 in %s, where daylight saving time skips one of these hours on one day and repeats one on another: "+
+			"Cloud Scheduler leaves the job out or sends it twice; move it to another hour", clip(s.Cron), zone)
 	}
 }
 

@@ -190,14 +190,14 @@ run "a_shadow_publishes_nothing" {
   }
 }
 
-run "schedules_are_in_local_time" {
+run "schedules_are_in_local_time_or_all_day_in_utc" {
   command = plan
 
   assert {
     condition = length(google_cloud_scheduler_job.this) == length(local.pipeline.schedules) && alltrue(
-      [for j in google_cloud_scheduler_job.this : j.time_zone == "America/New_York"]
+      [for name, j in google_cloud_scheduler_job.this : j.time_zone == (contains(["relay", "health"], name) ? "Etc/UTC" : "America/New_York")]
     )
-    error_message = "A job is missing, or not in the pipeline's time zone."
+    error_message = "A job is missing, or in another time zone."
   }
 
   assert {
