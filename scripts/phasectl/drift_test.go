@@ -62,7 +62,11 @@ func service(name, commit, traffic string) string {
 }
 
 func job(name, state, cron string) string {
-	return fmt.Sprintf(`{"name":"projects/phasegate-local/locations/us-central1/jobs/%s","state":%q,"schedule":%q,"timeZone":"America/New_York"}`, name, state, cron)
+	zone := "America/New_York"
+	if strings.HasSuffix(name, "-relay") || strings.HasSuffix(name, "-health") { // which run all day
+		zone = "Etc/UTC"
+	}
+	return fmt.Sprintf(`{"name":"projects/phasegate-local/locations/us-central1/jobs/%s","state":%q,"schedule":%q,"timeZone":%q}`, name, state, cron, zone)
 }
 
 const commit = `,"commit-sha":"4f2ac01"`
