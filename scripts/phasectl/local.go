@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -63,6 +64,11 @@ func localCommand(f *flags) *cobra.Command {
 			if err := os.MkdirAll(data, 0o700); err != nil {
 				return usage(fmt.Errorf("--data: %w", err))
 			}
+			lock, err := lockFolder(data)
+			if err != nil {
+				return err
+			}
+			defer lock.Close()
 			c, err := localConfig(f, "sqlite:"+filepath.Join(data, "store.db"))
 			if err != nil {
 				return err
@@ -99,6 +105,24 @@ func localCommand(f *flags) *cobra.Command {
 	cmd.Flags().IntVar(&base, "port-base", 0, "Pub/Sub on this port, functions and BigQuery on the next, instead of 8085, 8088 and 9050; 0 picks free ones")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object when ready")
 	return cmd
+}
+
+// lockFolder keeps a second local environment off a folder. The lock ends with the
+// returned file, or with the process.
+func lockFolder(data string) (io.Closer, error) {
+	f, err := os.OpenFile(filepath.Join(data, "local.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, usage(fmt.Errorf("--data: %w", err))
+	}
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+	case err == nil:
+		return f, nil
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		err = exitError{exitFindings, fmt.Errorf("--data: another phasectl local runs on %s: stop it, or name another folder", data)}
+		return nil, errors.Join(err, f.Close())
+	default:
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+	}
 }
 
 // localConfig is the environment's configuration with the local defaults below it and

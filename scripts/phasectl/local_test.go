@@ -76,6 +76,24 @@ func TestLocalAnnouncesItselfAndCleansUp(t *testing.T) {
 	}
 }
 
+func TestLocal_RefusesAFolderOnWhichAnotherOneRuns(t *testing.T) {
+	data := t.TempDir()
+	_, first, stop := start(t, "local", "--data", data, "--port-base", "0", "--json")
+	object(t, first)
+	code, stdout, stderr := command(t, "local", "--data", data, "--port-base", "0", "--json")
+	if code != 1 || stdout != "" || !strings.Contains(stderr, "another phasectl local runs on "+data) {
+		t.Errorf("%d %q %q", code, stdout, stderr)
+	}
+	if _, err := os.Stat(filepath.Join(data, readyFile)); err != nil {
+		t.Errorf("the first one's file: %v", err)
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("the first one ends with %d", code)
+	}
+	_, again, _ := start(t, "local", "--data", data, "--port-base", "0", "--json") // nothing is left locked
+	object(t, again)
+}
+
 func TestEnvNamesTheWarehouseWhereThereIsOne(t *testing.T) {
 	data := t.TempDir()
 	for host, want := range map[string]bool{"127.0.0.1:9050": true, "": false} {

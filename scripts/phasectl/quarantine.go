@@ -222,8 +222,10 @@ func replayQuarantined(ctx context.Context, a *app.App, id, reason string) error
 		Detail: fmt.Sprintf("message %s of %s was handed to %s again and taken: %s", e.MessageID, q.Topic, q.Function, reason)}, rand.Text())
 }
 
-// plain shows text that others may have written without letting it steer the terminal.
+// plain shows text that others may have written without letting it steer the terminal, in
+// one line: errors that were joined are several.
 func plain(s string) string {
+	s = strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "; ")
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return '\uFFFD'
