@@ -120,7 +120,7 @@ func TestDriftNamesWhatDiffers(t *testing.T) {
 		code   int
 		parts  []string
 	}{
-		"nothing":      {func(project) {}, 0, []string{"ok       function phasegate-transition: source " + driftHash, "ok       service nba-phase3-analytics-processors: revision nba-phase3-analytics-processors-7 has all traffic, commit 4f2ac01", "ok       schedule phasegate-relay: \"*/5 * * * *\" in America/New_York", "\nok: nothing differs\n"}},
+		"nothing":      {func(project) {}, 0, []string{"ok       function phasegate-transition: source " + driftHash, "ok       service nba-phase3-analytics-processors: revision nba-phase3-analytics-processors-7 has all traffic, commit 4f2ac01", "ok       schedule phasegate-relay: \"*/5 * * * *\" in Etc/UTC", "ok       schedule phasegate-nightly: \"30 10 * * *\" in America/New_York", "\nok: nothing differs\n"}},
 		"other_source": {replace(functionsPath, "-"+driftHash, "-ffffffffffff"), 1, []string{"failing  function phasegate-health: source ffffffffffff is deployed, and the checkout is " + driftHash, "         make deploy"}},
 		"missing":      {func(p project) { p[functionsPath+" more"] = `{"functions":[]}` }, 1, []string{"failing  function phasegate-sweep: is not deployed", "failing  function phasegate-transition: is not deployed"}},
 		"failed":       {replace(functionsPath, `"ACTIVE"`, `"FAILED"`), 1, []string{"failing  function phasegate-health: its state is FAILED", "gcloud functions describe phasegate-health --v2 --region=us-central1"}},
@@ -138,8 +138,8 @@ func TestDriftNamesWhatDiffers(t *testing.T) {
 		"renamed":       {replace(servicesPath+" more", "nba-phase3-analytics-processors", "nba-phase3-processors"), 1, []string{"failing  service nba-phase3-analytics-processors: is not there", "correct the service's name in the pipeline file, or deploy it"}},
 		"no_commit":     {replace(servicesPath+" more", commit, ""), 2, []string{"unknown  service nba-phase3-analytics-processors: revision nba-phase3-analytics-processors-7 has all traffic; it has no label commit-sha"}},
 		"paused":        {replace(jobsPath, `"ENABLED"`, `"PAUSED"`), 1, []string{"failing  schedule phasegate-relay: is paused", "gcloud scheduler jobs resume phasegate-relay --location=us-central1"}},
-		"other_cron":    {replace(jobsPath, `*/5`, `*/50`), 1, []string{`failing  schedule phasegate-relay: is at "*/50 * * * *" in America/New_York, and the pipeline file says "*/5 * * * *" in America/New_York`}},
-		"other_zone":    {replace(jobsPath, `America/New_York`, `Etc/UTC`), 1, []string{`is at "*/5 * * * *" in Etc/UTC`}},
+		"other_cron":    {replace(jobsPath, `*/5`, `*/50`), 1, []string{`failing  schedule phasegate-relay: is at "*/50 * * * *" in Etc/UTC, and the pipeline file says "*/5 * * * *" in Etc/UTC`}},
+		"other_zone":    {replace(jobsPath, `America/New_York`, `Etc/UTC`), 1, []string{`phasegate-nightly: is at "30 10 * * *" in Etc/UTC, and the pipeline file says "30 10 * * *" in America/New_York`}},
 		"no_job":        {replace(jobsPath, `jobs/phasegate-nightly`, `jobs/nightly`), 1, []string{"failing  schedule phasegate-nightly: is not there"}},
 	} {
 		t.Run(name, func(t *testing.T) {
