@@ -33,12 +33,13 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Ask, at no cost, whether every check can be asked, and whether nobody else hands over",
+		Short: "Ask, at no cost, whether every check can be asked, whether nobody else hands over, and whether names have changed",
 		Long: "Ask the warehouse, in dry runs that cost nothing, whether tables and columns of every check exist,\n" +
 			"whether it yields a number, and whether a hand-over's query stays below its limit of bytes; and whether all\n" +
 			"datasets are in one location.\n" +
 			"Unless PHASEGATE_MODE is shadow, no subscription that the pipeline file replaces may be there:\n" +
-			"two orchestrators hand over twice.\n\n" +
+			"two orchestrators hand over twice. And no transition, mode or processor may have been renamed without\n" +
+			"`formerly`: its last days would look as if nothing had been handed over.\n\n" +
 			"Exit status: 0 all is well, 1 something is not, 2 it could not be asked.",
 		Example: "  phasectl checks verify --pipeline my-pipeline.yaml --project my-project",
 		Args:    args(cobra.NoArgs),
@@ -64,7 +65,7 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 			if c.BigQueryHost != "" || !c.Local {
 				all = append(all, locations(cmd.Context(), w, c, p, false))
 			}
-			all = append(all, others...)
+			all = append(append(all, others...), names(cmd.Context(), c)...)
 			for _, v := range all {
 				switch {
 				case v.Unknown:

@@ -16,7 +16,10 @@ import (
 )
 
 // flags stand before the environment.
-type flags struct{ project, pipeline string }
+type flags struct {
+	project, pipeline string
+	differs           bool // an acting command goes on with another definition than the deployed one
+}
 
 // getenv is the environment with the flags over it and defaults below it.
 func (f *flags) getenv(defaults map[string]string) func(string) string {

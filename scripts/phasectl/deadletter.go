@@ -258,6 +258,7 @@ func deadLetterReplay(f *flags) *cobra.Command {
 	topicFlag(cmd, &topic)
 	cmd.Flags().BoolVar(&all, "all", false, "everything, up to 1000 messages a subscription")
 	reasonFlag(cmd, &reason)
+	f.differsFlag(cmd)
 	return cmd
 }
 

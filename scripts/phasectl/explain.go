@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,6 +116,18 @@ func help(x cycle.Explanation, t *pipeline.Transition) string {
 	return logs + ". To hand over what there is: " + trigger(" --force")
 }
 
+// tables puts the tables of a batch's messages into the definition's order; a name that it
+// does not know any more comes last.
+func tables(messages map[string]string, t *pipeline.Transition) []string {
+	rank := func(table string) int {
+		if i := slices.Index(t.Order, t.Present(table)); i >= 0 {
+			return i
+		}
+		return len(t.Order)
+	}
+	return slices.SortedFunc(maps.Keys(messages), func(a, b string) int { return cmp.Or(rank(a)-rank(b), strings.Compare(a, b)) })
+}
+
 func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) error {
 	zone := t.Calendar().Zone()
 	local := func(at time.Time) string { return at.In(zone).Format("2006-01-02 15:04:05 MST") }
@@ -141,13 +156,12 @@ func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) 
 	}
 	for _, batch := range x.Batches {
 		row(fmt.Sprintf("batch %d", batch.N), "%s: %s by %s, %s", batch.State, batch.Cause, batch.Actor, batch.Reason)
-		for _, table := range t.Order {
-			if id, ok := batch.Messages[table]; ok {
-				if id == "" {
-					id = "not sent"
-				}
-				fmt.Fprintf(&b, "             %s → %s\n", table, id)
+		for _, table := range tables(batch.Messages, t) {
+			id := batch.Messages[table]
+			if id == "" {
+				id = "not sent"
 			}
+			fmt.Fprintf(&b, "             %s → %s\n", table, id)
 		}
 	}
 	if x.Readiness != nil {

@@ -114,7 +114,7 @@ func locksRelease(f *flags) *cobra.Command {
 			if err := checkReason(reason); err != nil {
 				return err
 			}
-			a, err := f.open(cmd.Context())
+			a, err := f.openToAct(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -132,5 +132,6 @@ func locksRelease(f *flags) *cobra.Command {
 		},
 	}
 	reasonFlag(cmd, &reason)
+	f.differsFlag(cmd)
 	return cmd
 }

@@ -101,7 +101,7 @@ func holdCommand(f *flags) *cobra.Command {
 			if lasts <= 0 || lasts > most {
 				return usage(fmt.Errorf("--for: %s is not within 1s to %gh", lasts, most.Hours()))
 			}
-			a, err := f.open(cmd.Context())
+			a, err := f.openToAct(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -128,6 +128,7 @@ func holdCommand(f *flags) *cobra.Command {
 	}
 	transitionFlag(cmd, &transition)
 	reasonFlag(cmd, &reason)
+	f.differsFlag(cmd)
 	cmd.Flags().DurationVar(&lasts, "for", 0, "how long, such as 6h (required)")
 	return cmd
 }
@@ -172,7 +173,7 @@ func releaseCommand(f *flags) *cobra.Command {
 			if err := checkReason(reason); err != nil {
 				return err
 			}
-			a, err := f.open(cmd.Context())
+			a, err := f.openToAct(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -199,5 +200,6 @@ func releaseCommand(f *flags) *cobra.Command {
 	}
 	transitionFlag(cmd, &transition)
 	reasonFlag(cmd, &reason)
+	f.differsFlag(cmd)
 	return cmd
 }

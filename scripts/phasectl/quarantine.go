@@ -193,6 +193,7 @@ func quarantineReplay(f *flags) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "everything that was not replayed yet")
 	reasonFlag(cmd, &reason)
+	f.differsFlag(cmd)
 	return cmd
 }
 

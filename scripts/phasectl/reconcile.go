@@ -31,12 +31,12 @@ func reconcileCommand(f *flags) *cobra.Command {
 		Example: "  phasectl reconcile --days 7\n  phasectl reconcile --from 2026-02-01 --to 2026-02-03 --fix",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			who := ""
+			who, open := "", f.open
 			if fix {
-				who = actor()
+				who, open = actor(), f.openToAct
 			}
 			all := reconcile.Report{Schema: 1, Findings: []*reconcile.Finding{}, Unknown: []string{}}
-			err := w.each(cmd.Context(), f, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {
+			err := w.each(cmd.Context(), open, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {
 				if e, ok := cmd.ErrOrStderr().(*os.File); ok && terminal(e) && !asJSON {
 					fmt.Fprintf(e, "%s: reading %s to %s…\n", t.ID, from, to)
 				}
@@ -72,6 +72,7 @@ func reconcileCommand(f *flags) *cobra.Command {
 	}
 	w.add(cmd, 7)
 	cmd.Flags().BoolVar(&fix, "fix", false, "repair what can be repaired")
+	f.differsFlag(cmd)
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "show the evidence of each finding")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
@@ -129,11 +130,11 @@ func (w *windowFlags) check() error {
 }
 
 // each opens the application and does something about each transition's periods.
-func (w *windowFlags) each(ctx context.Context, f *flags, do func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error) error {
+func (w *windowFlags) each(ctx context.Context, open opener, do func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error) error {
 	if err := w.check(); err != nil {
 		return usage(err)
 	}
-	a, err := f.open(ctx)
+	a, err := open(ctx)
 	if err != nil {
 		return err
 	}

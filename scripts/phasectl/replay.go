@@ -60,7 +60,7 @@ func (f *flags) openToReplay(cmd *cobra.Command, ids []string, all bool, reason 
 	if all == (len(ids) > 0) {
 		return nil, usage(errors.New("wants either ids or --all"))
 	}
-	return f.open(cmd.Context())
+	return f.openToAct(cmd.Context())
 }
 
 // errRefusedAgain says that a message is still hopeless: it is in quarantine.

@@ -32,7 +32,7 @@ func reportCommand(f *flags) *cobra.Command {
 				return besideShadow(cmd, f, w, asJSON)
 			}
 			all, unknown := []reconcile.Summary{}, 0
-			err := w.each(cmd.Context(), f, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {
+			err := w.each(cmd.Context(), f.open, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {
 				s, err := reconcile.New(a).Summarise(cmd.Context(), t, from, to)
 				if err != nil {
 					return exitError{exitUnknown, err}
@@ -65,7 +65,7 @@ func reportCommand(f *flags) *cobra.Command {
 func besideShadow(cmd *cobra.Command, f *flags, w windowFlags, asJSON bool) error {
 	all := []reconcile.Beside{}
 	var zone *time.Location
-	err := w.each(cmd.Context(), f, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {
+	err := w.each(cmd.Context(), f.open, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {
 		zone = a.Pipeline.Calendar.Zone()
 		some, err := reconcile.BesideShadow(cmd.Context(), a, t, from, to)
 		if err != nil {

@@ -41,11 +41,13 @@ func sweepCommand(f *flags) *cobra.Command {
 					return err
 				}
 			}
+			open := f.open
 			if fix {
+				open = f.openToAct
 				o.Fix = func(pipeline.Processor) bool { return true }
 			}
 			o.Actor = actor()
-			s, a, err := w.sweeper(cmd.Context(), f, &o)
+			s, a, err := w.sweeper(cmd.Context(), open, &o)
 			if err != nil {
 				return err
 			}
@@ -82,6 +84,7 @@ func sweepCommand(f *flags) *cobra.Command {
 	w.add(cmd, 7)
 	cmd.Flags().StringVar(&o.Table, "table", "", "one table, dataset.table or the name of a processor (default: all)")
 	cmd.Flags().BoolVar(&fix, "fix", false, "remove duplicates")
+	f.differsFlag(cmd)
 	cmd.Flags().BoolVar(&o.Force, "force", false, "remove them even if they are many; needs --reason")
 	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, in words that the next person understands")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
@@ -90,11 +93,11 @@ func sweepCommand(f *flags) *cobra.Command {
 }
 
 // sweeper opens the application, and completes an order by its window.
-func (w *windowFlags) sweeper(ctx context.Context, f *flags, o *sweep.Order) (*sweep.Sweeper, *app.App, error) {
+func (w *windowFlags) sweeper(ctx context.Context, open opener, o *sweep.Order) (*sweep.Sweeper, *app.App, error) {
 	if err := w.check(); err != nil {
 		return nil, nil, usage(err)
 	}
-	s, a, err := openSweeper(ctx, f)
+	s, a, err := openSweeper(ctx, open)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -105,8 +108,8 @@ func (w *windowFlags) sweeper(ctx context.Context, f *flags, o *sweep.Order) (*s
 	return s, a, nil
 }
 
-func openSweeper(ctx context.Context, f *flags) (*sweep.Sweeper, *app.App, error) {
-	a, err := f.open(ctx)
+func openSweeper(ctx context.Context, open opener) (*sweep.Sweeper, *app.App, error) {
+	a, err := open(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -231,7 +234,7 @@ func sweepUndo(f *flags) *cobra.Command {
 		Example: "  phasectl sweep list\n  phasectl sweep undo 20260204t155000-3jkx7m2p --reason \"the wrong one stayed\"",
 		Args:    exactly(1, "ID", "20260204t155000-3jkx7m2p"),
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			s, a, err := openSweeper(cmd.Context(), f)
+			s, a, err := openSweeper(cmd.Context(), f.openToAct)
 			if err != nil {
 				return err
 			}
@@ -269,6 +272,7 @@ func sweepUndo(f *flags) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, in words that the next person understands")
+	f.differsFlag(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }

@@ -37,7 +37,11 @@ func triggerCommand(f *flags) *cobra.Command {
 					return err
 				}
 			}
-			a, err := f.open(cmd.Context())
+			open := f.openToAct
+			if t.dryRun {
+				open = f.open
+			}
+			a, err := open(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -47,6 +51,7 @@ func triggerCommand(f *flags) *cobra.Command {
 	}
 	transitionFlag(cmd, &t.transition)
 	reasonFlag(cmd, &t.request.Reason)
+	f.differsFlag(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&t.date, "date", "", "one period, such as 2026-02-03")
 	fl.StringVar(&t.from, "from", "", "first period of a range")

@@ -198,6 +198,24 @@ func (l *Lazy) Get(ctx context.Context) (*App, error) {
 // StatusCollection holds one document a function, before the books' prefix.
 const StatusCollection = "function_status"
 
+// Deployed returns the hash of the pipeline file that the functions run, as the newest
+// heartbeat says, and its time; "" where none has come.
+func (a *App) Deployed(ctx context.Context) (definition string, at time.Time, err error) {
+	for doc, err := range a.Store.Scan(ctx, a.Config.Books()+StatusCollection, "a", "z~") {
+		if err != nil {
+			return "", time.Time{}, fmt.Errorf("read the heartbeats: %w", err)
+		}
+		beats, _ := doc.Data["heartbeats"].(map[string]any)
+		for _, beat := range beats {
+			if t, ok := beat.(time.Time); ok && t.After(at) {
+				at = t
+				definition, _ = doc.Data["definition"].(string)
+			}
+		}
+	}
+	return definition, at, nil
+}
+
 // Heartbeat notes that a function has done a job to its end: in
 // function_status/{function}, by the server's clock, with what runs and whom it can tell,
 // and as a log line.

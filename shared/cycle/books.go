@@ -38,7 +38,7 @@ type Books struct {
 // Books reads the periods from one to another, those without any record included, oldest
 // first: in a constant number of calls, however many there are. It changes nothing.
 func (e *Engine) Books(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) ([]Books, error) {
-	prefix := t.ID + "_"
+	prefix := t.StoredID() + "_"
 	periods, err := e.scanned(ctx, e.Prefix+periodsCollection, prefix+string(from), prefix+string(to)+"~~")
 	if err != nil {
 		return nil, fmt.Errorf("read the periods: %w", err)
@@ -78,7 +78,7 @@ func (e *Engine) Books(ctx context.Context, t *pipeline.Transition, from, to pip
 
 // fill makes the books of one period from its documents.
 func (b *Books) fill(periods []store.Doc, shown, hold store.Doc, batches []store.Doc) {
-	s, err := b.engine.listing(b.At, periods, shown)
+	s, err := b.engine.listing(b.Key, b.At, periods, shown)
 	if err == nil {
 		listed := map[string]bool{}
 		for _, id := range s.listed {
@@ -201,13 +201,15 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 		if !key.Transition.Expects(c.Processor) {
 			return fmt.Errorf("repair %s: processor %q is none of %s's", key, c.Processor, key.Transition.ID)
 		}
+		shown := c.Processor
+		c.Processor = key.Transition.Stored(shown)
 		id, value := c.Record()
 		fields = append(fields, store.F(value, "runs", c.Processor, id))
 		rows := "unknown"
 		if c.RecordCount != nil {
 			rows = fmt.Sprint(*c.RecordCount)
 		}
-		names = append(names, fmt.Sprintf("%s, %s rows of %s", c.Processor, rows, c.EventTime.Format(time.RFC3339)))
+		names = append(names, fmt.Sprintf("%s, %s rows of %s", shown, rows, c.EventTime.Format(time.RFC3339)))
 	}
 	if len(names) == 0 {
 		names = []string{"nothing"}
@@ -250,7 +252,7 @@ func (e *Engine) ManagedSince(ctx context.Context, t *pipeline.Transition) (pipe
 }
 
 func (e *Engine) firstRecorded(ctx context.Context, t *pipeline.Transition) (pipeline.Period, error) {
-	prefix := t.ID + "_"
+	prefix := t.StoredID() + "_"
 	for doc, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+"0", prefix+"~") {
 		if err != nil {
 			return "", fmt.Errorf("read the first period: %w", err)

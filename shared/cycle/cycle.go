@@ -142,6 +142,9 @@ func (k Key) String() string { return k.Transition.ID + "_" + string(k.Period) }
 // old reports whether a period ended longer ago than trigger_within.
 func (k Key) old(at time.Time) bool { return at.After(k.Transition.LastInTime(k.Period)) }
 
+// stored is the id under which the period's documents are stored.
+func (k Key) stored() string { return k.Transition.StoredID() + "_" + string(k.Period) }
+
 // Config is what an Engine stands on. All fields are required but Prefix, Shadow, Expected
 // and LookOn.
 type Config struct {

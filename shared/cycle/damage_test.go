@@ -18,6 +18,11 @@ import (
 // changed returns the NBA transition with some of its YAML replaced.
 func changed(t *testing.T, oldnew ...string) *pipeline.Transition {
 	t.Helper()
+	return parsedChange(t, oldnew...).Transitions[0]
+}
+
+func parsedChange(t *testing.T, oldnew ...string) *pipeline.Pipeline {
+	t.Helper()
 	// The checks name modes and processors too, and are not what these tests are about.
 	before, rest, _ := strings.Cut(string(pipeline.Default()), "    checks:\n")
 	_, after, _ := strings.Cut(rest, "\n# Jobs")
@@ -25,7 +30,7 @@ func changed(t *testing.T, oldnew ...string) *pipeline.Transition {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.Transitions[0]
+	return p
 }
 
 // halfSent leaves the first overnight batch publishing, two of its five messages sent.

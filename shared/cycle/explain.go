@@ -72,22 +72,29 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 			Until: b.ClaimedAt.Add(b.Claim), Live: b.live(s.now)}
 	}
 	slices.SortFunc(s.runs, gate.Older)
+	handed := s.batches[m.Name]
+	for _, name := range s.former[m.Name].names {
+		handed = slices.Concat(s.batches[name], handed)
+	}
 	for _, r := range s.runs {
 		mine := key.Transition.ModeAt(key.Period, r.EventTime) == m.Name
-		if !m.Names(r.Processor) && (r.Processor != "" || !mine) {
+		taken := 0
+		shown := r
+		for _, b := range handed {
+			if slices.Contains(b.Runs, r.Key) {
+				taken, shown = b.N, b.then(key.Transition, r)
+			}
+		}
+		// What was handed over is shown, and what no mode names any more in its own time.
+		if !m.Names(r.Processor) && taken == 0 && (key.Transition.Expects(r.Processor) || !mine) {
 			continue
 		}
-		rs := RunStatus{Processor: r.Processor, ExecutionID: r.ExecutionID, EventTime: r.EventTime,
+		rs := RunStatus{Processor: shown.Processor, ExecutionID: r.ExecutionID, EventTime: r.EventTime,
 			Status: r.Status, RecordCount: r.RecordCount, Why: gate.WhyNot(in, r)}
 		if r.Processor == "" {
 			rs.Processor = r.Reported
 		}
-		rs.Counts = rs.Why == ""
-		for _, b := range s.batches[m.Name] {
-			if slices.Contains(b.Runs, r.Key) {
-				rs.Batch = b.N
-			}
-		}
+		rs.Counts, rs.Batch = rs.Why == "", taken
 		x.Runs = append(x.Runs, rs)
 	}
 	return x, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -27,11 +28,11 @@ type handed struct {
 }
 
 // with returns the summary with one more published batch.
-func (h handed) with(b *batch) handed {
+func (h handed) with(t *pipeline.Transition, b *batch) handed {
 	again := map[string]time.Time{}
 	maps.Copy(again, h.Again)
-	for name := range b.Messages {
-		at := time.Time{}
+	for stored := range b.Messages {
+		name, at := t.Present(stored), time.Time{}
 		if _, before := h.Again[name]; before {
 			at = b.PublishedAt
 		}
@@ -59,20 +60,35 @@ func (h handed) with(b *batch) handed {
 
 // readHanded reads the summaries that a document of the period has. Of two the one that
 // says more is right.
-func (s *snapshot) readHanded(doc store.Doc) error {
+func (s *snapshot) readHanded(doc store.Doc, t *pipeline.Transition) error {
 	f := &fields{doc: doc}
-	for mode, v := range field[map[string]any](f, "handed") {
+	for stored, v := range field[map[string]any](f, "handed") {
+		mode := modeOf(t, stored)
 		text, ok := v.(string)
-		f.check(ok, "handed."+mode, v)
+		f.check(ok, "handed."+stored, v)
 		var h handed
 		if err := json.Unmarshal([]byte(text), &h); err != nil && f.err == nil {
-			f.err = fmt.Errorf("%s: handed.%s: %w", doc.Ref, mode, err)
+			f.err = fmt.Errorf("%s: handed.%s: %w", doc.Ref, stored, err)
 		}
 		if h.N > s.handed[mode].N {
-			s.handed[mode] = h
+			s.handed[mode] = h.by(t.Present)
 		}
 	}
 	return f.err
+}
+
+// by returns the summary with other names of its processors.
+func (h handed) by(name func(processor string) string) handed {
+	again := map[string]time.Time{}
+	for old, at := range h.Again {
+		again[name(old)] = at
+	}
+	expects := slices.Clone(h.Expects)
+	for i, old := range expects {
+		expects[i] = name(old)
+	}
+	h.Again, h.Expects = again, expects
+	return h
 }
 
 // summed reports whether a summary has everything about a batch.
@@ -83,18 +99,18 @@ func (s *snapshot) summed(key Key, id string) bool {
 
 // cutBatchID returns the mode and the number in the id of a batch.
 func cutBatchID(key Key, id string) (mode string, n int, ok bool) {
-	rest, ok := strings.CutPrefix(id, key.String()+"_")
+	rest, ok := strings.CutPrefix(id, key.stored()+"_")
 	i := strings.LastIndexByte(rest, '~')
 	if !ok || i < 0 {
 		return "", 0, false
 	}
 	n, err := strconv.Atoi(rest[i+1:])
-	return rest[:i], n, err == nil
+	return modeOf(key.Transition, rest[:i]), n, err == nil
 }
 
 // handedBy returns everything that is known of the published batches of a mode: the
 // summary, and what has been published since.
-func (s *snapshot) handedBy(mode string) handed {
+func (s *snapshot) handedBy(t *pipeline.Transition, mode string) handed {
 	h := s.handed[mode]
 	for _, b := range s.batches[mode] {
 		if b.N <= h.N {
@@ -103,17 +119,31 @@ func (s *snapshot) handedBy(mode string) handed {
 		if b.State != StatePublished || b.N != h.N+1 {
 			break // what a person asked for can stand behind one that is still open
 		}
-		h = h.with(b)
+		h = h.with(t, b)
 	}
 	return h
 }
 
+// again returns when each processor was last handed over again, by whatever name of the mode.
+func (s *snapshot) again(t *pipeline.Transition, mode string) map[string]time.Time {
+	all := maps.Clone(s.handedBy(t, mode).Again)
+	for name, at := range s.former[mode].Again {
+		if all == nil {
+			all = map[string]time.Time{}
+		}
+		if at.After(all[name]) || all[name].IsZero() {
+			all[name] = at
+		}
+	}
+	return all
+}
+
 // sums returns the summaries that the period does not have yet, as its fields.
-func (s *snapshot) sums() []store.Field {
+func (s *snapshot) sums(t *pipeline.Transition) []store.Field {
 	var fields []store.Field
 	for mode := range s.batches {
-		if h := s.handedBy(mode); h.N > s.handed[mode].N {
-			fields = append(fields, store.F(encode(h), "handed", mode))
+		if h := s.handedBy(t, mode); h.N > s.handed[mode].N {
+			fields = append(fields, store.F(encode(h.by(t.Stored)), "handed", strings.TrimSuffix(t.StoredMode(mode), "~")))
 		}
 	}
 	slices.SortFunc(fields, func(a, b store.Field) int { return strings.Compare(a.Path[1], b.Path[1]) })

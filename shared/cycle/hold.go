@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/audit"
@@ -44,25 +45,28 @@ type HoldResult struct {
 // holdRef names the document of a whole transition's hold. Its id lies outside the
 // range of the transition's periods.
 func (e *Engine) holdRef(t *pipeline.Transition) store.Ref {
-	return store.Ref{Collection: e.Prefix + periodsCollection, ID: t.ID + "~hold"}
+	return store.Ref{Collection: e.Prefix + periodsCollection, ID: t.StoredID() + "~hold"}
 }
 
 // readHolds reads the holds of cycles. Of two, one in a period's second document, the
 // later one is in force.
-func (s *snapshot) readHolds(doc store.Doc) error {
+func (s *snapshot) readHolds(doc store.Doc, t *pipeline.Transition) error {
 	f := &fields{doc: doc}
-	for mode, v := range field[map[string]any](f, "holds") {
+	for name, v := range field[map[string]any](f, "holds") {
+		mode := t.PresentMode(name)
 		if v == nil {
 			continue // released
 		}
 		m, ok := v.(map[string]any)
-		f.check(ok, "holds."+mode, v)
+		f.check(ok, "holds."+name, v)
 		inner := &fields{doc: store.Doc{Ref: doc.Ref, Data: m}}
 		h := inner.hold()
 		if old := s.holds[mode]; old == nil || old.Since.Before(h.Since) {
 			s.holds[mode] = h
 		}
-		s.heldIn[mode] = append(s.heldIn[mode], doc)
+		if !slices.ContainsFunc(s.heldIn[mode], func(in store.Doc) bool { return in.Ref == doc.Ref }) {
+			s.heldIn[mode] = append(s.heldIn[mode], doc)
+		}
 		f.err = errors.Join(f.err, inner.err)
 	}
 	return f.err
@@ -90,7 +94,7 @@ func (e *Engine) Hold(ctx context.Context, key Key, mode string, lasts time.Dura
 	if most := longest(mode); lasts <= 0 || lasts > most {
 		return HoldResult{}, fmt.Errorf("hold for %s: must be more than nothing and at most %s", lasts, most)
 	}
-	key = e.any(key, mode)
+	key, mode = e.any(key, mode), key.Transition.PresentMode(mode)
 	s, err := e.read(ctx, key, nil)
 	if err != nil {
 		return HoldResult{}, err
@@ -106,7 +110,7 @@ func (e *Engine) Hold(ctx context.Context, key Key, mode string, lasts time.Dura
 		}
 		_, err = e.Store.Apply(ctx, append(writes, store.Merge(e.holdRef(key.Transition), fields...))...)
 	} else {
-		err = e.inPeriod(ctx, key, []store.Field{store.F(value, "holds", mode)}, append(writes, e.watch(key))...)
+		err = e.inPeriod(ctx, key, []store.Field{store.F(value, "holds", key.Transition.StoredMode(mode))}, append(writes, e.watch(key))...)
 	}
 	if err != nil && !errors.Is(err, store.ErrExists) { // the record's id is ours alone: an earlier try's answer was lost
 		return HoldResult{}, fmt.Errorf("hold %s: %w", record.Detail, err)
@@ -191,7 +195,7 @@ func (e *Engine) touch(ctx context.Context, key Key, mode string) (publishing []
 // carries on. It ends the hold that it finds and no later one; meeting one that
 // somebody else has made meanwhile, it is [ErrRefused].
 func (e *Engine) Release(ctx context.Context, key Key, mode, actor, reason string) (HoldResult, error) {
-	key = e.any(key, mode)
+	key, mode = e.any(key, mode), key.Transition.PresentMode(mode)
 	r, err := e.endHold(ctx, key, mode, actor, reason)
 	if err != nil {
 		return HoldResult{}, err
@@ -201,6 +205,17 @@ func (e *Engine) Release(ctx context.Context, key Key, mode, actor, reason strin
 	}
 	_, err = e.Converge(ctx, key, "")
 	return r, err
+}
+
+// heldAs are the fields that end a mode's hold, under whatever name it was held.
+func heldAs(doc store.Doc, mode string, t *pipeline.Transition) (fields []store.Field) {
+	holds, _ := doc.Data["holds"].(map[string]any)
+	for name := range holds {
+		if t.PresentMode(name) == mode {
+			fields = append(fields, store.F(nil, "holds", name))
+		}
+	}
+	return fields
 }
 
 func (e *Engine) endHold(ctx context.Context, key Key, mode, actor, reason string) (HoldResult, error) {
@@ -221,11 +236,11 @@ func (e *Engine) endHold(ctx context.Context, key Key, mode, actor, reason strin
 		record := holdRecord("release", key, mode, h, actor, reason)
 		writes := []store.Write{record.Write(e.Prefix, e.Now(), e.NewID())}
 		for _, doc := range s.heldIn[mode] { // against what was read: a hold made since is another
-			path := []string{"holds", mode}
-			if mode == "" {
-				path = []string{"until"}
+			fields := []store.Field{store.F(nil, "until")}
+			if mode != "" {
+				fields = heldAs(doc, mode, key.Transition)
 			}
-			writes = append(writes, store.MergeIf(doc.Ref, doc.Version, store.F(nil, path...)))
+			writes = append(writes, store.MergeIf(doc.Ref, doc.Version, fields...))
 		}
 		switch _, err := e.Store.Apply(ctx, writes...); {
 		case err == nil:

@@ -116,7 +116,7 @@ func (c *convergence) due(s *snapshot) action {
 			return action{do: trim, doc: &s.periods[i]}
 		}
 	}
-	if fields, sums := c.projection(s), s.sums(); len(fields)+len(sums) > 0 {
+	if fields, sums := c.projection(s), s.sums(c.key.Transition); len(fields)+len(sums) > 0 {
 		return action{do: project, fields: fields, sums: sums}
 	}
 	return action{}
@@ -251,5 +251,5 @@ func given(in gate.Input, b *batch) []gate.Run {
 
 func (c *convergence) input(s *snapshot, m pipeline.Mode) gate.Input {
 	return gate.Input{Transition: c.key.Transition, Mode: m, Period: c.key.Period, Runs: s.runs, Now: s.now,
-		Began: s.began(m.Name), Again: s.handedBy(m.Name).Again, Expected: s.schedule.expected()}
+		Began: s.began(m.Name), Again: s.again(c.key.Transition, m.Name), Expected: s.schedule.expected()}
 }

@@ -67,7 +67,7 @@ func (e *Engine) Trigger(ctx context.Context, key Key, m pipeline.Mode, r Reques
 	if b == nil {
 		return BatchStatus{}, fmt.Errorf("%s: somebody's forced request has taken the place of this one", cycleID(key, m.Name))
 	}
-	return describe(s.runNames([]*batch{b}), b), failed
+	return describe(key.Transition, s.byKey([]*batch{b}), b), failed
 }
 
 // request writes the batch that a Request makes.

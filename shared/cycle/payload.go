@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/message"
@@ -54,7 +55,7 @@ func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntit
 			TriggerReason:    a.handing.verdict.Cause,
 			FreshnessChecked: ready.Verified(),
 			MinutesCoverage:  ready.MinutesCoverage,
-			TriggerID:        a.batch.ID + "/" + name,
+			TriggerID:        a.batch.ID + "/" + c.key.Transition.Stored(name),
 			Cycle:            cycleID(c.key, a.mode.Name),
 			Batch:            a.batch.N,
 			Incremental:      withEntities,
@@ -66,7 +67,7 @@ func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntit
 			return nil, 0, fmt.Errorf("message for %s: %w", name, err)
 		}
 		size += len(out)
-		messages[name] = map[string]any{"payload": string(out), "id": ""}
+		messages[c.key.Transition.Stored(name)] = map[string]any{"payload": string(out), "id": ""}
 	}
 	return messages, size, nil
 }
@@ -95,10 +96,10 @@ func unite(t *message.Trigger, entitiesKey, processor string, runs []gate.Run) {
 }
 
 // outgoing is a frozen payload with the attributes that repeat its identity.
-func (c *convergence) outgoing(b *batch, mode, name, payload string) message.Outgoing {
+func outgoing(b *batch, name, payload string) message.Outgoing {
 	return message.Outgoing{Data: []byte(payload), Attributes: map[string]string{
 		"trigger_id": b.ID + "/" + name,
-		"cycle":      cycleID(c.key, mode),
+		"cycle":      strings.TrimSuffix(b.ID, "~"+strconv.Itoa(b.N)),
 		"batch":      strconv.Itoa(b.N),
 	}}
 }

@@ -57,7 +57,7 @@ func (c *convergence) shown(s *snapshot) []store.Field {
 		}
 	}
 	fields = append(fields, store.F(len(newest), "_completed_count"))
-	fields = append(fields, flags(s, mode)...)
+	fields = append(fields, flags(c.key.Transition, s, mode)...)
 	if s.repaired != "" {
 		fields = append(fields, store.F(s.repaired, "_reconciliation_fix"))
 	}
@@ -112,9 +112,12 @@ func (c *convergence) counted(s *snapshot) (newest map[string]gate.Run, mode str
 }
 
 // flags describe the cycle of the mode shown.
-func flags(s *snapshot, mode string) []store.Field {
+func flags(t *pipeline.Transition, s *snapshot, mode string) []store.Field {
 	var triggeredAt, pendingAt, reason any
-	h, pending := s.handedBy(mode), false
+	h, pending := s.handedBy(t, mode), false
+	if h.N == 0 {
+		h = s.former[mode].handed
+	}
 	for _, b := range s.batches[mode] {
 		if b.State != StatePublished {
 			pending, pendingAt = true, b.CreatedAt

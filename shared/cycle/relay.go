@@ -93,7 +93,7 @@ func (e *Engine) periods(ctx context.Context, t *pipeline.Transition, today pipe
 // recordedFrom returns the periods from one on that have a document.
 func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from pipeline.Period) ([]pipeline.Period, error) {
 	var ps []pipeline.Period
-	prefix := t.ID + "_"
+	prefix := t.StoredID() + "_"
 	for doc, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+string(from), prefix+"~") {
 		if err != nil {
 			return ps, fmt.Errorf("periods from %s on: %w", from, err)
@@ -150,7 +150,7 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, tod
 	}
 	// Two weeks of silence: is that an outage, or has nothing begun yet? One document
 	// tells.
-	prefix := t.ID + "_"
+	prefix := t.StoredID() + "_"
 	for _, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+"0", prefix+string(cal.AddDays(today, -2*relayDays))) {
 		return err == nil, err
 	}

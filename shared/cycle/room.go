@@ -313,7 +313,7 @@ func (e *Engine) repeats(ctx context.Context, key Key, docs []store.Doc, c messa
 			return false, f.err
 		}
 	}
-	if newest.Completion == nil || !gate.Repeats(key.Transition, key.Period, newest, k.run) {
+	if newest.Completion == nil || !gate.Repeats(key.Transition, key.Period, present(key.Transition, newest), present(key.Transition, k.run)) {
 		return false, nil
 	}
 	e.Log.WarnContext(ctx, "the period has no room for a success that repeats another", "transition", key.Transition.ID, "period", string(key.Period),

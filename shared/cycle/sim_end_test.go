@@ -145,7 +145,7 @@ func (s *simulation) projection() {
 		"_triggered": false, "_triggered_at": nil, "_trigger_succeeded": false, "_trigger_reason": nil,
 	}
 	if shown >= 0 {
-		want["_mode"] = s.final.modes[shown].name
+		want["_mode"] = s.final.modes[shown].shown()
 		batches := s.books.byMode[s.final.modes[shown].name]
 		want["_trigger_succeeded"] = len(batches) > 0
 		for _, b := range batches {
@@ -214,7 +214,8 @@ func (s *simulation) status() {
 		s.fail("no status: %v", err)
 	}
 	for _, st := range shown {
-		batches := s.books.byMode[st.Mode]
+		mode := s.final.stored(st.Mode)
+		batches := s.books.byMode[mode]
 		if len(st.Batches) != len(batches) {
 			s.fail("%s is shown with %d batches of %d", st.Cycle, len(st.Batches), len(batches))
 		}
@@ -222,7 +223,7 @@ func (s *simulation) status() {
 		for _, b := range batches {
 			sent = sent && b.state == "published"
 		}
-		if !sent && st.State == "published" || sent && st.State != "published" && s.final.mode(st.Mode) >= 0 && s.books.began[st.Mode] != nil {
+		if !sent && st.State == "published" || sent && st.State != "published" && s.final.mode(mode) >= 0 && s.books.began[mode] != nil {
 			s.fail("%s is shown as %s: %s", st.Cycle, st.State, st.Reason)
 		}
 	}

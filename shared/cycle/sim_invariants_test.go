@@ -148,7 +148,7 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 	m := &rules.modes[index]
 	overdue := !chosen && began == nil && m.handOver && !c.seen.ReadTime.Before(rules.start.Add(m.deadline))
 	switch {
-	case c.mode != b.mode:
+	case th.rules.stored(c.mode) != b.mode:
 		s.fail("%s is frozen without a readiness check", b.id)
 		return
 	case c.ready.Outcome != Passed && c.ready.Outcome != NotChecked && !overdue:
@@ -311,7 +311,7 @@ func (s *simulation) projected(th *simThread, w store.Write) {
 	mode, _ := data["_mode"].(string)
 	done := false
 	for _, b := range s.books.batches {
-		done = done || b.mode == mode && b.n == 1 && b.state == "published"
+		done = done || b.mode == th.rules.stored(mode) && b.n == 1 && b.state == "published"
 	}
 	if (data["_triggered"] == true || data["_trigger_succeeded"] == true) && !done {
 		s.fail("the projection claims a trigger of %q that has not happened", mode)
@@ -319,7 +319,7 @@ func (s *simulation) projected(th *simThread, w store.Write) {
 	newest, shown := th.rules.shown(s.visible(th.seen))
 	want := ""
 	if shown >= 0 {
-		want = th.rules.modes[shown].name
+		want = th.rules.modes[shown].shown()
 	}
 	if data["_mode"] != want || data["_completed_count"] != int64(len(newest)) {
 		s.fail("the projection shows %v processors and the mode %q, complete are %d for %q", data["_completed_count"], data["_mode"], len(newest), want)

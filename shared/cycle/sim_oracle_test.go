@@ -236,7 +236,7 @@ func (r *simRules) payload(processor, mode, batch string, n int, cause string, t
 	t := message.Trigger{
 		SourceTable: processor, AnalysisDate: simPeriod, GameDate: simPeriod, Success: true,
 		TriggerSource: simSource(cause), TriggeredBy: "us", ParentProcessor: "Us", Timestamp: message.Timestamp(now),
-		Mode: mode, TriggerReason: cause, FreshnessChecked: checked.Outcome == Passed, MinutesCoverage: checked.MinutesCoverage,
+		Mode: r.modes[r.mode(mode)].shown(), TriggerReason: cause, FreshnessChecked: checked.Outcome == Passed, MinutesCoverage: checked.MinutesCoverage,
 		TriggerID: batch + "/" + processor, Cycle: simID + "_" + string(simPeriod) + "_" + mode, Batch: n,
 		Incremental: true, EntitiesChanged: map[string][]string{},
 	}

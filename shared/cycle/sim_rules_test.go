@@ -3,6 +3,7 @@
 package cycle
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -38,8 +39,9 @@ type simRules struct {
 
 // simMode is one mode; times are durations since the period's start.
 type simMode struct {
-	name       string
-	relation   int // of its runs' event times to the period: -1 before, 0 within, 1 after
+	name       string // under which it is stored
+	now        string // its present name, "" for the same
+	relation   int    // of its runs' event times to the period: -1 before, 0 within, 1 after
 	critical   []string
 	optional   []string
 	all        bool // complete only with the optional ones
@@ -71,10 +73,22 @@ const (
 
 var simKinds = map[string]string{alpha: "players", beta: "teams", gamma: "players", delta: "teams"}
 
+func (m simMode) shown() string { return cmp.Or(m.now, m.name) }
+
 func (m simMode) names() []string { return slices.Concat(m.critical, m.optional) }
 
 func (r *simRules) mode(name string) int {
 	return slices.IndexFunc(r.modes, func(m simMode) bool { return m.name == name })
+}
+
+// stored returns the name under which a mode is stored that is shown by another.
+func (r *simRules) stored(shown string) string {
+	for _, m := range r.modes {
+		if m.shown() == shown {
+			return m.name
+		}
+	}
+	return shown
 }
 
 // simFamilies are the policies that the simulation runs. Each stands for one way in
@@ -109,7 +123,7 @@ var simFamilies = sync.OnceValue(func() []*simFamily {
 		simBuild("day_and_night", "UTC", []simMode{day, full}, // it waits for all, at any hour
 			[]simMode{day, with(full, func(m *simMode) { m.quorum, m.notBefore = 100, simNever })}),
 		simBuild("like_nba", "America/New_York", []simMode{eve, day, full}, // a mode has another name
-			[]simMode{eve, day, with(full, func(m *simMode) { m.name = "late" })}),
+			[]simMode{eve, day, with(full, func(m *simMode) { m.now = "late" })}),
 		simBuild("night_hasty", "UTC", // a processor is gained, and the grace is longer
 			[]simMode{with(hasty, func(m *simMode) { m.optional = []string{beta, gamma} })},
 			[]simMode{with(hasty, func(m *simMode) { m.grace = 40 * time.Minute })}),
@@ -167,11 +181,14 @@ func (r *simRules) yaml() string {
 	fmt.Fprintf(&b, "    downstream: {phase: q, topic: trigger, triggered_by: us, parent_processor: Us, order: [%s]}\n", strings.Join(r.order, ", "))
 	fmt.Fprintf(&b, "    compatibility_collection: completion\n    trigger_within: %s\n    modes:\n", simWithin)
 	for _, m := range r.modes {
-		fmt.Fprintf(&b, "      - name: %s\n        event: %s\n        critical: [%s]\n        optional: [%s]\n", m.name,
+		fmt.Fprintf(&b, "      - name: %s\n        event: %s\n        critical: [%s]\n        optional: [%s]\n", m.shown(),
 			map[int]string{-1: "before", 0: "within", 1: "after"}[m.relation], strings.Join(m.critical, ", "), strings.Join(m.optional, ", "))
 		fmt.Fprintf(&b, "        complete: %s\n        second_runs: %s\n        counts_from: %q\n        accept_earlier: [%s]\n",
 			map[bool]string{true: "all", false: "critical"}[m.all], map[bool]string{true: "resend_if_changed", false: "ignore"}[m.secondRuns],
 			simOffset(m.from), strings.Join(m.earlier, ", "))
+		if m.now != "" {
+			fmt.Fprintf(&b, "        formerly: [%s]\n", m.name)
+		}
 		if m.quorum > 0 {
 			fmt.Fprintf(&b, "        grace: {quorum_pct: %d, after: %s}\n", m.quorum, m.grace)
 		}

@@ -81,6 +81,7 @@ type snapshot struct {
 	runs    []gate.Run
 	batches map[string][]*batch    // by mode, ascending by n; of an evaluation, those that no summary has
 	handed  map[string]handed      // by mode: the summary of its published batches
+	former  map[string]former      // by mode: what others have handed over in its place
 	listed  []string               // ids of the batches that the period lists
 	holds   map[string]*Hold       // by mode; "" is the whole transition's
 	heldIn  map[string][]store.Doc // by mode: where a hold is written down, in force or not
@@ -124,13 +125,13 @@ func (s *snapshot) began(mode string) []string {
 			return b.Expects
 		}
 	}
-	return nil
+	return s.former[mode].Expects
 }
 
 // covered returns the keys of the runs that batches of a mode have taken.
 func (s *snapshot) covered(mode string) map[string]bool {
 	keys := map[string]bool{}
-	for _, k := range s.handed[mode].Runs {
+	for _, k := range slices.Concat(s.former[mode].Runs, s.handed[mode].Runs) {
 		keys[k] = true
 	}
 	for _, b := range s.batches[mode] {
@@ -185,7 +186,7 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, wante
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", key, err)
 		}
-		s, err := e.listing(got.ReadTime, got.Docs[:periods], got.Docs[periods])
+		s, err := e.listing(key, got.ReadTime, got.Docs[:periods], got.Docs[periods])
 		if err != nil {
 			return nil, err
 		}
@@ -207,15 +208,15 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, wante
 }
 
 // listing begins a snapshot with what a period lists.
-func (e *Engine) listing(now time.Time, periods []store.Doc, compat store.Doc) (*snapshot, error) {
-	s := &snapshot{now: now, compat: compat, batches: map[string][]*batch{}, handed: map[string]handed{}, holds: map[string]*Hold{}, heldIn: map[string][]store.Doc{}}
+func (e *Engine) listing(key Key, now time.Time, periods []store.Doc, compat store.Doc) (*snapshot, error) {
+	s := &snapshot{now: now, compat: compat, batches: map[string][]*batch{}, handed: map[string]handed{}, former: map[string]former{}, holds: map[string]*Hold{}, heldIn: map[string][]store.Doc{}}
 	for _, doc := range periods {
 		f := fields{doc: doc}
 		s.listed = append(s.listed, f.strings("batches")...)
 		if repaired := f.str("repaired_at"); repaired > s.repaired {
 			s.repaired = repaired
 		}
-		if err := errors.Join(f.err, s.readHanded(doc)); err != nil {
+		if err := errors.Join(f.err, s.readHanded(doc, key.Transition)); err != nil {
 			return nil, err
 		}
 	}
@@ -233,13 +234,13 @@ func (e *Engine) complete(key Key, s *snapshot, periods []store.Doc, hold store.
 		for _, k := range reports[i] {
 			s.tallies[i].add(k)
 		}
-		if err := errors.Join(s.readHolds(doc), s.readSchedule(doc)); err != nil {
+		if err := errors.Join(s.readHolds(doc, key.Transition), s.readSchedule(doc)); err != nil {
 			return err
 		}
 	}
 	for _, of := range withoutCopies(reports) {
 		for _, k := range of {
-			s.runs = append(s.runs, k.run)
+			s.runs = append(s.runs, present(key.Transition, k.run))
 		}
 	}
 	if err := s.readHold(hold); err != nil {
@@ -261,6 +262,7 @@ func (e *Engine) complete(key Key, s *snapshot, periods []store.Doc, hold store.
 	for _, bs := range s.batches {
 		slices.SortFunc(bs, func(a, b *batch) int { return a.N - b.N })
 	}
+	s.adopt(key)
 	return nil
 }
 
@@ -284,7 +286,11 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		f.check(ok, "messages."+name+".id", m["id"])
 		b.Messages[name] = sent{Payload: payload, ID: id}
 	}
-	mode = strings.TrimPrefix(strings.TrimSuffix(b.ID, "~"+strconv.Itoa(b.N)), key.String()+"_")
+	for i, name := range b.Expects {
+		b.Expects[i] = key.Transition.Present(name)
+	}
+	mode = strings.TrimPrefix(strings.TrimSuffix(b.ID, "~"+strconv.Itoa(b.N)), key.stored()+"_")
+	mode = modeOf(key.Transition, mode)
 	if f.err == nil {
 		switch b.State {
 		case StateGrace, StateChecking, StateBlocked, StatePublishing, StatePublished:

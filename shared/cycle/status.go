@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/gate"
@@ -136,8 +137,11 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		if open.State == StateBlocked {
 			c.blocked(s, m, open, &st)
 		}
-	case open == nil && s.highest(m.Name) > 0 && len(h.runs) == 0 && !h.collects && (!known || h.began || h.verdict.State == gate.Ready):
-		st.State, st.Reason, st.NextLook = string(StatePublished), s.handedBy(m.Name).Reason, time.Time{}
+	case open == nil && s.highest(m.Name)+s.former[m.Name].N > 0 && len(h.runs) == 0 && !h.collects && (!known || h.began || h.verdict.State == gate.Ready):
+		st.State, st.Reason, st.NextLook = string(StatePublished), s.handedBy(c.key.Transition, m.Name).Reason, time.Time{}
+		if f := s.former[m.Name]; s.highest(m.Name) == 0 {
+			st.Reason = f.Reason + "; handed over as " + strings.Join(f.names, ", ") + ", which is no name of the definition"
+		}
 		waits = false
 	case h.verdict.State == gate.Ready, h.verdict.State == gate.Grace:
 		// Due, and whoever looks next begins it.
@@ -155,9 +159,9 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 			st.Reason += "; what comes next is " + words
 		}
 	}
-	names := s.runNames(bs)
+	runs := s.byKey(bs)
 	for _, b := range bs {
-		st.Batches = append(st.Batches, describe(names, b))
+		st.Batches = append(st.Batches, describe(c.key.Transition, runs, b))
 		st.Live = st.Live || b.live(s.now)
 	}
 	return st
@@ -184,27 +188,27 @@ func (c *convergence) blocked(s *snapshot, m pipeline.Mode, b *batch, st *Status
 	}
 }
 
-// runNames returns the names of the runs that batches took, by key, with their places in
-// the order of time: worked out once, however many batches there are.
-func (s *snapshot) runNames(bs []*batch) map[string]placed {
-	names := map[string]placed{}
+// byKey returns the runs that batches took, by key, with their places in the order of time:
+// worked out once, however many batches there are.
+func (s *snapshot) byKey(bs []*batch) map[string]placed {
+	all := map[string]placed{}
 	if len(bs) == 0 {
-		return names
+		return all
 	}
 	runs := slices.Clone(s.runs)
 	slices.SortFunc(runs, gate.Older)
 	for i, r := range runs {
-		names[r.Key] = placed{i, runName(r)}
+		all[r.Key] = placed{i, r}
 	}
-	return names
+	return all
 }
 
 type placed struct {
 	place int
-	name  string
+	run   gate.Run
 }
 
-func describe(names map[string]placed, b *batch) BatchStatus {
+func describe(t *pipeline.Transition, all map[string]placed, b *batch) BatchStatus {
 	d := BatchStatus{ID: b.ID, N: b.N, Cause: b.Cause, Actor: b.Actor, Reason: b.Reason, State: b.State,
 		Runs: []string{}, Messages: map[string]string{}, PublishedAt: b.PublishedAt, DueAt: b.DueAt}
 	if b.Readiness.Outcome != "" {
@@ -212,16 +216,16 @@ func describe(names map[string]placed, b *batch) BatchStatus {
 	}
 	var runs []placed
 	for _, key := range b.Runs {
-		if p, ok := names[key]; ok {
+		if p, ok := all[key]; ok {
 			runs = append(runs, p)
 		}
 	}
 	slices.SortFunc(runs, func(a, b placed) int { return a.place - b.place })
 	for _, p := range runs {
-		d.Runs = append(d.Runs, p.name)
+		d.Runs = append(d.Runs, runName(b.then(t, p.run)))
 	}
 	for name, m := range b.Messages {
-		d.Messages[name] = m.ID
+		d.Messages[m.table(t, name)] = m.ID
 	}
 	return d
 }

@@ -254,7 +254,7 @@ func (c *convergence) expects(s *snapshot, a action) []any {
 	var names []any
 	for _, name := range c.key.Transition.Order {
 		if a.mode.Names(name) {
-			names = append(names, name)
+			names = append(names, c.key.Transition.Stored(name))
 		}
 	}
 	return names
@@ -283,13 +283,13 @@ func blockedReason(r Readiness) string {
 func (c *convergence) publish(ctx context.Context, a action) error {
 	var names []string
 	var msgs []message.Outgoing
-	for _, name := range messageOrder(c.key.Transition.Order, a.batch.Messages) {
+	for _, name := range messageOrder(c.key.Transition, a.batch.Messages) {
 		m := a.batch.Messages[name]
 		if m.ID != "" {
 			continue
 		}
 		names = append(names, name)
-		msgs = append(msgs, c.outgoing(a.batch, a.mode.Name, name, m.Payload))
+		msgs = append(msgs, outgoing(a.batch, name, m.Payload))
 	}
 	left := c.trust(a.batch.Holder)
 	if left <= 0 {
@@ -320,12 +320,12 @@ func (c *convergence) publish(ctx context.Context, a action) error {
 
 // messageOrder puts the names of frozen messages into the definition's order; those
 // that the definition has dropped since come last: they were promised.
-func messageOrder(order []string, messages map[string]sent) []string {
+func messageOrder(t *pipeline.Transition, messages map[string]sent) []string {
 	rank := func(name string) int {
-		if i := slices.Index(order, name); i >= 0 {
+		if i := slices.Index(t.Order, t.Present(name)); i >= 0 {
 			return i
 		}
-		return len(order)
+		return len(t.Order)
 	}
 	return slices.SortedFunc(maps.Keys(messages), func(a, b string) int {
 		return cmp.Or(rank(a)-rank(b), strings.Compare(a, b))

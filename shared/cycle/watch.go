@@ -16,7 +16,7 @@ import (
 
 // watchRef names the list. Its id lies outside the range of the transition's periods.
 func (e *Engine) watchRef(t *pipeline.Transition) store.Ref {
-	return store.Ref{Collection: e.Prefix + periodsCollection, ID: t.ID + "~watch"}
+	return store.Ref{Collection: e.Prefix + periodsCollection, ID: t.StoredID() + "~watch"}
 }
 
 // watch lists a period. The list changes even if it has the period already: a relay

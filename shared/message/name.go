@@ -9,11 +9,13 @@ import (
 )
 
 // expectedName finds the one name under which the transition knows a processor that
-// reports as a class, as a table or by its output table; "" when it knows none.
+// reports as a class, as a table, by its output table or by a former name; "" when it knows
+// none.
 func expectedName(reported json.RawMessage, outputTable string, t *pipeline.Transition) string {
 	name, _ := asText(reported)
 	class := strings.TrimSuffix(strings.TrimPrefix(name, "Async"), "Processor")
 	for _, candidate := range []string{name, outputTable, snakeCase(class)} {
+		candidate = t.Present(candidate)
 		if t.Expects(candidate) {
 			return candidate
 		}

@@ -23,8 +23,9 @@ type filePhase struct {
 
 type fileProcessor struct {
 	Name       string   `yaml:"name"`        // unique over all phases; what transitions call it, and source_table of its triggers
+	Formerly   []string `yaml:"formerly"`    // names that it had, the oldest first: what is stored stays under the oldest, and completions with any of them count. `[]` says that it never had another. Default: none
 	Kind       string   `yaml:"kind"`        // one of `kinds`
-	Class      string   `yaml:"class"`       // the name by which its runs lock each other out, in every language; unique. Default: the name in CamelCase with Processor behind it
+	Class      string   `yaml:"class"`       // the name by which its runs lock each other out, in every language; unique. Default: the oldest name in CamelCase with Processor behind it
 	Table      string   `yaml:"table"`       // that it fills, dataset.table
 	DateColumn string   `yaml:"date_column"` // says to which period a row belongs: a DATE where periods are days, a TIMESTAMP at the beginning of the hour where they are hours
 	Key        []string `yaml:"key"`         // columns that make a row unique
@@ -35,7 +36,8 @@ type fileProcessor struct {
 }
 
 type fileTransition struct {
-	ID       string `yaml:"id"` // unique; in the ids of documents
+	ID       string   `yaml:"id"`       // unique; in the ids of documents
+	Formerly []string `yaml:"formerly"` // as of a processor: ids that it had. Default: none
 	Upstream struct {
 		Phase    string   `yaml:"phase"`    // whose processors are waited for
 		Topic    string   `yaml:"topic"`    // to which they report; of one transition only
@@ -61,6 +63,7 @@ type fileTransition struct {
 
 type fileMode struct {
 	Name     string   `yaml:"name"`     // unique in the transition
+	Formerly []string `yaml:"formerly"` // as of a processor: names that it had. Default: none
 	Event    string   `yaml:"event"`    // runs that end `before`, `within` or `after` the period belong to this mode
 	Critical []string `yaml:"critical"` // processors without which nothing is handed over; at least one
 	Optional []string `yaml:"optional"` // the others that are waited for. Default: none

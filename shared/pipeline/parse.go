@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -72,6 +73,7 @@ func build(f file) (*Pipeline, *validator) {
 	owner := map[string]string{}             // processor → path, unique over the pipeline
 	classes := map[string]bool{}
 	tables := map[string]Processor{} // the first that fills it
+	processors := v.names("processor")
 	for i, fp := range f.Phases {
 		path := fmt.Sprintf("phases[%d]", i)
 		v.name(path+".name", fp.Name)
@@ -89,6 +91,7 @@ func build(f file) (*Pipeline, *validator) {
 			}
 			owner[pr.Name] = path
 			phases[fp.Name][pr.Name] = f.Kinds[pr.Kind]
+			processors.formerly(path, pr.Name, pr.Formerly)
 			processor := v.processor(path, pr, f.Kinds)
 			v.unique(path+".class", "class", processor.Class, classes) // two would share their locks
 			v.sameTable(path, processor, tables)
@@ -99,6 +102,7 @@ func build(f file) (*Pipeline, *validator) {
 		}
 		p.Phases = append(p.Phases, phase)
 	}
+	processors.done()
 	v.transitions(p, f.Transitions, phases)
 	p.Health = v.health(f.Health, p.Calendar)
 	names := map[string]bool{}
@@ -128,7 +132,7 @@ func (v *validator) processor(path string, pr fileProcessor, kinds map[string]st
 		v.add(path+".kind", "unknown kind %q", pr.Kind)
 	}
 	if pr.Class == "" {
-		pr.Class = classOf(pr.Name)
+		pr.Class = classOf(stored(pr.Name, pr.Formerly))
 	}
 	v.class(path+".class", pr.Class)
 	v.table(path+".table", pr.Table)
@@ -157,7 +161,7 @@ func (v *validator) processor(path string, pr fileProcessor, kinds map[string]st
 		pr.Duplicates = string(DuplicatesReport)
 	}
 	v.oneOf(path+".duplicates", pr.Duplicates, string(DuplicatesReport), string(DuplicatesRemove))
-	return Processor{Name: pr.Name, Class: pr.Class, Kind: pr.Kind, Table: pr.Table, DateColumn: pr.DateColumn,
+	return Processor{Name: pr.Name, Formerly: pr.Formerly, Class: pr.Class, Kind: pr.Kind, Table: pr.Table, DateColumn: pr.DateColumn,
 		Key: pr.Key, OrderBy: pr.OrderBy, Partition: Partition(pr.Partition), Filled: pr.Filled, Duplicates: Duplicates(pr.Duplicates)}
 }
 
@@ -187,10 +191,12 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 		v.add("transitions", "is empty")
 	}
 	ids, topics, collections := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	former := v.names("transition")
 	for i, ft := range fts {
 		path := fmt.Sprintf("transitions[%d]", i)
 		v.name(path+".id", ft.ID)
 		v.unique(path+".id", "transition", ft.ID, ids)
+		former.formerly(path, ft.ID, ft.Formerly)
 		v.phase(path+".upstream.phase", ft.Upstream.Phase, phases)
 		v.phase(path+".downstream.phase", ft.Downstream.Phase, phases)
 		v.topic(path+".upstream.topic", ft.Upstream.Topic)
@@ -212,7 +218,7 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 			v.add(path+".compatibility_collection", "%q is one of our own collections", ft.CompatibilityCollection)
 		}
 		t := &Transition{
-			ID:            ft.ID,
+			ID: ft.ID, Formerly: ft.Formerly,
 			UpstreamPhase: ft.Upstream.Phase, UpstreamTopic: ft.Upstream.Topic, Replaces: ft.Upstream.Replaces,
 			DownstreamPhase: ft.Downstream.Phase, DownstreamTopic: ft.Downstream.Topic,
 			TriggeredBy: ft.Downstream.TriggeredBy, ParentProcessor: ft.Downstream.ParentProcessor,
@@ -222,6 +228,14 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 			calendar:                p.Calendar,
 			several:                 len(fts) > 1,
 			kinds:                   phases[ft.Upstream.Phase],
+			formerly:                map[string][]string{},
+			present:                 map[string]string{},
+		}
+		for _, pr := range p.processors(ft.Upstream.Phase) {
+			t.formerly[pr.Name] = pr.Formerly
+			for _, old := range pr.Formerly {
+				t.present[old] = pr.Name
+			}
 		}
 		if h := ft.HandOver; h != nil {
 			t.HandOver = &HandOver{Warn: v.seconds(path+".hand_over.warn", h.Warn), Critical: v.seconds(path+".hand_over.critical", h.Critical)}
@@ -240,10 +254,11 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 		t.Checks = v.checks(path+".checks", ft.Checks, t, p.processors(ft.Upstream.Phase))
 		p.Transitions = append(p.Transitions, t)
 	}
-	for i, a := range fts {
-		for _, b := range fts {
-			if len(b.ID) > len(a.ID) && b.ID[:len(a.ID)+1] == a.ID+"_" {
-				v.add(fmt.Sprintf("transitions[%d].id", i), "%q followed by _ begins the id %q: their documents would mingle", a.ID, b.ID)
+	former.done()
+	for i, a := range p.Transitions {
+		for _, b := range p.Transitions {
+			if strings.HasPrefix(b.StoredID(), a.StoredID()+"_") {
+				v.add(fmt.Sprintf("transitions[%d].id", i), "%q followed by _ begins the id %q: their documents would mingle", a.StoredID(), b.StoredID())
 			}
 		}
 	}
@@ -253,13 +268,14 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 	if len(fms) == 0 {
 		v.add(path+".modes", "is empty")
 	}
-	names, events := map[string]bool{}, map[string]bool{}
+	names, events, former := map[string]bool{}, map[string]bool{}, v.names("mode")
 	order := []string{string(Before), string(Within), string(After)}
 	last := -1
 	for i, fm := range fms {
 		path := fmt.Sprintf("%s.modes[%d]", path, i)
 		v.name(path+".name", fm.Name)
 		v.unique(path+".name", "mode", fm.Name, names)
+		former.formerly(path, fm.Name, fm.Formerly)
 		v.oneOf(path+".event", fm.Event, order...)
 		v.unique(path+".event", "a mode for event", fm.Event, events)
 		if at := slices.Index(order, fm.Event); at >= 0 {
@@ -271,7 +287,7 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 		v.oneOf(path+".complete", fm.Complete, string(CompleteAll), string(CompleteCritical))
 		v.oneOf(path+".second_runs", fm.SecondRuns, string(SecondRunsIgnore), string(SecondRunsResend))
 		m := Mode{
-			Name: fm.Name, Event: Relation(fm.Event), Critical: fm.Critical, Optional: fm.Optional,
+			Name: fm.Name, Formerly: fm.Formerly, Event: Relation(fm.Event), Critical: fm.Critical, Optional: fm.Optional,
 			Complete: Completeness(fm.Complete), AcceptEarlier: fm.AcceptEarlier, SecondRuns: SecondRuns(fm.SecondRuns),
 			NotBefore:  v.optionalOffset(t.calendar, path+".not_before", fm.NotBefore),
 			Deadline:   v.optionalOffset(t.calendar, path+".deadline", fm.Deadline),
@@ -296,6 +312,7 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 		}
 		t.Modes = append(t.Modes, m)
 	}
+	former.done()
 	v.graces(path, t.Modes)
 }
 

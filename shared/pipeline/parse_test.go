@@ -165,6 +165,14 @@ var problems = map[string]struct {
 	"checks_timeout_short":     {"timeout: 30s", "timeout: 30ms", `transitions[0].checks.timeout: "30ms" is less than 1s: write a longer time, such as 30s`},
 	"cron_never":               {"*/5 * * * *", "*/5 * 30 2 *", `schedules[0].cron: "*/5 * 30 2 *" never comes`},
 
+	"formerly_present":    {"- name: player_daily_cache", "- name: player_daily_cache\n        formerly: [player_game_summary]", `phases[1].processors[1].formerly[0]: "player_game_summary" is the name of a processor now: give that one a name that was never used`},
+	"formerly_swapped":    {"- name: tomorrow\n", "- name: tomorrow\n        formerly: [same_day]\n", `transitions[0].modes[0].formerly[0]: "same_day" is the name of a mode now`},
+	"formerly_itself":     {"- name: tomorrow\n", "- name: tomorrow\n        formerly: [tomorrow]\n", `transitions[0].modes[0].formerly[0]: "tomorrow" is the name of a mode now`},
+	"formerly_twice":      {"- name: tomorrow\n", "- name: tomorrow\n        formerly: [a, a]\n", `transitions[0].modes[0].formerly[1]: "a" is a former name already, at transitions[0].modes[0].formerly[0]`},
+	"formerly_of_two":     {"- name: tomorrow", "- name: tomorrow\n        formerly: [x]\n      - name: y\n        formerly: [x]", `transitions[0].modes[1].formerly[0]: "x" is a former name already, at transitions[0].modes[0].formerly[0]`},
+	"formerly_transition": {"- id: phase3_to_phase4", "- id: phase3_to_phase4\n    formerly: [phase3_to_phase4]", `transitions[0].formerly[0]: "phase3_to_phase4" is the name of a transition now`},
+	"formerly_name":       {"- id: phase3_to_phase4", "- id: phase3_to_phase4\n    formerly: [a~b]", `transitions[0].formerly[0]: "a~b" is no safe name`},
+
 	"critical_empty":        {"critical: [upcoming_player_game_context]", "critical: []", "transitions[0].modes[0].critical: is empty"},
 	"critical_unknown":      {"critical: [player_game_summary,", "critical: [player_gаme_summary,", `transitions[0].modes[2].critical[0]: unknown processor "player_gаme_summary"`},
 	"of_another_phase":      {"optional: [upcoming_team_game_context]", "optional: [ml_feature_store_v2]", `transitions[0].modes[0].optional[0]: unknown processor "ml_feature_store_v2" in phase "phase_3_analytics"`},
@@ -323,5 +331,37 @@ func TestTimesOfHours_AreCompared(t *testing.T) {
 		} else if err != nil {
 			t.Errorf("%s: %v", tc.to, err)
 		}
+	}
+}
+
+func TestFormerNames_KeepWhatIsStored(t *testing.T) {
+	definition, _ := change(t, "- id: phase3_to_phase4", "- id: up_to_down\n    formerly: [phase3_to_phase4, three_to_four]",
+		"- name: overnight", "- name: late\n        formerly: [overnight, night]")
+	definition = strings.ReplaceAll(definition, "player_game_summary", "box_scores")
+	definition = strings.Replace(definition, "- name: box_scores\n", "- name: box_scores\n        formerly: [player_game_summary, scores]\n", 1)
+	definition = strings.ReplaceAll(definition, "modes: [overnight]", "modes: [late]")
+	p, err := Parse([]byte(definition))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"up_to_down", "three_to_four", "phase3_to_phase4"} {
+		if tr, ok := p.Transition(id); !ok || tr.ID != "up_to_down" || tr.StoredID() != "phase3_to_phase4" {
+			t.Errorf("transition %s: found %v", id, ok)
+		}
+	}
+	tr := p.Transitions[0]
+	for _, name := range []string{"late", "night", "overnight"} {
+		if tr.PresentMode(name) != "late" || tr.StoredMode(name) != "overnight" {
+			t.Errorf("mode %s: %s, stored as %s", name, tr.PresentMode(name), tr.StoredMode(name))
+		}
+	}
+	for _, name := range []string{"box_scores", "scores", "player_game_summary"} {
+		_, pr, ok := p.Processor(name)
+		if tr.Present(name) != "box_scores" || !ok || pr.Class != "PlayerGameSummaryProcessor" || tr.Stored(tr.Present(name)) != "player_game_summary" {
+			t.Errorf("processor %s: %s, class %s", name, tr.Present(name), pr.Class)
+		}
+	}
+	if tr.StoredMode("noon") != "noon" || tr.PresentMode("noon") != "noon" || tr.Present("x") != "x" || tr.Stored("x") != "x" {
+		t.Error("an unknown name has become another")
 	}
 }

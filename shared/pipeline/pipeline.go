@@ -43,9 +43,10 @@ type Phase struct {
 // Processor fills one table.
 type Processor struct {
 	Name       string
-	Class      string // under which its runs lock each other out, in every language; unique
-	Kind       string // a key of Pipeline.Kinds
-	Table      string // dataset.table
+	Formerly   []string // names that it had, the oldest first; nil: the definition does not say
+	Class      string   // under which its runs lock each other out, in every language; unique
+	Kind       string   // a key of Pipeline.Kinds
+	Table      string   // dataset.table
 	DateColumn string
 	Key        []string // columns by which rows are unique
 	OrderBy    string   // the newest by this column is the right row
@@ -76,6 +77,7 @@ const (
 // Transition hands periods over from one phase to the next.
 type Transition struct {
 	ID                      string
+	Formerly                []string // ids that it had, the oldest first; nil: the definition does not say
 	UpstreamPhase           string
 	UpstreamTopic           string
 	Replaces                []string // subscriptions by which another orchestrator gets the same completions
@@ -92,8 +94,10 @@ type Transition struct {
 	Checks                  *Checks       // nil: hand-overs are not checked
 
 	calendar   Calendar
-	several    bool              // there are others
-	kinds      map[string]string // processor → kind's key in entities_changed
+	several    bool                // there are others
+	kinds      map[string]string   // processor → kind's key in entities_changed
+	formerly   map[string][]string // processor → names that it had
+	present    map[string]string   // name that a processor had → the one that it has
 	definition string
 }
 
@@ -147,9 +151,9 @@ func (t *Transition) Subscription() string { return Subscription(t.UpstreamTopic
 // shadow of the transition: recorded and decided in books apart, never handed over.
 func (t *Transition) ShadowTopic() string { return "phasegate-shadow-" + t.ID }
 
-// Mode returns the mode of that name.
+// Mode returns the mode that has, or had, that name.
 func (t *Transition) Mode(name string) (Mode, bool) {
-	i := slices.IndexFunc(t.Modes, func(m Mode) bool { return m.Name == name })
+	i := slices.IndexFunc(t.Modes, func(m Mode) bool { return m.Name == name || slices.Contains(m.Formerly, name) })
 	if i < 0 {
 		return Mode{}, false
 	}
@@ -184,6 +188,7 @@ type HandOver struct {
 // Mode is one kind of cycle that a period goes through, with its policy.
 type Mode struct {
 	Name          string
+	Formerly      []string // names that it had, the oldest first; nil: the definition does not say
 	Event         Relation
 	Critical      []string
 	Optional      []string
@@ -313,13 +318,13 @@ func (t *Transition) Window(at time.Time, days int) (from, to Period) {
 // DeadLetterTopic names the topic that takes what a topic's subscription gave up.
 func DeadLetterTopic(topic string) string { return topic + "-dead-letter" }
 
-// Transition returns the transition with that id; an empty id means the only one.
+// Transition returns the transition that has, or had, that id; an empty id means the only one.
 func (p *Pipeline) Transition(id string) (*Transition, bool) {
 	if id == "" && len(p.Transitions) == 1 {
 		return p.Transitions[0], true
 	}
 	for _, t := range p.Transitions {
-		if t.ID == id {
+		if t.ID == id || slices.Contains(t.Formerly, id) {
 			return t, true
 		}
 	}
@@ -336,11 +341,11 @@ func (p *Pipeline) processors(phase string) []Processor {
 	return nil
 }
 
-// Processor finds a processor of any phase by its name or its class.
+// Processor finds a processor of any phase by a name that it has or had, or by its class.
 func (p *Pipeline) Processor(name string) (Phase, Processor, bool) {
 	for _, ph := range p.Phases {
 		for _, pr := range ph.Processors {
-			if pr.Name == name || pr.Class == name {
+			if pr.Name == name || pr.Class == name || slices.Contains(pr.Formerly, name) {
 				return ph, pr, true
 			}
 		}

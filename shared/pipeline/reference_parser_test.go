@@ -24,6 +24,7 @@ phases:
     service: shop-one
     processors:
       - name: sales
+        formerly: [turnover]
         kind: store
         class: Sales
         table: shop.sales
@@ -39,6 +40,7 @@ phases:
       - {name: totals, kind: store, table: shop.totals, date_column: day, key: [day, store], order_by: written_at}
 transitions:
   - id: one_to_two
+    formerly: [first_to_second]
     upstream: {phase: one, topic: shop-one-complete, replaces: [shop-one-complete-before]}
     downstream: {phase: two, topic: shop-two-trigger, triggered_by: shop, parent_processor: Shop, order: [sales, returns]}
     compatibility_collection: shop_completion
@@ -47,6 +49,7 @@ transitions:
     hand_over: {warn: 5m, critical: 15m}
     modes:
       - name: late
+        formerly: [night]
         event: after
         critical: [sales]
         optional: [returns]

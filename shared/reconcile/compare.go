@@ -29,6 +29,7 @@ const (
 	DuplicateRows     = "duplicate_rows"      // rows with the key of another
 	StrayRows         = "stray_rows"          // rows within a period whose date is not its beginning
 	LocalTimestamp    = "local_timestamp"     // a processor's newest report has a local time without offset, which is read as UTC
+	Renamed           = "renamed"             // a transition, mode or processor has another name, and its state the one before
 )
 
 const (
@@ -85,11 +86,22 @@ func compare(w *world) *comparison {
 				Repair: "phasectl locks release " + l.Key + " --reason '…', once its run is known to have ended"})
 		}
 	}
+	for _, r := range w.renamed {
+		c.add(&Finding{Type: Renamed, Period: r.Last, Severity: Critical, Evidence: map[string]any{"what": r.What, "old": r.Old, "new": r.New, "from": r.First},
+			Repair: r.String()})
+	}
 	if w.waiting > 0 {
 		c.add(&Finding{Type: QuarantineWaiting, Severity: Warning, Evidence: map[string]any{"messages": w.waiting}, Repair: "phasectl quarantine list"})
 	}
 	if w.givenUp > 0 {
 		c.add(&Finding{Type: DeadLetterWaiting, Severity: Critical, Evidence: map[string]any{"messages": w.givenUp}, Repair: "phasectl dead-letter list"})
+	}
+	if len(w.renamed) > 0 {
+		// What looks missing may be there by the other name: a repair could hand it over again.
+		clear(c.repairs)
+		for _, f := range c.findings {
+			f.repairable = false
+		}
 	}
 	return c
 }

@@ -27,7 +27,8 @@ type world struct {
 	first      bool      // what belongs to no transition is told with the pipeline's first
 	waiting    int       // in quarantine
 	givenUp    int       // dead letters
-	problems   []string  // sources that could not be read
+	renamed    []cycle.Renaming
+	problems   []string // sources that could not be read
 }
 
 // read reads every source once. Only the books are indispensable.
@@ -55,6 +56,10 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 	if w.books, err = r.Engine.Books(ctx, t, from, to); err != nil {
 		return nil, err
 	}
+	if w.renamed, err = r.Engine.RenamedTransitions(ctx, r.Pipeline, map[string][]cycle.Books{t.ID: w.books}); err != nil {
+		return nil, err
+	}
+	w.renamed = append(w.renamed, cycle.RenamedOf(t, w.books)...)
 	if r.Planned != nil {
 		w.books = slices.DeleteFunc(w.books, func(b cycle.Books) bool { return r.Planned(b.Period) })
 	}

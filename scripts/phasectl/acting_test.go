@@ -1,0 +1,126 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+// pipelineFile writes the default definition with changes, without checks, which no warehouse
+// answers here, and names it in the environment.
+func pipelineFile(t *testing.T, oldnew ...string) (path, hash string) {
+	t.Helper()
+	before, rest, _ := strings.Cut(string(pipeline.Default()), "    checks:\n")
+	_, after, _ := strings.Cut(rest, "\n# Jobs")
+	definition := strings.NewReplacer(oldnew...).Replace(before + "\n# Jobs" + after)
+	p, err := pipeline.Parse([]byte(definition))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), "pipeline.yaml")
+	if err := os.WriteFile(path, []byte(definition), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PIPELINE_FILE", path)
+	return path, p.Hash
+}
+
+func TestActingCommands_CompareTheirDefinitionWithTheDeployedOne(t *testing.T) {
+	s := running(t)
+	why := []string{"--reason", "to see"}
+	acting := map[string][]string{
+		"trigger":           {"trigger", "--date", "2026-02-03", "--mode", "overnight"},
+		"hold":              {"hold", "2026-02-03", "overnight", "--for", "1h"},
+		"release":           {"release", "2026-02-03", "overnight"},
+		"locks release":     {"locks", "release", "PlayerGameSummaryProcessor_2026-02-03"},
+		"quarantine replay": {"quarantine", "replay", "--all"},
+		"dead-letter":       {"dead-letter", "replay", "--all"},
+	}
+	// Nothing is deployed: nothing differs.
+	path, hash := pipelineFile(t, "name: nba\n", "name: nba\n# another\n")
+	if code, stdout, stderr := command(t, append(acting["hold"], why...)...); code != 0 {
+		t.Fatalf("%d %s%s", code, stdout, stderr)
+	}
+	if err := s.App.Heartbeat(t.Context(), "reconcile", "relay"); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range acting {
+		code, stdout, stderr := command(t, append(args, why...)...)
+		if code != 1 || stdout != "" || !strings.Contains(stderr, hash) || !strings.Contains(stderr, s.App.Pipeline.Hash) || !strings.Contains(stderr, path) ||
+			!strings.Contains(stderr, "name the deployed file with --pipeline, or deploy this one; --definition-differs goes on") {
+			t.Errorf("%s: %d %s%s", name, code, stdout, stderr)
+		}
+		if _, _, stderr := command(t, append(append(args, why...), "--definition-differs")...); strings.Contains(stderr, "pipeline file") {
+			t.Errorf("%s: does not go on: %s", name, stderr)
+		}
+	}
+	for name, args := range map[string][]string{"reconcile": {"reconcile", "--fix"}, "sweep": {"sweep", "--fix"}, "undo": {"sweep", "undo", "x"}} {
+		if code, _, stderr := command(t, args...); code != 1 || !strings.Contains(stderr, hash) {
+			t.Errorf("%s: %d %s", name, code, stderr)
+		}
+	}
+	// To look is free.
+	if code, _, stderr := command(t, "status", "--date", "2026-02-03"); code != 0 {
+		t.Errorf("status: %d %s", code, stderr)
+	}
+	if code, _, stderr := command(t, append(acting["trigger"], "--dry-run")...); strings.Contains(stderr, "pipeline file") {
+		t.Errorf("dry run: %d %s", code, stderr)
+	}
+	t.Setenv("PIPELINE_FILE", "")
+	if code, _, stderr := command(t, append(acting["hold"], why...)...); code != 0 {
+		t.Errorf("the deployed file: %d %s", code, stderr)
+	}
+}
+
+func TestActingCommands_RefuseANameWithoutFormerly(t *testing.T) {
+	running(t)
+	p, err := pipeline.Parse(pipeline.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ago := func(days int) string { return string(p.Calendar.Add(p.Calendar.At(time.Now()), -days)) }
+	hold := func(period, mode string, more ...string) []string {
+		return append([]string{"hold", period, mode, "--for", "1h", "--reason", "to see"}, more...)
+	}
+	pipelineFile(t)
+	for days := range 3 {
+		if code, _, stderr := command(t, hold(ago(days+1), "overnight")...); code != 0 {
+			t.Fatalf("%d %s", code, stderr)
+		}
+	}
+	pipelineFile(t, "- id: phase3_to_phase4", "- id: up_to_down")
+	if code, stdout, _ := command(t, "checks", "verify"); code != 1 || !strings.Contains(stdout, `transition "phase3_to_phase4" has state of`) {
+		t.Errorf("%d %s", code, stdout)
+	}
+	pipelineFile(t, "- id: phase3_to_phase4", "- id: up_to_down\n    formerly: [phase3_to_phase4]")
+	if code, stdout, _ := command(t, "checks", "verify"); code != 0 {
+		t.Errorf("%d %s", code, stdout)
+	}
+	const fix = "write `formerly: [overnight]` at its new name"
+	for name, tc := range map[string]struct {
+		formerly string
+		want     int
+	}{
+		"without": {"", 1}, "with": {"        formerly: [overnight]\n", 0}, "declared_new": {"        formerly: []\n", 0}, "of_another_name": {"        formerly: [nightly]\n", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pipelineFile(t, "- name: overnight\n", "- name: late\n"+tc.formerly)
+			code, stdout, stderr := command(t, hold(ago(1), "late")...)
+			if code != tc.want || code != 0 && !strings.Contains(stderr, fix) {
+				t.Errorf("hold: %d %s", code, stderr)
+			}
+			code, stdout, stderr = command(t, "checks", "verify")
+			if code != tc.want || code != 0 && !strings.Contains(stdout, fix) {
+				t.Errorf("checks verify: %d %s%s", code, stdout, stderr)
+			}
+		})
+	}
+	pipelineFile(t, "- name: overnight\n", "- name: late\n")
+	if code, _, stderr := command(t, hold(ago(1), "late", "--definition-differs")...); code != 0 {
+		t.Errorf("does not go on: %d %s", code, stderr)
+	}
+}
