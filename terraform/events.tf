@@ -4,6 +4,7 @@ resource "google_bigquery_dataset" "events" {
   dataset_id                      = "${replace(var.prefix, "-", "_")}phasegate"
   description                     = "Events of Phasegate, written by a log sink"
   location                        = local.bigquery_location
+  delete_contents_on_destroy      = var.prefix != "" # of another environment
   default_partition_expiration_ms = 400 * 24 * 3600 * 1000
 
   depends_on = [google_project_service.required]

@@ -216,6 +216,7 @@ resource "google_bigquery_dataset" "quarantine" {
   dataset_id                  = "${replace(var.prefix, "-", "_")}phasegate_quarantine"
   description                 = "Rows that sweeps have removed, with those that stayed"
   location                    = local.bigquery_location
+  delete_contents_on_destroy  = var.prefix != "" # of another environment
   default_table_expiration_ms = 30 * 24 * 3600 * 1000
 
   depends_on = [google_project_service.required]

@@ -20,6 +20,7 @@ resource "google_bigquery_dataset" "staging" {
   dataset_id                  = "${replace(var.prefix, "-", "_")}phasegate_staging"
   description                 = "Rows of processors, on their way into their tables"
   location                    = local.bigquery_location
+  delete_contents_on_destroy  = var.prefix != "" # of another environment
   default_table_expiration_ms = 24 * 3600 * 1000
 
   lifecycle {

@@ -1,30 +1,44 @@
 locals {
   topic_ids = merge(
     { for name, t in google_pubsub_topic.pipeline : name => t.id },
+    { for name, t in google_pubsub_topic.disposable : name => t.id },
+    { for name, t in data.google_pubsub_topic.existing : name => t.id },
     { for name, t in google_pubsub_topic.own : name => t.id },
   )
   pubsub_agent = "serviceAccount:service-${data.google_project.this.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+
+  # Of the topics at the ends of the transitions, those that are made here.
+  made_topics = setsubtract(local.pipeline_topics, var.existing_topics)
+}
+
+# Topics that exist already are looked up and never changed: they are not ours to destroy, and a
+# transition that leaves the pipeline file leaves them as they are.
+data "google_pubsub_topic" "existing" {
+  for_each = var.existing_topics
+
+  name = "${var.prefix}${each.key}"
 }
 
 # Topics at the ends of the pipeline's transitions: others publish there and read there.
 resource "google_pubsub_topic" "pipeline" {
-  for_each = local.pipeline_topics
+  for_each = var.prefix == "" ? local.made_topics : []
 
-  name = "${var.prefix}${each.key}"
+  name = each.key
 
   lifecycle {
-    prevent_destroy = true # the subscriptions of others hang on them
-    # What an adopted topic came with is its owner's.
-    ignore_changes = [labels, kms_key_name, message_retention_duration, message_storage_policy, schema_settings, ingestion_data_source_settings]
+    prevent_destroy = true # the subscriptions of others hang on them; README.md says how they are given up
   }
 
   depends_on = [google_project_service.required]
 }
 
-import {
-  for_each = var.existing_topics
-  to       = google_pubsub_topic.pipeline[each.key]
-  id       = "projects/${var.project}/topics/${var.prefix}${each.key}"
+# Those of another environment go with it: prevent_destroy takes no expression.
+resource "google_pubsub_topic" "disposable" {
+  for_each = var.prefix == "" ? [] : local.made_topics
+
+  name = "${var.prefix}${each.key}"
+
+  depends_on = [google_project_service.required]
 }
 
 resource "google_pubsub_topic" "own" {

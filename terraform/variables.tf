@@ -108,7 +108,7 @@ variable "database_location" {
 }
 
 variable "existing_topics" {
-  description = "Topics of the pipeline that exist already, without prefix. They are adopted with their settings instead of created."
+  description = "Topics of the pipeline that exist already, without prefix. They are looked up instead of made, and never changed or destroyed."
   type        = set(string)
   default     = []
 

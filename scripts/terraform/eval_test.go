@@ -185,7 +185,7 @@ func (m *module) one(b *hclsyntax.Block, name, key string, scope map[string]cty.
 		value = cty.ObjectVal(withoutComputed(kind, given, value.AsValueMap()))
 	}
 	if b.Type == "resource" {
-		m.plan.instances = append(m.plan.instances, instance{address: address, kind: kind, name: b.Labels[1], key: key, value: value})
+		m.plan.instances = append(m.plan.instances, instance{address: address, kind: kind, name: b.Labels[1], key: key, kept: kept(b), value: value})
 	}
 	for _, l := range b.Body.Blocks {
 		if l.Type != "lifecycle" {
@@ -257,6 +257,17 @@ func (m *module) body(b *hclsyntax.Body, scope map[string]cty.Value, without ...
 		out[name] = cty.TupleVal(blocks)
 	}
 	return out, nil
+}
+
+// kept tells whether a resource has prevent_destroy, which takes only a literal.
+func kept(b *hclsyntax.Block) bool {
+	for _, l := range b.Body.Blocks {
+		if a := l.Body.Attributes["prevent_destroy"]; l.Type == "lifecycle" && a != nil {
+			v, diags := a.Expr.Value(nil)
+			return !diags.HasErrors() && v.True()
+		}
+	}
+	return false
 }
 
 // dependsOnResource tells whether a block's depends_on names what an apply may change:

@@ -48,6 +48,7 @@ type instance struct {
 	kind    string // google_service_account
 	name    string // runs
 	key     string // of for_each, "" without
+	kept    bool   // Terraform refuses to destroy it
 	value   cty.Value
 }
 

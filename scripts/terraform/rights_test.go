@@ -347,32 +347,3 @@ func walkAttributes(b *hclsyntax.Body, visit func(*hclsyntax.Attribute)) {
 		walkAttributes(inner.Body, visit)
 	}
 }
-
-func TestAdoptedTopicsAreImportedAndNeverDestroyed(t *testing.T) {
-	p := planned(t, nil)
-	imports := 0
-	for name, b := range p.module.blocks {
-		if !strings.HasPrefix(name, "import.") {
-			continue
-		}
-		imports++
-		topic := cty.StringVal("nba-phase4-trigger")
-		id, err := p.module.eval(b.Body.Attributes["id"].Expr, map[string]cty.Value{"each": cty.ObjectVal(map[string]cty.Value{"key": topic, "value": topic})})
-		if err != nil || id.AsString() != "projects/"+project+"/topics/nba-phase4-trigger" {
-			t.Errorf("%s: id %v: %v", name, id, err)
-		}
-	}
-	if imports != 1 {
-		t.Errorf("%d imports, want 1", imports)
-	}
-	protected := false
-	for _, b := range p.module.blocks["google_pubsub_topic.pipeline"].Body.Blocks {
-		if a := b.Body.Attributes["prevent_destroy"]; a != nil {
-			v, diags := a.Expr.Value(nil)
-			protected = !diags.HasErrors() && v.True()
-		}
-	}
-	if !protected {
-		t.Error("a topic that others hang on could be destroyed")
-	}
-}

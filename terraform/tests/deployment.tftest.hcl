@@ -215,7 +215,7 @@ run "two_environments_in_one_project" {
 
   assert {
     condition = alltrue([for r in concat(
-      values(google_pubsub_topic.pipeline), values(google_pubsub_topic.own), values(google_pubsub_topic.dead_letter),
+      values(google_pubsub_topic.disposable), values(google_pubsub_topic.own), values(google_pubsub_topic.dead_letter),
       values(google_pubsub_subscription.push), values(google_pubsub_subscription.dead_letter), values(google_cloud_scheduler_job.this),
     ) : startswith(r.name, "dev-")])
     error_message = "A name does not begin with the prefix."
