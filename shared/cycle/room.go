@@ -321,6 +321,9 @@ func (e *Engine) repeats(ctx context.Context, key Key, docs []store.Doc, c messa
 	return true, nil
 }
 
+// overflows reports whether the period's first document is full.
+func (s *snapshot) overflows() bool { return s.periods[1].Exists }
+
 // full says what a period has no room for, "" when it has room for everything.
 func (s *snapshot) full() string {
 	var dropped int64
@@ -329,7 +332,7 @@ func (s *snapshot) full() string {
 		dropped += n
 	}
 	var words []string
-	if s.periods[1].Exists {
+	if s.overflows() {
 		words = append(words, "its first document is full: runs are recorded without their entities, and what repeats the newest run is not recorded")
 	}
 	if dropped > 0 {

@@ -81,6 +81,16 @@ func (w *world) flood(ref store.Ref, report func(i int) message.Completion) (n i
 	return n
 }
 
+// stuff fills a document to its last byte.
+func (w *world) stuff(ref store.Ref) {
+	w.t.Helper()
+	doc := w.doc(ref.Collection, ref.ID)
+	free := store.MaxDocumentBytes - store.Size(doc.Ref, doc.Data) - len("junk") - 2
+	if _, err := w.store.Store.Apply(context.Background(), store.Merge(ref, store.F(strings.Repeat("x", free), "junk"))); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // alive goes through everything that a full period must still take.
 func (w *world) alive() {
 	w.t.Helper()
@@ -218,6 +228,8 @@ func TestPeriod_FullOfSuccessesLosesNone(t *testing.T) {
 	}
 	n := w.flood(w.engine.periodRef(key), different)
 	n += w.flood(w.engine.overflowRef(key), func(i int) message.Completion { return different(n + i) })
+	w.stuff(w.engine.periodRef(key))
+	w.stuff(w.engine.overflowRef(key))
 	ctx := context.Background()
 	if err := w.engine.Record(ctx, key, different(n)); !errors.Is(err, store.ErrTooLarge) || !strings.Contains(err.Error(), "~overflow") {
 		t.Errorf("one success more: %v", err)
