@@ -183,3 +183,17 @@ func TestTheWarehouseIsWhereTheDocumentsAre(t *testing.T) {
 		}
 	}
 }
+
+// The clients are made for the first request, and outlive it.
+func TestLazy_ClientsOutliveTheRequestThatOpenedThem(t *testing.T) {
+	var opened context.Context
+	lazy := &app.Lazy{Open: func(ctx context.Context) (*app.App, error) { opened = ctx; return &app.App{}, nil }}
+	request, end := context.WithCancel(t.Context())
+	if _, err := lazy.Get(request); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	if err := opened.Err(); err != nil {
+		t.Errorf("the clients' context ended with the request: %v", err)
+	}
+}
