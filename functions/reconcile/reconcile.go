@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
@@ -62,12 +64,8 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 }
 
 func relay(ctx context.Context, a *app.App, e message.Envelope) error {
-	var errs []error
-	for _, t := range a.Pipeline.Transitions {
-		errs = append(errs, a.Engine.Relay(ctx, t, e.MessageID))
-	}
-	errs = append(errs, nameLeakedLocks(ctx, a))
-	if err := errors.Join(errs...); err != nil {
+	err := eachTransition(ctx, a, func(t *pipeline.Transition) error { return a.Engine.Relay(ctx, t, e.MessageID) })
+	if err := errors.Join(err, nameLeakedLocks(ctx, a)); err != nil {
 		return err // and no heartbeat: a relay that keeps failing has to be noticed
 	}
 	return a.Heartbeat(ctx, "reconcile", message.JobRelay)
@@ -112,16 +110,34 @@ func nightly(ctx context.Context, a *app.App, e message.Envelope) error {
 
 func reconcileAll(ctx context.Context, a *app.App, asked time.Time) error {
 	r := reconcile.New(a)
-	var errs []error
-	for _, t := range a.Pipeline.Transitions {
+	return eachTransition(ctx, a, func(t *pipeline.Transition) error {
 		from, to := t.Window(asked, nightlyDays)
 		report, err := r.Run(ctx, t, from, to, nightlyActor)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", t.ID, err))
-			continue
+			return fmt.Errorf("%s: %w", t.ID, err)
 		}
 		r.Tell(ctx, t, report)
+		return nil
+	})
+}
+
+// eachTransition does something for all transitions at once: one that hangs or panics
+// keeps no other from its turn.
+func eachTransition(ctx context.Context, a *app.App, do func(*pipeline.Transition) error) error {
+	errs := make([]error, len(a.Pipeline.Transitions))
+	var working sync.WaitGroup
+	for i, t := range a.Pipeline.Transitions {
+		working.Go(func() {
+			defer func() {
+				if r := recover(); r != nil {
+					errs[i] = fmt.Errorf("%s: panic: %v", t.ID, r)
+					a.Log.ErrorContext(ctx, errs[i].Error(), "transition", t.ID, "stack", string(debug.Stack()))
+				}
+			}()
+			errs[i] = do(t)
+		})
 	}
+	working.Wait()
 	return errors.Join(errs...)
 }
 

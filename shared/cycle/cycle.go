@@ -218,6 +218,8 @@ type convergence struct {
 	published map[string]bool      // batches that this call finished
 	fresh     string               // holder of a claim just taken and not used yet
 	repairer  string               // who repairs, "" when nobody does
+	checks    *time.Duration       // of a relay: how long its readiness checks may still take
+	waits     bool                 // there is a check to be made, for which no time is left
 
 	trimmed     bool // reports that cannot count were to be dropped, in this call
 	aheadWrites int  // projections ahead of the work that this call has tried

@@ -156,7 +156,7 @@ func firstUnpublished(bs []*batch) *batch {
 // does not keep a grace period from beginning: it hands nothing over.
 func (c *convergence) begin(s *snapshot, m pipeline.Mode) action {
 	h := c.handing(s, m, nil)
-	if h.verdict.State == gate.Grace || h.due() && s.hold(m.Name) == nil {
+	if h.verdict.State == gate.Grace || h.due() && s.hold(m.Name) == nil && c.mayCheck() {
 		return action{do: create, mode: m, n: s.highest(m.Name) + 1, handing: h}
 	}
 	return action{}
@@ -177,6 +177,7 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 		case !h.due(): // its grace has not ended, or the definition changed under it
 		case s.hold(m.Name) != nil && !(h.given && b.Force):
 		case b.State == StateBlocked && s.now.Before(b.NextAttempt) && b.Checked == fingerprint(h.runs):
+		case !(h.given && b.Force) && !c.mayCheck():
 		default:
 			a.do = freeze
 		}

@@ -4,15 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
-// PeriodFull is the type of the finding that a period has no room for all reports.
-const PeriodFull = "period_full"
+// Types of what the relay finds.
+const (
+	PeriodFull         = "period_full"         // a period has no room for all reports
+	EvaluationPanicked = "evaluation_panicked" // of one period; the others had their turn
+	CheckDeferred      = "check_deferred"      // to a later run; no finding, since the checks that hang are logged
+)
 
 const (
 	// relayDays is how far back the relay looks, and then once more as far to name what
@@ -21,6 +28,9 @@ const (
 	// maxAhead bounds how many periods beyond the newest expected one it looks at: a
 	// processor with a broken clock must not make every relay longer.
 	maxAhead = 100
+	// checksTake bounds when the last readiness check of a relay begins, twice: with the
+	// time that each of these two takes it stays below the time that a function has.
+	checksTake = 45 * time.Second
 )
 
 // Relay converges the periods from a week back to the newest expected or recorded
@@ -30,11 +40,16 @@ const (
 // unfinished in the week before is named, and left to reconciliation.
 //
 // It reads each of these periods once, whatever history there is, and writes only
-// where something is unfinished. Idempotent; two at once are harmless. One period's
-// error does not keep it from the others.
+// where something is unfinished. Idempotent; two at once are harmless.
+//
+// One period never keeps another from its turn, whether it errs, panics or hangs. The
+// newest comes first. Readiness checks may take [checksTake] together, and then once more
+// as long for those that had to wait, the longest waiting first. What waits even then is
+// logged, and has its turn in a later run: what was checked is not due again at once.
 func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID string) error {
 	today := t.Calendar().At(e.Now()) // once: midnight may pass while it reads
-	managed, err := e.nameWhatIsLeft(ctx, t, today)
+	e.nameWhatIsLeft(ctx, t, today)
+	first, err := e.firstRecorded(ctx, t)
 	errs := []error{err}
 	list, watched, err := e.watched(ctx, t)
 	errs = append(errs, err)
@@ -42,20 +57,72 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 	errs = append(errs, adoptErr)
 	keys, err := e.periods(ctx, t, today, watched)
 	errs = append(errs, err)
+	slices.Reverse(keys)
 	settled := map[pipeline.Period]bool{}
+	var waiting []*convergence
 	unread := false // a schedule that hangs is not asked about each period in turn
-	for _, key := range keys {
+	turn := func(key Key, budget *time.Duration) *convergence {
 		c := e.convergence(key, messageID)
-		c.expected, c.lookedUp = managed && key.Period >= since, unread
-		_, err := c.run(ctx)
+		c.expected, c.lookedUp, c.checks = first != "" && first < key.Period && key.Period >= since, unread, budget
+		err := c.guarded(ctx)
 		errs = append(errs, err)
-		managed = managed || c.last != nil && c.last.recorded()
 		unread = unread || c.unread
+		settled[key.Period] = err == nil && !c.waits && c.last.settled()
+		return c
+	}
+	budget := checksTake
+	for _, key := range keys {
+		c := turn(key, &budget)
 		e.tellFull(ctx, key, c.last)
-		settled[key.Period] = err == nil && c.last.settled()
+		if c.waits {
+			waiting = append(waiting, c)
+		}
+	}
+	slices.SortStableFunc(waiting, func(a, b *convergence) int { return a.last.checkDue().Compare(b.last.checkDue()) })
+	budget = checksTake
+	for _, c := range waiting {
+		if c = turn(c.key, &budget); c.waits {
+			e.Log.WarnContext(ctx, "readiness is checked in a later run: the checks of other periods took the time of this one",
+				"type", CheckDeferred, "transition", t.ID, "period", string(c.key.Period))
+		}
 	}
 	errs = append(errs, e.unwatch(ctx, list, watched, settled))
 	return errors.Join(errs...)
+}
+
+// guarded is run for one of many periods: a panic is an error of this one.
+func (c *convergence) guarded(ctx context.Context) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%s: panic: %v", c.key, r)
+			c.Log.ErrorContext(ctx, err.Error(), "event", telemetry.Finding, "by", "relay", "type", EvaluationPanicked,
+				"transition", c.key.Transition.ID, "period", string(c.key.Period), "mode", "", "stack", string(debug.Stack()))
+		}
+	}()
+	_, err = c.run(ctx)
+	return err
+}
+
+// mayCheck reports whether a readiness check may begin now. If not, the period waits for
+// another turn.
+func (c *convergence) mayCheck() bool {
+	c.waits = c.waits || c.checks != nil && *c.checks <= 0
+	return !c.waits
+}
+
+// checkDue returns since when the period waits for a readiness check; the zero time where
+// it was never checked.
+func (s *snapshot) checkDue() time.Time {
+	var due []time.Time
+	for _, bs := range s.batches {
+		if b := firstUnpublished(bs); b != nil && b.unfrozen() {
+			due = append(due, b.NextAttempt)
+		}
+	}
+	if len(due) == 0 {
+		return time.Time{}
+	}
+	return slices.MinFunc(due, time.Time.Compare)
 }
 
 // tellFull logs that a period has no room for all that is reported.
@@ -116,9 +183,8 @@ func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from 
 	return ps, nil
 }
 
-// nameWhatIsLeft logs what is unfinished in the week before the window, and reports
-// whether anything was ever recorded before the window.
-func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, today pipeline.Period) (recorded bool, err error) {
+// nameWhatIsLeft logs what is unfinished in the week before the window.
+func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, today pipeline.Period) {
 	cal := t.Calendar()
 	for n := -2 * relayDays * cal.PerDay(); n < -relayDays*cal.PerDay(); n++ {
 		key := Key{Transition: t, Period: cal.Add(today, n)}
@@ -131,10 +197,6 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, tod
 			finding("", "unknown", err.Error())
 			continue
 		}
-		if !s.recorded() {
-			continue
-		}
-		recorded = true
 		for _, st := range e.describe(key, s) {
 			switch {
 			case len(st.Satisfied) == 0 || st.State == string(StatePublished) || st.State == string(gate.Closed):
@@ -145,14 +207,4 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, tod
 			}
 		}
 	}
-	if recorded {
-		return true, nil
-	}
-	// Two weeks of silence: is that an outage, or has nothing begun yet? One document
-	// tells.
-	prefix := t.StoredID() + "_"
-	for _, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+"0", prefix+string(cal.AddDays(today, -2*relayDays))) {
-		return err == nil, err
-	}
-	return false, nil
 }

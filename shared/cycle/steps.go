@@ -200,6 +200,10 @@ func (c *convergence) check(ctx context.Context, a action, names []string) Readi
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(c.trust(a.batch.Holder), 0))
 	defer cancel()
+	if c.checks != nil {
+		began := c.Now()
+		defer func() { *c.checks -= c.Now().Sub(began) }()
+	}
 	return c.Check(ctx, c.key, a.mode.Name, names)
 }
 
