@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -30,6 +31,9 @@ type Books struct {
 	Document map[string]any
 	Wrong    []string
 	Shown    map[string]bool
+	// Others are the processors that it shows as complete and of which no run counts: others
+	// wrote that, or an earlier definition, and nothing takes it away.
+	Others []string
 
 	engine   *Engine
 	snapshot *snapshot
@@ -120,9 +124,10 @@ func (b *Books) fill(periods []store.Doc, shown, hold store.Doc, batches []store
 			b.Shown[f.Path[0]] = true
 		}
 	}
-	for _, name := range b.Key.Transition.Order {
-		if _, there := b.Document[name].(map[string]any); there && !said[name] && len(fields) > 0 {
-			b.Wrong = append(b.Wrong, name)
+	for _, name := range slices.Sorted(maps.Keys(b.Document)) {
+		run, _ := b.Document[name].(map[string]any)
+		if _, completed := run["completed_at"]; run != nil && !said[name] && len(fields) > 0 && (completed || b.Key.Transition.Expects(name)) {
+			b.Others = append(b.Others, name)
 		}
 	}
 }

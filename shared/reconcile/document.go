@@ -28,6 +28,16 @@ func (c *comparison) document(b *cycle.Books) {
 		c.foreign(b)
 		return
 	}
+	for _, name := range b.Others {
+		f := &Finding{Type: CountDrift, Period: b.Period, Table: name, Severity: Info, Evidence: map[string]any{"fields": []string{name}, "shown": b.Document["_completed_count"]},
+			Repair: "none by itself: others wrote it, or an earlier definition did, and no run of " + name + " counts here"}
+		for _, p := range c.upstream {
+			if p.Name == name {
+				f.Table, f.Severity = p.Table, Warning
+			}
+		}
+		c.add(f)
+	}
 	var counts, flags []string
 	for _, name := range b.Wrong {
 		if strings.HasPrefix(name, "_trigger") || name == "_mode" {
