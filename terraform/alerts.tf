@@ -264,6 +264,7 @@ resource "google_monitoring_alert_policy" "this" {
   combiner              = "OR"
   severity              = each.value.severity
   notification_channels = each.value.channels
+  user_labels           = local.labels
 
   dynamic "conditions" {
     for_each = each.value.conditions

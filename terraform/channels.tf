@@ -13,6 +13,7 @@ locals {
 resource "google_monitoring_notification_channel" "email" {
   display_name = "${var.prefix}phasegate mail"
   type         = "email"
+  user_labels  = local.labels
 
   labels = {
     email_address = var.email
@@ -26,6 +27,7 @@ resource "google_monitoring_notification_channel" "slack" {
 
   display_name = "${var.prefix}phasegate Slack"
   type         = "slack"
+  user_labels  = local.labels
 
   labels = {
     channel_name = var.slack_channel

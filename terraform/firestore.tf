@@ -25,9 +25,24 @@ resource "google_firestore_database" "books" {
   location_id                       = var.database_location
   type                              = "FIRESTORE_NATIVE"
   point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"
-  delete_protection_state           = "DELETE_PROTECTION_ENABLED"
+  delete_protection_state           = var.database_delete_protection ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
 
   depends_on = [google_project_service.required]
+}
+
+# A database has at most one daily and one weekly schedule of backups, so of two environments in one
+# database one has it. https://cloud.google.com/firestore/docs/backups
+resource "google_firestore_backup_schedule" "books" {
+  count = var.backup_weeks == 0 ? 0 : 1
+
+  database  = var.database
+  retention = "${var.backup_weeks * 7 * 24 * 3600}s"
+
+  weekly_recurrence {
+    day = "SUNDAY"
+  }
+
+  depends_on = [google_firestore_database.books, google_project_service.required]
 }
 
 resource "google_firestore_field" "unindexed" {

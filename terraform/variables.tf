@@ -107,6 +107,23 @@ variable "database_location" {
   default     = ""
 }
 
+variable "database_delete_protection" {
+  description = "Whether Firestore refuses to delete the database that is created here. Terraform leaves it alone in any case."
+  type        = bool
+  default     = true
+}
+
+variable "backup_weeks" {
+  description = "For how many weeks a weekly backup of the database is kept, 1 to 14; 0: no backups are scheduled here. Of two environments in one database one has it."
+  type        = number
+  default     = 0
+
+  validation {
+    condition     = var.backup_weeks >= 0 && var.backup_weeks <= 14 && floor(var.backup_weeks) == var.backup_weeks
+    error_message = "backup_weeks: ${var.backup_weeks} is no whole number from 0 to 14."
+  }
+}
+
 variable "existing_topics" {
   description = "Topics of the pipeline that exist already, without prefix. They are looked up instead of made, and never changed or destroyed."
   type        = set(string)

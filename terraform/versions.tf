@@ -13,7 +13,17 @@ terraform {
   backend "gcs" {}
 }
 
+# On everything that takes labels; alerts and channels take theirs as user_labels.
+locals {
+  labels = {
+    app         = "phasegate"
+    pipeline    = substr(local.pipeline.name, 0, 63)
+    environment = var.prefix == "" ? "production" : trimsuffix(var.prefix, "-")
+  }
+}
+
 provider "google" {
-  project = var.project
-  region  = var.region
+  project        = var.project
+  region         = var.region
+  default_labels = local.labels
 }

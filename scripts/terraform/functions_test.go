@@ -21,7 +21,7 @@ var functions = map[string]function.Function{
 	"flatten": stdlib.FlattenFunc, "floor": stdlib.FloorFunc, "join": stdlib.JoinFunc, "jsonencode": stdlib.JSONEncodeFunc,
 	"keys": stdlib.KeysFunc, "merge": stdlib.MergeFunc, "max": stdlib.MaxFunc, "min": stdlib.MinFunc, "regex": stdlib.RegexFunc,
 	"setproduct": stdlib.SetProductFunc, "setsubtract": stdlib.SetSubtractFunc, "setunion": stdlib.SetUnionFunc, "sort": stdlib.SortFunc, "split": stdlib.SplitFunc,
-	"title": stdlib.TitleFunc, "trimsuffix": stdlib.TrimSuffixFunc,
+	"substr": stdlib.SubstrFunc, "title": stdlib.TitleFunc, "trimsuffix": stdlib.TrimSuffixFunc,
 	"tonumber": stdlib.MakeToFunc(cty.Number), "tolist": stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)), "toset": stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)),
 	"can": tryfunc.CanFunc, "try": tryfunc.TryFunc,
 	"yamldecode": yaml.YAMLDecodeFunc,

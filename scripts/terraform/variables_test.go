@@ -103,6 +103,11 @@ func TestVariablesAreDescribedTypedAndRefuseWhatIsWrong(t *testing.T) {
 	if q, _ := tryPlan(t, map[string]cty.Value{"slack_channel": cty.StringVal("#alerts"), "slack_token": cty.NullVal(cty.String)}); len(q.failed) != 1 || !strings.Contains(q.failed[0], "needs slack_token") {
 		t.Errorf("a channel without a token is refused with %q", q.failed)
 	}
+	for _, weeks := range []float64{-1, 15, 0.5} {
+		if q, _ := tryPlan(t, map[string]cty.Value{"backup_weeks": cty.NumberFloatVal(weeks)}); len(q.failed) != 1 || !strings.HasPrefix(q.failed[0], "backup_weeks: ") {
+			t.Errorf("%v weeks are refused with %q", weeks, q.failed)
+		}
+	}
 	q, _ := tryPlan(t, map[string]cty.Value{"existing_topics": cty.SetVal([]cty.Value{cty.StringVal("nba-phase9")})})
 	if len(q.failed) != 1 || !strings.HasPrefix(q.failed[0], "existing_topics: nba-phase9: the pipeline has nba-phase3-analytics-complete") {
 		t.Errorf("an unknown topic is refused with %q", q.failed)
@@ -136,5 +141,75 @@ func TestTheExampleSetsVariablesThatExist(t *testing.T) {
 	}
 	if found < 6 {
 		t.Errorf("only %d variables", found)
+	}
+}
+
+// Costs and resources of an environment are found by its labels: the provider puts them on all
+// that takes labels, and these two kinds name them otherwise.
+func TestLabels_NameThePipelineAndTheEnvironment(t *testing.T) {
+	for prefix, environment := range map[string]string{"": "production", "dev-": "dev"} {
+		p := planned(t, map[string]cty.Value{"prefix": cty.StringVal(prefix), "slack_channel": cty.StringVal("#a"), "slack_token": cty.StringVal("x")})
+		want := map[string]string{"app": "phasegate", "pipeline": "nba", "environment": environment}
+		same := func(where string, labels cty.Value) {
+			t.Helper()
+			for name, value := range want {
+				if got := text(labels, name); got != value {
+					t.Errorf("%s: label %s is %q, want %q", where, name, got, value)
+				}
+			}
+		}
+		providers := 0
+		for name, b := range p.module.blocks {
+			if strings.HasPrefix(name, "provider.") {
+				providers++
+				a := b.Body.Attributes["default_labels"]
+				if a == nil {
+					t.Fatalf("%s has no labels", name)
+				}
+				labels, err := p.module.eval(a.Expr, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				same(name, labels)
+			}
+		}
+		if providers != 1 {
+			t.Errorf("%d providers", providers)
+		}
+		for _, kind := range []string{"google_monitoring_alert_policy", "google_monitoring_notification_channel"} {
+			for _, i := range p.some(kind) {
+				same(i.address, i.at("user_labels"))
+			}
+		}
+	}
+}
+
+// Backups are an option, and so is the protection of a database that is created here.
+func TestDatabase_BackupAndProtection(t *testing.T) {
+	location := cty.StringVal("nam5")
+	for name, tc := range map[string]struct {
+		vars                  map[string]cty.Value
+		retention, protection string
+	}{
+		"exists":             {nil, "", ""},
+		"exists_with_backup": {map[string]cty.Value{"backup_weeks": cty.NumberIntVal(14)}, "8467200s", ""}, // the most that there is
+		"created":            {map[string]cty.Value{"database_location": location}, "", "DELETE_PROTECTION_ENABLED"},
+		"unprotected": {map[string]cty.Value{"database_location": location, "database_delete_protection": cty.False, "backup_weeks": cty.NumberIntVal(1)},
+			"604800s", "DELETE_PROTECTION_DISABLED"},
+	} {
+		p := planned(t, tc.vars)
+		var retention, protection string
+		for _, b := range p.all("google_firestore_backup_schedule") {
+			retention += b.text("retention")
+			if b.text("database") != "(default)" || b.text("weekly_recurrence", "0", "day") != "SUNDAY" {
+				t.Errorf("%s: %s", name, b.value.GoString())
+			}
+		}
+		for _, d := range p.all("google_firestore_database") {
+			protection += d.text("delete_protection_state")
+		}
+		if retention != tc.retention || protection != tc.protection {
+			t.Errorf("%s: backups are kept for %q, want %q; protection %q, want %q", name, retention, tc.retention, protection, tc.protection)
+		}
 	}
 }
