@@ -195,6 +195,10 @@ func (s *simulation) rest() {
 			s.fail("%v are watched when all has come to rest", list)
 		}
 	}
+	if whole && s.doc(store.Ref{Collection: periodsCollection, ID: simID + "~watch"}).Data["managed_since"] == nil {
+		s.relay("adopt", s.instances[0], true) // the first relay that reads all records once since when periods are ours
+		s.play()
+	}
 	before := s.writes
 	s.relay("rest", s.instances[0], whole)
 	s.play()
