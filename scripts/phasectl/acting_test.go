@@ -124,3 +124,12 @@ func TestActingCommands_RefuseANameWithoutFormerly(t *testing.T) {
 		t.Errorf("does not go on: %d %s", code, stderr)
 	}
 }
+
+func TestStatus_ShowsReportsThatAreMostLikelyMistakes(t *testing.T) {
+	s := running(t)
+	bad := completion("player_gam_summary", "2026-02-03")
+	far := completion(five[0], "2062-02-03")
+	s.report(bad, far)
+	want(t, 0, []string{`doubtful: "player_gam_summary" reported for 2026-02-03, and is no processor that is waited for: did you mean player_game_summary?`}, "status", "--date", "2026-02-03")
+	want(t, 0, []string{"2062-02-03  ", "which is later than every period that is expected now"}, "status", "--date", "2062-02-03")
+}

@@ -36,19 +36,35 @@ func statusCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
-			cycles := []cycle.Status{}
+			cycles, ahead := []cycle.Status{}, []cycle.Doubt{}
 			for _, t := range a.Pipeline.Transitions {
 				cs, err := a.Engine.Cycles(cmd.Context(), t, from, to)
 				if err != nil {
 					return exitError{exitUnknown, err}
 				}
 				cycles = append(cycles, cs...)
+				if date != "" {
+					continue
+				}
+				doubts, err := a.Engine.Ahead(cmd.Context(), t)
+				if err != nil {
+					return exitError{exitUnknown, err}
+				}
+				ahead = append(ahead, doubts...)
 			}
 			slices.SortStableFunc(cycles, func(a, b cycle.Status) int { return strings.Compare(b.Period, a.Period) })
 			if asJSON {
-				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "cycles": cycles})
+				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "cycles": cycles, "ahead": ahead})
 			}
-			return printStatus(cmd.OutOrStdout(), cycles, a.Pipeline.Calendar.Zone())
+			if err := printStatus(cmd.OutOrStdout(), cycles, a.Pipeline.Calendar.Zone()); err != nil {
+				return err
+			}
+			for _, d := range ahead {
+				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  doubtful: %s\n", d.Period, d); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
 	cmd.Flags().IntVar(&days, "days", 3, "how many days back, today included; the next day is always shown")
@@ -91,6 +107,9 @@ func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location) error 
 		b.WriteByte('\n')
 		if len(c.Ignored) > 0 {
 			fmt.Fprintf(&b, "            ignored: %s\n", quoted(c.Ignored))
+		}
+		for _, d := range c.Doubts {
+			fmt.Fprintf(&b, "            doubtful: %s\n", d)
 		}
 		if len(c.LocalTimes) > 0 {
 			fmt.Fprintf(&b, "            timestamp without offset, read as UTC, looks like %s time: %s\n", zone, quoted(c.LocalTimes))

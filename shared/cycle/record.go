@@ -45,6 +45,7 @@ func (e *Engine) Record(ctx context.Context, key Key, c message.Completion) erro
 		"transition", key.Transition.ID, "period", string(key.Period),
 		"mode", key.Transition.ModeAt(key.Period, c.EventTime),
 		"processor", shown, "reported", c.Reported, "status", string(c.Status), "execution_id", c.ExecutionID)
+	e.tellDoubt(ctx, key, c)
 	return nil
 }
 

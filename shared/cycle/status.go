@@ -24,6 +24,7 @@ type Status struct {
 	Missing    []string      `json:"missing"`
 	Ignored    []string      `json:"ignored"`
 	LocalTimes []string      `json:"local_times,omitempty"` // processors with a run of the mode's time whose timestamp looks like local time without offset
+	Doubts     []string      `json:"doubts,omitempty"`      // reports of the mode's time that are most likely mistakes, in words
 	Reason     string        `json:"reason"`
 	NextLook   time.Time     `json:"next_look,omitzero"` // UTC
 	Batches    []BatchStatus `json:"batches"`
@@ -128,6 +129,11 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		}
 	}
 	slices.Sort(st.LocalTimes)
+	for _, d := range s.doubts(c.key.Transition, s.now) {
+		if c.key.Transition.ModeAt(c.key.Period, d.at) == m.Name {
+			st.Doubts = append(st.Doubts, d.String())
+		}
+	}
 	waits := true // nothing is promised yet: a hold keeps it
 	switch {
 	case open != nil && (!open.unfrozen() || !known):

@@ -190,6 +190,12 @@ func describe(found *reconcile.Finding) string {
 	if n, ok := found.Evidence["duplicates"]; ok {
 		words = append(words, fmt.Sprint(n, " rows too many"))
 	}
+	if name, ok := found.Evidence["reported"]; ok {
+		words = append(words, fmt.Sprintf("%q", name))
+	}
+	if meant, ok := found.Evidence["did_you_mean"]; ok && meant != "" {
+		words = append(words, fmt.Sprintf("(did you mean %v?)", meant))
+	}
 	return strings.Join(slices.DeleteFunc(words, func(s string) bool { return s == "" }), " ")
 }
 

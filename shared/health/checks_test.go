@@ -145,6 +145,13 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"duplicates_however_few": {finding(reconcile.DuplicateRows, reconcile.Info), Duplicates, Failing, "duplicate_rows 2026-02-03 nba_analytics.player_game_summary"},
 		"missing_completion":     {finding(reconcile.MissingCompletion, reconcile.Critical), Reconciliation, Failing, "missing_completion 2026-02-03"},
 		"local_timestamp":        {finding(reconcile.LocalTimestamp, reconcile.Warning), Reconciliation, Failing, "local_timestamp 2026-02-03 nba_analytics.player_game_summary"},
+		"doubtful_report": {func(f *facts) {
+			r := f.compared[transition]
+			r.Findings = append(r.Findings, &reconcile.Finding{Type: reconcile.DoubtfulReport, Period: "2062-02-03", Severity: reconcile.Warning, Status: reconcile.Open,
+				Evidence: map[string]any{"reported": "player_game_summary", "did_you_mean": "2026-02-03"}})
+			f.compared[transition] = r
+		}, Reconciliation, Failing, `doubtful_report 2062-02-03 "player_game_summary" (did you mean 2026-02-03?)`},
+		"renamed":                {finding(reconcile.Renamed, reconcile.Critical), Reconciliation, Failing, "renamed 2026-02-03"},
 		"leaked_lock":            {finding(reconcile.LeakedLock, reconcile.Warning), Locks, Failing, "leaked_lock"},
 		"quarantine":             {finding(reconcile.QuarantineWaiting, reconcile.Warning), Quarantine, Failing, "quarantine_waiting"},
 		"dead_letters":           {func(f *facts) { f.dead["a-dead-letter"] = 3 }, DeadLetterMessages, Failing, "3 messages wait in a-dead-letter"},

@@ -29,6 +29,7 @@ const (
 	DuplicateRows     = "duplicate_rows"      // rows with the key of another
 	StrayRows         = "stray_rows"          // rows within a period whose date is not its beginning
 	LocalTimestamp    = "local_timestamp"     // a processor's newest report has a local time without offset, which is read as UTC
+	DoubtfulReport    = "doubtful_report"     // a report whose processor or period is most likely misspelt
 	Renamed           = "renamed"             // a transition, mode or processor has another name, and its state the one before
 )
 
@@ -85,6 +86,14 @@ func compare(w *world) *comparison {
 			c.add(&Finding{Type: LeakedLock, Period: pipeline.Period(l.Key[i:]), Severity: Warning, Evidence: map[string]any{"lock": l.Key, "execution_id": l.Execution, "renewed": l.Renewed},
 				Repair: "phasectl locks release " + l.Key + " --reason '…', once its run is known to have ended"})
 		}
+	}
+	doubts := w.ahead
+	for _, b := range w.books {
+		doubts = append(doubts, b.Doubts()...)
+	}
+	for _, d := range doubts {
+		c.add(&Finding{Type: DoubtfulReport, Period: d.Period, Severity: Warning, Evidence: map[string]any{"reported": d.Reported, "did_you_mean": d.DidYouMean},
+			Repair: d.String() + " Let the processor report again as it is meant"})
 	}
 	for _, r := range w.renamed {
 		c.add(&Finding{Type: Renamed, Period: r.Last, Severity: Critical, Evidence: map[string]any{"what": r.What, "old": r.Old, "new": r.New, "from": r.First},

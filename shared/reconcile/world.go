@@ -28,7 +28,8 @@ type world struct {
 	waiting    int       // in quarantine
 	givenUp    int       // dead letters
 	renamed    []cycle.Renaming
-	problems   []string // sources that could not be read
+	ahead      []cycle.Doubt // reports about periods that nobody expects yet
+	problems   []string      // sources that could not be read
 }
 
 // read reads every source once. Only the books are indispensable.
@@ -57,6 +58,9 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 		return nil, err
 	}
 	if w.renamed, err = r.Engine.RenamedTransitions(ctx, r.Pipeline, map[string][]cycle.Books{t.ID: w.books}); err != nil {
+		return nil, err
+	}
+	if w.ahead, err = r.Engine.Ahead(ctx, t); err != nil {
 		return nil, err
 	}
 	w.renamed = append(w.renamed, cycle.RenamedOf(t, w.books)...)

@@ -20,6 +20,7 @@ const (
 	CompletionRecorded    = "completion_recorded"
 	CompletionQuarantined = "completion_quarantined"
 	CompletionLocalTime   = "completion_local_time"
+	CompletionDoubtful    = "completion_doubtful"
 	CycleWaiting          = "cycle_waiting"
 	CycleBlocked          = "cycle_blocked"
 	CycleOverdue          = "cycle_overdue"

@@ -1,0 +1,121 @@
+package cycle
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+// Doubt is about a report that is most likely a mistake: its processor's name is much like
+// one that is expected, or its period is later than any that is expected. It is recorded and
+// does not count for what was meant.
+type Doubt struct {
+	Period     pipeline.Period `json:"period"`
+	Reported   string          `json:"reported"`     // processor_name as sent
+	DidYouMean string          `json:"did_you_mean"` // a processor, or a period; "" for none
+
+	ahead bool
+	at    time.Time
+}
+
+func (d Doubt) String() string {
+	s := fmt.Sprintf("%q reported for %s, and is no processor that is waited for", d.Reported, d.Period)
+	if d.ahead {
+		s = fmt.Sprintf("%q reported for %s, which is later than every period that is expected now", d.Reported, d.Period)
+	}
+	if d.DidYouMean != "" {
+		s += fmt.Sprintf(": did you mean %s?", d.DidYouMean)
+	}
+	return s
+}
+
+// doubt returns what is doubtful about a report at a time, nil when nothing is.
+func doubt(t *pipeline.Transition, c *message.Completion, now time.Time) *Doubt {
+	d := Doubt{Period: c.Period, Reported: c.Reported, at: c.EventTime}
+	cal := t.Calendar()
+	today := cal.At(now)
+	if last := cal.Add(today, t.Lead()+1); c.Period > last { // a clock may be ahead
+		d.ahead = true
+		ran := cal.At(c.EventTime) // a run is most likely about the period in which it ended, or the one before
+		expected := []string{string(ran), string(cal.Add(ran, -1))}
+		for p := last; p >= cal.AddDays(today, -relayDays); p = cal.Add(p, -1) {
+			expected = append(expected, string(p))
+		}
+		d.DidYouMean, _ = message.Nearest(string(c.Period), expected)
+		return &d
+	}
+	if c.Processor != "" {
+		return nil
+	}
+	if d.DidYouMean = message.DidYouMean(c.Reported, t); d.DidYouMean == "" {
+		return nil // another's, which it is right to ignore
+	}
+	return &d
+}
+
+// tellDoubt logs a report that is most likely a mistake.
+func (e *Engine) tellDoubt(ctx context.Context, key Key, c message.Completion) {
+	if d := doubt(key.Transition, &c, e.Now()); d != nil {
+		e.Log.WarnContext(ctx, d.String(), "event", telemetry.CompletionDoubtful, "transition", key.Transition.ID, "period", string(key.Period),
+			"reported", d.Reported, "did_you_mean", d.DidYouMean, "execution_id", c.ExecutionID)
+	}
+}
+
+// doubts returns those of a snapshot, the newest of each name; not those of a processor that
+// has reported by its own name since.
+func (s *snapshot) doubts(t *pipeline.Transition, now time.Time) []Doubt {
+	newest := map[string]time.Time{}
+	for _, r := range s.runs {
+		if r.EventTime.After(newest[r.Processor]) {
+			newest[r.Processor] = r.EventTime
+		}
+	}
+	runs, seen := slices.Clone(s.runs), map[string]bool{}
+	slices.SortFunc(runs, func(a, b gate.Run) int { return gate.Older(b, a) })
+	var out []Doubt
+	for _, r := range runs {
+		d := doubt(t, r.Completion, now)
+		if d == nil || seen[d.Reported] || !d.ahead && newest[d.DidYouMean].After(d.at) {
+			continue
+		}
+		seen[d.Reported] = true
+		out = append(out, *d)
+	}
+	return out
+}
+
+// Doubts returns the doubtful reports of the books' period.
+func (b Books) Doubts() []Doubt {
+	if b.snapshot == nil {
+		return nil
+	}
+	return b.snapshot.doubts(b.Transition, b.At)
+}
+
+// Ahead returns the doubtful reports of the last week about periods that are later than any
+// that is expected. It changes nothing.
+func (e *Engine) Ahead(ctx context.Context, t *pipeline.Transition) (out []Doubt, err error) {
+	now := e.Now()
+	periods, err := e.recordedFrom(ctx, t, t.Calendar().Add(t.Calendar().At(now), t.Lead()+2))
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range periods {
+		s, err := e.read(ctx, Key{Transition: t, Period: p}, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range s.doubts(t, now) {
+			if now.Sub(d.at) < relayDays*24*time.Hour {
+				out = append(out, d)
+			}
+		}
+	}
+	return out, nil
+}
