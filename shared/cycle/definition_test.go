@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // Changes to the definition of the overnight mode, old and new text.
@@ -148,5 +149,29 @@ func TestARequestForAProcessorThatTheDefinitionDropped(t *testing.T) {
 	want := []string{"1 all_complete published [" + strings.Join(five, " ") + "]", "2 operator published [" + pgs + "]"}
 	if diff := cmp.Diff(want, described(w.statuses()["overnight"])); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Half of a deployment: two definitions are at work, by turns, and the quorum holds under
+// one of them alone. The grace runs from its first start, and ends.
+func TestGrace_OfHalfADeploymentIsKeptFromItsFirstStart(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-02 17:00"))
+	w.mustDeliver(run(upg, "2026-02-02 17:05"), run(toff, "2026-02-03 22:40"), run(pgs, "2026-02-04 06:03")) // 3 of 5
+	one, other := w.tr, changed(t, "quorum_pct: 60", "quorum_pct: 100")
+	began := w.clock.now()
+	for w.clock.now().Before(began.Add(29 * time.Minute)) {
+		for _, tr := range []*pipeline.Transition{other, one} {
+			w.tr = tr
+			w.relay()
+		}
+		if st := w.statuses()["overnight"]; st.State != "grace" {
+			t.Fatalf("%s: %s", st.State, st.Reason)
+		}
+		w.pass(5 * time.Minute)
+	}
+	w.relay()
+	if st := w.statuses()["overnight"]; st.State != "published" {
+		t.Errorf("half an hour after its start it is %s: %s", st.State, st.Reason)
 	}
 }

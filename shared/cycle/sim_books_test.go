@@ -39,7 +39,8 @@ type simBatch struct {
 	claimedAt   time.Time
 	createdAt   time.Time
 	graceSince  time.Time
-	written     time.Time // last
+	graces      map[string]any // by definition
+	written     time.Time      // last
 	publishedAt time.Time
 	cause       string
 	actor       string
@@ -206,8 +207,20 @@ func (s *simulation) readBatch(doc store.Doc) *simBatch {
 		b.messages[name] = sent{Payload: payload, ID: id}
 		b.copies = append(b.copies, simStrings(m["copies"])...)
 	}
+	b.graces, _ = doc.Data["graces"].(map[string]any)
 	b.mode, _, _ = strings.Cut(strings.TrimPrefix(b.id, simID+"_"+string(simPeriod)+"_"), "~")
 	return b
+}
+
+// grace returns when a batch's grace began by the rules of somebody, the zero time while
+// it has not.
+func (b *simBatch) grace(r *simRules) time.Time {
+	since, own := b.graces[r.tr.Definition()]
+	if !own {
+		return b.graceSince
+	}
+	at, _ := since.(time.Time)
+	return at
 }
 
 // publishing: nobody begins to publish without a claim that is good.

@@ -65,6 +65,9 @@ func (s *simulation) batchWritten(th *simThread, w store.Write, commit []store.W
 	case old.live(s.now) && s.holder(old.holder) != th && is < 5 && !old.frozen() && th.acts == nil:
 		s.fail("%s writes into %s, which %s holds", th, b.id, old.holder)
 	}
+	if !old.graceSince.IsZero() && !b.graceSince.Equal(old.graceSince) {
+		s.fail("%s: its first grace began %s, and now %s", b.id, old.graceSince, b.graceSince)
+	}
 	switch {
 	case old.frozen():
 		s.stillFrozen(b, old)
@@ -172,7 +175,7 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 		case old.cause == "reconciliation" && !old.given: // its repair has died
 			cause, actor = old.cause, old.actor
 		}
-		why = rules.mayFreeze(index, visible, taken, covered, began, s.kept(b.mode, b.n, c.seen.ReadTime), c.seen.ReadTime, old.graceSince)
+		why = rules.mayFreeze(index, visible, taken, covered, began, s.kept(b.mode, b.n, c.seen.ReadTime), c.seen.ReadTime, old.grace(rules))
 	}
 	if why != "" {
 		s.fail("%s may not be frozen: %s", b.id, why)
@@ -186,7 +189,7 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 	if b.cause != cause || b.actor != actor || b.given != chosen {
 		s.fail("%s has the cause %s and the actor %s, not %s and %s", b.id, b.cause, b.actor, cause, actor)
 	}
-	s.begins(b, taken, visible, rules, index, old.graceSince, c.seen.ReadTime, chosen)
+	s.begins(b, taken, visible, rules, index, old.grace(rules), c.seen.ReadTime, chosen)
 	slices.SortFunc(taken, simOlder)
 	if got := slices.Sorted(maps.Keys(b.messages)); !slices.Equal(got, slices.Sorted(slices.Values(names))) {
 		s.fail("%s has messages for %v, runs of %v", b.id, got, names)
@@ -358,12 +361,12 @@ func (s *simulation) answered(th *simThread) {
 // grace: whoever has looked at a batch has ended a grace period whose quorum, by the
 // definition that he knows, does not hold.
 func (s *simulation) grace(th *simThread, b *simBatch, i int) {
-	if b.frozen() || b.given || b.graceSince.IsZero() || b.live(s.now) || s.books.began[b.mode] != nil || !b.written.Before(th.seen.ReadTime) {
+	if b.frozen() || b.given || b.grace(th.rules).IsZero() || b.live(s.now) || s.books.began[b.mode] != nil || !b.written.Before(th.seen.ReadTime) {
 		return
 	}
 	visible := s.visible(th.seen)
 	_, _, quorum := th.rules.complete(i, visible)
 	if met, why := th.rules.met(i, visible, th.seen.ReadTime, time.Time{}); !met && !quorum {
-		s.fail("%s leaves %s in a grace since %s: %s", th, b.id, b.graceSince, why)
+		s.fail("%s leaves %s in a grace since %s: %s", th, b.id, b.grace(th.rules), why)
 	}
 }

@@ -42,7 +42,8 @@ type batch struct {
 	Actor        string
 	Reason       string
 	CreatedAt    time.Time
-	GraceSince   time.Time // when the grace period began; zero while there is none
+	GraceSince   time.Time // when the grace period of this definition began; zero while there is none
+	Regraced     bool      // the quorum was seen not to hold under this definition
 	PublishedAt  time.Time
 	DueAt        time.Time // when the policy came to be met, or the last of the runs completed
 	NextAttempt  time.Time // of blocked
@@ -272,13 +273,14 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		ID: doc.Ref.ID, Version: doc.Version,
 		N: int(f.int("n")), State: State(f.str("state")),
 		Cause: f.str("cause"), Actor: f.str("actor"), Reason: f.str("reason"),
-		CreatedAt: f.time("created_at"), GraceSince: f.time("grace_since"), PublishedAt: f.time("published_at"),
+		CreatedAt: f.time("created_at"), PublishedAt: f.time("published_at"),
 		DueAt: f.time("due_at"), NextAttempt: f.time("next_attempt"), Attempts: int(f.int("attempts")), Checked: f.str("checked"),
 		Holder: f.str("holder"), ClaimedAt: f.time("claimed_at"),
 		Claim: time.Duration(f.int("claim_ms")) * time.Millisecond, ClaimMessage: f.str("claim_message"),
 		Runs: f.strings("runs"), Given: f.bool("given"), Force: f.bool("force"), Request: f.str("request"),
 		Expects: f.strings("expects"), Messages: map[string]sent{}, Readiness: f.readiness(),
 	}
+	b.GraceSince, b.Regraced = f.grace(key.Transition.Definition())
 	for name, m := range f.maps("messages") {
 		payload, ok := m["payload"].(string)
 		f.check(ok && payload != "", "messages."+name+".payload", m["payload"])
@@ -299,6 +301,22 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		}
 	}
 	return mode, b, f.err
+}
+
+// grace returns when a batch's grace period began for a definition: with the first one,
+// unless the quorum was seen not to hold under this definition. Two can be at work at once,
+// while a deployment is under way: neither ends the other's.
+func (f *fields) grace(definition string) (since time.Time, own bool) {
+	v, own := field[map[string]any](f, "graces")[definition]
+	if !own {
+		return f.time("grace_since"), false
+	}
+	if v != nil {
+		var ok bool
+		since, ok = v.(time.Time)
+		f.check(ok, "graces."+definition, v)
+	}
+	return since, true
 }
 
 // fields reads a document's fields and keeps the first that is of another type than

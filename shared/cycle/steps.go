@@ -110,11 +110,15 @@ func (e *Engine) inPeriod(ctx context.Context, key Key, fields []store.Field, wr
 // it waits with has just come to hold, or holds no more.
 func (c *convergence) regrace(ctx context.Context, a action) error {
 	var since any
+	path := []string{"graces", c.key.Transition.Definition()}
 	if a.handing.verdict.State == gate.Grace {
 		since = store.ServerTime
+		if !a.batch.Regraced {
+			path = []string{"grace_since"} // the first one, for every definition
+		}
 	}
 	return c.apply(ctx, store.MergeIf(c.batchRef(a.batch.ID), a.batch.Version,
-		store.F(string(StateGrace), "state"), store.F(since, "grace_since"),
+		store.F(string(StateGrace), "state"), store.F(since, path...),
 		store.F(a.handing.verdict.Reason, "reason"), store.F(encode(a.handing.verdict), "verdict")))
 }
 
