@@ -22,16 +22,17 @@ import (
 	"github.com/phasegate/phasegate/shared/intake"
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
 )
 
 func deadLetterCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dead-letter",
-		Short: "Look at messages that were given up after all their attempts, and hand them over again",
+		Short: "Look at messages that were dead-lettered after all their attempts, hand them over again, or discard them",
 		Args:  args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(deadLetterList(f), deadLetterReplay(f))
+	cmd.AddCommand(deadLetterList(f), deadLetterReplay(f), deadLetterDiscard(f))
 	return cmd
 }
 
@@ -262,9 +263,84 @@ func deadLetterReplay(f *flags) *cobra.Command {
 	return cmd
 }
 
+func deadLetterDiscard(f *flags) *cobra.Command {
+	var topic, reason string
+	cmd := &cobra.Command{
+		Use:   "discard ID...",
+		Short: "Decide that dead-lettered messages shall never be handed over, and remove them",
+		Long: "Write an audit record with the message's data, then acknowledge it: the broker deletes it. Discarding it again after\n" +
+			"an error carries on. Its document in quarantine, if it has one, is marked as discarded.",
+		Example: "  phasectl dead-letter discard 4711 --reason \"the period is closed\"",
+		Args:    some("ID", "4711, which phasectl dead-letter list shows"),
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			if err := checkReason(reason); err != nil {
+				return err
+			}
+			a, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			ds, err := allDead(cmd.Context(), a, topic, maxDead)
+			if err != nil {
+				return err
+			}
+			return eachDead(cmd, a, ds, ids, "discarded", func(d deadLetter) error { return discardOne(cmd.Context(), a, d, reason) })
+		},
+	}
+	topicFlag(cmd, &topic)
+	reasonFlag(cmd, &reason)
+	return cmd
+}
+
+// maxDiscarded bounds how much of a discarded message its audit record keeps.
+const maxDiscarded = 64 << 10
+
+// discardOne writes the record, and only then acknowledges: a crash in between leaves the
+// message, and discarding it again finds the record.
+func discardOne(ctx context.Context, a *app.App, d deadLetter, reason string) error {
+	if err := keepFromOthers(ctx, a, d); err != nil {
+		return err
+	}
+	data := d.Data
+	if len(data) > maxDiscarded {
+		data = strings.ToValidUTF8(data[:maxDiscarded], "") + "…"
+	}
+	record := audit.Record{Action: "dead_letter_discard", Actor: actor(), Reason: reason,
+		Detail: fmt.Sprintf("dead letter %s of %s was discarded: %s; its data: %s", d.ID, d.Topic, reason, strings.ToValidUTF8(data, "\uFFFD"))}
+	err := error(intake.ErrNotQuarantined)
+	if _, id, ok := strings.Cut(d.Quarantine, "/"); ok {
+		if _, err = intake.MarkDiscarded(ctx, a, id, record, rand.Text()); err != nil && !errors.Is(err, intake.ErrNotQuarantined) {
+			return err
+		}
+	}
+	if err != nil { // the id is the message's: a second try finds the record of the first
+		_, err = a.Store.Apply(ctx, record.Write(a.Config.Books(), d.PublishTime, "discard-"+d.ID))
+	}
+	switch {
+	case err == nil:
+		record.Detail = fmt.Sprintf("dead letter %s of %s was discarded: %s", d.ID, d.Topic, reason)
+		record.Log(ctx, a.Log)
+	case !errors.Is(err, store.ErrExists):
+		return fmt.Errorf("record that %s is discarded: %w", d.ID, err)
+	}
+	err = a.Broker.Client.SubscriptionAdminClient.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{
+		Subscription: subscriptionName(a, d.Subscription), AckIds: []string{d.ackID}})
+	if err != nil {
+		return fmt.Errorf("recorded, but not acknowledged: %w", err)
+	}
+	return nil
+}
+
 // replayDead hands over the named ones, all without names, and gives back the rest.
 func replayDead(cmd *cobra.Command, a *app.App, ds []deadLetter, ids []string, reason string) error {
-	var t tally
+	return eachDead(cmd, a, ds, ids, "", func(d deadLetter) error { return replayOne(cmd.Context(), a, d, reason) })
+}
+
+// eachDead does something about the named ones, about all without names, and gives back those
+// about which it was not done.
+func eachDead(cmd *cobra.Command, a *app.App, ds []deadLetter, ids []string, verb string, do func(deadLetter) error) error {
+	t := tally{verb: verb}
 	var stay []deadLetter
 	found := map[string]bool{}
 	for _, d := range ds {
@@ -273,7 +349,7 @@ func replayDead(cmd *cobra.Command, a *app.App, ds []deadLetter, ids []string, r
 			continue
 		}
 		found[d.ID] = true
-		err := replayOne(cmd.Context(), a, d, reason)
+		err := do(d)
 		t.add(cmd.OutOrStdout(), d.ID, err)
 		if err != nil {
 			stay = append(stay, d)

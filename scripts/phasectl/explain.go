@@ -100,6 +100,8 @@ func help(x cycle.Explanation, t *pipeline.Transition) string {
 		logs = "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; so long after the period nothing is handed over by itself: " + trigger("")
 	}
 	switch {
+	case x.State == string(gate.Closed) && x.Closed != nil:
+		return "nothing is to be done; to hand it over all the same: " + trigger("")
 	case x.State == string(gate.Closed):
 		return "nothing is to be done; a run that brings rows, or a corrected schedule, opens it again"
 	case x.State != string(gate.Overdue) && len(x.Failed) > 0:

@@ -103,7 +103,7 @@ func newRoot() *cobra.Command {
 	var f flags
 	root.PersistentFlags().StringVar(&f.project, "project", "", "Google Cloud project (default $GOOGLE_CLOUD_PROJECT)")
 	root.PersistentFlags().StringVar(&f.pipeline, "pipeline", "", "pipeline definition FILE (default $PIPELINE_FILE, else the embedded nba.yaml)")
-	root.AddCommand(statusCommand(&f), explainCommand(&f), triggerCommand(&f), holdCommand(&f), releaseCommand(&f),
+	root.AddCommand(statusCommand(&f), explainCommand(&f), triggerCommand(&f), holdCommand(&f), releaseCommand(&f), closeCommand(&f),
 		quarantineCommand(&f), deadLetterCommand(&f), runCommand(&f), locksCommand(&f), reconcileCommand(&f), reportCommand(&f), sweepCommand(&f), healthCommand(&f),
 		serveCommand(&f), localCommand(&f), checksCommand(&f), envCommand(), demoCommand(&f), smokeCommand(&f), drillCommand(&f), driftCommand(&f), validateCommand(&f), versionCommand())
 	f.complete(root)
@@ -115,6 +115,16 @@ func exactly(n int, words, example string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, a []string) error {
 		if len(a) != n {
 			return usage(fmt.Errorf("wants %s, such as %s; got %d arguments", words, example, len(a)))
+		}
+		return nil
+	}
+}
+
+// some wants one argument or more, which an example shows.
+func some(word, example string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, a []string) error {
+		if len(a) == 0 {
+			return usage(fmt.Errorf("wants at least one %s, such as %s", word, example))
 		}
 		return nil
 	}

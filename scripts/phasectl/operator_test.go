@@ -246,7 +246,7 @@ func TestQuarantineCanBeReadAndReplayed(t *testing.T) {
 	if strings.Contains(out, "\x1b") {
 		t.Errorf("a message writes to the terminal: %q", out)
 	}
-	id := strings.Fields(out)[2]
+	id := strings.Fields(out)[3]
 	want(t, 0, []string{"reason", "topic      nba-phase3-analytics-complete", `\"processor_name\":\"upcoming_team_game_context\"`, "phasectl quarantine replay " + id}, "quarantine", "show", id)
 	want(t, 1, []string{"no-such: ", "not in quarantine"}, "quarantine", "replay", "no-such", "--reason", "x")
 	want(t, 1, []string{id + ": refused again", "0 taken, 1 refused"}, "quarantine", "replay", id, "--reason", "try")
@@ -319,8 +319,8 @@ func TestADeadLetterIsNotAcknowledgedBeforeItIsSafe(t *testing.T) {
 	large := completion(five[0], "YESTERDAY")
 	large["error_message"] = strings.Repeat("x", 2<<20)
 	s.report(large)
-	id := strings.Fields(want(t, 0, []string{"too large for quarantine"}, "dead-letter", "list"))[2]
-	q := strings.Fields(want(t, 0, []string{"YESTERDAY"}, "quarantine", "list"))[2]
+	id := strings.Fields(want(t, 0, []string{"too large for quarantine"}, "dead-letter", "list"))[3]
+	q := strings.Fields(want(t, 0, []string{"YESTERDAY"}, "quarantine", "list"))[3]
 	want(t, 1, []string{"phasectl dead-letter replay"}, "quarantine", "replay", q, "--reason", "x")
 	want(t, 0, []string{"too large to be kept here: phasectl dead-letter replay"}, "quarantine", "show", q)
 	for range 2 {

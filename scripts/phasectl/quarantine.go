@@ -24,22 +24,22 @@ import (
 func quarantineCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "quarantine",
-		Short: "Look at messages that were set aside as hopeless, and hand them over again",
+		Short: "Look at invalid messages, hand them over again, or discard them",
 		Args:  args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(quarantineList(f), quarantineShow(f), quarantineReplay(f))
+	cmd.AddCommand(quarantineList(f), quarantineShow(f), quarantineReplay(f), quarantineDiscard(f))
 	return cmd
 }
 
-// quarantined reads what is waiting, newest first; with all, what was replayed too.
+// quarantined reads what is waiting, newest first; with all, what was replayed or discarded too.
 func quarantined(ctx context.Context, a *app.App, all bool) ([]intake.Quarantined, error) {
 	out := []intake.Quarantined{}
 	for q, err := range intake.ListQuarantine(ctx, a) {
 		if err != nil {
 			return nil, exitError{exitUnknown, err}
 		}
-		if all || q.ReplayedAt.IsZero() {
+		if all || !q.Settled() {
 			q.Envelope, q.Head = "", "" // a list is of lines
 			out = append(out, q)
 		}
@@ -52,7 +52,7 @@ func quarantineList(f *flags) *cobra.Command {
 	var all, asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List the messages in quarantine that were not replayed, newest first",
+		Short:   "List the messages in quarantine that were neither replayed nor discarded, newest first",
 		Example: "  phasectl quarantine list",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -77,12 +77,15 @@ func quarantineList(f *flags) *cobra.Command {
 				if !q.ReplayedAt.IsZero() {
 					replayed = "  (replayed " + localTime(a, q.ReplayedAt) + " by " + q.ReplayedBy + ")"
 				}
+				if !q.DiscardedAt.IsZero() {
+					replayed += "  (discarded " + localTime(a, q.DiscardedAt) + " by " + q.DiscardedBy + ")"
+				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s  %s%s\n", localTime(a, q.ReceivedAt), quoted([]string{q.ID}), q.Function, quoted([]string{q.Reason}), replayed)
 			}
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "also those that were replayed and taken")
+	cmd.Flags().BoolVar(&all, "all", false, "also those that were replayed and taken, or discarded")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
@@ -143,6 +146,10 @@ func printQuarantined(w io.Writer, a *app.App, q intake.Quarantined) error {
 		row("replayed", localTime(a, q.ReplayedAt)+" by "+q.ReplayedBy)
 		help = "nothing is to be done: it was replayed and taken"
 	}
+	if !q.DiscardedAt.IsZero() {
+		row("discarded", localTime(a, q.DiscardedAt)+" by "+q.DiscardedBy)
+		help = "nothing is to be done: it was discarded; phasectl quarantine replay still hands it over"
+	}
 	row("help", help)
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -197,6 +204,44 @@ func quarantineReplay(f *flags) *cobra.Command {
 	return cmd
 }
 
+func quarantineDiscard(f *flags) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "discard ID...",
+		Short: "Decide that messages in quarantine shall never be handed over",
+		Long: "Mark messages as discarded, so that health does not count them any more. They stay on record, with who decided and\n" +
+			"why. Discarding one that is replayed or discarded already changes nothing.",
+		Example: "  phasectl quarantine discard 4711 --reason \"a test message\"",
+		Args:    some("ID", "4711, which phasectl quarantine list shows"),
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			if err := checkReason(reason); err != nil {
+				return err
+			}
+			a, err := f.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			t := tally{verb: "discarded"}
+			for _, id := range ids {
+				done, err := intake.MarkDiscarded(cmd.Context(), a, id, audit.Record{Action: "quarantine_discard", Actor: actor(), Reason: reason,
+					Detail: fmt.Sprintf("message %s was discarded: %s", id, reason)}, rand.Text())
+				if err == nil && !done {
+					_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: replayed or discarded before\n", quoted([]string{id}))
+					if err != nil {
+						return err
+					}
+					continue
+				}
+				t.add(cmd.OutOrStdout(), id, err)
+			}
+			return t.problem()
+		},
+	}
+	reasonFlag(cmd, &reason)
+	return cmd
+}
+
 func replayQuarantined(ctx context.Context, a *app.App, id, reason string) error {
 	q, err := intake.GetQuarantined(ctx, a, id)
 	if err != nil {
@@ -236,13 +281,23 @@ func plain(s string) string {
 }
 
 // tally counts what became of replayed messages.
-type tally struct{ done, refused, failed int }
+type tally struct {
+	verb                  string // "" is taken
+	done, refused, failed int
+}
+
+func (t *tally) word() string {
+	if t.verb == "" {
+		return "taken"
+	}
+	return t.verb
+}
 
 func (t *tally) add(w io.Writer, id string, err error) {
 	switch {
 	case err == nil:
 		t.done++
-		fmt.Fprintf(w, "%s: taken\n", quoted([]string{id}))
+		fmt.Fprintf(w, "%s: %s\n", quoted([]string{id}), t.word())
 	case errors.Is(err, errRefusedAgain), errors.Is(err, intake.ErrNotQuarantined):
 		t.refused++
 		fmt.Fprintf(w, "%s: %s\n", quoted([]string{id}), plain(err.Error()))
@@ -257,11 +312,16 @@ func (t *tally) end(w io.Writer) error {
 		_, err := fmt.Fprintln(w, "nothing waits to be replayed")
 		return err
 	}
+	return t.problem()
+}
+
+// problem is the error of what was not done; nil where all is.
+func (t *tally) problem() error {
 	switch {
 	case t.failed > 0:
-		return exitError{exitUnknown, fmt.Errorf("%d taken, %d refused, %d could not be handed over; nothing is lost, try again", t.done, t.refused, t.failed)}
+		return exitError{exitUnknown, fmt.Errorf("%d %s, %d refused, %d failed; nothing is lost, try again", t.done, t.word(), t.refused, t.failed)}
 	case t.refused > 0:
-		return exitError{exitFindings, fmt.Errorf("%d taken, %d refused", t.done, t.refused)}
+		return exitError{exitFindings, fmt.Errorf("%d %s, %d refused", t.done, t.word(), t.refused)}
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type handed struct {
 	At      time.Time            `json:"at"`                // when the first was published
 	Cause   string               `json:"cause"`             // of the first
 	Reason  string               `json:"reason"`            // of the newest
+	By      string               `json:"by,omitempty"`      // who asked for the newest; "" where nobody did
 }
 
 // with returns the summary with one more published batch.
@@ -54,7 +55,10 @@ func (h handed) with(t *pipeline.Transition, b *batch) handed {
 			h.Runs = append(h.Runs, key)
 		}
 	}
-	h.N, h.Again, h.Reason = b.N, again, b.Reason
+	h.N, h.Again, h.Reason, h.By = b.N, again, b.Reason, ""
+	if b.Given {
+		h.By = b.Actor
+	}
 	return h
 }
 

@@ -155,6 +155,9 @@ func firstUnpublished(bs []*batch) *batch {
 // begin creates the next batch of a cycle whose earlier ones are all published. A hold
 // does not keep a grace period from beginning: it hands nothing over.
 func (c *convergence) begin(s *snapshot, m pipeline.Mode) action {
+	if s.closed[m.Name] != nil {
+		return action{}
+	}
 	h := c.handing(s, m, nil)
 	if h.verdict.State == gate.Grace || h.due() && s.hold(m.Name) == nil && c.mayCheck() {
 		return action{do: create, mode: m, n: s.highest(m.Name) + 1, handing: h}
@@ -170,6 +173,7 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 	} else {
 		a.handing = c.handing(s, m, b)
 		switch h := a.handing; {
+		case s.keeps(m.Name, b):
 		case h.verdict.State == gate.Grace && b.GraceSince.IsZero(),
 			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == gate.Overdue || h.verdict.State == gate.Waiting && len(h.verdict.Missing) > 0):
 			a.do = regrace

@@ -54,6 +54,14 @@ func TestOperatorActionsSurviveEveryCall(t *testing.T) {
 			},
 			func(w *world) int { return map[bool]int{true: 1}[w.statuses()["overnight"].State == "on_hold"] },
 		},
+		"close": {
+			func(n *night) { n.w.ready() },
+			func(e *Engine, w *world) error {
+				_, err := e.Close(context.Background(), w.key("2026-02-03"), w.mode("overnight"), actor, "cancelled")
+				return err
+			},
+			func(w *world) int { return map[bool]int{true: 1}[w.statuses()["overnight"].State == "closed"] },
+		},
 		"release": {
 			func(n *night) { n.w.ready(); n.w.hold("overnight", 24*time.Hour) },
 			func(e *Engine, w *world) error {
@@ -86,7 +94,7 @@ func TestOperatorActionsSurviveEveryCall(t *testing.T) {
 				if errors.Is(err, ErrRefused) || err != nil && strings.Contains(err.Error(), "no end") {
 					t.Errorf("%s: %v", where, err)
 				}
-				if st := n.w.statuses()["overnight"]; st.State != "published" && st.State != "on_hold" {
+				if st := n.w.statuses()["overnight"]; st.State != "published" && st.State != "on_hold" && (name != "close" || st.State != "closed") {
 					t.Errorf("%s: ends as %s (%s)", where, st.State, st.Reason)
 				}
 				cases++

@@ -71,7 +71,7 @@ func (c *convergence) asks(s *snapshot) bool {
 		return false
 	}
 	for _, m := range c.key.Transition.Modes {
-		if s.began(m.Name) != nil {
+		if s.began(m.Name) != nil || s.closed[m.Name] != nil {
 			continue
 		}
 		in := c.input(s, m)

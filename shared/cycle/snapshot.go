@@ -86,6 +86,7 @@ type snapshot struct {
 	listed  []string               // ids of the batches that the period lists
 	holds   map[string]*Hold       // by mode; "" is the whole transition's
 	heldIn  map[string][]store.Doc // by mode: where a hold is written down, in force or not
+	closed  map[string]*Closing    // by mode
 	compat  store.Doc
 	periods []store.Doc // the period's documents
 	tallies []tally     // of each
@@ -101,7 +102,7 @@ func (s *snapshot) recorded() bool {
 	if s.heldIn[""] != nil {
 		held--
 	}
-	return len(s.runs)+len(s.listed)+held > 0
+	return len(s.runs)+len(s.listed)+len(s.closed)+held > 0
 }
 
 // hold returns what holds a mode's cycle at the snapshot's time, nil when nothing does.
@@ -210,7 +211,7 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, wante
 
 // listing begins a snapshot with what a period lists.
 func (e *Engine) listing(key Key, now time.Time, periods []store.Doc, compat store.Doc) (*snapshot, error) {
-	s := &snapshot{now: now, compat: compat, batches: map[string][]*batch{}, handed: map[string]handed{}, former: map[string]former{}, holds: map[string]*Hold{}, heldIn: map[string][]store.Doc{}}
+	s := &snapshot{now: now, compat: compat, batches: map[string][]*batch{}, handed: map[string]handed{}, former: map[string]former{}, holds: map[string]*Hold{}, closed: map[string]*Closing{}, heldIn: map[string][]store.Doc{}}
 	for _, doc := range periods {
 		f := fields{doc: doc}
 		s.listed = append(s.listed, f.strings("batches")...)
@@ -235,7 +236,7 @@ func (e *Engine) complete(key Key, s *snapshot, periods []store.Doc, hold store.
 		for _, k := range reports[i] {
 			s.tallies[i].add(k)
 		}
-		if err := errors.Join(s.readHolds(doc, key.Transition), s.readSchedule(doc)); err != nil {
+		if err := errors.Join(s.readHolds(doc, key.Transition), s.readClosed(doc, key.Transition), s.readSchedule(doc)); err != nil {
 			return err
 		}
 	}

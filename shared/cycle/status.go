@@ -29,6 +29,7 @@ type Status struct {
 	NextLook   time.Time     `json:"next_look,omitzero"` // UTC
 	Batches    []BatchStatus `json:"batches"`
 	Hold       *Hold         `json:"-"` // in force
+	Closed     *Closing      `json:"-"` // by a person; the schedule closes without one
 	Failed     []string      `json:"-"` // of Missing: the last report says failed
 	TooLate    bool          `json:"-"` // overdue: the policy is met, too long after the period
 	Since      time.Time     `json:"-"` // from when on the policy has been met, zero while it is not
@@ -94,7 +95,7 @@ func (st Status) Shown(managed bool) bool {
 
 // Recorded reports whether anything is known about the cycle.
 func (st Status) Recorded() bool {
-	return len(st.Satisfied)+len(st.Ignored)+len(st.Failed)+len(st.Batches) > 0 || st.Hold != nil
+	return len(st.Satisfied)+len(st.Ignored)+len(st.Failed)+len(st.Batches) > 0 || st.Hold != nil || st.Closed != nil
 }
 
 func (e *Engine) describe(key Key, s *snapshot) []Status {
@@ -149,6 +150,14 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 			st.Reason = f.Reason + "; handed over as " + strings.Join(f.names, ", ") + ", which is no name of the definition"
 		}
 		waits = false
+	case open == nil && s.handedBy(c.key.Transition, m.Name).By != "" && !h.began && h.verdict.State != gate.Ready && h.verdict.State != gate.Grace:
+		// A person has handed it over without what its policy waits for, and knows.
+		st.State, st.NextLook, st.TooLate = string(StatePublished), time.Time{}, false
+		st.Reason = "published by " + s.handedBy(c.key.Transition, m.Name).By
+		if len(st.Missing) > 0 {
+			st.Reason += ", without " + strings.Join(st.Missing, ", ")
+		}
+		waits = false
 	case h.verdict.State == gate.Ready, h.verdict.State == gate.Grace:
 		// Due, and whoever looks next begins it.
 		st.State, st.NextLook = string(gate.Waiting), s.now
@@ -161,6 +170,17 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		words := fmt.Sprintf("on hold by %s until %s: %s", hold.Actor, c.key.Transition.Calendar().Local(hold.Until), hold.Reason)
 		if waits && !(h.given && open.Force) {
 			st.State, st.Reason, st.NextLook = string(StateOnHold), words+"; "+st.Reason, hold.Until
+		} else {
+			st.Reason += "; what comes next is " + words
+		}
+	}
+	if closed := s.closed[m.Name]; closed != nil {
+		words := fmt.Sprintf("closed by %s at %s: %s", closed.Actor, c.key.Transition.Calendar().Local(closed.At), closed.Reason)
+		if st.Closed = closed; waits && !h.given {
+			st.State, st.Reason, st.NextLook, st.Since, st.Due, st.TooLate = string(gate.Closed), words, time.Time{}, time.Time{}, false, false
+			if n := s.handedBy(c.key.Transition, m.Name).N; n > 0 {
+				st.Reason += fmt.Sprintf("; batch %d was published", n)
+			}
 		} else {
 			st.Reason += "; what comes next is " + words
 		}

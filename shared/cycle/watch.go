@@ -107,7 +107,7 @@ func (e *Engine) unwatch(ctx context.Context, list store.Doc, periods []pipeline
 // settled reports whether nothing is left to do in a period, and nothing is on hold.
 func (s *snapshot) settled() bool {
 	for mode, bs := range s.batches {
-		if firstUnpublished(bs) != nil || s.hold(mode) != nil {
+		if open := firstUnpublished(bs); open != nil && !s.keeps(mode, open) || s.hold(mode) != nil {
 			return false
 		}
 	}

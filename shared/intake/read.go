@@ -27,7 +27,12 @@ type Quarantined struct {
 	Cut          bool      `json:"cut,omitempty"`        // Head is all that is left of it: no topic takes it
 	ReplayedAt   time.Time `json:"replayed_at,omitzero"` // when it was handed over again and taken
 	ReplayedBy   string    `json:"replayed_by,omitempty"`
+	DiscardedAt  time.Time `json:"discarded_at,omitzero"` // when a person decided that it shall never be handed over
+	DiscardedBy  string    `json:"discarded_by,omitempty"`
 }
+
+// Settled reports whether nothing is left to do about it.
+func (q Quarantined) Settled() bool { return !q.ReplayedAt.IsZero() || !q.DiscardedAt.IsZero() }
 
 // ErrNotQuarantined says that no such message was set aside.
 var ErrNotQuarantined = errors.New("not in quarantine")
@@ -73,6 +78,36 @@ func MarkReplayed(ctx context.Context, a *app.App, id string, r audit.Record, re
 	return nil
 }
 
+// MarkDiscarded notes that a message shall never be handed over, with the audit record in the
+// same commit. The document stays. One that is settled already is left as it is: false.
+func MarkDiscarded(ctx context.Context, a *app.App, id string, r audit.Record, recordID string) (done bool, err error) {
+	ref := store.Ref{Collection: a.Config.Books() + quarantineCollection, ID: id}
+	at := a.Now()
+	for range 10 { // a replay, or the message itself, may come in between
+		got, err := a.Store.Get(ctx, ref)
+		if err != nil {
+			return false, fmt.Errorf("read quarantine: %w", err)
+		}
+		doc := got.Docs[0]
+		switch {
+		case !doc.Exists:
+			return false, fmt.Errorf("%s: %w", id, ErrNotQuarantined)
+		case parseQuarantined(doc).Settled():
+			return doc.Data["discard"] == recordID, nil // ours, whose answer was lost, or another's
+		}
+		_, err = a.Store.Apply(ctx, r.Write(a.Config.Books(), at, recordID), store.MergeIf(ref, doc.Version,
+			store.F(store.ServerTime, "discarded_at"), store.F(r.Actor, "discarded_by"), store.F(recordID, "discard")))
+		if err == nil {
+			r.Log(ctx, a.Log)
+			return true, nil
+		}
+		if !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrConflict) {
+			return false, fmt.Errorf("discard %s: %w", id, err)
+		}
+	}
+	return false, fmt.Errorf("discard %s: the document changes all the time; try again", id)
+}
+
 // parseQuarantined shows what it can: a field that somebody damaged is empty.
 func parseQuarantined(doc store.Doc) Quarantined {
 	text := func(name string) string { s, _ := doc.Data[name].(string); return s }
@@ -80,5 +115,6 @@ func parseQuarantined(doc store.Doc) Quarantined {
 	bytes, _ := doc.Data["bytes"].(int64)
 	return Quarantined{ID: doc.Ref.ID, MessageID: text("message_id"), Function: text("function"), Topic: text("topic"),
 		ReceivedAt: at("received_at"), Reason: text("reason"), Bytes: bytes, Envelope: text("envelope"), Head: text("head"),
-		DeadLetterID: text("dead_letter_id"), Cut: doc.Data["cut"] == true, ReplayedAt: at("replayed_at"), ReplayedBy: text("replayed_by")}
+		DeadLetterID: text("dead_letter_id"), Cut: doc.Data["cut"] == true, ReplayedAt: at("replayed_at"), ReplayedBy: text("replayed_by"),
+		DiscardedAt: at("discarded_at"), DiscardedBy: text("discarded_by")}
 }

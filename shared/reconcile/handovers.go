@@ -30,6 +30,9 @@ func (c *comparison) handedOver(b *cycle.Books, since time.Time) (yes, known boo
 // handOvers finds what was not handed over.
 func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[string]gate.Run) {
 	for _, st := range b.Cycles {
+		if st.Closed != nil && st.State != string(cycle.StatePublishing) {
+			continue // a person has decided that nothing is to be handed over
+		}
 		since := all.newest // of what is to be handed over
 		for _, r := range counting[st.Mode] {
 			if r.EventTime.After(since) {

@@ -161,7 +161,7 @@ func New(a *app.App) *Reconciler {
 				if err != nil {
 					return 0, err
 				}
-				if q.ReplayedAt.IsZero() {
+				if !q.Settled() {
 					n++
 				}
 			}

@@ -159,13 +159,18 @@ func (c *comparison) expectation(b *cycle.Books, all sum, reported bool) {
 		if known && expected > 0 && !b.At.Before(over) {
 			c.absent(b, expected)
 		}
-	case b.At.Before(over):
+	case b.At.Before(over), closed(b):
 	case !known && c.expected != nil:
 		c.unclear(b, "the schedule does not say how much to expect, and nothing is there")
 	case known && expected > 0 && all.known:
 		c.add(&Finding{Type: MissingPeriod, Period: b.Period, Severity: Critical, Evidence: map[string]any{"expected": expected, "rows": 0, "due": over},
 			Repair: "run the processors of " + c.transition.UpstreamPhase + " for " + string(b.Period)})
 	}
+}
+
+// closed reports whether a person has closed every cycle of a period: it shall never run.
+func closed(b *cycle.Books) bool {
+	return !slices.ContainsFunc(b.Cycles, func(st cycle.Status) bool { return st.Closed == nil })
 }
 
 // absent finds the processors of which nothing has come, neither a row nor a report, of a
@@ -176,7 +181,7 @@ func (c *comparison) absent(b *cycle.Books, expected int64) {
 		st := b.Cycles[i]
 		m, known := c.transition.Mode(st.Mode)
 		due := c.deadline(b, m)
-		if !known || due.IsZero() || b.At.Before(due) || st.Hold != nil {
+		if !known || due.IsZero() || b.At.Before(due) || st.Hold != nil || st.Closed != nil {
 			continue
 		}
 		for _, p := range c.upstream {
