@@ -67,6 +67,9 @@ func TestRenaming_HandsNothingOverAgain(t *testing.T) {
 				w.mustDeliver(c)
 			}
 			w.relay()
+			if s, err := w.engine.read(context.Background(), w.key("2026-02-03"), nil); err != nil || len(s.runs) != len(overnight()) {
+				t.Errorf("%v: a report that came again is another run: %d on record", err, len(s.runs))
+			}
 			if st := w.statuses()[tc.mode]; len(w.broker.got) != 7 || st.State != "published" || len(st.Missing) != 0 {
 				t.Fatalf("%d messages; %s, %s; missing %v", len(w.broker.got), st.State, st.Reason, st.Missing)
 			}
