@@ -402,6 +402,9 @@ func oddities(r *recorder) {
 	if _, err := r.Engine.Hold(r.t.Context(), key, "overnight", time.Hour, "ann", "the source is being repaired"); err != nil {
 		r.t.Fatal(err)
 	}
+	if _, err := r.Engine.Close(r.t.Context(), key, tr.Modes[0], "ann", "it shall never run"); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // onHold is a night that a person keeps on hold beyond its deadline.
