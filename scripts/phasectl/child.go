@@ -36,7 +36,7 @@ func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.
 	child := exec.Command(command[0], command[1:]...)
 	token := "PHASEGATE_LOCK_TOKEN=" + got.Token().Nonce
 	child.Env = append(os.Environ(), "PHASEGATE_EXECUTION_ID="+l.execution, "PHASEGATE_LOCK="+got.Key().String(), token)
-	child.Stdout, child.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+	child.Stdout, child.Stderr = underlying(cmd.OutOrStdout()), cmd.ErrOrStderr()
 	if in, isFile := cmd.InOrStdin().(*os.File); !isFile || !terminal(in) { // in its own group it could not read one
 		child.Stdin = cmd.InOrStdin()
 	}

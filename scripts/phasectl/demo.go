@@ -74,7 +74,7 @@ func demoCommand(f *flags) *cobra.Command {
 // colourful reports whether w is a terminal whose user has not asked for plain
 // text (https://no-color.org).
 func colourful(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := underlying(w).(*os.File)
 	if !ok {
 		return false
 	}

@@ -64,10 +64,15 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	out := &checkedOutput{Writer: stdout}
+	root.SetOut(out)
 	root.SetErr(stderr)
 	called, err := root.ExecuteContextC(ctx)
-	if err == nil {
+	if failed := out.failed(); failed != nil {
+		fmt.Fprintln(stderr, "phasectl: standard output:", failed)
+		return exitUnknown
+	}
+	if err == nil || errors.Is(err, syscall.EPIPE) && ctx.Err() == nil {
 		return 0
 	}
 	code := exitSoftware
