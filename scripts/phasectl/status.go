@@ -56,7 +56,7 @@ func statusCommand(f *flags) *cobra.Command {
 			if asJSON {
 				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "cycles": cycles, "ahead": ahead})
 			}
-			if err := printStatus(cmd.OutOrStdout(), cycles, a.Pipeline.Calendar.Zone()); err != nil {
+			if err := printStatus(cmd.OutOrStdout(), cycles, a.Pipeline.Calendar.Zone(), len(a.Pipeline.Transitions) > 1); err != nil {
 				return err
 			}
 			for _, d := range ahead {
@@ -88,13 +88,12 @@ func window(a *app.App, days int, date string) (from, to pipeline.Period, err er
 }
 
 // printStatus writes a line a cycle, one a batch and one a run, times in the given zone.
-func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location) error {
+func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location, several bool) error {
 	if len(cycles) == 0 {
 		_, err := fmt.Fprintln(w, "no completions on record in this window")
 		return err
 	}
 	var b strings.Builder
-	several := slices.ContainsFunc(cycles, func(c cycle.Status) bool { return c.Transition != cycles[0].Transition })
 	for _, c := range cycles {
 		name := fmt.Sprintf("%-10s", c.Mode)
 		if several {

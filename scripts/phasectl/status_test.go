@@ -1,0 +1,23 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/cycle"
+)
+
+// Where the pipeline has several transitions, each row names its own, whichever rows there are.
+func TestStatus_NamesTransition(t *testing.T) {
+	for _, several := range []bool{false, true} {
+		var b bytes.Buffer
+		if err := printStatus(&b, []cycle.Status{{Transition: "ingest_to_enrich", Period: "2026-02-03", Mode: "hourly", State: "waiting"}}, time.UTC, several); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(b.String(), "hourly of ingest_to_enrich") != several {
+			t.Errorf("several %v: %s", several, b.String())
+		}
+	}
+}
