@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"iter"
 	"math"
 	"os"
@@ -58,6 +57,14 @@ func (m metered) Scan(ctx context.Context, collection, from, to string) iter.Seq
 	}
 }
 
+// counted counts the bytes of what is logged.
+type counted struct{ bytes atomic.Int64 }
+
+func (c *counted) Write(b []byte) (int, error) {
+	c.bytes.Add(int64(len(b)))
+	return len(b), nil
+}
+
 // large is the retail pipeline with 300 processors in its first phase, and no second
 // transition.
 func large(retail string) string {
@@ -108,7 +115,12 @@ const (
 	perMessage = 2048 * 40.0 / (1 << 40)   // published and delivered, a kilobyte each at least
 	perByte    = 6.25 / (1 << 40)
 	perJob     = 0.10 // of the scheduler, a month
-	minBytes   = 10 << 20
+	perLogged  = 0.50 / (1 << 30)
+	// In a multi-region such as nam5 Firestore costs twice as much as in a region.
+	multiRegion = 2
+	// Of each request Cloud Run keeps an entry; of each line its labels and times.
+	requestEntry, lineOverhead = 1 << 10, 512
+	minBytes                   = 10 << 20
 )
 
 // What a request takes at the most, in seconds: measured on the emulator, see
@@ -127,7 +139,7 @@ func TestAMonthsBill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("| pipeline | completions | messages handed over | documents read | written | BigQuery | a month |")
+	t.Logf("| pipeline | completions | messages handed over | documents read | written | BigQuery | logs | a month | in nam5 |")
 	for _, size := range []struct{ name, definition string }{{"nba", string(pipeline.Default())}, {"retail", string(retail)}, {"large", large(string(retail))}} {
 		t.Run(size.name, func(t *testing.T) {
 			if size.name == "large" && !*large300 {
@@ -148,8 +160,9 @@ func bill(t *testing.T, name, definition string) {
 	at := time.Date(2026, 2, 3, 0, 0, 0, 0, time.UTC)
 	now := func() time.Time { return at }
 	m := metered{memory.New(now), &atomic.Int64{}, &atomic.Int64{}}
+	logs := &counted{}
 	a, err := app.Open(t.Context(), app.Config{Project: "test", PipelineFile: file, Claim: time.Minute, Lease: lease.Max, Local: true, PubSubHost: server.Addr},
-		func(context.Context, app.Config) (store.Store, error) { return m, nil }, now, io.Discard)
+		func(context.Context, app.Config) (store.Store, error) { return m, nil }, now, logs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,6 +202,7 @@ func bill(t *testing.T, name, definition string) {
 	play(15*cal.PerDay(), false) // beyond what the relay looks at
 	m.reads.Store(0)
 	m.writes.Store(0)
+	logs.bytes.Store(0)
 	completions = 0
 	before := len(server.Messages())
 	measured := min(cal.PerDay(), 2)
@@ -198,6 +212,7 @@ func bill(t *testing.T, name, definition string) {
 	completions *= scale
 	m.reads.Store(m.reads.Load() * int64(scale))
 	m.writes.Store(m.writes.Load() * int64(scale))
+	logs.bytes.Store(logs.bytes.Load() * int64(scale))
 	relay := func() {
 		for _, tr := range a.Pipeline.Transitions {
 			if err := a.Engine.Relay(t.Context(), tr, "m"); err != nil {
@@ -207,8 +222,9 @@ func bill(t *testing.T, name, definition string) {
 	}
 	const relays, looks = 288, 24
 	times := func(n int64, do func()) (reads int64) { // counts it as n times
-		r, w := m.reads.Load(), m.writes.Load()
+		r, w, l := m.reads.Load(), m.writes.Load(), logs.bytes.Load()
 		do()
+		logs.bytes.Add((n - 1) * (logs.bytes.Load() - l))
 		reads = m.reads.Load() - r
 		m.reads.Add((n - 1) * reads)
 		m.writes.Add((n - 1) * (m.writes.Load() - w))
@@ -218,7 +234,9 @@ func bill(t *testing.T, name, definition string) {
 	c := health.New(a)
 	c.Dead = func(context.Context) (map[string]int64, error) { return nil, nil }
 	perLook := times(looks, func() {
-		if err := c.Remember(t.Context(), c.Run(t.Context())); err != nil {
+		r := c.Run(t.Context())
+		c.Tell(t.Context(), r)
+		if err := c.Remember(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -242,9 +260,13 @@ func bill(t *testing.T, name, definition string) {
 	seconds := 30 * (float64(completions)*completionSeconds + relays*float64(perRelay)*readSeconds + looks*(lookSeconds+float64(perLook)*readSeconds))
 	requests := 30 * float64(completions+relays+looks+2)
 	dollars := reads*perRead + writes*perWrite + requests*perRequest + seconds*perSecond + 30*float64(completions+handed+relays+looks)*perMessage + bytes*perByte + perJob*float64(len(a.Pipeline.Schedules))
+	// Of a completion and of each job at the least a line is written.
+	logged := 30*float64(logs.bytes.Load()) + requests*requestEntry + (requests+30*float64(looks*len(c.Pipeline.Schedules)))*lineOverhead
+	dollars += logged * perLogged
+	firestore := reads*perRead + writes*perWrite
 	if dollars <= 0 || math.IsNaN(dollars) || handed < completions {
 		t.Errorf("%v dollars, %d completions, %d messages", dollars, completions, handed)
 	}
-	t.Logf("| %s | %d | %d | %.1f million | %.0f thousand | %.0f GB | $%.2f |", name, 30*completions, 30*handed, reads/1e6, writes/1e3, bytes/(1<<30), dollars)
-	t.Logf("a relay reads %d documents, a look %d; Firestore $%.2f, functions $%.2f, BigQuery $%.2f", perRelay, perLook, reads*perRead+writes*perWrite, seconds*perSecond, bytes*perByte)
+	t.Logf("| %s | %d | %d | %.1f million | %.0f thousand | %.0f GB | %.2f GB | $%.2f | $%.2f |", name, 30*completions, 30*handed, reads/1e6, writes/1e3, bytes/(1<<30), logged/(1<<30), dollars, dollars+(multiRegion-1)*firestore)
+	t.Logf("a relay reads %d documents, a look %d; Firestore $%.2f, functions $%.2f, BigQuery $%.2f, logs $%.2f", perRelay, perLook, firestore, seconds*perSecond, bytes*perByte, logged*perLogged)
 }

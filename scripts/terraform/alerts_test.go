@@ -108,6 +108,8 @@ var (
 		`{"severity":"INFO","logName":"projects/nba-test-project/logs/python","resource":{"type":"cloud_run_revision","labels":{"service_name":"nba-phase3-analytics-processors"}},"jsonPayload":{"message":"done"}}`,
 		`{"severity":"ERROR","logName":"projects/nba-test-project/logs/run.googleapis.com%2Frequests","resource":{"type":"cloud_run_revision","labels":{"service_name":"nba-phase3-analytics-processors"}},
 			"httpRequest":{"status":503}}`, // which is counted with the requests
+		`{"severity":"ERROR","logName":"projects/nba-test-project/logs/run.googleapis.com%2Frequests","resource":{"type":"cloud_run_revision","labels":{"service_name":"phasegate-transition"}},
+			"httpRequest":{"status":503}}`,
 		`{"severity":"ERROR","logName":"projects/nba-test-project/logs/run.googleapis.com%2Fstdout","resource":{"type":"cloud_run_revision","labels":{"service_name":"somebody-elses-service"}},"jsonPayload":{"message":"not ours"}}`,
 		`{"severity":"ERROR","logName":"projects/nba-test-project/logs/cloudscheduler.googleapis.com%2Fexecutions","resource":{"type":"cloud_scheduler_job","labels":{"job_id":"dev-phasegate-relay"}},"jsonPayload":{"message":"of another environment"}}`,
 		`{"severity":"ERROR","logName":"projects/nba-test-project/logs/run.googleapis.com%2Fstdout","resource":{"type":"cloud_run_revision","labels":{"service_name":"dev-phasegate-reconcile"}},"jsonPayload":{"event":"cycle_overdue","message":"of another environment"}}`,

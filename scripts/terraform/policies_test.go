@@ -85,6 +85,59 @@ func TestAlerts_StayFew(t *testing.T) {
 	}
 }
 
+// What alerts cost a month, at list prices: each condition, and each time series that a query
+// returns at each of its evaluations. https://cloud.google.com/stackdriver/pricing
+const (
+	perCondition   = 0.10
+	perSeries      = 0.35 / 1e6
+	secondsAMonth  = 30 * 24 * 3600
+	cyclesAtOnce   = 2 // of which something is said
+	evaluationForm = "60s"
+)
+
+// TestAlerts_AMonthsBill prints what the alerts of a deployment cost; docs/performance.md has it.
+func TestAlerts_AMonthsBill(t *testing.T) {
+	for name, path := range map[string]string{"nba": "../../shared/pipeline/nba.yaml", "retail": "../demo/retail.yaml"} {
+		t.Run(name, func(t *testing.T) {
+			file, err := filepath.Abs(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := planned(t, map[string]cty.Value{"pipeline_file": cty.StringVal(file)})
+			functions, subscriptions := len(p.some("google_cloudfunctions2_function")), len(p.some("google_pubsub_subscription"))/2
+			all, series := 0, 0
+			for _, policy := range policies(t, p) {
+				for _, c := range conditions(policy) {
+					all++
+					q := at(c, "condition_prometheus_query_language", "0")
+					if q == cty.NilVal {
+						continue
+					}
+					if text(q, "evaluation_interval") != evaluationForm {
+						t.Errorf("%s is evaluated each %s", policy.address, text(q, "evaluation_interval"))
+					}
+					each := 1
+					switch by := groupedBy.FindStringSubmatch(text(q, "query")); {
+					case by == nil:
+					case by[1] == "service_name":
+						each = functions
+					case by[1] == "subscription_id":
+						each = subscriptions
+					default:
+						each = cyclesAtOnce
+					}
+					series += each * len(metricForm.FindAllString(text(q, "query"), -1)) // each clause is a query of its own
+				}
+			}
+			evaluations := float64(series) * secondsAMonth / 60
+			t.Logf("%s: %d conditions $%.2f; at most %d series an evaluation, %.1f million a month $%.2f", name, all, float64(all)*perCondition, series, evaluations/1e6, evaluations*perSeries)
+			if series == 0 {
+				t.Error("no query returns anything")
+			}
+		})
+	}
+}
+
 // Names of the alerts on errors are made from the pipeline's own.
 func TestAlerts_AreNamedAfterThePipeline(t *testing.T) {
 	for name, tc := range map[string]struct {
