@@ -147,8 +147,8 @@ func (c *comparison) unclear(b *cycle.Books, format string, args ...any) {
 // sum is what is known of a period's tables, together.
 type sum struct {
 	rows   int64
-	known  bool // all of them
-	newest time.Time
+	known  bool      // all of them
+	newest time.Time // row of the tables that could be read
 }
 
 func (c *comparison) period(b *cycle.Books) {
@@ -174,9 +174,6 @@ func (c *comparison) period(b *cycle.Books) {
 			c.add(&Finding{Type: StrayRows, Period: b.Period, Table: p.Table, Severity: Warning, Evidence: map[string]any{"rows": s.Rows, p.DateColumn: s.Example},
 				Repair: "set " + p.DateColumn + " of these rows to the beginning of their period, or delete them"})
 		}
-	}
-	if !all.known { // else the evidence of an earlier mode would be newer than what cannot be read
-		all.newest = time.Time{}
 	}
 	c.expectation(b, all, reported)
 	c.handOvers(b, all, counting)
