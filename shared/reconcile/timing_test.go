@@ -13,7 +13,24 @@ import (
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/warehouse"
 )
+
+func TestRun_RepairsATableThatHasBeenIdleFor30Minutes(t *testing.T) {
+	for idle, settled := range map[time.Duration]bool{Settled - time.Second: false, Settled: true} {
+		s := newScene(t)
+		s.first()
+		s.data(night)
+		s.reports(night, "player_game_summary")
+		before := len(s.PubSub.Messages())
+		at := morning.Add(-idle)
+		s.slice(table("player_game_summary"), night, warehouse.Slice{Rows: 348, Oldest: at, Newest: at})
+		r := s.run(night, night, "ada@host")
+		if n := len(s.PubSub.Messages()) - before; (n == 5) != settled || (len(r.Unknown) == 0) != settled {
+			t.Errorf("idle for %v: found %q, unknown %q, %d messages", idle, types(r), r.Unknown, n)
+		}
+	}
+}
 
 // The engine writes the compatibility document last: it lags behind reports that have just
 // come.
