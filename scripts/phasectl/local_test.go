@@ -219,7 +219,7 @@ func TestStatusAsJSON(t *testing.T) {
 	_, stdout, _ := command(t, "status", "--date", "2026-02-03", "--json")
 	m := object(t, stdout)
 	cycles, _ := m["cycles"].([]any)
-	if len(m) != 2 || m["schema"] != 1.0 || len(cycles) < 2 {
+	if len(m) != 3 || m["schema"] != 1.0 || len(cycles) < 2 || m["ahead"] == nil {
 		t.Fatalf("%s", stdout)
 	}
 	for _, c := range cycles {
@@ -236,7 +236,7 @@ func TestStatusAsJSON(t *testing.T) {
 			wantKeys(t, b, "id cause actor reason state", "runs")
 		}
 	}
-	if _, stdout, _ = command(t, "status", "--date", "2025-02-03", "--json"); stdout != `{"cycles":[],"schema":1}`+"\n" {
+	if _, stdout, _ = command(t, "status", "--date", "2025-02-03", "--json"); stdout != `{"ahead":[],"cycles":[],"schema":1}`+"\n" {
 		t.Errorf("nothing on record: %q", stdout)
 	}
 }

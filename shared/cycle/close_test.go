@@ -40,7 +40,9 @@ func TestClose_NothingIsHandedOverByItself(t *testing.T) {
 		"in_grace":         func(w *world) { w.mustDeliver(overnight()[:4]...) },
 		"all_reported":     func(w *world) { w.ready() },
 		"blocked": func(w *world) {
-			w.engine.Check = func(context.Context, Key, string, []string) Readiness { return Readiness{Outcome: Failed, Reasons: []string{"coverage"}} }
+			w.engine.Check = func(context.Context, Key, string, []string) Readiness {
+				return Readiness{Outcome: Failed, Reasons: []string{"coverage"}}
+			}
 			w.mustDeliver(overnight()...)
 			w.engine.Check = Unchecked
 		},

@@ -150,8 +150,8 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 			st.Reason = f.Reason + "; handed over as " + strings.Join(f.names, ", ") + ", which is no name of the definition"
 		}
 		waits = false
-	case open == nil && s.handedBy(c.key.Transition, m.Name).By != "" && !h.began && h.verdict.State != gate.Ready && h.verdict.State != gate.Grace:
-		// A person has handed it over without what its policy waits for, and knows.
+	case open == nil && s.handedBy(c.key.Transition, m.Name).By != "" && !h.began && h.verdict.State == gate.Overdue:
+		// An operator has handed it over without the missing runs, and knows that they are late.
 		st.State, st.NextLook, st.TooLate = string(StatePublished), time.Time{}, false
 		st.Reason = "published by " + s.handedBy(c.key.Transition, m.Name).By
 		if len(st.Missing) > 0 {

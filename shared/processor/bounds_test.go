@@ -112,7 +112,7 @@ func TestReport_OfMoreEntitiesThanFitIsHandedOverAsAFullOne(t *testing.T) {
 				t.Errorf("is_incremental is %t, with %d players", trigger.Incremental, len(trigger.EntitiesChanged["players"]))
 			}
 			b, _ := w.stored()
-			if s := b.Successes[len(b.Successes)-1]; s.Entities == nil || len(s.Entities) != c.kept {
+			if s := b.Successes[len(b.Successes)-1]; s.Entities == nil || len(s.Entities) != c.kept || s.More != c.more {
 				t.Errorf("%d entities are stored, others too: %t", len(s.Entities), s.More)
 			}
 		})
