@@ -66,10 +66,7 @@ func handle(ctx context.Context, a *app.App, r *http.Request, e message.Envelope
 			"event_time", c.EventTime, "published", e.PublishTime)
 	}
 	key := cycle.Key{Transition: t, Period: c.Period}
-	if err := a.Engine.Record(ctx, key, c); err != nil {
-		return err
-	}
-	result, err := a.Engine.Converge(ctx, key, e.MessageID)
+	result, err := a.Engine.Complete(ctx, key, cycle.Report{Completion: c, MessageID: e.MessageID})
 	if err != nil {
 		return err
 	}

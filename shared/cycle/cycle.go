@@ -69,6 +69,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -166,7 +167,8 @@ type Config struct {
 // Engine is safe for concurrent use.
 type Engine struct {
 	Config
-	seen seenRuns
+	seen   seenRuns
+	groups groups
 }
 
 // New returns an engine.
@@ -197,29 +199,31 @@ func (e *Engine) Converge(ctx context.Context, key Key, messageID string) (Resul
 	return e.convergence(key, messageID).run(ctx)
 }
 
-func (e *Engine) convergence(key Key, messageID string) *convergence {
-	return &convergence{Engine: e, key: key, messageID: messageID, me: e.NewID(),
-		taken: map[string]time.Time{}, failed: map[string]error{}, published: map[string]bool{}}
+// convergence is for the messages that are handled; a claim remembers them.
+func (e *Engine) convergence(key Key, messageIDs ...string) *convergence {
+	return &convergence{Engine: e, key: key, messageIDs: messageIDs, me: e.NewID(),
+		taken: map[string]time.Time{}, failed: map[string]error{}, published: map[string]bool{}, own: map[string]bool{}}
 }
 
 // convergence is the working state of one Converge. Losing it loses nothing.
 type convergence struct {
 	*Engine
-	key       Key
-	messageID string
-	me        string
-	expected  bool // completions are expected even where nothing is on record
-	lookedUp  bool // the schedule, in this call
-	unread    bool // and it took its time not to answer
-	attempts  int
-	last      *snapshot            // as of the last read
-	taken     map[string]time.Time // holder id of each attempt to claim → when it started
-	failed    map[string]error     // batches that this call could not finish
-	published map[string]bool      // batches that this call finished
-	fresh     string               // holder of a claim just taken and not used yet
-	repairer  string               // who repairs, "" when nobody does
-	checks    *time.Duration       // of a relay: how long its readiness checks may still take
-	waits     bool                 // there is a check to be made, for which no time is left
+	key        Key
+	messageIDs []string
+	me         string
+	expected   bool // completions are expected even where nothing is on record
+	lookedUp   bool // the schedule, in this call
+	unread     bool // and it took its time not to answer
+	attempts   int
+	last       *snapshot            // as of the last read
+	taken      map[string]time.Time // holder id of each attempt to claim → when it started
+	failed     map[string]error     // batches that this call could not finish
+	own        map[string]bool      // messages for which another holder has a claim
+	published  map[string]bool      // batches that this call finished
+	fresh      string               // holder of a claim just taken and not used yet
+	repairer   string               // who repairs, "" when nobody does
+	checks     *time.Duration       // of a relay: how long its readiness checks may still take
+	waits      bool                 // there is a check to be made, for which no time is left
 
 	trimmed     bool // reports that cannot count were to be dropped, in this call
 	aheadWrites int  // projections ahead of the work that this call has tried
@@ -292,7 +296,12 @@ func (c *convergence) result(s *snapshot) Result {
 		for _, b := range bs {
 			if b.live(s.now) && !c.mine(b) {
 				r.Busy = true
-				r.OwnClaim = r.OwnClaim || c.messageID != "" && b.ClaimMessage == c.messageID
+				for _, id := range c.messageIDs {
+					if id != "" && slices.Contains(b.ClaimMessages, id) {
+						r.OwnClaim = true
+						c.own[id] = true
+					}
+				}
 			}
 		}
 	}

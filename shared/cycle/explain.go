@@ -3,6 +3,7 @@ package cycle
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/gate"
@@ -68,7 +69,7 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 		x.Deadline = key.Transition.Calendar().Instant(key.Period, *m.Deadline)
 	}
 	if b := firstUnpublished(s.batches[m.Name]); b != nil && b.Holder != "" {
-		x.Claim = &ClaimStatus{Holder: b.Holder, MessageID: b.ClaimMessage, Since: b.ClaimedAt,
+		x.Claim = &ClaimStatus{Holder: b.Holder, MessageID: strings.Join(b.ClaimMessages, " "), Since: b.ClaimedAt,
 			Until: b.ClaimedAt.Add(b.Claim), Live: b.live(s.now)}
 	}
 	slices.SortFunc(s.runs, gate.Older)

@@ -98,14 +98,13 @@ func manyCompletionsAtOnce(t *testing.T, drivers ...string) {
 				w.clock.set(at("2026-02-04 06:00"))
 				var wg sync.WaitGroup
 				errs := make([]error, n)
+				instances := []*Engine{w.engine, w.newEngine(), w.newEngine()}
 				began := time.Now()
 				for i := range n {
 					wg.Go(func() {
 						ctx := context.Background()
 						c := run(fmt.Sprintf("processor_%d", i), "2026-02-04 06:00")
-						if errs[i] = w.engine.Record(ctx, w.key(c.Period), c); errs[i] == nil {
-							_, errs[i] = w.engine.Converge(ctx, w.key(c.Period), fmt.Sprint("m", i))
-						}
+						_, errs[i] = instances[i%len(instances)].Complete(ctx, w.key(c.Period), Report{c, fmt.Sprint("m", i)})
 					})
 				}
 				wg.Wait()

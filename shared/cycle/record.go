@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"time"
 
 	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
@@ -37,26 +38,64 @@ func (e *Engine) Record(ctx context.Context, key Key, c message.Completion) erro
 	if err != nil {
 		return fmt.Errorf("record %s for %s: %w", c.Reported, key, err)
 	}
+	c.Processor = shown
+	e.logRecorded(ctx, key, c)
+	return nil
+}
+
+func (e *Engine) logRecorded(ctx context.Context, key Key, c message.Completion) {
 	level, msg := slog.LevelInfo, "completion recorded"
-	if shown == "" {
+	if c.Processor == "" {
 		level, msg = slog.LevelWarn, "completion of an unexpected processor recorded; it never counts"
 	}
 	e.Log.Log(ctx, level, msg, "event", telemetry.CompletionRecorded,
 		"transition", key.Transition.ID, "period", string(key.Period),
 		"mode", key.Transition.ModeAt(key.Period, c.EventTime),
-		"processor", shown, "reported", c.Reported, "status", string(c.Status), "execution_id", c.ExecutionID)
+		"processor", c.Processor, "reported", c.Reported, "status", string(c.Status), "execution_id", c.ExecutionID)
 	e.tellDoubt(ctx, key, c)
-	return nil
 }
 
-func (e *Engine) merge(ctx context.Context, period store.Ref, c message.Completion) error {
-	id, value := c.Record()
-	path := []string{"runs", c.Processor, id}
-	if c.Processor == "" { // what a stranger calls itself never names a field
-		path = []string{"unexpected", id}
+// recordAll records the completions of a group by one commit, and returns the error of each.
+// Where they do not fit together, each is recorded by itself.
+func (e *Engine) recordAll(ctx context.Context, key Key, reports []Report) []error {
+	errs := make([]error, len(reports))
+	err := store.ErrTooLarge // one report is recorded by itself, too
+	if len(reports) > 1 {
+		all := make([]message.Completion, len(reports))
+		for i, r := range reports {
+			all[i] = r.Completion
+			all[i].Processor = key.Transition.Stored(r.Completion.Processor)
+		}
+		err = e.merge(ctx, e.periodRef(key), all...)
 	}
-	fields := append(e.expiry(c.EventTime), store.F(value, path...))
-	_, err := e.Store.Apply(ctx, store.Merge(period, fields...))
+	for i, r := range reports {
+		switch {
+		case err == nil:
+			e.logRecorded(ctx, key, r.Completion)
+		case errors.Is(err, store.ErrTooLarge), errors.Is(err, store.ErrInvalid):
+			errs[i] = e.Record(ctx, key, r.Completion)
+		default:
+			errs[i] = fmt.Errorf("record %d completions for %s: %w", len(reports), key, err)
+		}
+	}
+	return errs
+}
+
+func (e *Engine) merge(ctx context.Context, period store.Ref, all ...message.Completion) error {
+	var fields []store.Field
+	var newest time.Time
+	seen := map[string]bool{}
+	for _, c := range all {
+		k := newKept(&c)
+		if name := k.processor + "/" + k.id; !seen[name] { // the same report may have come twice
+			seen[name] = true
+			fields = append(fields, store.F(k.text, append(k.path(), k.id)...))
+		}
+		if c.EventTime.After(newest) {
+			newest = c.EventTime
+		}
+	}
+	_, err := e.Store.Apply(ctx, store.Merge(period, append(fields, e.expiry(newest)...)...))
 	return err
 }
 

@@ -23,11 +23,12 @@ var (
 
 // simLayouts is every way in which two instances can come by the completions of three
 // processors, one of them (c) delivered twice; what differs by names alone left out.
-// Below these an operator is beside an instance, and there is one preemption less: he
+// Those in parentheses are a group. Below these an operator is beside an instance, and there is one preemption less: he
 // holds the cycle (H), releases it (R), asks for a hand-over of what is there (T) or
 // forces one (F).
 var simLayouts = [][2]string{
 	{"ab", "cc"}, {"ac", "bc"}, {"ac", "cb"}, {"ca", "cb"},
+	{"(ab)", "cc"}, {"(ab)c", "c"}, {"(abc)", "c"}, {"(ac)", "(bc)"}, {"c(ac)", "b"},
 	{"bcc", "a"}, {"cbc", "a"}, {"ccb", "a"}, {"abc", "c"}, {"acb", "c"}, {"cab", "c"},
 
 	{"abc", "H"}, {"abc", "HR"}, {"abcc", "T"}, {"abc", "F"}, {"abc", "TF"}, {"abcT", "F"}, {"abcT", "HR"},
@@ -118,7 +119,7 @@ func simFollow(layout int, p *simPath, last *simulation, trace func(string)) *si
 	}
 	s.interleave(simLayouts[layout])
 	s.path, s.calm = nil, true
-	orphaned := p.dead != nil && (p.dead.message == nil || p.dead.message.acked)
+	orphaned := p.dead != nil && !p.dead.followed()
 	s.bring()
 	if orphaned || s.acted {
 		s.now = s.now.Add(simClaim + time.Second)
@@ -148,11 +149,19 @@ func (s *simulation) interleave(queues [2]string) {
 			if at[i] == nil && len(queues[i]) > 0 {
 				c := rune(queues[i][0])
 				queues[i] = queues[i][1:]
+				var company []*simMessage
+				if c == '(' {
+					members, rest, _ := strings.Cut(queues[i], ")")
+					c, queues[i] = rune(members[0]), rest
+					for _, other := range members[1:] {
+						company = append(company, s.messages[other-'a'])
+					}
+				}
 				if act, ok := simActs[c]; ok {
 					s.desk = s.instances[i]
 					at[i] = s.act(&act)
 				} else {
-					at[i] = s.deliver(s.messages[c-'a'], s.instances[i])
+					at[i] = s.begin(s.instances[i], s.messages[c-'a'], company...)
 				}
 				s.step(at[i]) // to its first call
 			}

@@ -5,10 +5,10 @@ package cycle
 // simMutants are faults that such an engine could have, most of them faults that one
 // like it once had.
 var simMutants = []simMutant{
-	{"confirm_before_publish", 9, "steps.go",
+	{"confirm_before_publish", 12, "steps.go",
 		`complete = complete && m.ID != ""`,
 		`complete = complete && (m.ID != "" || mutant("confirm_before_publish"))`},
-	{"no_claim", 9, "next.go",
+	{"no_claim", 4, "next.go",
 		`case open.live(s.now) && !c.mine(open):`,
 		`case open.live(s.now) && !mutant("no_claim") && !c.mine(open):`},
 	{"payload_rebuilt_at_publish", 1, "steps.go",
@@ -23,7 +23,7 @@ var simMutants = []simMutant{
 			}
 		}
 		msgs =`},
-	{"latch_on_blocked", 2, "next.go",
+	{"latch_on_blocked", 3, "next.go",
 		`		case b.State == StateBlocked && s.now.Before(b.NextAttempt) && b.Checked == fingerprint(h.runs):`,
 		`		case b.State == StateBlocked && (s.now.Before(b.NextAttempt) || mutant("latch_on_blocked")):`},
 	{"count_unknown_names", 7, "../gate/gate.go",
@@ -47,27 +47,27 @@ var simMutants = []simMutant{
 		s = &now
 	}
 	return gate.Input{Transition: c.key.Transition,`},
-	{"relay_ignores_expired_claims", 9, "snapshot.go",
+	{"relay_ignores_expired_claims", 24, "snapshot.go",
 		`	return b.Holder != "" && !b.ClaimedAt.Add(b.Claim).Before(now)`,
 		`	return b.Holder != "" && (!b.ClaimedAt.Add(b.Claim).Before(now) || mutant("relay_ignores_expired_claims"))`},
 	{"overwrite_instead_of_merge", 1, "record.go",
-		`	_, err := e.Store.Apply(ctx, store.Merge(period, fields...))`,
-		`	if mutant("overwrite_instead_of_merge") {
-		_, err := e.Store.Apply(ctx, store.Merge(period, store.F(map[string]any{id: value}, path[:len(path)-1]...)))
-		return err
-	}
-	_, err := e.Store.Apply(ctx, store.Merge(period, fields...))`},
+		`			fields = append(fields, store.F(k.text, append(k.path(), k.id)...))`,
+		`			if mutant("overwrite_instead_of_merge") {
+				fields = append(fields, store.F(map[string]any{k.id: k.text}, k.path()...))
+				continue
+			}
+			fields = append(fields, store.F(k.text, append(k.path(), k.id)...))`},
 	{"failure_overwrites_success", 5, "record.go",
-		`	if c.Processor == "" { // what a stranger`,
-		`	if mutant("failure_overwrites_success") && !c.Status.Counts() && c.Processor != "" {
-		_, err := e.Store.Apply(ctx, store.Merge(period, store.F(map[string]any{id: value}, "runs", c.Processor)))
-		return err
-	}
-	if c.Processor == "" { // what a stranger`},
+		`			seen[name] = true`,
+		`			seen[name] = true
+			if mutant("failure_overwrites_success") && !c.Status.Counts() && c.Processor != "" {
+				fields = append(fields, store.F(map[string]any{k.id: k.text}, k.path()...))
+				continue
+			}`},
 	{"drop_late_runs", 2, "../gate/gate.go",
 		`		case g == nil || len(g.open) == 0:`,
 		`		case g == nil || len(g.open) == 0 || mutant("drop_late_runs") && len(covered) > 0 && len(g.covered) == 0:`},
-	{"ambiguous_conflict_is_a_loss", 24, "cycle.go",
+	{"ambiguous_conflict_is_a_loss", 11, "cycle.go",
 		`			// A rival was faster, or our own write's answer was lost: the next read tells.`,
 		`			if mutant("ambiguous_conflict_is_a_loss") {
 				clear(c.taken)
@@ -100,7 +100,7 @@ var simMutants = []simMutant{
 	}
 	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {`},
 
-	{"claim_trusted_for_ever", 47, "cycle.go",
+	{"claim_trusted_for_ever", 4, "cycle.go",
 		`	return c.Claim - c.Claim/10 - elapsed`,
 		`	if mutant("claim_trusted_for_ever") {
 		return c.Claim
@@ -128,12 +128,12 @@ var simMutants = []simMutant{
 	{"not_before_ignored", 181, "../gate/gate.go",
 		`	case complete && in.Now.Before(notBefore):`,
 		`	case complete && in.Now.Before(notBefore) && !mutant("not_before_ignored"):`},
-	{"sent_again_what_was_sent", 68, "steps.go",
+	{"sent_again_what_was_sent", 176, "steps.go",
 		`		if m.ID != "" {
 			continue`,
 		`		if m.ID != "" && !mutant("sent_again_what_was_sent") {
 			continue`},
-	{"confirm_forgets_on_conflict", 123, "steps.go",
+	{"confirm_forgets_on_conflict", 153, "steps.go",
 		`		if !errors.Is(err, store.ErrConflict) {
 			return err`,
 		`		if !errors.Is(err, store.ErrConflict) || mutant("confirm_forgets_on_conflict") {
@@ -147,7 +147,7 @@ var simMutants = []simMutant{
 		return c.apply(ctx, store.Create(c.batchRef(id), fields...))
 	}
 	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches")}, store.Create(c.batchRef(id), fields...))`},
-	{"failure_acknowledged", 30, "cycle.go",
+	{"failure_acknowledged", 97, "cycle.go",
 		`	for id, err := range c.failed {`,
 		`	if mutant("failure_acknowledged") {
 		return nil
@@ -172,7 +172,7 @@ var simMutants = []simMutant{
 	{"listed_batch_not_read", 8, "snapshot.go",
 		`		if missing {`,
 		`		if missing && !mutant("listed_batch_not_read") {`},
-	{"claim_without_its_version", 90, "steps.go",
+	{"claim_without_its_version", 81, "steps.go",
 		`	return c.apply(ctx, store.MergeIf(c.batchRef(b.ID), b.Version, c.claimFields()...))`,
 		`	if mutant("claim_without_its_version") {
 		return c.apply(ctx, store.Merge(c.batchRef(b.ID), c.claimFields()...))
@@ -186,16 +186,16 @@ var simMutants = []simMutant{
 		return err
 	}
 	if mutant("claim_without_its_version") {`},
-	{"projection_without_its_version", 1375, "projection.go",
+	{"projection_without_its_version", 43, "projection.go",
 		`		writes = append(writes, store.MergeIf(ref, s.compat.Version, a.fields...))`,
 		`		if writes = append(writes, store.MergeIf(ref, s.compat.Version, a.fields...)); mutant("projection_without_its_version") {
 			writes[0] = store.Merge(ref, a.fields...)
 		}`},
 
-	{"second_runs_not_collected", 1, "../gate/gate.go",
+	{"second_runs_not_collected", 43, "../gate/gate.go",
 		`		case in.Now.Before(in.DueAgain(name)):`,
 		`		case in.Now.Before(in.DueAgain(name)) && !mutant("second_runs_not_collected"):`},
-	{"collected_for_ever", 1, "../gate/gate.go",
+	{"collected_for_ever", 12, "../gate/gate.go",
 		`	return last.Add(in.Mode.SecondRunsEvery)`,
 		`	if mutant("collected_for_ever") {
 		return last.AddDate(1, 0, 0)
@@ -209,10 +209,10 @@ var simMutants = []simMutant{
 		`		if b.State != StatePublished && !mutant("summary_beyond_an_open_batch") || b.N != h.N+1 {`},
 
 	// What an operator does, deadlines, definitions that change.
-	{"hold_ignored_by_the_holder", 122, "next.go",
+	{"hold_ignored_by_the_holder", 4, "next.go",
 		`		case s.hold(m.Name) != nil && !(h.given && b.Force):`,
 		`		case s.hold(m.Name) != nil && !(h.given && b.Force) && !mutant("hold_ignored_by_the_holder"):`},
-	{"hold_does_not_touch", 421, "hold.go",
+	{"hold_does_not_touch", 455, "hold.go",
 		`				case b.unfrozen() && b.Holder != "" && err == nil:`,
 		`				case mutant("hold_does_not_touch"):
 				case b.unfrozen() && b.Holder != "" && err == nil:`},
@@ -237,7 +237,7 @@ var simMutants = []simMutant{
 	{"deadline_never_passes", 108, "../gate/gate.go",
 		`	case atDeadline && passed:`,
 		`	case atDeadline && passed && !mutant("deadline_never_passes"):`},
-	{"gained_processor_reopens", 53, "../gate/gate.go",
+	{"gained_processor_reopens", 193, "../gate/gate.go",
 		`		case in.Began != nil && !slices.Contains(in.Began, name):`,
 		`		case in.Began != nil && !slices.Contains(in.Began, name) && !mutant("gained_processor_reopens"):`},
 	{"begun_with_the_first_batch", 413, "steps.go",
@@ -249,12 +249,12 @@ var simMutants = []simMutant{
 	{"repair_hands_over_what_is_old", 4, "next.go",
 		`		case c.repairer != "" && c.key.old(s.now) &&`,
 		`		case !mutant("repair_hands_over_what_is_old") && c.repairer != "" && c.key.old(s.now) &&`},
-	{"repair_forgets_its_cause", 152, "next.go",
+	{"repair_forgets_its_cause", 229, "next.go",
 		`b.Cause == CauseReconciliation && b.unfrozen()`,
 		`b.Cause == CauseReconciliation && b.unfrozen() && !mutant("repair_forgets_its_cause")`},
 
 	// Faults that the simulation has found, put back in.
-	{"found_request_claimed_behind_another", 11, "operator.go",
+	{"found_request_claimed_behind_another", 43, "operator.go",
 		`	if firstUnpublished(s.batches[m.Name]) == nil {`,
 		`	if firstUnpublished(s.batches[m.Name]) == nil || mutant("found_request_claimed_behind_another") {`},
 	{"found_hold_misses_a_sleeper", 10035, "hold.go",
@@ -263,7 +263,7 @@ var simMutants = []simMutant{
 	{"found_grace_of_the_late", 94, "next.go",
 		`!mutant("found_grace_of_the_late")`,
 		`!mutant("found_grace_of_the_late")`},
-	{"found_hold_unwatched_by_a_relay", 7424, "watch.go",
+	{"found_hold_unwatched_by_a_relay", 5810, "watch.go",
 		`, store.F(e.NewID(), "listing"))`,
 		`, store.F(map[bool]any{false: e.NewID()}[mutant("found_hold_unwatched_by_a_relay")], "listing"))`},
 	{"found_no_mode_shown", 69, "projection.go",
@@ -302,4 +302,32 @@ var simMutants = []simMutant{
 		others = nil
 	}
 	for _, n := range append(slices.Clone(others), nonce) {`},
+	{"group_failure_acknowledged", 15542, "group.go",
+		`		if answers[i].err = err; err == nil {`,
+		`		if mutant("group_failure_acknowledged") && len(reports) > 1 {
+			err = nil
+		}
+		if answers[i].err = err; err == nil {`},
+	{"group_recorded_in_part", 17, "record.go",
+		`	for _, c := range all {
+		k := newKept(&c)`,
+		`	for i, c := range all {
+		if mutant("group_recorded_in_part") && i > 0 && i == len(all)-1 {
+			continue
+		}
+		k := newKept(&c)`},
+	{"claim_names_the_first_of_a_group", 2780, "steps.go",
+		`			others = append(others, id)`,
+		`			if mutant("claim_names_the_first_of_a_group") {
+				continue
+			}
+			others = append(others, id)`},
+	{"group_evaluated_without_its_last", 176, "group.go",
+		`	c := e.convergence(key, ids...)
+	result, err := c.run(ctx)`,
+		`	c := e.convergence(key, ids...)
+	if mutant("group_evaluated_without_its_last") && len(ids) > 1 {
+		return answers
+	}
+	result, err := c.run(ctx)`},
 }

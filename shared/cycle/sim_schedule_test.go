@@ -20,15 +20,29 @@ func (s *simulation) ended(th *simThread) {
 		s.asked(th, ok)
 		return
 	}
-	m := th.message
+	if th.instance.group == th {
+		defer s.nextGroup(th.instance)
+	}
+	if !ok && !th.followed() {
+		s.orphans++
+	}
+	for _, m := range append([]*simMessage{th.message}, th.company...) {
+		s.came(th, m, ok && !th.refused[m])
+	}
+}
+
+// followed reports whether a message brings the thread's work again if it fails.
+func (th *simThread) followed() bool {
+	return slices.ContainsFunc(append([]*simMessage{th.message}, th.company...), func(m *simMessage) bool { return m != nil && !m.acked })
+}
+
+// came says what becomes of a message that a thread has handled, or of a thread without one.
+func (s *simulation) came(th *simThread, m *simMessage, ok bool) {
 	if th.acts != nil && (th.acts.kind == "hold" || th.acts.kind == "release") {
 		th.instance.holding = false
 		if until := s.now.Add(th.acts.lasts); th.acts.kind == "hold" && s.heldUntil.Before(until) {
 			s.heldUntil = until // at the latest
 		}
-	}
-	if !ok && (m == nil || m.acked) {
-		s.orphans++
 	}
 	switch {
 	case s.path != nil: // what is missing comes afterwards

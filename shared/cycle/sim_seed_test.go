@@ -44,6 +44,7 @@ func (s *simulation) add(skew time.Duration) *simInstance {
 func (s *simulation) scenario() {
 	s.now = s.final.start.Add(-48 * time.Hour)
 	s.checks.schedule = s.rng.IntN(4) == 0
+	s.grouped = s.seed%3 == 2
 	skew := func() time.Duration {
 		return time.Duration(s.rng.IntN(3)-1) * time.Duration(s.rng.IntN(300)) * time.Second
 	}

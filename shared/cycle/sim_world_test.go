@@ -44,6 +44,7 @@ type simulation struct {
 	orphans   int  // threads that failed and whose work nobody brings again
 	acted     bool // an operator has done something
 	heldUntil time.Time
+	grouped   bool     // completions that come while another is handled share the next commit
 	calm      bool     // nothing goes wrong any more
 	path      *simPath // of the systematic exploration, else nil
 	checks    simChecks
@@ -61,6 +62,8 @@ type simInstance struct {
 	rules   *simRules
 	skew    time.Duration // of its clock
 	holding bool          // of the operator's: a hold or release is under way
+	group   *simThread    // that handles completions, where they are grouped
+	waiting []*simMessage // for the group after it
 }
 
 // simMessage is one message of the upstream topic, until it is acknowledged.
@@ -88,7 +91,9 @@ type simThread struct {
 	sim       *simulation
 	instance  *simInstance
 	rules     *simRules
-	message   *simMessage // nil: a job, a run, or an operator's act
+	message   *simMessage          // nil: a job, a run, or an operator's act
+	company   []*simMessage        // in the same group
+	refused   map[*simMessage]bool // those of a group that are not acknowledged although ok
 	request   *simRequest
 	attempt   int
 	job       string
@@ -116,7 +121,11 @@ func (th *simThread) String() string {
 	if th.message == nil {
 		return fmt.Sprintf("%d:%s", th.instance.id, th.job)
 	}
-	return fmt.Sprintf("%d:%s#%d", th.instance.id, th.message.envelope.MessageID, th.attempt)
+	more := ""
+	if len(th.company) > 0 {
+		more = fmt.Sprintf("+%d", len(th.company))
+	}
+	return fmt.Sprintf("%d:%s#%d%s", th.instance.id, th.message.envelope.MessageID, th.attempt, more)
 }
 
 // simCoroutine runs one thread after another, so that stacks are grown once.
@@ -205,6 +214,9 @@ func (s *simulation) kill(in *simInstance) {
 	for _, th := range s.threads {
 		th.killed = th.killed || th.instance == in
 	}
+	if in.group != nil {
+		in.group.company, in.waiting = append(in.group.company, in.waiting...), nil
+	}
 	s.tell("     instance %d is dead", in.id)
 	s.boot(in)
 }
@@ -242,11 +254,29 @@ func (s *simulation) holder(id string) *simThread {
 }
 
 // deliver hands a message to an instance, as the function handles it.
-func (s *simulation) deliver(m *simMessage, in *simInstance) *simThread {
+func (s *simulation) deliver(m *simMessage, in *simInstance) {
 	m.attempts++
-	th := &simThread{instance: in, message: m, attempt: m.attempts}
-	s.start(th, func() bool { return th.handle() })
-	return th
+	if !s.grouped || m.hopeless {
+		s.begin(in, m)
+		return
+	}
+	if in.waiting = append(in.waiting, m); in.group == nil {
+		s.nextGroup(in)
+	}
+}
+
+func (s *simulation) begin(in *simInstance, m *simMessage, company ...*simMessage) *simThread {
+	th := &simThread{instance: in, message: m, company: company, attempt: m.attempts}
+	return s.start(th, func() bool { return th.handle() })
+}
+
+// nextGroup begins with all that wait.
+func (s *simulation) nextGroup(in *simInstance) {
+	in.group = nil
+	if all := in.waiting; len(all) > 0 {
+		in.waiting = nil
+		in.group = s.begin(in, all[0], all[1:]...)
+	}
 }
 
 // simTimeout is how long a request may take; then its caller has gone.
@@ -262,14 +292,21 @@ func (th *simThread) handle() bool {
 	if m.hopeless {
 		return s.quarantine(m)
 	}
-	if err := th.instance.engine.Record(ctx, key, m.as[th.rules.version].decoded); err != nil {
-		return false
+	reports := []Report{{m.as[th.rules.version].decoded, m.envelope.MessageID}}
+	for _, other := range th.company {
+		reports = append(reports, Report{other.as[th.rules.version].decoded, other.envelope.MessageID})
 	}
-	r, err := th.instance.engine.Converge(ctx, key, m.envelope.MessageID)
-	if err == nil {
+	answers := th.instance.engine.handleGroup(ctx, key, reports)
+	th.refused = map[*simMessage]bool{}
+	all, done := append([]*simMessage{m}, th.company...), false
+	for i, a := range answers {
+		done = done || a.err == nil
+		th.refused[all[i]] = a.err != nil || a.result.OwnClaim
+	}
+	if done {
 		s.answered(th)
 	}
-	return err == nil && !r.OwnClaim
+	return slices.ContainsFunc(all, func(m *simMessage) bool { return !th.refused[m] })
 }
 
 // relay is the scheduler's job on an instance. Of the periods that it looks at one is

@@ -34,32 +34,32 @@ const StateOnHold State = "on_hold"
 
 // batch is one hand-over as stored.
 type batch struct {
-	ID           string
-	N            int
-	Version      store.Version
-	State        State
-	Cause        string
-	Actor        string
-	Reason       string
-	CreatedAt    time.Time
-	GraceSince   time.Time // when the grace period of this definition began; zero while there is none
-	Regraced     bool      // the quorum was seen not to hold under this definition
-	PublishedAt  time.Time
-	DueAt        time.Time // when the policy came to be met, or the last of the runs completed
-	NextAttempt  time.Time // of blocked
-	Attempts     int       // failed readiness checks
-	Checked      string    // what the last of them was about: a fingerprint of the runs
-	Holder       string
-	ClaimedAt    time.Time
-	Claim        time.Duration
-	ClaimMessage string
-	Runs         []string // keys of the frozen runs; of a given batch from its creation on
-	Given        bool     // somebody chose the runs; the policy did not
-	Force        bool     // of a given batch: neither a hold nor a readiness check stops it
-	Request      string   // of a given batch: which request made it
-	Expects      []string // of the batch that began its cycle: what the mode expected then
-	Messages     map[string]sent
-	Readiness    Readiness // of the last check; its Outcome is "" before that
+	ID            string
+	N             int
+	Version       store.Version
+	State         State
+	Cause         string
+	Actor         string
+	Reason        string
+	CreatedAt     time.Time
+	GraceSince    time.Time // when the grace period of this definition began; zero while there is none
+	Regraced      bool      // the quorum was seen not to hold under this definition
+	PublishedAt   time.Time
+	DueAt         time.Time // when the policy came to be met, or the last of the runs completed
+	NextAttempt   time.Time // of blocked
+	Attempts      int       // failed readiness checks
+	Checked       string    // what the last of them was about: a fingerprint of the runs
+	Holder        string
+	ClaimedAt     time.Time
+	Claim         time.Duration
+	ClaimMessages []string // those that the holder handles
+	Runs          []string // keys of the frozen runs; of a given batch from its creation on
+	Given         bool     // somebody chose the runs; the policy did not
+	Force         bool     // of a given batch: neither a hold nor a readiness check stops it
+	Request       string   // of a given batch: which request made it
+	Expects       []string // of the batch that began its cycle: what the mode expected then
+	Messages      map[string]sent
+	Readiness     Readiness // of the last check; its Outcome is "" before that
 }
 
 // unfrozen reports whether runs and payloads can still change.
@@ -268,6 +268,14 @@ func (e *Engine) complete(key Key, s *snapshot, periods []store.Doc, hold store.
 	return nil
 }
 
+// claimMessages joins the two fields: the first message, as before groups, and the others.
+func claimMessages(first string, others []string) []string {
+	if first == "" {
+		return others
+	}
+	return append([]string{first}, others...)
+}
+
 func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 	f := fields{doc: doc}
 	b = &batch{
@@ -277,7 +285,7 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		CreatedAt: f.time("created_at"), PublishedAt: f.time("published_at"),
 		DueAt: f.time("due_at"), NextAttempt: f.time("next_attempt"), Attempts: int(f.int("attempts")), Checked: f.str("checked"),
 		Holder: f.str("holder"), ClaimedAt: f.time("claimed_at"),
-		Claim: time.Duration(f.int("claim_ms")) * time.Millisecond, ClaimMessage: f.str("claim_message"),
+		Claim: time.Duration(f.int("claim_ms")) * time.Millisecond, ClaimMessages: claimMessages(f.str("claim_message"), f.strings("claim_messages")),
 		Runs: f.strings("runs"), Given: f.bool("given"), Force: f.bool("force"), Request: f.str("request"),
 		Expects: f.strings("expects"), Messages: map[string]sent{}, Readiness: f.readiness(),
 	}

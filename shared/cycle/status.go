@@ -315,6 +315,6 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 func (c *convergence) line(ctx context.Context, st Status, level slog.Level, event string, more ...any) {
 	args := append([]any{"event", event, "transition", st.Transition, "period", st.Period, "mode", st.Mode,
 		"state", st.State, "satisfied", st.Satisfied, "missing", st.Missing, "ignored", st.Ignored,
-		"definition", c.key.Transition.Definition(), "claimed_by_message", c.messageID}, more...)
+		"definition", c.key.Transition.Definition(), "claimed_by_message", strings.Join(c.messageIDs, " ")}, more...)
 	c.Log.Log(ctx, level, st.Reason, args...)
 }

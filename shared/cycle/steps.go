@@ -132,11 +132,20 @@ func (c *convergence) claim(ctx context.Context, b *batch) error {
 }
 
 func (c *convergence) claimFields() []store.Field {
+	first, others := "", []any{}
+	for i, id := range c.messageIDs {
+		if i == 0 {
+			first = id
+		} else {
+			others = append(others, id)
+		}
+	}
 	return []store.Field{
 		store.F(c.holder(), "holder"),
 		store.F(store.ServerTime, "claimed_at"),
 		store.F(c.Claim.Milliseconds(), "claim_ms"),
-		store.F(c.messageID, "claim_message"),
+		store.F(first, "claim_message"),
+		store.F(others, "claim_messages"),
 	}
 }
 
