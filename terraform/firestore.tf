@@ -5,7 +5,7 @@ locals {
   # Maps, lists and stored messages, by collection.
   wide = {
     phase_periods   = ["batches", "closed", "handed", "holds", "periods", "runs", "unexpected"]
-    phase_triggers  = ["expects", "messages", "readiness", "runs", "verdict"]
+    phase_triggers  = ["claim_messages", "expects", "messages", "readiness", "runs", "verdict"]
     quarantine      = ["envelope", "head"]
     function_status = ["codes", "drill", "heartbeats", "report", "schedules", "since", "states"]
     lock_tokens     = ["nonces"]

@@ -242,12 +242,13 @@ func TestRelay_ThatAlwaysFailsRunsOnceAnInterval(t *testing.T) {
 }
 
 // Each relay leaves a heartbeat by the environment's clock, and does nothing else to
-// what is finished.
+// what is finished. The first relay of all records since when periods are ours.
 func TestRelaysLeaveAHeartbeatAndNothingElse(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind)
 		w.atTime("2026-02-04 06:05", morning()...)
 		w.exhaust()
+		w.relay("2026-02-04 06:55")
 		versions := func() (out []string) {
 			for _, c := range []string{"phase_periods", "phase_triggers", "phase3_completion"} {
 				for _, d := range w.documents(c) {

@@ -16,6 +16,10 @@ import (
 func schedule(ctx context.Context, a *app.App, clock *Clock, from time.Time, s pipeline.Schedule, log func(string, ...any)) {
 	for {
 		next := a.Pipeline.NextDue(s, from)
+		if next.IsZero() { // such as 31 February
+			log("schedule %s: %q never comes", s.Name, s.Cron)
+			return
+		}
 		if clock.Until(ctx, next) != nil {
 			return
 		}
