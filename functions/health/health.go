@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/health"
-	"github.com/phasegate/phasegate/shared/intake"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // timeout bounds one job, below the subscription's ack deadline of 600 s.
@@ -27,7 +27,7 @@ const timeout = time.Minute
 // New returns the function's handler. POST takes a job message; an unknown job goes to
 // quarantine.
 func New(open func(context.Context) (*app.App, error)) http.Handler {
-	return intake.Function{
+	return delivery.Function{
 		Name: "health", Open: open, Timeout: timeout, Handle: handle,
 		Topic: func(*app.App, *http.Request) (string, error) {
 			return pipeline.Schedule{Function: "health"}.Topic(), nil
@@ -36,21 +36,21 @@ func New(open func(context.Context) (*app.App, error)) http.Handler {
 	}
 }
 
-func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope) error {
-	job, err := message.DecodeJob(e)
+func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) error {
+	job, err := wire.DecodeJob(e)
 	switch {
 	case err != nil:
 		return err
-	case job.Job != message.JobHealth:
-		return &message.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by health; health is"}
+	case job.Job != wire.JobHealth:
+		return &wire.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by health; health is"}
 	case job.Table != "":
-		return &message.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to " + job.Job}
+		return &wire.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to " + job.Job}
 	case job.Date == string(health.DrillPeriod(a.Pipeline.Calendar)):
 		return health.Drill(ctx, a)
 	case job.Date != "":
-		return &message.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job + ", but that of a drill"}
+		return &wire.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job + ", but that of a drill"}
 	}
-	return intake.Periodic(ctx, a, e, job.Job, func() error { return look(ctx, a) })
+	return delivery.Periodic(ctx, a, e, job.Job, func() error { return look(ctx, a) })
 }
 
 func look(ctx context.Context, a *app.App) error {
@@ -64,7 +64,7 @@ func look(ctx context.Context, a *app.App) error {
 	if err := c.Remember(ctx, r); err != nil {
 		return err
 	}
-	return a.Heartbeat(ctx, "health", message.JobHealth)
+	return a.Heartbeat(ctx, "health", wire.JobHealth)
 }
 
 // status answers the status page, of the last ?days=.
@@ -73,7 +73,7 @@ func status(ctx context.Context, a *app.App, r *http.Request, w http.ResponseWri
 	if v := r.URL.Query().Get("days"); v != "" {
 		var err error
 		if days, err = strconv.Atoi(v); err != nil || days < 1 || days > health.MaxPageDays {
-			return &message.PermanentError{Field: "days", Value: v, Problem: fmt.Sprintf("is no number from 1 to %d", health.MaxPageDays)}
+			return &wire.PermanentError{Field: "days", Value: v, Problem: fmt.Sprintf("is no number from 1 to %d", health.MaxPageDays)}
 		}
 	}
 	return health.ReadPage(ctx, a, days).Serve(w)

@@ -12,7 +12,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	checks "github.com/phasegate/phasegate/shared/health"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 var now = time.Date(2026, 2, 4, 17, 20, 0, 0, time.UTC)
@@ -22,7 +22,7 @@ func ask(w *apptest.World, method, path, data string) *httptest.ResponseRecorder
 	rec := httptest.NewRecorder()
 	body := ""
 	if data != "" {
-		body = string(message.Envelope{MessageID: "job-1", PublishTime: w.Now(), Data: []byte(data)}.Push())
+		body = string(wire.Envelope{MessageID: "job-1", PublishTime: w.Now(), Data: []byte(data)}.Push())
 	}
 	h.ServeHTTP(rec, httptest.NewRequest(method, path, strings.NewReader(body)))
 	return rec

@@ -15,8 +15,8 @@ import (
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
 	checks "github.com/phasegate/phasegate/shared/health"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // browse asks as a browser does.
@@ -32,7 +32,7 @@ func TestTheStatusPage(t *testing.T) {
 	w := apptest.New(t, now)
 	tr := w.Pipeline.Transitions[0]
 	for _, name := range []string{"player_game_summary", `"><script>alert(1)</script>`} {
-		c := message.Completion{Processor: name, Reported: name, Period: "2026-02-03", Status: message.StatusSuccess, EventTime: now, ExecutionID: "x", CorrelationID: "x"}
+		c := wire.Completion{Processor: name, Reported: name, Period: "2026-02-03", Status: wire.StatusSuccess, EventTime: now, ExecutionID: "x", CorrelationID: "x"}
 		if !tr.Expects(name) {
 			c.Processor = ""
 		}
@@ -114,7 +114,7 @@ func season(t testing.TB, w *apptest.World, days int) {
 		end := w.Pipeline.Calendar.End(period).Add(6 * time.Hour)
 		w.SetNow(end.Add(time.Minute))
 		for _, name := range tr.Order {
-			c := message.Completion{Processor: name, Reported: name, Period: period, Status: message.StatusSuccess, EventTime: end, ExecutionID: "run-" + name, CorrelationID: "x"}
+			c := wire.Completion{Processor: name, Reported: name, Period: period, Status: wire.StatusSuccess, EventTime: end, ExecutionID: "run-" + name, CorrelationID: "x"}
 			if err := w.Engine.Record(context.Background(), cycle.Key{Transition: tr, Period: period}, c); err != nil {
 				t.Fatal(err)
 			}

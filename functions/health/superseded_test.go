@@ -11,7 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	checks "github.com/phasegate/phasegate/shared/health"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestHealth_AnOldJobIsAcknowledgedWithoutARunButADrillIsNot(t *testing.T) {
@@ -23,7 +23,7 @@ func TestHealth_AnOldJobIsAcknowledgedWithoutARunButADrillIsNot(t *testing.T) {
 		w := apptest.New(t, now)
 		h := health.New(func(context.Context) (*app.App, error) { return w.App, nil })
 		rec := httptest.NewRecorder()
-		body := message.Envelope{MessageID: "job-1", PublishTime: now.Add(-time.Hour), Data: []byte(data)}.Push()
+		body := wire.Envelope{MessageID: "job-1", PublishTime: now.Add(-time.Hour), Data: []byte(data)}.Push()
 		h.ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader(string(body))))
 		heartbeats, _ := w.Doc(t, "function_status", "health").Data["heartbeats"].(map[string]any)
 		if (rec.Code == 204 && len(w.Logs.Lines("event", "job_superseded")) == 1) != superseded || heartbeats["health"] != nil {

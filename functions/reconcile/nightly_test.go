@@ -15,9 +15,9 @@ import (
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // beforeMidnight is 23:59 local time of 2026-02-09. The window of a request of that day begins
@@ -27,7 +27,7 @@ var beforeMidnight = time.Date(2026, 2, 10, 4, 59, 0, 0, time.UTC)
 // nightly handles a request that was published at a time.
 func nightly(w *apptest.World, published time.Time) *httptest.ResponseRecorder {
 	rec := httptest.NewRecorder()
-	body := message.Envelope{MessageID: "job-1", PublishTime: published, Data: []byte(`{"job":"nightly"}`)}.Push()
+	body := wire.Envelope{MessageID: "job-1", PublishTime: published, Data: []byte(`{"job":"nightly"}`)}.Push()
 	h := reconcile.New(func(context.Context) (*app.App, error) { return w.App, nil })
 	h.ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader(string(body))))
 	return rec

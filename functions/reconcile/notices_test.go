@@ -7,8 +7,8 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/notify/notifytest"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // What time brings is told by the relay, once each, and when it is over.
@@ -19,7 +19,7 @@ func TestTheRelayTellsWhatTimeBrings(t *testing.T) {
 	record := func(names ...string) {
 		t.Helper()
 		for _, name := range names {
-			c := message.Completion{Processor: name, Reported: name, Period: "2026-02-03", Status: message.StatusSuccess, EventTime: w.Now(), ExecutionID: name, CorrelationID: name}
+			c := wire.Completion{Processor: name, Reported: name, Period: "2026-02-03", Status: wire.StatusSuccess, EventTime: w.Now(), ExecutionID: name, CorrelationID: name}
 			if err := w.Engine.Record(t.Context(), cycle.Key{Transition: tr, Period: c.Period}, c); err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +61,7 @@ func TestTheRelayTellsWhatTimeBrings(t *testing.T) {
 	// That it is over is told however late: they know that it had begun.
 	at(24 + 25)
 	for _, name := range tr.Order {
-		c := message.Completion{Processor: name, Reported: name, Period: "2026-02-04", Status: message.StatusSuccess, EventTime: w.Now(), ExecutionID: name, CorrelationID: name}
+		c := wire.Completion{Processor: name, Reported: name, Period: "2026-02-04", Status: wire.StatusSuccess, EventTime: w.Now(), ExecutionID: name, CorrelationID: name}
 		if err := w.Engine.Record(t.Context(), cycle.Key{Transition: tr, Period: c.Period}, c); err != nil {
 			t.Fatal(err)
 		}

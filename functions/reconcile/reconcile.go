@@ -17,12 +17,12 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // timeout bounds one job, below the subscription's ack deadline of 600 s.
@@ -31,7 +31,7 @@ const timeout = 5 * time.Minute
 // New returns the function's handler. POST takes a job message; an unknown job goes
 // to quarantine.
 func New(open func(context.Context) (*app.App, error)) http.Handler {
-	return intake.Function{
+	return delivery.Function{
 		Name: "reconcile", Open: open, Timeout: timeout, Handle: handle,
 		Topic: func(*app.App, *http.Request) (string, error) {
 			return pipeline.Schedule{Function: "reconcile"}.Topic(), nil
@@ -39,36 +39,36 @@ func New(open func(context.Context) (*app.App, error)) http.Handler {
 	}
 }
 
-func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope) error {
-	job, err := message.DecodeJob(e)
+func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) error {
+	job, err := wire.DecodeJob(e)
 	if err != nil {
 		return err
 	}
 	switch {
-	case job.Job != message.JobRelay && job.Job != message.JobNightly && job.Job != message.JobVerify:
-		return &message.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by reconcile; relay, nightly and verify are"}
+	case job.Job != wire.JobRelay && job.Job != wire.JobNightly && job.Job != wire.JobVerify:
+		return &wire.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by reconcile; relay, nightly and verify are"}
 	case job.Table != "":
-		return &message.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to " + job.Job}
+		return &wire.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to " + job.Job}
 	case job.Date != "":
-		return &message.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job}
+		return &wire.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job}
 	}
-	return intake.Periodic(ctx, a, e, job.Job, func() error {
+	return delivery.Periodic(ctx, a, e, job.Job, func() error {
 		switch job.Job {
-		case message.JobVerify:
+		case wire.JobVerify:
 			return verify(ctx, a)
-		case message.JobNightly:
+		case wire.JobNightly:
 			return nightly(ctx, a, e)
 		}
 		return relay(ctx, a, e)
 	})
 }
 
-func relay(ctx context.Context, a *app.App, e message.Envelope) error {
+func relay(ctx context.Context, a *app.App, e wire.Envelope) error {
 	err := eachTransition(ctx, a, func(t *pipeline.Transition) error { return a.Engine.Relay(ctx, t, e.MessageID) })
 	if err := errors.Join(err, nameLeakedLocks(ctx, a)); err != nil {
 		return err // and no heartbeat: a relay that keeps failing has to be noticed
 	}
-	return a.Heartbeat(ctx, "reconcile", message.JobRelay)
+	return a.Heartbeat(ctx, "reconcile", wire.JobRelay)
 }
 
 const (
@@ -83,11 +83,11 @@ const (
 // nightly compares and repairs, alone. Its window follows from when it was asked for, so
 // that a request that comes again on the next day is about the same periods. One that
 // ends early is tried again: what was repaired is no finding any more.
-func nightly(ctx context.Context, a *app.App, e message.Envelope) error {
+func nightly(ctx context.Context, a *app.App, e wire.Envelope) error {
 	key := lease.Key{Class: nightlyLock, Period: a.Pipeline.Calendar.At(e.PublishTime)}
 	held, err := a.Locks.Acquire(ctx, key, "message-"+e.MessageID)
 	if other := (*lease.HeldError)(nil); errors.As(err, &other) {
-		return fmt.Errorf("%w: %w", intake.ErrBusy, err) // such as an earlier try that died: its lock ends by itself
+		return fmt.Errorf("%w: %w", delivery.ErrBusy, err) // such as an earlier try that died: its lock ends by itself
 	}
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func nightly(ctx context.Context, a *app.App, e message.Envelope) error {
 	if err != nil {
 		return err
 	}
-	return a.Heartbeat(ctx, "reconcile", message.JobNightly)
+	return a.Heartbeat(ctx, "reconcile", wire.JobNightly)
 }
 
 func reconcileAll(ctx context.Context, a *app.App, asked time.Time) error {
@@ -181,5 +181,5 @@ func verify(ctx context.Context, a *app.App) error {
 	if !sound {
 		return nil // asking again changes nothing: whoever waits for the heartbeat is told by the log
 	}
-	return a.Heartbeat(ctx, "reconcile", message.JobVerify)
+	return a.Heartbeat(ctx, "reconcile", wire.JobVerify)
 }

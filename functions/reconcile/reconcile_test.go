@@ -13,9 +13,9 @@ import (
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 var now = time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC)
@@ -23,7 +23,7 @@ var now = time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC)
 func job(w *apptest.World, data string) *httptest.ResponseRecorder {
 	h := reconcile.New(func(context.Context) (*app.App, error) { return w.App, nil })
 	rec := httptest.NewRecorder()
-	body := message.Envelope{MessageID: "job-1", PublishTime: w.Now(), Data: []byte(data)}.Push()
+	body := wire.Envelope{MessageID: "job-1", PublishTime: w.Now(), Data: []byte(data)}.Push()
 	h.ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader(string(body))))
 	return rec
 }
@@ -34,7 +34,7 @@ func recorded(t *testing.T, w *apptest.World) {
 	t.Helper()
 	tr := w.Pipeline.Transitions[0]
 	for _, name := range tr.Order {
-		c := message.Completion{Processor: name, Reported: name, Period: "2026-02-03", Status: message.StatusSuccess,
+		c := wire.Completion{Processor: name, Reported: name, Period: "2026-02-03", Status: wire.StatusSuccess,
 			EventTime: now.Add(-time.Minute), ExecutionID: name, CorrelationID: name}
 		if err := w.Engine.Record(context.Background(), cycle.Key{Transition: tr, Period: c.Period}, c); err != nil {
 			t.Fatal(err)
@@ -236,7 +236,7 @@ func TestARelayInShadowBeatsInItsOwnBooks(t *testing.T) {
 	w := apptest.New(t, now)
 	h := reconcile.New(func(context.Context) (*app.App, error) { return w.App, nil })
 	rec := httptest.NewRecorder()
-	body := message.Envelope{MessageID: "job-1", PublishTime: w.Now(), Data: []byte(`{"job":"relay"}`)}.Push()
+	body := wire.Envelope{MessageID: "job-1", PublishTime: w.Now(), Data: []byte(`{"job":"relay"}`)}.Push()
 	h.ServeHTTP(rec, httptest.NewRequest("POST", "/?shadow=1", strings.NewReader(string(body))))
 	if rec.Code != 204 || !w.Doc(t, "shadow_function_status", "reconcile").Exists || w.Doc(t, "function_status", "reconcile").Exists {
 		t.Errorf("%d %s", rec.Code, rec.Body)

@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/functions/reconcile"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestReconcile_AnOldPeriodicJobIsAcknowledgedWithoutARun(t *testing.T) {
@@ -26,7 +26,7 @@ func TestReconcile_AnOldPeriodicJobIsAcknowledgedWithoutARun(t *testing.T) {
 		recorded(t, w)
 		h := reconcile.New(func(context.Context) (*app.App, error) { return w.App, nil })
 		rec := httptest.NewRecorder()
-		body := message.Envelope{MessageID: "job-1", PublishTime: now.Add(-tc.age), Data: []byte(`{"job":"` + name + `"}`)}.Push()
+		body := wire.Envelope{MessageID: "job-1", PublishTime: now.Add(-tc.age), Data: []byte(`{"job":"` + name + `"}`)}.Push()
 		h.ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader(string(body))))
 		if rec.Code != 204 {
 			t.Errorf("%s: %d %s", name, rec.Code, rec.Body)

@@ -10,9 +10,9 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // twoTransitions is a pipeline with a second transition, and a complete night of each.
@@ -26,7 +26,7 @@ func twoTransitions(t *testing.T) (w *apptest.World, first, second *pipeline.Tra
 	w.Pipeline.Transitions = append(w.Pipeline.Transitions, second)
 	recorded(t, w)
 	for _, name := range second.Order {
-		c := message.Completion{Processor: name, Reported: name, Period: "2026-02-03", Status: message.StatusSuccess,
+		c := wire.Completion{Processor: name, Reported: name, Period: "2026-02-03", Status: wire.StatusSuccess,
 			EventTime: w.Now(), ExecutionID: name, CorrelationID: name}
 		if err := w.Engine.Record(t.Context(), cycle.Key{Transition: second, Period: c.Period}, c); err != nil {
 			t.Fatal(err)
@@ -78,7 +78,7 @@ func (p panicking) Scan(ctx context.Context, collection, from, to string) iter.S
 }
 
 func TestRelay_ATransitionThatPanicsKeepsNoOtherFromItsTurn(t *testing.T) {
-	for _, name := range []string{message.JobRelay, message.JobNightly} {
+	for _, name := range []string{wire.JobRelay, wire.JobNightly} {
 		w, first, second := twoTransitions(t)
 		w.SetNow(now.Add(time.Hour))
 		w.Engine.Store = panicking{w.Engine.Store, first.ID}
@@ -86,7 +86,7 @@ func TestRelay_ATransitionThatPanicsKeepsNoOtherFromItsTurn(t *testing.T) {
 			t.Errorf("%s: %d %s", name, rec.Code, rec.Body)
 		}
 		turn := published(t, w, second)
-		if name == message.JobNightly {
+		if name == wire.JobNightly {
 			turn = slices.ContainsFunc(w.Logs.Lines("event", "report"), func(l map[string]any) bool { return l["transition"] == second.ID })
 		}
 		if published(t, w, first) || !turn {

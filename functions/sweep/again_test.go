@@ -10,8 +10,8 @@ import (
 	"github.com/phasegate/phasegate/functions/sweep"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // What passes by itself is delivered again; what another try does not change is not.
@@ -35,7 +35,7 @@ func TestSweep_IsRetriedOnlyForWhatPassesByItself(t *testing.T) {
 		w.App.Warehouse = warehouse.New("test", bigQuery.Listener.Addr().String())
 		h := sweep.New(func(context.Context) (*app.App, error) { return w.App, nil })
 		rec := httptest.NewRecorder()
-		body := message.Envelope{MessageID: "job-1", PublishTime: now, Data: []byte(`{"job":"sweep"}`)}.Push()
+		body := wire.Envelope{MessageID: "job-1", PublishTime: now, Data: []byte(`{"job":"sweep"}`)}.Push()
 		h.ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader(string(body))))
 		if rec.Code != tc.code || len(w.Logs.Lines("event", "heartbeat")) != 0 {
 			t.Errorf("%s: answered %d, want %d: %s", name, rec.Code, tc.code, rec.Body)

@@ -10,8 +10,8 @@ import (
 	"github.com/phasegate/phasegate/functions/sweep"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // Every run fails here, because its caller has gone.
@@ -34,7 +34,7 @@ func TestSweep_AnOldPeriodicJobIsAcknowledgedAndOneThatWasAskedForIsNot(t *testi
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		rec := httptest.NewRecorder()
-		body := message.Envelope{MessageID: "job-1", PublishTime: now.Add(-tc.age), Data: []byte(tc.data)}.Push()
+		body := wire.Envelope{MessageID: "job-1", PublishTime: now.Add(-tc.age), Data: []byte(tc.data)}.Push()
 		h.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, "POST", "/", strings.NewReader(string(body))))
 		if rec.Code != tc.code || len(w.Logs.Lines("event", "job_superseded")) != tc.superseded || len(w.Logs.Lines("event", "heartbeat")) != 0 {
 			t.Errorf("%s: %d %s, %v", name, rec.Code, rec.Body, w.Logs.Lines("event", "job_superseded"))

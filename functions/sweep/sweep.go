@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/intake"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/sweep"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // timeout bounds one job, below the subscription's ack deadline of 600 s.
@@ -31,7 +31,7 @@ const actor = "sweep"
 // New returns the function's handler. POST takes a job message; an unknown job goes to
 // quarantine.
 func New(open func(context.Context) (*app.App, error)) http.Handler {
-	return intake.Function{
+	return delivery.Function{
 		Name: "sweep", Open: open, Timeout: timeout, Handle: handle,
 		Topic: func(*app.App, *http.Request) (string, error) {
 			return pipeline.Schedule{Function: "sweep"}.Topic(), nil
@@ -39,13 +39,13 @@ func New(open func(context.Context) (*app.App, error)) http.Handler {
 	}
 }
 
-func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope) error {
-	job, err := message.DecodeJob(e)
+func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) error {
+	job, err := wire.DecodeJob(e)
 	if err != nil {
 		return err
 	}
-	if job.Job != message.JobSweep {
-		return &message.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by sweep; sweep is"}
+	if job.Job != wire.JobSweep {
+		return &wire.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by sweep; sweep is"}
 	}
 	s, err := sweep.New(a)
 	if err != nil { // coming again changes nothing
@@ -53,7 +53,7 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 		return nil
 	}
 	if job.Table != "" && !s.Knows(job.Table) {
-		return &message.PermanentError{Field: "table", Value: job.Table, Problem: "is none of the pipeline's, and no processor's name"}
+		return &wire.PermanentError{Field: "table", Value: job.Table, Problem: "is none of the pipeline's, and no processor's name"}
 	}
 	o := sweep.Order{Table: job.Table, Actor: actor, Reason: "duplicates: remove"}
 	if s.Refuses() == nil {
@@ -64,7 +64,7 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	if job.Date != "" {
 		period, err := a.Pipeline.Calendar.Parse(job.Date)
 		if err != nil {
-			return &message.PermanentError{Field: "date", Value: job.Date, Problem: err.Error()}
+			return &wire.PermanentError{Field: "date", Value: job.Date, Problem: err.Error()}
 		}
 		o.From, o.To = period, period
 	}
@@ -78,12 +78,12 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e message.Envelope
 	if job.Table != "" || job.Date != "" {
 		return run() // somebody asked for it: no schedule sends another one
 	}
-	return intake.Periodic(ctx, a, e, job.Job, run)
+	return delivery.Periodic(ctx, a, e, job.Job, run)
 }
 
 // conclude answers for a sweep. What may go well the next time comes again, and finds what
 // is left; what asking again does not change is told, and keeps the heartbeat away.
-func conclude(ctx context.Context, a *app.App, job message.Job, r sweep.Report) error {
+func conclude(ctx context.Context, a *app.App, job wire.Job, r sweep.Report) error {
 	var bytes int64
 	var busy, again []error
 	for _, p := range r.Tables {
@@ -103,9 +103,9 @@ func conclude(ctx context.Context, a *app.App, job message.Job, r sweep.Report) 
 	case len(again) > 0:
 		return errors.Join(again...)
 	case len(busy) > 0:
-		return fmt.Errorf("%w: %w", intake.ErrBusy, errors.Join(busy...))
+		return fmt.Errorf("%w: %w", delivery.ErrBusy, errors.Join(busy...))
 	case r.Unknown() > 0 || job.Table != "" || job.Date != "":
 		return nil // the heartbeat is of the sweep of everything
 	}
-	return a.Heartbeat(ctx, "sweep", message.JobSweep)
+	return a.Heartbeat(ctx, "sweep", wire.JobSweep)
 }

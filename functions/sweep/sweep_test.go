@@ -14,11 +14,11 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 var now = time.Date(2026, 2, 4, 15, 50, 0, 0, time.UTC)
@@ -76,7 +76,7 @@ func (w *world) job(data string) int {
 	w.t.Helper()
 	h := sweep.New(func(context.Context) (*app.App, error) { return w.App, nil })
 	rec := httptest.NewRecorder()
-	body := message.Envelope{MessageID: "job-1", PublishTime: now, Data: []byte(data)}.Push()
+	body := wire.Envelope{MessageID: "job-1", PublishTime: now, Data: []byte(data)}.Push()
 	h.ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader(string(body))))
 	return rec.Code
 }
@@ -171,7 +171,7 @@ func TestAJobThatIsNotUnderstoodIsPutAside(t *testing.T) {
 		w.App.Warehouse = warehouse.New("test", "127.0.0.1:1")
 		h := sweep.New(func(context.Context) (*app.App, error) { return w.App, nil })
 		rec := httptest.NewRecorder()
-		h.ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader(string(message.Envelope{MessageID: "job-1", PublishTime: now, Data: []byte(data)}.Push()))))
+		h.ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader(string(wire.Envelope{MessageID: "job-1", PublishTime: now, Data: []byte(data)}.Push()))))
 		if rec.Code != 202 || w.Doc(t, "quarantine", "job-1").Data["field"] != field {
 			t.Errorf("%s: %d %s, %v", data, rec.Code, rec.Body, w.Doc(t, "quarantine", "job-1").Data["field"])
 		}
@@ -182,7 +182,7 @@ func TestWithoutAWarehouseNothingComesAgain(t *testing.T) {
 	w := apptest.New(t, now)
 	h := sweep.New(func(context.Context) (*app.App, error) { return w.App, nil })
 	rec := httptest.NewRecorder()
-	h.ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader(string(message.Envelope{MessageID: "job-1", PublishTime: now, Data: []byte(`{"job":"sweep"}`)}.Push()))))
+	h.ServeHTTP(rec, httptest.NewRequest("POST", "/", strings.NewReader(string(wire.Envelope{MessageID: "job-1", PublishTime: now, Data: []byte(`{"job":"sweep"}`)}.Push()))))
 	if rec.Code != 204 || len(w.Logs.Lines("event", "check_unknown")) != 1 || len(w.Logs.Lines("event", "heartbeat")) != 0 {
 		t.Errorf("%d %v", rec.Code, w.Logs.Lines("severity", "ERROR"))
 	}

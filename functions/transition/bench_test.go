@@ -24,8 +24,8 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/production"
 	"github.com/phasegate/phasegate/shared/emulatortest"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // instance is one function over HTTP on the real emulators.
@@ -73,7 +73,7 @@ func (in *instance) complete(b *testing.B, client *http.Client, p pipeline.Perio
 		b.Error(err)
 		return 0
 	}
-	body := message.Envelope{MessageID: rand.Text(), PublishTime: at, Data: data}.Push()
+	body := wire.Envelope{MessageID: rand.Text(), PublishTime: at, Data: data}.Push()
 	resp, err := client.Post(in.url, "application/json", bytes.NewReader(body))
 	if err != nil {
 		b.Error(err)

@@ -12,9 +12,9 @@ import (
 	"testing"
 
 	"github.com/phasegate/phasegate/shared/app/apptest"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/notify/notifytest"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // stopped is a store whose first commit waits.
@@ -48,7 +48,7 @@ func post(t *testing.T, url, id string, completion map[string]any) <-chan int {
 	}
 	answered := make(chan int, 1)
 	go func() {
-		resp, err := http.Post(url, "application/json", bytes.NewReader(message.Envelope{MessageID: id, PublishTime: now, Data: data}.Push()))
+		resp, err := http.Post(url, "application/json", bytes.NewReader(wire.Envelope{MessageID: id, PublishTime: now, Data: data}.Push()))
 		if err != nil {
 			answered <- 0
 			return

@@ -8,7 +8,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/delivery"
 )
 
 func TestInShadowEverythingIsDecidedAndNothingHandedOver(t *testing.T) {
@@ -75,7 +75,7 @@ func TestAHopelessMessageInShadowStaysInItsBooks(t *testing.T) {
 				t.Errorf("%d messages published", n)
 			}
 			listed := func(a *app.App) (n int) {
-				for _, err := range intake.ListQuarantine(t.Context(), a) {
+				for _, err := range delivery.ListQuarantine(t.Context(), a) {
 					if err != nil {
 						t.Fatal(err)
 					}

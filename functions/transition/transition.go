@@ -10,10 +10,10 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/intake"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // timeout bounds one request: a claim's length and as much again, far below the
@@ -23,7 +23,7 @@ const timeout = 2 * time.Minute
 // New returns the function's handler. POST takes a Pub/Sub push envelope or a
 // CloudEvent; ?transition=ID names the transition where the pipeline has several.
 func New(open func(context.Context) (*app.App, error)) http.Handler {
-	return intake.Function{
+	return delivery.Function{
 		Name: "transition", Open: open, Timeout: timeout,
 		Topic: func(a *app.App, r *http.Request) (string, error) {
 			t, err := transitionOf(a, r)
@@ -47,12 +47,12 @@ func transitionOf(a *app.App, r *http.Request) (*pipeline.Transition, error) {
 	return t, nil
 }
 
-func handle(ctx context.Context, a *app.App, r *http.Request, e message.Envelope) error {
+func handle(ctx context.Context, a *app.App, r *http.Request, e wire.Envelope) error {
 	t, err := transitionOf(a, r)
 	if err != nil {
 		return err
 	}
-	c, warnings, err := message.DecodeCompletion(e, t)
+	c, warnings, err := wire.DecodeCompletion(e, t)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func handle(ctx context.Context, a *app.App, r *http.Request, e message.Envelope
 		return err
 	}
 	if result.OwnClaim {
-		return intake.ErrBusy
+		return delivery.ErrBusy
 	}
 	return nil
 }

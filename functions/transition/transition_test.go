@@ -18,8 +18,8 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 var now = time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC) // 06:05 in New York
@@ -34,7 +34,7 @@ func deliver(h http.Handler, path, id string, completion map[string]any) *httpte
 	if err != nil {
 		panic(err)
 	}
-	body := message.Envelope{MessageID: id, PublishTime: now, Data: data}.Push()
+	body := wire.Envelope{MessageID: id, PublishTime: now, Data: data}.Push()
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, path, strings.NewReader(string(body))))
 	return rec
@@ -67,14 +67,14 @@ func TestFiveCompletionsTriggerThePhase(t *testing.T) {
 func TestF10_ARedeliveryOfARunAlreadyOnRecordStillTriggers(t *testing.T) {
 	w := apptest.New(t, now)
 	tr := w.Pipeline.Transitions[0]
-	var last message.Envelope
+	var last wire.Envelope
 	for i, name := range five { // every one recorded, by tries that died right after it
 		data, err := json.Marshal(completed(name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		last = message.Envelope{MessageID: fmt.Sprint(i), PublishTime: now, Data: data}
-		c, _, err := message.DecodeCompletion(last, tr)
+		last = wire.Envelope{MessageID: fmt.Sprint(i), PublishTime: now, Data: data}
+		c, _, err := wire.DecodeCompletion(last, tr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,8 +205,8 @@ func TestAMessageWithTenThousandEntitiesIsRecordedWithTheFirstOfThem(t *testing.
 	}
 	runs := w.Doc(t, "phase_periods", "phase3_to_phase4_2026-02-03").Data["runs"].(map[string]any)["player_game_summary"].(map[string]any)
 	for _, value := range runs {
-		run, err := message.ParseCompletion(value.(string))
-		if err != nil || len(run.Entities) != message.MaxEntities || !run.Truncated {
+		run, err := wire.ParseCompletion(value.(string))
+		if err != nil || len(run.Entities) != wire.MaxEntities || !run.Truncated {
 			t.Errorf("%d entities, truncated %t: %v", len(run.Entities), run.Truncated, err)
 		}
 	}

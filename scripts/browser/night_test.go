@@ -13,14 +13,14 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/deployed"
 	checks "github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/notify/notifytest"
 	"github.com/phasegate/phasegate/shared/pipeline"
-	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // night is a pipeline in the morning after a night in which some things went wrong.
@@ -60,7 +60,7 @@ func (n *night) report(period pipeline.Period, local, status string, names ...st
 	tr, at := n.Pipeline.Transitions[0], n.at(local)
 	key := cycle.Key{Transition: tr, Period: period}
 	for _, name := range names {
-		c := message.Completion{Processor: name, Reported: name, Period: period, Status: message.Status(status), EventTime: at, ExecutionID: "run-" + name, CorrelationID: "night"}
+		c := wire.Completion{Processor: name, Reported: name, Period: period, Status: wire.Status(status), EventTime: at, ExecutionID: "run-" + name, CorrelationID: "night"}
 		if !tr.Expects(name) {
 			c.Processor = ""
 		}
@@ -139,10 +139,10 @@ func (n *night) checker() *checks.Checker {
 		}
 		return out, nil
 	}
-	c.Services = func(context.Context) (map[string]platform.Service, error) {
-		out := map[string]platform.Service{}
+	c.Services = func(context.Context) (map[string]deployed.Service, error) {
+		out := map[string]deployed.Service{}
 		for _, name := range []string{"phasegate-health", "phasegate-reconcile", "phasegate-sweep", "phasegate-transition", "nba-phase3-analytics-processors", "nba-phase4-precompute-processors"} {
-			out[name] = platform.Service{Created: "r-7", Ready: "r-7", Commit: "4f2ac01", Traffic: []platform.Target{{Revision: "r-7", Latest: true, Percent: 100}}}
+			out[name] = deployed.Service{Created: "r-7", Ready: "r-7", Commit: "4f2ac01", Traffic: []deployed.Target{{Revision: "r-7", Latest: true, Percent: 100}}}
 		}
 		return out, nil
 	}

@@ -9,9 +9,9 @@ import (
 
 	"github.com/phasegate/phasegate/scripts/processors"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/processor"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // phase4 receives triggers as today's service does: what lacks a required field is
@@ -21,12 +21,12 @@ type phase4 struct {
 	mu         sync.Mutex
 	got        []delivery
 	processors *processors.Processors
-	stand      func(ctx context.Context, t message.Trigger) error // for a run where none are; nil: nothing does
+	stand      func(ctx context.Context, t wire.Trigger) error // for a run where none are; nil: nothing does
 }
 
 // delivery is a trigger that was answered, with what it set off.
 type delivery struct {
-	message.Trigger
+	wire.Trigger
 	processor string // "" where none are run
 	outcome   processor.Outcome
 }
@@ -44,7 +44,7 @@ func (d delivery) effect() string {
 
 func (p *phase4) runs(ps *processors.Processors) { p.mu.Lock(); defer p.mu.Unlock(); p.processors = ps }
 
-func (p *phase4) run(ctx context.Context, t message.Trigger, published time.Time) (d delivery, err error) {
+func (p *phase4) run(ctx context.Context, t wire.Trigger, published time.Time) (d delivery, err error) {
 	p.mu.Lock()
 	ps := p.processors
 	p.mu.Unlock()
@@ -68,10 +68,10 @@ func (p *phase4) consumers(of *pipeline.Pipeline) map[string]http.Handler {
 }
 
 func (p *phase4) serve(w http.ResponseWriter, r *http.Request) {
-	e, err := message.FromRequest(r)
-	var tr message.Trigger
+	e, err := wire.FromRequest(r)
+	var tr wire.Trigger
 	if err == nil {
-		tr, err = message.DecodeTrigger(e.Data)
+		tr, err = wire.DecodeTrigger(e.Data)
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)

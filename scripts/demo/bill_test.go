@@ -20,11 +20,11 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // metered counts what Firestore bills: each document that is asked for, there or not; one
@@ -180,7 +180,7 @@ func bill(t *testing.T, name, definition string) {
 			for _, tr := range a.Pipeline.Transitions {
 				p := cal.Add(cal.At(at), -1)
 				for i, processor := range tr.Order {
-					c := message.Completion{Processor: processor, Reported: processor, Period: p, Status: message.StatusSuccess, EventTime: cal.End(p).Add(10*time.Minute + time.Duration(i)*time.Millisecond), ExecutionID: processor, CorrelationID: "x"}
+					c := wire.Completion{Processor: processor, Reported: processor, Period: p, Status: wire.StatusSuccess, EventTime: cal.End(p).Add(10*time.Minute + time.Duration(i)*time.Millisecond), ExecutionID: processor, CorrelationID: "x"}
 					if c.EventTime.After(at) {
 						at = c.EventTime
 					}

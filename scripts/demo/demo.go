@@ -17,8 +17,8 @@ import (
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/scripts/processors"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // Result is the balance of a demo, in messages.
@@ -131,7 +131,7 @@ func (d *demo) expect(period pipeline.Period, mode string, tables ...string) {
 // period afterwards.
 func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Period, mode string, reports ...report) error {
 	d.begin(when, title)
-	msgs := map[string][]message.Outgoing{} // by topic
+	msgs := map[string][]wire.Outgoing{} // by topic
 	var runs []report
 	var in, ran []string
 	for _, r := range reports {
@@ -145,7 +145,7 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 		}
 		for range max(r.times, 1) {
 			topic := r.waits(d).UpstreamTopic
-			msgs[topic] = append(msgs[topic], message.Outgoing{Data: data})
+			msgs[topic] = append(msgs[topic], wire.Outgoing{Data: data})
 		}
 		in = append(in, r.label())
 	}
@@ -189,7 +189,7 @@ func (d *demo) begin(when, title string) {
 // relay is a scene in which nothing comes but the scheduler's job. The story sends it:
 // a scheduler that follows a clock which jumps would send it at any point of a scene.
 func (d *demo) relay(ctx context.Context, when, title string, period pipeline.Period, mode string) error {
-	return d.job(ctx, message.JobRelay, when, title, period, mode)
+	return d.job(ctx, wire.JobRelay, when, title, period, mode)
 }
 
 func (d *demo) job(ctx context.Context, job, when, title string, period pipeline.Period, mode string) error {

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/health"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // tell takes what Slack would be sent. It comes while a scene is being handled.
@@ -46,7 +46,7 @@ func (d *demo) watched(ctx context.Context) []func() error {
 				return err
 			}
 			d.begin(late+" 11:05", "The function health looks, as it does every hour: a scraper that runs at six has not run yet.")
-			return d.jobs(ctx, [2]string{late + " 11:04", message.JobSweep}, [2]string{late + " 11:05", message.JobHealth})
+			return d.jobs(ctx, [2]string{late + " 11:04", wire.JobSweep}, [2]string{late + " 11:05", wire.JobHealth})
 		},
 		func() error {
 			if err := d.processors.Data.Exec(ctx, `INSERT INTO nba_orchestration.scraper_execution_log
@@ -54,7 +54,7 @@ func (d *demo) watched(ctx context.Context) []func() error {
 				return err
 			}
 			d.begin(late+" 15:05", "It ran at 14:45. What health says then:")
-			if err := d.jobs(ctx, [2]string{late + " 15:00", message.JobRelay}, [2]string{late + " 15:05", message.JobHealth}); err != nil {
+			if err := d.jobs(ctx, [2]string{late + " 15:00", wire.JobRelay}, [2]string{late + " 15:05", wire.JobHealth}); err != nil {
 				return err
 			}
 			return d.showHealth(ctx)

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/scripts/processors"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // The retail story's hours. The first two are both 02:00 to 03:00 on the clock in Berlin.
@@ -127,10 +127,10 @@ func (d *demo) playRetail(ctx context.Context) error {
 
 // standIn reports, where no processor is run, what a run would have that a trigger sets
 // off: once a trigger.
-func (d *demo) standIn() func(context.Context, message.Trigger) error {
+func (d *demo) standIn() func(context.Context, wire.Trigger) error {
 	var mu sync.Mutex
 	stood, runs := map[string]bool{}, map[string]int{}
-	return func(ctx context.Context, t message.Trigger) error {
+	return func(ctx context.Context, t wire.Trigger) error {
 		name, err := processors.Sets(d.env.App.Pipeline, t.SourceTable)
 		if err != nil || name == "" || d.env.App.Pipeline.ReportsTo(name) == nil {
 			return err
@@ -146,7 +146,7 @@ func (d *demo) standIn() func(context.Context, message.Trigger) error {
 		if err != nil {
 			return err
 		}
-		for _, sent := range d.env.App.Broker.Publish(ctx, r.waits(d).UpstreamTopic, []message.Outgoing{{Data: data}}) {
+		for _, sent := range d.env.App.Broker.Publish(ctx, r.waits(d).UpstreamTopic, []wire.Outgoing{{Data: data}}) {
 			if sent.Err != nil {
 				return fmt.Errorf("publish completion: %w", sent.Err)
 			}

@@ -11,13 +11,13 @@ import (
 	"github.com/phasegate/phasegate/scripts/processors"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/processor"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/sweep"
 	"github.com/phasegate/phasegate/shared/warehouse/sample"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // The story's days. Of the last one's players too few have their minutes on their sheets.
@@ -51,7 +51,7 @@ func (d *demo) openWarehouse(ctx context.Context) error {
 	}
 	p := processors.New(d.env.App, data)
 	publish := p.Publish
-	p.Publish = func(ctx context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
+	p.Publish = func(ctx context.Context, topic string, msgs []wire.Outgoing) []cycle.Published {
 		if d.silent { // as processors in backfill mode are
 			none := make([]cycle.Published, len(msgs))
 			for i := range none {
@@ -87,7 +87,7 @@ func (d *demo) runProcessor(ctx context.Context, r report) error {
 	if err != nil {
 		return fmt.Errorf("%s for %s: %w", r.processor, r.date, err)
 	}
-	if out.Status != message.StatusSuccess || out.Written.Rows != r.count {
+	if out.Status != wire.StatusSuccess || out.Written.Rows != r.count {
 		return fmt.Errorf("%s for %s: %s, %d rows, and the story is about %d", r.processor, r.date, out.Status, out.Written.Rows, r.count)
 	}
 	return nil
@@ -297,7 +297,7 @@ func (d *demo) reconciled(ctx context.Context, night pipeline.Period) []func() e
 		},
 		func() error {
 			d.expect(lastDay.Date, "same_day", nextPlayer)
-			if err := d.job(ctx, message.JobNightly, "2026-02-06 10:45", "The nightly job puts it on record, hands over, and writes what is on record.", lastDay.Date, "same_day"); err != nil {
+			if err := d.job(ctx, wire.JobNightly, "2026-02-06 10:45", "The nightly job puts it on record, hands over, and writes what is on record.", lastDay.Date, "same_day"); err != nil {
 				return err
 			}
 			return look()

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // These tests read the documents as any other program would, not through the engine:
@@ -187,7 +187,7 @@ func (w *world) audit(runs map[pipeline.Period]int) (sum balance) {
 				batchOf[key] = batch.id
 			}
 			for processor, m := range batch.messages {
-				t, err := message.DecodeTrigger([]byte(m.payload))
+				t, err := wire.DecodeTrigger([]byte(m.payload))
 				if err != nil || !strings.HasSuffix(t.SourceTable, processor) {
 					w.t.Errorf("%s: message %s for %q: %v", batch.id, processor, t.SourceTable, err)
 				}

@@ -14,8 +14,8 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestCompletionsAreHandedOverOnce(t *testing.T) { onBoth(t, completionsAreHandedOverOnce) }
@@ -38,7 +38,7 @@ func completionsAreHandedOverOnce(t *testing.T, s subject) {
 		"all_at_once": func(night [][]byte) {
 			var wg sync.WaitGroup
 			for _, m := range night {
-				wg.Go(func() { w.broker.Publish(t.Context(), upstream, []message.Outgoing{{Data: m}}) })
+				wg.Go(func() { w.broker.Publish(t.Context(), upstream, []wire.Outgoing{{Data: m}}) })
 			}
 			wg.Wait()
 		},

@@ -18,10 +18,10 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
 	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/firestore"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // limit bounds the wait for anything remote: ten times what a quiet machine needs.
@@ -234,9 +234,9 @@ func (w *world) night(p pipeline.Period) (all [][]byte) {
 // publish sends messages in one request, and returns their ids.
 func (w *world) publish(topic string, all ...[]byte) (ids []string) {
 	w.t.Helper()
-	var msgs []message.Outgoing
+	var msgs []wire.Outgoing
 	for _, data := range all {
-		msgs = append(msgs, message.Outgoing{Data: data})
+		msgs = append(msgs, wire.Outgoing{Data: data})
 	}
 	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
 	defer cancel()
@@ -304,7 +304,7 @@ type received struct {
 	id         string
 	attributes map[string]string
 	data       string
-	trigger    message.Trigger
+	trigger    wire.Trigger
 }
 
 // consumer takes everything from a subscription until the test ends.
@@ -319,7 +319,7 @@ func consume(t *testing.T, client *pubsub.Client, subscription string) *consumer
 	go func() {
 		done <- client.Subscriber(subscription).Receive(ctx, func(_ context.Context, m *pubsub.Message) {
 			r := received{id: m.ID, attributes: m.Attributes, data: string(m.Data)}
-			r.trigger, _ = message.DecodeTrigger(m.Data) // dead letters are none
+			r.trigger, _ = wire.DecodeTrigger(m.Data) // dead letters are none
 			c.mu.Lock()
 			c.all = append(c.all, r)
 			c.mu.Unlock()

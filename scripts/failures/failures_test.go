@@ -97,13 +97,13 @@ type change struct {
 
 var changes = map[string]change{
 	"F03": {"shared/cycle/record.go", `return cycleID(k, mode) + "~"`, `return cycleID(k, "") + "~"`, "", nil},
-	"F13": {"shared/message/name.go", `		if t.Expects(candidate) {`, `		if candidate != "" {`, "", nil},
+	"F13": {"shared/wire/name.go", `		if t.Expects(candidate) {`, `		if candidate != "" {`, "", nil},
 	"F16": {"shared/cycle/steps.go", `if ready.Outcome != Passed && ready.Outcome != NotChecked {`, `if ready.Outcome == Failed {`, "", nil},
-	"F19": {"shared/message/name.go", `strings.TrimPrefix(name, "Async")`, `name`, "", nil},
+	"F19": {"shared/wire/name.go", `strings.TrimPrefix(name, "Async")`, `name`, "", nil},
 	"F29": {"shared/lease/document.go", `return s.Until.Before(at)`, `return false`, "", nil},
 	"F32": {"shared/dedup/dedup.go", `return bytes.Compare(ha[:], hb[:])`, `return bytes.Compare(ha[:0], hb[:0])`, "TestF32_TheOutcomeDoesNotDependOnTheOrder", nil},
 	"F33": {"shared/health/checks.go", `		return Check{State: Unknown, Evidence: v.unknown, Action: v.look}`, `		return Check{State: OK, Evidence: v.unknown, Action: v.look}`, "", emulatortest.BigQuery},
-	"F46": {"shared/intake/intake.go", `w.WriteHeader(http.StatusAccepted)`, `w.WriteHeader(http.StatusBadRequest)`, "", nil},
+	"F46": {"shared/delivery/delivery.go", `w.WriteHeader(http.StatusAccepted)`, `w.WriteHeader(http.StatusBadRequest)`, "", nil},
 	"F48": {"shared/cycle/projection.go", `return !holds(s.compat, f) }`, `return true }`, "", nil},
 	"F58": {"shared/cycle/relay.go", `for n := -relayDays * cal.PerDay(); n <= t.Lead(); n++ {`, `for n := 0; n <= t.Lead(); n++ {`, "", nil},
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // received is one push as a downstream service sees it.
@@ -16,7 +16,7 @@ type received struct {
 	Attempt    int
 	Attributes map[string]string
 	Data       []byte
-	Trigger    message.Trigger
+	Trigger    wire.Trigger
 }
 
 // consumer is a downstream service. It records every delivery, and takes those that
@@ -46,7 +46,7 @@ func (c *consumer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	r := received{MessageID: push.Message.MessageID, Attempt: push.DeliveryAttempt,
 		Attributes: push.Message.Attributes, Data: push.Message.Data}
-	r.Trigger, _ = message.DecodeTrigger(r.Data) // other topics carry other things
+	r.Trigger, _ = wire.DecodeTrigger(r.Data) // other topics carry other things
 	w.WriteHeader(c.take(r))
 }
 

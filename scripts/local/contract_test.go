@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // golden is what Phase 4 receives for the players' summary, its timestamp aside: the
@@ -54,7 +54,7 @@ func TestF04_TheMessageHasEveryFieldThatTheNextPhaseReads(t *testing.T) {
 			if age := w.Clock.Now().Sub(sent); age < 0 || age > 10*time.Minute {
 				t.Errorf("timestamp %s is %s old", sent, age)
 			}
-			stamp, err := json.Marshal(message.Timestamp(sent))
+			stamp, err := json.Marshal(wire.Timestamp(sent))
 			if err != nil {
 				t.Fatal(err)
 			}

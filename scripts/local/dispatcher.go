@@ -15,8 +15,8 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // dispatcher pushes what the broker holds to URLs, as Pub/Sub does for its push
@@ -193,10 +193,10 @@ func (d *dispatcher) deadLetter(ctx context.Context, r route, m *pubsubpb.Pubsub
 	attributes := map[string]string{}
 	maps.Copy(attributes, m.Attributes)
 	maps.Copy(attributes, map[string]string{ // over those of an earlier dead letter that was replayed
-		message.DeadLetterAttempts:            strconv.Itoa(attempts),
-		message.DeadLetterSubscription:        r.subscription,
-		message.DeadLetterSubscriptionProject: d.project,
-		message.DeadLetterPublishTime:         m.PublishTime.AsTime().Format(time.RFC3339Nano),
+		wire.DeadLetterAttempts:            strconv.Itoa(attempts),
+		wire.DeadLetterSubscription:        r.subscription,
+		wire.DeadLetterSubscriptionProject: d.project,
+		wire.DeadLetterPublishTime:         m.PublishTime.AsTime().Format(time.RFC3339Nano),
 	})
 	_, err := d.topology.client.TopicAdminClient.Publish(ctx, &pubsubpb.PublishRequest{
 		Topic:    d.topic(pipeline.DeadLetterTopic(r.topic)),
@@ -214,7 +214,7 @@ func backoff(least time.Duration, attempt int) time.Duration {
 
 // push reports whether the endpoint took the message.
 func (d *dispatcher) push(ctx context.Context, r route, m *pubsubpb.PubsubMessage, attempt int) bool {
-	e := message.Envelope{
+	e := wire.Envelope{
 		MessageID: m.MessageId, PublishTime: m.PublishTime.AsTime(),
 		Attributes: m.Attributes, Data: m.Data, Subscription: d.subscription(r.subscription),
 	}

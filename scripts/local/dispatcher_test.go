@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestBackoffDoublesFromTenSecondsToTenMinutes(t *testing.T) {
@@ -42,7 +42,7 @@ func TestRedeliveriesComeAfterTheirBackoffAndNoSooner(t *testing.T) {
 	w := newWorld(t, "memory", func(o *Options) { o.Consumers["orders"] = down })
 	clock = w.Clock.Now
 	came := func() []time.Time { mu.Lock(); defer mu.Unlock(); return slices.Clone(at) }
-	w.send("orders", message.Outgoing{Data: []byte("x")})
+	w.send("orders", wire.Outgoing{Data: []byte("x")})
 	const attempts = 9
 	for len(came()) < attempts {
 		w.settle()
@@ -72,7 +72,7 @@ func TestASlowMessageHoldsNobodyUp(t *testing.T) {
 	seen, began, release := newConsumer(), make(chan struct{}), make(chan struct{})
 	var answered atomic.Bool
 	handler := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		e, err := message.FromRequest(r)
+		e, err := wire.FromRequest(r)
 		if err != nil {
 			t.Error(err)
 		}
@@ -84,9 +84,9 @@ func TestASlowMessageHoldsNobodyUp(t *testing.T) {
 		rw.WriteHeader(seen.take(received{Data: e.Data}))
 	})
 	w := newWorld(t, "memory", func(o *Options) { o.Consumers["orders"] = handler })
-	w.send("orders", message.Outgoing{Data: []byte("slow")})
+	w.send("orders", wire.Outgoing{Data: []byte("slow")})
 	<-began
-	w.send("orders", message.Outgoing{Data: []byte("a")}, message.Outgoing{Data: []byte("b")})
+	w.send("orders", wire.Outgoing{Data: []byte("a")}, wire.Outgoing{Data: []byte("b")})
 	for _, got := range seen.wait(t, 2) {
 		if string(got.Data) == "slow" {
 			t.Error("the slow one was answered first")
@@ -118,7 +118,7 @@ func TestTheBrokerKeepsPublishTimesByTheClock(t *testing.T) {
 	c := newConsumer()
 	var times []time.Time
 	handler := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		e, err := message.FromRequest(r)
+		e, err := wire.FromRequest(r)
 		if err != nil {
 			t.Error(err)
 		}
@@ -129,7 +129,7 @@ func TestTheBrokerKeepsPublishTimesByTheClock(t *testing.T) {
 	w := newWorld(t, "memory", func(o *Options) { o.Consumers["orders"] = handler })
 	for i, when := range []string{"2026-02-03 13:00", "2026-02-10 13:00"} {
 		w.Clock.AdvanceTo(at(when))
-		w.send("orders", message.Outgoing{Data: []byte(when)})
+		w.send("orders", wire.Outgoing{Data: []byte(when)})
 		w.settle()
 		if len(times) != i+1 || times[i].Before(at(when)) || times[i].After(at(when).Add(time.Minute)) {
 			t.Errorf("publish times %s, want %s last", times, when)

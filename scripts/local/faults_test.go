@@ -16,8 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 var errStore = errors.New("store is down")
@@ -147,7 +147,7 @@ func TestF46_APermanentErrorIsQuarantinedOnceAndNeverRetried(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			e := message.Envelope{MessageID: id, PublishTime: w.Clock.Now(), Data: data}
+			e := wire.Envelope{MessageID: id, PublishTime: w.Clock.Now(), Data: data}
 			if got := post(t, w.Functions["transition"]+"?transition="+w.tr.ID, string(e.Push())); got != http.StatusAccepted {
 				t.Errorf("delivery %d: %d, want 202", attempt, got)
 			}
@@ -167,7 +167,7 @@ func TestF05_AnEndpointThatAlwaysFailsEndsInTheDeadLetter(t *testing.T) {
 	down.answer = func(int, received) int { return http.StatusServiceUnavailable }
 	w := newWorld(t, "memory", func(o *Options) { o.Consumers["orders"] = down })
 	published := w.Clock.Now()
-	want := message.Outgoing{Data: []byte("\x00\xff not JSON"), Attributes: map[string]string{"key": "value"}}
+	want := wire.Outgoing{Data: []byte("\x00\xff not JSON"), Attributes: map[string]string{"key": "value"}}
 	w.send("orders", want)
 	// Where the machine stands still for longer than a backoff, that one passes by itself.
 	if n := w.exhaust(); n > maxAttempts-1 {
@@ -222,7 +222,7 @@ func TestAMessageForAnUnknownTransitionIsKeptForRetry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := message.Envelope{MessageID: "1", PublishTime: w.Clock.Now(), Data: data}
+	e := wire.Envelope{MessageID: "1", PublishTime: w.Clock.Now(), Data: data}
 	for path, want := range map[string]int{"?transition=phase2_to_phase3": 503, "?transition=" + w.tr.ID: 204, "": 204} {
 		if got := post(t, w.Functions["transition"]+path, string(e.Push())); got != want {
 			t.Errorf("%q: %d, want %d", path, got, want)

@@ -15,11 +15,11 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/store/sqlite"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 const (
@@ -132,18 +132,18 @@ func morning() []report {
 // publish sends reports in one request.
 func (w *world) publish(reports ...report) {
 	w.t.Helper()
-	var msgs []message.Outgoing
+	var msgs []wire.Outgoing
 	for _, r := range reports {
 		data, err := json.Marshal(r)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		msgs = append(msgs, message.Outgoing{Data: data})
+		msgs = append(msgs, wire.Outgoing{Data: data})
 	}
 	w.send(w.tr.UpstreamTopic, msgs...)
 }
 
-func (w *world) send(topic string, msgs ...message.Outgoing) {
+func (w *world) send(topic string, msgs ...wire.Outgoing) {
 	w.t.Helper()
 	for _, sent := range w.App.Broker.Publish(w.t.Context(), topic, msgs) {
 		if sent.Err != nil {

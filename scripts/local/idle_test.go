@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // A route pulls when there is news, when a message in backoff is due, and after a pull that
@@ -82,7 +82,7 @@ func TestDispatcher_RedeliversWithoutOtherNews(t *testing.T) {
 		return http.StatusNoContent
 	}
 	w := newWorld(t, "memory", func(o *Options) { o.Consumers["orders"] = c })
-	w.send("orders", message.Outgoing{Data: []byte("x")})
+	w.send("orders", wire.Outgoing{Data: []byte("x")})
 	c.wait(t, 1)
 	due, failed := w.NextRetry()
 	for ; !failed; due, failed = w.NextRetry() { // its answer is on its way

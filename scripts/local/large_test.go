@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestPubSub_TakesMessagesOfTenMegabytesAndNoLargerOnes(t *testing.T) {
@@ -17,12 +17,12 @@ func TestPubSub_TakesMessagesOfTenMegabytesAndNoLargerOnes(t *testing.T) {
 	c := newConsumer()
 	w := newWorld(t, "memory", func(o *Options) { o.Consumers["orders"] = c })
 	data := make([]byte, app.MaxPublish-100)
-	w.send("orders", message.Outgoing{Data: data})
+	w.send("orders", wire.Outgoing{Data: data})
 	if got := c.wait(t, 1); len(got[0].Data) != len(data) {
 		t.Errorf("%d bytes, want %d", len(got[0].Data), len(data))
 	}
 	larger := make([]byte, app.MaxPublish)
-	if sent := w.App.Broker.Publish(t.Context(), "orders", []message.Outgoing{{Data: larger}}); !errors.Is(sent[0].Err, app.ErrTooLarge) {
+	if sent := w.App.Broker.Publish(t.Context(), "orders", []wire.Outgoing{{Data: larger}}); !errors.Is(sent[0].Err, app.ErrTooLarge) {
 		t.Errorf("through the broker: %v", sent[0].Err)
 	}
 	_, err := w.App.Broker.Client.TopicAdminClient.Publish(t.Context(), &pubsubpb.PublishRequest{Topic: "projects/test/topics/orders", Messages: []*pubsubpb.PubsubMessage{{Data: larger}}})

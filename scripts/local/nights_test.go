@@ -11,16 +11,16 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // relay sends the scheduler's job at a local time, and lets it be done.
 func (w *world) relay(when string) {
 	w.t.Helper()
 	w.Clock.AdvanceTo(at(when))
-	w.send("phasegate-reconcile", message.Outgoing{Data: []byte(`{"job":"relay"}`)})
+	w.send("phasegate-reconcile", wire.Outgoing{Data: []byte(`{"job":"relay"}`)})
 	w.settle()
 }
 
@@ -91,7 +91,7 @@ func TestNightsThatAreHeldAtTheirDeadline(t *testing.T) {
 					state string
 				}{{deadline.Add(-time.Minute), "waiting"}, {deadline, "overdue"}} {
 					w.Clock.AdvanceTo(at.time)
-					w.send("phasegate-reconcile", message.Outgoing{Data: []byte(`{"job":"relay"}`)})
+					w.send("phasegate-reconcile", wire.Outgoing{Data: []byte(`{"job":"relay"}`)})
 					w.settle()
 					if st := w.cycleOf(tc.period); st.State != at.state || (w.logs.count(overdue) > 0) != (at.state == "overdue") {
 						t.Errorf("%s: %s (%s), said overdue %d times; want %s", at.time, st.State, st.Reason, w.logs.count(overdue), at.state)
@@ -224,7 +224,7 @@ func TestRelay_ThatAlwaysFailsRunsOnceAnInterval(t *testing.T) {
 			w.settle()
 		}
 		w.Clock.AdvanceTo(tick)
-		w.send("phasegate-reconcile", message.Outgoing{Data: []byte(`{"job":"relay"}`)})
+		w.send("phasegate-reconcile", wire.Outgoing{Data: []byte(`{"job":"relay"}`)})
 		w.settle()
 	}
 	w.exhaust()

@@ -13,13 +13,13 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/emulatortest"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/warehouse/sample"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // checked is a world beside a warehouse of its own.
@@ -42,7 +42,7 @@ func TestABlockedHandOverIsFreedByTheRelayWhenItsDataIsThere(t *testing.T) {
 	if s := w.status("overnight"); s.State != "blocked" || s.Reason != why || len(w.phase4.deliveries()) != 0 {
 		t.Fatalf("%s: %s; %d deliveries", s.State, s.Reason, len(w.phase4.deliveries()))
 	}
-	w.send("phasegate-reconcile", message.Outgoing{Data: []byte(`{"job":"verify"}`)}) // the checks can be asked
+	w.send("phasegate-reconcile", wire.Outgoing{Data: []byte(`{"job":"verify"}`)}) // the checks can be asked
 	w.settle()
 	status, err := w.App.Store.Get(t.Context(), store.Ref{Collection: "function_status", ID: "reconcile"})
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // schedule sends a job at its times after from, until ctx ends. Times that were slept
@@ -38,5 +38,5 @@ func SendJob(ctx context.Context, a *app.App, s pipeline.Schedule) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return a.Broker.Publish(ctx, a.Config.Prefix+s.Topic(), []message.Outgoing{{Data: data}})[0].Err
+	return a.Broker.Publish(ctx, a.Config.Prefix+s.Topic(), []wire.Outgoing{{Data: data}})[0].Err
 }

@@ -240,15 +240,15 @@ func TestTheHashTellsWhatAnArchiveHolds(t *testing.T) {
 			t.Errorf("%s; --hash says %s", name, first)
 		}
 	}
-	put(t, root, "shared/gate/extra_test.go", "package gate\n")
+	put(t, root, "shared/policy/extra_test.go", "package gate\n")
 	put(t, root, "shared/store/sqlite/extra.go", "package sqlite\n")
 	if got := hash("--version", app.Version); got != first {
 		t.Errorf("files that no function has change the hash")
 	}
 	seen := map[string]string{first: "the checkout"}
 	for _, change := range []struct{ name, content string }{
-		{"shared/gate/extra.go", "package gate\n"},
-		{"shared/gate/extra.go", "package gate // otherwise\n"},
+		{"shared/policy/extra.go", "package gate\n"},
+		{"shared/policy/extra.go", "package gate // otherwise\n"},
 		{"functions/transition/extra.go", "package transition\n"},
 		{"functions/reconcile/extra.go", "package reconcile\n"},
 		{definition, "schema: 1\n"},

@@ -24,8 +24,8 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/emulatortest"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // What one instance may cost. They decide how long a cold start takes and how small
@@ -63,7 +63,7 @@ func pushes(t *testing.T, function string) []string {
 }
 
 func push(data string) string {
-	return string(message.Envelope{MessageID: rand.Text(), PublishTime: time.Now(), Data: []byte(data)}.Push())
+	return string(wire.Envelope{MessageID: rand.Text(), PublishTime: time.Now(), Data: []byte(data)}.Push())
 }
 
 // Everything that a deployment does to an archive, without the platform.

@@ -109,11 +109,11 @@ func TestActingCommands_RefuseANameWithoutFormerly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pipelineFile(t, "- name: overnight\n", "- name: late\n"+tc.formerly)
-			code, stdout, stderr := command(t, hold(ago(1), "late")...)
+			code, _, stderr := command(t, hold(ago(1), "late")...)
 			if code != tc.want || code != 0 && !strings.Contains(stderr, fix) {
 				t.Errorf("hold: %d %s", code, stderr)
 			}
-			code, stdout, stderr = command(t, "checks", "verify")
+			code, stdout, stderr := command(t, "checks", "verify")
 			if code != tc.want || code != 0 && !strings.Contains(stdout, fix) {
 				t.Errorf("checks verify: %d %s%s", code, stdout, stderr)
 			}

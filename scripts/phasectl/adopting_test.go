@@ -16,9 +16,9 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
 	"github.com/phasegate/phasegate/scripts/local"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // adoption is one pipeline over its changes of hands: documents stay, deployments come and
@@ -67,10 +67,10 @@ func (a *adoption) undeploy() {
 }
 
 func (a *adoption) phase4(w http.ResponseWriter, r *http.Request) {
-	e, err := message.FromRequest(r)
-	var tr message.Trigger
+	e, err := wire.FromRequest(r)
+	var tr wire.Trigger
 	if err == nil {
-		tr, err = message.DecodeTrigger(e.Data)
+		tr, err = wire.DecodeTrigger(e.Data)
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -103,7 +103,7 @@ func (a *adoption) sent() map[string]int {
 func (a *adoption) orchestrator(w http.ResponseWriter, r *http.Request) {
 	a.busy.Lock()
 	defer a.busy.Unlock()
-	e, err := message.FromRequest(r)
+	e, err := wire.FromRequest(r)
 	var c struct {
 		Name string `json:"processor_name"`
 		Date string `json:"game_date"`
@@ -137,13 +137,13 @@ func (a *adoption) count(ctx context.Context, name, date string) error {
 	if n < len(five) || snap.Docs[0].Data["_triggered"] == true {
 		return nil
 	}
-	var msgs []message.Outgoing
+	var msgs []wire.Outgoing
 	for _, table := range five {
 		data, err := json.Marshal(map[string]any{"source_table": table, "analysis_date": date, "game_date": date, "success": true})
 		if err != nil {
 			return err
 		}
-		msgs = append(msgs, message.Outgoing{Data: data})
+		msgs = append(msgs, wire.Outgoing{Data: data})
 	}
 	for _, sent := range a.App.Broker.Publish(ctx, "nba-phase4-trigger", msgs) {
 		if sent.Err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
@@ -164,9 +164,9 @@ func checksRunCommand(f *flags) *cobra.Command {
 			switch {
 			case err != nil:
 				return err
-			case r.Outcome == gate.Failed:
+			case r.Outcome == policy.Failed:
 				return exitError{exitFindings, errors.New("the data is not ready")}
-			case r.Outcome != gate.Passed:
+			case r.Outcome != policy.Passed:
 				return exitError{exitUnknown, fmt.Errorf("readiness is %s", strings.ReplaceAll(string(r.Outcome), "_", " "))}
 			}
 			return nil
@@ -187,7 +187,7 @@ type checksRun struct {
 	Mode            string          `json:"mode"`
 	Expected        *int64          `json:"expected"` // null: not known
 	ExpectedProblem string          `json:"expected_problem,omitempty"`
-	gate.Readiness
+	policy.Readiness
 }
 
 func (r checksRun) print(w io.Writer) error {
@@ -206,7 +206,7 @@ func (r checksRun) print(w io.Writer) error {
 }
 
 // checkLine shows a check's value beside its bounds.
-func checkLine(c gate.CheckResult) string {
+func checkLine(c policy.CheckResult) string {
 	s := fmt.Sprintf("%-7s %s ", c.State, c.Name)
 	if c.Value == nil {
 		return s + "— " + quoted([]string{c.Problem})

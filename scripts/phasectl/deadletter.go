@@ -19,10 +19,10 @@ import (
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/audit"
-	"github.com/phasegate/phasegate/shared/intake"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func deadLetterCommand(f *flags) *cobra.Command {
@@ -46,7 +46,7 @@ type deadLetter struct {
 	Quarantine   string    `json:"quarantine"`   // its document, of one that was too large for it
 	Data         string    `json:"data"`
 
-	original message.Envelope
+	original wire.Envelope
 	place    local.Place
 	ackID    string
 }
@@ -80,10 +80,10 @@ func dead(ctx context.Context, a *app.App, pl local.Place, most int) ([]deadLett
 				continue
 			}
 			seen[m.Message.MessageId] = len(out)
-			e := message.Envelope{MessageID: m.Message.MessageId, PublishTime: m.Message.PublishTime.AsTime(), Attributes: m.Message.Attributes, Data: m.Message.Data}
+			e := wire.Envelope{MessageID: m.Message.MessageId, PublishTime: m.Message.PublishTime.AsTime(), Attributes: m.Message.Attributes, Data: m.Message.Data}
 			original := e.Original()
 			out = append(out, deadLetter{ID: e.MessageID, Subscription: name, Topic: pl.Topic, PublishTime: original.PublishTime,
-				Attempts: e.Attributes[message.DeadLetterAttempts], Quarantine: e.Attributes[message.QuarantineDocument],
+				Attempts: e.Attributes[wire.DeadLetterAttempts], Quarantine: e.Attributes[wire.QuarantineDocument],
 				Data: string(e.Data), original: original, place: pl, ackID: m.AckId})
 		}
 		if len(out) == before {
@@ -308,9 +308,9 @@ func discardOne(ctx context.Context, a *app.App, d deadLetter, reason string) er
 	}
 	record := audit.Record{Action: "dead_letter_discard", Actor: actor(), Reason: reason,
 		Detail: fmt.Sprintf("dead letter %s of %s was discarded: %s; its data: %s", d.ID, d.Topic, reason, strings.ToValidUTF8(data, "\uFFFD"))}
-	err := error(intake.ErrNotQuarantined)
+	err := error(delivery.ErrNotQuarantined)
 	if _, id, ok := strings.Cut(d.Quarantine, "/"); ok {
-		if _, err = intake.MarkDiscarded(ctx, a, id, record, rand.Text()); err != nil && !errors.Is(err, intake.ErrNotQuarantined) {
+		if _, err = delivery.MarkDiscarded(ctx, a, id, record, rand.Text()); err != nil && !errors.Is(err, delivery.ErrNotQuarantined) {
 			return err
 		}
 	}
@@ -383,7 +383,7 @@ func replayOne(ctx context.Context, a *app.App, d deadLetter, reason string) err
 	record := audit.Record{Action: "dead_letter_replay", Actor: actor(), Reason: reason,
 		Detail: fmt.Sprintf("dead letter %s of %s was handed to %s again and %s: %s", d.ID, d.Topic, d.place.Function, outcome, reason)}
 	if _, id, ok := strings.Cut(d.Quarantine, "/"); ok {
-		err = intake.MarkReplayed(ctx, a, id, record, rand.Text())
+		err = delivery.MarkReplayed(ctx, a, id, record, rand.Text())
 	} else {
 		_, err = a.Store.Apply(ctx, record.Write(a.Config.Books(), a.Now(), rand.Text()))
 		record.Log(ctx, a.Log)

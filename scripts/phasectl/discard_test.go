@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/phasegate/phasegate/shared/audit"
-	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -73,10 +73,10 @@ func TestQuarantineDiscard_CanBeRepeatedAfterACrash(t *testing.T) {
 			a := *s.App
 			a.Store = &interrupted{Store: s.App.Store, applied: applied}
 			record := audit.Record{Action: "quarantine_discard", Actor: "ada", Reason: "a test message"}
-			if _, err := intake.MarkDiscarded(t.Context(), &a, id, record, "first"); err == nil {
+			if _, err := delivery.MarkDiscarded(t.Context(), &a, id, record, "first"); err == nil {
 				t.Error("no error")
 			}
-			if done, err := intake.MarkDiscarded(t.Context(), &a, id, record, "second"); err != nil || done == applied {
+			if done, err := delivery.MarkDiscarded(t.Context(), &a, id, record, "second"); err != nil || done == applied {
 				t.Errorf("%v, %v", done, err)
 			}
 			if n := s.audits("quarantine_discard"); n != 1 {

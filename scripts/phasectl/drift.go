@@ -19,9 +19,9 @@ import (
 
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/deployed"
 	"github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/pipeline"
-	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -68,7 +68,7 @@ var platformOptions []option.ClientOption
 type drift struct {
 	app       *app.App
 	source    string // hash of the checkout
-	deployed  platform.Deployed
+	deployed  deployed.Deployed
 	ran       map[string]ran // by function
 	ranErr    error
 	functions []string
@@ -90,7 +90,7 @@ func newDrift(ctx context.Context, a *app.App, dir string) (*drift, error) {
 	if a.Config.PubSubHost != "" && platformOptions == nil {
 		return nil, exitError{exitUnknown, errors.New("nothing is deployed on this machine: name a project, without the emulators' variables")}
 	}
-	d := &drift{app: a, source: source, ran: map[string]ran{}, functions: local.FunctionNames(), deployed: platform.Read(ctx, a.Config.Project, platformOptions...)}
+	d := &drift{app: a, source: source, ran: map[string]ran{}, functions: local.FunctionNames(), deployed: deployed.Read(ctx, a.Config.Project, platformOptions...)}
 	var refs []store.Ref
 	for _, name := range d.functions {
 		refs = append(refs, store.Ref{Collection: a.Config.Books() + app.StatusCollection, ID: name})
@@ -203,7 +203,7 @@ func (d *drift) service(name string, commit bool) check {
 	case s.Drift() != "":
 		c.Evidence, c.Action = s.Drift(), fmt.Sprintf("gcloud run services update-traffic %s --to-latest --region=%s", name, s.Region)
 	case commit && s.Commit == "":
-		c.State, c.Evidence = checkUnknown, fmt.Sprintf("revision %s has all traffic; it has no label %s, so from which commit it was built is not known", s.Ready, platform.CommitLabel)
+		c.State, c.Evidence = checkUnknown, fmt.Sprintf("revision %s has all traffic; it has no label %s, so from which commit it was built is not known", s.Ready, deployed.CommitLabel)
 	case commit:
 		c.State, c.Evidence = checkOK, fmt.Sprintf("revision %s has all traffic, commit %s", s.Ready, s.Commit)
 	default:

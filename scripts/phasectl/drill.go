@@ -14,8 +14,8 @@ import (
 
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/health"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func drillCommand(f *flags) *cobra.Command {
@@ -78,11 +78,11 @@ func (s *smoke) plant(ctx context.Context, t *pipeline.Transition) check {
 		return check{ID: id, State: checkUnknown, Evidence: fmt.Sprintf("no mode of %s is about a period that is over", t.ID)}
 	}
 	data, err := json.Marshal(map[string]any{
-		"processor_name": mode.Critical[0], "phase": t.UpstreamPhase, "game_date": key.Period, "status": message.StatusFailed,
+		"processor_name": mode.Critical[0], "phase": t.UpstreamPhase, "game_date": key.Period, "status": wire.StatusFailed,
 		"execution_id": s.run, "correlation_id": s.run, "trigger_source": "drill", "timestamp": now.UTC().Format(time.RFC3339Nano), "error_message": "this is a drill",
 	})
 	if err == nil {
-		err = s.publish(ctx, t.ShadowTopic(), []message.Outgoing{{Data: data}})
+		err = s.publish(ctx, t.ShadowTopic(), []wire.Outgoing{{Data: data}})
 	}
 	if err != nil {
 		return failed(id, err, redeploy)
@@ -121,9 +121,9 @@ func (s *smoke) noticed(ctx context.Context) (health.Drilled, check) {
 	if err != nil {
 		return before, failed(id, err, "")
 	}
-	out, err := message.Job{Job: message.JobHealth, Date: string(health.DrillPeriod(s.app.Pipeline.Calendar))}.Outgoing()
+	out, err := wire.Job{Job: wire.JobHealth, Date: string(health.DrillPeriod(s.app.Pipeline.Calendar))}.Outgoing()
 	if err == nil {
-		err = s.publish(ctx, topic, []message.Outgoing{out})
+		err = s.publish(ctx, topic, []wire.Outgoing{out})
 	}
 	if err != nil {
 		return before, failed(id, err, redeploy)

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 func explainCommand(f *flags) *cobra.Command {
@@ -100,13 +100,13 @@ func help(x cycle.Explanation, t *pipeline.Transition) string {
 		logs = "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; so long after the period nothing is handed over by itself: " + trigger("")
 	}
 	switch {
-	case x.State == string(gate.Closed) && x.Closed != nil:
+	case x.State == string(policy.Closed) && x.Closed != nil:
 		return "nothing is to be done; to hand it over all the same: " + trigger("")
-	case x.State == string(gate.Closed):
+	case x.State == string(policy.Closed):
 		return "nothing is to be done; a run that brings rows, or a corrected schedule, opens it again"
-	case x.State != string(gate.Overdue) && len(x.Failed) > 0:
+	case x.State != string(policy.Overdue) && len(x.Failed) > 0:
 		return "look at the logs of " + strings.Join(x.Failed, ", ") + " and run it again; its completion is handled at once"
-	case x.State != string(gate.Overdue):
+	case x.State != string(policy.Overdue):
 		return "nothing is to be done yet"
 	case len(x.Batches) > 0 && x.Batches[len(x.Batches)-1].State == cycle.StateBlocked:
 		return "repair the data named above; it is checked again by itself. Without the checks: " + trigger(" --force")

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/scripts/local"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func get(t *testing.T, url string) string {
@@ -181,7 +181,7 @@ func night(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sent := env.App.Broker.Publish(t.Context(), env.App.Pipeline.Transitions[0].UpstreamTopic, []message.Outgoing{{Data: data}})
+		sent := env.App.Broker.Publish(t.Context(), env.App.Pipeline.Transitions[0].UpstreamTopic, []wire.Outgoing{{Data: data}})
 		if sent[0].Err != nil {
 			t.Fatal(sent[0].Err)
 		}

@@ -15,8 +15,8 @@ import (
 
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // system is a running local environment whose clock stands in the morning of
@@ -95,13 +95,13 @@ func running(t *testing.T) *system {
 // report publishes completions and lets them be handled.
 func (s *system) report(reports ...map[string]any) {
 	s.t.Helper()
-	var msgs []message.Outgoing
+	var msgs []wire.Outgoing
 	for _, r := range reports {
 		data, err := json.Marshal(r)
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		msgs = append(msgs, message.Outgoing{Data: data})
+		msgs = append(msgs, wire.Outgoing{Data: data})
 	}
 	for _, sent := range s.App.Broker.Publish(s.t.Context(), s.App.Pipeline.Transitions[0].UpstreamTopic, msgs) {
 		if sent.Err != nil {

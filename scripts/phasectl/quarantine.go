@@ -17,8 +17,8 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/audit"
-	"github.com/phasegate/phasegate/shared/intake"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/delivery"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func quarantineCommand(f *flags) *cobra.Command {
@@ -33,9 +33,9 @@ func quarantineCommand(f *flags) *cobra.Command {
 }
 
 // quarantined reads what is waiting, newest first; with all, what was replayed or discarded too.
-func quarantined(ctx context.Context, a *app.App, all bool) ([]intake.Quarantined, error) {
-	out := []intake.Quarantined{}
-	for q, err := range intake.ListQuarantine(ctx, a) {
+func quarantined(ctx context.Context, a *app.App, all bool) ([]delivery.Quarantined, error) {
+	out := []delivery.Quarantined{}
+	for q, err := range delivery.ListQuarantine(ctx, a) {
 		if err != nil {
 			return nil, exitError{exitUnknown, err}
 		}
@@ -44,7 +44,7 @@ func quarantined(ctx context.Context, a *app.App, all bool) ([]intake.Quarantine
 			out = append(out, q)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b intake.Quarantined) int { return b.ReceivedAt.Compare(a.ReceivedAt) })
+	slices.SortStableFunc(out, func(a, b delivery.Quarantined) int { return b.ReceivedAt.Compare(a.ReceivedAt) })
 	return out, nil
 }
 
@@ -106,8 +106,8 @@ func quarantineShow(f *flags) *cobra.Command {
 				return err
 			}
 			defer a.Close()
-			q, err := intake.GetQuarantined(cmd.Context(), a, ids[0])
-			if errors.Is(err, intake.ErrNotQuarantined) {
+			q, err := delivery.GetQuarantined(cmd.Context(), a, ids[0])
+			if errors.Is(err, delivery.ErrNotQuarantined) {
 				return exitError{exitFindings, err}
 			}
 			if err != nil {
@@ -118,7 +118,7 @@ func quarantineShow(f *flags) *cobra.Command {
 	}
 }
 
-func printQuarantined(w io.Writer, a *app.App, q intake.Quarantined) error {
+func printQuarantined(w io.Writer, a *app.App, q delivery.Quarantined) error {
 	var b strings.Builder
 	row := func(name, value string) {
 		if value != "" {
@@ -156,15 +156,15 @@ func printQuarantined(w io.Writer, a *app.App, q intake.Quarantined) error {
 }
 
 // envelopeOf returns the delivery that was kept.
-func envelopeOf(q intake.Quarantined) (message.Envelope, error) {
+func envelopeOf(q delivery.Quarantined) (wire.Envelope, error) {
 	if q.Envelope == "" {
-		return message.Envelope{}, errors.New("too large to be kept in quarantine: phasectl dead-letter replay")
+		return wire.Envelope{}, errors.New("too large to be kept in quarantine: phasectl dead-letter replay")
 	}
 	r, err := http.NewRequest(http.MethodPost, "/", strings.NewReader(q.Envelope))
 	if err != nil {
-		return message.Envelope{}, err
+		return wire.Envelope{}, err
 	}
-	return message.FromRequest(r)
+	return wire.FromRequest(r)
 }
 
 func quarantineReplay(f *flags) *cobra.Command {
@@ -224,7 +224,7 @@ func quarantineDiscard(f *flags) *cobra.Command {
 			defer a.Close()
 			t := tally{verb: "discarded"}
 			for _, id := range ids {
-				done, err := intake.MarkDiscarded(cmd.Context(), a, id, audit.Record{Action: "quarantine_discard", Actor: actor(), Reason: reason,
+				done, err := delivery.MarkDiscarded(cmd.Context(), a, id, audit.Record{Action: "quarantine_discard", Actor: actor(), Reason: reason,
 					Detail: fmt.Sprintf("message %s was discarded: %s", id, reason)}, rand.Text())
 				if err == nil && !done {
 					_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: replayed or discarded before\n", quoted([]string{id}))
@@ -243,7 +243,7 @@ func quarantineDiscard(f *flags) *cobra.Command {
 }
 
 func replayQuarantined(ctx context.Context, a *app.App, id, reason string) error {
-	q, err := intake.GetQuarantined(ctx, a, id)
+	q, err := delivery.GetQuarantined(ctx, a, id)
 	if err != nil {
 		return err
 	}
@@ -257,14 +257,14 @@ func replayQuarantined(ctx context.Context, a *app.App, id, reason string) error
 	}
 	err = handOver(ctx, a, pl, e)
 	if errors.Is(err, errRefusedAgain) {
-		if q, readErr := intake.GetQuarantined(ctx, a, id); readErr == nil {
+		if q, readErr := delivery.GetQuarantined(ctx, a, id); readErr == nil {
 			err = fmt.Errorf("%w: %s", err, q.Reason)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return intake.MarkReplayed(ctx, a, id, audit.Record{Action: "quarantine_replay", Actor: actor(), Reason: reason,
+	return delivery.MarkReplayed(ctx, a, id, audit.Record{Action: "quarantine_replay", Actor: actor(), Reason: reason,
 		Detail: fmt.Sprintf("message %s of %s was handed to %s again and taken: %s", e.MessageID, q.Topic, q.Function, reason)}, rand.Text())
 }
 
@@ -298,7 +298,7 @@ func (t *tally) add(w io.Writer, id string, err error) {
 	case err == nil:
 		t.done++
 		fmt.Fprintf(w, "%s: %s\n", quoted([]string{id}), t.word())
-	case errors.Is(err, errRefusedAgain), errors.Is(err, intake.ErrNotQuarantined):
+	case errors.Is(err, errRefusedAgain), errors.Is(err, delivery.ErrNotQuarantined):
 		t.refused++
 		fmt.Fprintf(w, "%s: %s\n", quoted([]string{id}), plain(err.Error()))
 	default:

@@ -12,8 +12,8 @@ import (
 
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // placeOf returns where a topic's messages go.
@@ -69,7 +69,7 @@ var errRefusedAgain = errors.New("refused again")
 // handOver gives a delivery to its function's own handler, in this process: the same
 // code, state and answers as when it was pushed. nil: it is done, or was before.
 // Idempotent, as the handler is.
-func handOver(ctx context.Context, a *app.App, pl local.Place, e message.Envelope) error {
+func handOver(ctx context.Context, a *app.App, pl local.Place, e wire.Envelope) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/"+pl.Query, bytes.NewReader(e.Push()))
 	if err != nil {
 		return err

@@ -6,10 +6,10 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // other is an orchestrator as it was before: it counts names, and writes what it did into
@@ -42,7 +42,7 @@ func TestTheShadowIsComparedWithTheOrchestratorBesideIt(t *testing.T) {
 		s.Clock.AdvanceTo(at)
 		key := cycle.Key{Transition: tr, Period: period}
 		for _, name := range names {
-			c := message.Completion{Processor: name, Reported: name, Period: period, Status: message.StatusSuccess, EventTime: at, ExecutionID: name, CorrelationID: "x"}
+			c := wire.Completion{Processor: name, Reported: name, Period: period, Status: wire.StatusSuccess, EventTime: at, ExecutionID: name, CorrelationID: "x"}
 			if err := shadow.Engine.Record(t.Context(), key, c); err != nil {
 				t.Fatal(err)
 			}

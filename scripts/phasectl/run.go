@@ -13,8 +13,8 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 const (
@@ -230,19 +230,19 @@ func (l *locked) report(ctx context.Context, a *app.App, began time.Time, e endi
 	defer cancel()
 	now := a.Now()
 	dataset, table, _ := strings.Cut(l.of.Table, ".")
-	r := message.Report{ProcessorName: l.of.Name, Phase: l.phase.Name, ExecutionID: l.execution, CorrelationID: l.execution,
-		GameDate: l.period, OutputTable: table, OutputDataset: dataset, Status: message.StatusSuccess,
-		Timestamp: message.Timestamp(now), DurationSeconds: now.Sub(began).Seconds(), TriggerSource: "phasectl run",
-		Metadata: message.ReportMetadata{IsIncremental: true}}
+	r := wire.Report{ProcessorName: l.of.Name, Phase: l.phase.Name, ExecutionID: l.execution, CorrelationID: l.execution,
+		GameDate: l.period, OutputTable: table, OutputDataset: dataset, Status: wire.StatusSuccess,
+		Timestamp: wire.Timestamp(now), DurationSeconds: now.Sub(began).Seconds(), TriggerSource: "phasectl run",
+		Metadata: wire.ReportMetadata{IsIncremental: true}}
 	if why := e.reason("the command"); why != nil {
-		r.Status, r.ErrorType, r.ErrorMessage = message.StatusFailed, e.category(), why.Error()
+		r.Status, r.ErrorType, r.ErrorMessage = wire.StatusFailed, e.category(), why.Error()
 	}
 	data, err := r.Encode()
 	if err != nil {
 		return err
 	}
 	for pause := time.Second; ; pause = min(2*pause, 10*time.Second) {
-		sent := a.Broker.Publish(ctx, a.Config.Prefix+l.reportsTo.UpstreamTopic, []message.Outgoing{{Data: data}})[0]
+		sent := a.Broker.Publish(ctx, a.Config.Prefix+l.reportsTo.UpstreamTopic, []wire.Outgoing{{Data: data}})[0]
 		if sent.Err == nil {
 			return nil
 		}

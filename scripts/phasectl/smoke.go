@@ -19,10 +19,10 @@ import (
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // States of a check, and of all of them together.
@@ -107,12 +107,12 @@ func (s *smoke) all(ctx context.Context) {
 		s.add(s.cycle(ctx, t))
 	}
 	for _, sch := range s.app.Pipeline.Schedules {
-		if sch.Job == message.JobRelay { // the others take their time, and repair: not because of a smoke test
+		if sch.Job == wire.JobRelay { // the others take their time, and repair: not because of a smoke test
 			s.add(s.job(ctx, sch))
 		}
 	}
 	if checked := func(t *pipeline.Transition) bool { return t.Checks != nil }; s.app.Warehouse != nil && slices.ContainsFunc(s.app.Pipeline.Transitions, checked) {
-		s.add(s.job(ctx, pipeline.Schedule{Name: "verify", Function: "reconcile", Job: message.JobVerify}))
+		s.add(s.job(ctx, pipeline.Schedule{Name: "verify", Function: "reconcile", Job: wire.JobVerify}))
 	}
 }
 
@@ -261,8 +261,8 @@ func (s *smoke) choose(ctx context.Context, t *pipeline.Transition) (cycle.Key, 
 	for _, m := range slices.SortedStableFunc(slices.Values(t.Modes), func(a, b pipeline.Mode) int { return b.Size() - a.Size() }) {
 		for n := t.Lead(); n >= -back; n-- {
 			key := cycle.Key{Transition: t, Period: cal.Add(today, n)}
-			v := gate.Decide(gate.Input{Transition: t, Mode: m, Period: key.Period, Runs: s.runs(t, m, key.Period, now), Now: now})
-			if v.State != gate.Ready || len(v.Missing) > 0 {
+			v := policy.Decide(policy.Input{Transition: t, Mode: m, Period: key.Period, Runs: s.runs(t, m, key.Period, now), Now: now})
+			if v.State != policy.Ready || len(v.Missing) > 0 {
 				continue
 			}
 			known, err := s.shadow.Engine.Status(ctx, key)
@@ -294,12 +294,12 @@ func (s *smoke) handedOver(ctx context.Context, key cycle.Key, m pipeline.Mode) 
 }
 
 // runs are a mode's processors, all ended now.
-func (s *smoke) runs(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period, now time.Time) []gate.Run {
-	var runs []gate.Run
+func (s *smoke) runs(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period, now time.Time) []policy.Run {
+	var runs []policy.Run
 	for _, name := range t.Order {
 		if m.Names(name) {
-			runs = append(runs, gate.Run{Key: name, Completion: &message.Completion{Processor: name, Reported: name, Period: p,
-				Status: message.StatusSuccess, EventTime: now, ExecutionID: s.run}})
+			runs = append(runs, policy.Run{Key: name, Completion: &wire.Completion{Processor: name, Reported: name, Period: p,
+				Status: wire.StatusSuccess, EventTime: now, ExecutionID: s.run}})
 		}
 	}
 	return runs
@@ -307,11 +307,11 @@ func (s *smoke) runs(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period,
 
 // completions returns the messages that complete a cycle, and how the books will name
 // their runs.
-func (s *smoke) completions(t *pipeline.Transition, key cycle.Key, m pipeline.Mode) (runs []string, msgs []message.Outgoing, err error) {
+func (s *smoke) completions(t *pipeline.Transition, key cycle.Key, m pipeline.Mode) (runs []string, msgs []wire.Outgoing, err error) {
 	now := s.app.Now()
 	for _, r := range s.runs(t, m, key.Period, now) {
 		data, err := json.Marshal(map[string]any{
-			"processor_name": r.Processor, "phase": t.UpstreamPhase, "game_date": key.Period, "status": message.StatusSuccess,
+			"processor_name": r.Processor, "phase": t.UpstreamPhase, "game_date": key.Period, "status": wire.StatusSuccess,
 			"execution_id": s.run, "correlation_id": s.run, "trigger_source": "smoke", "timestamp": now.UTC().Format(time.RFC3339Nano),
 			// Another figure than any run before: what ran again and changed nothing is not handed over.
 			"record_count": now.UnixMilli(),
@@ -319,7 +319,7 @@ func (s *smoke) completions(t *pipeline.Transition, key cycle.Key, m pipeline.Mo
 		if err != nil {
 			return nil, nil, err
 		}
-		runs, msgs = append(runs, r.Processor+"@"+s.run), append(msgs, message.Outgoing{Data: data})
+		runs, msgs = append(runs, r.Processor+"@"+s.run), append(msgs, wire.Outgoing{Data: data})
 	}
 	return runs, msgs, nil
 }
@@ -370,7 +370,7 @@ func (s *smoke) heartbeat(ctx context.Context, sch pipeline.Schedule) (at time.T
 	return at, source, nil
 }
 
-func (s *smoke) publish(ctx context.Context, topic string, msgs []message.Outgoing) error {
+func (s *smoke) publish(ctx context.Context, topic string, msgs []wire.Outgoing) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for _, p := range s.app.Broker.Publish(ctx, s.app.Config.Prefix+topic, msgs) {

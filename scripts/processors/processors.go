@@ -18,10 +18,10 @@ import (
 	"google.golang.org/api/iterator"
 
 	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/processor"
 	"github.com/phasegate/phasegate/shared/warehouse/sample"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 //go:embed nba retail
@@ -107,7 +107,7 @@ func Sets(p *pipeline.Pipeline, table string) (string, error) {
 
 // Next runs what a trigger asks for, and returns the processor's name, "" when there is
 // nothing to run. An error means that the trigger must come again.
-func (p Processors) Next(ctx context.Context, t message.Trigger, published time.Time) (string, processor.Outcome, error) {
+func (p Processors) Next(ctx context.Context, t wire.Trigger, published time.Time) (string, processor.Outcome, error) {
 	name, err := Sets(p.Pipeline, t.SourceTable)
 	if err != nil || name == "" {
 		return "", processor.Outcome{}, err

@@ -13,13 +13,13 @@ import (
 
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/processor"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/warehouse/sample"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // world is a warehouse with all tables, two nights of games and their sheets.
@@ -60,7 +60,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) publish(_ context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
+func (w *world) publish(_ context.Context, topic string, msgs []wire.Outgoing) []cycle.Published {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := make([]cycle.Published, len(msgs))
@@ -141,17 +141,17 @@ func TestRowsAreMadeOfWhatWasScraped(t *testing.T) {
 	if fmt.Sprint(got...) != fmt.Sprint(int64(0), int64(4*35*34/2), int64(0)) {
 		t.Errorf("minutes of half-time, points, without an opponent: %v", got)
 	}
-	name, out, err := w.Next(t.Context(), message.Trigger{SourceTable: "player_game_summary", GameDate: "2026-02-03", TriggerID: "t", Mode: "overnight"}, time.Now())
+	name, out, err := w.Next(t.Context(), wire.Trigger{SourceTable: "player_game_summary", GameDate: "2026-02-03", TriggerID: "t", Mode: "overnight"}, time.Now())
 	if err != nil || name != "player_daily_cache" || out.Written.Rows != 348 {
 		t.Errorf("%s: %+v, %v", name, out, err)
 	}
 	if got := w.Ask("SELECT COUNTIF(games = 2), COUNTIF(games = 1) FROM nba_precompute.player_daily_cache WHERE cache_date = DATE '2026-02-03'"); fmt.Sprint(got...) != fmt.Sprint(int64(140), int64(208)) {
 		t.Errorf("players with two games and with one: %v", got)
 	}
-	if _, again, err := w.Next(t.Context(), message.Trigger{SourceTable: "player_game_summary", GameDate: "2026-02-03", TriggerID: "t"}, time.Now()); err != nil || !again.Served {
+	if _, again, err := w.Next(t.Context(), wire.Trigger{SourceTable: "player_game_summary", GameDate: "2026-02-03", TriggerID: "t"}, time.Now()); err != nil || !again.Served {
 		t.Errorf("the same trigger again: %+v, %v", again, err)
 	}
-	if _, _, err := w.Next(t.Context(), message.Trigger{SourceTable: "box_scores"}, time.Now()); err == nil {
+	if _, _, err := w.Next(t.Context(), wire.Trigger{SourceTable: "box_scores"}, time.Now()); err == nil {
 		t.Error("a table that sets nothing off is taken")
 	}
 }

@@ -15,16 +15,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/processor"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/warehouse/sample"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func retail(t *testing.T) *pipeline.Pipeline {
@@ -61,7 +61,7 @@ func TestTablesOfAPipelineByTheHour(t *testing.T) {
 	mem := memory.New(time.Now)
 	ps := Processors{processor.New(processor.Config{Pipeline: p, Store: mem, Warehouse: w.Warehouse, Now: time.Now, NewID: rand.Text, Staging: w.Staging(), TimeLimit: timeLimit, Log: log,
 		Locks: lease.New(lease.Config{Store: mem, Now: time.Now, NewID: rand.Text, Lease: lease.Max, Instance: "m", Log: log}),
-		Publish: func(_ context.Context, _ string, msgs []message.Outgoing) []cycle.Published {
+		Publish: func(_ context.Context, _ string, msgs []wire.Outgoing) []cycle.Published {
 			return []cycle.Published{{ID: rand.Text()}}
 		}}), data}
 	run := func(name string, hour pipeline.Period, rows int) {
@@ -73,10 +73,10 @@ func TestTablesOfAPipelineByTheHour(t *testing.T) {
 	run("sales_north", summer, Shops)
 	run("sales_north", winter, Shops-1)
 	run("sales_north", summer, Shops) // in the place of its own hour's rows, and of no others
-	if name, out, err := ps.Next(t.Context(), message.Trigger{SourceTable: "sales_north", GameDate: summer, TriggerID: "t"}, time.Now()); name != "region_totals_north" || err != nil || out.Written.Rows != Shops {
+	if name, out, err := ps.Next(t.Context(), wire.Trigger{SourceTable: "sales_north", GameDate: summer, TriggerID: "t"}, time.Now()); name != "region_totals_north" || err != nil || out.Written.Rows != Shops {
 		t.Errorf("%s: %+v, %v", name, out, err)
 	}
-	if name, _, err := ps.Next(t.Context(), message.Trigger{SourceTable: "footfall_north", GameDate: summer, TriggerID: "t"}, time.Now()); name != "" || err != nil {
+	if name, _, err := ps.Next(t.Context(), wire.Trigger{SourceTable: "footfall_north", GameDate: summer, TriggerID: "t"}, time.Now()); name != "" || err != nil {
 		t.Errorf("footfall sets off %q, %v", name, err)
 	}
 
@@ -95,7 +95,7 @@ func TestTablesOfAPipelineByTheHour(t *testing.T) {
 	if diff := cmp.Diff(map[pipeline.Period]int64{summer: shops, winter: shops}, expected); err != nil || diff != "" {
 		t.Errorf("%v %s", err, diff)
 	}
-	for hour, want := range map[pipeline.Period]gate.Outcome{summer: gate.Passed, p.Calendar.Add(winter, 1): gate.Failed} {
+	for hour, want := range map[pipeline.Period]policy.Outcome{summer: policy.Passed, p.Calendar.Add(winter, 1): policy.Failed} {
 		if r := w.Check(t.Context(), tr, hour, "hourly", []string{"sales_north"}); r.Outcome != want {
 			t.Errorf("%s: %+v, want %s", hour, r, want)
 		}
@@ -116,7 +116,7 @@ func TestTablesOfAPipelineByTheHour(t *testing.T) {
 	out, err := ps.Run(t.Context(), "sales_north", summer, processor.Request{}, func(context.Context, processor.Run) (processor.Output, error) {
 		return processor.Output{Rows: []map[string]any{{"sold_hour": "2026-10-25T00:30:00Z", "store_id": "north-1", "amount": 1, "receipts": 1, "loaded_at": "2026-10-25T01:00:00Z"}}}, nil
 	})
-	if err != nil || out.Status != message.StatusFailed || out.Category != processor.FailedData {
+	if err != nil || out.Status != wire.StatusFailed || out.Category != processor.FailedData {
 		t.Errorf("a row of 00:30: %+v, %v", out, err)
 	}
 }

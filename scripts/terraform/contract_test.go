@@ -26,12 +26,12 @@ import (
 	"github.com/phasegate/phasegate/functions/transition"
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func nba(t *testing.T) *pipeline.Pipeline {
@@ -175,9 +175,9 @@ func TestFunctionsAreThoseOfTheCode(t *testing.T) {
 // waiting for the answer.
 func TestTimeLimitsStandInOrder(t *testing.T) {
 	unopened := func(context.Context) (*app.App, error) { return nil, fmt.Errorf("not opened by this test") }
-	own := map[string]intake.Function{
-		"transition": transition.New(unopened).(intake.Function), "reconcile": reconcile.New(unopened).(intake.Function),
-		"sweep": sweep.New(unopened).(intake.Function), "health": health.New(unopened).(intake.Function),
+	own := map[string]delivery.Function{
+		"transition": transition.New(unopened).(delivery.Function), "reconcile": reconcile.New(unopened).(delivery.Function),
+		"sweep": sweep.New(unopened).(delivery.Function), "health": health.New(unopened).(delivery.Function),
 	}
 	p := planned(t, nil)
 	for _, f := range p.some("google_cloudfunctions2_function") {
@@ -280,7 +280,7 @@ func TestF54_EveryScheduleOfThePipelineIsAJobInItsTimeZone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if job, err := message.DecodeJob(message.Envelope{Data: data}); err != nil || job.Job != s.Job {
+		if job, err := wire.DecodeJob(wire.Envelope{Data: data}); err != nil || job.Job != s.Job {
 			t.Errorf("%s: %s is not job %s: %v", s.Name, data, s.Job, err)
 		}
 		if j.at("attempt_deadline") != cty.NilVal {

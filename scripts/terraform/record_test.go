@@ -25,16 +25,16 @@ import (
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/dedup"
-	"github.com/phasegate/phasegate/shared/gate"
 	healthy "github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/processor"
 	rec "github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // recorder runs the functions and keeps what they log, as the platform would, and what
@@ -76,7 +76,7 @@ var handlers = map[string]func(func(context.Context) (*app.App, error)) http.Han
 func (r *recorder) deliver(function string, data []byte) int {
 	r.t.Helper()
 	r.sent++
-	body := message.Envelope{MessageID: fmt.Sprint(r.sent), PublishTime: r.Now(), Data: data}.Push()
+	body := wire.Envelope{MessageID: fmt.Sprint(r.sent), PublishTime: r.Now(), Data: data}.Push()
 	rec := httptest.NewRecorder()
 	h := handlers[function](func(context.Context) (*app.App, error) { return r.App, nil })
 	h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/"+r.query, strings.NewReader(string(body))))
@@ -236,7 +236,7 @@ var bad = map[string]func(*recorder){
 		r.complete(morning.Add(-16*time.Minute), r.Pipeline.Transitions[0].Order...)
 		// Another night, found by the relay.
 		r.SetNow(morning.Add(20 * time.Minute))
-		c := message.Completion{Processor: r.Pipeline.Transitions[0].Order[0], Reported: "late", Period: "2026-02-03", Status: message.StatusSuccess,
+		c := wire.Completion{Processor: r.Pipeline.Transitions[0].Order[0], Reported: "late", Period: "2026-02-03", Status: wire.StatusSuccess,
 			EventTime: morning.Add(time.Minute), ExecutionID: "late", CorrelationID: "late"}
 		if err := r.Engine.Record(r.t.Context(), cycle.Key{Transition: r.Pipeline.Transitions[0], Period: "2026-02-03"}, c); err != nil {
 			r.t.Fatal(err)
@@ -252,7 +252,7 @@ var bad = map[string]func(*recorder){
 	},
 	"check-unknown": func(r *recorder) {
 		unanswered := func(context.Context, cycle.Key, string, []string) cycle.Readiness {
-			return gate.Assess([]pipeline.Check{{Name: "row_count", Unknown: pipeline.UnknownBlocks}}, []gate.Measurement{{Problem: "Not found: Column points"}})
+			return policy.Assess([]pipeline.Check{{Name: "row_count", Unknown: pipeline.UnknownBlocks}}, []policy.Measurement{{Problem: "Not found: Column points"}})
 		}
 		r.rebuild(unanswered)
 		r.complete(morning, r.Pipeline.Transitions[0].Order...)

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // MaxPublish is the largest request to publish that Pub/Sub takes, in bytes:
@@ -48,7 +48,7 @@ func NewBroker(ctx context.Context, project, host string) (*Broker, error) {
 // would add a wait and outlive ctx. The request's outcome is that of each message:
 // the frozen messages of a batch fit into one document and so into one request.
 // A request whose answer is lost is retried by the library: copies, same payload.
-func (b *Broker) Publish(ctx context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
+func (b *Broker) Publish(ctx context.Context, topic string, msgs []wire.Outgoing) []cycle.Published {
 	req := &pubsubpb.PublishRequest{Topic: fmt.Sprintf("projects/%s/topics/%s", b.project, topic)}
 	for _, m := range msgs {
 		req.Messages = append(req.Messages, &pubsubpb.PubsubMessage{Data: m.Data, Attributes: m.Attributes})

@@ -9,7 +9,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // answers makes the broker answer a request to publish with these ids.
@@ -27,7 +27,7 @@ func TestBroker_ConfirmsOnlyWhatHasAnID(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	got := b.Publish(t.Context(), "topic", make([]message.Outgoing, 3))
+	got := b.Publish(t.Context(), "topic", make([]wire.Outgoing, 3))
 	if got[0].ID != "m1" || got[0].Err != nil {
 		t.Errorf("the first: %+v", got[0])
 	}
@@ -47,7 +47,7 @@ func TestBroker_PublishesNothingThatPubSubNeverTakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	got := b.Publish(t.Context(), "topic", []message.Outgoing{{Data: make([]byte, app.MaxPublish)}})
+	got := b.Publish(t.Context(), "topic", []wire.Outgoing{{Data: make([]byte, app.MaxPublish)}})
 	if got[0].ID != "" || !errors.Is(got[0].Err, app.ErrTooLarge) {
 		t.Errorf("%+v", got[0])
 	}

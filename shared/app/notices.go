@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 // noticedFor is for how long after its deadline people are told of a cycle, but that it is
@@ -42,7 +42,7 @@ func cycleNotices(t *pipeline.Transition, m pipeline.Mode, st cycle.Status) []no
 	switch state := st.State; {
 	case st.Hold != nil:
 		return nil
-	case state == string(gate.Overdue):
+	case state == string(policy.Overdue):
 		n.State, n.Severity, n.Page = state, notify.Critical, "cycle-overdue"
 		n.Title = name + " is overdue: its deadline has passed, or it is too old to be handed over automatically"
 	case state == string(cycle.StateBlocked):
@@ -53,7 +53,7 @@ func cycleNotices(t *pipeline.Transition, m pipeline.Mode, st cycle.Status) []no
 		n.Title = fmt.Sprintf("%s was handed over without %s", name, missing)
 	case state == string(cycle.StatePublished):
 		n.Title = name + " is handed over"
-	case state == string(gate.Closed):
+	case state == string(policy.Closed):
 		n.Title = name + " has nothing to hand over"
 	case len(critical) > 0:
 		n.State, n.Severity, n.Page = "failed: "+strings.Join(critical, ", "), notify.Critical, "processor-errors"

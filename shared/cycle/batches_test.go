@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // described is a batch in a line.
@@ -42,14 +42,14 @@ func TestALateOptionalProcessorIsHandedOverInABatchOfItsOwn(t *testing.T) {
 func TestSecondRunsAreHandedOverAsThePolicySays(t *testing.T) {
 	first := run(pgs, "2026-02-04 06:03", count(280))
 	for name, tc := range map[string]struct {
-		second message.Completion
+		second wire.Completion
 		batch  string // "" means none
 	}{
 		"another_count":     {run(pgs, "2026-02-04 07:10", count(348)), "2 second_run published [" + pgs + "]"},
 		"the_same_count":    {run(pgs, "2026-02-04 07:10", count(280)), ""},
 		"named_entities":    {run(pgs, "2026-02-04 07:10", count(280), entities("lebronjames")), "2 second_run published [" + pgs + "]"},
 		"the_same_message":  {first, ""},
-		"failed":            {run(pgs, "2026-02-04 07:10", count(348), status(message.StatusFailed)), ""},
+		"failed":            {run(pgs, "2026-02-04 07:10", count(348), status(wire.StatusFailed)), ""},
 		"older_other_count": {run(pgs, "2026-02-04 05:30", count(100)), "2 second_run published [" + pgs + "]"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestASecondRunIsHandedOverOnceWhateverTheFirstBatchIsDoing(t *testing.T) {
 		}, []string{"1 all_complete published " + fmt.Sprint(five), "2 second_run published [" + pgs + "]"}},
 		"while_it_is_publishing": {func(w *world) {
 			once := false
-			w.broker.fail = func(int, message.Trigger) error {
+			w.broker.fail = func(int, wire.Trigger) error {
 				if !once {
 					once = true
 					w.broker.mu.Unlock()
@@ -113,7 +113,7 @@ func TestASecondRunIsHandedOverOnceWhateverTheFirstBatchIsDoing(t *testing.T) {
 			w.converge("2026-02-03")
 		}, []string{"1 all_complete published " + fmt.Sprint(five), "2 second_run published [" + pgs + "]"}},
 		"while_its_holder_is_dead": {func(w *world) {
-			w.broker.fail = func(int, message.Trigger) error { panic("dies") }
+			w.broker.fail = func(int, wire.Trigger) error { panic("dies") }
 			func() {
 				defer func() { _ = recover() }()
 				w.converge("2026-02-03")
@@ -175,21 +175,21 @@ func (w *world) eachRunOnce() {
 
 func TestAMessageUnitesTheRunsOfItsProcessor(t *testing.T) {
 	for name, tc := range map[string]struct {
-		runs        []message.Completion
+		runs        []wire.Completion
 		incremental bool
 		entities    map[string][]string
 	}{
-		"all_incremental": {[]message.Completion{
+		"all_incremental": {[]wire.Completion{
 			run(pgs, "2026-02-04 04:00", entities("a", "b")), run(pgs, "2026-02-04 04:10", entities("b", "c"))},
 			true, map[string][]string{"players": {"a", "b", "c"}}},
-		"one_is_not": {[]message.Completion{
+		"one_is_not": {[]wire.Completion{
 			run(pgs, "2026-02-04 04:00", entities("a")), run(pgs, "2026-02-04 04:10")},
 			false, map[string][]string{}},
-		"one_is_truncated": {[]message.Completion{
+		"one_is_truncated": {[]wire.Completion{
 			run(pgs, "2026-02-04 04:00", entities("a")),
-			run(pgs, "2026-02-04 04:10", entities("b"), func(c *message.Completion) { c.Truncated = true })},
+			run(pgs, "2026-02-04 04:10", entities("b"), func(c *wire.Completion) { c.Truncated = true })},
 			false, map[string][]string{}},
-		"nothing_changed": {[]message.Completion{run(pgs, "2026-02-04 04:10", entities())}, true, map[string][]string{}},
+		"nothing_changed": {[]wire.Completion{run(pgs, "2026-02-04 04:10", entities())}, true, map[string][]string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "memory")
@@ -200,7 +200,7 @@ func TestAMessageUnitesTheRunsOfItsProcessor(t *testing.T) {
 			}
 			w.clock.set(at("2026-02-04 05:00"))
 			w.converge("2026-02-03")
-			var got *message.Trigger
+			var got *wire.Trigger
 			for i, tr := range w.broker.got {
 				if tr.Mode == "overnight" && tr.SourceTable == pgs {
 					got = &w.broker.got[i]
@@ -228,20 +228,20 @@ func TestAnyStreamOfRunsIsHandedOverOnceAndEnds(t *testing.T) {
 		w := newWorld(t, "memory")
 		w.clock.set(at("2026-02-02 16:00"))
 		steps := rapid.IntRange(1, 25).Draw(r, "steps")
-		var all []message.Completion
+		var all []wire.Completion
 		for range steps {
 			c := run(rapid.SampledFrom(five).Draw(r, "processor"), "2026-02-03 12:00")
 			c.EventTime = at("2026-02-02 16:00").Add(time.Duration(rapid.IntRange(0, 44*60).Draw(r, "minute")) * time.Minute)
 			c.ExecutionID = rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "execution")
 			n := int64(rapid.IntRange(1, 2).Draw(r, "count"))
 			c.RecordCount = &n
-			c.Status = rapid.SampledFrom([]message.Status{"success", "success", "partial", "failed"}).Draw(r, "status")
+			c.Status = rapid.SampledFrom([]wire.Status{"success", "success", "partial", "failed"}).Draw(r, "status")
 			if len(all) > 0 && rapid.IntRange(0, 4).Draw(r, "redelivery") == 0 {
 				c = rapid.SampledFrom(all).Draw(r, "again")
 			}
 			all = append(all, c)
 			down := rapid.IntRange(0, 3).Draw(r, "down") == 0
-			w.broker.fail = func(i int, _ message.Trigger) error {
+			w.broker.fail = func(i int, _ wire.Trigger) error {
 				if down && i%2 == 0 {
 					return errBroker
 				}
@@ -270,8 +270,8 @@ func TestAnyStreamOfRunsIsHandedOverOnceAndEnds(t *testing.T) {
 		}
 		for _, m := range w.tr.Modes {
 			bs := s.batches[m.Name]
-			in := gate.Input{Transition: w.tr, Mode: m, Period: "2026-02-03", Runs: s.runs, Now: s.now}
-			pending, _ := gate.Pending(in, s.covered(m.Name))
+			in := policy.Input{Transition: w.tr, Mode: m, Period: "2026-02-03", Runs: s.runs, Now: s.now}
+			pending, _ := policy.Pending(in, s.covered(m.Name))
 			if len(bs) > 0 && len(pending) > 0 {
 				r.Fatalf("%s: %d runs pending after %d batches", m.Name, len(pending), len(bs))
 			}

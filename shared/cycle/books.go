@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/audit"
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // Books are what is on record about one period, for whoever compares it with the world.
@@ -151,10 +151,10 @@ func document(docs map[string]store.Doc, ref store.Ref) store.Doc {
 }
 
 // Counting returns, by processor, the newest run that counts for a mode.
-func (b Books) Counting(m pipeline.Mode) map[string]gate.Run {
-	newest := map[string]gate.Run{}
-	for _, r := range gate.Counting((&convergence{Engine: b.engine, key: b.Key}).input(b.snapshot, m)) {
-		if old, ok := newest[r.Processor]; !ok || gate.Older(old, r) < 0 {
+func (b Books) Counting(m pipeline.Mode) map[string]policy.Run {
+	newest := map[string]policy.Run{}
+	for _, r := range policy.Counting((&convergence{Engine: b.engine, key: b.Key}).input(b.snapshot, m)) {
+		if old, ok := newest[r.Processor]; !ok || policy.Older(old, r) < 0 {
 			newest[r.Processor] = r
 		}
 	}
@@ -163,12 +163,12 @@ func (b Books) Counting(m pipeline.Mode) map[string]gate.Run {
 
 // Newest returns the newest report of a processor, whatever it says; none where the period
 // cannot be read.
-func (b Books) Newest(processor string) (newest gate.Run, ok bool) {
+func (b Books) Newest(processor string) (newest policy.Run, ok bool) {
 	if b.snapshot == nil {
 		return newest, false
 	}
 	for _, r := range b.snapshot.runs {
-		if r.Processor == processor && (!ok || gate.Older(newest, r) < 0) {
+		if r.Processor == processor && (!ok || policy.Older(newest, r) < 0) {
 			newest, ok = r, true
 		}
 	}
@@ -182,13 +182,13 @@ func (b Books) Old() bool { return b.old(b.At) }
 // WouldCount reports whether a run of a processor that ended at a time would count for
 // a mode.
 func (b Books) WouldCount(m pipeline.Mode, processor string, at time.Time) bool {
-	run := gate.Run{Completion: &message.Completion{Processor: processor, Period: b.Period, Status: message.StatusSuccess, EventTime: at}}
-	return gate.WhyNot((&convergence{Engine: b.engine, key: b.Key}).input(b.snapshot, m), run) == ""
+	run := policy.Run{Completion: &wire.Completion{Processor: processor, Period: b.Period, Status: wire.StatusSuccess, EventTime: at}}
+	return policy.WhyNot((&convergence{Engine: b.engine, key: b.Key}).input(b.snapshot, m), run) == ""
 }
 
 // Repair is what reconciliation does about a period.
 type Repair struct {
-	Completions []message.Completion // of runs that have not reported; the same content is the same run
+	Completions []wire.Completion // of runs that have not reported; the same content is the same run
 	Actor       string
 	Reason      string // what was found, in words
 	Before      string // how the period's cycles stood, in words, for the record

@@ -9,10 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 const overnightOne = "phase3_to_phase4_2026-02-03_overnight~1"
@@ -45,7 +45,7 @@ func (b *broker) counts() map[string]int {
 func TestF06_APublisherThatDiesIsResumedAfterItsClaim(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
-	w.broker.fail = func(_ int, tr message.Trigger) error { panic("the process dies while it publishes") }
+	w.broker.fail = func(_ int, tr wire.Trigger) error { panic("the process dies while it publishes") }
 	func() {
 		defer func() { _ = recover() }()
 		_, _ = w.engine.Converge(context.Background(), w.key("2026-02-03"), "m")
@@ -83,7 +83,7 @@ func TestALongCheckRenewsTheClaimBeforePublishing(t *testing.T) {
 	}
 	w.ready()
 	var left time.Duration
-	w.broker.fail = func(int, message.Trigger) error {
+	w.broker.fail = func(int, wire.Trigger) error {
 		d := w.doc("phase_triggers", overnightOne).Data
 		left = d["claimed_at"].(time.Time).Add(time.Minute).Sub(w.clock.now())
 		return nil
@@ -133,7 +133,7 @@ func TestPublishingEndsWhenTheTrustInTheClaimDoes(t *testing.T) {
 		w.engine = w.newEngine()
 		w.engine.Now = now
 		var lasted time.Duration
-		w.engine.Publish = func(ctx context.Context, _ string, msgs []message.Outgoing) []Published {
+		w.engine.Publish = func(ctx context.Context, _ string, msgs []wire.Outgoing) []Published {
 			began := time.Now()
 			<-ctx.Done() // a broker that never answers
 			lasted = time.Since(began)
@@ -163,7 +163,7 @@ func TestARivalsIdsAreKeptAsCopies(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	rivalled := false
-	w.broker.fail = func(i int, _ message.Trigger) error {
+	w.broker.fail = func(i int, _ wire.Trigger) error {
 		if rivalled {
 			return nil
 		}
@@ -200,7 +200,7 @@ func TestF12_TheSentOnesAreNotSentAgain(t *testing.T) {
 		t.Run(fmt.Sprint("message_", third+1), func(t *testing.T) {
 			w := newWorld(t, "memory")
 			w.ready()
-			w.broker.fail = func(i int, _ message.Trigger) error {
+			w.broker.fail = func(i int, _ wire.Trigger) error {
 				if i == third {
 					return errBroker
 				}
@@ -261,7 +261,7 @@ func (f *failing) Apply(ctx context.Context, ws ...store.Write) ([]store.Version
 func TestF07_ARedeliveryDrivesWhatIsPending(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
-	w.broker.fail = func(int, message.Trigger) error { return errBroker }
+	w.broker.fail = func(int, wire.Trigger) error { return errBroker }
 	last := run(pgs, "2026-02-04 06:03")
 	for range 3 { // the broker is down; each delivery tries again
 		if _, err := w.deliver(last); err == nil {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func (w *world) close(mode string) CloseResult {
@@ -86,7 +86,7 @@ func TestClose_BatchThatIsPublishingGoesOn(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	var r CloseResult
-	w.broker.fail = func(i int, _ message.Trigger) error {
+	w.broker.fail = func(i int, _ wire.Trigger) error {
 		if i == 0 {
 			r = w.close("overnight")
 		}
@@ -138,7 +138,7 @@ func TestClose_RefusesWhatIsPublished(t *testing.T) {
 func TestTrigger_ForcedCycleReadsPublished(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:00"))
-	w.mustDeliver(slices.DeleteFunc(overnight(), func(c message.Completion) bool { return c.Processor == "upcoming_player_game_context" })...)
+	w.mustDeliver(slices.DeleteFunc(overnight(), func(c wire.Completion) bool { return c.Processor == "upcoming_player_game_context" })...)
 	w.clock.set(at("2026-02-04 11:00"))
 	w.relay()
 	if st := w.statuses()["overnight"]; st.State != "overdue" {

@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // timetable is the schedule of a test.
@@ -34,12 +34,12 @@ func idleDay(t *testing.T, driver string) (*world, *timetable) {
 	w.engine.Expected = s.expected
 	w.clock.set(at("2026-02-03 06:00"))
 	for _, name := range five {
-		w.mustDeliver(run(name, "2026-02-03 06:00", func(c *message.Completion) { c.Period = "2026-02-02" }))
+		w.mustDeliver(run(name, "2026-02-03 06:00", func(c *wire.Completion) { c.Period = "2026-02-02" }))
 	}
 	return w, s
 }
 
-func zero(processor, when string) message.Completion { return run(processor, when, count(0)) }
+func zero(processor, when string) wire.Completion { return run(processor, when, count(0)) }
 
 func TestADateWithoutGamesAndWithoutRunsIsClosedAtItsDeadline(t *testing.T) {
 	for driver := range drivers {
@@ -90,7 +90,7 @@ func TestRunsWithoutRowsDoNotOpenADateWithoutGames(t *testing.T) {
 
 func TestARunThatDoesNotSayHowManyRowsOpensADate(t *testing.T) {
 	w, _ := idleDay(t, "memory")
-	w.mustDeliver(run(upg, "2026-02-03 10:35", func(c *message.Completion) { c.RecordCount = nil }))
+	w.mustDeliver(run(upg, "2026-02-03 10:35", func(c *wire.Completion) { c.RecordCount = nil }))
 	if st := w.statuses()["same_day"]; st.State != "published" {
 		t.Errorf("%s, %s", st.State, st.Reason)
 	}
@@ -243,7 +243,7 @@ func TestADateOfWhichNothingIsOnRecordIsNotAskedAboutBeforeTheFirst(t *testing.T
 func TestReadinessIsKeptAndLogged(t *testing.T) {
 	w := newWorld(t, "memory")
 	seventy, full := 71.4, 100.0
-	checks := []gate.CheckResult{{Name: "minutes_coverage_pct", State: "fail", Value: &seventy, Block: "< 80"}, {Name: "null_pct.x", State: "unknown", Problem: "no column"}}
+	checks := []policy.CheckResult{{Name: "minutes_coverage_pct", State: "fail", Value: &seventy, Block: "< 80"}, {Name: "null_pct.x", State: "unknown", Problem: "no column"}}
 	ready := Readiness{Outcome: Failed, Reasons: []string{"minutes"}, MinutesCoverage: &seventy, Checks: checks}
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness { return ready }
 	w.ready()
@@ -256,7 +256,7 @@ func TestReadinessIsKeptAndLogged(t *testing.T) {
 	if unknown := w.events(telemetry.CheckUnknown); len(unknown) != 1 || unknown[0]["check"] != "null_pct.x" || unknown[0]["mode"] != "overnight" {
 		t.Errorf("%v", unknown)
 	}
-	ready = Readiness{Outcome: Passed, MinutesCoverage: &full, Checks: []gate.CheckResult{{Name: "minutes_coverage_pct", State: "pass", Value: &full}}}
+	ready = Readiness{Outcome: Passed, MinutesCoverage: &full, Checks: []policy.CheckResult{{Name: "minutes_coverage_pct", State: "pass", Value: &full}}}
 	w.pass(6 * time.Minute)
 	w.converge("2026-02-03")
 	line = w.events(telemetry.BatchPublished)[0]
@@ -280,7 +280,7 @@ func TestReadinessIsKeptAndLogged(t *testing.T) {
 func TestF16_ATolerableUnknownIsSeenAndNotVerified(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
-		return gate.Assess([]pipeline.Check{{Name: "x", Unknown: pipeline.UnknownWarns}}, []gate.Measurement{{Problem: "crashed"}})
+		return policy.Assess([]pipeline.Check{{Name: "x", Unknown: pipeline.UnknownWarns}}, []policy.Measurement{{Problem: "crashed"}})
 	}
 	w.ready()
 	w.converge("2026-02-03")
@@ -323,7 +323,7 @@ func TestARunThatComesToABlockedBatchIsLookedAtAtOnce(t *testing.T) {
 func TestARelayWaitsForAHangingScheduleOnce(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-01 12:00"))
-	w.mustDeliver(run("roster_history", "2026-02-01 12:00", func(c *message.Completion) { c.Period = "2026-02-01" }))
+	w.mustDeliver(run("roster_history", "2026-02-01 12:00", func(c *wire.Completion) { c.Period = "2026-02-01" }))
 	asked := 0
 	w.engine.Expected = func(context.Context, Key) (int64, error) {
 		asked++
@@ -347,7 +347,7 @@ func TestARelayWaitsForAHangingScheduleOnce(t *testing.T) {
 func TestOneReasonIsOneLine(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
-		return Readiness{Outcome: Unknown, Checks: []gate.CheckResult{{Name: "a", State: "unknown", Problem: "away"}, {Name: "b", State: "unknown", Problem: "no column"},
+		return Readiness{Outcome: Unknown, Checks: []policy.CheckResult{{Name: "a", State: "unknown", Problem: "away"}, {Name: "b", State: "unknown", Problem: "no column"},
 			{Name: "c", State: "unknown", Problem: "away"}}}
 	}
 	w.ready()

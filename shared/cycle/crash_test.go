@@ -21,8 +21,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // The crash matrix: every call that handling one completion makes to the store or the
@@ -110,7 +110,7 @@ func (p *process) Scan(ctx context.Context, collection, from, to string) iter.Se
 	}
 }
 
-func (p *process) publish(ctx context.Context, topic string, msgs []message.Outgoing) []Published {
+func (p *process) publish(ctx context.Context, topic string, msgs []wire.Outgoing) []Published {
 	var out []Published
 	if err := p.call(func() error { out = p.send(ctx, topic, msgs); return nil }); err != nil {
 		out = make([]Published, len(msgs))
@@ -136,7 +136,7 @@ func (n *night) engine(p *process) *Engine {
 func (n *night) healthy() *process { return &process{Store: n.w.store.Store, send: n.w.broker.publish} }
 
 // handle is what the function does with one delivery: false means not acknowledged.
-func (n *night) handle(p *process, id string, c message.Completion) bool {
+func (n *night) handle(p *process, id string, c wire.Completion) bool {
 	e, ctx := n.engine(p), context.Background()
 	if n.w.clock.now().Before(c.EventTime) {
 		n.w.clock.set(c.EventTime)
@@ -151,7 +151,7 @@ func (n *night) handle(p *process, id string, c message.Completion) bool {
 func (n *night) pass(d time.Duration) { n.w.clock.set(n.w.clock.now().Add(d)) }
 
 // redeliver brings a message again, every 10 s, until it is acknowledged.
-func (n *night) redeliver(id string, c message.Completion) {
+func (n *night) redeliver(id string, c wire.Completion) {
 	for range 20 {
 		n.pass(10 * time.Second)
 		if n.handle(n.healthy(), id, c) {
@@ -170,16 +170,16 @@ func (n *night) relay() {
 
 // aftermaths are what can follow a disturbed delivery that was not acknowledged. Each
 // ends with the broker's own redelivery, which always comes.
-var aftermaths = map[string]func(n *night, id string, c message.Completion){
-	"alone":               func(n *night, id string, c message.Completion) { n.pass(time.Hour); n.redeliver(id, c) },
-	"redelivered_at_once": func(n *night, id string, c message.Completion) { n.redeliver(id, c) },
-	"relay_at_once_and_on": func(n *night, id string, c message.Completion) {
+var aftermaths = map[string]func(n *night, id string, c wire.Completion){
+	"alone":               func(n *night, id string, c wire.Completion) { n.pass(time.Hour); n.redeliver(id, c) },
+	"redelivered_at_once": func(n *night, id string, c wire.Completion) { n.redeliver(id, c) },
+	"relay_at_once_and_on": func(n *night, id string, c wire.Completion) {
 		n.relay()
 		n.pass(5 * time.Minute)
 		n.relay()
 		n.redeliver(id, c)
 	},
-	"relay_after_the_claim": func(n *night, id string, c message.Completion) {
+	"relay_after_the_claim": func(n *night, id string, c wire.Completion) {
 		n.pass(61 * time.Second)
 		n.relay()
 		n.redeliver(id, c)
@@ -189,8 +189,8 @@ var aftermaths = map[string]func(n *night, id string, c message.Completion){
 // scenes are the paths that a delivery can take: what came before, and the delivery.
 // Where something ends by time, that end is part of the scene, and the relay's to see.
 var scenes = map[string]struct {
-	before []message.Completion
-	last   message.Completion
+	before []wire.Completion
+	last   wire.Completion
 	grace  bool // two hours later the relay looks
 	// ready is when the data comes to be ready, "" if it always is; that far it blocks,
 	// and the relay frees it.
@@ -200,16 +200,16 @@ var scenes = map[string]struct {
 	"completes_the_cycle":  {before: overnight()[:4], last: overnight()[4]},
 	"completes_nothing":    {before: overnight()[:2], last: overnight()[2]},
 	"critical_alone":       {before: nil, last: run(upg, "2026-02-03 10:31")},
-	"starts_the_grace":     {before: []message.Completion{overnight()[0], overnight()[2], overnight()[3]}, last: run(pgs, "2026-02-04 06:03"), grace: true},
-	"ends_the_grace":       {before: []message.Completion{overnight()[0], overnight()[2], overnight()[3], overnight()[4]}, last: run(utg, "2026-02-04 06:10"), grace: true},
-	"late_optional":        {before: []message.Completion{run(upg, "2026-02-03 10:31")}, last: run(utg, "2026-02-03 10:40")},
+	"starts_the_grace":     {before: []wire.Completion{overnight()[0], overnight()[2], overnight()[3]}, last: run(pgs, "2026-02-04 06:03"), grace: true},
+	"ends_the_grace":       {before: []wire.Completion{overnight()[0], overnight()[2], overnight()[3], overnight()[4]}, last: run(utg, "2026-02-04 06:10"), grace: true},
+	"late_optional":        {before: []wire.Completion{run(upg, "2026-02-03 10:31")}, last: run(utg, "2026-02-03 10:40")},
 	"second_changed_run":   {before: overnight(), last: run(pgs, "2026-02-04 07:10", count(348))},
 	"second_run_collected": {before: append(overnight(), run(pgs, "2026-02-04 07:10", count(348))), last: run(pgs, "2026-02-04 07:11", count(350)), grace: true},
 	"second_run_unchanged": {before: overnight(), last: run(pgs, "2026-02-04 07:10")},
 	"blocked_at_first":     {before: overnight()[:4], last: overnight()[4], grace: true, ready: "2026-02-04 06:20"},
 	"blocked_and_replaced": {before: overnight(), last: run(pgs, "2026-02-04 07:10", count(348)), grace: true, ready: "2026-02-04 07:20"},
 	"no_rows_and_no_games": {last: run(upg, "2026-02-03 10:31", count(0)), grace: true, noGames: true},
-	"failed_run":           {before: overnight()[:4], last: run(pgs, "2026-02-04 06:03", status(message.StatusFailed))},
+	"failed_run":           {before: overnight()[:4], last: run(pgs, "2026-02-04 06:03", status(wire.StatusFailed))},
 }
 
 // crashAll plays every case on SQLite, too. Without it, what follows a disturbed delivery there
@@ -225,7 +225,7 @@ func TestCrashMatrix(t *testing.T) {
 			for name, scene := range scenes {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					play := func(t *testing.T, p func(n *night) *process, aftermath func(*night, string, message.Completion)) (*process, outcome) {
+					play := func(t *testing.T, p func(n *night) *process, aftermath func(*night, string, wire.Completion)) (*process, outcome) {
 						cases.Add(1)
 						n := &night{t: t, w: newWorldOf(t, driver, tr)}
 						n.w.clock.set(at("2026-02-02 16:00"))

@@ -73,21 +73,21 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // Publish hands messages to a topic, in order, and answers for each one: the broker's
 // id, or an error, after which it may or may not have been accepted. It returns when
 // ctx ends at the latest.
-type Publish func(ctx context.Context, topic string, msgs []message.Outgoing) []Published
+type Publish func(ctx context.Context, topic string, msgs []wire.Outgoing) []Published
 
 // One publishes one message and returns the broker's id for it. An answer without an id is
 // [ErrUnconfirmed].
-func (p Publish) One(ctx context.Context, topic string, m message.Outgoing) (id string, err error) {
-	answer := p(ctx, topic, []message.Outgoing{m})[0]
+func (p Publish) One(ctx context.Context, topic string, m wire.Outgoing) (id string, err error) {
+	answer := p(ctx, topic, []wire.Outgoing{m})[0]
 	if answer.Err == nil && answer.ID == "" {
 		return "", ErrUnconfirmed
 	}
@@ -104,17 +104,17 @@ type Published struct {
 }
 
 // Readiness is what is known about the data behind a hand-over.
-type Readiness = gate.Readiness
+type Readiness = policy.Readiness
 
 // Outcome of the readiness checks.
-type Outcome = gate.Outcome
+type Outcome = policy.Outcome
 
 // The outcomes.
 const (
-	NotChecked = gate.NotChecked
-	Passed     = gate.Passed
-	Failed     = gate.Failed
-	Unknown    = gate.Unknown
+	NotChecked = policy.NotChecked
+	Passed     = policy.Passed
+	Failed     = policy.Failed
+	Unknown    = policy.Unknown
 )
 
 // Check looks at the data of the processors that a cycle is about to hand over.

@@ -7,15 +7,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // overnight is a usual night: yesterday's upcoming runs, the teams on the evening,
 // the players in the morning.
-func overnight() []message.Completion {
-	return []message.Completion{
+func overnight() []wire.Completion {
+	return []wire.Completion{
 		run(upg, "2026-02-02 17:05"), run(utg, "2026-02-02 17:06"),
 		run(toff, "2026-02-03 22:40"), run(tdef, "2026-02-03 22:41"),
 		run(pgs, "2026-02-04 06:03"),
@@ -56,7 +56,7 @@ func TestEveningTeamsMorningPlayersAndYesterdaysUpcomingMakeOneHandOver(t *testi
 }
 
 func TestAnyOrderOfArrivalHandsOverTheSame(t *testing.T) {
-	morning := []message.Completion{
+	morning := []wire.Completion{
 		run(pgs, "2026-02-04 06:00"), run(tdef, "2026-02-04 06:01"), run(toff, "2026-02-04 06:02"),
 		run(upg, "2026-02-04 06:03"), run(utg, "2026-02-04 06:04"),
 	}
@@ -128,7 +128,7 @@ func TestAFailedRunAfterASuccessfulOneChangesNothing(t *testing.T) {
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
 	sent, projected := len(w.broker.got), w.projection()
-	failed := run(pgs, "2026-02-04 06:30", status(message.StatusFailed))
+	failed := run(pgs, "2026-02-04 06:30", status(wire.StatusFailed))
 	w.mustDeliver(failed, failed)
 	if len(w.broker.got) != sent {
 		t.Errorf("a failed run published %d messages", len(w.broker.got)-sent)
@@ -151,7 +151,7 @@ func TestOneExecutionReportingAnotherCountIsTwoRuns(t *testing.T) {
 func TestACompletionThatCompletesNothingTakesThreeCalls(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:00"))
-	for _, c := range []message.Completion{run(tdef, "2026-02-04 06:00"), run(toff, "2026-02-04 06:01")} {
+	for _, c := range []wire.Completion{run(tdef, "2026-02-04 06:00"), run(toff, "2026-02-04 06:01")} {
 		w.store.calls.Store(0)
 		w.mustDeliver(c)
 		if n := w.store.calls.Load(); n > 3 {

@@ -10,9 +10,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // changed returns the NBA transition with some of its YAML replaced.
@@ -38,7 +38,7 @@ func halfSent(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t, "memory")
 	w.ready()
-	w.broker.fail = func(i int, _ message.Trigger) error {
+	w.broker.fail = func(i int, _ wire.Trigger) error {
 		if i > 1 {
 			return errBroker
 		}
@@ -172,7 +172,7 @@ func TestALargeHandOverKeepsRoomForTheBrokersIDs(t *testing.T) {
 		w := newWorld(t, "memory")
 		w.tr = wide(t, 300)
 		w.clock.set(at("2026-02-04 06:00"))
-		w.engine.Publish = func(ctx context.Context, topic string, msgs []message.Outgoing) []Published {
+		w.engine.Publish = func(ctx context.Context, topic string, msgs []wire.Outgoing) []Published {
 			out := w.broker.publish(ctx, topic, msgs)
 			for i := range out {
 				out[i].ID = strings.Repeat("9", 20) + out[i].ID
@@ -280,7 +280,7 @@ func TestTheReasonOfAFurtherBatchIsItsOwn(t *testing.T) {
 }
 
 func TestTheModeShownOnlyAdvances(t *testing.T) {
-	runs := []message.Completion{
+	runs := []wire.Completion{
 		run(utg, "2026-02-02 17:06"), run(upg, "2026-02-03 09:00"), run(upg, "2026-02-03 10:30"),
 		run(toff, "2026-02-03 22:40"), run(pgs, "2026-02-03 23:50"),
 	}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // Changes to the definition of the overnight mode, old and new text.
@@ -137,7 +137,7 @@ func TestABlockedBatchIsDecidedAgainToo(t *testing.T) {
 // claimed to have run.
 func TestARequestForAProcessorThatTheDefinitionDropped(t *testing.T) {
 	w := halfSent(t)
-	w.broker.fail = func(int, message.Trigger) error { return errBroker }
+	w.broker.fail = func(int, wire.Trigger) error { return errBroker }
 	w.pass(2 * time.Minute)
 	if _, err := w.trigger(of(pgs, utg)); err == nil {
 		t.Fatal("the broker's failure was not reported")

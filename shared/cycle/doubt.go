@@ -6,10 +6,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // Doubt is about a report that is most likely a mistake: its processor's name is much like
@@ -36,7 +36,7 @@ func (d Doubt) String() string {
 }
 
 // doubt returns what is doubtful about a report at a time, nil when nothing is.
-func doubt(t *pipeline.Transition, c *message.Completion, now time.Time) *Doubt {
+func doubt(t *pipeline.Transition, c *wire.Completion, now time.Time) *Doubt {
 	d := Doubt{Period: c.Period, Reported: c.Reported, at: c.EventTime}
 	cal := t.Calendar()
 	today := cal.At(now)
@@ -47,20 +47,20 @@ func doubt(t *pipeline.Transition, c *message.Completion, now time.Time) *Doubt 
 		for p := last; p >= cal.AddDays(today, -relayDays); p = cal.Add(p, -1) {
 			expected = append(expected, string(p))
 		}
-		d.DidYouMean, _ = message.Nearest(string(c.Period), expected)
+		d.DidYouMean, _ = wire.Nearest(string(c.Period), expected)
 		return &d
 	}
 	if c.Processor != "" {
 		return nil
 	}
-	if d.DidYouMean = message.DidYouMean(c.Reported, t); d.DidYouMean == "" {
+	if d.DidYouMean = wire.DidYouMean(c.Reported, t); d.DidYouMean == "" {
 		return nil // another's, which it is right to ignore
 	}
 	return &d
 }
 
 // tellDoubt logs a report that is most likely a mistake.
-func (e *Engine) tellDoubt(ctx context.Context, key Key, c message.Completion) {
+func (e *Engine) tellDoubt(ctx context.Context, key Key, c wire.Completion) {
 	if d := doubt(key.Transition, &c, e.Now()); d != nil {
 		e.Log.WarnContext(ctx, d.String(), "event", telemetry.CompletionDoubtful, "transition", key.Transition.ID, "period", string(key.Period),
 			"reported", d.Reported, "did_you_mean", d.DidYouMean, "execution_id", c.ExecutionID)
@@ -77,7 +77,7 @@ func (s *snapshot) doubts(t *pipeline.Transition, now time.Time) []Doubt {
 		}
 	}
 	runs, seen := slices.Clone(s.runs), map[string]bool{}
-	slices.SortFunc(runs, func(a, b gate.Run) int { return gate.Older(b, a) })
+	slices.SortFunc(runs, func(a, b policy.Run) int { return policy.Older(b, a) })
 	var out []Doubt
 	for _, r := range runs {
 		d := doubt(t, r.Completion, now)

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestDoubtfulReports_AreLoggedAndShown(t *testing.T) {
@@ -92,7 +92,7 @@ func TestDoubtfulReports_EndWithTheRightOne(t *testing.T) {
 		t.Fatalf("%v", ds)
 	}
 	w.clock.set(at("2026-02-04 06:03").Add(time.Minute))
-	w.mustDeliver([]message.Completion{run(pgs, "2026-02-04 06:04")}...)
+	w.mustDeliver([]wire.Completion{run(pgs, "2026-02-04 06:04")}...)
 	if ds := doubts(); len(ds) != 0 {
 		t.Errorf("%v", ds)
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // wired sends a report over the wire, as a function gets it, and returns the payload of
@@ -17,13 +17,13 @@ func (w *world) wired(report []byte, at time.Time) string {
 	w.t.Helper()
 	w.clock.set(at)
 	w.msgs++
-	c, _, err := message.DecodeCompletion(message.Envelope{MessageID: fmt.Sprint("m", w.msgs), PublishTime: at, Data: report}, w.tr)
+	c, _, err := wire.DecodeCompletion(wire.Envelope{MessageID: fmt.Sprint("m", w.msgs), PublishTime: at, Data: report}, w.tr)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	sent := ""
 	publish := w.engine.Publish
-	w.engine.Publish = func(ctx context.Context, topic string, msgs []message.Outgoing) []Published {
+	w.engine.Publish = func(ctx context.Context, topic string, msgs []wire.Outgoing) []Published {
 		sent = string(msgs[len(msgs)-1].Data)
 		return publish(ctx, topic, msgs)
 	}
@@ -45,8 +45,8 @@ func players(n int) []string {
 func TestHandOver_IsFullWhereEntitiesAreMissing(t *testing.T) {
 	ours := func(n int) []byte {
 		rows := int64(100)
-		r := message.Report{ProcessorName: pgs, GameDate: "2026-02-03", ExecutionID: "second", Status: message.StatusSuccess,
-			Timestamp: message.Timestamp(at("2026-02-04 07:10")), RecordCount: &rows, Metadata: message.Changed(players(n))}
+		r := wire.Report{ProcessorName: pgs, GameDate: "2026-02-03", ExecutionID: "second", Status: wire.StatusSuccess,
+			Timestamp: wire.Timestamp(at("2026-02-04 07:10")), RecordCount: &rows, Metadata: wire.Changed(players(n))}
 		data, err := r.Encode()
 		if err != nil {
 			t.Fatal(err)
@@ -89,7 +89,7 @@ func TestHandOver_IsFullWhereEntitiesAreMissing(t *testing.T) {
 			}
 			runs := w.doc("phase_periods", "phase3_to_phase4_2026-02-03").Data["runs"].(map[string]any)[pgs].(map[string]any)
 			for _, v := range runs {
-				c, err := message.ParseCompletion(v.(string))
+				c, err := wire.ParseCompletion(v.(string))
 				if err != nil {
 					t.Fatal(err)
 				}

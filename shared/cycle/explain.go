@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // Explanation is everything that is known about one cycle, with the grounds of its
@@ -30,14 +30,14 @@ type Explanation struct {
 
 // RunStatus is one run and what becomes of it in a cycle.
 type RunStatus struct {
-	Processor   string         `json:"processor"` // as expected; as reported when it is not
-	ExecutionID string         `json:"execution_id"`
-	EventTime   time.Time      `json:"event_time"` // UTC
-	Status      message.Status `json:"status"`
-	RecordCount *int64         `json:"record_count,omitempty"`
-	Counts      bool           `json:"counts"`
-	Why         string         `json:"why,omitempty"`   // it does not count
-	Batch       int            `json:"batch,omitempty"` // that handed it over
+	Processor   string      `json:"processor"` // as expected; as reported when it is not
+	ExecutionID string      `json:"execution_id"`
+	EventTime   time.Time   `json:"event_time"` // UTC
+	Status      wire.Status `json:"status"`
+	RecordCount *int64      `json:"record_count,omitempty"`
+	Counts      bool        `json:"counts"`
+	Why         string      `json:"why,omitempty"`   // it does not count
+	Batch       int         `json:"batch,omitempty"` // that handed it over
 }
 
 // ClaimStatus tells who works on a batch.
@@ -57,7 +57,7 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 	}
 	c := &convergence{Engine: e, key: key}
 	in := c.input(s, m)
-	x := Explanation{Status: c.status(s, m), Policy: gate.Decide(in).Policy, Definition: key.Transition.Definition(), Runs: []RunStatus{}}
+	x := Explanation{Status: c.status(s, m), Policy: policy.Decide(in).Policy, Definition: key.Transition.Definition(), Runs: []RunStatus{}}
 	x.Hold = x.Status.Hold
 	x.Old = key.old(s.now)
 	for _, b := range x.Batches {
@@ -72,7 +72,7 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 		x.Claim = &ClaimStatus{Holder: b.Holder, MessageID: strings.Join(b.ClaimMessages, " "), Since: b.ClaimedAt,
 			Until: b.ClaimedAt.Add(b.Claim), Live: b.live(s.now)}
 	}
-	slices.SortFunc(s.runs, gate.Older)
+	slices.SortFunc(s.runs, policy.Older)
 	handed := s.batches[m.Name]
 	for _, name := range s.former[m.Name].names {
 		handed = slices.Concat(s.batches[name], handed)
@@ -91,7 +91,7 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 			continue
 		}
 		rs := RunStatus{Processor: shown.Processor, ExecutionID: r.ExecutionID, EventTime: r.EventTime,
-			Status: r.Status, RecordCount: r.RecordCount, Why: gate.WhyNot(in, r)}
+			Status: r.Status, RecordCount: r.RecordCount, Why: policy.WhyNot(in, r)}
 		if r.Processor == "" {
 			rs.Processor = r.Reported
 		}

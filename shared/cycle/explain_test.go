@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func (w *world) explain(mode string) Explanation {
@@ -25,7 +25,7 @@ func TestExplainNamesEveryRunAndWhatBecameOfIt(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
-	w.mustDeliver(run(pgs, "2026-02-04 06:30", status(message.StatusFailed)))
+	w.mustDeliver(run(pgs, "2026-02-04 06:30", status(wire.StatusFailed)))
 	stranger := run("", "2026-02-04 06:40")
 	stranger.Reported = "RosterHistoryProcessor"
 	w.mustDeliver(stranger)
@@ -56,7 +56,7 @@ func TestExplainOfACycleThatNothingIsKnownOf(t *testing.T) {
 func TestExplainShowsWhoHasTheClaim(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
-	w.engine.Publish = func(context.Context, string, []message.Outgoing) []Published { panic("dies") }
+	w.engine.Publish = func(context.Context, string, []wire.Outgoing) []Published { panic("dies") }
 	func() {
 		defer func() { _ = recover() }()
 		_, _ = w.engine.Converge(context.Background(), w.key("2026-02-03"), "m17")

@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestF01_PublishedMeansThatTheBrokerAnsweredForEveryMessage(t *testing.T) {
@@ -20,7 +20,7 @@ func TestF01_PublishedMeansThatTheBrokerAnsweredForEveryMessage(t *testing.T) {
 				w := newWorld(t, "memory")
 				w.clock.set(at("2026-02-04 06:00"))
 				w.broker.lose = lose
-				w.broker.fail = func(_ int, tr message.Trigger) error {
+				w.broker.fail = func(_ int, tr wire.Trigger) error {
 					if tr.SourceTable == five[broken] {
 						return errBroker
 					}
@@ -116,7 +116,7 @@ func TestF09_WritersOfOneDocumentNeverOverwriteEachOther(t *testing.T) {
 func TestF11_NoStatusSaysTriggeredBeforeTheBrokerAnswered(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:00"))
-	w.broker.fail = func(int, message.Trigger) error {
+	w.broker.fail = func(int, wire.Trigger) error {
 		if st := w.statuses()["overnight"]; st.State == "published" {
 			t.Error("status says published while publishing")
 		}

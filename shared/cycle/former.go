@@ -4,9 +4,9 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // former is what was handed over under other names than those under which the definition stores
@@ -29,7 +29,7 @@ func modeOf(t *pipeline.Transition, stored string) string {
 }
 
 // present returns a run with the present name of its processor.
-func present(t *pipeline.Transition, r gate.Run) gate.Run {
+func present(t *pipeline.Transition, r policy.Run) policy.Run {
 	if r.Completion == nil || t.Present(r.Processor) == r.Processor {
 		return r
 	}
@@ -40,7 +40,7 @@ func present(t *pipeline.Transition, r gate.Run) gate.Run {
 }
 
 // then returns a run with the name that its processor had when the batch took it.
-func (b *batch) then(t *pipeline.Transition, r gate.Run) gate.Run {
+func (b *batch) then(t *pipeline.Transition, r policy.Run) policy.Run {
 	stored := t.Stored(r.Processor)
 	if m, frozen := b.Messages[stored]; frozen && stored != r.Processor {
 		c := *r.Completion
@@ -56,7 +56,7 @@ func (m sent) table(tr *pipeline.Transition, name string) string {
 	if tr.Present(name) == name {
 		return name
 	}
-	if t, err := message.DecodeTrigger([]byte(m.Payload)); err == nil {
+	if t, err := wire.DecodeTrigger([]byte(m.Payload)); err == nil {
 		return t.SourceTable
 	}
 	return name
@@ -94,9 +94,9 @@ func (s *snapshot) adopt(key Key) {
 				h.Expects = b.Expects
 			}
 		}
-		var newest gate.Run
+		var newest policy.Run
 		for _, r := range s.runs {
-			if taken[r.Key] && (newest.Completion == nil || gate.Older(newest, r) < 0) {
+			if taken[r.Key] && (newest.Completion == nil || policy.Older(newest, r) < 0) {
 				newest = r
 			}
 		}

@@ -9,9 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // What the simulation found; docs/robustness.md has the seeds.
@@ -45,7 +45,7 @@ func TestAHoldReachesAHolderThatSleptBeyondItsClaim(t *testing.T) {
 func TestARequestBehindAnotherBatchIsLeftUnclaimed(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
-	w.broker.fail = func(_ int, tr message.Trigger) error {
+	w.broker.fail = func(_ int, tr wire.Trigger) error {
 		if tr.Batch != 1 || tr.SourceTable != five[0] {
 			return nil
 		}

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 const (
@@ -21,7 +21,7 @@ const (
 
 // Report is one completion as it was delivered.
 type Report struct {
-	Completion message.Completion
+	Completion wire.Completion
 	MessageID  string
 }
 

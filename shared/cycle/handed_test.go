@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // again is the i-th further run of a processor, with another count each time, a second
 // after the one before.
-func again(i int) message.Completion {
+func again(i int) wire.Completion {
 	c := run(pgs, "2026-02-04 07:10", count(int64(1000+i)), execution(fmt.Sprintf("again-%04d", i)))
 	c.EventTime = c.EventTime.Add(time.Duration(i) * time.Second)
 	return c
@@ -128,7 +128,7 @@ func handedOver(t testing.TB, batches, runs int) *world {
 	w.engine = New(Config{Store: w.store, Publish: w.broker.publish, Check: Unchecked, Now: w.clock.now, NewID: rand.Text, Claim: time.Minute, Log: brokenLog(t)})
 	ctx := context.Background()
 	key := Key{Transition: w.tr, Period: "2026-02-03"}
-	do := func(c message.Completion, converge bool) {
+	do := func(c wire.Completion, converge bool) {
 		err := w.engine.Record(ctx, key, c)
 		if err == nil && converge {
 			_, err = w.engine.Converge(ctx, key, "m")

@@ -17,13 +17,13 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/emulatortest"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/firestore"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/store/sqlite"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 const (
@@ -47,18 +47,18 @@ func (c *clock) set(t time.Time) { c.mu.Lock(); defer c.mu.Unlock(); c.t = t }
 type broker struct {
 	mu   sync.Mutex
 	n    int
-	got  []message.Trigger
+	got  []wire.Trigger
 	ids  []string
-	fail func(i int, t message.Trigger) error // an error together with accept: the answer was lost
-	lose bool                                 // accepted, but the error is returned
+	fail func(i int, t wire.Trigger) error // an error together with accept: the answer was lost
+	lose bool                              // accepted, but the error is returned
 }
 
-func (b *broker) publish(_ context.Context, _ string, msgs []message.Outgoing) []Published {
+func (b *broker) publish(_ context.Context, _ string, msgs []wire.Outgoing) []Published {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := make([]Published, len(msgs))
 	for i, m := range msgs {
-		t, err := message.DecodeTrigger(m.Data)
+		t, err := wire.DecodeTrigger(m.Data)
 		if err != nil {
 			out[i].Err = err
 			continue
@@ -229,9 +229,9 @@ func at(s string) time.Time {
 }
 
 // run is a successful completion for 2026-02-03.
-func run(processor, when string, edit ...func(*message.Completion)) message.Completion {
+func run(processor, when string, edit ...func(*wire.Completion)) wire.Completion {
 	n := int64(100)
-	c := message.Completion{Processor: processor, Reported: processor, Period: "2026-02-03", Status: message.StatusSuccess,
+	c := wire.Completion{Processor: processor, Reported: processor, Period: "2026-02-03", Status: wire.StatusSuccess,
 		EventTime: at(when), ExecutionID: processor + "@" + when, CorrelationID: "corr-" + processor, RecordCount: &n}
 	for _, e := range edit {
 		e(&c)
@@ -239,24 +239,24 @@ func run(processor, when string, edit ...func(*message.Completion)) message.Comp
 	return c
 }
 
-func status(s message.Status) func(*message.Completion) {
-	return func(c *message.Completion) { c.Status = s }
+func status(s wire.Status) func(*wire.Completion) {
+	return func(c *wire.Completion) { c.Status = s }
 }
-func count(n int64) func(*message.Completion) {
-	return func(c *message.Completion) { c.RecordCount = &n }
+func count(n int64) func(*wire.Completion) {
+	return func(c *wire.Completion) { c.RecordCount = &n }
 }
-func execution(id string) func(*message.Completion) {
-	return func(c *message.Completion) { c.ExecutionID = id }
+func execution(id string) func(*wire.Completion) {
+	return func(c *wire.Completion) { c.ExecutionID = id }
 }
-func entities(names ...string) func(*message.Completion) {
-	return func(c *message.Completion) { c.Entities, c.Incremental = names, true }
+func entities(names ...string) func(*wire.Completion) {
+	return func(c *wire.Completion) { c.Entities, c.Incremental = names, true }
 }
 
 func (w *world) key(p pipeline.Period) Key { return Key{Transition: w.tr, Period: p} }
 
 // deliver hands a completion to an engine as the function does, at its event time
 // unless the clock is already later.
-func (w *world) deliver(c message.Completion) (Result, error) {
+func (w *world) deliver(c wire.Completion) (Result, error) {
 	w.t.Helper()
 	if w.clock.now().Before(c.EventTime) {
 		w.clock.set(c.EventTime)
@@ -269,7 +269,7 @@ func (w *world) deliver(c message.Completion) (Result, error) {
 	return w.engine.Converge(ctx, w.key(c.Period), fmt.Sprintf("m%d", w.msgs))
 }
 
-func (w *world) mustDeliver(cs ...message.Completion) {
+func (w *world) mustDeliver(cs ...wire.Completion) {
 	w.t.Helper()
 	for _, c := range cs {
 		if _, err := w.deliver(c); err != nil {

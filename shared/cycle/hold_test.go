@@ -9,9 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 const actor = "ada@host"
@@ -136,7 +136,7 @@ func TestAHoldThatArrivesWhileABatchIsPublishingTakesEffectAfterIt(t *testing.T)
 	w := newWorld(t, "memory")
 	w.ready()
 	var r HoldResult
-	w.broker.fail = func(i int, _ message.Trigger) error {
+	w.broker.fail = func(i int, _ wire.Trigger) error {
 		if i == 0 {
 			r = w.hold("overnight", time.Hour)
 		}
@@ -323,7 +323,7 @@ func TestAReleaseThatFailedCanBeRepeated(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.hold("overnight", 5*time.Hour)
-	w.broker.fail = func(int, message.Trigger) error { return errBroker }
+	w.broker.fail = func(int, wire.Trigger) error { return errBroker }
 	if _, err := w.engine.Release(context.Background(), w.key("2026-02-03"), "overnight", actor, "x"); !errors.Is(err, errBroker) {
 		t.Fatal(err)
 	}

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // Where periods are hours, the relay looks at as many days of them.
@@ -24,7 +24,7 @@ func TestTheRelayLooksAtDaysOfHours(t *testing.T) {
 	w.clock.set(time.Date(2026, 10, 25, 1, 10, 0, 0, time.UTC))
 	hour := pipeline.Period("2026-10-25T00")
 	for _, name := range w.tr.Order {
-		c := message.Completion{Processor: name, Reported: name, Period: hour, Status: message.StatusSuccess, EventTime: w.clock.now(), ExecutionID: name, CorrelationID: "x"}
+		c := wire.Completion{Processor: name, Reported: name, Period: hour, Status: wire.StatusSuccess, EventTime: w.clock.now(), ExecutionID: name, CorrelationID: "x"}
 		if err := w.engine.Record(t.Context(), w.key(hour), c); err != nil {
 			t.Fatal(err)
 		}

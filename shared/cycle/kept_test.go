@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // A caller that has gone, such as a function whose request has timed out, does not make
@@ -21,7 +21,7 @@ func TestConfirm_WritesTheBrokersIDsAfterTheCallerHasGone(t *testing.T) {
 	w.ready()
 	ctx, leave := context.WithCancel(context.Background())
 	send := w.engine.Publish
-	w.engine.Publish = func(ctx context.Context, topic string, msgs []message.Outgoing) []Published {
+	w.engine.Publish = func(ctx context.Context, topic string, msgs []wire.Outgoing) []Published {
 		defer leave()
 		return send(ctx, topic, msgs)
 	}
@@ -52,7 +52,7 @@ func wideNight(t *testing.T, more int) (w *world, size int) {
 	w = newWorld(t, "memory")
 	w.tr = wide(t, 300)
 	w.clock.set(at("2026-02-04 06:00"))
-	w.engine.Publish = func(ctx context.Context, topic string, msgs []message.Outgoing) []Published {
+	w.engine.Publish = func(ctx context.Context, topic string, msgs []wire.Outgoing) []Published {
 		out := w.broker.publish(ctx, topic, msgs)
 		for i := range out {
 			out[i].ID = strings.Repeat("9", 20) + fmt.Sprintf("%03d", i)
@@ -189,7 +189,7 @@ func TestPeriod_ReadsEveryFieldOfItsLaterDocuments(t *testing.T) {
 			if s.schedule.Units != 7 || s.repaired != "2026-02-04T12:00:00Z" || s.handed["overnight"].N != 2 {
 				t.Errorf("schedule %+v, repaired %q, handed over %+v", s.schedule, s.repaired, s.handed)
 			}
-			if len(s.listed) < 2 || !slices.ContainsFunc(s.runs, func(r gate.Run) bool { return r.ExecutionID == late.ExecutionID }) {
+			if len(s.listed) < 2 || !slices.ContainsFunc(s.runs, func(r policy.Run) bool { return r.ExecutionID == late.ExecutionID }) {
 				t.Errorf("lists %q", s.listed)
 			}
 			w.clock.set(at("2026-02-04 07:30"))

@@ -9,15 +9,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestThreeThousandRunsOfAPeriodAreAllRecorded(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 22:40"))
 	var long []string
-	for i := range message.MaxEntities {
+	for i := range wire.MaxEntities {
 		long = append(long, fmt.Sprintf("player-number-%d", i))
 	}
 	ctx := context.Background()
@@ -65,7 +65,7 @@ func TestAHandOverLargerThanADocumentGoesWithoutEntities(t *testing.T) {
 	w.tr = wide(t, 300)
 	w.clock.set(at("2026-02-04 06:00"))
 	var long []string
-	for i := range message.MaxEntities {
+	for i := range wire.MaxEntities {
 		long = append(long, fmt.Sprintf("player-number-%d", i))
 	}
 	for i := range 300 {
@@ -78,7 +78,7 @@ func TestAHandOverLargerThanADocumentGoesWithoutEntities(t *testing.T) {
 	if len(w.broker.got) != 300 {
 		t.Fatalf("%d messages", len(w.broker.got))
 	}
-	if i := slices.IndexFunc(w.broker.got, func(tr message.Trigger) bool { return tr.Incremental || len(tr.EntitiesChanged) > 0 }); i >= 0 {
+	if i := slices.IndexFunc(w.broker.got, func(tr wire.Trigger) bool { return tr.Incremental || len(tr.EntitiesChanged) > 0 }); i >= 0 {
 		t.Errorf("%+v", w.broker.got[i])
 	}
 }

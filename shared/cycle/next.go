@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -43,11 +43,11 @@ type action struct {
 
 // handing is what a batch would hand over now.
 type handing struct {
-	verdict gate.Verdict
-	runs    []gate.Run
-	began   bool // the cycle's first hand-over is frozen
-	given   bool // somebody chose the runs
-	policy  gate.State
+	verdict  policy.Verdict
+	runs     []policy.Run
+	began    bool // the cycle's first hand-over is frozen
+	given    bool // somebody chose the runs
+	byPolicy policy.State
 	// collects: a processor has run again, and it is too soon to hand it over again.
 	collects bool
 }
@@ -63,7 +63,7 @@ func (c *convergence) next(s *snapshot) action {
 	switch a.do {
 	case lookUp, claim, freeze, publish:
 	case create:
-		if a.handing.verdict.State == gate.Grace {
+		if a.handing.verdict.State == policy.Grace {
 			return a // it waits: the last step projects at once
 		}
 	case idle:
@@ -159,7 +159,7 @@ func (c *convergence) begin(s *snapshot, m pipeline.Mode) action {
 		return action{}
 	}
 	h := c.handing(s, m, nil)
-	if h.verdict.State == gate.Grace || h.due() && s.hold(m.Name) == nil && c.mayCheck() {
+	if h.verdict.State == policy.Grace || h.due() && s.hold(m.Name) == nil && c.mayCheck() {
 		return action{do: create, mode: m, n: s.highest(m.Name) + 1, handing: h}
 	}
 	return action{}
@@ -174,8 +174,8 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 		a.handing = c.handing(s, m, b)
 		switch h := a.handing; {
 		case s.keeps(m.Name, b):
-		case h.verdict.State == gate.Grace && b.GraceSince.IsZero(),
-			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == gate.Overdue || h.verdict.State == gate.Waiting && len(h.verdict.Missing) > 0):
+		case h.verdict.State == policy.Grace && b.GraceSince.IsZero(),
+			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == policy.Overdue || h.verdict.State == policy.Waiting && len(h.verdict.Missing) > 0):
 			a.do = regrace
 			return a // no claim is needed: it hands nothing over
 		case !h.due(): // its grace has not ended, or the definition changed under it
@@ -200,7 +200,7 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 }
 
 // due reports whether there is something to hand over now.
-func (h handing) due() bool { return h.verdict.State == gate.Ready && len(h.runs) > 0 }
+func (h handing) due() bool { return h.verdict.State == policy.Ready && len(h.runs) > 0 }
 
 // handing works out what a cycle hands over next, b being its unpublished batch or
 // nil: what somebody chose; else, until the cycle has begun, what the mode's policy
@@ -210,19 +210,19 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 	if b != nil {
 		in.GraceStart = b.GraceSince
 	}
-	v := gate.Decide(in)
-	policy, collects := v.State, false
-	runs, late := gate.Pending(in, s.covered(m.Name))
+	v := policy.Decide(in)
+	byPolicy, collects := v.State, false
+	runs, late := policy.Pending(in, s.covered(m.Name))
 	given := given(in, b)
 	switch {
 	case len(given) > 0:
 		runs = given
-		v.State, v.Cause, v.Reason, v.Since, v.NextLook = gate.Ready, b.Cause, b.Reason, b.DueAt, time.Time{}
+		v.State, v.Cause, v.Reason, v.Since, v.NextLook = policy.Ready, b.Cause, b.Reason, b.DueAt, time.Time{}
 	case in.Began != nil && len(runs) > 0:
-		v.State, v.Cause, v.Since, v.NextLook = gate.Ready, gate.SecondRun, runs[0].EventTime, time.Time{}
+		v.State, v.Cause, v.Since, v.NextLook = policy.Ready, policy.SecondRun, runs[0].EventTime, time.Time{}
 		v.Reason = "ran again: " + strings.Join(processors(c.key.Transition, runs), ", ")
 		if late {
-			v.Cause = gate.LateCompletion
+			v.Cause = policy.LateCompletion
 			v.Reason = "after the first hand-over: " + strings.Join(processors(c.key.Transition, runs), ", ")
 		}
 		for _, r := range runs {
@@ -233,8 +233,8 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 			}
 		}
 	case in.Began != nil:
-		v.State, v.NextLook = gate.Waiting, time.Time{}
-		if again, until := gate.Collected(in, s.covered(m.Name)); len(again) > 0 {
+		v.State, v.NextLook = policy.Waiting, time.Time{}
+		if again, until := policy.Collected(in, s.covered(m.Name)); len(again) > 0 {
 			collects, v.NextLook = true, until
 			v.Reason = fmt.Sprintf("ran again: %s; collected until %s", strings.Join(processors(c.key.Transition, again), ", "),
 				until.In(c.key.Transition.Calendar().Zone()).Format(time.TimeOnly))
@@ -243,18 +243,18 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 	if b != nil && b.Cause == CauseReconciliation && b.unfrozen() { // a repair has made it, and may have died
 		v.Cause = CauseReconciliation
 	}
-	return handing{verdict: v, runs: runs, began: in.Began != nil, given: len(given) > 0, policy: policy, collects: collects}
+	return handing{verdict: v, runs: runs, began: in.Began != nil, given: len(given) > 0, byPolicy: byPolicy, collects: collects}
 }
 
 // given returns the runs that somebody chose for a batch and that still count.
-func given(in gate.Input, b *batch) []gate.Run {
+func given(in policy.Input, b *batch) []policy.Run {
 	if b == nil || !b.Given {
 		return nil
 	}
-	return slices.DeleteFunc(gate.Counting(in), func(r gate.Run) bool { return !slices.Contains(b.Runs, r.Key) })
+	return slices.DeleteFunc(policy.Counting(in), func(r policy.Run) bool { return !slices.Contains(b.Runs, r.Key) })
 }
 
-func (c *convergence) input(s *snapshot, m pipeline.Mode) gate.Input {
-	return gate.Input{Transition: c.key.Transition, Mode: m, Period: c.key.Period, Runs: s.runs, Now: s.now,
+func (c *convergence) input(s *snapshot, m pipeline.Mode) policy.Input {
+	return policy.Input{Transition: c.key.Transition, Mode: m, Period: c.key.Period, Runs: s.runs, Now: s.now,
 		Began: s.began(m.Name), Again: s.again(c.key.Transition, m.Name), Expected: s.schedule.expected()}
 }

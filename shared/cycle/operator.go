@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/phasegate/phasegate/shared/audit"
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -118,7 +118,7 @@ func (c *convergence) request(ctx context.Context, m pipeline.Mode, r Request, i
 	return fmt.Errorf("%s: no end after %d steps", c.key, maxSteps)
 }
 
-func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.Mode, r Request, runs []gate.Run, id string, record store.Write) error {
+func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.Mode, r Request, runs []policy.Run, id string, record store.Write) error {
 	keys := make([]any, len(runs))
 	for i, run := range runs {
 		keys[i] = run.Key
@@ -142,14 +142,14 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 }
 
 // plan works out what a Request does in a snapshot.
-func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []gate.Run) {
+func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []policy.Run) {
 	in := c.input(s, m)
-	v := gate.Decide(in)
+	v := policy.Decide(in)
 	names := r.Processors
 	if len(names) == 0 {
 		names = v.Satisfied
 	}
-	runs := slices.DeleteFunc(gate.Counting(in), func(run gate.Run) bool { return !slices.Contains(names, run.Processor) })
+	runs := slices.DeleteFunc(policy.Counting(in), func(run policy.Run) bool { return !slices.Contains(names, run.Processor) })
 	p := Plan{Batch: s.highest(m.Name) + 1, Processors: processors(c.key.Transition, runs), Runs: []string{}}
 	if b := waiting(s.batches[m.Name]); b != nil {
 		p.Batch = b.N
@@ -202,9 +202,9 @@ func waiting(bs []*batch) *batch {
 
 // sending returns a batch that somebody asked for with all of these runs and that is
 // not published yet: whoever asks again after an error has it already.
-func sending(bs []*batch, runs []gate.Run) *batch {
+func sending(bs []*batch, runs []policy.Run) *batch {
 	for _, b := range bs {
-		missing := func(r gate.Run) bool { return !slices.Contains(b.Runs, r.Key) }
+		missing := func(r policy.Run) bool { return !slices.Contains(b.Runs, r.Key) }
 		if b.Given && b.State == StatePublishing && !slices.ContainsFunc(runs, missing) {
 			return b
 		}

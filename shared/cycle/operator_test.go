@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // trigger asks for a hand-over of the overnight cycle of 2026-02-03.
@@ -77,9 +77,9 @@ func TestAnOperatorsHandOverSendsEverythingAgain(t *testing.T) {
 }
 
 func TestWhatAnOperatorMayHandOver(t *testing.T) {
-	critical := []message.Completion{run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02")}
+	critical := []wire.Completion{run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02")}
 	for name, tc := range map[string]struct {
-		runs    []message.Completion
+		runs    []wire.Completion
 		now     string
 		before  func(w *world)
 		request []func(*Request)
@@ -87,13 +87,13 @@ func TestWhatAnOperatorMayHandOver(t *testing.T) {
 		forced  bool   // Force passes it
 	}{
 		"complete":                     {critical, "2026-02-04 06:05", nil, nil, "", false},
-		"older_than_trigger_within":    {[]message.Completion{run(pgs, "2026-02-20 06:01"), run(upg, "2026-02-20 06:02")}, "2026-02-20 07:00", nil, nil, "", false},
+		"older_than_trigger_within":    {[]wire.Completion{run(pgs, "2026-02-20 06:01"), run(upg, "2026-02-20 06:02")}, "2026-02-20 07:00", nil, nil, "", false},
 		"after_the_deadline":           {critical, "2026-02-04 12:00", nil, nil, "", false},
 		"without_a_critical_one":       {critical[:1], "2026-02-04 06:05", nil, nil, "critical processors are missing: " + upg, true},
-		"before_its_time":              {[]message.Completion{run(pgs, "2026-02-04 01:01"), run(upg, "2026-02-04 01:02")}, "2026-02-04 02:00", nil, nil, "before +1d 05:00", true},
+		"before_its_time":              {[]wire.Completion{run(pgs, "2026-02-04 01:01"), run(upg, "2026-02-04 01:02")}, "2026-02-04 02:00", nil, nil, "before +1d 05:00", true},
 		"on_hold":                      {critical, "2026-02-04 06:05", func(w *world) { w.hold("overnight", time.Hour) }, nil, "it is on hold by ada@host: source data is wrong", true},
 		"nothing_on_record":            {nil, "2026-02-04 06:05", nil, nil, "no counting run is on record", false},
-		"a_processor_that_failed":      {append(critical, run(utg, "2026-02-04 06:00", status(message.StatusFailed))), "2026-02-04 06:05", nil, []func(*Request){of(utg)}, "no counting run of " + utg, false},
+		"a_processor_that_failed":      {append(critical, run(utg, "2026-02-04 06:00", status(wire.StatusFailed))), "2026-02-04 06:05", nil, []func(*Request){of(utg)}, "no counting run of " + utg, false},
 		"a_processor_that_did_not_run": {critical, "2026-02-04 06:05", nil, []func(*Request){of(pgs, tdef)}, "no counting run of " + tdef, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -262,7 +262,7 @@ func TestARequestIsNotQuietlyReplacedByAnother(t *testing.T) {
 	w.engine.Check = Unchecked
 	var second error
 	once := false
-	w.broker.fail = func(int, message.Trigger) error {
+	w.broker.fail = func(int, wire.Trigger) error {
 		if !once { // frozen: the next is a batch of its own
 			once = true
 			_, second = w.trigger(of(tdef))
@@ -304,7 +304,7 @@ func TestARepeatedRequestIsNotAnotherOne(t *testing.T) {
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
 	before := len(w.broker.got)
-	w.broker.fail = func(int, message.Trigger) error { return errBroker }
+	w.broker.fail = func(int, wire.Trigger) error { return errBroker }
 	if b, err := w.trigger(); !errors.Is(err, errBroker) || b.State != StatePublishing {
 		t.Fatalf("%+v, %v", b, err)
 	}
@@ -349,7 +349,7 @@ func TestForceIsOfTheChosenRunsAlone(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
-	w.broker.fail = func(int, message.Trigger) error { return errBroker }
+	w.broker.fail = func(int, wire.Trigger) error { return errBroker }
 	if _, err := w.deliver(run(pgs, "2026-02-04 06:30", count(348))); err == nil {
 		t.Fatal("the broker's failure was not reported")
 	}

@@ -6,9 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // The sources of triggers: a policy, or whoever caused the batch.
@@ -28,10 +28,10 @@ func source(cause string) string {
 }
 
 // processors returns the processors of the runs in the order of the messages.
-func processors(t *pipeline.Transition, runs []gate.Run) []string {
+func processors(t *pipeline.Transition, runs []policy.Run) []string {
 	var names []string
 	for _, name := range t.Order {
-		if slices.ContainsFunc(runs, func(r gate.Run) bool { return r.Processor == name }) {
+		if slices.ContainsFunc(runs, func(r policy.Run) bool { return r.Processor == name }) {
 			names = append(names, name)
 		}
 	}
@@ -43,14 +43,14 @@ func processors(t *pipeline.Transition, runs []gate.Run) []string {
 func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntities bool) (messages map[string]any, size int, err error) {
 	messages = map[string]any{}
 	for _, name := range processors(c.key.Transition, a.handing.runs) {
-		t := message.Trigger{
+		t := wire.Trigger{
 			SourceTable:  name,
 			AnalysisDate: c.key.Period, GameDate: c.key.Period,
 			Success:          true,
 			TriggerSource:    source(a.handing.verdict.Cause),
 			TriggeredBy:      c.key.Transition.TriggeredBy,
 			ParentProcessor:  c.key.Transition.ParentProcessor,
-			Timestamp:        message.Timestamp(s.now),
+			Timestamp:        wire.Timestamp(s.now),
 			Mode:             a.mode.Name,
 			TriggerReason:    a.handing.verdict.Cause,
 			FreshnessChecked: ready.Verified(),
@@ -75,7 +75,7 @@ func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntit
 // unite puts a processor's runs, oldest first, into its message: the ids of the
 // latest, the entities of all. One run that does not name everything it changed
 // makes the whole message a full one.
-func unite(t *message.Trigger, entitiesKey, processor string, runs []gate.Run) {
+func unite(t *wire.Trigger, entitiesKey, processor string, runs []policy.Run) {
 	var entities []string
 	seen := map[string]bool{}
 	for _, r := range runs {
@@ -96,8 +96,8 @@ func unite(t *message.Trigger, entitiesKey, processor string, runs []gate.Run) {
 }
 
 // outgoing is a frozen payload with the attributes that repeat its identity.
-func outgoing(b *batch, name, payload string) message.Outgoing {
-	return message.Outgoing{Data: []byte(payload), Attributes: map[string]string{
+func outgoing(b *batch, name, payload string) wire.Outgoing {
+	return wire.Outgoing{Data: []byte(payload), Attributes: map[string]string{
 		"trigger_id": b.ID + "/" + name,
 		"cycle":      strings.TrimSuffix(b.ID, "~"+strconv.Itoa(b.N)),
 		"batch":      strconv.Itoa(b.N),

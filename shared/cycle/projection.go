@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -64,7 +64,7 @@ func (c *convergence) shown(s *snapshot) []store.Field {
 	return fields
 }
 
-func projectRun(r gate.Run) map[string]any {
+func projectRun(r policy.Run) map[string]any {
 	entities := make([]any, len(r.Entities))
 	for i, e := range r.Entities {
 		entities[i] = e
@@ -88,14 +88,14 @@ func projectRun(r gate.Run) map[string]any {
 // to show: the most advanced one to which a counting run belongs or in whose time it
 // fell. A run that a mode merely accepts from earlier does not make it the mode
 // shown. As runs only come, the mode only advances.
-func (c *convergence) counted(s *snapshot) (newest map[string]gate.Run, mode string) {
+func (c *convergence) counted(s *snapshot) (newest map[string]policy.Run, mode string) {
 	modes, modeAt := c.key.Transition.Modes, c.key.Transition.ModesOf(c.key.Period)
-	newest, shown := map[string]gate.Run{}, -1
+	newest, shown := map[string]policy.Run{}, -1
 	for i, m := range modes {
 		in := c.input(s, m)
-		own := gate.Own(in)
-		for _, r := range gate.Counting(in) {
-			if old, ok := newest[r.Processor]; !ok || gate.Older(old, r) < 0 {
+		own := policy.Own(in)
+		for _, r := range policy.Counting(in) {
+			if old, ok := newest[r.Processor]; !ok || policy.Older(old, r) < 0 {
 				newest[r.Processor] = r
 			}
 			at := modeAt(r.EventTime)

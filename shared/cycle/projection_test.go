@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestThreeModesOfADateShareOneProjection(t *testing.T) {
@@ -20,7 +20,7 @@ func TestThreeModesOfADateShareOneProjection(t *testing.T) {
 		Succeeded any
 	}
 	for _, step := range []struct {
-		run  message.Completion
+		run  wire.Completion
 		want flags
 	}{
 		{run(utg, "2026-02-02 17:06"), flags{"tomorrow", int64(1), false, false}},
@@ -111,10 +111,10 @@ func TestFiftyConvergersDoNotFightOverTheProjection(t *testing.T) {
 // Each case looks at the compatibility document in the moment of a step that can take
 // seconds, as a second subscriber of the completions does.
 func TestProjection_ShowsTheCompletionBeforeTheHandOver(t *testing.T) {
-	late := []message.Completion{run(toff, "2026-02-03 22:40"), run(tdef, "2026-02-04 05:30"), run(upg, "2026-02-03 10:35"), run(utg, "2026-02-04 05:40")}
+	late := []wire.Completion{run(toff, "2026-02-03 22:40"), run(tdef, "2026-02-04 05:30"), run(upg, "2026-02-03 10:35"), run(utg, "2026-02-04 05:40")}
 	for name, tc := range map[string]struct {
-		before []message.Completion
-		last   message.Completion
+		before []wire.Completion
+		last   wire.Completion
 		shown  int64
 	}{
 		"the_last_processor_of_a_cycle": {before: late, last: run(pgs, "2026-02-04 06:03"), shown: 5},
@@ -139,7 +139,7 @@ func TestProjection_ShowsTheCompletionBeforeTheHandOver(t *testing.T) {
 			}
 			w.engine.Expected = func(context.Context, Key) (int64, error) { look("schedule"); return 10, nil }
 			send := w.engine.Publish
-			w.engine.Publish = func(ctx context.Context, topic string, msgs []message.Outgoing) []Published {
+			w.engine.Publish = func(ctx context.Context, topic string, msgs []wire.Outgoing) []Published {
 				look("publish")
 				return send(ctx, topic, msgs)
 			}

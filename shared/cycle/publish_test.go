@@ -5,7 +5,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestOne_TakesNoAnswerWithoutAnID(t *testing.T) {
@@ -20,13 +20,13 @@ func TestOne_TakesNoAnswerWithoutAnID(t *testing.T) {
 		"no_id":     {Published{}, "", ErrUnconfirmed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			publish := Publish(func(_ context.Context, topic string, msgs []message.Outgoing) []Published {
+			publish := Publish(func(_ context.Context, topic string, msgs []wire.Outgoing) []Published {
 				if topic != "topic" || len(msgs) != 1 || string(msgs[0].Data) != "x" {
 					t.Errorf("%s: %v", topic, msgs)
 				}
 				return []Published{c.answer}
 			})
-			if id, err := publish.One(t.Context(), "topic", message.Outgoing{Data: []byte("x")}); id != c.id || !errors.Is(err, c.err) {
+			if id, err := publish.One(t.Context(), "topic", wire.Outgoing{Data: []byte("x")}); id != c.id || !errors.Is(err, c.err) {
 				t.Errorf("%q, %v, want %q, %v", id, err, c.id, c.err)
 			}
 		})

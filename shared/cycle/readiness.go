@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
@@ -35,14 +35,14 @@ const (
 	patience = 5 * time.Second
 )
 
-func (l schedule) expected() gate.Expected {
+func (l schedule) expected() policy.Expected {
 	switch {
 	case l.At.IsZero(), l.Problem != "" && l.Tried.Sub(l.At) > answerStands:
-		return gate.ExpectedUnknown
+		return policy.ExpectedUnknown
 	case l.Units == 0:
-		return gate.ExpectedNone
+		return policy.ExpectedNone
 	}
-	return gate.ExpectedSome
+	return policy.ExpectedSome
 }
 
 // next returns when the schedule is to be asked again.
@@ -81,7 +81,7 @@ func (c *convergence) asks(s *snapshot) bool {
 			}
 			in.GraceStart = b.GraceSince
 		}
-		if gate.Empty(in) && gate.Decide(in).State != gate.Waiting {
+		if policy.Empty(in) && policy.Decide(in).State != policy.Waiting {
 			return true
 		}
 	}

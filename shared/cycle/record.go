@@ -8,9 +8,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // Collections, before the prefix.
@@ -26,7 +26,7 @@ const (
 // A period whose document is full goes on in a second one, which takes successful runs
 // without their entity lists: what is handed over from such a run is not incremental.
 // Reports that cannot count are bounded; see room.go.
-func (e *Engine) Record(ctx context.Context, key Key, c message.Completion) error {
+func (e *Engine) Record(ctx context.Context, key Key, c wire.Completion) error {
 	shown := c.Processor
 	c.Processor = key.Transition.Stored(shown) // a copy that comes after a renaming is the same run
 	err := e.merge(ctx, e.periodRef(key), c)
@@ -43,7 +43,7 @@ func (e *Engine) Record(ctx context.Context, key Key, c message.Completion) erro
 	return nil
 }
 
-func (e *Engine) logRecorded(ctx context.Context, key Key, c message.Completion) {
+func (e *Engine) logRecorded(ctx context.Context, key Key, c wire.Completion) {
 	level, msg := slog.LevelInfo, "completion recorded"
 	if c.Processor == "" {
 		level, msg = slog.LevelWarn, "completion of an unexpected processor recorded; it never counts"
@@ -61,7 +61,7 @@ func (e *Engine) recordAll(ctx context.Context, key Key, reports []Report) []err
 	errs := make([]error, len(reports))
 	err := store.ErrTooLarge // one report is recorded by itself, too
 	if len(reports) > 1 {
-		all := make([]message.Completion, len(reports))
+		all := make([]wire.Completion, len(reports))
 		for i, r := range reports {
 			all[i] = r.Completion
 			all[i].Processor = key.Transition.Stored(r.Completion.Processor)
@@ -81,7 +81,7 @@ func (e *Engine) recordAll(ctx context.Context, key Key, reports []Report) []err
 	return errs
 }
 
-func (e *Engine) merge(ctx context.Context, period store.Ref, all ...message.Completion) error {
+func (e *Engine) merge(ctx context.Context, period store.Ref, all ...wire.Completion) error {
 	var fields []store.Field
 	var newest time.Time
 	seen := map[string]bool{}

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
@@ -199,7 +199,7 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, tod
 		}
 		for _, st := range e.describe(key, s) {
 			switch {
-			case len(st.Satisfied) == 0 || st.State == string(StatePublished) || st.State == string(gate.Closed):
+			case len(st.Satisfied) == 0 || st.State == string(StatePublished) || st.State == string(policy.Closed):
 			case st.State == string(StatePublishing):
 				finding(st.Mode, "unpublished", st.Reason)
 			default:

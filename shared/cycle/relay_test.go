@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // degrading is the NBA transition whose overnight cycle goes at its deadline.
@@ -72,7 +72,7 @@ func TestF20_ADeadlineGoesThroughTheSameEngine(t *testing.T) {
 	w.clock.set(at("2026-02-04 06:00"))
 	w.mustDeliver(run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02"))
 	w.clock.set(at("2026-02-04 10:00"))
-	w.broker.fail = func(i int, _ message.Trigger) error {
+	w.broker.fail = func(i int, _ wire.Trigger) error {
 		if i > 0 {
 			return errBroker
 		}
@@ -204,7 +204,7 @@ func TestSilenceIsReportedForAsLongAsItLasts(t *testing.T) {
 func TestAFailureIsShownWhereItIsMissed(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 22:00"))
-	w.mustDeliver(run(pgs, "2026-02-03 23:00", status(message.StatusFailed)))
+	w.mustDeliver(run(pgs, "2026-02-03 23:00", status(wire.StatusFailed)))
 	all, err := w.engine.Cycles(context.Background(), w.tr, "2026-02-03", "2026-02-03")
 	if err != nil {
 		t.Fatal(err)
@@ -225,7 +225,7 @@ func TestAFailureIsShownWhereItIsMissed(t *testing.T) {
 func TestTheRelayLooksAheadAsFarAsAnythingIsRecorded(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 17:00"))
-	c := run(upg, "2026-02-03 17:00", func(c *message.Completion) { c.Period = "2026-02-09" })
+	c := run(upg, "2026-02-03 17:00", func(c *wire.Completion) { c.Period = "2026-02-09" })
 	if err := w.engine.Record(context.Background(), w.key(c.Period), c); err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestTheRelayIsBoundedWhateverLiesAhead(t *testing.T) {
 	w.clock.set(at("2026-02-03 17:00"))
 	p := pipeline.Period("2026-03-01")
 	for range maxAhead + 20 {
-		c := run(upg, "2026-02-03 17:00", func(c *message.Completion) { c.Period = p })
+		c := run(upg, "2026-02-03 17:00", func(c *wire.Completion) { c.Period = p })
 		if err := w.engine.Record(context.Background(), w.key(p), c); err != nil {
 			t.Fatal(err)
 		}
@@ -349,8 +349,8 @@ func TestF56_AMessageOnlyForAProcessorThatCompleted(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.tr = degrading(t)
 	w.clock.set(at("2026-02-04 06:00"))
-	w.mustDeliver(run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02"), run(toff, "2026-02-04 06:03", status(message.StatusFailed)),
-		run(tdef, "2026-02-04 06:03", status(message.StatusNoData)), run(utg, "2026-02-04 06:03", status(message.StatusSkipped)))
+	w.mustDeliver(run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02"), run(toff, "2026-02-04 06:03", status(wire.StatusFailed)),
+		run(tdef, "2026-02-04 06:03", status(wire.StatusNoData)), run(utg, "2026-02-04 06:03", status(wire.StatusSkipped)))
 	var checked []string
 	w.engine.Check = func(_ context.Context, _ Key, _ string, processors []string) Readiness {
 		checked = processors

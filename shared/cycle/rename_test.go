@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // The names of the default definition and what they become.
@@ -92,19 +92,19 @@ func TestRenaming_HandsNothingOverAgain(t *testing.T) {
 func TestRenaming_GoesOnWithWhatWasBegun(t *testing.T) {
 	renamed := append(boxScores("        formerly: ["+pgs+"]\n"), "- name: overnight", late)
 	for name, tc := range map[string]struct {
-		before, after []message.Completion
+		before, after []wire.Completion
 		broken        bool
 		state         string // before
 	}{
 		"waiting":    {overnight()[:4], overnight()[4:], false, ""},
 		"publishing": {overnight(), nil, true, "publishing"},
-		"grace":      {[]message.Completion{run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02"), run(utg, "2026-02-04 06:03")}, []message.Completion{run(tdef, "2026-02-04 06:04"), run(toff, "2026-02-04 06:05")}, false, "grace"},
+		"grace":      {[]wire.Completion{run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02"), run(utg, "2026-02-04 06:03")}, []wire.Completion{run(tdef, "2026-02-04 06:04"), run(toff, "2026-02-04 06:05")}, false, "grace"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "memory")
 			w.clock.set(at("2026-02-04 06:00"))
 			if tc.broken {
-				w.broker.fail = func(n int, _ message.Trigger) error {
+				w.broker.fail = func(n int, _ wire.Trigger) error {
 					if n > 1 {
 						return errBroker
 					}
@@ -168,7 +168,7 @@ func TestRenaming_CountsReportsByFormerNames(t *testing.T) {
 	tr := changed(t, boxScores("        formerly: ["+pgs+", scores]\n")...)
 	for _, name := range []string{box, pgs, "scores", "PlayerGameSummaryProcessor", "BoxScoresProcessor"} {
 		data := fmt.Sprintf(`{"processor_name": %q, "game_date": "2026-02-03", "status": "success"}`, name)
-		c, _, err := message.DecodeCompletion(message.Envelope{MessageID: "m", PublishTime: at("2026-02-04 06:00"), Data: []byte(data)}, tr)
+		c, _, err := wire.DecodeCompletion(wire.Envelope{MessageID: "m", PublishTime: at("2026-02-04 06:00"), Data: []byte(data)}, tr)
 		if err != nil || c.Processor != box {
 			t.Errorf("%s: %q, %v", name, c.Processor, err)
 		}

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // The room of a period. Firestore takes 1 MiB (1,048,576 bytes) a document
@@ -47,13 +47,13 @@ const (
 type kept struct {
 	processor string // "" of an unexpected one
 	id, text  string
-	run       gate.Run
+	run       policy.Run
 	rank      int // 0 for the newest of its processor
 }
 
-func newKept(c *message.Completion) kept {
+func newKept(c *wire.Completion) kept {
 	id, text := c.Record()
-	return kept{processor: c.Processor, id: id, text: text, run: gate.Run{Key: id, Completion: c}}
+	return kept{processor: c.Processor, id: id, text: text, run: policy.Run{Key: id, Completion: c}}
 }
 
 // size is what Firestore counts for it.
@@ -80,7 +80,7 @@ func (k kept) within() bool {
 }
 
 // canCount reports whether a report could ever complete a processor.
-func canCount(c *message.Completion) bool { return c.Processor != "" && c.Status.Counts() }
+func canCount(c *wire.Completion) bool { return c.Processor != "" && c.Status.Counts() }
 
 // reports returns what a document has on record, expected and unexpected ones.
 func (e *Engine) reports(doc store.Doc) ([]kept, error) {
@@ -127,14 +127,14 @@ func withoutCopies(reports [][]kept) [][]kept {
 func surplus(reports []kept, bytes int) []kept {
 	bad := slices.DeleteFunc(slices.Clone(reports), func(k kept) bool { return canCount(k.run.Completion) })
 	slices.SortFunc(bad, func(a, b kept) int {
-		return cmp.Or(strings.Compare(a.processor, b.processor), gate.Older(b.run, a.run))
+		return cmp.Or(strings.Compare(a.processor, b.processor), policy.Older(b.run, a.run))
 	})
 	for i := range bad {
 		if i > 0 && bad[i].processor == bad[i-1].processor {
 			bad[i].rank = bad[i-1].rank + 1
 		}
 	}
-	slices.SortFunc(bad, func(a, b kept) int { return cmp.Or(a.rank-b.rank, gate.Older(b.run, a.run)) })
+	slices.SortFunc(bad, func(a, b kept) int { return cmp.Or(a.rank-b.rank, policy.Older(b.run, a.run)) })
 	return slices.DeleteFunc(bad, func(k kept) bool {
 		if !k.within() || k.size() > bytes {
 			return false
@@ -224,8 +224,8 @@ func (e *Engine) tellDropped(ctx context.Context, key Key, n int) {
 }
 
 // recordInFull records a report where the period's first document has no room.
-func (e *Engine) recordInFull(ctx context.Context, key Key, c message.Completion) error {
-	if canCount(&c) && !gate.Whole(c) {
+func (e *Engine) recordInFull(ctx context.Context, key Key, c wire.Completion) error {
+	if canCount(&c) && !policy.Whole(c) {
 		err := e.merge(ctx, e.overflowRef(key), c.WithoutEntities())
 		if !errors.Is(err, store.ErrTooLarge) {
 			return err
@@ -242,7 +242,7 @@ func (e *Engine) recordInFull(ctx context.Context, key Key, c message.Completion
 
 // replace records a report in place of older ones that cannot count, by one
 // compare-and-set on what it has read.
-func (e *Engine) replace(ctx context.Context, key Key, c message.Completion) error {
+func (e *Engine) replace(ctx context.Context, key Key, c wire.Completion) error {
 	got, err := e.Store.Get(ctx, e.periodRef(key), e.overflowRef(key))
 	if err != nil {
 		return err
@@ -296,16 +296,16 @@ func (e *Engine) replace(ctx context.Context, key Key, c message.Completion) err
 
 // repeats reports whether a success says nothing that the newest run on record of its
 // processor does not say.
-func (e *Engine) repeats(ctx context.Context, key Key, docs []store.Doc, c message.Completion) (bool, error) {
-	if !gate.Whole(c) {
+func (e *Engine) repeats(ctx context.Context, key Key, docs []store.Doc, c wire.Completion) (bool, error) {
+	if !policy.Whole(c) {
 		return false, nil
 	}
 	k := newKept(&c)
-	var newest gate.Run
+	var newest policy.Run
 	for _, doc := range docs {
 		f := &fields{doc: doc}
 		for _, r := range f.group(nil, c.Processor, k.group(doc), &e.seen) {
-			if f.err == nil && (newest.Completion == nil || gate.Older(newest, r) < 0) {
+			if f.err == nil && (newest.Completion == nil || policy.Older(newest, r) < 0) {
 				newest = r
 			}
 		}
@@ -313,7 +313,7 @@ func (e *Engine) repeats(ctx context.Context, key Key, docs []store.Doc, c messa
 			return false, f.err
 		}
 	}
-	if newest.Completion == nil || !gate.Repeats(key.Transition, key.Period, present(key.Transition, newest), present(key.Transition, k.run)) {
+	if newest.Completion == nil || !policy.Repeats(key.Transition, key.Period, present(key.Transition, newest), present(key.Transition, k.run)) {
 		return false, nil
 	}
 	e.Log.WarnContext(ctx, "the period has no room for a success that repeats another", "transition", key.Transition.ID, "period", string(key.Period),

@@ -8,26 +8,26 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // failed is the i-th failed report of a processor, with 1 KB of error text.
-func failed(processor string, i int) message.Completion {
-	c := run(processor, "2026-02-03 22:40", status(message.StatusFailed), execution(fmt.Sprintf("failed-%05d", i)))
+func failed(processor string, i int) wire.Completion {
+	c := run(processor, "2026-02-03 22:40", status(wire.StatusFailed), execution(fmt.Sprintf("failed-%05d", i)))
 	c.EventTime = c.EventTime.Add(time.Duration(i) * time.Second)
 	c.RecordCount, c.ErrorType, c.ErrorMessage = nil, "Timeout", strings.Repeat("x", 1024)
 	return c
 }
 
 // stranger is the i-th report of a processor that the pipeline does not know.
-func stranger(i int) message.Completion {
+func stranger(i int) wire.Completion {
 	c := failed("", i)
-	c.Reported, c.Status = "RosterHistoryProcessor", message.StatusSuccess
+	c.Reported, c.Status = "RosterHistoryProcessor", wire.StatusSuccess
 	return c
 }
 
-func (w *world) record(cs ...message.Completion) {
+func (w *world) record(cs ...wire.Completion) {
 	w.t.Helper()
 	for _, c := range cs {
 		if err := w.engine.Record(context.Background(), w.key(c.Period), c); err != nil {
@@ -46,8 +46,8 @@ func (w *world) snapshot() *snapshot {
 }
 
 // executions returns what is on record, by execution.
-func (w *world) executions() map[string]message.Status {
-	out := map[string]message.Status{}
+func (w *world) executions() map[string]wire.Status {
+	out := map[string]wire.Status{}
 	for _, r := range w.snapshot().runs {
 		out[r.ExecutionID] = r.Status
 	}
@@ -55,7 +55,7 @@ func (w *world) executions() map[string]message.Status {
 }
 
 // flood puts reports into a document, as an older version did, until it takes no more.
-func (w *world) flood(ref store.Ref, report func(i int) message.Completion) (n int) {
+func (w *world) flood(ref store.Ref, report func(i int) wire.Completion) (n int) {
 	w.t.Helper()
 	for many := 200; many > 0; {
 		var fields []store.Field
@@ -104,7 +104,7 @@ func (w *world) alive() {
 		w.mustDeliver(run(name, "2026-02-04 06:03"))
 	}
 	found := run(five[4], "2026-02-04 06:03")
-	if err := w.engine.Repair(ctx, key, Repair{Completions: []message.Completion{found}, Actor: "nightly", Reason: "missing"}); err != nil {
+	if err := w.engine.Repair(ctx, key, Repair{Completions: []wire.Completion{found}, Actor: "nightly", Reason: "missing"}); err != nil {
 		w.t.Fatal("repair:", err)
 	}
 	if st := w.statuses()["overnight"]; st.Hold == nil || len(st.Satisfied) != 5 || len(w.broker.got) != 0 {
@@ -137,7 +137,7 @@ func (w *world) full() []map[string]any {
 func TestPeriod_KeepsItsRoomWhateverFloodsIt(t *testing.T) {
 	own := func(w *world) store.Ref { return w.engine.periodRef(w.key("2026-02-03")) }
 	overflow := func(w *world) store.Ref { return w.engine.overflowRef(w.key("2026-02-03")) }
-	many := func(n int, report func(i int) message.Completion) func(*world) string {
+	many := func(n int, report func(i int) wire.Completion) func(*world) string {
 		return func(w *world) string {
 			for i := range n {
 				w.record(report(i))
@@ -146,12 +146,12 @@ func TestPeriod_KeepsItsRoomWhateverFloodsIt(t *testing.T) {
 		}
 	}
 	long := strings.Repeat("x", 900)
-	ofPGS := func(i int) message.Completion { return failed(pgs, i) }
+	ofPGS := func(i int) wire.Completion { return failed(pgs, i) }
 	for name, flood := range map[string]func(*world) (newest string){
 		"failed_reports":     many(1600, ofPGS),
 		"unexpected_reports": many(1600, stranger),
 		"repeated_successes": func(w *world) string {
-			n := w.flood(own(w), func(i int) message.Completion {
+			n := w.flood(own(w), func(i int) wire.Completion {
 				return run(toff, "2026-02-03 22:40", execution(fmt.Sprintf("again-%05d-%s", i, long)))
 			})
 			for i := range 40 {
@@ -164,7 +164,7 @@ func TestPeriod_KeepsItsRoomWhateverFloodsIt(t *testing.T) {
 		},
 		"failed_reports_of_an_older_version": func(w *world) string {
 			n := w.flood(own(w), ofPGS)
-			n += w.flood(overflow(w), func(i int) message.Completion { return failed(pgs, n+i) })
+			n += w.flood(overflow(w), func(i int) wire.Completion { return failed(pgs, n+i) })
 			return failed(pgs, n-1).ExecutionID
 		},
 		"evaluated_failed_reports": func(w *world) string {
@@ -188,7 +188,7 @@ func TestPeriod_KeepsItsRoomWhateverFloodsIt(t *testing.T) {
 			}
 			bad := 0
 			for _, s := range kept {
-				if s == message.StatusFailed {
+				if s == wire.StatusFailed {
 					bad++
 				}
 			}
@@ -223,11 +223,11 @@ func TestPeriod_FullOfSuccessesLosesNone(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 22:40"))
 	key := w.key("2026-02-03")
-	different := func(i int) message.Completion {
+	different := func(i int) wire.Completion {
 		return run(five[i%5], "2026-02-03 22:40", count(int64(i)), execution(fmt.Sprintf("run-%05d-%s", i, strings.Repeat("x", 900))))
 	}
 	n := w.flood(w.engine.periodRef(key), different)
-	n += w.flood(w.engine.overflowRef(key), func(i int) message.Completion { return different(n + i) })
+	n += w.flood(w.engine.overflowRef(key), func(i int) wire.Completion { return different(n + i) })
 	w.stuff(w.engine.periodRef(key))
 	w.stuff(w.engine.overflowRef(key))
 	ctx := context.Background()
@@ -238,7 +238,7 @@ func TestPeriod_FullOfSuccessesLosesNone(t *testing.T) {
 	if _, err := w.engine.Hold(ctx, key, "overnight", 12*time.Hour, "ada", "wait"); err != nil {
 		t.Error("hold:", err)
 	}
-	if err := w.engine.Repair(ctx, key, Repair{Completions: []message.Completion{run(upg, "2026-02-04 05:59", count(7))}, Actor: "nightly", Reason: "missing"}); err != nil {
+	if err := w.engine.Repair(ctx, key, Repair{Completions: []wire.Completion{run(upg, "2026-02-04 05:59", count(7))}, Actor: "nightly", Reason: "missing"}); err != nil {
 		t.Error("repair:", err)
 	}
 	w.engine.Expected = func(context.Context, Key) (int64, error) { return 10, nil }
@@ -267,7 +267,7 @@ func TestPeriod_ThatIsFullRecordsAReportOnceWhateverGoesWrong(t *testing.T) {
 		for at := 1; at <= 3; at++ {
 			t.Run(fmt.Sprintf("%s_at_%d", name, at), func(t *testing.T) {
 				w := newWorld(t, "memory")
-				n := w.flood(w.engine.periodRef(w.key("2026-02-03")), func(i int) message.Completion { return failed(pgs, i) })
+				n := w.flood(w.engine.periodRef(w.key("2026-02-03")), func(i int) wire.Completion { return failed(pgs, i) })
 				calls := 0
 				w.engine.Store = disturb(w, func(int) error {
 					if calls++; calls == at {
@@ -329,7 +329,7 @@ func (a *answering) call(do func() error) error {
 
 func TestPeriod_ThatIsFullTakesReportsOfManyAtOnce(t *testing.T) {
 	w := newWorld(t, "memory")
-	n := w.flood(w.engine.periodRef(w.key("2026-02-03")), func(i int) message.Completion { return failed(pgs, i) })
+	n := w.flood(w.engine.periodRef(w.key("2026-02-03")), func(i int) wire.Completion { return failed(pgs, i) })
 	const many = 10
 	errs := make([]error, many)
 	atOnce(many, func(i int) {
@@ -359,14 +359,14 @@ func TestPeriod_CountsARunOnceThatIsInBothDocuments(t *testing.T) {
 	}
 }
 
-func overflown(w *world, c message.Completion) store.Write {
+func overflown(w *world, c wire.Completion) store.Write {
 	id, text := c.WithoutEntities().Record()
 	return store.Merge(w.engine.overflowRef(w.key(c.Period)), store.F(text, "runs", c.Processor, id))
 }
 
 func TestRecord_TakesOneCallForAnyReport(t *testing.T) {
 	w := newWorld(t, "memory")
-	for _, c := range []message.Completion{run(pgs, "2026-02-04 06:03"), failed(pgs, 1), stranger(2)} {
+	for _, c := range []wire.Completion{run(pgs, "2026-02-04 06:03"), failed(pgs, 1), stranger(2)} {
 		w.store.calls.Store(0)
 		w.record(c)
 		if n := w.store.calls.Load(); n != 1 {

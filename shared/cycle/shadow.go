@@ -4,15 +4,15 @@ import (
 	"context"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // shadowID stands where the broker's id of a message would stand.
 const shadowID = "shadow"
 
 // unsent is the Publish of an engine in shadow: nothing leaves it.
-func unsent(_ context.Context, _ string, msgs []message.Outgoing) []Published {
+func unsent(_ context.Context, _ string, msgs []wire.Outgoing) []Published {
 	out := make([]Published, len(msgs))
 	for i := range out {
 		out[i].ID = shadowID

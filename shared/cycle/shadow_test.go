@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // shadow puts the world's engine into shadow.
@@ -21,7 +21,7 @@ func (w *world) shadow() {
 }
 
 func TestAShadowDecidesAsAlwaysAndHandsNothingOver(t *testing.T) {
-	story := []message.Completion{
+	story := []wire.Completion{
 		run(upg, "2026-02-02 17:10"), run(tdef, "2026-02-03 23:50"), run(toff, "2026-02-03 23:51"),
 		run(utg, "2026-02-04 00:10"), run(pgs, "2026-02-04 06:03"),
 		run(pgs, "2026-02-04 07:10", count(348)), // a second run
@@ -106,7 +106,7 @@ func TestAShadowLeavesTheBooksOfTheActiveEngineAlone(t *testing.T) {
 		t.Errorf("the shadow's relay finds %v: %v", keys, err)
 	}
 	w.engine = active
-	w.mustDeliver(run(pgs, "2026-02-04 06:05", func(c *message.Completion) { c.Period = "2026-02-02" }))
+	w.mustDeliver(run(pgs, "2026-02-04 06:05", func(c *wire.Completion) { c.Period = "2026-02-02" }))
 	w.shadow()
 	if keys, err := w.engine.recordedFrom(t.Context(), w.tr, "2026-02-01"); err != nil || len(keys) != 1 {
 		t.Errorf("the shadow's relay finds %v, of both: %v", keys, err)
@@ -118,7 +118,7 @@ func TestAShadowLeavesTheBooksOfTheActiveEngineAlone(t *testing.T) {
 }
 
 func TestDocumentsOfAShadowExpireAndNoOthers(t *testing.T) {
-	five := []message.Completion{run(tdef, "2026-02-03 23:50"), run(toff, "2026-02-03 23:51"), run(upg, "2026-02-04 00:10"),
+	five := []wire.Completion{run(tdef, "2026-02-03 23:50"), run(toff, "2026-02-03 23:51"), run(upg, "2026-02-04 00:10"),
 		run(utg, "2026-02-04 00:10"), run(pgs, "2026-02-04 06:03")}
 	w := newWorld(t, "memory")
 	w.mustDeliver(five...)

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // simBooks is what the simulation knows of the world by having watched every write
@@ -26,7 +26,7 @@ type simBooks struct {
 	shown    map[string]time.Time    // processor → completion in the projection
 	accepted map[string]*simAccepted // by trigger id
 	ids      map[string]string       // the broker's id → trigger id
-	wire     []message.Outgoing      // on the way to the consumer
+	wire     []wire.Outgoing         // on the way to the consumer
 	effects  map[string]string       // trigger id → payload that the consumer took
 }
 
@@ -234,7 +234,7 @@ func (s *simulation) publishing(th *simThread) {
 }
 
 // accept takes one message and returns the broker's id.
-func (s *simulation) accept(th *simThread, topic string, m message.Outgoing, began time.Time, answered bool) string {
+func (s *simulation) accept(th *simThread, topic string, m wire.Outgoing, began time.Time, answered bool) string {
 	id := m.Attributes["trigger_id"]
 	batch, table, _ := strings.Cut(id, "/")
 	b := s.books.batches[batch]

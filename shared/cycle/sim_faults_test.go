@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // simFault is what goes wrong at one call.
@@ -222,7 +222,7 @@ func (f *simStore) Scan(ctx context.Context, collection, from, to string) iter.S
 var errSimRefused = errors.New("the broker is not available")
 
 // publish is the downstream topic.
-func (s *simulation) publish(ctx context.Context, topic string, msgs []message.Outgoing) []Published {
+func (s *simulation) publish(ctx context.Context, topic string, msgs []wire.Outgoing) []Published {
 	th, out := s.current, make([]Published, len(msgs))
 	began := s.now
 	s.publishing(th)
@@ -339,7 +339,7 @@ func simWrites(ws []store.Write) string {
 	return strings.Join(out, " + ")
 }
 
-func simOutgoing(msgs []message.Outgoing) string {
+func simOutgoing(msgs []wire.Outgoing) string {
 	var out []string
 	for _, m := range msgs {
 		out = append(out, strings.TrimPrefix(m.Attributes["trigger_id"], simID+"_"))

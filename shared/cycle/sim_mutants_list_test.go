@@ -16,8 +16,8 @@ var simMutants = []simMutant{
 		msgs =`,
 		`		names = append(names, name)
 		if mutant("payload_rebuilt_at_publish") {
-			if t, err := message.DecodeTrigger([]byte(m.Payload)); err == nil {
-				t.Timestamp = message.Timestamp(c.Now())
+			if t, err := wire.DecodeTrigger([]byte(m.Payload)); err == nil {
+				t.Timestamp = wire.Timestamp(c.Now())
 				rebuilt, _ := t.Encode()
 				m.Payload = string(rebuilt)
 			}
@@ -26,7 +26,7 @@ var simMutants = []simMutant{
 	{"latch_on_blocked", 3, "next.go",
 		`		case b.State == StateBlocked && s.now.Before(b.NextAttempt) && b.Checked == fingerprint(h.runs):`,
 		`		case b.State == StateBlocked && (s.now.Before(b.NextAttempt) || mutant("latch_on_blocked")):`},
-	{"count_unknown_names", 7, "../gate/gate.go",
+	{"count_unknown_names", 7, "../policy/policy.go",
 		`		if !m.Names(r.Processor) {
 			return unexpected`,
 		`		if !m.Names(r.Processor) {
@@ -35,7 +35,7 @@ var simMutants = []simMutant{
 			}
 			return unexpected`},
 	{"mode_from_now", 1, "next.go",
-		`	return gate.Input{Transition: c.key.Transition,`,
+		`	return policy.Input{Transition: c.key.Transition,`,
 		`	if mutant("mode_from_now") {
 		now := *s
 		now.runs = slices.Clone(s.runs)
@@ -46,7 +46,7 @@ var simMutants = []simMutant{
 		}
 		s = &now
 	}
-	return gate.Input{Transition: c.key.Transition,`},
+	return policy.Input{Transition: c.key.Transition,`},
 	{"relay_ignores_expired_claims", 24, "snapshot.go",
 		`	return b.Holder != "" && !b.ClaimedAt.Add(b.Claim).Before(now)`,
 		`	return b.Holder != "" && (!b.ClaimedAt.Add(b.Claim).Before(now) || mutant("relay_ignores_expired_claims"))`},
@@ -64,7 +64,7 @@ var simMutants = []simMutant{
 				fields = append(fields, store.F(map[string]any{k.id: k.text}, k.path()...))
 				continue
 			}`},
-	{"drop_late_runs", 2, "../gate/gate.go",
+	{"drop_late_runs", 2, "../policy/policy.go",
 		`		case g == nil || len(g.open) == 0:`,
 		`		case g == nil || len(g.open) == 0 || mutant("drop_late_runs") && len(covered) > 0 && len(g.covered) == 0:`},
 	{"ambiguous_conflict_is_a_loss", 11, "cycle.go",
@@ -122,10 +122,10 @@ var simMutants = []simMutant{
 		if mutant("grace_without_end_or_beginning") {
 			in.GraceStart = b.CreatedAt.Add(-time.Hour)
 		}`},
-	{"earlier_runs_that_their_mode_refuses", 375, "../gate/gate.go",
+	{"earlier_runs_that_their_mode_refuses", 375, "../policy/policy.go",
 		`		case r.EventTime.Before(earlier[i]):`,
 		`		case r.EventTime.Before(earlier[i]) && !mutant("earlier_runs_that_their_mode_refuses"):`},
-	{"not_before_ignored", 181, "../gate/gate.go",
+	{"not_before_ignored", 181, "../policy/policy.go",
 		`	case complete && in.Now.Before(notBefore):`,
 		`	case complete && in.Now.Before(notBefore) && !mutant("not_before_ignored"):`},
 	{"sent_again_what_was_sent", 176, "steps.go",
@@ -161,7 +161,7 @@ var simMutants = []simMutant{
 			continue
 		}
 		for _, k := range b.Runs {`},
-	{"too_late_is_in_time", 17, "../gate/gate.go",
+	{"too_late_is_in_time", 17, "../policy/policy.go",
 		`		case r.inTime(limit):
 			g.open`,
 		`		case r.inTime(limit) || mutant("too_late_is_in_time"):
@@ -192,10 +192,10 @@ var simMutants = []simMutant{
 			writes[0] = store.Merge(ref, a.fields...)
 		}`},
 
-	{"second_runs_not_collected", 43, "../gate/gate.go",
+	{"second_runs_not_collected", 43, "../policy/policy.go",
 		`		case in.Now.Before(in.DueAgain(name)):`,
 		`		case in.Now.Before(in.DueAgain(name)) && !mutant("second_runs_not_collected"):`},
-	{"collected_for_ever", 12, "../gate/gate.go",
+	{"collected_for_ever", 12, "../policy/policy.go",
 		`	return last.Add(in.Mode.SecondRunsEvery)`,
 		`	if mutant("collected_for_ever") {
 		return last.AddDate(1, 0, 0)
@@ -231,21 +231,21 @@ var simMutants = []simMutant{
 	{"request_takes_other_runs", 11, "next.go",
 		`	case len(given) > 0:`,
 		`	case len(given) > 0 && !mutant("request_takes_other_runs"):`},
-	{"deadline_hands_over_without_critical", 9, "../gate/gate.go",
+	{"deadline_hands_over_without_critical", 9, "../policy/policy.go",
 		`	atDeadline := handOver && all(m.Critical, inTime)`,
 		`	atDeadline := handOver && (all(m.Critical, inTime) || mutant("deadline_hands_over_without_critical") && len(inTime) > 0)`},
-	{"deadline_never_passes", 108, "../gate/gate.go",
+	{"deadline_never_passes", 108, "../policy/policy.go",
 		`	case atDeadline && passed:`,
 		`	case atDeadline && passed && !mutant("deadline_never_passes"):`},
-	{"gained_processor_reopens", 193, "../gate/gate.go",
+	{"gained_processor_reopens", 193, "../policy/policy.go",
 		`		case in.Began != nil && !slices.Contains(in.Began, name):`,
 		`		case in.Began != nil && !slices.Contains(in.Began, name) && !mutant("gained_processor_reopens"):`},
 	{"begun_with_the_first_batch", 413, "steps.go",
 		`	if slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {`,
 		`	if !mutant("begun_with_the_first_batch") && slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {`},
 	{"grace_outlives_its_quorum", 94, "next.go",
-		`			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == gate.Overdue ||`,
-		`			!mutant("grace_outlives_its_quorum") && !b.GraceSince.IsZero() && !h.due() && (h.verdict.State == gate.Overdue && !mutant("found_grace_of_the_late") ||`},
+		`			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == policy.Overdue ||`,
+		`			!mutant("grace_outlives_its_quorum") && !b.GraceSince.IsZero() && !h.due() && (h.verdict.State == policy.Overdue && !mutant("found_grace_of_the_late") ||`},
 	{"repair_hands_over_what_is_old", 4, "next.go",
 		`		case c.repairer != "" && c.key.old(s.now) &&`,
 		`		case !mutant("repair_hands_over_what_is_old") && c.repairer != "" && c.key.old(s.now) &&`},

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // The oracle says what must come out, from the rules and the runs alone. It shares no
@@ -233,9 +233,9 @@ func simSource(cause string) string {
 
 // payload is the one message that a batch has for a processor.
 func (r *simRules) payload(processor, mode, batch string, n int, cause string, taken []*simRun, now time.Time, checked Readiness) string {
-	t := message.Trigger{
+	t := wire.Trigger{
 		SourceTable: processor, AnalysisDate: simPeriod, GameDate: simPeriod, Success: true,
-		TriggerSource: simSource(cause), TriggeredBy: "us", ParentProcessor: "Us", Timestamp: message.Timestamp(now),
+		TriggerSource: simSource(cause), TriggeredBy: "us", ParentProcessor: "Us", Timestamp: wire.Timestamp(now),
 		Mode: r.modes[r.mode(mode)].shown(), TriggerReason: cause, FreshnessChecked: checked.Outcome == Passed, MinutesCoverage: checked.MinutesCoverage,
 		TriggerID: batch + "/" + processor, Cycle: simID + "_" + string(simPeriod) + "_" + mode, Batch: n,
 		Incremental: true, EntitiesChanged: map[string][]string{},

@@ -10,14 +10,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // simRun is what a report says, as its writer meant it.
 type simRun struct {
 	key         string // under which the engine keeps it
 	processor   string // "" for a stranger
-	status      message.Status
+	status      wire.Status
 	event       time.Time
 	execution   string
 	correlation string
@@ -28,19 +28,19 @@ type simRun struct {
 }
 
 func (r *simRun) succeeded() bool {
-	return r.status == message.StatusSuccess || r.status == message.StatusPartial
+	return r.status == wire.StatusSuccess || r.status == wire.StatusPartial
 }
 
 // simText is one report as it is published, and what the versions of a definition read
 // in it; the function decodes it at every delivery, which being pure is done once.
 type simText struct {
-	envelope message.Envelope
+	envelope wire.Envelope
 	hopeless bool // a permanent error: it belongs into quarantine and nothing else does
 	as       []simReading
 }
 
 type simReading struct {
-	decoded message.Completion
+	decoded wire.Completion
 	value   string // of the run on record
 	run     *simRun
 }
@@ -53,7 +53,7 @@ func (f *simFamily) write() {
 	for i := range 240 {
 		t, meant := f.report(rng, i)
 		for _, r := range f.versions {
-			c, _, err := message.DecodeCompletion(t.envelope, r.tr)
+			c, _, err := wire.DecodeCompletion(t.envelope, r.tr)
 			if (err != nil) != t.hopeless {
 				panic(fmt.Sprintf("%s: %s: hopeless %t, decoded: %v", f.name, t.envelope.Data, t.hopeless, err))
 			}
@@ -90,7 +90,7 @@ func (f *simFamily) write() {
 	}
 }
 
-func (r *simRun) differs(c message.Completion) string {
+func (r *simRun) differs(c wire.Completion) string {
 	switch {
 	case c.Processor != r.processor:
 		return "processor"
@@ -118,7 +118,7 @@ func (f *simFamily) report(rng *rand.Rand, i int) (simText, *simRun) {
 		m = r.modes[rng.IntN(len(r.modes))]
 	}
 	run := &simRun{
-		processor: processor, status: message.StatusSuccess, event: r.moment(rng, m),
+		processor: processor, status: wire.StatusSuccess, event: r.moment(rng, m),
 		execution: fmt.Sprintf("e%d", i), correlation: fmt.Sprintf("c%d", i),
 	}
 	if rng.IntN(4) > 0 {
@@ -129,9 +129,9 @@ func (f *simFamily) report(rng *rand.Rand, i int) (simText, *simRun) {
 	var t simText
 	switch rng.IntN(16) {
 	case 0:
-		run.status = []message.Status{message.StatusFailed, message.StatusNoData, message.StatusSkipped}[rng.IntN(3)]
+		run.status = []wire.Status{wire.StatusFailed, wire.StatusNoData, wire.StatusSkipped}[rng.IntN(3)]
 	case 1:
-		run.status = message.StatusPartial
+		run.status = wire.StatusPartial
 	case 2:
 		run.processor = ""
 		fields["processor_name"] = []string{"RosterHistoryProcessor", "alpha", "alpha_table ", "../x"}[rng.IntN(4)]
@@ -193,7 +193,7 @@ func (f *simFamily) report(rng *rand.Rand, i int) (simText, *simRun) {
 	if err != nil {
 		panic(err)
 	}
-	t.envelope = message.Envelope{MessageID: id, PublishTime: published, Data: data}
+	t.envelope = wire.Envelope{MessageID: id, PublishTime: published, Data: data}
 	return t, run
 }
 

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // ended is the broker's side of an answer: what was not acknowledged comes again,
@@ -184,7 +184,7 @@ func (s *simulation) carry() {
 }
 
 // consume is the next phase, which drops what it has seen by trigger_id.
-func (s *simulation) consume(m message.Outgoing) {
+func (s *simulation) consume(m wire.Outgoing) {
 	id := m.Attributes["trigger_id"]
 	if first, seen := s.books.effects[id]; seen && first != string(m.Data) {
 		s.fail("two messages with the trigger id %s differ:\n%s\n%s", id, first, m.Data)

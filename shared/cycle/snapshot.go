@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // State of a batch; see the package comment.
@@ -79,7 +79,7 @@ func (b *batch) live(now time.Time) bool {
 // snapshot is everything about the cycles of one period, as of one instant.
 type snapshot struct {
 	now     time.Time // the server's
-	runs    []gate.Run
+	runs    []policy.Run
 	batches map[string][]*batch    // by mode, ascending by n; of an evaluation, those that no summary has
 	handed  map[string]handed      // by mode: the summary of its published batches
 	former  map[string]former      // by mode: what others have handed over in its place
@@ -381,33 +381,33 @@ func (f *fields) maps(name string) iter.Seq2[string, map[string]any] {
 // completion of the same period finds them again. Bounded; losing it loses nothing.
 type seenRuns struct {
 	mu   sync.Mutex
-	runs map[string]*message.Completion
+	runs map[string]*wire.Completion
 }
 
 // maxSeen bounds what is kept: some 10 MB with the longest entity lists, usually 2.
 const maxSeen = 2000
 
-func (s *seenRuns) parse(value string) (*message.Completion, error) {
+func (s *seenRuns) parse(value string) (*wire.Completion, error) {
 	s.mu.Lock()
 	c := s.runs[value]
 	s.mu.Unlock()
 	if c != nil {
 		return c, nil
 	}
-	parsed, err := message.ParseCompletion(value)
+	parsed, err := wire.ParseCompletion(value)
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.runs == nil || len(s.runs) >= maxSeen {
-		s.runs = map[string]*message.Completion{}
+		s.runs = map[string]*wire.Completion{}
 	}
 	s.runs[value] = &parsed
 	return &parsed, nil
 }
 
-func (f *fields) group(runs []gate.Run, processor string, group map[string]any, seen *seenRuns) []gate.Run {
+func (f *fields) group(runs []policy.Run, processor string, group map[string]any, seen *seenRuns) []policy.Run {
 	runs = slices.Grow(runs, len(group))
 	for key, v := range group {
 		value, _ := v.(string)
@@ -415,7 +415,7 @@ func (f *fields) group(runs []gate.Run, processor string, group map[string]any, 
 		if err != nil && f.err == nil {
 			f.err = fmt.Errorf("%s: run %s of %q: %w", f.doc.Ref, key, processor, err)
 		}
-		runs = append(runs, gate.Run{Key: key, Completion: c})
+		runs = append(runs, policy.Run{Key: key, Completion: c})
 	}
 	return runs
 }

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
@@ -90,7 +90,7 @@ func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pi
 // Shown reports whether there is anything to show of the cycle: what is known about it, or,
 // where an earlier period is on record, that its time has come all the same.
 func (st Status) Shown(managed bool) bool {
-	return st.Recorded() || managed && (st.State == string(gate.Overdue) || st.State == string(StateOnHold) || st.State == string(gate.Closed))
+	return st.Recorded() || managed && (st.State == string(policy.Overdue) || st.State == string(StateOnHold) || st.State == string(policy.Closed))
 }
 
 // Recorded reports whether anything is known about the cycle.
@@ -110,7 +110,7 @@ func (e *Engine) describe(key Key, s *snapshot) []Status {
 func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 	bs := s.batches[m.Name]
 	open, hold := firstUnpublished(bs), s.hold(m.Name)
-	h := handing{verdict: gate.Verdict{Satisfied: []string{}, Missing: []string{}, Ignored: []string{},
+	h := handing{verdict: policy.Verdict{Satisfied: []string{}, Missing: []string{}, Ignored: []string{},
 		Reason: "the definition has no such mode any more"}}
 	_, known := c.key.Transition.Mode(m.Name) // else there is no policy to judge it by
 	if known {
@@ -139,18 +139,18 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 	switch {
 	case open != nil && (!open.unfrozen() || !known):
 		st.State, waits = string(open.State), false
-	case open != nil && (h.due() || h.verdict.State == gate.Grace):
+	case open != nil && (h.due() || h.verdict.State == policy.Grace):
 		st.State = string(open.State)
 		if open.State == StateBlocked {
 			c.blocked(s, m, open, &st)
 		}
-	case open == nil && s.highest(m.Name)+s.former[m.Name].N > 0 && len(h.runs) == 0 && !h.collects && (!known || h.began || h.verdict.State == gate.Ready):
+	case open == nil && s.highest(m.Name)+s.former[m.Name].N > 0 && len(h.runs) == 0 && !h.collects && (!known || h.began || h.verdict.State == policy.Ready):
 		st.State, st.Reason, st.NextLook = string(StatePublished), s.handedBy(c.key.Transition, m.Name).Reason, time.Time{}
 		if f := s.former[m.Name]; s.highest(m.Name) == 0 {
 			st.Reason = f.Reason + "; handed over as " + strings.Join(f.names, ", ") + ", which is no name of the definition"
 		}
 		waits = false
-	case open == nil && s.handedBy(c.key.Transition, m.Name).By != "" && !h.began && h.verdict.State == gate.Overdue:
+	case open == nil && s.handedBy(c.key.Transition, m.Name).By != "" && !h.began && h.verdict.State == policy.Overdue:
 		// An operator has handed it over without the missing runs, and knows that they are late.
 		st.State, st.NextLook, st.TooLate = string(StatePublished), time.Time{}, false
 		st.Reason = "published by " + s.handedBy(c.key.Transition, m.Name).By
@@ -158,9 +158,9 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 			st.Reason += ", without " + strings.Join(st.Missing, ", ")
 		}
 		waits = false
-	case h.verdict.State == gate.Ready, h.verdict.State == gate.Grace:
+	case h.verdict.State == policy.Ready, h.verdict.State == policy.Grace:
 		// Due, and whoever looks next begins it.
-		st.State, st.NextLook = string(gate.Waiting), s.now
+		st.State, st.NextLook = string(policy.Waiting), s.now
 	}
 	c.scheduled(s, m, &st)
 	st.Due = known && hold == nil && h.due() && (open == nil || open.unfrozen() && open.State != StateBlocked && !open.live(s.now)) ||
@@ -177,7 +177,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 	if closed := s.closed[m.Name]; closed != nil {
 		words := fmt.Sprintf("closed by %s at %s: %s", closed.Actor, c.key.Transition.Calendar().Local(closed.At), closed.Reason)
 		if st.Closed = closed; waits && !h.given {
-			st.State, st.Reason, st.NextLook, st.Since, st.Due, st.TooLate = string(gate.Closed), words, time.Time{}, time.Time{}, false, false
+			st.State, st.Reason, st.NextLook, st.Since, st.Due, st.TooLate = string(policy.Closed), words, time.Time{}, time.Time{}, false, false
 			if n := s.handedBy(c.key.Transition, m.Name).N; n > 0 {
 				st.Reason += fmt.Sprintf("; batch %d was published", n)
 			}
@@ -196,9 +196,9 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 // scheduled says what the schedule has to do with a cycle's state.
 func (c *convergence) scheduled(s *snapshot, m pipeline.Mode, st *Status) {
 	switch l := s.schedule; {
-	case st.State == string(gate.Closed):
+	case st.State == string(policy.Closed):
 		st.NextLook = l.next()
-	case st.State == string(gate.Overdue) && l.Problem != "" && gate.Empty(c.input(s, m)):
+	case st.State == string(policy.Overdue) && l.Problem != "" && policy.Empty(c.input(s, m)):
 		st.Reason += "; " + l.Problem
 	}
 }
@@ -209,7 +209,7 @@ func (c *convergence) blocked(s *snapshot, m pipeline.Mode, b *batch, st *Status
 	st.Reason, st.NextLook = b.Reason, b.NextAttempt
 	if c.overdue(s, m) {
 		deadline := c.key.Transition.Calendar().Instant(c.key.Period, *m.Deadline)
-		st.State = string(gate.Overdue)
+		st.State = string(policy.Overdue)
 		st.Reason = fmt.Sprintf("deadline %s passed: %s", c.key.Transition.Calendar().Local(deadline), b.Reason)
 	}
 }
@@ -222,7 +222,7 @@ func (s *snapshot) byKey(bs []*batch) map[string]placed {
 		return all
 	}
 	runs := slices.Clone(s.runs)
-	slices.SortFunc(runs, gate.Older)
+	slices.SortFunc(runs, policy.Older)
 	for i, r := range runs {
 		all[r.Key] = placed{i, r}
 	}
@@ -231,7 +231,7 @@ func (s *snapshot) byKey(bs []*batch) map[string]placed {
 
 type placed struct {
 	place int
-	run   gate.Run
+	run   policy.Run
 }
 
 func describe(t *pipeline.Transition, all map[string]placed, b *batch) BatchStatus {
@@ -257,7 +257,7 @@ func describe(t *pipeline.Transition, all map[string]placed, b *batch) BatchStat
 }
 
 // runName names a run: one execution may have reported twice.
-func runName(r gate.Run) string { return r.Processor + "@" + r.ExecutionID + "#" + r.Key }
+func runName(r policy.Run) string { return r.Processor + "@" + r.ExecutionID + "#" + r.Key }
 
 // report logs one line for each cycle that this Converge has moved or that is open:
 // the verdict, its sets, its reason and, for a finished hand-over, the seconds from
@@ -276,7 +276,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 					"messages", len(b.Messages), "seconds", b.PublishedAt.Sub(b.DueAt).Seconds()}, measured(b)...)...)
 			}
 		}
-		silent := st.State != string(gate.Overdue) && st.State != string(gate.Closed)
+		silent := st.State != string(policy.Overdue) && st.State != string(policy.Closed)
 		if !st.Recorded() && (!c.expected || silent) {
 			continue
 		}
@@ -285,7 +285,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 			continue
 		}
 		switch State(st.State) {
-		case State(gate.Closed):
+		case State(policy.Closed):
 			if c.lookedUp { // not at every look
 				c.line(ctx, st, slog.LevelInfo, telemetry.CycleClosed)
 			}
@@ -295,7 +295,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 			}
 		case StateBlocked:
 			c.line(ctx, st, slog.LevelWarn, telemetry.CycleBlocked, measured(firstUnpublished(s.batches[st.Mode]))...)
-		case State(gate.Overdue):
+		case State(policy.Overdue):
 			c.line(ctx, st, slog.LevelWarn, telemetry.CycleOverdue)
 		case StateOnHold:
 			c.line(ctx, st, slog.LevelWarn, telemetry.CycleOnHold)

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // ActorEngine is the actor of batches that a policy caused.
@@ -60,11 +60,11 @@ func (c *convergence) apply(ctx context.Context, writes ...store.Write) error {
 }
 
 // cause is a policy's cause, or the repair that has found it not acted upon.
-func (c *convergence) cause(policy string) string {
+func (c *convergence) cause(byPolicy string) string {
 	if c.repairer != "" {
 		return CauseReconciliation
 	}
-	return policy
+	return byPolicy
 }
 
 func (c *convergence) actor() string {
@@ -87,7 +87,7 @@ func (c *convergence) create(ctx context.Context, a action) error {
 		store.F(store.ServerTime, "created_at"),
 	}
 	fields = append(fields, c.expiry(c.Now())...)
-	if a.handing.verdict.State == gate.Grace {
+	if a.handing.verdict.State == policy.Grace {
 		fields = append(fields, store.F(string(StateGrace), "state"), store.F(store.ServerTime, "grace_since"))
 	} else {
 		fields = append(append(fields, store.F(string(StateChecking), "state")), c.claimFields()...)
@@ -111,7 +111,7 @@ func (e *Engine) inPeriod(ctx context.Context, key Key, fields []store.Field, wr
 func (c *convergence) regrace(ctx context.Context, a action) error {
 	var since any
 	path := []string{"graces", c.key.Transition.Definition()}
-	if a.handing.verdict.State == gate.Grace {
+	if a.handing.verdict.State == policy.Grace {
 		since = store.ServerTime
 		if !a.batch.Regraced {
 			path = []string{"grace_since"} // the first one, for every definition
@@ -222,7 +222,7 @@ func (c *convergence) check(ctx context.Context, a action, names []string) Readi
 
 // fingerprint tells sets of runs apart: a run that comes to a blocked batch may be the
 // repair, and is looked at when it comes.
-func fingerprint(runs []gate.Run) string {
+func fingerprint(runs []policy.Run) string {
 	keys := make([]string, len(runs))
 	for i, r := range runs {
 		keys[i] = r.Key
@@ -262,7 +262,7 @@ func (c *convergence) expects(s *snapshot, a action) []any {
 	for _, r := range s.runs {
 		done[r.Processor] = done[r.Processor] || covered[r.Key]
 	}
-	if left, _ := gate.Pending(c.input(s, a.mode), covered); a.handing.given && a.handing.policy != gate.Ready && len(left) > 0 {
+	if left, _ := policy.Pending(c.input(s, a.mode), covered); a.handing.given && a.handing.byPolicy != policy.Ready && len(left) > 0 {
 		return nil
 	}
 	if slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {
@@ -299,7 +299,7 @@ func blockedReason(r Readiness) string {
 // back in the write that ends its work.
 func (c *convergence) publish(ctx context.Context, a action) error {
 	var names []string
-	var msgs []message.Outgoing
+	var msgs []wire.Outgoing
 	for _, name := range messageOrder(c.key.Transition, a.batch.Messages) {
 		m := a.batch.Messages[name]
 		if m.ID != "" {

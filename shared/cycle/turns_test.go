@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // nights records complete nights, of which nothing was evaluated yet.
@@ -94,7 +94,7 @@ func TestRelay_PublishesWhatIsFrozenWhenItsTimeForChecksIsOver(t *testing.T) {
 	w.clock.set(at("2026-02-04 06:30"))
 	w.nights("2026-01-29")
 	back := w.engine.Publish
-	w.engine.Publish = func(context.Context, string, []message.Outgoing) []Published { return make([]Published, 5) }
+	w.engine.Publish = func(context.Context, string, []wire.Outgoing) []Published { return make([]Published, 5) }
 	if _, err := w.engine.Converge(context.Background(), w.key("2026-01-29"), ""); err == nil {
 		t.Fatal("the broker has given no id")
 	}

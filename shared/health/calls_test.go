@@ -7,10 +7,10 @@ import (
 	"testing"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // counted counts calls.
@@ -40,7 +40,7 @@ func TestALookTakesAConstantNumberOfCalls(t *testing.T) {
 	s := counted{w.Store, calls}
 	for _, days := range []int{0, 1, 30} {
 		for d := range days {
-			r := message.Completion{Processor: tr.Order[0], Reported: "x", Period: w.Pipeline.Calendar.Add(night, -d), Status: message.StatusSuccess, EventTime: morning, ExecutionID: "x", CorrelationID: "x"}
+			r := wire.Completion{Processor: tr.Order[0], Reported: "x", Period: w.Pipeline.Calendar.Add(night, -d), Status: wire.StatusSuccess, EventTime: morning, ExecutionID: "x", CorrelationID: "x"}
 			if err := w.Engine.Record(t.Context(), cycle.Key{Transition: tr, Period: r.Period}, r); err != nil {
 				t.Fatal(err)
 			}

@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/deployed"
 	"github.com/phasegate/phasegate/shared/pipeline"
-	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // morning is 11:20 local time on 2026-02-04: the night's deadline has passed, and the
@@ -48,9 +48,9 @@ func sound(t *testing.T) *facts {
 		f.functions[name] = status{source: "abc", definition: "def", hasChannel: true, channel: "Slack, #night", heartbeats: map[string]time.Time{"relay": morning.Add(-3 * time.Minute),
 			"nightly": at(today, 10, 31), "sweep": at(today, 10, 51), "health": at(today, 11, 5)}}
 	}
-	f.services = map[string]platform.Service{}
+	f.services = map[string]deployed.Service{}
 	for _, name := range []string{"phasegate-health", "phasegate-transition", "nba-phase3-analytics-processors", "nba-phase4-precompute-processors"} {
-		f.services[name] = platform.Service{Region: "us-central1", Created: name + "-7", Ready: name + "-7", Commit: "4f2a", Traffic: []platform.Target{{Revision: name + "-7", Latest: true, Percent: 100}}}
+		f.services[name] = deployed.Service{Region: "us-central1", Created: name + "-7", Ready: name + "-7", Commit: "4f2a", Traffic: []deployed.Target{{Revision: name + "-7", Latest: true, Percent: 100}}}
 	}
 	f.ownServices = []string{"phasegate-health", "phasegate-transition"}
 	f.seen = map[string]time.Time{f.functions["reconcile"].code(): at("2026-02-01", 12, 0)}
@@ -209,13 +209,13 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"service_missing":    {func(f *facts) { delete(f.services, "phasegate-transition") }, DeployedServices, Failing, "phasegate-transition is not there"},
 		"service_unnamed":    {func(f *facts) { delete(f.services, "nba-phase3-analytics-processors") }, DeployedServices, Failing, "nba-phase3-analytics-processors is not there"},
 		"old_revision": {func(f *facts) {
-			f.service("nba-phase4-precompute-processors", func(s *platform.Service) { s.Traffic = []platform.Target{{Revision: "x-6", Percent: 100}} })
+			f.service("nba-phase4-precompute-processors", func(s *deployed.Service) { s.Traffic = []deployed.Target{{Revision: "x-6", Percent: 100}} })
 		}, DeployedServices, Failing, "nba-phase4-precompute-processors: 100 % of its traffic go to x-6, and the latest revision is nba-phase4-precompute-processors-7"},
 		"half_deployed": {func(f *facts) {
-			f.service("phasegate-health", func(s *platform.Service) { s.Created = "phasegate-health-8" })
+			f.service("phasegate-health", func(s *deployed.Service) { s.Created = "phasegate-health-8" })
 		}, DeployedServices, Failing, "phasegate-health: revision phasegate-health-8 was made and is not ready"},
 		"no_commit": {func(f *facts) {
-			f.service("nba-phase3-analytics-processors", func(s *platform.Service) { s.Commit = "" })
+			f.service("nba-phase3-analytics-processors", func(s *deployed.Service) { s.Commit = "" })
 		}, DeployedServices, Unknown, "no label commit-sha"},
 		"services_away": {func(f *facts) { f.servicesErr = errAway }, DeployedServices, Unknown, "it is away"},
 		"no_channel": {func(f *facts) {
@@ -258,7 +258,7 @@ func (f *facts) firstRun(source string, day pipeline.Period, at time.Time) {
 	}
 }
 
-func (f *facts) service(name string, edit func(*platform.Service)) {
+func (f *facts) service(name string, edit func(*deployed.Service)) {
 	s := f.services[name]
 	edit(&s)
 	f.services[name] = s
@@ -408,7 +408,7 @@ func TestPlannedMaintenanceIsQuietAndSaysSo(t *testing.T) {
 	}
 	w, _ := checker(t)
 	key := cycle.Key{Transition: planned.Transitions[0], Period: night}
-	r := message.Completion{Processor: "player_game_summary", Reported: "x", Period: night, Status: message.StatusSuccess, EventTime: at(today, 6, 0), ExecutionID: "x", CorrelationID: "x"}
+	r := wire.Completion{Processor: "player_game_summary", Reported: "x", Period: night, Status: wire.StatusSuccess, EventTime: at(today, 6, 0), ExecutionID: "x", CorrelationID: "x"}
 	for _, day := range []pipeline.Period{"2026-02-01", night} {
 		key.Period, r.Period = day, day
 		if err := w.Engine.Record(t.Context(), key, r); err != nil {

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/deployed"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
-	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
@@ -44,7 +44,7 @@ type facts struct {
 	dead        map[string]int64 // messages by dead-letter subscription
 	deadNames   []string         // of all of them
 	deadErr     error
-	services    map[string]platform.Service
+	services    map[string]deployed.Service
 	ownServices []string // names of those behind the functions
 	servicesErr error
 }

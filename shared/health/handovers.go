@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/reconcile"
 )
 
@@ -100,7 +100,7 @@ func unfinished(f *facts, t *pipeline.Transition, p pipeline.Period, st cycle.St
 		}
 	}
 	switch {
-	case st.State == string(gate.Overdue):
+	case st.State == string(policy.Overdue):
 		return st.State + ": " + st.Reason
 	case st.State == string(cycle.StateBlocked) && !st.Since.IsZero() && f.now.Sub(st.Since) > stuckAfter:
 		return fmt.Sprintf("blocked since %s: %s", f.local(st.Since), st.Reason)

@@ -34,9 +34,9 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/deployed"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
-	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
@@ -102,7 +102,7 @@ type Checker struct {
 	// Dead counts the messages of each dead-letter subscription, by its name.
 	Dead func(ctx context.Context) (map[string]int64, error)
 	// Services are those of the project, by name.
-	Services func(ctx context.Context) (map[string]platform.Service, error)
+	Services func(ctx context.Context) (map[string]deployed.Service, error)
 	Now      func() time.Time
 	Prefix   string // of topics and services
 	// Patience is what one source gets of [Limit].
@@ -128,7 +128,7 @@ func New(a *app.App) *Checker {
 		}
 		return a.Warehouse.ProcessorRuns(ctx, a.Pipeline, from, to)
 	}
-	c.Services = func(ctx context.Context) (map[string]platform.Service, error) { return Services(ctx, a) }
+	c.Services = func(ctx context.Context) (map[string]deployed.Service, error) { return Services(ctx, a) }
 	c.Dead = func(ctx context.Context) (map[string]int64, error) { return DeadLetters(ctx, a) }
 	if a.Config.PubSubHost != "" {
 		c.Dead = func(context.Context) (map[string]int64, error) { return nil, errNotCounted }

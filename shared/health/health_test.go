@@ -17,15 +17,15 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/deployed"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
-	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func none(context.Context) (map[string]int64, error) { return map[string]int64{}, nil }
@@ -81,7 +81,7 @@ func TestASourceThatHangsStopsNoOther(t *testing.T) {
 	t.Cleanup(func() { close(ended) })
 	w, _ := checker(t)
 	tr := w.Pipeline.Transitions[0]
-	report := message.Completion{Processor: tr.Order[0], Reported: tr.Order[0], Period: "2026-02-03", Status: message.StatusSuccess, EventTime: morning, ExecutionID: "x", CorrelationID: "x"}
+	report := wire.Completion{Processor: tr.Order[0], Reported: tr.Order[0], Period: "2026-02-03", Status: wire.StatusSuccess, EventTime: morning, ExecutionID: "x", CorrelationID: "x"}
 	if err := w.Engine.Record(t.Context(), cycle.Key{Transition: tr, Period: "2026-02-03"}, report); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestAProcessorThatIsWaitedForAndNeverReportsIsFound(t *testing.T) {
 			if name == "team_offense_game_summary" {
 				continue
 			}
-			r := message.Completion{Processor: name, Reported: name, Period: day, Status: message.StatusFailed, EventTime: at(day, 30, 0), ExecutionID: name, CorrelationID: name}
+			r := wire.Completion{Processor: name, Reported: name, Period: day, Status: wire.StatusFailed, EventTime: at(day, 30, 0), ExecutionID: name, CorrelationID: name}
 			if err := w.Engine.Record(t.Context(), cycle.Key{Transition: tr, Period: day}, r); err != nil {
 				t.Fatal(err)
 			}
@@ -384,7 +384,7 @@ func TestTheLimitsFitIntoTheWhole(t *testing.T) {
 		s := &forgetful{Store: mem, hang: true}
 		log := slog.New(slog.DiscardHandler)
 		engine := cycle.New(cycle.Config{Store: mem, Now: time.Now, NewID: func() string { return "x" }, Claim: time.Minute, Log: log,
-			Publish: func(context.Context, string, []message.Outgoing) []cycle.Published { return nil }, Check: cycle.Unchecked})
+			Publish: func(context.Context, string, []wire.Outgoing) []cycle.Published { return nil }, Check: cycle.Unchecked})
 		locks := lease.New(lease.Config{Store: mem, Now: time.Now, NewID: func() string { return "x" }, Lease: lease.Max, Log: log})
 		*c = Checker{Pipeline: p, Store: s, Locks: locks, Now: time.Now, Patience: 8 * time.Second, Log: log,
 			Dead: func(ctx context.Context) (map[string]int64, error) { <-ctx.Done(); return nil, ctx.Err() },
@@ -392,7 +392,7 @@ func TestTheLimitsFitIntoTheWhole(t *testing.T) {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			},
-			Services: func(ctx context.Context) (map[string]platform.Service, error) { <-ctx.Done(); return nil, ctx.Err() },
+			Services: func(ctx context.Context) (map[string]deployed.Service, error) { <-ctx.Done(); return nil, ctx.Err() },
 			Runs: func(ctx context.Context, _, _ pipeline.Period) ([]warehouse.ProcessorRun, error) {
 				<-ctx.Done()
 				return nil, ctx.Err()

@@ -14,13 +14,13 @@ import (
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/deployed"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
-	"github.com/phasegate/phasegate/shared/platform"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // month is a pipeline that is lived through, hour by hour, with everything around it.
@@ -53,7 +53,7 @@ func newMonth(t *testing.T, start pipeline.Period) *month {
 	config := m.Engine.Config
 	config.Expected = func(_ context.Context, key cycle.Key) (int64, error) { return m.games(key.Period), nil }
 	publish := config.Publish
-	config.Publish = func(ctx context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
+	config.Publish = func(ctx context.Context, topic string, msgs []wire.Outgoing) []cycle.Published {
 		for _, out := range msgs {
 			var trigger struct {
 				Period pipeline.Period `json:"analysis_date"`
@@ -115,10 +115,10 @@ func (m *month) checker() *Checker {
 		}
 		return out, nil
 	}
-	c.Services = func(context.Context) (map[string]platform.Service, error) {
-		out := map[string]platform.Service{}
+	c.Services = func(context.Context) (map[string]deployed.Service, error) {
+		out := map[string]deployed.Service{}
 		for _, name := range append(c.ownServices(), m.Pipeline.Phases[0].Service, m.Pipeline.Phases[1].Service) {
-			out[name] = platform.Service{Created: "r-7", Ready: "r-7", Commit: "4f2a", Traffic: []platform.Target{{Revision: m.serving, Latest: m.serving == "r-7", Percent: 100}}}
+			out[name] = deployed.Service{Created: "r-7", Ready: "r-7", Commit: "4f2a", Traffic: []deployed.Target{{Revision: m.serving, Latest: m.serving == "r-7", Percent: 100}}}
 		}
 		return out, nil
 	}
@@ -169,7 +169,7 @@ func (m *month) run(period pipeline.Period, names ...string) {
 			continue
 		}
 		rows := int64(100)
-		c := message.Completion{Processor: name, Reported: name, Period: period, Status: message.StatusSuccess, EventTime: m.Now(), ExecutionID: id, CorrelationID: id, RecordCount: &rows}
+		c := wire.Completion{Processor: name, Reported: name, Period: period, Status: wire.StatusSuccess, EventTime: m.Now(), ExecutionID: id, CorrelationID: id, RecordCount: &rows}
 		key := cycle.Key{Transition: tr, Period: period}
 		if err := m.Engine.Record(m.t.Context(), key, c); err != nil {
 			m.t.Fatal(err)

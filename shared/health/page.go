@@ -10,9 +10,9 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/sweep"
 )
 
@@ -214,7 +214,7 @@ func (c *Checker) cell(st cycle.Status) Cell {
 		cell.Tone = "good"
 	case st.State == string(cycle.StatePublished), st.State == string(cycle.StateGrace), st.State == string(cycle.StateOnHold), len(st.Failed) > 0, st.State == string(cycle.StateBlocked):
 		cell.Tone = "fair"
-	case st.State == string(gate.Overdue):
+	case st.State == string(policy.Overdue):
 		cell.Tone = "bad"
 	}
 	if !st.NextLook.IsZero() {

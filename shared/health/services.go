@@ -8,18 +8,18 @@ import (
 	"google.golang.org/api/option"
 
 	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/platform"
+	"github.com/phasegate/phasegate/shared/deployed"
 )
 
 // errNotDeployed says why nothing is known of services beside an emulator.
 var errNotDeployed = errors.New("nothing is deployed on this machine")
 
 // Services returns the services of a deployment's project, by name. One call.
-func Services(ctx context.Context, a *app.App, opts ...option.ClientOption) (map[string]platform.Service, error) {
+func Services(ctx context.Context, a *app.App, opts ...option.ClientOption) (map[string]deployed.Service, error) {
 	if a.Config.PubSubHost != "" {
 		return nil, errNotDeployed
 	}
-	return platform.Services(ctx, a.Config.Project, opts...)
+	return deployed.Services(ctx, a.Config.Project, opts...)
 }
 
 // deployedServices compares the services behind the functions and behind the phases with
@@ -30,7 +30,7 @@ func deployedServices(f *facts) Check {
 		v.notKnown("%v", f.servicesErr)
 		return v.check()
 	}
-	look := func(name string) (platform.Service, bool) {
+	look := func(name string) (deployed.Service, bool) {
 		s, ok := f.services[name]
 		switch drift := s.Drift(); {
 		case !ok:
@@ -54,7 +54,7 @@ func deployedServices(f *facts) Check {
 		}
 		switch s, ok := look(phase.Service); {
 		case ok && s.Commit == "":
-			v.notKnown("%s: revision %s, all traffic, and no label %s: from which commit it was built is not known", phase.Service, s.Ready, platform.CommitLabel)
+			v.notKnown("%s: revision %s, all traffic, and no label %s: from which commit it was built is not known", phase.Service, s.Ready, deployed.CommitLabel)
 		case ok:
 			v.ok("%s: revision %s, all traffic, commit %s", phase.Service, s.Ready, s.Commit)
 		}

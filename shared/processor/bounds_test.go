@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // players are the names of n entities.
@@ -43,15 +43,15 @@ func (w *world) stored() (b books, size int) {
 
 // trigger records the last published completion next to those of the other processors, and
 // returns what the next phase is sent for it.
-func (w *world) trigger() message.Trigger {
+func (w *world) trigger() wire.Trigger {
 	w.t.Helper()
-	var sent []message.Trigger
+	var sent []wire.Trigger
 	tr := w.pipeline.Transitions[0]
 	engine := cycle.New(cycle.Config{Store: w.mem, Check: cycle.Unchecked, Now: w.time, NewID: rand.Text, Claim: time.Minute, Prefix: rand.Text(), Log: slog.New(slog.DiscardHandler),
-		Publish: func(_ context.Context, _ string, msgs []message.Outgoing) []cycle.Published {
+		Publish: func(_ context.Context, _ string, msgs []wire.Outgoing) []cycle.Published {
 			out := make([]cycle.Published, len(msgs))
 			for i, m := range msgs {
-				t, err := message.DecodeTrigger(m.Data)
+				t, err := wire.DecodeTrigger(m.Data)
 				if err != nil {
 					w.t.Error(err)
 				}
@@ -64,13 +64,13 @@ func (w *world) trigger() message.Trigger {
 	for _, name := range tr.Order {
 		report := last
 		if name != report.ProcessorName {
-			report.ProcessorName, report.OutputTable, report.ExecutionID, report.Metadata = name, name, "of-"+name, message.ReportMetadata{}
+			report.ProcessorName, report.OutputTable, report.ExecutionID, report.Metadata = name, name, "of-"+name, wire.ReportMetadata{}
 		}
 		data, err := report.Encode()
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		c, warnings, err := message.DecodeCompletion(message.Envelope{MessageID: "m", PublishTime: w.time(), Data: data}, tr)
+		c, warnings, err := wire.DecodeCompletion(wire.Envelope{MessageID: "m", PublishTime: w.time(), Data: data}, tr)
 		if err != nil || len(warnings) > 0 {
 			w.t.Fatal(warnings, err)
 		}
@@ -87,7 +87,7 @@ func (w *world) trigger() message.Trigger {
 		}
 	}
 	w.t.Fatalf("no trigger for %s in %v", last.ProcessorName, sent)
-	return message.Trigger{}
+	return wire.Trigger{}
 }
 
 func TestReport_OfMoreEntitiesThanFitIsHandedOverAsAFullOne(t *testing.T) {
@@ -125,7 +125,7 @@ func TestRecord_HoldsHoweverManyEntitiesRunsName(t *testing.T) {
 	w := newWorld(t)
 	for i := range 2 {
 		out, err := w.machine().run(night, Request{TriggerID: fmt.Sprint("t/", i)}, some(players(20_000)))
-		if err != nil || out.Status != message.StatusSuccess {
+		if err != nil || out.Status != wire.StatusSuccess {
 			t.Fatalf("run %d: %+v, %v", i, out, err)
 		}
 	}
@@ -140,7 +140,7 @@ func TestRecord_HoldsHoweverManyEntitiesRunsName(t *testing.T) {
 // An earlier version may have filled the document: the oldest entries are dropped.
 func TestRecord_FindsRoomInAFullDocument(t *testing.T) {
 	w := newWorld(t)
-	long := make([]string, message.MaxEntities)
+	long := make([]string, wire.MaxEntities)
 	for i := range long {
 		long[i] = strings.Repeat("x", 250) + fmt.Sprintf("%03d", i)
 	}
@@ -174,7 +174,7 @@ func TestRecord_FindsRoomInAFullDocument(t *testing.T) {
 func TestCompletion_IsPublishedAlthoughTheDocumentIsFull(t *testing.T) {
 	w := newWorld(t)
 	out, err := w.machine().run(night, Request{TriggerID: strings.Repeat("t", store.MaxDocumentBytes)}, making(10, 3))
-	if err != nil || out.Status != message.StatusSuccess || w.statuses(night) != "success" {
+	if err != nil || out.Status != wire.StatusSuccess || w.statuses(night) != "success" {
 		t.Errorf("%+v, %v, published %q", out, err, w.statuses(night))
 	}
 }

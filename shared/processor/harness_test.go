@@ -18,13 +18,13 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/dedup"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 const (
@@ -45,7 +45,7 @@ type world struct {
 
 	mu        sync.Mutex
 	now       time.Time
-	published []message.Report
+	published []wire.Report
 	broken    error    // what the broker answers
 	asked     []string // jobs for the sweep
 	deaf      error    // what asking it answers
@@ -161,7 +161,7 @@ func (m *machine) warehouse() *warehouse.Warehouse {
 	})
 }
 
-func (m *machine) publish(_ context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
+func (m *machine) publish(_ context.Context, topic string, msgs []wire.Outgoing) []cycle.Published {
 	out := make([]cycle.Published, len(msgs))
 	switch topic {
 	case "nba-phase3-analytics-complete":
@@ -181,7 +181,7 @@ func (m *machine) publish(_ context.Context, topic string, msgs []message.Outgoi
 			if out[i].Err = m.broken; out[i].Err != nil {
 				return
 			}
-			var r message.Report
+			var r wire.Report
 			if err := json.Unmarshal(msg.Data, &r); err != nil {
 				m.t.Error(err)
 			}

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // collection holds, by lock, what runs have done: processor_runs/{class}_{period}.
@@ -50,9 +50,9 @@ func (s success) bounded() success {
 	if s.Entities == nil {
 		return s
 	}
-	kept := make([]string, 0, min(len(s.Entities), message.MaxEntities))
+	kept := make([]string, 0, min(len(s.Entities), wire.MaxEntities))
 	for _, e := range s.Entities {
-		if message.IsEntity(e) && len(kept) < message.MaxEntities {
+		if wire.IsEntity(e) && len(kept) < wire.MaxEntities {
 			kept = append(kept, e)
 		}
 	}
@@ -178,7 +178,7 @@ func (n *run) publish(ctx context.Context, completions []outgoing) error {
 	var errs []error
 	accepted := map[string]bool{}
 	for _, c := range completions {
-		if _, err := n.Publish.One(ctx, n.Prefix+c.Topic, message.Outgoing{Data: []byte(c.Payload)}); err != nil {
+		if _, err := n.Publish.One(ctx, n.Prefix+c.Topic, wire.Outgoing{Data: []byte(c.Payload)}); err != nil {
 			errs = append(errs, fmt.Errorf("publish the completion of %s: %w", c.Execution, err))
 			continue
 		}
@@ -197,12 +197,12 @@ func (n *run) publish(ctx context.Context, completions []outgoing) error {
 // finish puts a completion on record and publishes it. From the record on the request is
 // served, whatever happens.
 func (n *run) finish(ctx context.Context, made Output, w warehouse.Written) (Outcome, error) {
-	status := message.StatusSuccess
+	status := wire.StatusSuccess
 	switch {
 	case w.Rows == 0:
-		status = message.StatusNoData
+		status = wire.StatusNoData
 	case made.Partial:
-		status = message.StatusPartial
+		status = wire.StatusPartial
 	}
 	out := Outcome{Status: status, Execution: n.Execution, Written: w}
 	payload, err := n.report(status, made, w, "", nil)
@@ -241,14 +241,14 @@ func (n *run) finish(ctx context.Context, made Output, w warehouse.Written) (Out
 func (n *run) failed(ctx context.Context, category Category, why error) (Outcome, error) {
 	n.Log.ErrorContext(ctx, fmt.Sprintf("%s failed for %s: %v", n.Processor.Name, n.Period, why), "processor", n.Processor.Name, "period", string(n.Period),
 		"execution_id", n.Execution, "category", string(category))
-	out := Outcome{Status: message.StatusFailed, Execution: n.Execution, Category: category}
+	out := Outcome{Status: wire.StatusFailed, Execution: n.Execution, Category: category}
 	hopeless := errors.As(why, new(*permanent))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
 	defer cancel()
 	if n.reportsTo != nil {
-		payload, err := n.report(message.StatusFailed, Output{}, warehouse.Written{}, category, why)
+		payload, err := n.report(wire.StatusFailed, Output{}, warehouse.Written{}, category, why)
 		if err == nil {
-			_, err = n.Publish.One(ctx, n.Prefix+n.reportsTo.UpstreamTopic, message.Outgoing{Data: payload})
+			_, err = n.Publish.One(ctx, n.Prefix+n.reportsTo.UpstreamTopic, wire.Outgoing{Data: payload})
 		}
 		if err != nil && hopeless {
 			return out, errors.Join(why, err) // or nobody would ever hear of it
@@ -260,14 +260,14 @@ func (n *run) failed(ctx context.Context, category Category, why error) (Outcome
 	return out, why
 }
 
-func (n *run) report(status message.Status, made Output, w warehouse.Written, category Category, why error) ([]byte, error) {
+func (n *run) report(status wire.Status, made Output, w warehouse.Written, category Category, why error) ([]byte, error) {
 	dataset, table, _ := strings.Cut(n.Processor.Table, ".")
 	now := n.Now()
 	rows, bad := int64(w.Rows), int64(made.Failed)
-	r := message.Report{ProcessorName: n.Processor.Name, Phase: n.phase.Name, ExecutionID: n.Execution, CorrelationID: n.Request.CorrelationID,
-		GameDate: n.Period, OutputTable: table, OutputDataset: dataset, Status: status, Timestamp: message.Timestamp(now), DurationSeconds: now.Sub(n.began).Seconds(),
+	r := wire.Report{ProcessorName: n.Processor.Name, Phase: n.phase.Name, ExecutionID: n.Execution, CorrelationID: n.Request.CorrelationID,
+		GameDate: n.Period, OutputTable: table, OutputDataset: dataset, Status: status, Timestamp: wire.Timestamp(now), DurationSeconds: now.Sub(n.began).Seconds(),
 		RecordCount: &rows, RecordsFailed: &bad, TriggerSource: "phasegate", TriggerMessageID: n.Request.TriggerID, ParentProcessor: n.Request.Parent,
-		Metadata: message.Changed(made.Entities)}
+		Metadata: wire.Changed(made.Entities)}
 	if why != nil {
 		text := why.Error()
 		if len(text) > 2000 {

@@ -44,12 +44,12 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/dedup"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/sweep"
 	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // Config is what a Runner stands on. All fields are required but Prefix.
@@ -128,9 +128,9 @@ func (p *permanent) Unwrap() error { return p.err }
 
 // Outcome is how a run that need not come again has ended.
 type Outcome struct {
-	Status    message.Status // "" when there was no run
-	Execution string         // of the run, or of the one that served the request
-	Category  Category       // of a failure
+	Status    wire.Status // "" when there was no run
+	Execution string      // of the run, or of the one that served the request
+	Category  Category    // of a failure
 	Written   warehouse.Written
 	// Served: the request was done before. Covered: a run that began after the request
 	// was sent has done what it asks for.

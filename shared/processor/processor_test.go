@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/dedup"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestARunWritesReportsAndGivesTheLockBack(t *testing.T) {
@@ -24,7 +24,7 @@ func TestARunWritesReportsAndGivesTheLockBack(t *testing.T) {
 		told = run
 		return Output{Rows: append(rows(night, start, 10, 348), rows(night, start.Add(time.Second), 11, 72)...), Failed: 2}, nil
 	})
-	if err != nil || out.Status != message.StatusSuccess || out.Written.Rows != 348 || out.Written.Removed != 72 || out.Written.Doubled != 0 {
+	if err != nil || out.Status != wire.StatusSuccess || out.Written.Rows != 348 || out.Written.Removed != 72 || out.Written.Doubled != 0 {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	w.want(night, "348 348 10 11")
@@ -216,7 +216,7 @@ func TestAFailureHasItsCategory(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			period := pipeline.Period(fmt.Sprintf("2026-03-%02d", i+1))
 			out, err := w.machine().run(period, Request{}, c.work)
-			if (err != nil) != c.again || out.Category != c.category || out.Status != message.StatusFailed {
+			if (err != nil) != c.again || out.Category != c.category || out.Status != wire.StatusFailed {
 				t.Errorf("%+v, %v", out, err)
 			}
 			if got := w.statuses(period); got != c.published {
@@ -228,7 +228,7 @@ func TestAFailureHasItsCategory(t *testing.T) {
 			}
 			w.want(period, "0 0 -1 -1")
 			// The lock was given back, and the next run works.
-			if out, err := w.machine().run(period, Request{}, making(5, 2)); err != nil || out.Status != message.StatusSuccess {
+			if out, err := w.machine().run(period, Request{}, making(5, 2)); err != nil || out.Status != wire.StatusSuccess {
 				t.Errorf("%+v, %v", out, err)
 			}
 			w.want(period, "2 2 5 5")
@@ -240,7 +240,7 @@ func TestAFailureHasItsCategory(t *testing.T) {
 func TestAHopelessFailure_IsNoAnswerUntilTheBrokerHasConfirmedIt(t *testing.T) {
 	w := newWorld(t)
 	m := w.machine()
-	m.runner.Publish = func(_ context.Context, _ string, msgs []message.Outgoing) []cycle.Published {
+	m.runner.Publish = func(_ context.Context, _ string, msgs []wire.Outgoing) []cycle.Published {
 		return make([]cycle.Published, len(msgs))
 	}
 	_, err := m.run(night, Request{}, func(context.Context, Run) (Output, error) { return Output{}, Permanent(errors.New("no such season")) })
@@ -267,13 +267,13 @@ func TestPartialAndEmptyRunsSaySo(t *testing.T) {
 	m := w.machine()
 	for _, c := range []struct {
 		out    Output
-		status message.Status
+		status wire.Status
 		table  string
 	}{
-		{Output{Rows: rows(night, start, 1, 4)}, message.StatusSuccess, "4 4 1 1"},
-		{Output{Rows: rows(night, start, 2, 2), Entities: []string{"player000", "player001"}}, message.StatusSuccess, "4 4 1 2"},
-		{Output{Rows: rows(night, start, 3, 3), Partial: true}, message.StatusPartial, "3 3 3 3"},
-		{Output{}, message.StatusNoData, "3 3 3 3"},
+		{Output{Rows: rows(night, start, 1, 4)}, wire.StatusSuccess, "4 4 1 1"},
+		{Output{Rows: rows(night, start, 2, 2), Entities: []string{"player000", "player001"}}, wire.StatusSuccess, "4 4 1 2"},
+		{Output{Rows: rows(night, start, 3, 3), Partial: true}, wire.StatusPartial, "3 3 3 3"},
+		{Output{}, wire.StatusNoData, "3 3 3 3"},
 	} {
 		out, err := m.run(night, Request{}, func(context.Context, Run) (Output, error) { return c.out, nil })
 		if err != nil || out.Status != c.status {
@@ -291,7 +291,7 @@ func TestF59_ACompletionThatTheBrokerRefusedIsPublishedLater(t *testing.T) {
 	w := newWorld(t)
 	w.broken = errors.New("the broker is away")
 	out, err := w.machine().run(night, Request{TriggerID: "t/1"}, making(10, 3))
-	if err == nil || out.Status != message.StatusSuccess {
+	if err == nil || out.Status != wire.StatusSuccess {
 		t.Fatalf("%+v, %v: the request has to come again", out, err)
 	}
 	w.broken = nil
@@ -351,7 +351,7 @@ func TestF31_DuplicatesOfOthersAreHandedToTheSweep(t *testing.T) {
 			out, err := m.run(night, Request{}, func(_ context.Context, run Run) (Output, error) {
 				return Output{Rows: rows(night, start, 10, 3), Entities: []string{"player000"}}, nil
 			})
-			if err != nil || out.Status != message.StatusSuccess || out.Written.Doubled != 1 {
+			if err != nil || out.Status != wire.StatusSuccess || out.Written.Doubled != 1 {
 				t.Errorf("%+v, %v", out, err)
 			}
 			job := fmt.Sprintf(`{"job":"sweep","table":%q,"date":"2026-02-03"}`, w.Rename("nba_analytics.player_game_summary"))

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // A refusal that BigQuery repeats each time is published once as a failure, with its reason,
@@ -54,7 +54,7 @@ func (w *world) wantRefused(m *machine, worked int, want string) {
 		times++
 		return making(10, 3)(ctx, run)
 	})
-	if err != nil || out.Status != message.StatusFailed || out.Category != FailedData || times != worked {
+	if err != nil || out.Status != wire.StatusFailed || out.Category != FailedData || times != worked {
 		w.t.Errorf("%+v, %v, the work was done %d times", out, err, times)
 	}
 	if got := w.statuses(night); got != "failed" || !strings.Contains(w.published[0].ErrorMessage, want) {

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 var denied = &warehousetest.Refusal{Code: http.StatusForbidden, Reason: "accessDenied", Message: "Access Denied"}
@@ -51,7 +51,7 @@ func TestTokens_StayListedUntilTheyAreFenced(t *testing.T) {
 	if n := w.outstanding(night); n != 1 {
 		t.Errorf("%d tokens are listed, want the dead process's", n)
 	}
-	if out, err := w.machine().run(night, Request{}, making(11, 3)); err != nil || out.Status != message.StatusSuccess || w.outstanding(night) != 0 {
+	if out, err := w.machine().run(night, Request{}, making(11, 3)); err != nil || out.Status != wire.StatusSuccess || w.outstanding(night) != 0 {
 		t.Errorf("%+v, %v, %d tokens are left", out, err, w.outstanding(night))
 	}
 }

@@ -11,11 +11,11 @@ import (
 
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/emulatortest"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/firestore"
 	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // counting counts calls.
@@ -54,7 +54,7 @@ func BenchmarkAYear(b *testing.B) {
 	var calls atomic.Int64
 	id := 0
 	e := cycle.New(cycle.Config{Store: counting{fs, &calls}, Check: cycle.Unchecked, Now: time.Now, NewID: func() string { id++; return fmt.Sprint(id) }, Claim: time.Minute, Log: log,
-		Publish: func(_ context.Context, _ string, msgs []message.Outgoing) []cycle.Published {
+		Publish: func(_ context.Context, _ string, msgs []wire.Outgoing) []cycle.Published {
 			out := make([]cycle.Published, len(msgs))
 			for i := range out {
 				id++
@@ -68,7 +68,7 @@ func BenchmarkAYear(b *testing.B) {
 	for day := from; day <= to; day = tr.Calendar().Add(day, 1) {
 		key := cycle.Key{Transition: tr, Period: day}
 		for name, rows := range rowsOf {
-			c := message.Completion{Processor: name, Reported: name, Period: day, Status: message.StatusSuccess, EventTime: wrote(day), ExecutionID: name, CorrelationID: name, RecordCount: &rows}
+			c := wire.Completion{Processor: name, Reported: name, Period: day, Status: wire.StatusSuccess, EventTime: wrote(day), ExecutionID: name, CorrelationID: name, RecordCount: &rows}
 			if err := e.Record(b.Context(), key, c); err != nil {
 				b.Fatal(err)
 			}

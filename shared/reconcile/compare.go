@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // The types of findings.
@@ -57,7 +57,7 @@ type comparison struct {
 
 // repair is what is to be done about a period.
 type repair struct {
-	completions []message.Completion
+	completions []wire.Completion
 	reasons     []string
 }
 
@@ -124,7 +124,7 @@ func (c *comparison) add(f *Finding) {
 
 // mend adds a finding that the engine mends when it looks at the period again, with
 // these completions on record.
-func (c *comparison) mend(f *Finding, completions ...message.Completion) {
+func (c *comparison) mend(f *Finding, completions ...wire.Completion) {
 	f.repairable = true
 	c.add(f)
 	r := c.repairs[f.Period]
@@ -153,7 +153,7 @@ type sum struct {
 
 func (c *comparison) period(b *cycle.Books) {
 	all := sum{known: true}
-	counting := map[string]map[string]gate.Run{} // by mode and processor
+	counting := map[string]map[string]policy.Run{} // by mode and processor
 	reported := false
 	for _, m := range c.transition.Modes {
 		counting[m.Name] = b.Counting(m)

@@ -13,10 +13,10 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // corpus is each thing that can be wrong with a night, what it is called, and whether it
@@ -195,7 +195,7 @@ func TestAMonthOfBrokenNights(t *testing.T) {
 		}
 		seen := map[string]bool{}
 		for _, m := range s.PubSub.Messages() {
-			tr, err := message.DecodeTrigger(m.Data)
+			tr, err := wire.DecodeTrigger(m.Data)
 			if err != nil || seen[tr.TriggerID] {
 				t.Errorf("%s twice, %v", tr.TriggerID, err)
 			}
@@ -216,7 +216,7 @@ func anything(rt *rapid.T, s *scene) {
 			}
 			for range rapid.IntRange(0, 2).Draw(rt, "reports") {
 				count := rapid.Int64Range(0, 400).Draw(rt, "count")
-				c := message.Completion{Processor: name, Reported: name, Period: p, Status: message.StatusSuccess, EventTime: at.Add(time.Duration(rapid.IntRange(-3, 3).Draw(rt, "off")) * time.Hour),
+				c := wire.Completion{Processor: name, Reported: name, Period: p, Status: wire.StatusSuccess, EventTime: at.Add(time.Duration(rapid.IntRange(-3, 3).Draw(rt, "off")) * time.Hour),
 					ExecutionID: fmt.Sprint("run-", count), CorrelationID: "c", RecordCount: &count}
 				if err := s.Engine.Record(context.Background(), cycle.Key{Transition: s.tr, Period: p}, c); err != nil {
 					rt.Fatal(err)
@@ -360,7 +360,7 @@ func TestARunThatIsCutOffIsCarriedOn(t *testing.T) {
 	before := len(s.PubSub.Messages())
 	ctx, cancel := context.WithCancel(t.Context())
 	publish := s.Engine.Publish
-	s.Engine.Publish = func(c context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
+	s.Engine.Publish = func(c context.Context, topic string, msgs []wire.Outgoing) []cycle.Published {
 		defer cancel()
 		return publish(c, topic, msgs)
 	}

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 // document compares the compatibility document with the books or, where nothing is on
@@ -20,7 +20,7 @@ func (c *comparison) document(b *cycle.Books) {
 		return
 	}
 	for _, p := range c.upstream {
-		if r, ok := b.Newest(p.Name); ok && b.At.Sub(r.EventTime) < gate.ReportsWithin {
+		if r, ok := b.Newest(p.Name); ok && b.At.Sub(r.EventTime) < policy.ReportsWithin {
 			return
 		}
 	}

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestRun_NamesReportsThatAreMostLikelyMistakes(t *testing.T) {
@@ -17,7 +17,7 @@ func TestRun_NamesReportsThatAreMostLikelyMistakes(t *testing.T) {
 	at := s.Now()
 	report := func(name, processor string, p pipeline.Period, at time.Time) {
 		t.Helper()
-		c := message.Completion{Processor: processor, Reported: name, Period: p, Status: message.StatusSuccess, EventTime: at, ExecutionID: name, CorrelationID: "c"}
+		c := wire.Completion{Processor: processor, Reported: name, Period: p, Status: wire.StatusSuccess, EventTime: at, ExecutionID: name, CorrelationID: "c"}
 		if err := s.Engine.Record(t.Context(), cycle.Key{Transition: s.tr, Period: p}, c); err != nil {
 			t.Fatal(err)
 		}

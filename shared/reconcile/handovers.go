@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/gate"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 // handedOver reports whether the next phase has run about a period after a time: whoever
@@ -19,7 +19,7 @@ func (c *comparison) handedOver(b *cycle.Books, since time.Time) (yes, known boo
 	}
 	for _, st := range b.Cycles {
 		for _, batch := range st.Batches {
-			if batch.PublishedAt.After(since) && batch.PublishedAt.Before(next.Add(gate.ReportsWithin)) {
+			if batch.PublishedAt.After(since) && batch.PublishedAt.Before(next.Add(policy.ReportsWithin)) {
 				return false, true
 			}
 		}
@@ -28,7 +28,7 @@ func (c *comparison) handedOver(b *cycle.Books, since time.Time) (yes, known boo
 }
 
 // handOvers finds what was not handed over.
-func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[string]gate.Run) {
+func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[string]policy.Run) {
 	for _, st := range b.Cycles {
 		if st.Closed != nil && st.State != string(cycle.StatePublishing) {
 			continue // a person has decided that nothing is to be handed over
@@ -66,7 +66,7 @@ func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[
 				f.Repair += "; when it is, " + trigger
 			}
 			c.add(f)
-		case !st.Due && !(b.Old() && st.State == string(gate.Waiting) && st.NextLook.Equal(b.At)), // its grace has never begun, and a repair begins none
+		case !st.Due && !(b.Old() && st.State == string(policy.Waiting) && st.NextLook.Equal(b.At)), // its grace has never begun, and a repair begins none
 			b.At.Sub(due) < relayed:
 		case promised:
 			f.Type, f.Severity, f.Status, f.Repair = Unpublished, Critical, Open, "publish what has no id"
@@ -103,7 +103,7 @@ func (c *comparison) nextPhase(b *cycle.Books) {
 		Repair:   fmt.Sprintf("look at the next phase; then phasectl trigger --date %s --mode %s%s --reason '…'", b.Period, mode, c.transition.Option())}
 	modes := c.transition.Modes
 	switch {
-	case known && next.Before(published.Add(-gate.ReportsWithin)):
+	case known && next.Before(published.Add(-policy.ReportsWithin)):
 		c.add(f)
 	case len(empty) > 0 && mode == modes[len(modes)-1].Name: // before that not all of it has been set off
 		f.Severity = Warning

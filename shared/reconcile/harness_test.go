@@ -12,10 +12,10 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 const night = pipeline.Period("2026-02-03")
@@ -104,7 +104,7 @@ func (s *scene) phase4(p pipeline.Period, at time.Time) {
 
 func (s *scene) report(p pipeline.Period, name string, count int64) {
 	s.t.Helper()
-	c := message.Completion{Processor: name, Reported: name, Period: p, Status: message.StatusSuccess, EventTime: wrote(p).Add(10 * time.Second),
+	c := wire.Completion{Processor: name, Reported: name, Period: p, Status: wire.StatusSuccess, EventTime: wrote(p).Add(10 * time.Second),
 		ExecutionID: "run-" + name, CorrelationID: "c", RecordCount: &count}
 	if err := s.Engine.Record(context.Background(), cycle.Key{Transition: s.tr, Period: p}, c); err != nil {
 		s.t.Fatal(err)
@@ -154,7 +154,7 @@ func types(r Report) string {
 func (s *scene) received() []string {
 	var out []string
 	for _, m := range s.PubSub.Messages() {
-		t, err := message.DecodeTrigger(m.Data)
+		t, err := wire.DecodeTrigger(m.Data)
 		if err != nil {
 			s.t.Error(err)
 		}
@@ -179,7 +179,7 @@ func (s *scene) key() cycle.Key { return cycle.Key{Transition: s.tr, Period: nig
 // brokerAway lets publishing fail until back is called.
 func (s *scene) brokerAway() (back func()) {
 	working := s.Engine.Publish
-	s.Engine.Publish = func(_ context.Context, _ string, msgs []message.Outgoing) []cycle.Published {
+	s.Engine.Publish = func(_ context.Context, _ string, msgs []wire.Outgoing) []cycle.Published {
 		out := make([]cycle.Published, len(msgs))
 		for i := range out {
 			out[i].Err = errors.New("the broker is away")

@@ -12,9 +12,9 @@ import (
 
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestAHandOverWhoseDataIsNotReadyIsNotRepaired(t *testing.T) {
@@ -60,7 +60,7 @@ func TestRowsOfARunThatFailedAreNoSuccess(t *testing.T) {
 	s.data(night)
 	s.reports(night, "player_game_summary")
 	s.slice(table("player_game_summary"), night, warehouse.Slice{Rows: 200, Oldest: wrote(night), Newest: wrote(night)})
-	c := message.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: message.StatusFailed,
+	c := wire.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: wire.StatusFailed,
 		EventTime: wrote(night).Add(10 * time.Second), ExecutionID: "run-1", CorrelationID: "c", ErrorMessage: "died half way"}
 	if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
 		t.Fatal(err)
@@ -107,7 +107,7 @@ func TestANightOfWhichOnlyTheDayBeforeCameIsMissing(t *testing.T) {
 	for _, name := range []string{"upcoming_player_game_context", "upcoming_team_game_context"} {
 		n := rowsOf[name]
 		s.slice(table(name), night, warehouse.Slice{Rows: n, Oldest: at, Newest: at})
-		c := message.Completion{Processor: name, Reported: name, Period: night, Status: message.StatusSuccess, EventTime: at.Add(time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
+		c := wire.Completion{Processor: name, Reported: name, Period: night, Status: wire.StatusSuccess, EventTime: at.Add(time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
 		if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +155,7 @@ func TestFreshRowsThatWereReportedAreNotUnknown(t *testing.T) {
 	for _, name := range []string{"upcoming_player_game_context", "upcoming_team_game_context"} {
 		n := rowsOf[name]
 		s.slice(table(name), today, warehouse.Slice{Rows: n, Oldest: at, Newest: at})
-		c := message.Completion{Processor: name, Reported: name, Period: today, Status: message.StatusSuccess, EventTime: at.Add(10 * time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
+		c := wire.Completion{Processor: name, Reported: name, Period: today, Status: wire.StatusSuccess, EventTime: at.Add(10 * time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
 		if err := s.Engine.Record(t.Context(), cycle.Key{Transition: s.tr, Period: today}, c); err != nil {
 			t.Fatal(err)
 		}
@@ -206,7 +206,7 @@ func TestAFlagBesideFailedRunsIsDrift(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.expected[night] = 0
-	c := message.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: message.StatusFailed,
+	c := wire.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: wire.StatusFailed,
 		EventTime: wrote(night), ExecutionID: "run-1", CorrelationID: "c"}
 	if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
 		t.Fatal(err)
@@ -262,7 +262,7 @@ func TestTheReportOfAFoundRunChangesNothing(t *testing.T) {
 	s.run(night, night, "ada@host")
 	sent := len(s.PubSub.Messages())
 	n := rowsOf["player_game_summary"]
-	c := message.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: message.StatusSuccess,
+	c := wire.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: wire.StatusSuccess,
 		EventTime: wrote(night).Add(10 * time.Second), ExecutionID: "run-1", CorrelationID: "c", RecordCount: &n, Incremental: true, Entities: []string{"lebronjames"}}
 	if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
 		t.Fatal(err)
@@ -279,7 +279,7 @@ func TestARunWithoutACountOnADayWithoutGamesIsNoPhantom(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.expected[night] = 0
-	c := message.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: message.StatusSuccess,
+	c := wire.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: wire.StatusSuccess,
 		EventTime: wrote(night), ExecutionID: "run-1", CorrelationID: "c"}
 	if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
 		t.Fatal(err)
@@ -300,7 +300,7 @@ func TestWhatTheRelayIsAboutToHandOverIsNoFinding(t *testing.T) {
 	s.expected[night] = 10
 	for name, n := range rowsOf {
 		s.slice(table(name), night, warehouse.Slice{Rows: n, Oldest: at, Newest: at})
-		c := message.Completion{Processor: name, Reported: name, Period: night, Status: message.StatusSuccess, EventTime: at.Add(time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
+		c := wire.Completion{Processor: name, Reported: name, Period: night, Status: wire.StatusSuccess, EventTime: at.Add(time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
 		if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
 			t.Fatal(err)
 		}
@@ -335,7 +335,7 @@ func TestInAnOldPeriodOnlyWhatWasPromisedIsSent(t *testing.T) {
 	at := time.Date(2026, 1, 27, 22, 3, 0, 0, time.UTC) // tomorrow
 	n := int64(300)
 	k := cycle.Key{Transition: s.tr, Period: old}
-	c := message.Completion{Processor: "upcoming_player_game_context", Reported: "upcoming_player_game_context", Period: old, Status: message.StatusSuccess, EventTime: at, ExecutionID: "r", CorrelationID: "c", RecordCount: &n}
+	c := wire.Completion{Processor: "upcoming_player_game_context", Reported: "upcoming_player_game_context", Period: old, Status: wire.StatusSuccess, EventTime: at, ExecutionID: "r", CorrelationID: "c", RecordCount: &n}
 	if err := s.Engine.Record(t.Context(), k, c); err != nil {
 		t.Fatal(err)
 	}
@@ -366,7 +366,7 @@ func TestWhatWasBlockedAMomentAgoIsNoFinding(t *testing.T) {
 	}
 	for name, n := range rowsOf {
 		s.slice(table(name), night, warehouse.Slice{Rows: n, Oldest: at, Newest: at})
-		c := message.Completion{Processor: name, Reported: name, Period: night, Status: message.StatusSuccess, EventTime: at.Add(time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
+		c := wire.Completion{Processor: name, Reported: name, Period: night, Status: wire.StatusSuccess, EventTime: at.Add(time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
 		if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
 			t.Fatal(err)
 		}

@@ -39,7 +39,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/intake"
+	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/sweep"
@@ -157,7 +157,7 @@ type Reconciler struct {
 func New(a *app.App) *Reconciler {
 	r := &Reconciler{Pipeline: a.Pipeline, Engine: a.Engine, Locks: a.Locks, Log: a.Log,
 		Waiting: func(ctx context.Context) (n int, err error) {
-			for q, err := range intake.ListQuarantine(ctx, a) {
+			for q, err := range delivery.ListQuarantine(ctx, a) {
 				if err != nil {
 					return 0, err
 				}

@@ -12,10 +12,10 @@ import (
 
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestNothingIsFoundWhereEverythingIsRight(t *testing.T) {
@@ -232,7 +232,7 @@ func TestF43_FalseFailuresAfterASuccessChangeNothing(t *testing.T) {
 	s.good(night)
 	before := s.Doc(t, "phase3_completion", string(night))
 	for i := range 500 {
-		c := message.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: message.StatusFailed, EventTime: s.Now().Add(time.Duration(i) * time.Millisecond),
+		c := wire.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: wire.StatusFailed, EventTime: s.Now().Add(time.Duration(i) * time.Millisecond),
 			ExecutionID: "run-player_game_summary", CorrelationID: "clean-up", ErrorMessage: "timed out"}
 		if err := s.Engine.Record(t.Context(), cycle.Key{Transition: s.tr, Period: night}, c); err != nil {
 			t.Fatal(err)

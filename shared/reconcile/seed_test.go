@@ -17,11 +17,11 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/firestore"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // The night that this began with: 1 of 5 shown complete and the flag set by hand, while
@@ -72,7 +72,7 @@ func TestTheNightOfOneInFiveBecomesWhole(t *testing.T) {
 			if rows == 0 {
 				rows = 20
 			}
-			c := message.Completion{Processor: p.Name, Reported: p.Name, Period: night, Status: message.StatusSuccess, EventTime: at, ExecutionID: p.Name, CorrelationID: p.Name, RecordCount: &rows}
+			c := wire.Completion{Processor: p.Name, Reported: p.Name, Period: night, Status: wire.StatusSuccess, EventTime: at, ExecutionID: p.Name, CorrelationID: p.Name, RecordCount: &rows}
 			if err := a.Engine.Record(t.Context(), cycle.Key{Transition: tr, Period: night}, c); err != nil {
 				t.Fatal(err)
 			}

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 // Summary is how hand-overs went over a window.
@@ -97,7 +97,7 @@ func (s *Summary) cycle(t *pipeline.Transition, books cycle.Books, st cycle.Stat
 		}
 	}
 	if first.IsZero() {
-		if (st.State == string(gate.Overdue) || st.State == string(cycle.StateOnHold)) && !deadline.IsZero() && books.At.After(deadline) {
+		if (st.State == string(policy.Overdue) || st.State == string(cycle.StateOnHold)) && !deadline.IsZero() && books.At.After(deadline) {
 			s.Cycles++
 		}
 		return took

@@ -7,19 +7,19 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/gate"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/sweep"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // table compares one table's rows of a period with the runs that have reported them.
-func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Slice, counting map[string]map[string]gate.Run) {
-	var newest *gate.Run // that counts for any mode
+func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Slice, counting map[string]map[string]policy.Run) {
+	var newest *policy.Run // that counts for any mode
 	mode := ""
 	for _, m := range c.transition.Modes {
-		if r, ok := counting[m.Name][p.Name]; ok && (newest == nil || gate.Older(*newest, r) < 0) {
+		if r, ok := counting[m.Name][p.Name]; ok && (newest == nil || policy.Older(*newest, r) < 0) {
 			newest, mode = &r, m.Name
 		}
 	}
@@ -55,7 +55,7 @@ func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Sli
 	}
 	rows := s.Rows - s.Surplus
 	counted := newest != nil && newest.RecordCount != nil && !newest.Incremental
-	again := counted && *newest.RecordCount != rows && s.Newest.Sub(newest.EventTime) > gate.ReportsWithin
+	again := counted && *newest.RecordCount != rows && s.Newest.Sub(newest.EventTime) > policy.ReportsWithin
 	missing := attributable && (len(lacking) > 0 || again)
 	if inFlight != "" && (missing || !attributable && newest == nil || counted && *newest.RecordCount != rows) {
 		c.unclear(b, "%s: %s", p.Table, inFlight)
@@ -94,7 +94,7 @@ func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Sli
 }
 
 // empty is about a table without rows.
-func (c *comparison) empty(b *cycle.Books, p pipeline.Processor, newest *gate.Run, mode, inFlight string) {
+func (c *comparison) empty(b *cycle.Books, p pipeline.Processor, newest *policy.Run, mode, inFlight string) {
 	expected, known := c.expected[b.Period]
 	switch {
 	case newest == nil, newest.RecordCount != nil && *newest.RecordCount == 0:
@@ -116,7 +116,7 @@ func (c *comparison) missing(b *cycle.Books, p pipeline.Processor, s warehouse.S
 	last, reported := b.Newest(p.Name)
 	yes, known := c.handedOver(b, s.Newest)
 	switch {
-	case reported && last.Status == message.StatusFailed && last.EventTime.After(s.Newest.Add(-gate.ReportsWithin)):
+	case reported && last.Status == wire.StatusFailed && last.EventTime.After(s.Newest.Add(-policy.ReportsWithin)):
 		c.unclear(b, "%s: %d rows, and the run that may have written them has reported that it failed", p.Table, s.Rows)
 		return false
 	case !known:
@@ -134,11 +134,11 @@ func (c *comparison) missing(b *cycle.Books, p pipeline.Processor, s warehouse.S
 
 // completion stands for the report that is missing. It follows from the rows alone, so
 // that whoever finds them puts the same run on record.
-func (c *comparison) completion(b *cycle.Books, p pipeline.Processor, s warehouse.Slice) message.Completion {
+func (c *comparison) completion(b *cycle.Books, p pipeline.Processor, s warehouse.Slice) wire.Completion {
 	dataset, table, _ := strings.Cut(p.Table, ".")
 	id := fmt.Sprintf("reconciliation-%s-%d", p.Name, s.Newest.UnixMicro())
 	rows := s.Rows - s.Surplus
-	return message.Completion{Processor: p.Name, Reported: p.Name, Period: b.Period, Status: message.StatusSuccess, EventTime: s.Newest,
+	return wire.Completion{Processor: p.Name, Reported: p.Name, Period: b.Period, Status: wire.StatusSuccess, EventTime: s.Newest,
 		ExecutionID: id, CorrelationID: id, RecordCount: &rows, OutputTable: table, OutputDataset: dataset, TriggerSource: "reconciliation", Found: true, FoundLate: b.Old()}
 }
 

@@ -1,15 +1,15 @@
 package reconcile
 
 import (
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 // localTimestamps names the processors that report local times without an offset. The
 // newest report decides: one that sends UTC by now is no finding any more.
 func (c *comparison) localTimestamps() {
 	for _, p := range c.upstream {
-		var newest gate.Run
+		var newest policy.Run
 		var period pipeline.Period
 		for i := range c.books {
 			b := &c.books[i]

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestReconcile_NamesLocalTimestampsUntilTheProcessorSendsUTC(t *testing.T) {
@@ -15,7 +15,7 @@ func TestReconcile_NamesLocalTimestampsUntilTheProcessorSendsUTC(t *testing.T) {
 	run := func(execution string, after time.Duration, local bool) {
 		t.Helper()
 		count := rowsOf["player_game_summary"]
-		c := message.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: message.StatusFailed,
+		c := wire.Completion{Processor: "player_game_summary", Reported: "player_game_summary", Period: night, Status: wire.StatusFailed,
 			EventTime: wrote(night).Add(after), ExecutionID: execution, CorrelationID: execution, RecordCount: &count, LocalTime: local}
 		if err := s.Engine.Record(t.Context(), cycle.Key{Transition: s.tr, Period: night}, c); err != nil {
 			t.Fatal(err)

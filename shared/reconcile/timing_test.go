@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestRun_RepairsATableThatHasBeenIdleFor30Minutes(t *testing.T) {
@@ -35,7 +35,7 @@ func TestRun_RepairsATableThatHasBeenIdleFor30Minutes(t *testing.T) {
 // The engine writes the compatibility document last: it lags behind reports that have just
 // come.
 func TestRun_JudgesNoDocumentWhileRunsReport(t *testing.T) {
-	for after, want := range map[time.Duration]string{gate.ReportsWithin - time.Second: "", gate.ReportsWithin: "count_drift, flag_drift"} {
+	for after, want := range map[time.Duration]string{policy.ReportsWithin - time.Second: "", policy.ReportsWithin: "count_drift, flag_drift"} {
 		s := newScene(t)
 		s.SetNow(wrote(night)) // the store's clock does not go back
 		s.first()
@@ -58,8 +58,8 @@ func TestRun_ToleratesAClockThatIsOffWhenItLooksForTheNextPhase(t *testing.T) {
 		status Status
 		sends  int
 	}{
-		"within_the_tolerance": {gate.ReportsWithin - time.Second, Repaired, 1},
-		"of_another_hand_over": {gate.ReportsWithin, Skipped, 0},
+		"within_the_tolerance": {policy.ReportsWithin - time.Second, Repaired, 1},
+		"of_another_hand_over": {policy.ReportsWithin, Skipped, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
@@ -92,7 +92,7 @@ func TestRun_ToleratesAClockThatIsOffWhenItLooksForTheNextPhase(t *testing.T) {
 }
 
 func TestRun_ToleratesAClockThatIsOffBeforeItMissesTheNextPhase(t *testing.T) {
-	for before, want := range map[time.Duration]string{gate.ReportsWithin: "", gate.ReportsWithin + time.Second: "next_phase_missing"} {
+	for before, want := range map[time.Duration]string{policy.ReportsWithin: "", policy.ReportsWithin + time.Second: "next_phase_missing"} {
 		s := newScene(t)
 		s.good(night)
 		s.phase4(night, morning.Add(-before))
@@ -152,7 +152,7 @@ func TestRun_RepairsNothingAfterItsContextHasEnded(t *testing.T) {
 	s.Engine.Store = deaf{s.Engine.Store}
 	ctx, cancel := context.WithCancel(t.Context())
 	publish := s.Engine.Publish
-	s.Engine.Publish = func(c context.Context, topic string, msgs []message.Outgoing) []cycle.Published {
+	s.Engine.Publish = func(c context.Context, topic string, msgs []wire.Outgoing) []cycle.Published {
 		defer cancel()
 		return publish(context.WithoutCancel(c), topic, msgs)
 	}

@@ -6,8 +6,8 @@ import (
 	"fmt"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // ErrNotScheduled says that the pipeline has no sweep that could be asked.
@@ -20,7 +20,7 @@ func Ask(ctx context.Context, p *pipeline.Pipeline, prefix string, publish cycle
 	if !ok {
 		return ErrNotScheduled
 	}
-	job, err := message.Job{Job: message.JobSweep, Table: table, Date: string(period)}.Outgoing()
+	job, err := wire.Job{Job: wire.JobSweep, Table: table, Date: string(period)}.Outgoing()
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/phasegate/phasegate/shared/cycle"
-	"github.com/phasegate/phasegate/shared/message"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestAsk_IsAnErrorUntilTheBrokerHasConfirmed(t *testing.T) {
@@ -19,7 +19,7 @@ func TestAsk_IsAnErrorUntilTheBrokerHasConfirmed(t *testing.T) {
 		answer cycle.Published
 		want   error
 	}{"confirmed": {cycle.Published{ID: "m1"}, nil}, "no_id": {cycle.Published{}, cycle.ErrUnconfirmed}} {
-		publish := func(context.Context, string, []message.Outgoing) []cycle.Published {
+		publish := func(context.Context, string, []wire.Outgoing) []cycle.Published {
 			return []cycle.Published{c.answer}
 		}
 		if err := Ask(t.Context(), p, "", publish, "nba_analytics.player_game_summary", night); !errors.Is(err, c.want) {

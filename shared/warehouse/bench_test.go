@@ -8,8 +8,8 @@ import (
 
 	"cloud.google.com/go/bigquery"
 
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
 )
@@ -69,7 +69,7 @@ func BenchmarkReadiness(b *testing.B) {
 			n := 0
 			for b.Loop() {
 				n++
-				if r := asked.Check(b.Context(), tr, night, mode, processors); r.Outcome != gate.Passed {
+				if r := asked.Check(b.Context(), tr, night, mode, processors); r.Outcome != policy.Passed {
 					b.Fatalf("%+v", r)
 				}
 			}

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
 )
@@ -69,7 +69,7 @@ func TestACycleIsOneQueryWithLimits(t *testing.T) {
 	limited := warehouse.New(w.Project, address)
 	defer limited.Close()
 	tr := w.Transition()
-	if r := limited.Check(t.Context(), tr, night, "overnight", tr.Order); r.Outcome != gate.Passed {
+	if r := limited.Check(t.Context(), tr, night, "overnight", tr.Order); r.Outcome != policy.Passed {
 		t.Fatalf("%+v", r)
 	}
 	qs := queries()
@@ -119,7 +119,7 @@ func TestWhatTheWarehouseCannotAnswerIsUnknown(t *testing.T) {
 			w := warehouse.New("p", address)
 			defer w.Close()
 			r := w.Check(t.Context(), nba(t), night, "overnight", []string{utg})
-			if r.Outcome != gate.Unknown || r.Verified() || len(r.Unknown()) != 3 || !strings.Contains(r.Reasons[0], tc.reason) {
+			if r.Outcome != policy.Unknown || r.Verified() || len(r.Unknown()) != 3 || !strings.Contains(r.Reasons[0], tc.reason) {
 				t.Errorf("%+v", r)
 			}
 			if n := len(queries()); n != tc.queries {
@@ -155,12 +155,12 @@ func TestSilenceIsUnknownAfterTheTimeout(t *testing.T) {
 	hasty := nba(t)
 	hasty.Checks.Timeout = 20 * time.Millisecond // less than a definition may say
 	r := w.Check(t.Context(), hasty, night, "overnight", []string{utg})
-	if r.Outcome != gate.Unknown || !strings.Contains(r.Reasons[0], "no answer within 20ms") {
+	if r.Outcome != policy.Unknown || !strings.Contains(r.Reasons[0], "no answer within 20ms") {
 		t.Errorf("%+v", r)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if r := w.Check(ctx, nba(t), night, "overnight", []string{utg}); r.Outcome != gate.Unknown {
+	if r := w.Check(ctx, nba(t), night, "overnight", []string{utg}); r.Outcome != policy.Unknown {
 		t.Errorf("the caller's time is over: %+v", r)
 	}
 	for _, v := range w.Verify(ctx, nba(t), night) {
@@ -173,11 +173,11 @@ func TestSilenceIsUnknownAfterTheTimeout(t *testing.T) {
 func TestAPipelineWithoutChecksAsksNothing(t *testing.T) {
 	tr := nba(t)
 	w := warehouse.New("p", "127.0.0.1:1")
-	if r := w.Check(t.Context(), tr, night, "weekly", tr.Order); r.Outcome != gate.NotChecked || r.Verified() {
+	if r := w.Check(t.Context(), tr, night, "weekly", tr.Order); r.Outcome != policy.NotChecked || r.Verified() {
 		t.Errorf("%+v", r)
 	}
 	tr.Checks = nil
-	if r := w.Check(t.Context(), tr, night, "overnight", tr.Order); r.Outcome != gate.NotChecked || r.Verified() {
+	if r := w.Check(t.Context(), tr, night, "overnight", tr.Order); r.Outcome != policy.NotChecked || r.Verified() {
 		t.Errorf("%+v", r)
 	}
 	if _, err := w.Expected(t.Context(), tr, night); err == nil {

@@ -17,8 +17,8 @@ import (
 	"google.golang.org/api/googleapi"
 	"google.golang.org/api/iterator"
 
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 // atOnce bounds the queries that run side by side when each statement is asked by
@@ -26,12 +26,12 @@ import (
 const atOnce = 8
 
 // measure asks statements, all in one query if that can be, and answers for each.
-func (w *Warehouse) measure(ctx context.Context, t *pipeline.Transition, p pipeline.Period, sqls []string) []gate.Measurement {
+func (w *Warehouse) measure(ctx context.Context, t *pipeline.Transition, p pipeline.Period, sqls []string) []policy.Measurement {
 	ms, err := w.ask(ctx, t, p, sqls)
 	if err == nil {
 		return ms
 	}
-	ms = make([]gate.Measurement, len(sqls))
+	ms = make([]policy.Measurement, len(sqls))
 	if len(sqls) == 1 || !refused(err) || tooExpensive(err) {
 		for i := range ms {
 			ms[i].Problem = problem(err)
@@ -57,7 +57,7 @@ func (w *Warehouse) measure(ctx context.Context, t *pipeline.Transition, p pipel
 }
 
 // ask runs one query.
-func (w *Warehouse) ask(ctx context.Context, t *pipeline.Transition, p pipeline.Period, sqls []string) ([]gate.Measurement, error) {
+func (w *Warehouse) ask(ctx context.Context, t *pipeline.Transition, p pipeline.Period, sqls []string) ([]policy.Measurement, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, t.Checks.Timeout, fmt.Errorf("no answer within %s", t.Checks.Timeout))
 	defer cancel()
 	q, err := w.query(ctx, t, p, sqls)
@@ -79,7 +79,7 @@ func (w *Warehouse) ask(ctx context.Context, t *pipeline.Transition, p pipeline.
 	case len(row) != len(sqls):
 		return nil, fmt.Errorf("BigQuery answered %d numbers for %d statements", len(row), len(sqls))
 	}
-	ms := make([]gate.Measurement, len(row))
+	ms := make([]policy.Measurement, len(row))
 	for i, v := range row {
 		ms[i] = measurement(v)
 	}
@@ -144,22 +144,22 @@ func needed(tables []pipeline.CheckTable, sqls []string) []pipeline.CheckTable {
 }
 
 // measurement takes what can be compared with a bound.
-func measurement(v bigquery.Value) gate.Measurement {
+func measurement(v bigquery.Value) policy.Measurement {
 	switch v := v.(type) {
 	case nil:
-		return gate.Measurement{Problem: "the statement yields NULL"}
+		return policy.Measurement{Problem: "the statement yields NULL"}
 	case int64:
-		return gate.Measurement{Value: float64(v)}
+		return policy.Measurement{Value: float64(v)}
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return gate.Measurement{Problem: fmt.Sprintf("the statement yields %v", v)}
+			return policy.Measurement{Problem: fmt.Sprintf("the statement yields %v", v)}
 		}
-		return gate.Measurement{Value: v}
+		return policy.Measurement{Value: v}
 	case *big.Rat: // NUMERIC
 		f, _ := v.Float64()
-		return gate.Measurement{Value: f}
+		return policy.Measurement{Value: f}
 	}
-	return gate.Measurement{Problem: fmt.Sprintf("the statement yields a %T, no number", v)}
+	return policy.Measurement{Problem: fmt.Sprintf("the statement yields a %T, no number", v)}
 }
 
 // refused reports whether BigQuery rejects a query for what it says, so that asking

@@ -13,7 +13,7 @@
 // # Promises
 //
 //   - A number is an answer of the warehouse. NULL, no number, an error, a timeout and
-//     a query that would cost too much are no answer, and say why ([gate.Measurement]).
+//     a query that would cost too much are no answer, and say why ([policy.Measurement]).
 //   - They write nothing. A statement that is not a query cannot stand in a subquery.
 //   - Every query has a limit of bytes billed, which BigQuery keeps, and of time.
 //
@@ -38,8 +38,8 @@ import (
 	"cloud.google.com/go/bigquery"
 	"google.golang.org/api/option"
 
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 // Warehouse is BigQuery in one project. It is safe for concurrent use.
@@ -99,19 +99,19 @@ func (w *Warehouse) Close() error {
 
 // Check asks the checks of a hand-over of these processors. Whatever goes wrong is
 // part of the answer.
-func (w *Warehouse) Check(ctx context.Context, t *pipeline.Transition, p pipeline.Period, mode string, processors []string) gate.Readiness {
+func (w *Warehouse) Check(ctx context.Context, t *pipeline.Transition, p pipeline.Period, mode string, processors []string) policy.Readiness {
 	if t.Checks == nil {
-		return gate.Readiness{Outcome: gate.NotChecked}
+		return policy.Readiness{Outcome: policy.NotChecked}
 	}
 	checks := t.Checks.For(mode, processors)
 	if len(checks) == 0 {
-		return gate.Readiness{Outcome: gate.NotChecked}
+		return policy.Readiness{Outcome: policy.NotChecked}
 	}
 	sqls := make([]string, len(checks))
 	for i, c := range checks {
 		sqls[i] = c.SQL
 	}
-	return gate.Assess(checks, w.measure(ctx, t, p, sqls))
+	return policy.Assess(checks, w.measure(ctx, t, p, sqls))
 }
 
 // Expected asks how many units of work a period should bring. An error means that it

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/phasegate/phasegate/shared/gate"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/warehouse/sample"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
@@ -30,7 +30,7 @@ func TestCompleteDataPasses(t *testing.T) {
 	w, night := warehousetest.Shared(t)
 	tr := w.Transition()
 	r := w.Check(t.Context(), tr, night, "overnight", tr.Order)
-	if r.Outcome != gate.Passed || !r.Verified() || len(r.Reasons) > 0 || r.MinutesCoverage == nil || *r.MinutesCoverage != 100 {
+	if r.Outcome != policy.Passed || !r.Verified() || len(r.Reasons) > 0 || r.MinutesCoverage == nil || *r.MinutesCoverage != 100 {
 		t.Errorf("%+v", r)
 	}
 	if len(r.Checks) != 19 {
@@ -58,21 +58,21 @@ func TestEveryCheckPassesWarnsAndFails(t *testing.T) {
 		sql     string // on the rows of the night
 		check   string
 		state   string
-		outcome gate.Outcome
+		outcome policy.Outcome
 		reason  string // "" means none
 	}{
-		{"DELETE FROM " + offense, "row_count.team_offense_game_summary", "fail", gate.Failed, "row_count.team_offense_game_summary is 0, blocks when < 1"},
-		{"DELETE FROM " + players + " WHERE team_abbr" + of(2), "game_coverage_pct", "pass", gate.Passed, ""},
-		{"DELETE FROM " + players + " WHERE team_abbr" + of(3), "game_coverage_pct", "fail", gate.Failed, "game_coverage_pct is 70, blocks when < 80"},
-		{"UPDATE " + players + " SET minutes_played = NULL WHERE team_abbr" + of(1), "minutes_coverage_pct", "pass", gate.Passed, ""},
-		{"UPDATE " + players + " SET minutes_played = NULL WHERE team_abbr" + of(2), "minutes_coverage_pct", "warn", gate.Passed, "minutes_coverage_pct is 80, warns when < 90"},
-		{"UPDATE " + players + " SET minutes_played = NULL WHERE team_abbr" + of(3), "minutes_coverage_pct", "fail", gate.Failed, "minutes_coverage_pct is 70, blocks when < 80"},
-		{"DELETE FROM " + players + " WHERE MOD(points, 4) = 0", "player_rows_pct." + pgs, "warn", gate.Passed, "player_rows_pct.player_game_summary is 74.29, warns when < 80"},
-		{"DELETE FROM " + players + " WHERE MOD(points, 3) > 0", "player_rows_pct." + pgs, "fail", gate.Failed, "player_rows_pct.player_game_summary is 34.29, blocks when < 50"},
-		{"DELETE FROM nba_analytics.upcoming_player_game_context WHERE team_abbr" + of(6), "context_rows_pct." + upg, "fail", gate.Failed, "context_rows_pct.upcoming_player_game_context is 40, blocks when < 50"},
-		{"DELETE FROM nba_analytics.upcoming_team_game_context WHERE team_abbr" + of(3), "team_rows_pct." + utg, "warn", gate.Passed, "team_rows_pct.upcoming_team_game_context is 70, warns when < 80"},
-		{"UPDATE " + offense + " SET points_scored = NULL WHERE team_abbr" + of(1), "null_pct.team_offense_game_summary.points_scored", "warn", gate.Passed, "null_pct.team_offense_game_summary.points_scored is 10, warns when >= 5"},
-		{"UPDATE " + offense + " SET points_scored = NULL WHERE team_abbr" + of(5), "null_pct.team_offense_game_summary.points_scored", "fail", gate.Failed, "null_pct.team_offense_game_summary.points_scored is 50, blocks when >= 50"},
+		{"DELETE FROM " + offense, "row_count.team_offense_game_summary", "fail", policy.Failed, "row_count.team_offense_game_summary is 0, blocks when < 1"},
+		{"DELETE FROM " + players + " WHERE team_abbr" + of(2), "game_coverage_pct", "pass", policy.Passed, ""},
+		{"DELETE FROM " + players + " WHERE team_abbr" + of(3), "game_coverage_pct", "fail", policy.Failed, "game_coverage_pct is 70, blocks when < 80"},
+		{"UPDATE " + players + " SET minutes_played = NULL WHERE team_abbr" + of(1), "minutes_coverage_pct", "pass", policy.Passed, ""},
+		{"UPDATE " + players + " SET minutes_played = NULL WHERE team_abbr" + of(2), "minutes_coverage_pct", "warn", policy.Passed, "minutes_coverage_pct is 80, warns when < 90"},
+		{"UPDATE " + players + " SET minutes_played = NULL WHERE team_abbr" + of(3), "minutes_coverage_pct", "fail", policy.Failed, "minutes_coverage_pct is 70, blocks when < 80"},
+		{"DELETE FROM " + players + " WHERE MOD(points, 4) = 0", "player_rows_pct." + pgs, "warn", policy.Passed, "player_rows_pct.player_game_summary is 74.29, warns when < 80"},
+		{"DELETE FROM " + players + " WHERE MOD(points, 3) > 0", "player_rows_pct." + pgs, "fail", policy.Failed, "player_rows_pct.player_game_summary is 34.29, blocks when < 50"},
+		{"DELETE FROM nba_analytics.upcoming_player_game_context WHERE team_abbr" + of(6), "context_rows_pct." + upg, "fail", policy.Failed, "context_rows_pct.upcoming_player_game_context is 40, blocks when < 50"},
+		{"DELETE FROM nba_analytics.upcoming_team_game_context WHERE team_abbr" + of(3), "team_rows_pct." + utg, "warn", policy.Passed, "team_rows_pct.upcoming_team_game_context is 70, warns when < 80"},
+		{"UPDATE " + offense + " SET points_scored = NULL WHERE team_abbr" + of(1), "null_pct.team_offense_game_summary.points_scored", "warn", policy.Passed, "null_pct.team_offense_game_summary.points_scored is 10, warns when >= 5"},
+		{"UPDATE " + offense + " SET points_scored = NULL WHERE team_abbr" + of(5), "null_pct.team_offense_game_summary.points_scored", "fail", policy.Failed, "null_pct.team_offense_game_summary.points_scored is 50, blocks when >= 50"},
 	} {
 		t.Run(tc.check+"_"+tc.state, func(t *testing.T) {
 			w, night := warehousetest.Shared(t)
@@ -83,8 +83,8 @@ func TestEveryCheckPassesWarnsAndFails(t *testing.T) {
 			}
 			w.Exec(sql + " WHERE game_date = '" + string(night) + "'" + where)
 			r := w.Check(t.Context(), tr, night, "overnight", tr.Order)
-			i := slices.IndexFunc(r.Checks, func(c gate.CheckResult) bool { return c.Name == tc.check })
-			if i < 0 || r.Checks[i].State != tc.state || r.Outcome != tc.outcome || r.Verified() != (tc.outcome == gate.Passed) {
+			i := slices.IndexFunc(r.Checks, func(c policy.CheckResult) bool { return c.Name == tc.check })
+			if i < 0 || r.Checks[i].State != tc.state || r.Outcome != tc.outcome || r.Verified() != (tc.outcome == policy.Passed) {
 				t.Errorf("outcome %s, want %s with %s %s; %+v", r.Outcome, tc.outcome, tc.check, tc.state, r.Checks)
 			}
 			if tc.reason != "" != slices.Contains(r.Reasons, tc.reason) || tc.reason == "" && len(r.Reasons) > 0 {
@@ -124,7 +124,7 @@ func TestF17_ChangedTablesMakeTheirChecksUnknownAndNoOthers(t *testing.T) {
 			t.Errorf("%+v, want problem %q", c, problem)
 		}
 	}
-	if r.Outcome != gate.Unknown || r.Verified() || len(r.Checks) != 19 || r.MinutesCoverage != nil {
+	if r.Outcome != policy.Unknown || r.Verified() || len(r.Checks) != 19 || r.MinutesCoverage != nil {
 		t.Errorf("%s of %d checks, minutes %v", r.Outcome, len(r.Checks), r.MinutesCoverage)
 	}
 	found := map[string]bool{}
@@ -157,7 +157,7 @@ func TestAScheduleOfAnotherShapeMakesUnknownWhatIsMeasuredByIt(t *testing.T) {
 		for _, c := range r.Unknown() {
 			unknown = append(unknown, c.Name)
 		}
-		if want := []string{"game_coverage_pct", "player_rows_pct." + pgs}; r.Outcome != gate.Unknown || !slices.Equal(unknown, want) {
+		if want := []string{"game_coverage_pct", "player_rows_pct." + pgs}; r.Outcome != policy.Unknown || !slices.Equal(unknown, want) {
 			t.Errorf("%s: %s, unknown %q, want %q", sql, r.Outcome, unknown, want)
 		}
 		if n, err := w.Expected(t.Context(), tr, "2026-02-04"); err == nil {
@@ -240,7 +240,7 @@ func TestF18_GamesAreMatchedByTeamsWhateverTheirIds(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	if r.Outcome != gate.Passed {
+	if r.Outcome != policy.Passed {
 		t.Errorf("%+v", r)
 	}
 }
@@ -250,7 +250,7 @@ func TestPostponedAndCancelledGamesAreNotExpected(t *testing.T) {
 	on := " WHERE game_date = '" + string(night) + "' AND "
 	w.Exec("DELETE FROM nba_analytics.player_game_summary" + on + "team_abbr" + of(4))
 	tr := w.Transition()
-	if r := w.Check(t.Context(), tr, night, "overnight", []string{pgs}); r.Outcome != gate.Failed {
+	if r := w.Check(t.Context(), tr, night, "overnight", []string{pgs}); r.Outcome != policy.Failed {
 		t.Errorf("six of ten games: %s", r.Outcome)
 	}
 	for team, status := range map[string]string{"LAL": "PPD", "DEN": "Postponed", "PHX": "Cancelled", "NYK": "canceled"} {
@@ -260,7 +260,7 @@ func TestPostponedAndCancelledGamesAreNotExpected(t *testing.T) {
 	if n, err := w.Expected(t.Context(), tr, night); n != 6 || err != nil {
 		t.Errorf("%d games expected, want 6: %v", n, err)
 	}
-	if r := w.Check(t.Context(), tr, night, "overnight", []string{pgs}); r.Outcome != gate.Passed {
+	if r := w.Check(t.Context(), tr, night, "overnight", []string{pgs}); r.Outcome != policy.Passed {
 		t.Errorf("%+v", r)
 	}
 }
@@ -269,9 +269,9 @@ func TestF57_PlayedGamesAreNoMatterOfTheSameDayCycle(t *testing.T) {
 	w, night := warehousetest.Shared(t)
 	w.Exec("DELETE FROM nba_analytics.player_game_summary WHERE game_date = '" + string(night) + "'") // the games are yet to be played
 	tr := w.Transition()
-	for mode, want := range map[string]gate.Outcome{"same_day": gate.Passed, "tomorrow": gate.Passed, "overnight": gate.Failed} {
+	for mode, want := range map[string]policy.Outcome{"same_day": policy.Passed, "tomorrow": policy.Passed, "overnight": policy.Failed} {
 		r := w.Check(t.Context(), tr, night, mode, tr.Order)
-		played := slices.ContainsFunc(r.Checks, func(c gate.CheckResult) bool {
+		played := slices.ContainsFunc(r.Checks, func(c policy.CheckResult) bool {
 			return c.Name == "game_coverage_pct" || c.Name == "minutes_coverage_pct"
 		})
 		if played != (mode == "overnight") {
@@ -290,7 +290,7 @@ func TestF57_PlayedGamesAreNoMatterOfTheSameDayCycle(t *testing.T) {
 func TestOnlyTheTablesOfAHandOverAreChecked(t *testing.T) {
 	w, night := warehousetest.Shared(t)
 	tr := w.Transition("FROM nba_analytics.player_game_summary", "FROM nba_analytics.no_such_table")
-	if r := w.Check(t.Context(), tr, night, "overnight", []string{utg}); r.Outcome != gate.Passed || len(r.Checks) != 3 || r.MinutesCoverage != nil {
+	if r := w.Check(t.Context(), tr, night, "overnight", []string{utg}); r.Outcome != policy.Passed || len(r.Checks) != 3 || r.MinutesCoverage != nil {
 		t.Errorf("%+v", r)
 	}
 }

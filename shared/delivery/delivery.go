@@ -1,0 +1,150 @@
+// Package delivery takes deliveries on behalf of the functions and answers them so
+// that nothing is lost and nothing comes back for ever:
+//
+//	204  done, or done before
+//	202  can never be done: kept in quarantine/{message id}, with the reason
+//	429  busy: another worker has it; the broker delivers again, with backoff
+//	503  a fault: the broker delivers again, with backoff, up to its dead letter
+//
+// Cloud Run logs a 5xx as an error and counts it as a failed request, a 429 as neither.
+// Pub/Sub takes any answer but 102, 200, 201, 202 and 204 for "deliver again", so a
+// hopeless message must not be answered 4xx. A GET tells what is running.
+//
+// With ?shadow=1 a delivery is handled in the application's shadow: everything is done
+// as always, in books apart, and nothing is handed over.
+package delivery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/notify"
+	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
+)
+
+// ErrBusy says that somebody else is at work on it, such as an earlier try of the same
+// message: it has to come again. Expected, and not logged as an error.
+var ErrBusy = errors.New("somebody else is at work on it")
+
+// Function is one deployable function.
+type Function struct {
+	Name string
+	// Open returns the application; it is asked at each request.
+	Open func(ctx context.Context) (*app.App, error)
+	// Topic names the topic that the request's messages come from.
+	Topic func(a *app.App, r *http.Request) (string, error)
+	// Handle does the work: nil, a [*wire.PermanentError], or what may pass.
+	Handle func(ctx context.Context, a *app.App, r *http.Request, e wire.Envelope) error
+	// Timeout bounds one request, well within the subscription's ack deadline.
+	Timeout time.Duration
+	// Pages answer a GET, by path; every other path tells what is running, as "/" does for
+	// who does not ask for HTML. They change nothing. A [*wire.PermanentError] is the
+	// reader's fault.
+	Pages map[string]func(ctx context.Context, a *app.App, r *http.Request, w http.ResponseWriter) error
+}
+
+// ServeHTTP implements http.Handler.
+func (f Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		at := path.Join("/", r.URL.Path)
+		if page := f.Pages[at]; page != nil && (at != "/" || strings.Contains(r.Header.Get("Accept"), "text/html")) {
+			f.get(w, r, page)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		// A client that has gone is all that can fail here.
+		_ = json.NewEncoder(w).Encode(map[string]string{"name": f.Name, "version": app.Version, "source_hash": app.SourceHash})
+	case http.MethodPost:
+		f.post(w, r)
+	default:
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		http.Error(w, r.Method+" is not served here", http.StatusMethodNotAllowed)
+	}
+}
+
+func (f Function) get(w http.ResponseWriter, r *http.Request, page func(context.Context, *app.App, *http.Request, http.ResponseWriter) error) {
+	ctx, cancel := context.WithTimeout(r.Context(), f.Timeout)
+	defer cancel()
+	a, err := f.Open(ctx)
+	if err == nil {
+		err = page(ctx, a, r, w)
+	}
+	var fault *wire.PermanentError
+	switch {
+	case err == nil:
+	case errors.As(err, &fault):
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	default:
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
+}
+
+func (f Function) post(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), f.Timeout)
+	defer cancel()
+	a, err := f.Open(ctx)
+	if err != nil {
+		if log, logErr := telemetry.New(os.Stdout, ""); logErr == nil { // there is no App to log with
+			log.ErrorContext(ctx, "cannot start: "+err.Error(), "function", f.Name)
+		}
+		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	ctx = telemetry.WithTrace(ctx, r, a.Config.Project)
+	a, err = inShadow(a, r)
+	ctx, noted := notify.Collect(ctx)
+	defer func() { a.Notices.Tell(ctx, noted()...) }() // after all is done, whatever became of it
+	log := a.Log.With("function", f.Name)
+	var topic string
+	if err == nil {
+		topic, err = f.Topic(a, r)
+	}
+	var e wire.Envelope
+	if err == nil {
+		e, err = wire.FromRequest(r)
+		if err == nil {
+			err = f.Handle(ctx, a, r, e)
+		}
+	}
+	var permanent *wire.PermanentError
+	if errors.As(err, &permanent) {
+		err = quarantine(ctx, a, log, delivery{f.Name, topic, e, permanent})
+		if err == nil {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+	}
+	switch {
+	case err == nil:
+		w.WriteHeader(http.StatusNoContent)
+	case errors.Is(err, ErrBusy):
+		log.InfoContext(ctx, err.Error(), "message_id", e.MessageID)
+		http.Error(w, err.Error(), http.StatusTooManyRequests)
+	default:
+		log.ErrorContext(ctx, err.Error(), "message_id", e.MessageID, "delivery_attempt", e.DeliveryAttempt)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
+}
+
+// inShadow returns the application that a request asks for. Like a wrong id, a wrong
+// value is the subscription's fault: its messages are sound and end in the dead letter.
+func inShadow(a *app.App, r *http.Request) (*app.App, error) {
+	switch v := r.URL.Query().Get("shadow"); v {
+	case "":
+		return a, nil
+	case "1":
+		return a.Shadowed(), nil
+	default:
+		return a, fmt.Errorf("?shadow=%q: is not 1", v)
+	}
+}

@@ -1,0 +1,51 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+	"github.com/phasegate/phasegate/shared/wire"
+)
+
+// maxRetrying is how long a failing job is retried when its next one is due later than that.
+const maxRetrying = time.Hour
+
+// Periodic runs a job that a schedule sends again and again: the next job repeats the work
+// of one that failed. So a job that is older than its interval is acknowledged without a
+// run, and one that fails is retried until then, for an hour at most. Both are logged as
+// job_superseded; no heartbeat tells that the work was done. A job that no schedule sends
+// is never superseded.
+func Periodic(ctx context.Context, a *app.App, e wire.Envelope, job string, run func() error) error {
+	interval := a.Pipeline.Interval(job, e.PublishTime)
+	if interval == 0 {
+		return run()
+	}
+	superseded := func(level slog.Level, format string, args ...any) error {
+		a.Log.Log(ctx, level, fmt.Sprintf("job %s of %s is superseded: ", job, e.PublishTime.Format(time.RFC3339))+fmt.Sprintf(format, args...),
+			"event", telemetry.JobSuperseded, "job", job, "message_id", e.MessageID, "delivery_attempt", e.DeliveryAttempt)
+		return nil
+	}
+	if olderThan(ctx, a, e, interval) {
+		return superseded(slog.LevelWarn, "it was not run, because its schedule sends one every %s", interval)
+	}
+	err := run()
+	if limit := min(interval, maxRetrying); err != nil && olderThan(ctx, a, e, limit) {
+		return superseded(slog.LevelError, "it is not retried, because it still fails after %s: %v", limit, err)
+	}
+	return err
+}
+
+// olderThan compares a message's age with a limit. A fast clock on this machine must not
+// drop every job, so the store's clock has to agree, if the store answers.
+func olderThan(ctx context.Context, a *app.App, e wire.Envelope, limit time.Duration) bool {
+	if a.Now().Sub(e.PublishTime) < limit {
+		return false
+	}
+	got, err := a.Store.Get(ctx, store.Ref{Collection: a.Config.Books() + app.StatusCollection, ID: "clock"}) // its read time is all that counts
+	return err != nil || got.ReadTime.Sub(e.PublishTime) >= limit
+}

@@ -1,0 +1,453 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
+)
+
+// definitions draws valid definitions of one transition: any number of modes, each
+// with its own processors and policy.
+func definitions(t *rapid.T) string {
+	var b strings.Builder
+	processors := make([]string, rapid.IntRange(2, 6).Draw(t, "processors"))
+	fmt.Fprintf(&b, "schema: 1\nname: any\ntime_zone: %s\ncalendar: day\nkinds: {k: things}\nphases:\n  - name: up\n    processors:\n",
+		rapid.SampledFrom([]string{"America/New_York", "UTC", "Asia/Kathmandu"}).Draw(t, "zone"))
+	for i := range processors {
+		processors[i] = fmt.Sprintf("p%d", i)
+		writeProcessor(&b, processors[i])
+	}
+	b.WriteString("  - name: down\n    processors:\n")
+	writeProcessor(&b, "next")
+
+	var modes strings.Builder
+	expected, within := map[string]bool{}, 1
+	events := rapid.SampledFrom([][]string{{"before"}, {"within"}, {"after"}, {"before", "within"}, {"before", "after"}, {"within", "after"},
+		{"before", "within", "after"}}).Draw(t, "events")
+	for _, event := range events {
+		shuffled := rapid.Permutation(processors).Draw(t, "of "+event)
+		named := shuffled[:upTo(t, "named", 1+len(shuffled)/3, len(shuffled))]
+		critical := upTo(t, "critical", 1, (len(named)+1)/2)
+		for _, name := range named {
+			expected[name] = true
+		}
+		from, notBefore, deadline := times(t, event)
+		within = max(within, from-24, notBefore-24, deadline-24)
+		fmt.Fprintf(&modes, "      - name: m_%s\n        event: %s\n        critical: %s\n        optional: %s\n        complete: %s\n        second_runs: %s\n        counts_from: %q\n",
+			event, event, list(named[:critical]), list(named[critical:]), rapid.SampledFrom([]string{"all", "all", "critical"}).Draw(t, "complete"),
+			rapid.SampledFrom([]string{"ignore", "resend_if_changed"}).Draw(t, "second"), offset(from))
+		longest := 9
+		if deadline != never {
+			longest = min(longest, deadline-from-1)
+		}
+		if longest > 0 && rapid.IntRange(0, 2).Draw(t, "has grace") < 2 {
+			fmt.Fprintf(&modes, "        grace: {quorum_pct: %d, after: %dh}\n", rapid.SampledFrom([]int{1, 34, 50, 60, 67, 80, 100}).Draw(t, "quorum"), rapid.IntRange(1, longest).Draw(t, "after"))
+		}
+		if rapid.Bool().Draw(t, "accepts earlier") {
+			fmt.Fprintf(&modes, "        accept_earlier: %s\n", list(named[:rapid.IntRange(0, len(named)).Draw(t, "accepted")]))
+		}
+		if notBefore != never {
+			fmt.Fprintf(&modes, "        not_before: %q\n", offset(notBefore))
+		}
+		if deadline != never {
+			fmt.Fprintf(&modes, "        deadline: %q\n        at_deadline: %s\n", offset(deadline), rapid.SampledFrom([]string{"hold", "hand_over"}).Draw(t, "at deadline"))
+		}
+	}
+	order := slices.DeleteFunc(rapid.Permutation(processors).Draw(t, "order"), func(name string) bool { return !expected[name] })
+	writeTransition(&b, order, fmt.Sprintf("%dh", rapid.IntRange(within, 96).Draw(t, "trigger_within")), modes.String())
+	return b.String()
+}
+
+// upTo draws a number between two; none of them is preferred.
+func upTo(t *rapid.T, label string, from, to int) int {
+	numbers := make([]int, to-from+1)
+	for i := range numbers {
+		numbers[i] = from + i
+	}
+	return rapid.SampledFrom(numbers).Draw(t, label)
+}
+
+func writeProcessor(b *strings.Builder, name string) {
+	fmt.Fprintf(b, "      - {name: %s, kind: k, table: d.%s, date_column: day, key: [day], order_by: written}\n", name, name)
+}
+
+func writeTransition(b *strings.Builder, order []string, within, modes string) {
+	fmt.Fprintf(b, `schedules: [{name: relay, cron: "*/5 * * * *", function: reconcile, job: relay}]
+transitions:
+  - id: up_to_down
+    upstream: {phase: up, topic: completions}
+    downstream: {phase: down, topic: triggers, triggered_by: gate, parent_processor: Up, order: %s}
+    compatibility_collection: completion
+    trigger_within: %s
+    modes:
+%s`, list(order), within, modes)
+}
+
+func list(names []string) string { return "[" + strings.Join(names, ", ") + "]" }
+
+// never is the hour of a time that a mode does not have.
+const never = -1000
+
+// times draws the times of a mode, in hours since the period's beginning, such that the
+// definition does not contradict itself.
+func times(t *rapid.T, event string) (from, notBefore, deadline int) {
+	begin := map[string]int{"before": -48, "within": 0, "after": 24}[event]
+	end := map[string]int{"before": 0, "within": 24, "after": 48}[event]
+	from, notBefore, deadline = rapid.IntRange(-48, end-1).Draw(t, "counts_from"), never, never
+	if rapid.Bool().Draw(t, "has deadline") {
+		deadline = rapid.IntRange(max(from, begin)+1, 49).Draw(t, "deadline")
+	}
+	if rapid.Bool().Draw(t, "has not_before") {
+		last := 47
+		if deadline != never {
+			last = deadline
+		}
+		notBefore = rapid.IntRange(-48, last).Draw(t, "not_before")
+	}
+	return from, notBefore, deadline
+}
+
+func offset(hours int) string {
+	day := (hours+480)/24 - 20
+	return pipeline.Offset{Periods: day, Minute: 60 * (hours - 24*day)}.String()
+}
+
+// instants draws times around the game day, coarse enough that many are equal.
+func instants(t *rapid.T, cal pipeline.Calendar, label string) time.Time {
+	return cal.Start(gameDay).Add(time.Duration(rapid.IntRange(-3*24, 6*24).Draw(t, label)) * time.Hour)
+}
+
+// situations draws everything that a decision depends on, with a GraceStart that the
+// engine could have set.
+func situations(t *rapid.T) Input {
+	tr := parse(t, definitions(t))
+	in := Input{Transition: tr, Period: gameDay, Mode: rapid.SampledFrom(tr.Modes).Draw(t, "mode")}
+	in.Now = instants(t, tr.Calendar(), "now")
+	if rapid.Bool().Draw(t, "in grace") {
+		in.GraceStart = in.Now.Add(-time.Duration(rapid.IntRange(0, 48).Draw(t, "for")) * time.Hour)
+	}
+	for i := range rapid.IntRange(0, 14).Draw(t, "runs") {
+		in.Runs = append(in.Runs, anyRun(t, tr, i))
+	}
+	// Runs at random rarely complete a mode: some of its processors report in time.
+	in.Runs = append(in.Runs, completing(t, in)...)
+	return in
+}
+
+// completing draws successful runs of the mode's first processors, from none to all.
+func completing(t *rapid.T, in Input) []Run {
+	cal := in.Transition.Calendar()
+	own := map[pipeline.Relation]time.Time{
+		pipeline.Before: cal.Start(gameDay).Add(-time.Minute),
+		pipeline.Within: cal.End(gameDay).Add(-time.Minute),
+		pipeline.After:  cal.End(gameDay),
+	}
+	expected := slices.Concat(in.Mode.Critical, in.Mode.Optional)
+	var out []Run
+	for i, name := range expected[:upTo(t, "completing", 0, len(expected))] {
+		r := anyRun(t, in.Transition, len(in.Runs)+i)
+		r.Processor, r.Reported, r.Status, r.EventTime = name, name, wire.StatusSuccess, own[in.Mode.Event]
+		out = append(out, r)
+	}
+	return out
+}
+
+// anyRun draws a run; runs of one situation differ in i.
+func anyRun(t *rapid.T, tr *pipeline.Transition, i int) Run {
+	r := Run{Key: fmt.Sprintf("k%02d", i), Completion: &wire.Completion{
+		Period: gameDay, Reported: "a_stranger", EventTime: instants(t, tr.Calendar(), "event"),
+		Status: rapid.SampledFrom([]wire.Status{wire.StatusSuccess, wire.StatusSuccess, wire.StatusSuccess, wire.StatusPartial,
+			wire.StatusFailed, wire.StatusNoData}).Draw(t, "status"),
+		ExecutionID: rapid.SampledFrom([]string{"e1", "e2", "e3"}).Draw(t, "execution"),
+		Entities:    rapid.SampledFrom([][]string{nil, nil, nil, {"a"}, {"a", "b"}}).Draw(t, "entities"),
+		Truncated:   rapid.IntRange(0, 9).Draw(t, "truncated") == 0,
+	}}
+	if name := rapid.SampledFrom(append([]string{""}, tr.Order...)).Draw(t, "processor"); name != "" {
+		r.Processor, r.Reported = name, name
+	}
+	if n := rapid.Int64Range(0, 3).Draw(t, "count"); n > 0 {
+		r.RecordCount = &n
+	}
+	return r
+}
+
+func processorsOf(rs []Run) []string {
+	var out []string
+	for _, r := range rs {
+		out = append(out, r.Processor)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func differ(t *rapid.T, what string, want, got any) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func anyCovered(t *rapid.T, rs []Run) map[string]bool {
+	covered := map[string]bool{}
+	for _, r := range rs {
+		if rapid.Bool().Draw(t, "covered") {
+			covered[r.Key] = true
+		}
+	}
+	return covered
+}
+
+func TestTheOrderInWhichRunsAreReadDecidesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := situations(t)
+		covered := anyCovered(t, in.Runs)
+		other := in
+		if len(in.Runs) > 0 {
+			other.Runs = rapid.Permutation(in.Runs).Draw(t, "shuffled")
+		}
+		differ(t, "verdict", Decide(in), Decide(other))
+		want, wantLate := Pending(in, covered)
+		got, late := Pending(other, covered)
+		differ(t, "pending", keysOf(want), keysOf(got))
+		differ(t, "late", wantLate, late)
+	})
+}
+
+func TestSatisfiedAndMissingAreTheModesProcessorsInTheOrderOfMessages(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := situations(t)
+		v := Decide(in)
+		counting := processorsOf(Counting(in))
+		satisfied, missing := names(), names()
+		for _, name := range in.Transition.Order {
+			switch {
+			case !in.Mode.Names(name):
+			case slices.Contains(counting, name):
+				satisfied = append(satisfied, name)
+			default:
+				missing = append(missing, name)
+			}
+		}
+		differ(t, "satisfied", satisfied, v.Satisfied)
+		differ(t, "missing", missing, v.Missing)
+		if len(satisfied)+len(missing) != in.Mode.Size() {
+			t.Fatalf("%d and %d of %d", len(satisfied), len(missing), in.Mode.Size())
+		}
+		for _, name := range v.Ignored {
+			if slices.Contains(v.Satisfied, name) {
+				t.Fatalf("%s is satisfied and ignored", name)
+			}
+		}
+	})
+}
+
+// State only grows: what a further run does is never to take something back.
+func TestAFurtherRunTakesNothingBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := situations(t)
+		before := Decide(in)
+		further := anyRun(t, in.Transition, len(in.Runs))
+		if len(before.Missing) > 0 && rapid.Bool().Draw(t, "of a missing one") {
+			name := rapid.SampledFrom(before.Missing).Draw(t, "missing")
+			further.Processor, further.Reported, further.Status = name, name, wire.StatusSuccess
+		}
+		in.Runs = append(in.Runs, further)
+		after := Decide(in)
+		for _, name := range before.Satisfied {
+			if !slices.Contains(after.Satisfied, name) {
+				t.Fatalf("%s is no longer satisfied", name)
+			}
+		}
+		notBefore := in.Mode.NotBefore != nil && in.Now.Before(in.Transition.Calendar().Instant(gameDay, *in.Mode.NotBefore))
+		switch {
+		case before.State == Ready && after.State != Ready,
+			before.State == Grace && after.State == Overdue,
+			before.State == Grace && after.State == Waiting && !notBefore:
+			t.Fatalf("%s (%s) became %s (%s)", before.State, before.Reason, after.State, after.Reason)
+		}
+	})
+}
+
+// The engine creates no empty batch; with these promises it never has to refuse one.
+func TestTheFirstHandOverIsWhatItsVerdictSays(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := situations(t)
+		v := Decide(in)
+		runs, late := Pending(in, nil)
+		handed := processorsOf(runs)
+		if late != (len(runs) > 0) {
+			t.Fatalf("late %v with %d runs, none handed over before", late, len(runs))
+		}
+		if v.State != Ready && v.State != Grace {
+			return
+		}
+		for _, name := range in.Mode.Critical {
+			if !slices.Contains(v.Satisfied, name) || !slices.Contains(handed, name) {
+				t.Fatalf("%s without the critical %s: satisfied %v, handed over %v", v.State, name, v.Satisfied, handed)
+			}
+		}
+		switch pct := fmt.Sprintf("critical_plus_majority_%dpct", len(handed)*100/in.Mode.Size()); {
+		case v.State == Grace:
+		case v.Cause == AllComplete:
+			if len(handed) != in.Mode.Size() {
+				t.Fatalf("all complete, handed over %v", handed)
+			}
+		case v.Cause == CriticalComplete:
+			if in.Mode.Complete != pipeline.CompleteCritical || len(handed) == in.Mode.Size() {
+				t.Fatalf("critical complete, handed over %v of a mode that is complete with %s", handed, in.Mode.Complete)
+			}
+		case v.Cause != pct:
+			t.Fatalf("cause %s, want %s", v.Cause, pct)
+		}
+	})
+}
+
+// The properties would hold of nothing if hardly anything but waiting were drawn.
+func TestTheSituationsDrawnHaveEveryOutcome(t *testing.T) {
+	seen := map[string]int{}
+	generator := rapid.Custom(situations)
+	for seed := range 500 {
+		in := generator.Example(seed)
+		v := Decide(in)
+		cause, _, _ := strings.Cut(v.Cause, "_majority_")
+		if reason, _, ok := strings.Cut(v.Reason, " "); v.State == Overdue && ok {
+			cause = map[bool]string{true: "deadline", false: "too late"}[reason == "deadline"]
+		}
+		if v.State == Ready && strings.Contains(v.Reason, "handed over without the rest") {
+			cause = "at deadline"
+		}
+		seen[string(v.State)+" "+cause]++
+		if runs, late := Pending(in, firstHalf(in)); len(runs) > 0 {
+			seen[fmt.Sprintf("pending, late %v", late)]++
+		}
+	}
+	for _, want := range []string{"waiting ", "grace ", "overdue deadline", "overdue too late", "ready all_complete", "ready critical_complete", "ready critical_plus", "ready at deadline",
+		"pending, late true", "pending, late false"} {
+		if seen[want] < 5 {
+			t.Errorf("%d of 500 situations are %q: %v", seen[want], want, seen)
+		}
+	}
+}
+
+func firstHalf(in Input) map[string]bool {
+	counting := Counting(in)
+	return coveredBy(counting[:(len(counting)+1)/2]...)
+}
+
+func TestPendingAreCountingUncoveredRunsAndHandOversEnd(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := situations(t)
+		covered := anyCovered(t, in.Runs)
+		counting := keysOf(Counting(in))
+		handed := map[string]bool{}
+		for _, r := range Counting(in) {
+			handed[r.Processor] = handed[r.Processor] || covered[r.Key]
+		}
+		runs, late := Pending(in, covered)
+		wantLate := false
+		for _, r := range runs {
+			if covered[r.Key] || !slices.Contains(counting, r.Key) {
+				t.Fatalf("%s is pending; counting %v, covered %v", r.Key, counting, covered)
+			}
+			wantLate = wantLate || !handed[r.Processor]
+		}
+		if late != wantLate {
+			t.Fatalf("late %v, want %v", late, wantLate)
+		}
+		for _, r := range runs {
+			covered[r.Key] = true
+		}
+		if again, late := Pending(in, covered); len(again) > 0 || late {
+			t.Fatalf("still pending after the hand-over: %v, late %v", keysOf(again), late)
+		}
+	})
+}
+
+// Runs arrive in any order and hand-overs happen at any time between them. Each run
+// goes once, in the end nothing is left, and every processor with a run in time went.
+func TestEachRunIsHandedOverAtMostOnceInAnyOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := situations(t)
+		arriving, covered := in.Runs, map[string]bool{}
+		in.Runs = nil
+		handOver := func() {
+			runs, _ := Pending(in, covered)
+			for _, r := range runs {
+				if covered[r.Key] {
+					t.Fatalf("%s is handed over twice", r.Key)
+				}
+				covered[r.Key] = true
+			}
+		}
+		for _, r := range arriving {
+			in.Runs = append(in.Runs, r)
+			if rapid.Bool().Draw(t, "hand over") {
+				handOver()
+			}
+		}
+		handOver()
+		if left, _ := Pending(in, covered); len(left) > 0 {
+			t.Fatalf("left over: %v", keysOf(left))
+		}
+		var handed []Run
+		for _, r := range in.Runs {
+			if covered[r.Key] {
+				handed = append(handed, r)
+			}
+		}
+		first, _ := Pending(in, nil)
+		differ(t, "processors handed over", processorsOf(first), processorsOf(handed))
+	})
+}
+
+// NextLook is a promise: until then a look finds nothing new, and then it does. With
+// it states go from waiting to grace or ready, from grace to ready, from waiting to
+// overdue, and never back.
+func TestNothingChangesUntilTheNextLook(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := situations(t)
+		in.GraceStart = time.Time{}
+		in.Runs = slices.DeleteFunc(in.Runs, func(r Run) bool { return r.EventTime.After(in.Now) })
+		v := Decide(in)
+		for range 4 { // no cycle lives through more states
+			if v.State == Grace && in.GraceStart.IsZero() {
+				in.GraceStart = in.Now // as the engine does
+			}
+			look := in
+			until := 1000 * time.Hour
+			if !v.NextLook.IsZero() {
+				until = v.NextLook.Sub(in.Now)
+			}
+			if until <= 0 {
+				t.Fatalf("%s, to be looked at %v ago", v.State, -until)
+			}
+			look.Now = in.Now.Add(time.Duration(rapid.Int64Range(0, int64(until)-1).Draw(t, "meanwhile")))
+			if mid := Decide(look); mid.State != v.State || mid.Cause != v.Cause || !mid.Since.Equal(v.Since) {
+				t.Fatalf("%s %s until %s became %s %s at %s", v.State, v.Cause, v.NextLook, mid.State, mid.Cause, look.Now)
+			}
+			if v.NextLook.IsZero() {
+				return
+			}
+			in.Now = v.NextLook
+			next := Decide(in)
+			switch v.State + " " + next.State {
+			case Waiting + " " + Ready, Waiting + " " + Overdue, Grace + " " + Ready:
+			default:
+				t.Fatalf("%s (%s) became %s (%s) at %s", v.State, v.Reason, next.State, next.Reason, in.Now)
+			}
+			if next.State == Ready && !next.Since.Equal(in.Now) {
+				t.Fatalf("ready at %s, said to be since %s", in.Now, next.Since)
+			}
+			v = next
+		}
+		t.Fatalf("%s after four looks", v.State)
+	})
+}
