@@ -1,7 +1,7 @@
 package pipeline
 
 // The types below are the YAML as written. What is said of a field here is what
-// docs/configuration.md says of its key: go test ./shared/pipeline -run Reference -update.
+// docs/reference/configuration.md says of its key: go test ./shared/pipeline -run Reference -update.
 
 type file struct {
 	Schema      int               `yaml:"schema"`      // 1

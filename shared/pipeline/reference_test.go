@@ -14,14 +14,14 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write docs/configuration.md")
+var update = flag.Bool("update", false, "write docs/reference/configuration.md")
 
 const referenceHead = `# Configuration
 
 A pipeline is one YAML file. Whatever is unknown, missing or contradictory in it is reported, all of it at once, with line or
 path; ` + "`phasectl checks verify`" + ` finds what only the warehouse can say. ` + "`shared/pipeline/nba.yaml`" + ` is the one that is used where none is
 named, and ` + "`scripts/demo/retail.yaml`" + ` one by the hour, with two transitions in a chain. What a deployment is given besides, as
-environment variables, stands in the [README](../README.md#configuration).
+environment variables, stands in the [README](../../README.md#configuration).
 
 This page is made of the types that read the file: ` + "`go test ./shared/pipeline -run Reference -update`" + `. A key without a default is
 required where its section is there.
@@ -135,7 +135,7 @@ func TestTheReferenceOfTheConfigurationIsCurrent(t *testing.T) {
 	if want := decoded("", reflect.TypeFor[file]()); !slices.Equal(names, want) {
 		t.Errorf("described are %q, and read %q", names, want)
 	}
-	page := filepath.Join("..", "..", "docs", "configuration.md")
+	page := filepath.Join("..", "..", "docs", "reference", "configuration.md")
 	want := referenceHead + strings.Join(lines, "")
 	if *update {
 		if err := os.WriteFile(page, []byte(want), 0o600); err != nil {
@@ -144,7 +144,7 @@ func TestTheReferenceOfTheConfigurationIsCurrent(t *testing.T) {
 	}
 	got, err := os.ReadFile(page)
 	if err != nil || string(got) != want {
-		t.Errorf("%v: docs/configuration.md is not what the types say: go test ./shared/pipeline -run Reference -update", err)
+		t.Errorf("%v: docs/reference/configuration.md is not what the types say: go test ./shared/pipeline -run Reference -update", err)
 	}
 }
 
