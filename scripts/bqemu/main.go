@@ -5,7 +5,7 @@
 //	build/bqemu --port 9050
 //
 // It is a module of its own, because compiling the emulator takes minutes and 4.3 GB:
-// neither the functions nor phasectl nor any test shall pay for that. `make build/bqemu`
+// neither the functions nor phasectl nor any test should need that. `make build/bqemu`
 // builds it.
 //
 // It listens on the loopback interface alone. Once it answers, it prints one line on
@@ -14,17 +14,17 @@
 // data ends with the process.
 //
 // The library reads every job of a project before each request, and compares each with the
-// list of all: a statement's cost grows with the square of the statements before it. So old
-// jobs are moved out of its sight, and back when a request names one (jobs.go). What a
-// statement costs still grows with the tables of its project: give each test its own.
+// list of all. So a statement's cost would grow with the square of the earlier statements.
+// This program hides old jobs from the library until a request names one (jobs.go). A
+// statement's cost still grows with the tables of its project: give each test its own.
 //
-// The SQL analyzer lives in 2 GB that never get free again: a table costs some
-// megabytes of them, and so does a query whose result becomes one (every dry run). Some
-// hundred are fine, thousands are not.
+// The SQL analyzer has 2 GB of memory and never frees it. Each table takes some megabytes,
+// and so does each query whose result becomes a table (every dry run). Some hundred are
+// fine, thousands are not.
 //
-// It ends with SIGTERM or SIGINT, when its standard input is closed, and when the
-// process that started it has gone: whoever starts it holds its standard input open.
-// The exit status is 0 then, 1 when it cannot serve, 64 for wrong usage.
+// It ends at SIGTERM or SIGINT, when its standard input is closed, and when its parent
+// process ends. So the parent holds its standard input open. The exit status is then 0, it
+// is 1 if the program cannot serve, and 64 for wrong usage.
 package main
 
 import (
@@ -46,13 +46,13 @@ import (
 )
 
 const (
-	// parentCheck is how often the process that started this one is looked for.
+	// parentCheck is the interval at which the parent process is checked.
 	parentCheck = 500 * time.Millisecond
-	// memory is where garbage is collected whatever it takes: scans leave gigabytes. It has
-	// to be well above what is in use, or nothing else is done any more: the analyzer's 2 GB
-	// are in use in the end.
+	// memory is the limit of Go's garbage collector, because scans leave gigabytes. It must
+	// be well above the memory in use, or the collector runs all the time: the analyzer uses
+	// 2 GB in the end.
 	memory = 3 << 30
-	// patience is what requests in flight get at the end.
+	// patience is the time that open requests have at the end.
 	patience = 2 * time.Second
 )
 
@@ -94,7 +94,7 @@ func serve(ctx context.Context, port int) error {
 	defer j.db.Close()
 	s.Handler = &projects{server: s, jobs: j, next: s.Handler, known: map[string]bool{}}
 	s.SetListenCallback(func(address, _ string) {
-		// Whoever does not read it will not find us; serving on does no harm.
+		// A parent that does not read it cannot find us; serving does no harm.
 		_ = json.NewEncoder(os.Stdout).Encode(map[string]string{"event": "ready", "address": address})
 	})
 	failed := make(chan error, 1)
@@ -163,7 +163,7 @@ func watch(cancel context.CancelFunc) {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		_, _ = io.Copy(io.Discard, os.Stdin) // however it ends, nobody holds it any more
+		_, _ = io.Copy(io.Discard, os.Stdin) // its end means that the parent has closed it
 	}()
 	parent, tick := os.Getppid(), time.NewTicker(parentCheck)
 	defer tick.Stop()

@@ -82,8 +82,8 @@ func find(wanted []kind) (string, error) {
 	if err != nil {
 		return "", errors.New("gcloud is not installed")
 	}
-	// Asked to start what is not there, gcloud offers to install it. Where the
-	// installation cannot be told from the path, it is left to fail.
+	// gcloud offers to install a missing emulator. If the path does not show the
+	// installation, gcloud itself reports the error.
 	real, err := filepath.EvalSymlinks(gcloud)
 	if err != nil {
 		return "", fmt.Errorf("gcloud: %w", err)
@@ -100,7 +100,7 @@ func find(wanted []kind) (string, error) {
 	return gcloud, nil
 }
 
-// emulator is a process group that ends when it is told to, or done is closed.
+// emulator is a process group that ends on a signal, or when done is closed.
 type emulator struct {
 	kind    kind
 	address string
@@ -241,7 +241,7 @@ func (e *emulator) tail() string {
 }
 
 // environment returns the variables for the command. A test package starts BigQuery emulators of its
-// own, whatever BIGQUERY_EMULATOR_HOST said before.
+// own, regardless of BIGQUERY_EMULATOR_HOST.
 func (es emulators) environment() []string {
 	var env []string
 	if program, err := filepath.Abs(bqemu); err == nil {

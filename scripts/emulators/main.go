@@ -1,22 +1,21 @@
-// Command emulators runs a command beside the Firestore, the Pub/Sub and the BigQuery
+// Command emulators runs a command next to the Firestore, the Pub/Sub and the BigQuery
 // emulator:
 //
 //	go run ./scripts/emulators -- go test ./...
 //
 // It starts the first two from the Google Cloud CLI and the third from build/bqemu, on
-// free ports of the loopback interface, waits until all answer, and runs the command
-// with FIRESTORE_EMULATOR_HOST, PUBSUB_EMULATOR_HOST and BIGQUERY_EMULATOR_HOST set,
-// and BQEMU, the path of the third's program, of which a test package starts its own;
-// without standard input. Its exit status is the command's.
+// free ports of the loopback interface. When all answer, it runs the command with
+// FIRESTORE_EMULATOR_HOST, PUBSUB_EMULATOR_HOST and BIGQUERY_EMULATOR_HOST set, without
+// standard input. BQEMU is the path of the third program; a test package starts its own.
+// The exit status is the command's.
 //
-// An address that the environment gives already is used, and nothing started for it.
-// Where the CLI or an emulator is not installed or built, one line says so and the
-// command runs without; with REQUIRE_EMULATORS=1 that is an error.
+// If the environment already has an address, that emulator is used and not started. If
+// the CLI or an emulator is missing, one line says so and the command runs without it;
+// with REQUIRE_EMULATORS=1 that is an error.
 //
-// Emulators and command are process groups of their own and are ended as such,
-// whatever happens: the CLI starts its emulators as children that outlive it. SIGINT,
-// SIGTERM and SIGHUP go to the command, which has 10 s to end; so does an emulator
-// that dies, and the death of the process that started this one.
+// Emulators and command are process groups of their own and are always ended as groups,
+// because the CLI's emulators outlive it. SIGINT, SIGTERM and SIGHUP end the command
+// within 10 s. So does an emulator that dies, and the death of the parent process.
 package main
 
 import (
@@ -40,9 +39,9 @@ const (
 )
 
 const (
-	// patience is what the command gets to end once it is told to.
+	// patience is the time that the command has to end after a signal.
 	patience = 10 * time.Second
-	// parentCheck is how often the process that started this one is looked for.
+	// parentCheck is the interval at which the parent process is checked.
 	parentCheck = 500 * time.Millisecond
 )
 
@@ -155,11 +154,11 @@ func command(ctx context.Context, args, environment []string) int {
 	cmd.WaitDelay = patience
 	err := cmd.Run()
 	if cmd.Process != nil {
-		endGroup(cmd.Process.Pid) // what it has left behind
+		endGroup(cmd.Process.Pid) // processes that the command left running
 	}
 	var exit *exec.ExitError
 	switch {
-	case cmd.ProcessState == nil && ctx.Err() != nil: // told to end before it began
+	case cmd.ProcessState == nil && ctx.Err() != nil: // a signal ended it before it began
 		return failed(context.Cause(ctx))
 	case cmd.ProcessState == nil, err != nil && !errors.As(err, &exit) && ctx.Err() == nil:
 		say("%s: %v", strings.Join(args, " "), err)

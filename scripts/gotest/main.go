@@ -43,11 +43,11 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("gotest", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	alone := flags.Bool("alone", false, "run without emulators, whatever is there")
-	record := flags.String("record", "", "write the tests that were skipped for want of something to this file")
-	only := flags.String("only", "", "run the tests in this record alone, in their packages")
+	alone := flags.Bool("alone", false, "run without emulators, even if they are running")
+	record := flags.String("record", "", "write the names of skipped tests to this `FILE`")
+	only := flags.String("only", "", "run only the tests in this `FILE` of --record")
 	except := flags.String("except", "", "with --only: leave out the packages of these patterns")
-	slowest := flags.Int("slowest", 0, "print so many of the tests that took longest")
+	slowest := flags.Int("slowest", 0, "print the `N` slowest tests")
 	if err := flags.Parse(args); err != nil {
 		return exitUsage
 	}

@@ -21,7 +21,7 @@ type archive struct {
 
 func (a archive) fileName() string { return a.function + "-" + a.hash + ".zip" }
 
-// zipped packs in one order, with one time and one mode, whatever the disk says.
+// zipped packs in one order, with one time and one mode, regardless of the files on disk.
 func zipped(all files) ([]byte, error) {
 	var buf bytes.Buffer
 	w := zip.NewWriter(&buf)

@@ -1,17 +1,16 @@
-// Command packaging makes the archives that the functions are deployed from, one a
-// folder of functions/, each named after the hash of its source:
+// Command packaging makes the archives of the functions, one for each folder of
+// functions/, named after the hash of its source:
 //
 //	build/functions/transition-0123456789ab.zip
 //
 // The platform builds the package at an archive's root and never sees the checkout.
-// So an archive holds what the function needs and no more: its package, the packages
-// of shared/ that it imports without their tests, go.mod with the requirements that
-// are left, go.sum, and one generated root file. That file imports the function,
-// which registers itself, and writes the hash into the binary, as the platform's
-// build takes no linker flags.
+// So an archive holds only what the function needs: its package, the imported packages
+// of shared/ without their tests, a pruned go.mod, go.sum, and one generated root file.
+// That file imports the function, which registers itself. It also writes the hash into
+// the binary, because the platform's build takes no linker flags.
 //
-// The same checkout gives the same archives, byte for byte, whoever packs it. A
-// failure leaves the archives that were there.
+// The same checkout gives the same archives on every machine, byte for byte. After a
+// failure the earlier archives are still there.
 package main
 
 import (

@@ -137,9 +137,9 @@ func contents(root string, packages map[string]listed, importPaths []string) (fi
 	return found, nil
 }
 
-// hash returns 12 hex digits over everything that decides what an archive of this
-// checkout holds; it is one for all functions, so that what runs can be compared
-// with each other and with a checkout. The root files take part without the hash.
+// hash returns 12 hex digits over all inputs of this checkout's archives. All functions
+// share one hash, so that deployed functions can be compared with each other and with a
+// checkout. The root files take part without the hash.
 func (s *source) hash() string {
 	all := files{"go.mod": s.mod, "go.sum": s.sum}
 	for name, own := range s.functions {

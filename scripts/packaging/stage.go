@@ -108,11 +108,11 @@ func (s *source) stage(ctx context.Context, name, hash string) (staged files, er
 	return staged, nil
 }
 
-// prune takes out of go.mod what the staged tree does not need: tools, and the
-// requirements of tests and of commands. `go mod tidy` would, but it asks for the
-// tests of all dependencies as well, so it works only where these can be
-// downloaded. Versions stay those of the checkout. go.sum stays whole: it requires
-// nothing, and whatever the platform's own tidy looks at is checked against it.
+// prune removes from go.mod what the staged tree does not need: tools, and the
+// requirements of tests and of commands. `go mod tidy` would do that too, but it needs
+// the tests of all dependencies, which must then be downloaded. Versions stay those of
+// the checkout. go.sum stays whole: it requires nothing, and the platform's own tidy
+// checks its downloads against it.
 func prune(ctx context.Context, dir string) error {
 	mod, err := readModFile(ctx, dir)
 	if err != nil {

@@ -86,7 +86,7 @@ func (p Processors) query(name string) (string, error) {
 	return string(sql), err
 }
 
-// next names the processor that a table of the phase before sets off, by pipeline; "": none.
+// next names the processor that a table of the previous phase starts, by pipeline; "": none.
 var next = map[string]map[string]string{"retail": retailNext(), "nba": {
 	"player_game_summary":          "player_daily_cache",
 	"team_defense_game_summary":    "team_defense_zone_analysis",
@@ -95,18 +95,18 @@ var next = map[string]map[string]string{"retail": retailNext(), "nba": {
 	"upcoming_team_game_context":   "ml_feature_store_v2",
 }}
 
-// Sets returns the processor of a pipeline's next phase that a table sets off; "" when none
-// is. An error says that nobody knows the table.
+// Sets returns the processor of a pipeline's next phase that a table starts; "" when none
+// is. An error says that the table is unknown.
 func Sets(p *pipeline.Pipeline, table string) (string, error) {
 	name, ok := next[p.Name][table]
 	if !ok {
-		return "", fmt.Errorf("source_table %q sets nothing off", table)
+		return "", fmt.Errorf("source_table %q starts no processor", table)
 	}
 	return name, nil
 }
 
 // Next runs what a trigger asks for, and returns the processor's name, "" when there is
-// nothing to run. An error means that the trigger must come again.
+// nothing to run. An error means that the trigger must be redelivered.
 func (p Processors) Next(ctx context.Context, t wire.Trigger, published time.Time) (string, processor.Outcome, error) {
 	name, err := Sets(p.Pipeline, t.SourceTable)
 	if err != nil || name == "" {

@@ -1,8 +1,8 @@
-// Package audit keeps what people did to the system: one document an action, in
+// Package audit records the actions of operators: one document for each action, in
 // audit/{time}-{id}, so that ids sort by time, and one log line.
 //
-// Where the action is a write of ours, its record goes into the same commit: neither
-// is there without the other. Nothing is ever decided on a record.
+// If the action is a write of ours, its record is part of the same commit: neither exists
+// without the other. No decision ever reads a record.
 package audit
 
 import (

@@ -2,9 +2,9 @@
 // behind them and behind the pipeline's phases with their revisions and traffic, and the
 // scheduler's jobs.
 //
-// It is read in one call a kind (one a region for jobs, and one more for each further page),
-// with the rights to look at it. What could not be read is an error in its place, and says
-// nothing about anything else.
+// One call reads each kind, for jobs one call in each region, and one more for each further
+// page. The caller needs the rights to list them. A kind that cannot be read has an error of
+// its own; the others are still read.
 package deployed
 
 import (
@@ -23,7 +23,7 @@ import (
 	"google.golang.org/api/run/v1"
 )
 
-// Deployed is what there is in a project, by name.
+// Deployed lists the deployed resources of a project, by name.
 type Deployed struct {
 	Functions    map[string]Function
 	FunctionsErr error

@@ -104,8 +104,8 @@ func checkWrite(w Write) (Write, error) {
 		return Write{}, err
 	}
 	w.Fields = fields
-	// What a write brings along is in the document afterwards, whatever else is. Most
-	// bring so little that it needs no closer look.
+	// The document has at least these fields after the write. Most writes are so small that
+	// this needs no exact count.
 	if atMost(fields) > maxFieldBytes/2 {
 		alone, _ := setAll(nil, fields, w.Version)
 		if err := checkSize(w.Ref, alone); err != nil {

@@ -1,4 +1,4 @@
-// Package store is the document store that everything durable stands on: three
+// Package store is the document store for all durable state: three
 // methods with the semantics of Firestore, so that what is proved on the memory
 // driver holds in production.
 //
@@ -8,7 +8,7 @@
 //
 // There is no read-modify-write transaction. Callers that need one read, decide,
 // and write with the version they have read ([MergeIf], [DeleteIf]) or with
-// [Create]; on [ErrConflict] or [ErrExists] they read again. Rivals therefore
+// [Create]; on [ErrConflict] or [ErrExists] they read again. Writers therefore
 // never wait for each other.
 //
 // # Values
@@ -28,11 +28,10 @@
 //
 // # Failures
 //
-// [ErrExists], [ErrConflict], [ErrTooLarge] and [ErrInvalid] are answers, and
-// nothing was written. Any other error of Apply is ambiguous: the commit may have
-// happened. A driver may itself retry a commit whose answer was lost, so even
-// ErrExists and ErrConflict can be caused by the caller's own write: read back and
-// compare the holder before taking them for a rival's.
+// [ErrExists], [ErrConflict], [ErrTooLarge] and [ErrInvalid] mean that nothing was
+// written. Any other error of Apply is ambiguous: the commit may have happened. A
+// driver may retry a commit whose answer was lost. So even ErrExists and ErrConflict
+// can be caused by the caller's own write: read back and compare the holder first.
 package store
 
 import (

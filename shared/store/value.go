@@ -114,7 +114,7 @@ func same(a, b any) bool {
 }
 
 // equivalent reports whether an array union takes two scalars for the same
-// element: numbers by their value whatever their type, NaN like any other.
+// element: numbers by their value regardless of their type, NaN like any other.
 func equivalent(a, b any) bool {
 	switch a := a.(type) {
 	case int64:

@@ -2,21 +2,21 @@
 //
 // A Get is one call and one snapshot. An Apply is one call and one atomic commit;
 // it opens no transaction and holds no lock between calls. A Scan is one streamed
-// query, taken up again behind the last document if the stream breaks.
+// query, continued after the last document if the stream breaks.
 //
-// What passes (contention, lock timeouts, an unavailable server, an attempt
-// without an answer) is tried again, with growing random pauses, until the
-// caller's deadline, or for a minute if there is none. So an Apply can meet its
+// Transient failures (contention, lock timeouts, an unavailable server, an attempt
+// without an answer) are retried with growing random pauses. Retries end at the
+// caller's deadline, or after a minute if there is none. So an Apply can meet its
 // own commit whose answer was lost, and answer [store.ErrExists] or
 // [store.ErrConflict] for it: read back, as package store says.
 //
 // Documents of other writers may hold kinds that package store does not know
 // (bytes, references, points); they are read as the client library gives them.
 //
-// The emulator differs in one thing: where production shows a commit at once, a
-// Get there, even in a transaction, can see a commit of several documents half
-// done, write by write in the order of the Apply, for some milliseconds. It never
-// sees a later write without the earlier ones, nor two commits half done.
+// The emulator differs in one thing: for some milliseconds a Get there, even in a
+// transaction, can see a commit of several documents half done. It sees the writes
+// in the order of the Apply, and never two commits half done. Production shows a
+// commit at once.
 package firestore
 
 import (

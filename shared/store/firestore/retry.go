@@ -70,7 +70,7 @@ func (p *pacer) again(err error) error {
 		return fmt.Errorf("%s: %w", p.what, err)
 	}
 	if _, ok := p.ctx.Deadline(); !ok && time.Since(p.start) > patience {
-		return fmt.Errorf("%s: given up after %v: %w", p.what, patience, err)
+		return fmt.Errorf("%s: still failing after %v of retries: %w", p.what, patience, err)
 	}
 	select {
 	case <-time.After(rand.N(p.pause)):

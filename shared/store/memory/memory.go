@@ -1,14 +1,14 @@
 // Package memory is the document store in memory, for unit tests and simulation.
 //
-// It keeps every promise of package store with one lock and one clock that only
-// grows: a commit that changes something has a version of its own, the given
-// clock's time in microseconds, or one microsecond after the latest commit if the
-// clock stands or goes back. A snapshot's read time is the clock's, never before the
-// latest commit; while the clock stands, a later commit can have the very time of an
-// earlier read.
+// It keeps every guarantee of package store with one lock and one clock that only
+// grows. A commit that changes something has a version of its own: the given clock's
+// time in microseconds. If the clock stands or goes back, the version is one
+// microsecond after the latest commit. A snapshot's read time is the clock's, never
+// before the latest commit. While the clock stands, a later commit can have the time
+// of an earlier read.
 //
-// Nothing is kept after the process. Nothing is ever retried, and beyond the
-// answers that package store defines only an ended context is an error.
+// Documents are lost when the process ends. The store never retries. Apart from the
+// answers that package store defines, the only error is that of an ended context.
 package memory
 
 import (
@@ -34,7 +34,7 @@ type Store struct {
 }
 
 // collection holds documents by id, and their ids in order: a scan costs what it
-// yields, whatever else there is.
+// yields, however many documents exist.
 type collection struct {
 	docs map[string]store.Doc
 	ids  []string

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// A document is one JSON object of its fields, so that the file can be read with
-// any SQLite shell. Null, booleans, strings and arrays stand for themselves, a
-// number is always an int64; the other kinds are objects with one key, which no
-// value of a user can be taken for, since a user's map is itself wrapped:
+// A document is one JSON object of its fields, so that any SQLite shell can read the
+// file. Null, booleans, strings and arrays stand for themselves, and a number is
+// always an int64. The other kinds are objects with one key. A user's map is wrapped
+// too, so it cannot be mistaken for one of them:
 //
 //	{"float": "0.1"}  also "NaN" and "+Inf"
 //	{"time": 1770076800000000}  in microseconds since the Unix epoch

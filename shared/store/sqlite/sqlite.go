@@ -2,14 +2,14 @@
 // environment: it survives a restart, and several processes can share it.
 //
 // The file holds one table of documents and the clock. A commit that changes
-// something has a version of its own: the given clock's time in microseconds, or
-// one microsecond after the latest commit's if that is not later; so versions grow
-// through restarts, processes and a clock set back. Several processes must be given
-// the same machine's clock. A commit that waits for the file while another process
-// reads can have a version slightly before that read's time, which a server would
-// not allow.
+// something has a version of its own: the given clock's time in microseconds. If that
+// is not later than the latest commit, the version is one microsecond after it. So
+// versions grow through restarts, processes and a clock set back. Several processes
+// must use the clock of the same machine. A commit that waits for the file while
+// another process reads can have a version slightly before that read's time; a server
+// would not allow that.
 //
-// Writers take turns. A file that another process has locked is tried again until
+// Writers take turns. If another process has locked the file, the store retries until
 // the caller's deadline, or for 30 s if there is none. A commit is safe when the
 // process dies; a power failure can lose the latest ones, never part of one.
 package sqlite

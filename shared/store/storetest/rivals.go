@@ -136,8 +136,8 @@ func (b bench) increment() error {
 	}
 }
 
-// recordThenDecide is the pattern that the engine stands on: everyone records
-// blindly, then reads; whoever records last must see all.
+// recordThenDecide is the engine's pattern: each writer records blindly, then reads.
+// The last writer must see all records.
 func recordThenDecide(t *testing.T, b bench) {
 	const writers = 20
 	errs := together(writers, func(i int) error {

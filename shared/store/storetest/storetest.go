@@ -3,7 +3,7 @@
 //
 // Each test uses a collection of its own, so the suite can run against a server
 // that others use at the same time, and against one that keeps old documents. It
-// waits on calls, never on time; each test gives up after two minutes.
+// waits for calls, never for time; each test fails after two minutes.
 package storetest
 
 import (

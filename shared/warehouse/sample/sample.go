@@ -37,8 +37,8 @@ var (
 			opponent_team_abbr STRING, processed_at TIMESTAMP) PARTITION BY game_date`,
 	}
 
-	// What stands before, behind and beside those: what is scraped, what the next phase makes,
-	// and what scrapers and processors tell of their runs.
+	// Tables around those: raw data of the scrapers, tables of the next phase, and the logs of
+	// scrapers and processors.
 	furtherDatasets = []string{"nba_precompute", "nba_predictions", "nba_orchestration", "nba_reference"}
 	furtherTables   = []string{
 		`CREATE TABLE nba_raw.nbac_gamebook_player_stats (game_date DATE, game_id STRING, player_lookup STRING, team_abbr STRING,
@@ -138,7 +138,7 @@ func (w Data) Schedule(ctx context.Context, d Day) error {
 }
 
 // Scrape puts the sheets of a day's games into the raw table, those from first up to, but
-// not including, last. A fifth of the players is there twice: once as of half-time.
+// not including, last. A fifth of the players has two rows, one of them as of half-time.
 func (w Data) Scrape(ctx context.Context, d Day, first, last int) error {
 	return w.Exec(ctx, `INSERT INTO nba_raw.nbac_gamebook_player_stats (game_date, game_id, player_lookup, team_abbr, minutes, points, scraped_at)
 		SELECT date, FORMAT('0022500%03d', game), FORMAT('player%d', game * 100 + player), @teams[OFFSET(2 * game + MOD(player, 2))],
