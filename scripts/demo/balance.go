@@ -95,7 +95,7 @@ func (p *phase4) since(n int) []delivery {
 	return append([]delivery(nil), p.got[n:]...)
 }
 
-// balance compares what was expected with what was received and what the books say.
+// balance compares the expected messages with the received ones and the recorded state.
 func (d *demo) balance(ctx context.Context) (Result, error) {
 	r := Result{Expected: len(d.expected), Tables: d.tables(), Period: d.expected[0].period}
 	if d.processors != nil {

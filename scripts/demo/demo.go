@@ -1,9 +1,11 @@
-// Package demo replays the night of 2026-02-03 of the NBA pipeline in the local
-// environment, or of another pipeline the night of 2026-10-25, in which an hour comes twice
-// (see retail.yaml): real messages over a real Pub/Sub server, the functions' handlers
-// over HTTP, documents in SQLite. Only the clock is set. At the end it counts, from
-// what a downstream service received and from the books, whether every expected
-// message arrived and none had its effect twice.
+// Package demo replays a night of a pipeline in the local environment. For the NBA pipeline
+// that is the night of 2026-02-03. For the retail pipeline (retail.yaml) it is the night of
+// 2026-10-25, in which one hour of the clock happens twice.
+//
+// Messages pass through a real Pub/Sub server, the functions' handlers answer over HTTP, and
+// documents are in SQLite. Only the clock is simulated. At the end the demo compares the
+// messages that a downstream service received with the recorded state. Every expected
+// message must have arrived, and none may have had its effect twice.
 package demo
 
 import (
@@ -37,7 +39,7 @@ type Result struct {
 	DoubledRows int64 // at the end, over all tables
 }
 
-// OK reports whether the night went well.
+// OK reports whether no message was lost or doubled.
 func (r Result) OK() bool {
 	return r.Lost == 0 && r.Doubled == 0 && r.Published == r.Expected && (!r.Warehouse || r.Runs == r.Published && r.DoubledRows == 0)
 }
@@ -45,11 +47,11 @@ func (r Result) OK() bool {
 // ErrStory: there is no story about the pipeline.
 var ErrStory = errors.New("the demo has stories about the pipelines nba and retail")
 
-// story is what is played of a pipeline.
+// story is the night of one pipeline.
 type story struct {
 	begins string
-	utc    bool // its times are not local ones
-	tables bool // there are tables behind it, where there is a warehouse
+	utc    bool // its times are UTC
+	tables bool // its processors write tables, if there is a warehouse
 	play   func(d *demo, ctx context.Context) error
 }
 
@@ -93,7 +95,7 @@ func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local
 }
 
 type demo struct {
-	mu         sync.Mutex // of w and told: deliveries fail, and people are told, in the background
+	mu         sync.Mutex // of w and told: deliveries and notifications happen in the background
 	w          io.Writer
 	colour     bool
 	env        *local.Environment
@@ -110,7 +112,7 @@ type demo struct {
 
 	quarantined int      // documents printed so far
 	news        []string // to be printed when the next scene begins
-	told        []string // to people, and not printed yet
+	told        []string // notifications that are not printed yet
 }
 
 // expectation is what the story says must reach Phase 4.
@@ -307,7 +309,7 @@ func (d *demo) showCycle(ctx context.Context, period pipeline.Period, mode strin
 		}
 		d.say("   =    %s %s: %s — %s", s.Period, name, d.bold(s.State), s.Reason)
 		if len(s.Ignored) > 0 {
-			d.say("        on record, never counted: %q", s.Ignored)
+			d.say("        recorded, never counted: %q", s.Ignored)
 		}
 	}
 	return nil
@@ -322,7 +324,7 @@ func (d *demo) showQuarantine(ctx context.Context) error {
 		}
 		if n++; n > d.quarantined {
 			d.quarantined = n
-			d.say("   %s message %s to quarantine: %s", d.red("!! "), doc.Ref.ID, doc.Data["reason"])
+			d.say("   %s message %s quarantined: %s", d.red("!! "), doc.Ref.ID, doc.Data["reason"])
 		}
 	}
 	return nil
@@ -331,7 +333,7 @@ func (d *demo) showQuarantine(ctx context.Context) error {
 func (d *demo) say(format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// A closed terminal ends nothing; the balance and the exit code still tell.
+	// A closed terminal does not end the demo; its exit code still has the result.
 	_, _ = fmt.Fprintf(d.w, format+"\n", args...)
 }
 

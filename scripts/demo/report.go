@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// tell takes what Slack would be sent. It comes while a scene is being handled.
+// tell takes the notifications for Slack. They arrive during a scene.
 func (d *demo) tell(text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -21,7 +21,7 @@ func (d *demo) tell(text string) {
 	}
 }
 
-// showTold prints what people were told since the last scene.
+// showTold prints the notifications since the last scene.
 func (d *demo) showTold() {
 	d.mu.Lock()
 	told := d.told
@@ -35,7 +35,7 @@ func (d *demo) showTold() {
 // late is the day on which a scraper runs hours late.
 const late = "2026-02-06"
 
-// watched are the looks of the function health at the last day.
+// watched are the evaluations of the function health on the last day.
 func (d *demo) watched(ctx context.Context) []func() error {
 	return []func() error{
 		func() error {
@@ -45,7 +45,7 @@ func (d *demo) watched(ctx context.Context) []func() error {
 				WHERE day < DATE '`+late+`' OR name = 'bdl_box_scores'`); err != nil {
 				return err
 			}
-			d.begin(late+" 11:05", "The function health looks, as it does every hour: a scraper that runs at six has not run yet.")
+			d.begin(late+" 11:05", "The hourly job of the function health: a scraper that runs at six has not run yet.")
 			return d.jobs(ctx, [2]string{late + " 11:04", wire.JobSweep}, [2]string{late + " 11:05", wire.JobHealth})
 		},
 		func() error {
@@ -53,7 +53,7 @@ func (d *demo) watched(ctx context.Context) []func() error {
 				VALUES ('nbac_gamebook', 'success', TIMESTAMP(DATETIME '`+late+`T14:45:00', 'America/New_York'))`); err != nil {
 				return err
 			}
-			d.begin(late+" 15:05", "It ran at 14:45. What health says then:")
+			d.begin(late+" 15:05", "The scraper ran at 14:45. The next health report:")
 			if err := d.jobs(ctx, [2]string{late + " 15:00", wire.JobRelay}, [2]string{late + " 15:05", wire.JobHealth}); err != nil {
 				return err
 			}

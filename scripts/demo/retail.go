@@ -67,7 +67,7 @@ func without(names []string, left ...string) []string {
 func (d *demo) playRetail(ctx context.Context) error {
 	d.say("The night of 2026-10-25, times in UTC: in %s the hours %s and %s are both 02:00 to 03:00. Pub/Sub %s, functions %s",
 		d.env.App.Pipeline.Calendar.Zone(), summerHour, winterHour, d.env.PubSub, d.env.Functions["transition"])
-	d.say("Messages stand for the runs of its forty processors, and data is not checked: with so many tables the emulator of BigQuery takes minutes.")
+	d.say("Messages stand for the runs of its forty processors, and data is not checked: the BigQuery emulator takes minutes for so many tables.")
 	d.phase4.stand = d.standIn()
 	scenes := []func() error{
 		func() error {
@@ -78,43 +78,43 @@ func (d *demo) playRetail(ctx context.Context) error {
 			d.expect(summerHour, "hourly", enriched...)
 			d.expect(summerHour, "hourly", aggregated...)
 			d.crash.armed.Store(true)
-			return d.relay(ctx, "2026-10-25 01:05", "The relay hands over, and dies before it has noted so. What it handed over completes the next phase, which is handed over in turn.", summerHour, "hourly")
+			return d.relay(ctx, "2026-10-25 01:05", "The relay publishes the triggers and dies before it records their ids. The triggers complete the next phase, which is handed over too.", summerHour, "hourly")
 		},
 		func() error {
-			return d.redeliveries(ctx, "Its job comes again, and leaves the hand-over to whoever has the claim.", summerHour, "hourly")
+			return d.redeliveries(ctx, "Its job is redelivered; the claim of the dead process is still valid.", summerHour, "hourly")
 		},
 		func() error {
-			return d.relay(ctx, "2026-10-25 01:10", "The next relay finishes what the crash left: copies, which set nothing off.", summerHour, "hourly")
+			return d.relay(ctx, "2026-10-25 01:10", "The next relay finishes what the crash left: it publishes copies, which start no work.", summerHour, "hourly")
 		},
 		func() error {
-			return d.scene(ctx, "2026-10-25 02:06", "The same hour of the clock again, and another period: nobody has counted who came into the shops in the west.", winterHour, "hourly",
+			return d.scene(ctx, "2026-10-25 02:06", "The same hour of the clock again is another period. The footfall of the west is missing.", winterHour, "hourly",
 				ended(winterHour, "2026-10-25 02:04", without(enriched, "footfall_west")...)...)
 		},
 		func() error {
 			d.expect(winterHour, "hourly", without(enriched, "footfall_west")...)
 			d.expect(winterHour, "hourly", aggregated...)
-			return d.relay(ctx, "2026-10-25 02:20", "Ten minutes of grace are over: handed over without it.", winterHour, "hourly")
+			return d.relay(ctx, "2026-10-25 02:20", "The ten minutes of grace are over: the cycle is handed over without it.", winterHour, "hourly")
 		},
 		func() error {
 			d.expect(winterHour, "hourly", "footfall_west")
-			return d.scene(ctx, "2026-10-25 02:30", "It comes late, and is handed over late.", winterHour, "hourly",
+			return d.scene(ctx, "2026-10-25 02:30", "It arrives late and is handed over late.", winterHour, "hourly",
 				ended(winterHour, "2026-10-25 02:30", "footfall_west")...)
 		},
 		func() error {
 			d.expect(winterHour, "hourly", "sales_north", "region_totals_north")
-			return d.scene(ctx, "2026-10-25 02:36", "The last shop of the north has answered: one run more in each phase, and no other.", winterHour, "hourly",
+			return d.scene(ctx, "2026-10-25 02:36", "The last shop of the north has answered: one more run in each phase.", winterHour, "hourly",
 				report{processor: "sales_north", date: winterHour, at: "2026-10-25 02:36", count: processors.Shops})
 		},
 		func() error {
 			rs := append(ended(heldHour, "2026-10-25 03:04", without(enriched, "sales_online", "stock_east")...), report{processor: "sales_online", date: heldHour, at: "2026-10-25 03:04", status: "failed"})
-			return d.scene(ctx, "2026-10-25 03:06", "Another hour is over. Its sales online, which are critical, have failed; and of the stock in the east nobody hears.", heldHour, "hourly", rs...)
+			return d.scene(ctx, "2026-10-25 03:06", "Another hour is over. Its critical online sales failed, and the stock of the east does not report.", heldHour, "hourly", rs...)
 		},
 		func() error {
-			return d.relay(ctx, "2026-10-25 03:50", "At its deadline it is overdue: people are told, nothing is claimed.", heldHour, "hourly")
+			return d.relay(ctx, "2026-10-25 03:50", "At its deadline it is overdue: a notification is sent, and nothing is handed over.", heldHour, "hourly")
 		},
 		func() error {
 			d.expect(heldHour, "hourly", slices.Concat(enriched, aggregated)...)
-			return d.scene(ctx, "2026-10-25 03:57", "Both come. Completeness ends the hold, in both phases.", heldHour, "hourly", ended(heldHour, "2026-10-25 03:57", "sales_online", "stock_east")...)
+			return d.scene(ctx, "2026-10-25 03:57", "Both arrive. The complete cycles are handed over, in both phases.", heldHour, "hourly", ended(heldHour, "2026-10-25 03:57", "sales_online", "stock_east")...)
 		},
 	}
 	for _, scene := range scenes {
@@ -125,8 +125,8 @@ func (d *demo) playRetail(ctx context.Context) error {
 	return nil
 }
 
-// standIn reports, where no processor is run, what a run would have that a trigger sets
-// off: once a trigger.
+// standIn reports the completion that a trigger's run would have reported, once for each
+// trigger.
 func (d *demo) standIn() func(context.Context, wire.Trigger) error {
 	var mu sync.Mutex
 	stood, runs := map[string]bool{}, map[string]int{}

@@ -21,7 +21,7 @@ func (d *demo) play(ctx context.Context) error {
 	const night, today, tomorrow = pipeline.Period("2026-02-03"), pipeline.Period("2026-02-04"), pipeline.Period("2026-02-05")
 	d.say("The night of %s, times in %s. Pub/Sub %s, functions %s", night, d.zone, d.env.PubSub, d.env.Functions["transition"])
 	if d.env.App.Warehouse == nil {
-		d.say("There is no warehouse here, so data is not checked; with one, the story has nine scenes more: make build/bqemu (some minutes)")
+		d.say("Data is not checked, because there is no warehouse. With one there are nine more scenes: make build/bqemu (some minutes)")
 	} else if err := d.openWarehouse(ctx); err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (d *demo) play(ctx context.Context) error {
 				return err
 			}
 			d.crash.armed.Store(true)
-			return d.scene(ctx, "2026-02-04 06:03", "The rest within one second, out of order; noise; and the process dies between publishing and noting it.", night, "overnight",
+			return d.scene(ctx, "2026-02-04 06:03", "The rest within one second, out of order, with noise. The process dies after it published and before it recorded the ids.", night, "overnight",
 				report{processor: nextTeam, date: night, at: "2026-02-04 06:03", count: 20},
 				report{processor: players, date: night, at: "2026-02-04 06:03", count: 280, times: 5},
 				report{processor: nextPlayer, date: night, at: "2026-02-04 06:03", count: 300},
@@ -50,7 +50,7 @@ func (d *demo) play(ctx context.Context) error {
 				report{processor: players, date: "YESTERDAY", at: "2026-02-04 06:03", count: 280})
 		},
 		func() error {
-			return d.redeliveries(ctx, "Its message comes again until the dead process's claim has run out.", night, "overnight")
+			return d.redeliveries(ctx, "Its message is redelivered until the dead process's claim expires.", night, "overnight")
 		},
 		func() error {
 			if err := d.scrape(ctx, nightDay, 8, nightDay.Games); err != nil {
@@ -85,23 +85,23 @@ func (d *demo) play(ctx context.Context) error {
 				return err
 			}
 			d.expect(today, "overnight", players, offense, nextPlayer, nextTeam)
-			return d.scene(ctx, "2026-02-05 06:10", "The next night: the team defense does not come. Enough is there for a hand-over after 30 minutes of grace.", today, "overnight",
+			return d.scene(ctx, "2026-02-05 06:10", "The next night: the team defense does not come. The quorum is complete, so the cycle waits for 30 minutes of grace.", today, "overnight",
 				report{processor: players, date: today, at: "2026-02-05 06:09", count: 210},
 				report{processor: offense, date: today, at: "2026-02-05 06:10", count: 14})
 		},
 		func() error {
 			d.crash.armed.Store(true)
-			return d.relay(ctx, "2026-02-05 06:45", "The grace period is over: the relay hands over without it, and dies before it has noted so.", today, "overnight")
+			return d.relay(ctx, "2026-02-05 06:45", "The grace period is over: the relay publishes without it and dies before it records the ids.", today, "overnight")
 		},
 		func() error {
-			return d.redeliveries(ctx, "Its job comes again, and leaves the hand-over to whoever has the claim.", today, "overnight")
+			return d.redeliveries(ctx, "Its job is redelivered; the claim of the dead process is still valid.", today, "overnight")
 		},
 		func() error {
 			return d.relay(ctx, "2026-02-05 06:50", "The next relay finishes what the crash left.", today, "overnight")
 		},
 		func() error {
 			d.expect(today, "overnight", defense)
-			return d.scene(ctx, "2026-02-05 07:30", "The team defense comes late, and is handed over late.", today, "overnight",
+			return d.scene(ctx, "2026-02-05 07:30", "The team defense arrives late and is handed over late.", today, "overnight",
 				report{processor: defense, date: today, at: "2026-02-05 07:30", count: 14})
 		},
 		func() error {
@@ -110,11 +110,11 @@ func (d *demo) play(ctx context.Context) error {
 				report{processor: nextPlayer, date: tomorrow, at: "2026-02-05 10:40", status: "failed"})
 		},
 		func() error {
-			return d.relay(ctx, "2026-02-05 13:00", "At its deadline it is overdue: people are told, nothing is claimed.", tomorrow, "same_day")
+			return d.relay(ctx, "2026-02-05 13:00", "At its deadline it is overdue: a notification is sent, and nothing is handed over.", tomorrow, "same_day")
 		},
 		func() error {
 			d.expect(tomorrow, "same_day", nextPlayer, nextTeam)
-			return d.scene(ctx, "2026-02-05 13:20", "Completeness ends the hold.", tomorrow, "same_day",
+			return d.scene(ctx, "2026-02-05 13:20", "The missing processor arrives, and the cycle is handed over.", tomorrow, "same_day",
 				report{processor: nextPlayer, date: tomorrow, at: "2026-02-05 13:20", count: 240})
 		},
 	}

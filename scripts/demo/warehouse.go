@@ -184,9 +184,9 @@ func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() err
 			d.say("   lock the second: %v", err)
 			d.env.Clock.AdvanceTo(d.at("2026-02-06 07:11:18"))
 			if _, err := d.processors.Run(ctx, players, night, second, d.processors.Work); err != nil {
-				return fmt.Errorf("the second run, which came again: %w", err)
+				return fmt.Errorf("the retry of the second run: %w", err)
 			}
-			d.say("   run  it comes again a minute later, and runs")
+			d.say("   run  a minute later it is retried, and runs")
 			if err := d.env.Settle(ctx); err != nil {
 				return err
 			}
@@ -199,7 +199,7 @@ func (d *demo) incident(ctx context.Context, night pipeline.Period) []func() err
 // swept is a sweep that finds the duplicates and removes them, that is undone, and that is
 // done again.
 func (d *demo) swept(ctx context.Context, night pipeline.Period) error {
-	d.begin("2026-02-06 07:05", "A sweep removes them: the right row of each key stays. It is undone, to see that it can be, and done again.")
+	d.begin("2026-02-06 07:05", "A sweep removes the duplicates; the surviving row of each key stays. Then it is undone, and done again.")
 	s, err := sweep.New(d.env.App)
 	if err != nil {
 		return err
@@ -258,7 +258,7 @@ func (d *demo) checked(ctx context.Context, date pipeline.Period) []func() error
 }
 
 // reconciled is what the nightly job does about a run that did not report, and about a
-// document that somebody has changed.
+// document that was changed by hand.
 func (d *demo) reconciled(ctx context.Context, night pipeline.Period) []func() error {
 	t := d.transition
 	look := func() error {
@@ -279,7 +279,7 @@ func (d *demo) reconciled(ctx context.Context, night pipeline.Period) []func() e
 	}
 	return []func() error{
 		func() error {
-			d.begin("2026-02-06 10:05", "A processor runs in backfill mode, which reports nothing; and somebody has \"corrected\" a count by hand.")
+			d.begin("2026-02-06 10:05", "A processor runs in backfill mode, which reports nothing. An operator has \"corrected\" a count by hand.")
 			d.silent = true
 			r := report{processor: nextPlayer, date: lastDay.Date, count: 150}
 			err := d.runProcessor(ctx, r)
@@ -291,13 +291,13 @@ func (d *demo) reconciled(ctx context.Context, night pipeline.Period) []func() e
 			if _, err := d.env.App.Store.Apply(ctx, byHand); err != nil {
 				return err
 			}
-			d.say("   run  %s, of which nobody hears", r.label())
+			d.say("   run  %s, without a report", r.label())
 			d.env.Clock.AdvanceTo(d.at("2026-02-06 10:40"))
 			return look()
 		},
 		func() error {
 			d.expect(lastDay.Date, "same_day", nextPlayer)
-			if err := d.job(ctx, wire.JobNightly, "2026-02-06 10:45", "The nightly job puts it on record, hands over, and writes what is on record.", lastDay.Date, "same_day"); err != nil {
+			if err := d.job(ctx, wire.JobNightly, "2026-02-06 10:45", "The nightly job records the run, hands the cycle over, and corrects the count.", lastDay.Date, "same_day"); err != nil {
 				return err
 			}
 			return look()
