@@ -27,6 +27,10 @@
 //	publishing  frozen: runs and payloads stand fixed, some messages have no id yet
 //	published   the broker has answered with an id for every message
 //
+// Completions of a period that arrive while earlier ones are handled form a group
+// ([Engine.Complete]): one commit records them, one evaluation follows, and each message is
+// answered for its own record and claim.
+//
 // A person can hold a cycle ([Engine.Hold]): what is not frozen waits, its state is
 // shown as on_hold. A person can ask for a hand-over ([Engine.Trigger]): the batch that
 // the policy has begun takes the runs that were chosen, or a further one is made of
