@@ -68,8 +68,8 @@ func check(t text) []string {
 		}
 		return problems
 	}
-	for _, s := range boundary.Split(abbrev.ReplaceAllString(plain, "$1"), -1) {
-		s = strings.TrimSpace(s)
+	ended := boundary.ReplaceAllStringFunc(abbrev.ReplaceAllString(plain, "$1"), func(end string) string { return strings.TrimSpace(end) + "\x00" })
+	for s := range strings.SplitSeq(ended, "\x00") {
 		if n := len(strings.Fields(s)); n > maxWords {
 			problems = append(problems, fmt.Sprintf("a sentence of %d words, %d are allowed: %.60s…", n, maxWords, s))
 		}
