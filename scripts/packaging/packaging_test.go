@@ -171,10 +171,10 @@ func checkImports(t *testing.T, all files) {
 
 func TestSharedCodeBehindASymlinkIsInTheArchiveItself(t *testing.T) {
 	names := functionNames(t)
-	root, elsewhere := checkout(t), filepath.Join(t.TempDir(), "gate")
+	root, elsewhere := checkout(t), filepath.Join(t.TempDir(), "policy")
 	plain := packIn(t, root)
-	gate := filepath.Join(root, "shared", "gate")
-	if err := errors.Join(os.Rename(gate, elsewhere), os.Symlink(elsewhere, gate)); err != nil {
+	shared := filepath.Join(root, "shared", "policy")
+	if err := errors.Join(os.Rename(shared, elsewhere), os.Symlink(elsewhere, shared)); err != nil {
 		t.Skip("this system makes no symlinks: ", err)
 	}
 	linked := packIn(t, root)
@@ -240,15 +240,15 @@ func TestTheHashTellsWhatAnArchiveHolds(t *testing.T) {
 			t.Errorf("%s; --hash says %s", name, first)
 		}
 	}
-	put(t, root, "shared/policy/extra_test.go", "package gate\n")
+	put(t, root, "shared/policy/extra_test.go", "package policy\n")
 	put(t, root, "shared/store/sqlite/extra.go", "package sqlite\n")
 	if got := hash("--version", app.Version); got != first {
 		t.Errorf("files that no function has change the hash")
 	}
 	seen := map[string]string{first: "the checkout"}
 	for _, change := range []struct{ name, content string }{
-		{"shared/policy/extra.go", "package gate\n"},
-		{"shared/policy/extra.go", "package gate // otherwise\n"},
+		{"shared/policy/extra.go", "package policy\n"},
+		{"shared/policy/extra.go", "package policy // otherwise\n"},
 		{"functions/transition/extra.go", "package transition\n"},
 		{"functions/reconcile/extra.go", "package reconcile\n"},
 		{definition, "schema: 1\n"},
