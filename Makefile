@@ -53,7 +53,7 @@ build/tested: $(TESTED)
 
 # Packages whose code, or the code that they drive, is concurrent. What plays a month, or many
 # completions on the Firestore emulator, tells the race detector nothing new and takes minutes.
-RACED := ./functions/... $(addprefix ./shared/,app cycle health lease notify platform processor reconcile store/... sweep warehouse) \
+RACED := ./functions/... $(addprefix ./shared/,app cycle delivery deployed health lease notify processor reconcile store/... sweep warehouse) \
 	$(addprefix ./scripts/,emulators local phasectl processors)
 NOT_RACED := OfAMonth|AMonthIn|AMonthOf|AtOnce_OnFirestore
 
