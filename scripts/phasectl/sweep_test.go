@@ -49,7 +49,7 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 	night := []string{"--table", "upcoming_team_game_context", "--from", "2026-02-03", "--to", "2026-02-03"}
 	sweep := func(more ...string) []string { return append(append([]string{"sweep"}, night...), more...) }
 
-	want(t, 1, []string{"found  info  2026-02-03  " + table + "  1 of 5 rows too many\n", "written 2026-02-04 06:00:00 to 2026-02-04 06:00:18",
+	want(t, 1, []string{"found  info  2026-02-03  " + table + "  1 of 5 rows too many\n", "written 2026-02-04 06:00:00 EST to 2026-02-04 06:00:18 EST",
 		"1 key has more than one row, and the rows of a key differ", "game_date=2026-02-03, team_abbr=ATL: 2 rows",
 		"\n2026-02-03 to 2026-02-03: 1 duplicates, 0 removed, 1 left, 0 unknown; ",
 		"to remove them: phasectl sweep --table upcoming_team_game_context --from 2026-02-03 --to 2026-02-03 --fix\n"}, sweep()...)
