@@ -57,11 +57,11 @@ func everyCommandOfTheRunbookRuns(t *testing.T, p phasectl) {
 		`phasectl trigger --date 2026-02-03 --mode overnight --reason "Phase 4 lost its tables" --dry-run`: 0, `phasectl trigger --date 2026-02-03 --mode overnight --reason "Phase 4 lost its tables"`: 0,
 		`phasectl sweep list`: 0, `phasectl quarantine list`: 0, `phasectl dead-letter list`: 0, `phasectl locks list`: 0,
 		`phasectl quarantine replay --all --reason "the pipeline file knows the processor now"`: 1, `phasectl dead-letter replay --all --reason "BigQuery is back"`: 0,
-		`phasectl hold --for 6h --reason "the week of 2 February is computed again"`: 0, `phasectl release --reason "the week is there"`: 0,
-		`phasectl trigger --from 2026-02-03 --to 2026-02-04 --mode overnight --pace 1s --reason "computed again"`:                    0,
-		`phasectl hold 2026-02-06 overnight --for 12h --reason "the league corrects its box scores"`:                                 0,
-		`phasectl release 2026-02-06 overnight --reason "they are right now"`:                                                        0,
-		`phasectl trigger --date 2026-02-03 --mode overnight --reason "BigQuery is down, the tables were looked at by hand" --force`: 0,
+		`phasectl hold --for 6h --reason "the week of 2 February is computed again"`: 0, `phasectl release --reason "the week is complete"`: 0,
+		`phasectl trigger --from 2026-02-03 --to 2026-02-04 --mode overnight --pace 1s --reason "computed again"`:                   0,
+		`phasectl hold 2026-02-06 overnight --for 12h --reason "the league corrects its box scores"`:                                0,
+		`phasectl release 2026-02-06 overnight --reason "the box scores are corrected"`:                                             0,
+		`phasectl trigger --date 2026-02-03 --mode overnight --reason "BigQuery is down, the tables were compared by hand" --force`: 0,
 		`phasectl checks verify`: 0, `phasectl checks run --date 2026-02-03 --mode overnight`: 0, `phasectl health`: 1, `phasectl health --date 2026-02-06`: 1,
 	}
 	ran := map[string]bool{}
@@ -93,7 +93,7 @@ func everyCommandOfTheRunbookRuns(t *testing.T, p phasectl) {
 			t.Errorf("the page does not say any more: %s", line)
 		}
 	}
-	for _, heading := range []string{"Every morning", "Every week", "Every month", "The tracking is wrong", "Rows are there twice", "A scraper is late", "A date is not handed over", "A lock is stuck", "Messages were given up", "BigQuery cannot be asked", "Firestore cannot be reached", "A deployment was bad", "A week has to run again", "It has to be off"} {
+	for _, heading := range []string{"Daily routine", "Weekly routine", "Monthly routine", "Hand over a date that is late", "Correct `phase3_completion`", "Remove duplicate rows", "Find a late scraper", "Release a stuck lock", "Replay messages from quarantine or dead letters", "Wait for BigQuery", "Wait for Firestore", "Roll back a deployment", "Compute a week again", "Stop hand-overs"} {
 		if !strings.Contains(string(text), "## "+heading) {
 			t.Errorf("no %q", heading)
 		}
