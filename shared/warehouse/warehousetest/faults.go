@@ -18,7 +18,8 @@ import (
 // may share one ([World.Faulty]): they see the same jobs. The zero value passes everything.
 type Faults struct {
 	// Get answers a GET, the n-th from 0, in the emulator's place unless it returns nil: a
-	// [*Refusal], [ErrCut], or an error after which the library does not try again.
+	// [*Refusal], [ErrCut], or an error after which the library does not try again. One call
+	// at a time. A cut does not order it before what the client does next.
 	Get func(n int, path string) error
 	// Statement is a part of the text of the jobs that the following is about; "" means MERGE,
 	// "LOAD" means those that load rows.
@@ -31,6 +32,8 @@ type Faults struct {
 	Fail []*Refusal
 	// Held keeps such a job running, without an effect, until the channel is closed.
 	Held chan struct{}
+
+	getting sync.Mutex // while Get runs
 
 	mu     sync.Mutex
 	gets   []string
@@ -95,7 +98,10 @@ func (f *Faults) get(r *http.Request, forward func() *httptest.ResponseRecorder)
 	running, held := f.held[id]
 	f.mu.Unlock()
 	if f.Get != nil {
-		if err := f.Get(n, r.URL.Path); err != nil {
+		f.getting.Lock()
+		err := f.Get(n, r.URL.Path)
+		f.getting.Unlock()
+		if err != nil {
 			return err
 		}
 	}
