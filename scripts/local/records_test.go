@@ -63,8 +63,8 @@ func TestTheRelayHandsOverWhenNotBeforeComes(t *testing.T) {
 		w.exhaust()
 		w.wantHandedOver("overnight")
 		// Waiting, or grace when the critical ones were seen before the rest.
-		if s := w.status("overnight"); !s.NextLook.Equal(at("2026-02-04 05:00")) {
-			t.Errorf("before: %s, next look %s, want 05:00", s.State, s.NextLook)
+		if s := w.status("overnight"); !s.NextCheck.Equal(at("2026-02-04 05:00")) {
+			t.Errorf("before: %s, next check %s, want 05:00", s.State, s.NextCheck)
 		}
 
 		w.Clock.AdvanceTo(at("2026-02-04 05:00")) // nothing is published by the test

@@ -143,8 +143,8 @@ func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) 
 	if len(x.Missing) > 0 {
 		row("missing", "%s", strings.Join(x.Missing, ", "))
 	}
-	if !x.NextLook.IsZero() {
-		row("next look", "%s, by the relay; any completion is looked at when it comes", local(x.NextLook))
+	if !x.NextCheck.IsZero() {
+		row("next check", "%s, by the relay; any completion is looked at when it comes", local(x.NextCheck))
 	}
 	if x.Hold != nil {
 		row("hold", "by %s since %s until %s: %s", quoted([]string{x.Hold.Actor}), local(x.Hold.Since), local(x.Hold.Until), quoted([]string{x.Hold.Reason}))

@@ -224,7 +224,7 @@ func TestStatusAsJSON(t *testing.T) {
 	}
 	for _, c := range cycles {
 		c := c.(map[string]any)
-		delete(c, "next_look") // there only when something is due by time
+		delete(c, "next_check") // there only when something is due by time
 		wantKeys(t, c, "cycle transition period mode state reason", "satisfied missing ignored batches")
 		for _, b := range c["batches"].([]any) {
 			b := b.(map[string]any)

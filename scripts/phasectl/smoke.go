@@ -227,8 +227,8 @@ func (s *smoke) cycle(ctx context.Context, t *pipeline.Transition) check {
 				continue
 			}
 			seen = st.State + ": " + st.Reason
-			if st.NextLook.After(s.app.Now()) {
-				collected = st.NextLook
+			if st.NextCheck.After(s.app.Now()) {
+				collected = st.NextCheck
 			}
 			for _, b := range st.Batches {
 				if b.State == cycle.StatePublished {

@@ -100,8 +100,8 @@ func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location, severa
 			name = c.Mode + " of " + c.Transition + " "
 		}
 		fmt.Fprintf(&b, "%s  %s %-10s %s", c.Period, name, c.State, c.Reason)
-		if !c.NextLook.IsZero() {
-			fmt.Fprintf(&b, "; next look %s", c.NextLook.In(zone).Format("2006-01-02 15:04 MST"))
+		if !c.NextCheck.IsZero() {
+			fmt.Fprintf(&b, "; next check %s", c.NextCheck.In(zone).Format("2006-01-02 15:04 MST"))
 		}
 		b.WriteByte('\n')
 		if len(c.Ignored) > 0 {

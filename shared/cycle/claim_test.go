@@ -325,8 +325,8 @@ func TestABlockedHandOverIsTriedAgainLaterAndLater(t *testing.T) {
 	w.converge("2026-02-03")
 	for _, wait := range []time.Duration{5, 10, 20, 30, 30} {
 		st := w.statuses()["overnight"]
-		if next := st.NextLook.Sub(w.clock.now()).Round(time.Second); st.State != "blocked" || next != wait*time.Minute {
-			t.Fatalf("%s, next look in %s, want %d min", st.State, next, wait)
+		if next := st.NextCheck.Sub(w.clock.now()).Round(time.Second); st.State != "blocked" || next != wait*time.Minute {
+			t.Fatalf("%s, next check in %s, want %d min", st.State, next, wait)
 		}
 		if st.Reason != "readiness fail: minutes coverage 71 %, 80 % needed" {
 			t.Errorf("reason %q", st.Reason)

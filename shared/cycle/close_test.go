@@ -26,7 +26,7 @@ func (w *world) close(mode string) CloseResult {
 func (w *world) wantClosed() {
 	w.t.Helper()
 	st := w.statuses()["overnight"]
-	if st.State != "closed" || !strings.HasPrefix(st.Reason, "closed by ada@host at ") || !strings.Contains(st.Reason, "the games were cancelled") || st.Due || !st.NextLook.IsZero() || len(w.tablesOf("overnight")) != 0 {
+	if st.State != "closed" || !strings.HasPrefix(st.Reason, "closed by ada@host at ") || !strings.Contains(st.Reason, "the games were cancelled") || st.Due || !st.NextCheck.IsZero() || len(w.tablesOf("overnight")) != 0 {
 		w.t.Errorf("%s (%s), due %v, sent %v", st.State, st.Reason, st.Due, w.tablesOf("overnight"))
 	}
 }

@@ -51,8 +51,8 @@ func TestADateWithoutGamesAndWithoutRunsIsClosedAtItsDeadline(t *testing.T) {
 			w.clock.set(at("2026-02-04 10:00"))
 			w.relay()
 			st := w.statuses()["overnight"]
-			if st.State != "closed" || st.Reason != "nothing is expected of 2026-02-03" || !st.NextLook.After(w.clock.now()) {
-				t.Errorf("%s until %s: %s", st.State, st.NextLook, st.Reason)
+			if st.State != "closed" || st.Reason != "nothing is expected of 2026-02-03" || !st.NextCheck.After(w.clock.now()) {
+				t.Errorf("%s until %s: %s", st.State, st.NextCheck, st.Reason)
 			}
 			closed, asked := len(w.events(telemetry.CycleClosed)), s.asked
 			w.relay()
@@ -107,7 +107,7 @@ func TestACorrectedScheduleReopensAClosedDateAndClosesAHeldOne(t *testing.T) {
 	w.clock.set(at("2026-02-04 10:59"))
 	w.relay()
 	if st := w.statuses()["overnight"]; st.State != "closed" {
-		t.Errorf("before the next look: %s", st.State)
+		t.Errorf("before the next check: %s", st.State)
 	}
 	w.clock.set(at("2026-02-04 11:01"))
 	w.relay()

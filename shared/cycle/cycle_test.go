@@ -172,7 +172,7 @@ func TestBeforeNotBeforeACompleteCycleWaitsForTheRelay(t *testing.T) {
 	cs[4] = run(pgs, "2026-02-04 01:15")
 	w.mustDeliver(cs...)
 	st := w.statuses()["overnight"]
-	if st.State != "waiting" || !st.NextLook.Equal(at("2026-02-04 05:00")) || !strings.Contains(st.Reason, "not handed over before 2026-02-04 05:00 EST") {
+	if st.State != "waiting" || !st.NextCheck.Equal(at("2026-02-04 05:00")) || !strings.Contains(st.Reason, "not handed over before 2026-02-04 05:00 EST") {
 		t.Fatalf("at 01:15: %+v", st)
 	}
 	w.clock.set(at("2026-02-04 04:59"))

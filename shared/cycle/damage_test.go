@@ -274,8 +274,8 @@ func TestTheReasonOfAFurtherBatchIsItsOwn(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if st := w.statuses()["overnight"]; !st.NextLook.IsZero() {
-		t.Errorf("a finished cycle is looked at %s", st.NextLook)
+	if st := w.statuses()["overnight"]; !st.NextCheck.IsZero() {
+		t.Errorf("a finished cycle is looked at %s", st.NextCheck)
 	}
 }
 

@@ -93,8 +93,8 @@ func TestAnOpenCycleIsDecidedAgainByTheNewDefinition(t *testing.T) {
 		t.Fatalf("%s (%s), %d messages", st.State, st.Reason, len(w.broker.got))
 	}
 	w.mustDeliver(run(tdef, "2026-02-04 07:00"))
-	if st := w.statuses()["overnight"]; st.State != "grace" || !st.NextLook.Truncate(time.Second).Equal(at("2026-02-04 07:30")) {
-		t.Fatalf("%s until %s", st.State, st.NextLook)
+	if st := w.statuses()["overnight"]; st.State != "grace" || !st.NextCheck.Truncate(time.Second).Equal(at("2026-02-04 07:30")) {
+		t.Fatalf("%s until %s", st.State, st.NextCheck)
 	}
 	w.clock.set(at("2026-02-04 07:30:01"))
 	w.relay()

@@ -72,9 +72,9 @@ func TestAHeldCycleIsHandedOverWhenTheHoldEnds(t *testing.T) {
 				w.converge("2026-02-03")
 				w.relay()
 				st := w.statuses()["overnight"]
-				if st.State != "on_hold" || len(w.broker.got) != 0 || !st.NextLook.Truncate(time.Second).Equal(at("2026-02-04 09:05")) ||
+				if st.State != "on_hold" || len(w.broker.got) != 0 || !st.NextCheck.Truncate(time.Second).Equal(at("2026-02-04 09:05")) ||
 					!strings.HasPrefix(st.Reason, "on hold by ada@host until 2026-02-04 09:05 EST: source data is wrong; 5 of 5 complete") {
-					t.Fatalf("%s until %s (%s), %d messages", st.State, st.NextLook, st.Reason, len(w.broker.got))
+					t.Fatalf("%s until %s (%s), %d messages", st.State, st.NextCheck, st.Reason, len(w.broker.got))
 				}
 				if n := len(w.events("cycle_on_hold")); n == 0 {
 					t.Error("nothing is said while it lasts")
@@ -262,8 +262,8 @@ func TestAHoldLastsFromTheServersTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.converge("2026-02-03")
-	if st := w.statuses()["overnight"]; st.State != "on_hold" || !st.NextLook.Equal(r.Hold.Until) || r.Hold.Until.Sub(w.clock.now()).Round(time.Minute) != time.Hour {
-		t.Errorf("%s until %s, said until %s", st.State, st.NextLook, r.Hold.Until)
+	if st := w.statuses()["overnight"]; st.State != "on_hold" || !st.NextCheck.Equal(r.Hold.Until) || r.Hold.Until.Sub(w.clock.now()).Round(time.Minute) != time.Hour {
+		t.Errorf("%s until %s, said until %s", st.State, st.NextCheck, r.Hold.Until)
 	}
 }
 

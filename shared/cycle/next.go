@@ -217,9 +217,9 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 	switch {
 	case len(given) > 0:
 		runs = given
-		v.State, v.Cause, v.Reason, v.Since, v.NextLook = policy.Ready, b.Cause, b.Reason, b.DueAt, time.Time{}
+		v.State, v.Cause, v.Reason, v.Since, v.NextCheck = policy.Ready, b.Cause, b.Reason, b.DueAt, time.Time{}
 	case in.Began != nil && len(runs) > 0:
-		v.State, v.Cause, v.Since, v.NextLook = policy.Ready, policy.SecondRun, runs[0].EventTime, time.Time{}
+		v.State, v.Cause, v.Since, v.NextCheck = policy.Ready, policy.SecondRun, runs[0].EventTime, time.Time{}
 		v.Reason = "ran again: " + strings.Join(processors(c.key.Transition, runs), ", ")
 		if late {
 			v.Cause = policy.LateCompletion
@@ -233,9 +233,9 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 			}
 		}
 	case in.Began != nil:
-		v.State, v.NextLook = policy.Waiting, time.Time{}
+		v.State, v.NextCheck = policy.Waiting, time.Time{}
 		if again, until := policy.Collected(in, s.covered(m.Name)); len(again) > 0 {
-			collects, v.NextLook = true, until
+			collects, v.NextCheck = true, until
 			v.Reason = fmt.Sprintf("ran again: %s; collected until %s", strings.Join(processors(c.key.Transition, again), ", "),
 				until.In(c.key.Transition.Calendar().Zone()).Format(time.TimeOnly))
 		}

@@ -40,8 +40,8 @@ func TestF16_OnlyAPassPassesAndTheRestIsSeen(t *testing.T) {
 			}
 			if tc.state == "blocked" {
 				d := w.doc("phase_triggers", overnightOne).Data
-				if len(w.broker.got) != 0 || d["attempts"] != int64(1) || len(w.events(telemetry.CycleBlocked)) != 1 || !st.NextLook.After(w.clock.now()) {
-					t.Errorf("%d messages, %v attempts, %d lines, next look %s", len(w.broker.got), d["attempts"], len(w.events(telemetry.CycleBlocked)), st.NextLook)
+				if len(w.broker.got) != 0 || d["attempts"] != int64(1) || len(w.events(telemetry.CycleBlocked)) != 1 || !st.NextCheck.After(w.clock.now()) {
+					t.Errorf("%d messages, %v attempts, %d lines, next check %s", len(w.broker.got), d["attempts"], len(w.events(telemetry.CycleBlocked)), st.NextCheck)
 				}
 				if p := w.projection(); p["_triggered"] != false || p["_trigger_pending"] != true {
 					t.Errorf("projection %v", p)

@@ -123,8 +123,8 @@ func TestABlockedCycleAtItsDeadline(t *testing.T) {
 			w.ready()
 			w.clock.set(at("2026-02-04 09:57"))
 			w.converge("2026-02-03")
-			if st := w.statuses()["overnight"]; st.State != "blocked" || !st.NextLook.Truncate(time.Second).Equal(at("2026-02-04 10:00")) {
-				t.Fatalf("%s until %s: the deadline is no time to look", st.State, st.NextLook)
+			if st := w.statuses()["overnight"]; st.State != "blocked" || !st.NextCheck.Truncate(time.Second).Equal(at("2026-02-04 10:00")) {
+				t.Fatalf("%s until %s: the deadline is no time to look", st.State, st.NextCheck)
 			}
 			w.clock.set(at("2026-02-04 10:00"))
 			w.relay()

@@ -26,7 +26,7 @@ type Status struct {
 	LocalTimes []string      `json:"local_times,omitempty"` // processors with a run of the mode's time whose timestamp looks like local time without offset
 	Doubts     []string      `json:"doubts,omitempty"`      // reports of the mode's time that are most likely mistakes, in words
 	Reason     string        `json:"reason"`
-	NextLook   time.Time     `json:"next_look,omitzero"` // UTC
+	NextCheck  time.Time     `json:"next_check,omitzero"` // UTC
 	Batches    []BatchStatus `json:"batches"`
 	Hold       *Hold         `json:"-"` // in force
 	Closed     *Closing      `json:"-"` // by a person; the schedule closes without one
@@ -120,7 +120,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		Cycle: cycleID(c.key, m.Name), Transition: c.key.Transition.ID,
 		Period: string(c.key.Period), Mode: m.Name,
 		State: string(h.verdict.State), Satisfied: h.verdict.Satisfied, Missing: h.verdict.Missing,
-		Ignored: h.verdict.Ignored, Reason: h.verdict.Reason, NextLook: h.verdict.NextLook,
+		Ignored: h.verdict.Ignored, Reason: h.verdict.Reason, NextCheck: h.verdict.NextCheck,
 		Batches: []BatchStatus{}, Failed: h.verdict.Failed, TooLate: h.verdict.TooLate,
 		Since: h.verdict.Since,
 	}
@@ -145,14 +145,14 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 			c.blocked(s, m, open, &st)
 		}
 	case open == nil && s.highest(m.Name)+s.former[m.Name].N > 0 && len(h.runs) == 0 && !h.collects && (!known || h.began || h.verdict.State == policy.Ready):
-		st.State, st.Reason, st.NextLook = string(StatePublished), s.handedBy(c.key.Transition, m.Name).Reason, time.Time{}
+		st.State, st.Reason, st.NextCheck = string(StatePublished), s.handedBy(c.key.Transition, m.Name).Reason, time.Time{}
 		if f := s.former[m.Name]; s.highest(m.Name) == 0 {
 			st.Reason = f.Reason + "; handed over as " + strings.Join(f.names, ", ") + ", which is no name of the definition"
 		}
 		waits = false
 	case open == nil && s.handedBy(c.key.Transition, m.Name).By != "" && !h.began && h.verdict.State == policy.Overdue:
 		// An operator has handed it over without the missing runs, and knows that they are late.
-		st.State, st.NextLook, st.TooLate = string(StatePublished), time.Time{}, false
+		st.State, st.NextCheck, st.TooLate = string(StatePublished), time.Time{}, false
 		st.Reason = "published by " + s.handedBy(c.key.Transition, m.Name).By
 		if len(st.Missing) > 0 {
 			st.Reason += ", without " + strings.Join(st.Missing, ", ")
@@ -160,7 +160,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		waits = false
 	case h.verdict.State == policy.Ready, h.verdict.State == policy.Grace:
 		// Due, and whoever looks next begins it.
-		st.State, st.NextLook = string(policy.Waiting), s.now
+		st.State, st.NextCheck = string(policy.Waiting), s.now
 	}
 	c.scheduled(s, m, &st)
 	st.Due = known && hold == nil && h.due() && (open == nil || open.unfrozen() && open.State != StateBlocked && !open.live(s.now)) ||
@@ -169,7 +169,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		st.Hold = hold
 		words := fmt.Sprintf("on hold by %s until %s: %s", hold.Actor, c.key.Transition.Calendar().Local(hold.Until), hold.Reason)
 		if waits && !(h.given && open.Force) {
-			st.State, st.Reason, st.NextLook = string(StateOnHold), words+"; "+st.Reason, hold.Until
+			st.State, st.Reason, st.NextCheck = string(StateOnHold), words+"; "+st.Reason, hold.Until
 		} else {
 			st.Reason += "; what comes next is " + words
 		}
@@ -177,7 +177,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 	if closed := s.closed[m.Name]; closed != nil {
 		words := fmt.Sprintf("closed by %s at %s: %s", closed.Actor, c.key.Transition.Calendar().Local(closed.At), closed.Reason)
 		if st.Closed = closed; waits && !h.given {
-			st.State, st.Reason, st.NextLook, st.Since, st.Due, st.TooLate = string(policy.Closed), words, time.Time{}, time.Time{}, false, false
+			st.State, st.Reason, st.NextCheck, st.Since, st.Due, st.TooLate = string(policy.Closed), words, time.Time{}, time.Time{}, false, false
 			if n := s.handedBy(c.key.Transition, m.Name).N; n > 0 {
 				st.Reason += fmt.Sprintf("; batch %d was published", n)
 			}
@@ -197,7 +197,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 func (c *convergence) scheduled(s *snapshot, m pipeline.Mode, st *Status) {
 	switch l := s.schedule; {
 	case st.State == string(policy.Closed):
-		st.NextLook = l.next()
+		st.NextCheck = l.next()
 	case st.State == string(policy.Overdue) && l.Problem != "" && policy.Empty(c.input(s, m)):
 		st.Reason += "; " + l.Problem
 	}
@@ -206,7 +206,7 @@ func (c *convergence) scheduled(s *snapshot, m pipeline.Mode, st *Status) {
 // blocked says what a batch waits for whose data is not ready, and past the deadline
 // that somebody has to look.
 func (c *convergence) blocked(s *snapshot, m pipeline.Mode, b *batch, st *Status) {
-	st.Reason, st.NextLook = b.Reason, b.NextAttempt
+	st.Reason, st.NextCheck = b.Reason, b.NextAttempt
 	if c.overdue(s, m) {
 		deadline := c.key.Transition.Calendar().Instant(c.key.Period, *m.Deadline)
 		st.State = string(policy.Overdue)

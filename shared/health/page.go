@@ -217,8 +217,8 @@ func (c *Checker) cell(st cycle.Status) Cell {
 	case st.State == string(policy.Overdue):
 		cell.Tone = "bad"
 	}
-	if !st.NextLook.IsZero() {
-		cell.Next = c.local(st.NextLook)
+	if !st.NextCheck.IsZero() {
+		cell.Next = c.local(st.NextCheck)
 	}
 	if h := st.Hold; h != nil {
 		cell.Hold = fmt.Sprintf("until %s, by %s: %s", c.local(h.Until), h.Actor, h.Reason)

@@ -25,7 +25,7 @@ func TestADeadlineThatHandsOverTakesWhatIsCompleteIfTheCriticalOnesAre(t *testin
 	const missing = "; missing team_defense_game_summary, team_offense_game_summary and upcoming_team_game_context"
 	check(t, handOver(t), []decision{{
 		name: "waits_until_then", mode: "overnight", now: "2026-02-04 09:59:59", runs: critical,
-		want: degraded(Verdict{State: Waiting, NextLook: at("2026-02-04 10:00"),
+		want: degraded(Verdict{State: Waiting, NextCheck: at("2026-02-04 10:00"),
 			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5" + missing}),
 	}, {
 		name: "goes_then", mode: "overnight", now: "2026-02-04 10:00", runs: critical,
@@ -57,10 +57,10 @@ func TestADeadlineThatHandsOverEndsAGracePeriod(t *testing.T) {
 	const sum, missing = "player_game_summary and upcoming_player_game_context complete, 3 of 5", "; missing team_defense_game_summary and team_offense_game_summary"
 	check(t, handOver(t), []decision{{
 		name: "begins", mode: "overnight", now: "2026-02-04 09:45", runs: three,
-		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 10:00"), Reason: sum + ", grace of 30m begins" + missing}),
+		want: sets(Verdict{State: Grace, NextCheck: at("2026-02-04 10:00"), Reason: sum + ", grace of 30m begins" + missing}),
 	}, {
 		name: "runs", mode: "overnight", now: "2026-02-04 09:50", graceStart: "2026-02-04 09:45", runs: three,
-		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 10:00"), Reason: sum + ", grace until 2026-02-04 10:00 EST" + missing}),
+		want: sets(Verdict{State: Grace, NextCheck: at("2026-02-04 10:00"), Reason: sum + ", grace until 2026-02-04 10:00 EST" + missing}),
 	}, {
 		name: "ends", mode: "overnight", now: "2026-02-04 10:00", graceStart: "2026-02-04 09:45", runs: three,
 		want: sets(Verdict{State: Ready, Cause: "critical_plus_majority_60pct", Since: at("2026-02-04 10:00"),
@@ -75,7 +75,7 @@ func TestADeadlineThatHandsOverEndsAGracePeriod(t *testing.T) {
 	late.Modes[2].NotBefore = &pipeline.Offset{Periods: 1, Minute: 11 * 60}
 	check(t, late, []decision{{
 		name: "is_not_before_the_hour", mode: "overnight", now: "2026-02-04 10:30", runs: runs("2026-02-04 06:10", pgs, upg),
-		want: Verdict{State: Waiting, NextLook: at("2026-02-04 11:00"), Satisfied: names(pgs, upg), Missing: names(tdef, toff, utg),
+		want: Verdict{State: Waiting, NextCheck: at("2026-02-04 11:00"), Satisfied: names(pgs, upg), Missing: names(tdef, toff, utg),
 			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5; missing team_defense_game_summary, team_offense_game_summary and upcoming_team_game_context"},
 	}})
 }
@@ -96,8 +96,8 @@ func TestF44_DeadlinesLieAfterTheGamesInLocalTime(t *testing.T) {
 		in.Period = pipeline.Period(tc.period)
 		for _, now := range []time.Time{in.Transition.Calendar().Start(in.Period), in.Transition.Calendar().End(in.Period), deadline.Add(-time.Microsecond)} {
 			in.Now = now
-			if v := Decide(in); v.State != Waiting || !v.NextLook.Equal(deadline) {
-				t.Errorf("%s at %s: %s, next look %s", tc.period, now, v.State, v.NextLook)
+			if v := Decide(in); v.State != Waiting || !v.NextCheck.Equal(deadline) {
+				t.Errorf("%s at %s: %s, next check %s", tc.period, now, v.State, v.NextCheck)
 			}
 		}
 		in.Now = deadline

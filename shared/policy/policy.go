@@ -16,7 +16,7 @@
 //
 // # Verdicts
 //
-//	waiting  something needed is missing, or it is too early; NextLook says when to look again
+//	waiting  something needed is missing, or it is too early; NextCheck says when to look again
 //	grace    the critical ones and the quorum are there; the rest may still come
 //	ready    hand over Satisfied now
 //	overdue  not without a person: past the deadline, or too old to trigger by itself
@@ -117,8 +117,8 @@ type Verdict struct {
 	Failed     []string  `json:"failed,omitempty"`   // of Missing: the last report says failed
 	TooLate    bool      `json:"too_late,omitempty"` // of Overdue: the policy is met, too long after the period
 	Reason     string    `json:"reason"`
-	NextLook   time.Time `json:"next_look,omitzero"` // zero: only a further run changes anything
-	Since      time.Time `json:"since,omitzero"`     // of Ready: when the policy came to be met
+	NextCheck  time.Time `json:"next_check,omitzero"` // zero: only a further run changes anything
+	Since      time.Time `json:"since,omitzero"`      // of Ready: when the policy came to be met
 	Policy     string    `json:"policy"`
 	Definition string    `json:"definition"` // hash of the pipeline definition
 }
@@ -165,7 +165,7 @@ func Decide(in Input) Verdict {
 		}
 		return v
 	case complete && in.Now.Before(notBefore):
-		v.State, v.NextLook = Waiting, notBefore
+		v.State, v.NextCheck = Waiting, notBefore
 		v.Reason = fmt.Sprintf("%s, not handed over before %s", sum, local(notBefore))
 	case complete:
 		v.State, v.Reason, v.Cause = Ready, sum, CriticalComplete
@@ -181,11 +181,11 @@ func Decide(in Input) Verdict {
 		v.Since = later(lastOf(m.Critical, inTime), deadline)
 		v.Reason = fmt.Sprintf("%s, deadline %s passed: handed over without the rest", sum, local(deadline))
 	case quorum && in.GraceStart.IsZero():
-		v.State, v.NextLook = Grace, sooner(later(in.Now.Add(m.Grace.After), notBefore), deadline, atDeadline)
+		v.State, v.NextCheck = Grace, sooner(later(in.Now.Add(m.Grace.After), notBefore), deadline, atDeadline)
 		v.Reason = fmt.Sprintf("%s, grace of %s begins", sum, short(m.Grace.After))
 	case quorum:
-		v.State, v.NextLook = Grace, sooner(graceEnd, deadline, atDeadline)
-		v.Reason = fmt.Sprintf("%s, grace until %s", sum, local(v.NextLook))
+		v.State, v.NextCheck = Grace, sooner(graceEnd, deadline, atDeadline)
+		v.Reason = fmt.Sprintf("%s, grace until %s", sum, local(v.NextCheck))
 	case completeLate || quorumLate || passed && handOver && all(m.Critical, first):
 		v.State, v.TooLate = Overdue, true
 		v.Reason = fmt.Sprintf("%s, but only %s, more than %s after the period: not handed over automatically",
@@ -194,7 +194,7 @@ func Decide(in Input) Verdict {
 		v.State = Overdue
 		v.Reason = fmt.Sprintf("deadline %s passed: %s", local(deadline), sum)
 	default:
-		v.State, v.Reason, v.NextLook = Waiting, sum, deadline
+		v.State, v.Reason, v.NextCheck = Waiting, sum, deadline
 	}
 	bad := badReports(in, v.Missing)
 	for _, r := range bad {

@@ -12,48 +12,48 @@ func TestWaitingSaysWhatIsMissingAndWhenToLookAgain(t *testing.T) {
 	deadline := at("2026-02-04 10:00")
 	check(t, nba(t), []decision{{
 		name: "overnight_without_a_run", mode: "overnight", now: "2026-02-04 02:00",
-		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(pgs, tdef, toff, upg, utg), NextLook: deadline,
+		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(pgs, tdef, toff, upg, utg), NextCheck: deadline,
 			Reason: "0 of 5 complete; missing player_game_summary, team_defense_game_summary, " +
 				"team_offense_game_summary, upcoming_player_game_context and upcoming_team_game_context"},
 	}, {
 		name: "overnight_with_optional_ones_alone", mode: "overnight", now: "2026-02-04 02:00",
 		runs: runs("2026-02-04 01:30", utg, toff, tdef), // 60 % are there
-		want: Verdict{State: Waiting, Satisfied: names(tdef, toff, utg), Missing: names(pgs, upg), NextLook: deadline,
+		want: Verdict{State: Waiting, Satisfied: names(tdef, toff, utg), Missing: names(pgs, upg), NextCheck: deadline,
 			Reason: "3 of 5 complete, none of them critical; missing player_game_summary and upcoming_player_game_context"},
 	}, {
 		name: "overnight_with_one_critical", mode: "overnight", now: "2026-02-04 06:30",
 		runs: runs("2026-02-04 06:10", pgs),
-		want: Verdict{State: Waiting, Satisfied: names(pgs), Missing: names(tdef, toff, upg, utg), NextLook: deadline,
+		want: Verdict{State: Waiting, Satisfied: names(pgs), Missing: names(tdef, toff, upg, utg), NextCheck: deadline,
 			Reason: "player_game_summary complete, 1 of 5, not every critical one; missing team_defense_game_summary, " +
 				"team_offense_game_summary, upcoming_player_game_context and upcoming_team_game_context"},
 	}, {
 		name: "both_critical_ones_are_no_quorum", mode: "overnight", now: "2026-02-04 06:30", graceStart: "2026-02-04 05:30",
 		runs: runs("2026-02-04 05:10", upg, pgs),
-		want: Verdict{State: Waiting, Satisfied: names(pgs, upg), Missing: names(tdef, toff, utg), NextLook: deadline,
+		want: Verdict{State: Waiting, Satisfied: names(pgs, upg), Missing: names(tdef, toff, utg), NextCheck: deadline,
 			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5; missing team_defense_game_summary, " +
 				"team_offense_game_summary and upcoming_team_game_context"},
 	}, {
 		name: "four_of_five_never_do_without_a_critical_one", mode: "overnight", now: "2026-02-04 09:59:59", graceStart: "2026-02-04 05:30",
 		runs: runs("2026-02-04 05:10", utg, toff, tdef, pgs),
-		want: Verdict{State: Waiting, Satisfied: names(pgs, tdef, toff, utg), Missing: names(upg), NextLook: deadline,
+		want: Verdict{State: Waiting, Satisfied: names(pgs, tdef, toff, utg), Missing: names(upg), NextCheck: deadline,
 			Reason: "player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context"},
 	}, {
 		name: "complete_before_not_before", mode: "overnight", now: "2026-02-04 04:59:59",
 		runs: runs("2026-02-04 01:30", pgs, tdef, toff, upg, utg),
-		want: Verdict{State: Waiting, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(), NextLook: at("2026-02-04 05:00"),
+		want: Verdict{State: Waiting, Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(), NextCheck: at("2026-02-04 05:00"),
 			Reason: "5 of 5 complete, not handed over before 2026-02-04 05:00 EST"},
 	}, {
 		name: "same_day_without_a_run", mode: "same_day", now: "2026-02-03 12:59:59",
-		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(upg, utg), NextLook: at("2026-02-03 13:00"),
+		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(upg, utg), NextCheck: at("2026-02-03 13:00"),
 			Reason: "0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
 	}, {
 		name: "same_day_with_the_optional_one", mode: "same_day", now: "2026-02-03 11:00",
 		runs: runs("2026-02-03 10:40", utg),
-		want: Verdict{State: Waiting, Satisfied: names(utg), Missing: names(upg), NextLook: at("2026-02-03 13:00"),
+		want: Verdict{State: Waiting, Satisfied: names(utg), Missing: names(upg), NextCheck: at("2026-02-03 13:00"),
 			Reason: "1 of 2 complete, none of them critical; missing upcoming_player_game_context"},
 	}, {
 		name: "tomorrow_without_a_run", mode: "tomorrow", now: "2026-02-02 17:00",
-		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(upg, utg), NextLook: at("2026-02-02 21:00"),
+		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(upg, utg), NextCheck: at("2026-02-02 21:00"),
 			Reason: "0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
 	}})
 }
@@ -65,7 +65,7 @@ func TestWithoutADeadlineOnlyARunChangesAnything(t *testing.T) {
 			Reason: "0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
 	}, {
 		name: "an_instant_within_the_period_is_said_without_its_date", mode: "same_day", now: "2026-02-03 10:20", runs: runs("2026-02-03 10:10", upg),
-		want: Verdict{State: Waiting, Satisfied: names(upg), Missing: names(utg), NextLook: at("2026-02-03 10:30"),
+		want: Verdict{State: Waiting, Satisfied: names(upg), Missing: names(utg), NextCheck: at("2026-02-03 10:30"),
 			Reason: "upcoming_player_game_context complete, 1 of 2, not handed over before 10:30 EST; missing upcoming_team_game_context"},
 	}})
 }
@@ -80,20 +80,20 @@ func TestGraceBeginsWithTheQuorumAndEndsInAHandOver(t *testing.T) {
 	}
 	check(t, nba(t), []decision{{
 		name: "not_begun", mode: "overnight", now: "2026-02-04 05:45", runs: three,
-		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 06:15"), Reason: sum3 + ", grace of 30m begins" + missing2}),
+		want: sets(Verdict{State: Grace, NextCheck: at("2026-02-04 06:15"), Reason: sum3 + ", grace of 30m begins" + missing2}),
 	}, {
 		name: "begins_at_night_and_lasts_until_not_before", mode: "overnight", now: "2026-02-04 03:00", runs: runs("2026-02-04 02:40", pgs, upg, utg),
-		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 05:00"), Reason: sum3 + ", grace of 30m begins" + missing2}),
+		want: sets(Verdict{State: Grace, NextCheck: at("2026-02-04 05:00"), Reason: sum3 + ", grace of 30m begins" + missing2}),
 	}, {
 		name: "begins_just_before_not_before_and_lasts_its_time", mode: "overnight", now: "2026-02-04 04:50", runs: runs("2026-02-04 02:40", pgs, upg, utg),
-		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 05:20"), Reason: sum3 + ", grace of 30m begins" + missing2}),
+		want: sets(Verdict{State: Grace, NextCheck: at("2026-02-04 05:20"), Reason: sum3 + ", grace of 30m begins" + missing2}),
 	}, {
 		name: "runs", mode: "overnight", now: "2026-02-04 06:14:59", graceStart: "2026-02-04 05:45", runs: three,
-		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 06:15"), Reason: sum3 + ", grace until 2026-02-04 06:15 EST" + missing2}),
+		want: sets(Verdict{State: Grace, NextCheck: at("2026-02-04 06:15"), Reason: sum3 + ", grace until 2026-02-04 06:15 EST" + missing2}),
 	}, {
 		name: "is_over_but_it_is_before_not_before", mode: "overnight", now: "2026-02-04 04:59:59", graceStart: "2026-02-04 03:00",
 		runs: runs("2026-02-04 02:40", pgs, upg, utg),
-		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 05:00"), Reason: sum3 + ", grace until 2026-02-04 05:00 EST" + missing2}),
+		want: sets(Verdict{State: Grace, NextCheck: at("2026-02-04 05:00"), Reason: sum3 + ", grace until 2026-02-04 05:00 EST" + missing2}),
 	}, {
 		name: "was_over_before_not_before", mode: "overnight", now: "2026-02-04 05:00", graceStart: "2026-02-04 03:00",
 		runs: runs("2026-02-04 02:40", pgs, upg, utg),
@@ -115,7 +115,7 @@ func TestGraceBeginsWithTheQuorumAndEndsInAHandOver(t *testing.T) {
 			Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(), Reason: "5 of 5 complete"},
 	}, {
 		name: "begins_after_the_deadline_too", mode: "overnight", now: "2026-02-04 11:00", runs: runs("2026-02-04 10:50", pgs, upg, utg),
-		want: sets(Verdict{State: Grace, NextLook: at("2026-02-04 11:30"), Reason: sum3 + ", grace of 30m begins" + missing2}),
+		want: sets(Verdict{State: Grace, NextCheck: at("2026-02-04 11:30"), Reason: sum3 + ", grace of 30m begins" + missing2}),
 	}})
 }
 
@@ -287,8 +287,8 @@ func TestNightsInWhichTheClockChanges(t *testing.T) {
 			in.Period = tc.period
 			expect := func(what string, state State, next time.Time) {
 				t.Helper()
-				if got := Decide(in); got.State != state || !got.NextLook.Equal(next) {
-					t.Errorf("%s: %s until %s, want %s until %s", what, got.State, got.NextLook, state, next)
+				if got := Decide(in); got.State != state || !got.NextCheck.Equal(next) {
+					t.Errorf("%s: %s until %s, want %s until %s", what, got.State, got.NextCheck, state, next)
 				}
 			}
 			deadline, notBefore, last := utc(tc.deadline), utc(tc.notBefore), utc(tc.lastInTime)

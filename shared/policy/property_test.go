@@ -408,10 +408,10 @@ func TestEachRunIsHandedOverAtMostOnceInAnyOrder(t *testing.T) {
 	})
 }
 
-// NextLook is a promise: until then a look finds nothing new, and then it does. With
+// NextCheck is a promise: until then a look finds nothing new, and then it does. With
 // it states go from waiting to grace or ready, from grace to ready, from waiting to
 // overdue, and never back.
-func TestNothingChangesUntilTheNextLook(t *testing.T) {
+func TestNothingChangesUntilTheNextCheck(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := situations(t)
 		in.GraceStart = time.Time{}
@@ -423,20 +423,20 @@ func TestNothingChangesUntilTheNextLook(t *testing.T) {
 			}
 			look := in
 			until := 1000 * time.Hour
-			if !v.NextLook.IsZero() {
-				until = v.NextLook.Sub(in.Now)
+			if !v.NextCheck.IsZero() {
+				until = v.NextCheck.Sub(in.Now)
 			}
 			if until <= 0 {
 				t.Fatalf("%s, to be looked at %v ago", v.State, -until)
 			}
 			look.Now = in.Now.Add(time.Duration(rapid.Int64Range(0, int64(until)-1).Draw(t, "meanwhile")))
 			if mid := Decide(look); mid.State != v.State || mid.Cause != v.Cause || !mid.Since.Equal(v.Since) {
-				t.Fatalf("%s %s until %s became %s %s at %s", v.State, v.Cause, v.NextLook, mid.State, mid.Cause, look.Now)
+				t.Fatalf("%s %s until %s became %s %s at %s", v.State, v.Cause, v.NextCheck, mid.State, mid.Cause, look.Now)
 			}
-			if v.NextLook.IsZero() {
+			if v.NextCheck.IsZero() {
 				return
 			}
-			in.Now = v.NextLook
+			in.Now = v.NextCheck
 			next := Decide(in)
 			switch v.State + " " + next.State {
 			case Waiting + " " + Ready, Waiting + " " + Overdue, Grace + " " + Ready:

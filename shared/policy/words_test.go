@@ -115,8 +115,8 @@ func TestAStoredVerdictHasListsAndNoEmptyTimes(t *testing.T) {
 			t.Errorf("no %s in %s", want, b)
 		}
 	}
-	if strings.Contains(b, "next_look") {
-		t.Errorf("a next look in %s", b)
+	if strings.Contains(b, "next_check") {
+		t.Errorf("a next check in %s", b)
 	}
 	if b := marshal(t, Decide(input(t, nba(t), "same_day", "2026-02-03 11:00", "", nil))); !strings.Contains(b, `"satisfied":[]`) || strings.Contains(b, `"since"`) {
 		t.Errorf("no empty list of the satisfied, or a since, in %s", b)

@@ -66,7 +66,7 @@ func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[
 				f.Repair += "; when it is, " + trigger
 			}
 			c.add(f)
-		case !st.Due && !(b.Old() && st.State == string(policy.Waiting) && st.NextLook.Equal(b.At)), // its grace has never begun, and a repair begins none
+		case !st.Due && !(b.Old() && st.State == string(policy.Waiting) && st.NextCheck.Equal(b.At)), // its grace has never begun, and a repair begins none
 			b.At.Sub(due) < relayed:
 		case promised:
 			f.Type, f.Severity, f.Status, f.Repair = Unpublished, Critical, Open, "publish what has no id"
