@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
@@ -39,6 +41,10 @@ func TestActingCommands_CompareTheirDefinitionWithTheDeployedOne(t *testing.T) {
 		"locks release":     {"locks", "release", "PlayerGameSummaryProcessor_2026-02-03"},
 		"quarantine replay": {"quarantine", "replay", "--all"},
 		"dead-letter":       {"dead-letter", "replay", "--all"},
+
+		"close":               {"close", "2026-02-03", "overnight"},
+		"quarantine discard":  {"quarantine", "discard", "4711"},
+		"dead-letter discard": {"dead-letter", "discard", "4711"},
 	}
 	// Nothing is deployed: nothing differs.
 	path, hash := pipelineFile(t, "name: nba\n", "name: nba\n# another\n")
@@ -74,6 +80,31 @@ func TestActingCommands_CompareTheirDefinitionWithTheDeployedOne(t *testing.T) {
 	if code, _, stderr := command(t, append(acting["hold"], why...)...); code != 0 {
 		t.Errorf("the deployed file: %d %s", code, stderr)
 	}
+}
+
+// actsOtherwise are the commands without --definition-differs, and why they need none.
+var actsOtherwise = map[string]string{
+	"status": "reads", "explain": "reads", "report": "reads", "health": "reads", "drift": "compares the definitions itself", "validate": "reads a file",
+	"checks verify": "runs before a deployment", "checks run": "reads", "locks list": "reads", "sweep list": "reads",
+	"quarantine list": "reads", "quarantine show": "reads", "dead-letter list": "reads", "env": "prints", "version": "prints",
+	"run":   "runs in a processor's image, which may be older than the functions",
+	"smoke": "tries the deployed functions", "drill": "tries the deployed functions",
+	"serve": "is the functions", "local": "is the functions", "demo": "is the functions",
+}
+
+func TestActingCommands_AllCompareTheirDefinition(t *testing.T) {
+	var visit func(cmd *cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		path := strings.TrimPrefix(cmd.CommandPath(), "phasectl ")
+		_, exempt := actsOtherwise[path]
+		if compares := cmd.Flags().Lookup("definition-differs") != nil; compares == exempt && cmd.HasParent() && !(cmd.HasSubCommands() && !compares) {
+			t.Errorf("%s: compares its definition: %v, needs no comparison: %v; give it --definition-differs, or the reason why it needs none", path, compares, exempt)
+		}
+		for _, below := range cmd.Commands() {
+			visit(below)
+		}
+	}
+	visit(newRoot())
 }
 
 func TestActingCommands_RefuseANameWithoutFormerly(t *testing.T) {

@@ -22,7 +22,7 @@ func closeCommand(f *flags) *cobra.Command {
 			if err := checkReason(reason); err != nil {
 				return err
 			}
-			a, err := f.open(cmd.Context())
+			a, err := f.openToAct(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -52,5 +52,6 @@ func closeCommand(f *flags) *cobra.Command {
 	}
 	transitionFlag(cmd, &transition)
 	reasonFlag(cmd, &reason)
+	f.differsFlag(cmd)
 	return cmd
 }

@@ -276,7 +276,7 @@ func deadLetterDiscard(f *flags) *cobra.Command {
 			if err := checkReason(reason); err != nil {
 				return err
 			}
-			a, err := f.open(cmd.Context())
+			a, err := f.openToAct(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -290,6 +290,7 @@ func deadLetterDiscard(f *flags) *cobra.Command {
 	}
 	topicFlag(cmd, &topic)
 	reasonFlag(cmd, &reason)
+	f.differsFlag(cmd)
 	return cmd
 }
 

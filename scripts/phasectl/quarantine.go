@@ -217,7 +217,7 @@ func quarantineDiscard(f *flags) *cobra.Command {
 			if err := checkReason(reason); err != nil {
 				return err
 			}
-			a, err := f.open(cmd.Context())
+			a, err := f.openToAct(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -239,6 +239,7 @@ func quarantineDiscard(f *flags) *cobra.Command {
 		},
 	}
 	reasonFlag(cmd, &reason)
+	f.differsFlag(cmd)
 	return cmd
 }
 
