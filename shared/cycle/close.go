@@ -41,7 +41,7 @@ func (e *Engine) Close(ctx context.Context, key Key, m pipeline.Mode, actor, rea
 		switch st, open := e.convergence(key, "").status(s, m), waiting(s.batches[m.Name]); {
 		case st.State == string(StatePublished):
 			return CloseResult{}, fmt.Errorf("%s is published: there is nothing to close: %w", cycleID(key, m.Name), ErrRefused)
-		case open != nil && open.Given:
+		case open != nil && open.Selected:
 			return CloseResult{}, fmt.Errorf("%s: batch %d, which %s triggered, waits: %s: %w", cycleID(key, m.Name), open.N, open.Actor, open.Reason, ErrRefused)
 		}
 		record := audit.Record{Action: "close", Actor: actor, Reason: reason, Transition: key.Transition.ID, Period: string(key.Period), Mode: m.Name,
@@ -74,5 +74,5 @@ func (s *snapshot) readClosed(doc store.Doc, t *pipeline.Transition) error {
 
 // keeps reports whether a closing keeps a batch from going on.
 func (s *snapshot) keeps(mode string, b *batch) bool {
-	return s.closed[mode] != nil && b.unfrozen() && !b.Given
+	return s.closed[mode] != nil && b.unfrozen() && !b.Selected
 }

@@ -56,7 +56,7 @@ func (h handed) with(t *pipeline.Transition, b *batch) handed {
 		}
 	}
 	h.N, h.Again, h.Reason, h.By = b.N, again, b.Reason, ""
-	if b.Given {
+	if b.Selected {
 		h.By = b.Actor
 	}
 	return h

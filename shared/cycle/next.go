@@ -46,7 +46,7 @@ type handing struct {
 	verdict  policy.Verdict
 	runs     []policy.Run
 	began    bool // the cycle's first hand-over is frozen
-	given    bool // somebody chose the runs
+	selected bool // an operator selected the runs
 	byPolicy policy.State
 	// collects: a processor has run again, and it is too soon to hand it over again.
 	collects bool
@@ -179,9 +179,9 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 			a.do = regrace
 			return a // no claim is needed: it hands nothing over
 		case !h.due(): // its grace has not ended, or the definition changed under it
-		case s.hold(m.Name) != nil && !(h.given && b.Force):
+		case s.hold(m.Name) != nil && !(h.selected && b.Force):
 		case b.State == StateBlocked && s.now.Before(b.NextAttempt) && b.Checked == fingerprint(h.runs):
-		case !(h.given && b.Force) && !c.mayCheck():
+		case !(h.selected && b.Force) && !c.mayCheck():
 		default:
 			a.do = freeze
 		}
@@ -213,10 +213,10 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 	v := policy.Decide(in)
 	byPolicy, collects := v.State, false
 	runs, late := policy.Pending(in, s.covered(m.Name))
-	given := given(in, b)
+	selected := selected(in, b)
 	switch {
-	case len(given) > 0:
-		runs = given
+	case len(selected) > 0:
+		runs = selected
 		v.State, v.Cause, v.Reason, v.Since, v.NextCheck = policy.Ready, b.Cause, b.Reason, b.DueAt, time.Time{}
 	case in.Began != nil && len(runs) > 0:
 		v.State, v.Cause, v.Since, v.NextCheck = policy.Ready, policy.SecondRun, runs[0].EventTime, time.Time{}
@@ -243,12 +243,12 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 	if b != nil && b.Cause == CauseReconciliation && b.unfrozen() { // a repair has made it, and may have died
 		v.Cause = CauseReconciliation
 	}
-	return handing{verdict: v, runs: runs, began: in.Began != nil, given: len(given) > 0, byPolicy: byPolicy, collects: collects}
+	return handing{verdict: v, runs: runs, began: in.Began != nil, selected: len(selected) > 0, byPolicy: byPolicy, collects: collects}
 }
 
-// given returns the runs that somebody chose for a batch and that still count.
-func given(in policy.Input, b *batch) []policy.Run {
-	if b == nil || !b.Given {
+// selected returns the runs that an operator selected for a batch and that still count.
+func selected(in policy.Input, b *batch) []policy.Run {
+	if b == nil || !b.Selected {
 		return nil
 	}
 	return slices.DeleteFunc(policy.Counting(in), func(r policy.Run) bool { return !slices.Contains(b.Runs, r.Key) })

@@ -125,7 +125,7 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 	}
 	fields := []store.Field{
 		store.F(string(StateChecking), "state"), store.F(CauseOperator, "cause"), store.F(r.Actor, "actor"), store.F(r.Reason, "reason"),
-		store.F(keys, "runs"), store.F(true, "given"), store.F(r.Force, "force"), store.F(id, "request"), store.F(store.ServerTime, "due_at"),
+		store.F(keys, "runs"), store.F(true, "selected"), store.F(r.Force, "force"), store.F(id, "request"), store.F(store.ServerTime, "due_at"),
 	}
 	writes := []store.Write{record, c.watch(c.key)}
 	if b := waiting(s.batches[m.Name]); b != nil {
@@ -178,7 +178,7 @@ func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []pol
 	case sending(s.batches[m.Name], runs) != nil:
 		b := sending(s.batches[m.Name], runs)
 		p.Refusal = fmt.Sprintf("batch %d, which %s asked for, is being sent with these runs: it goes on by itself", b.N, b.Actor)
-	case other != nil && other.Given:
+	case other != nil && other.Selected:
 		p.Refusal = fmt.Sprintf("batch %d, which %s asked for, is not handed over yet: %s", other.N, other.Actor, other.Reason)
 	case hold != nil:
 		p.Refusal = fmt.Sprintf("it is on hold by %s: %s", hold.Actor, hold.Reason)
@@ -205,7 +205,7 @@ func waiting(bs []*batch) *batch {
 func sending(bs []*batch, runs []policy.Run) *batch {
 	for _, b := range bs {
 		missing := func(r policy.Run) bool { return !slices.Contains(b.Runs, r.Key) }
-		if b.Given && b.State == StatePublishing && !slices.ContainsFunc(runs, missing) {
+		if b.Selected && b.State == StatePublishing && !slices.ContainsFunc(runs, missing) {
 			return b
 		}
 	}

@@ -44,7 +44,7 @@ type simBatch struct {
 	publishedAt time.Time
 	cause       string
 	actor       string
-	given       bool // an operator chose the runs
+	selected    bool // an operator chose the runs
 	force       bool
 	request     string
 	expects     []string
@@ -197,7 +197,7 @@ func (s *simulation) readBatch(doc store.Doc) *simBatch {
 	n, _ := doc.Data["n"].(int64)
 	b := &simBatch{id: doc.Ref.ID, n: int(n), written: doc.Version.Time(), state: text("state"), holder: text("holder"), claimedAt: when("claimed_at"),
 		createdAt: when("created_at"), graceSince: when("grace_since"), publishedAt: when("published_at"), cause: text("cause"), actor: text("actor"),
-		given: doc.Data["given"] == true, force: doc.Data["force"] == true, request: text("request"),
+		selected: doc.Data["selected"] == true, force: doc.Data["force"] == true, request: text("request"),
 		expects: simStrings(doc.Data["expects"]), runs: simStrings(doc.Data["runs"]), messages: map[string]sent{}}
 	messages, _ := doc.Data["messages"].(map[string]any)
 	for name, v := range messages {

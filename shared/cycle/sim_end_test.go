@@ -71,7 +71,7 @@ func (s *simulation) handedOver(i int) {
 	}
 	met, why := s.final.met(i, s.books.recorded, s.now, s.final.start)
 	for _, b := range s.books.byMode[m.name] {
-		if !met && !b.given && s.final.version == 0 && s.books.began[m.name] == nil {
+		if !met && !b.selected && s.final.version == 0 && s.books.began[m.name] == nil {
 			s.fail("%s was begun: %s", b.id, why)
 		}
 		if b.state != "published" && (s.final.version == 0 || met && s.books.began[m.name] == nil && !s.spent(i, b)) {

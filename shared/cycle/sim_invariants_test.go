@@ -46,7 +46,7 @@ func (s *simulation) batchWritten(th *simThread, w store.Write, commit []store.W
 			s.fail("%s takes the claim of %s, which %s holds until %s", th, b.id, old.holder, old.claimedAt.Add(simClaim))
 		}
 	}
-	if b.request != old.request && (!b.given || th.acts == nil || !slices.ContainsFunc(commit, func(w store.Write) bool { return w.Ref.Collection == "audit" })) {
+	if b.request != old.request && (!b.selected || th.acts == nil || !slices.ContainsFunc(commit, func(w store.Write) bool { return w.Ref.Collection == "audit" })) {
 		s.fail("%s takes a request of %s without a record of it", b.id, th)
 	}
 	if b.request != old.request {
@@ -73,7 +73,7 @@ func (s *simulation) batchWritten(th *simThread, w store.Write, commit []store.W
 		s.stillFrozen(b, old)
 	case b.frozen():
 		s.froze(th, b, old, index)
-	case is >= 4 || len(b.runs) > 0 && !b.given:
+	case is >= 4 || len(b.runs) > 0 && !b.selected:
 		s.fail("%s is %s with %d runs and no messages", b.id, b.state, len(b.runs))
 	}
 	if b.state == "published" {
@@ -92,14 +92,14 @@ func (s *simulation) created(th *simThread, w store.Write, b *simBatch, index in
 		s.fail("%s is made by %s as number %d of %d", b.id, w.Op, b.n, len(earlier)+1)
 	}
 	for _, e := range earlier {
-		if e.state != "published" && !(b.given && e.frozen()) {
+		if e.state != "published" && !(b.selected && e.frozen()) {
 			s.fail("%s begins while %s is %s", b.id, e.id, e.state)
 		}
 	}
 	if b.frozen() {
 		s.fail("%s is frozen at its creation", b.id)
 	}
-	if b.given {
+	if b.selected {
 		return
 	}
 	s.mayRepair(th, b, th.seen.ReadTime)
@@ -122,7 +122,7 @@ func batchName(mode string, n int) string {
 // froze: exactly what was checked is handed over, and exactly what the rules want.
 func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 	c, rules := th.checked, th.rules
-	chosen := old.given && slices.ContainsFunc(s.visible(th.seen), func(run *simRun) bool {
+	chosen := old.selected && slices.ContainsFunc(s.visible(th.seen), func(run *simRun) bool {
 		return slices.Contains(old.runs, run.key) && rules.counts(index, run)
 	})
 	if chosen && old.force { // nobody asks the warehouse
@@ -172,7 +172,7 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 		switch {
 		case th.acts != nil && th.acts.kind == "repair":
 			cause, actor = "reconciliation", "nightly"
-		case old.cause == "reconciliation" && !old.given: // its repair has died
+		case old.cause == "reconciliation" && !old.selected: // its repair has died
 			cause, actor = old.cause, old.actor
 		}
 		why = rules.mayFreeze(index, visible, taken, covered, began, s.kept(b.mode, b.n, c.seen.ReadTime), c.seen.ReadTime, old.grace(rules))
@@ -186,7 +186,7 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 			s.fail("%s is frozen, and held until %s", b.id, until)
 		}
 	}
-	if b.cause != cause || b.actor != actor || b.given != chosen {
+	if b.cause != cause || b.actor != actor || b.selected != chosen {
 		s.fail("%s has the cause %s and the actor %s, not %s and %s", b.id, b.cause, b.actor, cause, actor)
 	}
 	s.begins(b, taken, visible, rules, index, old.grace(rules), c.seen.ReadTime, chosen)
@@ -361,7 +361,7 @@ func (s *simulation) answered(th *simThread) {
 // grace: whoever has looked at a batch has ended a grace period whose quorum, by the
 // definition that he knows, does not hold.
 func (s *simulation) grace(th *simThread, b *simBatch, i int) {
-	if b.frozen() || b.given || b.grace(th.rules).IsZero() || b.live(s.now) || s.books.began[b.mode] != nil || !b.written.Before(th.seen.ReadTime) {
+	if b.frozen() || b.selected || b.grace(th.rules).IsZero() || b.live(s.now) || s.books.began[b.mode] != nil || !b.written.Before(th.seen.ReadTime) {
 		return
 	}
 	visible := s.visible(th.seen)

@@ -210,8 +210,8 @@ var simMutants = []simMutant{
 
 	// What an operator does, deadlines, definitions that change.
 	{"hold_ignored_by_the_holder", 4, "next.go",
-		`		case s.hold(m.Name) != nil && !(h.given && b.Force):`,
-		`		case s.hold(m.Name) != nil && !(h.given && b.Force) && !mutant("hold_ignored_by_the_holder"):`},
+		`		case s.hold(m.Name) != nil && !(h.selected && b.Force):`,
+		`		case s.hold(m.Name) != nil && !(h.selected && b.Force) && !mutant("hold_ignored_by_the_holder"):`},
 	{"hold_does_not_touch", 455, "hold.go",
 		`				case b.unfrozen() && b.Holder != "" && err == nil:`,
 		`				case mutant("hold_does_not_touch"):
@@ -229,8 +229,8 @@ var simMutants = []simMutant{
 		`	if mutant("request_not_watched") {`,
 		`	if mutant("request_not_watched") {`},
 	{"request_takes_other_runs", 11, "next.go",
-		`	case len(given) > 0:`,
-		`	case len(given) > 0 && !mutant("request_takes_other_runs"):`},
+		`	case len(selected) > 0:`,
+		`	case len(selected) > 0 && !mutant("request_takes_other_runs"):`},
 	{"deadline_hands_over_without_critical", 9, "../policy/policy.go",
 		`	atDeadline := handOver && all(m.Critical, inTime)`,
 		`	atDeadline := handOver && (all(m.Critical, inTime) || mutant("deadline_hands_over_without_critical") && len(inTime) > 0)`},

@@ -167,10 +167,10 @@ func (r *simRules) mayFreeze(i int, visible, taken []*simRun, covered map[string
 
 // mayGive says why a hand-over of exactly these runs, of those that somebody chose, is
 // against the rules; "" when it is not.
-func (r *simRules) mayGive(i int, visible, taken []*simRun, given []string) string {
+func (r *simRules) mayGive(i int, visible, taken []*simRun, selected []string) string {
 	var due []*simRun
 	for _, run := range visible {
-		if r.counts(i, run) && slices.Contains(given, run.key) {
+		if r.counts(i, run) && slices.Contains(selected, run.key) {
 			due = append(due, run)
 		}
 	}

@@ -53,10 +53,10 @@ type batch struct {
 	ClaimedAt     time.Time
 	Claim         time.Duration
 	ClaimMessages []string // those that the holder handles
-	Runs          []string // keys of the frozen runs; of a given batch from its creation on
-	Given         bool     // somebody chose the runs; the policy did not
-	Force         bool     // of a given batch: neither a hold nor a readiness check stops it
-	Request       string   // of a given batch: which request made it
+	Runs          []string // keys of the frozen runs; of a batch of selected runs from its creation on
+	Selected      bool     // an operator selected the runs, not the policy
+	Force         bool     // of a batch of selected runs: neither a hold nor a readiness check stops it
+	Request       string   // of a batch of selected runs: which request made it
 	Expects       []string // of the batch that began its cycle: what the mode expected then
 	Messages      map[string]sent
 	Readiness     Readiness // of the last check; its Outcome is "" before that
@@ -286,7 +286,7 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		DueAt: f.time("due_at"), NextAttempt: f.time("next_attempt"), Attempts: int(f.int("attempts")), Checked: f.str("checked"),
 		Holder: f.str("holder"), ClaimedAt: f.time("claimed_at"),
 		Claim: time.Duration(f.int("claim_ms")) * time.Millisecond, ClaimMessages: claimMessages(f.str("claim_message"), f.strings("claim_messages")),
-		Runs: f.strings("runs"), Given: f.bool("given"), Force: f.bool("force"), Request: f.str("request"),
+		Runs: f.strings("runs"), Selected: f.bool("selected"), Force: f.bool("force"), Request: f.str("request"),
 		Expects: f.strings("expects"), Messages: map[string]sent{}, Readiness: f.readiness(),
 	}
 	b.GraceSince, b.Regraced = f.grace(key.Transition.Definition())

@@ -168,7 +168,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 	if hold != nil {
 		st.Hold = hold
 		words := fmt.Sprintf("on hold by %s until %s: %s", hold.Actor, c.key.Transition.Calendar().Local(hold.Until), hold.Reason)
-		if waits && !(h.given && open.Force) {
+		if waits && !(h.selected && open.Force) {
 			st.State, st.Reason, st.NextCheck = string(StateOnHold), words+"; "+st.Reason, hold.Until
 		} else {
 			st.Reason += "; what comes next is " + words
@@ -176,7 +176,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 	}
 	if closed := s.closed[m.Name]; closed != nil {
 		words := fmt.Sprintf("closed by %s at %s: %s", closed.Actor, c.key.Transition.Calendar().Local(closed.At), closed.Reason)
-		if st.Closed = closed; waits && !h.given {
+		if st.Closed = closed; waits && !h.selected {
 			st.State, st.Reason, st.NextCheck, st.Since, st.Due, st.TooLate = string(policy.Closed), words, time.Time{}, time.Time{}, false, false
 			if n := s.handedBy(c.key.Transition, m.Name).N; n > 0 {
 				st.Reason += fmt.Sprintf("; batch %d was published", n)

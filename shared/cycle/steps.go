@@ -160,7 +160,7 @@ const (
 // unless its deadline says that it goes all the same.
 func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	ref, h := c.batchRef(a.batch.ID), a.handing
-	if !h.given {
+	if !h.selected {
 		h.verdict.Cause = c.cause(h.verdict.Cause)
 		a.handing = h
 	}
@@ -168,7 +168,7 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	ready := c.check(ctx, a, names)
 	c.tellUnknown(ctx, a.mode.Name, ready)
 	if ready.Outcome != Passed && ready.Outcome != NotChecked { // whatever else is said is not fine
-		if h.given || !c.overdue(s, a.mode) || a.mode.AtDeadline != pipeline.DeadlineHandOver {
+		if h.selected || !c.overdue(s, a.mode) || a.mode.AtDeadline != pipeline.DeadlineHandOver {
 			attempts := a.batch.Attempts
 			if a.batch.Checked != fingerprint(h.runs) {
 				attempts = 0 // other data: it may be ready soon
@@ -195,11 +195,11 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 		keys[i] = r.Key
 	}
 	actor := c.actor()
-	if h.given || h.verdict.Cause == CauseReconciliation && c.repairer == "" {
+	if h.selected || h.verdict.Cause == CauseReconciliation && c.repairer == "" {
 		actor = a.batch.Actor
 	}
 	return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
-		store.F(string(StatePublishing), "state"), store.F(actor, "actor"), store.F(h.given, "given"),
+		store.F(string(StatePublishing), "state"), store.F(actor, "actor"), store.F(h.selected, "selected"),
 		store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
 		store.F(encode(h.verdict), "verdict"), store.F(encode(ready), "readiness"),
 		store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
@@ -208,7 +208,7 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 
 // check asks for readiness, for as long as the claim is good.
 func (c *convergence) check(ctx context.Context, a action, names []string) Readiness {
-	if a.handing.given && a.batch.Force {
+	if a.handing.selected && a.batch.Force {
 		return Readiness{Outcome: NotChecked, Reasons: []string{"not checked: " + a.batch.Actor + " forced it"}}
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(c.trust(a.batch.Holder), 0))
@@ -262,7 +262,7 @@ func (c *convergence) expects(s *snapshot, a action) []any {
 	for _, r := range s.runs {
 		done[r.Processor] = done[r.Processor] || covered[r.Key]
 	}
-	if left, _ := policy.Pending(c.input(s, a.mode), covered); a.handing.given && a.handing.byPolicy != policy.Ready && len(left) > 0 {
+	if left, _ := policy.Pending(c.input(s, a.mode), covered); a.handing.selected && a.handing.byPolicy != policy.Ready && len(left) > 0 {
 		return nil
 	}
 	if slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {
