@@ -37,7 +37,7 @@ func TestClaim_IsTrustedByTheStricterOfTwoClocks(t *testing.T) {
 			claiming := w.engine.convergence(w.key("2026-02-03"), "m")
 			id := claiming.holder()
 			to = moved(t, from, c.wall, c.monotonic)
-			if got := claiming.trust(id); got != c.left {
+			if got := claiming.safeRemaining(id); got != c.left {
 				t.Errorf("trusted for %v more, want %v", got, c.left)
 			}
 		})

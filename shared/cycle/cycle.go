@@ -157,7 +157,7 @@ type Config struct {
 	Publish  Publish
 	Check    Check
 	Expected Expected         // nil: nobody knows
-	Now      func() time.Time // this machine's clock, for the trust in claims only
+	Now      func() time.Time // this machine's clock, for the safe remaining time of claims only
 	NewID    func() string    // unique and unguessable
 	Claim    time.Duration    // how long a claim lasts unless renewed
 	Prefix   string           // of collections and topics
@@ -266,7 +266,7 @@ func (c *convergence) run(ctx context.Context) (Result, error) {
 }
 
 // holder makes the id under which the next attempt to claim is recognised. Every
-// attempt has its own, so that trust counts from the attempt that succeeded.
+// attempt has its own, so that the safe time counts from the attempt that succeeded.
 func (c *convergence) holder() string {
 	c.attempts++
 	id := c.me + "." + strconv.Itoa(c.attempts)
@@ -274,10 +274,10 @@ func (c *convergence) holder() string {
 	return id
 }
 
-// trust returns for how long a claim held under that id may still be relied upon,
+// safeRemaining returns for how long a claim held under that id may still be used,
 // by the stricter of the monotonic and the wall clock: a machine that was suspended
 // has seen only one of them move.
-func (c *convergence) trust(holder string) time.Duration {
+func (c *convergence) safeRemaining(holder string) time.Duration {
 	began, now := c.taken[holder], c.Now()
 	elapsed := max(now.Sub(began), now.Round(0).Sub(began.Round(0)))
 	return c.Claim - c.Claim/10 - elapsed

@@ -16,16 +16,16 @@ import (
 type step int
 
 const (
-	idle     step = iota // nothing is due, or another holds the claim
-	lookUp               // ask the schedule whether anything is expected of the period
-	create               // the next batch of a cycle
-	regrace              // begin the grace period of a batch, or end it: the definition changed
-	claim                // take over a batch that nobody works on, or renew
-	freeze               // check readiness; fix runs and payloads, or block
-	publish              // send what has no id, write down the ids
-	giveBack             // end our claim on a batch that has to wait
-	trim                 // drop reports that cannot count, of which there are too many
-	project              // bring the compatibility document up to date
+	idle        step = iota // nothing is due, or another holds the claim
+	lookUp                  // ask the schedule whether anything is expected of the period
+	create                  // the next batch of a cycle
+	updateGrace             // begin or end the grace period of a batch, because the definition changed
+	claim                   // take over a batch that nobody works on, or renew
+	freeze                  // check readiness; fix runs and payloads, or block
+	publish                 // send what has no id, write down the ids
+	giveBack                // end our claim on a batch that has to wait
+	trim                    // drop reports that cannot count, of which there are too many
+	project                 // bring the compatibility document up to date
 )
 
 // action is what next found to be due.
@@ -176,7 +176,7 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 		case s.keeps(m.Name, b):
 		case h.verdict.State == policy.Grace && b.GraceSince.IsZero(),
 			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == policy.Overdue || h.verdict.State == policy.Waiting && len(h.verdict.Missing) > 0):
-			a.do = regrace
+			a.do = updateGrace
 			return a // no claim is needed: it hands nothing over
 		case !h.due(): // its grace has not ended, or the definition changed under it
 		case s.hold(m.Name) != nil && !(h.selected && b.Force):
@@ -193,7 +193,7 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 	case a.do == idle && held:
 		a.do = giveBack
 	case a.do == idle:
-	case !held, c.trust(b.Holder) <= 0, c.trust(b.Holder) < c.Claim*2/3 && b.Holder != c.fresh:
+	case !held, c.safeRemaining(b.Holder) <= 0, c.safeRemaining(b.Holder) < c.Claim*2/3 && b.Holder != c.fresh:
 		a.do = claim // renewed when a third of it is gone, but never twice without using it
 	}
 	return a

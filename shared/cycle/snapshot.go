@@ -43,7 +43,7 @@ type batch struct {
 	Reason        string
 	CreatedAt     time.Time
 	GraceSince    time.Time // when the grace period of this definition began; zero while there is none
-	Regraced      bool      // the quorum was seen not to hold under this definition
+	GraceUpdated  bool      // the quorum was seen not to hold under this definition
 	PublishedAt   time.Time
 	DueAt         time.Time // when the policy came to be met, or the last of the runs completed
 	NextAttempt   time.Time // of blocked
@@ -289,7 +289,7 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		Runs: f.strings("runs"), Selected: f.bool("selected"), Force: f.bool("force"), Request: f.str("request"),
 		Expects: f.strings("expects"), Messages: map[string]sent{}, Readiness: f.readiness(),
 	}
-	b.GraceSince, b.Regraced = f.grace(key.Transition.Definition())
+	b.GraceSince, b.GraceUpdated = f.grace(key.Transition.Definition())
 	for name, m := range f.maps("messages") {
 		payload, ok := m["payload"].(string)
 		f.check(ok && payload != "", "messages."+name+".payload", m["payload"])

@@ -34,8 +34,8 @@ func (c *convergence) execute(ctx context.Context, s *snapshot, a action) error 
 	switch a.do {
 	case create:
 		return c.create(ctx, a)
-	case regrace:
-		return c.regrace(ctx, a)
+	case updateGrace:
+		return c.updateGrace(ctx, a)
 	case claim:
 		return c.claim(ctx, a.batch)
 	case freeze:
@@ -106,14 +106,14 @@ func (e *Engine) inPeriod(ctx context.Context, key Key, fields []store.Field, wr
 	return err
 }
 
-// regrace follows a definition that changed while a batch was waiting: the quorum that
+// updateGrace follows a definition that changed while a batch was waiting: the quorum that
 // it waits with has just come to hold, or holds no more.
-func (c *convergence) regrace(ctx context.Context, a action) error {
+func (c *convergence) updateGrace(ctx context.Context, a action) error {
 	var since any
 	path := []string{"graces", c.key.Transition.Definition()}
 	if a.handing.verdict.State == policy.Grace {
 		since = store.ServerTime
-		if !a.batch.Regraced {
+		if !a.batch.GraceUpdated {
 			path = []string{"grace_since"} // the first one, for every definition
 		}
 	}
@@ -211,7 +211,7 @@ func (c *convergence) check(ctx context.Context, a action, names []string) Readi
 	if a.handing.selected && a.batch.Force {
 		return Readiness{Outcome: NotChecked, Reasons: []string{"not checked: " + a.batch.Actor + " forced it"}}
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(c.trust(a.batch.Holder), 0))
+	ctx, cancel := context.WithTimeout(ctx, max(c.safeRemaining(a.batch.Holder), 0))
 	defer cancel()
 	if c.checks != nil {
 		began := c.Now()
@@ -295,7 +295,7 @@ func blockedReason(r Readiness) string {
 }
 
 // publish sends the messages that have no id yet and writes down what the broker
-// answers. It sends nothing once the claim's trust has ended, and gives the claim
+// answers. It sends nothing once the claim has no safe remaining time, and gives the claim
 // back in the write that ends its work.
 func (c *convergence) publish(ctx context.Context, a action) error {
 	var names []string
@@ -308,7 +308,7 @@ func (c *convergence) publish(ctx context.Context, a action) error {
 		names = append(names, name)
 		msgs = append(msgs, outgoing(a.batch, name, m.Payload))
 	}
-	left := c.trust(a.batch.Holder)
+	left := c.safeRemaining(a.batch.Holder)
 	if left <= 0 {
 		return nil // slept since the claim was taken: look again whose it is now
 	}
