@@ -35,7 +35,7 @@ func TestChangesAreToldAndADigestADay(t *testing.T) {
 		}
 	}
 	look(0, "", "")                                                  // nothing is known yet, which may be chance
-	look(1, "*warning* hand_overs is unknown", "*over*")             // and is none; 11:20 is after the time of the digest
+	look(1, "*warning* hand_overs is unknown", "*resolved*")         // and is none; 11:20 is after the time of the digest
 	look(2, "", "")                                                  // nothing new
 	look(14, "", "")                                                 // 00:20
 	look(25, ":information_source: 2026-02-05 unknown: ", "warning") // 11:20 the day after
@@ -46,5 +46,5 @@ func TestChangesAreToldAndADigestADay(t *testing.T) {
 	if _, err := w.Locks.Break(t.Context(), "PlayerGameSummaryProcessor_2026-02-04", audit.Record{Action: "lock_release", Actor: "ada", Reason: "it died"}); err != nil {
 		t.Fatal(err)
 	}
-	look(28, ":white_check_mark: *over* locks is ok", "")
+	look(28, ":white_check_mark: *resolved* locks is ok", "")
 }

@@ -51,7 +51,7 @@ func TestTheRelayTellsWhatTimeBrings(t *testing.T) {
 	record("team_defense_game_summary")
 	relay() // it is still without one
 	record("upcoming_team_game_context")
-	relay("*over* 2026-02-03 overnight is handed over")
+	relay("*resolved* 2026-02-03 overnight is handed over")
 	at(8) // 14:05: nobody has reported for today
 	relay(":red_circle: *critical* 2026-02-04 same_day is overdue: its deadline has passed", "deadline 13:00 EST passed", "docs/runbooks/cycle-overdue.md")
 	at(30) // 12:05 the day after
@@ -67,7 +67,7 @@ func TestTheRelayTellsWhatTimeBrings(t *testing.T) {
 		}
 	}
 	at(24 + 33) // 15:05: a day and hours after the deadline of the night of the 4th
-	relay("*over* 2026-02-04 overnight is handed over")
+	relay("*resolved* 2026-02-04 overnight is handed over")
 	at(24 * 5) // what lies further back is told by health
 	if rec := job(w, `{"job":"relay"}`); rec.Code != 204 || strings.Contains(strings.Join(slack.Take(), ""), "2026-02-05") {
 		t.Errorf("%d: told of long ago", rec.Code)

@@ -51,7 +51,7 @@ func TestPeopleAreToldAtOnceAndOnce(t *testing.T) {
 	for _, name := range five[:4] {
 		post("ok"+name, completed(name), 204, "")
 	}
-	post("ok", completed(five[4]), 204, ":white_check_mark: *over* 2026-02-03 overnight is handed over")
+	post("ok", completed(five[4]), 204, ":white_check_mark: *resolved* 2026-02-03 overnight is handed over")
 	post("ok", completed(five[4]), 204, "")
 	if n := len(w.PubSub.Messages()); n != 5 {
 		t.Errorf("%d messages published", n)

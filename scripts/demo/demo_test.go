@@ -62,7 +62,7 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 	rest := out.String()
 	for _, line := range []string{
 		"tell *critical* 2026-02-03 overnight waits for player_game_summary, which failed\n", "tell *warning* a message for transition was put in quarantine: game_date: ",
-		"tell *over* 2026-02-03 overnight is handed over\n", "tell *warning* 2026-02-04 overnight was handed over without team_defense_game_summary\n",
+		"tell *resolved* 2026-02-03 overnight is handed over\n", "tell *warning* 2026-02-04 overnight was handed over without team_defense_game_summary\n",
 		"tell *critical* 2026-02-05 same_day is overdue: its deadline has passed, or it is too old to be handed over automatically\n", "tell *warning* 2026-02-05 overnight is blocked: its data is not ready\n",
 		"tell *warning* late_upstream is failing\n", "tell 2026-02-06 failing: ",
 		"ok       tracking_accuracy    phase3_to_phase4: 100.0 % (", "ok       hand_overs           2026-02-04 tomorrow: overdue: deadline 2026-02-03 21:00 EST passed", "ok       duplicates           none",
@@ -113,7 +113,7 @@ func TestAPipelineByTheHourIsHandedOverFromPhaseToPhase(t *testing.T) {
 		"out  footfall_west  hourly, late_completion, batch 2\n",
 		"out  sales_north  hourly, second_run, batch 3\n", "out  region_totals_north  hourly, second_run, batch 2\n",
 		"2026-10-25T02 enrich_to_aggregate hourly: overdue — deadline 2026-10-25 04:50 CET passed",
-		"tell *over* 2026-10-25T02 hourly of enrich_to_aggregate is handed over\n",
+		"tell *resolved* 2026-10-25T02 hourly of enrich_to_aggregate is handed over\n",
 	} {
 		_, after, found := strings.Cut(rest, line)
 		if !found {

@@ -243,7 +243,7 @@ const runbooks = "https://github.com/phasegate/phasegate/blob/main/docs/runbooks
 func (notice Notice) sign() string {
 	switch {
 	case notice.State == "":
-		return ":white_check_mark: *over*"
+		return ":white_check_mark: *resolved*"
 	case notice.Severity == Critical:
 		return ":red_circle: *critical*"
 	case notice.Severity == Warning:

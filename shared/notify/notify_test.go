@@ -99,7 +99,7 @@ func TestAMessageSaysWhatItIsAndWhatHelps(t *testing.T) {
 	}
 	d.Shadow = true
 	d.Tell(t.Context(), well)
-	if got := d.said(); len(got) != 1 || got[0] != "*Phasegate* nba in p, in shadow\n:white_check_mark: *over* x is handed over" {
+	if got := d.said(); len(got) != 1 || got[0] != "*Phasegate* nba in p, in shadow\n:white_check_mark: *resolved* x is handed over" {
 		t.Errorf("%q", got)
 	}
 }
