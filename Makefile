@@ -145,7 +145,7 @@ plan: deployable ## Show what deploy would change; PROJECT=, REGION=
 verified: deployable build
 	@set -e; hash=$(DEPLOY_HASH); $(KEEP_VARIABLES); \
 	answer=$$(echo '$(ENVIRONMENT)' | $(TERRAFORM) console $(DEPLOY_VARS) "$$@"); \
-	case $$answer in '"'*PHASEGATE_MODE=*'"') ;; \
+	case $$answer in '"'*PHASEGATE_SHADOW=*'"') ;; \
 	*) echo "terraform console did not print the functions' environment, but: $$answer" >&2; exit 1;; esac; \
 	environment=$${answer#?}; set -x; \
 	env $${environment%?} build/phasectl checks verify --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')

@@ -50,7 +50,7 @@ locals {
     GOOGLE_CLOUD_PROJECT = var.project
     PHASEGATE_STORE      = var.database == "(default)" ? "firestore" : "firestore:${var.database}"
     PHASEGATE_PREFIX     = var.prefix
-    PHASEGATE_MODE       = var.mode
+    PHASEGATE_SHADOW     = var.shadow ? "true" : "false"
     PHASEGATE_TABLES     = local.writes_tables ? "" : "read"
     PHASEGATE_CLAIM      = var.claim
     LOG_LEVEL            = var.log_level
@@ -63,7 +63,7 @@ locals {
     [for p in setproduct(local.hands_over, local.downstream_topics) : { function = p[0], topic = p[1], dead_letter = null }],
     [for key, s in local.subscriptions : { function = s.function, topic = s.topic, dead_letter = key } if !s.shadow],
     [for t in ["phasegate-sweep"] : { function = "reconcile", topic = t, dead_letter = null } if contains(local.own_topics, t)],
-  ) : "${p.function} ${p.topic}${p.dead_letter == null ? "" : "-dead-letter"}" => p if var.mode == "active" }
+  ) : "${p.function} ${p.topic}${p.dead_letter == null ? "" : "-dead-letter"}" => p if !var.shadow }
 }
 
 module "function" {
@@ -225,7 +225,7 @@ resource "google_bigquery_dataset" "quarantine" {
 # The sweep writes where the definition says that it may, and its quarantine. In shadow, and
 # where another environment writes the tables, it writes nothing.
 resource "google_bigquery_dataset_iam_member" "sweeps" {
-  for_each = var.mode == "active" && local.writes_tables ? merge(
+  for_each = !var.shadow && local.writes_tables ? merge(
     { for d in local.swept_datasets : d => d },
     { quarantine = google_bigquery_dataset.quarantine.dataset_id },
   ) : {}

@@ -51,15 +51,11 @@ variable "source_hash" {
   }
 }
 
-variable "mode" {
-  description = "active hands over; shadow records and decides in books of its own and hands nothing over."
-  type        = string
-  default     = "active"
-
-  validation {
-    condition     = contains(["active", "shadow"], var.mode)
-    error_message = "mode: ${var.mode} is not one of active, shadow."
-  }
+variable "shadow" {
+  description = "true records and decides in collections of its own and publishes nothing; false hands over."
+  type        = bool
+  default     = false
+  nullable    = false
 }
 
 variable "writes_tables" {

@@ -22,7 +22,7 @@ func TestF29_ACommandEndsWithTheProcessThatHoldsItsLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	environment := append(os.Environ(), "GOOGLE_CLOUD_PROJECT=lock-"+strings.ToLower(rand.Text()[:20]), "PHASEGATE_STORE=firestore",
-		"PHASEGATE_PREFIX=", "PHASEGATE_MODE=", "PHASEGATE_LEASE=3s", "PIPELINE_FILE=", "BIGQUERY_EMULATOR_HOST=")
+		"PHASEGATE_PREFIX=", "PHASEGATE_SHADOW=", "PHASEGATE_LEASE=3s", "PIPELINE_FILE=", "BIGQUERY_EMULATOR_HOST=")
 	run := func(script string, flags ...string) *exec.Cmd {
 		args := append([]string{"run", "--processor", "player_game_summary", "--date", "2026-02-03"}, flags...)
 		cmd := exec.Command(binary, append(args, "--", "sh", "-c", script)...)

@@ -108,7 +108,7 @@ func newWorldOf(t *testing.T, s subject, attempts int32, environment ...string) 
 	}
 	w := &world{subject: s, t: t, pipeline: p, project: "e2e-" + strings.ToLower(rand.Text()[:20]), tr: p.Transitions[0], front: newFront(t), started: time.Now()}
 	w.environment = append([]string{"GOOGLE_CLOUD_PROJECT=" + w.project, "PHASEGATE_STORE=firestore", "PHASEGATE_PREFIX=",
-		"PHASEGATE_MODE=", "PHASEGATE_CLAIM=1s", "LOG_LEVEL=info", "PIPELINE_FILE=" + file,
+		"PHASEGATE_SHADOW=", "PHASEGATE_CLAIM=1s", "LOG_LEVEL=info", "PIPELINE_FILE=" + file,
 		"BIGQUERY_EMULATOR_HOST="}, environment...) // the data behind hand-overs is not what is tested here
 	if w.store, err = firestore.Open(t.Context(), w.project, ""); err != nil {
 		t.Fatal(err)

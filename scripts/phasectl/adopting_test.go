@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -35,13 +36,13 @@ const (
 	oldFeed     = completions + "-consumer" // as the local environment names what it makes for a consumer
 )
 
-// deploy starts the functions in a mode, with or without the orchestrator before beside
+// deploy starts the functions, in shadow or not, with or without the orchestrator before beside
 // them, on the documents that there are.
-func (a *adoption) deploy(mode string, at time.Time, old bool) {
+func (a *adoption) deploy(shadow bool, at time.Time, old bool) {
 	t := a.t
 	t.Helper()
 	a.undeploy()
-	t.Setenv("PHASEGATE_MODE", mode)
+	t.Setenv("PHASEGATE_SHADOW", strconv.FormatBool(shadow))
 	c, err := localConfig(&flags{}, os.Getenv("PHASEGATE_STORE"))
 	if err != nil {
 		t.Fatal(err)
@@ -177,14 +178,14 @@ func TestAPipelineIsAdoptedAndGivenBack(t *testing.T) {
 		}
 	}
 
-	a.deploy("shadow", morning(4), true)
+	a.deploy(true, morning(4), true)
 	a.night("2026-02-03")
 	handedOver("theirs 2026-02-03")
 	want(t, 0, []string{"\n1 alike, 0 only ours, 0 only theirs, 0 that the other does not tell, 0 unknown\n"}, "report", "--shadow", "--from", "2026-02-03", "--to", "2026-02-03")
 
 	// What make deploy asks before it applies anything.
 	want(t, 0, nil, "checks", "verify")
-	t.Setenv("PHASEGATE_MODE", "active")
+	t.Setenv("PHASEGATE_SHADOW", "false")
 	want(t, 1, []string{"bad      replaces " + oldFeed + "  it still feeds the orchestrator before, and both would hand over", "1 of 1 are not as they must be"}, "checks", "verify")
 	feed := "projects/phasegate-local/subscriptions/" + oldFeed
 	if err := a.App.Broker.Client.SubscriptionAdminClient.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: feed}); err != nil {
@@ -194,7 +195,7 @@ func TestAPipelineIsAdoptedAndGivenBack(t *testing.T) {
 	broker := a.PubSub
 	a.undeploy()
 	t.Setenv("PUBSUB_EMULATOR_HOST", broker) // whom nobody answers for any more
-	t.Setenv("PHASEGATE_MODE", "active")
+	t.Setenv("PHASEGATE_SHADOW", "false")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	var out strings.Builder
@@ -202,11 +203,11 @@ func TestAPipelineIsAdoptedAndGivenBack(t *testing.T) {
 		t.Errorf("%d: %s", code, out.String())
 	}
 
-	a.deploy("active", morning(5), false)
+	a.deploy(false, morning(5), false)
 	a.night("2026-02-04")
 	handedOver("ours 2026-02-04")
 
-	a.deploy("shadow", morning(6), true)
+	a.deploy(true, morning(6), true)
 	a.night("2026-02-05")
 	handedOver("theirs 2026-02-05")
 	// A report of a date that was ours comes again, to both of them.

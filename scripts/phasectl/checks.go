@@ -37,7 +37,7 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 		Long: "Ask the warehouse, in dry runs that cost nothing, whether tables and columns of every check exist,\n" +
 			"whether it yields a number, and whether a hand-over's query stays below its limit of bytes; and whether all\n" +
 			"datasets are in one location.\n" +
-			"Unless PHASEGATE_MODE is shadow, no subscription that the pipeline file replaces may be there:\n" +
+			"Unless PHASEGATE_SHADOW is true, no subscription that the pipeline file replaces may be there:\n" +
 			"two orchestrators hand over twice. And no transition, mode or processor may have been renamed without\n" +
 			"`formerly`: its last days would look as if nothing had been handed over.\n\n" +
 			"Exit status: 0 all is well, 1 something is not, 2 it could not be asked.",

@@ -28,7 +28,7 @@ type ready struct {
 	Functions map[string]string `json:"functions"`
 	Slack     string            `json:"slack,omitempty"` // address of a webhook
 	Prefix    string            `json:"prefix,omitempty"`
-	Mode      string            `json:"mode,omitempty"` // "" means active
+	Shadow    bool              `json:"shadow,omitempty"`
 	Pipeline  string            `json:"pipeline_file,omitempty"`
 }
 
@@ -89,7 +89,7 @@ func localCommand(f *flags) *cobra.Command {
 			}
 			r := ready{Project: c.Project, PubSub: env.PubSub, BigQuery: env.BigQuery, Store: c.Store, Functions: env.Functions, Slack: env.Slack, Prefix: c.Prefix, Pipeline: c.PipelineFile}
 			if c.Shadow != "" {
-				r.Mode = "shadow"
+				r.Shadow = true
 			}
 			if err := announce(cmd.OutOrStdout(), data, r, asJSON); err != nil {
 				return errors.Join(err, env.Close())
@@ -252,8 +252,8 @@ func printEnv(w io.Writer, r ready) error {
 	if r.Prefix != "" {
 		vars = append(vars, [2]string{"PHASEGATE_PREFIX", r.Prefix})
 	}
-	if r.Mode != "" {
-		vars = append(vars, [2]string{"PHASEGATE_MODE", r.Mode})
+	if r.Shadow {
+		vars = append(vars, [2]string{"PHASEGATE_SHADOW", "true"})
 	}
 	if r.Pipeline != "" {
 		vars = append(vars, [2]string{"PIPELINE_FILE", r.Pipeline})

@@ -47,7 +47,7 @@ func replaced(ctx context.Context, c app.Config, p *pipeline.Pipeline) ([]wareho
 		case sub.Detached, sub.Topic == deletedTopic:
 		default:
 			v.Problem = fmt.Sprintf("it still feeds the orchestrator before, and both would hand over: keep what `gcloud pubsub subscriptions describe %s` says, "+
-				"and delete it, or deploy with mode shadow", name)
+				"and delete it, or deploy with shadow = true", name)
 		}
 		out = append(out, v)
 	}

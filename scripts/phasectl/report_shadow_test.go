@@ -84,7 +84,7 @@ func TestTheShadowIsComparedWithTheOrchestratorBesideIt(t *testing.T) {
 	}
 	want(t, 0, []string{"\n1 alike, 0 only ours, 0 only theirs"}, "report", "--shadow", "--from", "2026-02-03", "--to", "2026-02-03")
 	// A deployment that is in shadow as a whole has the same books.
-	t.Setenv("PHASEGATE_MODE", "shadow")
+	t.Setenv("PHASEGATE_SHADOW", "true")
 	want(t, 1, []string{"\n2 alike, 1 only ours, 2 only theirs"}, window...)
 	// One that does not tell its mode has handed over the cycle whose time it was: what the
 	// shadow would have handed over before is no answer to that.

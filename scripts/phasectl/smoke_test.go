@@ -283,18 +283,18 @@ func TestSmokeTakesACycleOnlyOnceWhereSecondRunsAreIgnored(t *testing.T) {
 
 // Whoever works in shadow works on the same books as the functions.
 func TestALocalEnvironmentInShadowSaysSo(t *testing.T) {
-	t.Setenv("PHASEGATE_MODE", "shadow")
+	t.Setenv("PHASEGATE_SHADOW", "true")
 	data := t.TempDir()
 	_, first, _ := start(t, "local", "--data", data, "--port-base", "0", "--json")
-	if got := object(t, first)["mode"]; got != "shadow" {
-		t.Errorf("mode %v", got)
+	if got := object(t, first)["shadow"]; got != true {
+		t.Errorf("shadow %v", got)
 	}
-	if _, stdout, _ := command(t, "env", "--data", data); !strings.Contains(stdout, "export PHASEGATE_MODE='shadow'\n") {
+	if _, stdout, _ := command(t, "env", "--data", data); !strings.Contains(stdout, "export PHASEGATE_SHADOW='true'\n") {
 		t.Errorf("env: %q", stdout)
 	}
 }
 
 func TestTheDemoHandsOverInAnyMode(t *testing.T) {
-	t.Setenv("PHASEGATE_MODE", "shadow")
+	t.Setenv("PHASEGATE_SHADOW", "true")
 	want(t, 0, []string{"lost=0 doubled=0"}, "demo")
 }

@@ -57,7 +57,7 @@ func sweepCommand(f *flags) *cobra.Command {
 			case errors.Is(err, sweep.ErrNoTable):
 				return usage(fmt.Errorf("--table: %w", err))
 			case errors.Is(err, sweep.ErrShadow):
-				return usage(fmt.Errorf("PHASEGATE_MODE: %w", err))
+				return usage(fmt.Errorf("PHASEGATE_SHADOW: %w", err))
 			case errors.Is(err, sweep.ErrReadOnly):
 				return usage(fmt.Errorf("PHASEGATE_TABLES: %w", err))
 			case err != nil:
@@ -241,7 +241,7 @@ func sweepUndo(f *flags) *cobra.Command {
 			defer a.Close()
 			undone, undoErr := s.Undo(cmd.Context(), ids[0], actor(), reason)
 			if errors.Is(undoErr, sweep.ErrShadow) {
-				return usage(fmt.Errorf("PHASEGATE_MODE: %w", undoErr))
+				return usage(fmt.Errorf("PHASEGATE_SHADOW: %w", undoErr))
 			}
 			if errors.Is(undoErr, sweep.ErrReadOnly) {
 				return usage(fmt.Errorf("PHASEGATE_TABLES: %w", undoErr))

@@ -78,13 +78,13 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 	rows(5)
 
 	// In shadow nothing is removed, and nothing put back.
-	t.Setenv("PHASEGATE_MODE", "shadow")
+	t.Setenv("PHASEGATE_SHADOW", "true")
 	for _, line := range [][]string{sweep("--fix"), {"sweep", "undo", id[1]}} {
 		if code, _, stderr := command(t, line...); code != 64 || !strings.Contains(stderr, "in shadow nothing is removed") {
 			t.Errorf("%v: %d %s", line, code, stderr)
 		}
 	}
-	t.Setenv("PHASEGATE_MODE", "active")
+	t.Setenv("PHASEGATE_SHADOW", "false")
 	// Nor where another environment writes the tables.
 	t.Setenv("PHASEGATE_TABLES", "read")
 	for _, line := range [][]string{sweep("--fix"), {"sweep", "undo", id[1]}} {

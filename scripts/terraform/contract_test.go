@@ -213,7 +213,7 @@ func TestTheEnvironmentIsTheOneThatTheCodeReads(t *testing.T) {
 		delete(read, name)
 	}
 	// With every variable of Terraform's at another value than its default.
-	p := planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-"), "database": cty.StringVal("books"), "mode": cty.StringVal("shadow"),
+	p := planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-"), "database": cty.StringVal("books"), "shadow": cty.True,
 		"claim": cty.StringVal("2m"), "log_level": cty.StringVal("debug"), "slack_channel": cty.StringVal("#alerts"), "slack_token": cty.StringVal("xoxb-secret")})
 	for _, f := range p.some("google_cloudfunctions2_function") {
 		vars := map[string]string{}

@@ -22,7 +22,7 @@ func variants(t *testing.T) map[string]map[string]cty.Value {
 		"everything": {"prefix": cty.StringVal("dev-"), "database": cty.StringVal("books"), "database_location": cty.StringVal("nam5"),
 			"slack_channel": cty.StringVal("#alerts"), "slack_token": cty.StringVal("xoxb-secret"),
 			"existing_topics": cty.SetVal([]cty.Value{cty.StringVal("nba-phase4-trigger")})},
-		"shadow":          {"mode": cty.StringVal("shadow")},
+		"shadow":          {"shadow": cty.True},
 		"two_transitions": {"pipeline_file": cty.StringVal(twoTransitions(t))},
 	}
 }

@@ -113,13 +113,13 @@ case "$2" in
 console)
 	[ -z "$FAIL_CONSOLE" ] || exit 1
 	for a; do case $a in -auto-approve|-lock*|-input*|-parallelism*|-target*) exit 1;; esac; done
-	mode=active
-	case "$*" in *shadow*) mode=shadow;; esac
-	echo "\"GOOGLE_CLOUD_PROJECT=p PHASEGATE_MODE=$mode PHASEGATE_PREFIX=dev-\"";;
-output) [ -z "$FAIL_OUTPUT" ] || exit 1; echo "export PHASEGATE_MODE='from output'";;
+	shadow=false
+	case "$*" in *shadow*) shadow=true;; esac
+	echo "\"GOOGLE_CLOUD_PROJECT=p PHASEGATE_SHADOW=$shadow PHASEGATE_PREFIX=dev-\"";;
+output) [ -z "$FAIL_OUTPUT" ] || exit 1; echo "export PHASEGATE_SHADOW='from output'";;
 esac
 `)
-	write("build/phasectl", "#!/bin/sh\necho \"phasectl $* with mode $PHASEGATE_MODE, prefix $PHASEGATE_PREFIX\" >>calls\n")
+	write("build/phasectl", "#!/bin/sh\necho \"phasectl $* with shadow $PHASEGATE_SHADOW, prefix $PHASEGATE_PREFIX\" >>calls\n")
 	run = func(args ...string) (string, error) {
 		cmd := exec.Command("make", append([]string{"-C", dir, "deploy", "PROJECT=my-project", "REGION=us-central1"}, args...)...)
 		cmd.Env = []string{"PATH=" + filepath.Join(dir, "bin") + ":" + os.Getenv("PATH"), "HOME=" + dir}
@@ -139,15 +139,15 @@ esac
 	return run, calls
 }
 
-// The checks are verified for the mode that is deployed, whatever other arguments apply gets.
-func TestMakeDeploy_VerifiesTheModeThatItDeploys(t *testing.T) {
+// The checks are verified for the shadow or active deployment that apply makes, whatever other arguments apply gets.
+func TestMakeDeploy_VerifiesWhetherItDeploysAShadow(t *testing.T) {
 	for args, want := range map[string]string{
-		"":              "active",
-		"-auto-approve": "active",
-		"-auto-approve -var mode=shadow -lock-timeout=5m": "shadow",
-		"-var 'mode=shadow' -input=false -auto-approve":   "shadow",
-		"-parallelism 5 -var-file=shadow.tfvars":          "shadow",
-		"-lock-timeout 5m -var-file shadow.tfvars":        "shadow",
+		"":              "false",
+		"-auto-approve": "false",
+		"-auto-approve -var shadow=true -lock-timeout=5m": "true",
+		"-var 'shadow=true' -input=false -auto-approve":   "true",
+		"-parallelism 5 -var-file=shadow.tfvars":          "true",
+		"-lock-timeout 5m -var-file shadow.tfvars":        "true",
 	} {
 		t.Run(args, func(t *testing.T) {
 			run, calls := deployment(t, nil)
@@ -156,8 +156,8 @@ func TestMakeDeploy_VerifiesTheModeThatItDeploys(t *testing.T) {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			plain := strings.ReplaceAll(args, "'", "")
-			if missing := inOrder(calls(), " init ", "checks verify --project my-project with mode "+want+", prefix dev-\n",
-				"apply -var project=my-project", strings.TrimSpace("source_hash=0123456789ab "+plain), "smoke --source 0123456789ab with mode from output"); missing != "" {
+			if missing := inOrder(calls(), " init ", "checks verify --project my-project with shadow "+want+", prefix dev-\n",
+				"apply -var project=my-project", strings.TrimSpace("source_hash=0123456789ab "+plain), "smoke --source 0123456789ab with shadow from output"); missing != "" {
 				t.Errorf("no %q in:\n%s", missing, calls())
 			}
 		})
@@ -226,7 +226,7 @@ func TestMakeSaysWhatADeploymentNeeds(t *testing.T) {
 
 // phasectl works on the same books when it is given what the functions are given.
 func TestExportsAreTheFunctionsEnvironment(t *testing.T) {
-	p := planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-"), "mode": cty.StringVal("shadow")})
+	p := planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-"), "shadow": cty.True})
 	exports, err := p.module.eval(p.module.blocks["output.exports"].Body.Attributes["value"].Expr, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -134,7 +134,7 @@ func TestAShadowHasNoRightToPublish(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("active: %v, want %v", got, want)
 	}
-	if got := publishers(map[string]cty.Value{"mode": cty.StringVal("shadow")}); len(got) != 0 {
+	if got := publishers(map[string]cty.Value{"shadow": cty.True}); len(got) != 0 {
 		t.Errorf("shadow: %v", got)
 	}
 }
@@ -223,7 +223,7 @@ func TestTheSweepWritesWhereItMay(t *testing.T) {
 	if got := editors(nil); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got := editors(map[string]cty.Value{"mode": cty.StringVal("shadow")}); len(got) != 0 {
+	if got := editors(map[string]cty.Value{"shadow": cty.True}); len(got) != 0 {
 		t.Errorf("shadow: %q", got)
 	}
 	for name, tc := range map[string]struct {

@@ -36,12 +36,12 @@ func TestConfigDefaults(t *testing.T) {
 
 func TestConfigNamesEveryProblemAtOnce(t *testing.T) {
 	_, err := app.ConfigFromEnv(env(map[string]string{"PHASEGATE_STORE": "redis", "PHASEGATE_PREFIX": "a/b",
-		"PHASEGATE_CLAIM": "soon", "PHASEGATE_LEASE": "11m", "PHASEGATE_MODE": "Shadow", "PHASEGATE_TABLES": "none"}))
+		"PHASEGATE_CLAIM": "soon", "PHASEGATE_LEASE": "11m", "PHASEGATE_SHADOW": "True", "PHASEGATE_TABLES": "none"}))
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{"GOOGLE_CLOUD_PROJECT: is required", `PHASEGATE_STORE: "redis"`, `PHASEGATE_PREFIX: "a/b"`,
-		`PHASEGATE_CLAIM: "soon"`, `PHASEGATE_LEASE: "11m" is no duration from 2s to 10m`, `PHASEGATE_MODE: "Shadow" is not one of active, shadow`,
+		`PHASEGATE_CLAIM: "soon"`, `PHASEGATE_LEASE: "11m" is no duration from 2s to 10m`, `PHASEGATE_SHADOW: "True" is not one of true, false`,
 		`PHASEGATE_TABLES: "none" is not one of write, read`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not named in:\n%v", want, err)
@@ -59,13 +59,13 @@ func TestConfig_ReadOnlyTables(t *testing.T) {
 }
 
 func TestAShadowHasBooksOfItsOwn(t *testing.T) {
-	for name, tc := range map[string]struct{ mode, prefix, books string }{
+	for name, tc := range map[string]struct{ shadow, prefix, books string }{
 		"default":         {"", "", ""},
-		"active":          {"active", "dev-", "dev-"},
-		"shadow":          {"shadow", "", "shadow_"},
-		"shadow_prefixed": {"shadow", "dev-", "dev-shadow_"},
+		"active":          {"false", "dev-", "dev-"},
+		"shadow":          {"true", "", "shadow_"},
+		"shadow_prefixed": {"true", "dev-", "dev-shadow_"},
 	} {
-		c, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PHASEGATE_MODE": tc.mode, "PHASEGATE_PREFIX": tc.prefix}))
+		c, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PHASEGATE_SHADOW": tc.shadow, "PHASEGATE_PREFIX": tc.prefix}))
 		if err != nil || c.Books() != tc.books || c.Prefix != tc.prefix {
 			t.Errorf("%s: books %q, prefix %q, error %v", name, c.Books(), c.Prefix, err)
 		}

@@ -110,13 +110,13 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	}
 	duration("PHASEGATE_CLAIM", &c.Claim, time.Second, 10*time.Minute)
 	duration("PHASEGATE_LEASE", &c.Lease, 2*time.Second, lease.Max)
-	// Taking an unknown mode for active would publish where nobody expects it.
-	switch m := getenv("PHASEGATE_MODE"); m {
-	case "", "active":
-	case "shadow":
+	// Another value must not mean false: the deployment would publish when it should not.
+	switch v := getenv("PHASEGATE_SHADOW"); v {
+	case "", "false":
+	case "true":
 		c.Shadow = shadow
 	default:
-		bad("PHASEGATE_MODE", "%q is not one of active, shadow", m)
+		bad("PHASEGATE_SHADOW", "%q is not one of true, false", v)
 	}
 	// Two environments may look at the same tables, each with locks of its own: one alone writes.
 	switch m := getenv("PHASEGATE_TABLES"); m {

@@ -181,7 +181,7 @@ run "a_shadow_publishes_nothing" {
   command = plan
 
   variables {
-    mode = "shadow"
+    shadow = true
   }
 
   assert {
@@ -232,11 +232,11 @@ run "wrong_values_are_refused" {
 
   variables {
     prefix          = "dev"
-    mode            = "on"
     source_hash     = "unset"
     existing_topics = ["nba-phase9"]
     log_level       = "error"
+    claim           = "11m"
   }
 
-  expect_failures = [var.prefix, var.mode, var.source_hash, var.existing_topics, var.log_level]
+  expect_failures = [var.prefix, var.source_hash, var.existing_topics, var.log_level, var.claim]
 }
