@@ -126,7 +126,7 @@ KEEP_VARIABLES = set -- $(TF_ARGS); n=$$\#; while [ $$n -gt 0 ]; do case $$1 in 
 	-var|--var|-var-file|--var-file) set -- "$$@" "$$1" "$$2"; shift 2; n=$$((n-2));; \
 	-var=*|--var=*|-var-file=*|--var-file=*) set -- "$$@" "$$1"; shift; n=$$((n-1));; \
 	*) shift; n=$$((n-1));; esac; done
-ENVIRONMENT = join(" ", [for name, value in local.environment : "$${name}=$${value}"])
+ENVIRONMENT = join(" ", concat([for name, value in local.settings : "-u $${name}" if value == ""], [for name, value in local.environment : "$${name}=$${value}"]))
 
 .PHONY: deployable
 deployable:

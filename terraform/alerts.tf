@@ -36,7 +36,7 @@ locals {
   # Labels that an alert's text names, of log matches and of queries.
   # https://docs.cloud.google.com/monitoring/alerts/doc-variables
   logged       = { for l in ["transition", "period", "mode", "check", "table", "lock", "field"] : l => "$${log.extracted_label.${l}}" }
-  grouped      = { for l in ["transition", "period", "mode", "check", "lock", "service_name", "subscription_id"] : l => "$${metric_or_resource.label.${l}}" }
+  grouped      = { for l in ["transition", "period", "mode", "check", "lock", "type", "service_name", "subscription_id"] : l => "$${metric_or_resource.label.${l}}" }
   several      = length(local.transitions) > 1
   cycle_labels = { for l in ["transition", "period", "mode"] : l => "EXTRACT(jsonPayload.${l})" }
   explain = { for name, l in { logged = local.logged, grouped = local.grouped } : name =>
@@ -57,8 +57,9 @@ locals {
   heartbeat_window = { for name, s in local.interval : name => s + min(s, local.hour) if s != null }
 
   # The function health judges how late every job is, from when it was due: after a deployment
-  # a daily job is not late for a day. Its own absence, and the relay's, nobody else can tell.
-  heartbeats = { for name, s in local.schedules : name => s if contains(["relay", "health"], s.job) && local.interval[name] != null }
+  # a daily job is not late for a day. Its own absence, and that of a relay that runs more than
+  # once a day, only Monitoring can tell.
+  heartbeats = { for name, s in local.schedules : name => s if contains(["relay", "health"], s.job) && try(local.interval[name] <= local.longest_watched, false) }
 
   alerts = { for key, a in merge(
     { function-errors = {
@@ -127,11 +128,13 @@ locals {
       query    = "sum by (mode, period, transition) (increase(${local.metric.cycle},event=\"cycle_overdue\"}[${local.relay_window}s])) > 0"
       command  = local.explain.grouped
     } },
+    # A finding about a whole period has no mode: the command is one about the period.
     { left-unfinished = {
       title    = "A period was left unfinished, or is full"
       severity = "ERROR"
       query    = "sum by (mode, period, transition, type) (increase(${local.metric.finding},found_by=\"relay\"}[${local.relay_window}s])) > 0"
-      command  = local.explain.grouped
+      command  = "phasectl status --date ${local.grouped.period} --project ${var.project}"
+      about    = "Period ${local.grouped.period} of ${local.grouped.transition}, mode ${local.grouped.mode} (empty: all of its modes), finding ${local.grouped.type}. The command shows the state of each cycle of the period. A cycle that has to be handed over late is handed over with phasectl trigger; of one that has not, nothing is to be done."
     } },
     { check-unknown = {
       title      = "A readiness check, or the schedule, has no answer"
@@ -229,8 +232,8 @@ locals {
       conditions = { for name, s in local.heartbeats : "Job ${name} has not succeeded for more than ${local.heartbeat_window[name]} s" => {
         # A count of zero and no data at all are the same silence.
         query = "(sum(increase(${local.metric.event},event=\"heartbeat\",service_name=\"${module.function[s.function].name}\",scheduled_job=\"${s.job}\"}[${local.heartbeat_window[name]}s])) or vector(0)) < 0.5"
-        # Time for a job that has just been deployed to come round.
-        duration = min(local.interval[name], local.hour) + 300
+        # The first run of a job that has just been deployed comes after one interval at most.
+        duration = local.interval[name] + 300
       } }
       command = "gcloud scheduler jobs list --location=${var.region} --project=${var.project}"
     } },
@@ -320,4 +323,7 @@ resource "google_monitoring_alert_policy" "this" {
       url          = "${var.runbooks}/${each.value.page}.md"
     }
   }
+
+  # Last: a heartbeat is missed only once the job that leaves it can run.
+  depends_on = [google_cloud_scheduler_job.this, google_pubsub_subscription.push]
 }

@@ -45,8 +45,10 @@ locals {
   # other from nothing: one of them alone writes.
   writes_tables = coalesce(var.writes_tables, var.prefix == "")
 
-  # Every variable that the functions read, but PIPELINE_FILE: their archives hold it.
-  environment = { for name, value in {
+  # Every variable that the functions read, but PIPELINE_FILE: their archives hold it. An empty
+  # one is set for no function, and unset for phasectl: a shell may still have it of another
+  # environment, or of an emulator.
+  settings = {
     GOOGLE_CLOUD_PROJECT = var.project
     PHASEGATE_STORE      = var.database == "(default)" ? "firestore" : "firestore:${var.database}"
     PHASEGATE_PREFIX     = var.prefix
@@ -55,7 +57,12 @@ locals {
     PHASEGATE_CLAIM      = var.claim
     LOG_LEVEL            = var.log_level
     SLACK_CHANNEL        = var.slack_channel
-  } : name => value if value != "" }
+
+    FIRESTORE_EMULATOR_HOST = ""
+    PUBSUB_EMULATOR_HOST    = ""
+    BIGQUERY_EMULATOR_HOST  = ""
+  }
+  environment = { for name, value in local.settings : name => value if value != "" }
 
   # What a function may publish to: what it hands over, jobs for the sweep, and the dead letters of its own
   # topics, for messages that are too large for a document. In shadow, nothing.

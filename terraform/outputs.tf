@@ -28,5 +28,5 @@ output "dashboard" {
 
 output "exports" {
   description = "The functions' environment for a shell, so that phasectl works on the same books: eval \"$(terraform output -raw exports)\"."
-  value       = join("\n", [for name, value in local.environment : "export ${name}='${value}'"])
+  value       = join("\n", [for name, value in local.settings : value == "" ? "unset ${name}" : "export ${name}='${value}'"])
 }

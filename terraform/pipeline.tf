@@ -81,4 +81,8 @@ locals {
     length(regex(local.cron_every.weekly, s.cron)) > 0 ? 7 * 24 * 3600 : 0,
     null,
   ) }
+
+  # Monitoring waits 84600 s at most before it calls a heartbeat absent.
+  # https://docs.cloud.google.com/monitoring/alerts/concepts-indepth
+  longest_watched = 84600 - 300
 }

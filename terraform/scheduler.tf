@@ -25,5 +25,11 @@ resource "google_cloud_scheduler_job" "this" {
       condition     = local.interval[each.key] != null || !contains(["relay", "health"], each.value.job) # health watches the others
       error_message = "schedules: ${each.key}: cron ${each.value.cron}: its heartbeat cannot be watched, as the time between two runs cannot be told; use a form such as \"*/5 * * * *\", \"0 */6 * * *\", \"30 * * * *\", \"30 6 * * *\" or \"30 6 * * 1\"."
     }
+
+    # Health tells when another job is late. That health is late, only Monitoring can tell.
+    precondition {
+      condition     = each.value.job != "health" || try(local.interval[each.key] <= local.longest_watched, true)
+      error_message = "schedules: ${each.key}: cron ${each.value.cron}: Monitoring cannot watch a job that runs once a day or less: let health run every few hours, such as \"0 */6 * * *\"."
+    }
   }
 }

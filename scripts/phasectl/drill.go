@@ -75,7 +75,7 @@ func (s *smoke) plant(ctx context.Context, t *pipeline.Transition) check {
 	now := s.app.Now()
 	mode, ok := t.Mode(t.ModeAt(key.Period, now))
 	if !ok {
-		return check{ID: id, State: checkUnknown, Evidence: fmt.Sprintf("no mode of %s is about a period that is over", t.ID)}
+		return check{ID: id, State: checkUnknown, Evidence: fmt.Sprintf("no mode of %s is about a period that is over", t.ID), Action: "nothing is to be done: a drill needs a mode that hands over past periods"}
 	}
 	data, err := json.Marshal(map[string]any{
 		"processor_name": mode.Critical[0], "phase": t.UpstreamPhase, "game_date": key.Period, "status": wire.StatusFailed,
@@ -105,7 +105,7 @@ func (s *smoke) plant(ctx context.Context, t *pipeline.Transition) check {
 	case errors.Is(err, errWaited):
 		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("%s %s, as %s: not on record within %v; %s", key.Period, mode.Name, s.run, s.timeout, state), Action: "phasectl smoke"}
 	case err != nil:
-		return failed(id, err, "")
+		return failed(id, err, again)
 	}
 	return check{ID: id, State: checkOK, Evidence: fmt.Sprintf("%s %s, as %s: %s", key.Period, mode.Name, s.run, state)}
 }
@@ -115,11 +115,11 @@ func (s *smoke) noticed(ctx context.Context) (health.Drilled, check) {
 	const id = "check"
 	topic, ok := s.app.Pipeline.JobTopic("health")
 	if !ok {
-		return health.Drilled{}, check{ID: id, State: checkFailing, Evidence: "the pipeline schedules no job for health: nobody looks"}
+		return health.Drilled{}, check{ID: id, State: checkFailing, Evidence: "the pipeline schedules no job for health: nobody looks", Action: "add a schedule of the job health to the pipeline file, and make deploy"}
 	}
 	before, _, err := health.LastDrill(ctx, s.app)
 	if err != nil {
-		return before, failed(id, err, "")
+		return before, failed(id, err, again)
 	}
 	out, err := wire.Job{Job: wire.JobHealth, Date: string(health.DrillPeriod(s.app.Pipeline.Calendar))}.Outgoing()
 	if err == nil {
@@ -137,9 +137,9 @@ func (s *smoke) noticed(ctx context.Context) (health.Drilled, check) {
 	case errors.Is(err, errWaited):
 		return d, check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("the function health has not looked within %v", s.timeout), Action: "phasectl smoke"}
 	case err != nil:
-		return d, failed(id, err, "")
+		return d, failed(id, err, again)
 	case d.State != health.Failing || !strings.Contains(d.Reason, string(health.DrillPeriod(s.app.Pipeline.Calendar))):
-		return d, check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("%s is %s, and should be failing: %s", health.HandOvers, d.State, d.Reason)}
+		return d, check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("%s is %s, and should be failing: %s", health.HandOvers, d.State, d.Reason), Action: "see that the functions run the same source and pipeline file: phasectl drift"}
 	}
 	return d, check{ID: id, State: checkOK, Evidence: fmt.Sprintf("%s is failing, as it should be: %s", health.HandOvers, d.Reason)}
 }
@@ -151,11 +151,11 @@ var loggingOptions []option.ClientOption
 func (s *smoke) logged(ctx context.Context, began time.Time) check {
 	const id = "event"
 	if s.app.Config.PubSubHost != "" && loggingOptions == nil {
-		return check{ID: id, State: checkUnknown, Evidence: "lines of this machine are in no Cloud Logging: they are in the functions' output"}
+		return check{ID: id, State: checkUnknown, Evidence: "lines of this machine are in no Cloud Logging: they are in the functions' output", Action: "look for shadow_event in the output of phasectl local"}
 	}
 	service, err := logging.NewService(ctx, loggingOptions...)
 	if err != nil {
-		return failed(id, fmt.Errorf("open Cloud Logging: %w", err), "")
+		return failed(id, fmt.Errorf("open Cloud Logging: %w", err), again)
 	}
 	filter := fmt.Sprintf(`resource.type="cloud_run_revision" AND resource.labels.service_name="%sphasegate-health" AND jsonPayload.shadow_event="finding" AND jsonPayload.by="drill" AND timestamp>="%s"`,
 		s.app.Config.Prefix, began.Add(-time.Minute).UTC().Format(time.RFC3339))

@@ -90,8 +90,8 @@ func TestSmoke_LooksWhereDatasetsAre(t *testing.T) {
 	for location, want := range map[string]string{"US": checkOK, "EU": checkFailing, "denied": checkUnknown} {
 		s := &smoke{app: &app.App{Pipeline: p, Config: app.Config{BigQueryHost: "fake"},
 			Warehouse: located(t, map[string]string{"nba_analytics": "US", "phasegate_staging": location})}}
-		if got := s.located(t.Context()); got.State != want {
-			t.Errorf("staging in %s: %+v, want %s", location, got, want)
+		if got := s.located(t.Context()); got.State != want || (got.Action == "") != (want == checkOK) {
+			t.Errorf("staging in %s: %+v, want %s, with an action unless it is ok", location, got, want)
 		}
 	}
 }

@@ -124,9 +124,9 @@ func (s *smoke) located(ctx context.Context) check {
 	c := check{ID: v.Name, State: checkOK, Evidence: "all datasets are in one location"}
 	switch {
 	case v.Unknown:
-		c.State, c.Evidence = checkUnknown, v.Problem
+		c.State, c.Evidence, c.Action = checkUnknown, v.Problem, "give this identity roles/bigquery.metadataViewer on the datasets, and run phasectl smoke again"
 	case v.Problem != "":
-		c.State, c.Evidence, c.Action = checkFailing, v.Problem, "make deploy"
+		c.State, c.Evidence, c.Action = checkFailing, v.Problem, "bring the datasets of the tables into one location, then make deploy"
 	}
 	return c
 }
@@ -142,6 +142,8 @@ func failed(id string, err error, action string) check {
 	}
 	return check{ID: id, State: state, Evidence: err.Error(), Action: action}
 }
+
+const again = "see that this identity may read the state and reach Google, and run the command again"
 
 const redeploy = "make deploy puts topics, subscriptions and rights back as they should be"
 
@@ -198,7 +200,7 @@ func (s *smoke) cycle(ctx context.Context, t *pipeline.Transition) check {
 	}
 	wanted, msgs, err := s.completions(t, key, mode)
 	if err != nil {
-		return failed(id, err, "")
+		return failed(id, err, again)
 	}
 	if err := s.publish(ctx, t.ShadowTopic(), msgs); err != nil {
 		return failed(id, err, redeploy)
@@ -246,7 +248,7 @@ func (s *smoke) cycle(ctx context.Context, t *pipeline.Transition) check {
 	case errors.Is(err, errWaited):
 		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("%s: not handed over within %v; %s", what, s.timeout, seen), Action: action}
 	case err != nil:
-		return failed(id, fmt.Errorf("%s: %w", what, err), "")
+		return failed(id, fmt.Errorf("%s: %w", what, err), again)
 	}
 	return check{ID: id, State: checkOK, Evidence: fmt.Sprintf("%s: %d completions, handed over in shadow after %.1f s", what, len(wanted), s.app.Now().Sub(began).Seconds())}
 }
@@ -329,7 +331,7 @@ func (s *smoke) job(ctx context.Context, sch pipeline.Schedule) check {
 	id := "job " + sch.Name
 	before, _, err := s.heartbeat(ctx, sch)
 	if err != nil {
-		return failed(id, err, "")
+		return failed(id, err, again)
 	}
 	if err := local.SendJob(ctx, s.app, sch); err != nil {
 		return failed(id, err, redeploy)
@@ -349,7 +351,7 @@ func (s *smoke) job(ctx context.Context, sch pipeline.Schedule) check {
 		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("no heartbeat of %s within %v, the last: %s", sch.Function, s.timeout, last),
 			Action: "look at the function's log: gcloud logging read 'resource.labels.service_name=\"" + s.app.Config.Prefix + "phasegate-" + sch.Function + "\"' --freshness=10m"}
 	case err != nil:
-		return failed(id, err, "")
+		return failed(id, err, again)
 	case source != s.source:
 		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("%s runs source %s, not %s", sch.Function, source, s.source),
 			Action: "deploy the source that is meant: make deploy; or name the one that runs: --source"}

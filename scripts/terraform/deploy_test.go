@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 )
 
@@ -115,7 +117,7 @@ console)
 	for a; do case $a in -auto-approve|-lock*|-input*|-parallelism*|-target*) exit 1;; esac; done
 	shadow=false
 	case "$*" in *shadow*) shadow=true;; esac
-	echo "\"GOOGLE_CLOUD_PROJECT=p PHASEGATE_SHADOW=$shadow PHASEGATE_PREFIX=dev-\"";;
+	echo "\"-u SLACK_CHANNEL GOOGLE_CLOUD_PROJECT=p PHASEGATE_SHADOW=$shadow PHASEGATE_PREFIX=dev-\"";;
 output) [ -z "$FAIL_OUTPUT" ] || exit 1; echo "export PHASEGATE_SHADOW='from output'";;
 esac
 `)
@@ -224,27 +226,57 @@ func TestMakeSaysWhatADeploymentNeeds(t *testing.T) {
 	}
 }
 
-// phasectl works on the same books when it is given what the functions are given.
+// phasectl works on the same state as the functions, whatever a shell still has of another
+// environment or of emulators: with what the deployment prints, and with what make deploy gives it.
 func TestExportsAreTheFunctionsEnvironment(t *testing.T) {
-	p := planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-"), "shadow": cty.True})
-	exports, err := p.module.eval(p.module.blocks["output.exports"].Body.Attributes["value"].Expr, nil)
+	makefile, err := os.ReadFile("../../Makefile")
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("env", "-i", "sh", "-c", `eval "$1"; env`, "sh", exports.AsString()).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, want := map[string]string{}, map[string]string{}
-	for line := range strings.Lines(string(out)) {
-		if name, value, _ := strings.Cut(strings.TrimSpace(line), "="); name != "PWD" && name != "_" && name != "SHLVL" && name != "OLDPWD" {
-			got[name] = value
+	_, expression, _ := strings.Cut(string(makefile), "\nENVIRONMENT = ")
+	expression, _, _ = strings.Cut(expression, "\n")
+	before := []string{"PATH=" + os.Getenv("PATH"), "PHASEGATE_PREFIX=old-", "PHASEGATE_SHADOW=true", "PHASEGATE_TABLES=read", "SLACK_CHANNEL=#old",
+		"FIRESTORE_EMULATOR_HOST=127.0.0.1:1", "PUBSUB_EMULATOR_HOST=127.0.0.1:2", "BIGQUERY_EMULATOR_HOST=127.0.0.1:3"}
+	for name, vars := range map[string]map[string]cty.Value{
+		"defaults": nil, "another": {"prefix": cty.StringVal("dev-"), "shadow": cty.True},
+	} {
+		p := planned(t, vars)
+		want := map[string]string{"PATH": os.Getenv("PATH")}
+		for name, v := range p.local("environment").AsValueMap() {
+			want[name] = v.AsString()
 		}
-	}
-	for name, v := range p.local("environment").AsValueMap() {
-		want[name] = v.AsString()
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-functions +shell):\n%s", diff)
+		expr, diags := hclsyntax.ParseExpression([]byte(strings.ReplaceAll(expression, "$$", "$")), "Makefile", hcl.InitialPos)
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		for from, how := range map[string]struct {
+			expr   hclsyntax.Expression
+			script string
+		}{
+			"exports": {p.module.blocks["output.exports"].Body.Attributes["value"].Expr, `eval "$1"; exec env`},
+			"make":    {expr, `exec env $1 env`},
+		} {
+			t.Run(name+"/"+from, func(t *testing.T) {
+				value, err := p.module.eval(how.expr, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				cmd := exec.Command("sh", "-c", how.script, "sh", value.AsString())
+				cmd.Env = before
+				out, err := cmd.Output()
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := map[string]string{}
+				for line := range strings.Lines(string(out)) {
+					if name, value, _ := strings.Cut(strings.TrimSpace(line), "="); name != "PWD" && name != "_" && name != "SHLVL" && name != "OLDPWD" {
+						got[name] = value
+					}
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("(-functions +shell):\n%s", diff)
+				}
+			})
+		}
 	}
 }

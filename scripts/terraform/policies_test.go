@@ -1,6 +1,7 @@
 package terraform
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -85,8 +86,11 @@ func TestAlerts_StayFew(t *testing.T) {
 	}
 }
 
-// What alerts cost a month, at list prices: each condition, and each time series that a query
-// returns at each of its evaluations. https://cloud.google.com/stackdriver/pricing
+// What alerts cost a month, at Google's list prices: each condition, and each time series that a
+// query returns at each of its evaluations.
+// Prices: https://cloud.google.com/products/observability/pricing, "Cloud Monitoring", "Alerting".
+// How a query is counted: https://docs.cloud.google.com/monitoring/alerts/cost-control.
+// Copies of the second page of 2024 and 2025 announce $1.50 a condition and the same $0.35.
 const (
 	perCondition   = 0.10
 	perSeries      = 0.35 / 1e6
@@ -95,8 +99,18 @@ const (
 	evaluationForm = "60s"
 )
 
-// TestAlerts_AMonthsBill prints what the alerts of a deployment cost; docs/performance.md has it.
+// TestAlerts_AMonthsBill prints what the alerts of a deployment cost, as docs/performance.md has it,
+// and adds it to what the rest costs there. README.md has the sums.
 func TestAlerts_AMonthsBill(t *testing.T) {
+	read := func(file string) string {
+		t.Helper()
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	performance, readme := read("../../docs/performance.md"), strings.ReplaceAll(read("../../README.md"), "\n", " ")
 	for name, path := range map[string]string{"nba": "../../shared/pipeline/nba.yaml", "retail": "../demo/retail.yaml"} {
 		t.Run(name, func(t *testing.T) {
 			file, err := filepath.Abs(path)
@@ -133,6 +147,21 @@ func TestAlerts_AMonthsBill(t *testing.T) {
 			t.Logf("%s: %d conditions $%.2f; at most %d series an evaluation, %.1f million a month $%.2f", name, all, float64(all)*perCondition, series, evaluations/1e6, evaluations*perSeries)
 			if series == 0 {
 				t.Error("no query returns anything")
+			}
+			alerts := float64(all)*perCondition + evaluations*perSeries
+			row := fmt.Sprintf("| %s | %d | %d | %d | $%.2f | %d an evaluation, %.1f million, $%.2f | $%.2f |", name, len(policies(t, p)), all,
+				len(p.some("google_logging_metric")), float64(all)*perCondition, series, evaluations/1e6, evaluations*perSeries, alerts)
+			if !strings.Contains(performance, row) {
+				t.Errorf("docs/performance.md does not have %s", row)
+			}
+			rest := regexp.MustCompile(`(?m)^\| ` + name + `: .* \| (\$[0-9.]+) \| \$[0-9.]+ \|$`).FindStringSubmatch(performance)
+			if rest == nil {
+				t.Fatalf("docs/performance.md has no bill of %s", name)
+			}
+			without, err := strconv.ParseFloat(rest[1][1:], 64)
+			sum := fmt.Sprintf("$%.2f", without+alerts)
+			if err != nil || !strings.Contains(performance, name+" "+sum) || !strings.Contains(readme, sum+": "+rest[1]) || !strings.Contains(readme, fmt.Sprintf("$%.2f", alerts)) {
+				t.Errorf("README.md and docs/performance.md do not say that %s costs %s, %s without alerts: %v", name, sum, rest[1], err)
 			}
 		})
 	}
@@ -196,7 +225,10 @@ func TestAlerts_TextsNameLabelsThatHaveValues(t *testing.T) {
 			}
 		}
 	}
-	for _, key := range []string{"hand-over-latency/critical-900s", "cycle-overdue", "cycle-blocked", "left-unfinished"} {
+	if content := policies(t, planned(t, nil))["left-unfinished"].text("documentation", "0", "content"); !regexp.MustCompile(`phasectl status --date \$\{[a-z_.]+\.period\} --project`).MatchString(content) || !strings.Contains(content, "label.type}") {
+		t.Errorf("left-unfinished names no command for a finding without a mode:\n%s", content) // as of period_full
+	}
+	for _, key := range []string{"hand-over-latency/critical-900s", "cycle-overdue", "cycle-blocked"} {
 		content := policies(t, planned(t, nil))[key].text("documentation", "0", "content")
 		if !regexp.MustCompile(`phasectl explain \$\{[a-z_.]+\.period\} \$\{[a-z_.]+\.mode\}`).MatchString(content) {
 			t.Errorf("%s does not name the cycle:\n%s", key, content)

@@ -3,6 +3,7 @@ package terraform
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,36 @@ func TestHeartbeatWindowsFollowFromTheSchedules(t *testing.T) {
 		}
 		if window < longest || window > 2*interval {
 			t.Errorf("%s: window %v for pauses of up to %v", cron, window, longest)
+		}
+	}
+}
+
+// A job that has just been deployed has left no heartbeat yet: its absence is told after its first
+// run was due. A job that runs too rarely for Monitoring is watched by health, or refused.
+func TestHeartbeatAbsence_IsNotToldBeforeTheFirstRun(t *testing.T) {
+	for cron, watched := range map[string]bool{
+		"*/5 * * * *": true, "7 * * * *": true, "17 */6 * * *": true, "17 */12 * * *": true, "17 */23 * * *": true, "30 6 * * *": false, "0 6 * * 1": false,
+	} {
+		for job, old := range map[string]string{"relay": `"*/5 * * * *"`, "health": `"5 * * * *"`} {
+			changed := strings.Replace(string(pipeline.Default()), old, `"`+cron+`"`, 1)
+			p := planned(t, map[string]cty.Value{"pipeline_file": cty.StringVal(definition(t, changed))})
+			if refused := slices.ContainsFunc(p.failed, func(why string) bool { return strings.Contains(why, "health: cron "+cron) }); refused != (job == "health" && !watched) {
+				t.Errorf("%s %s: refused %v: %q", job, cron, refused, p.failed)
+			}
+			found := false
+			for _, c := range conditions(policies(t, p)["heartbeat-absent"]) {
+				if !strings.Contains(text(c, "display_name"), "Job "+job+" ") {
+					continue
+				}
+				found = true
+				duration, err := time.ParseDuration(text(c, "condition_prometheus_query_language", "0", "duration"))
+				if interval := seconds(t, text(p.local("interval"), job)); err != nil || duration < interval+5*time.Minute || duration > 84600*time.Second {
+					t.Errorf("%s %s: told after %v, its runs are %v apart: %v", job, cron, duration, interval, err)
+				}
+			}
+			if found != watched {
+				t.Errorf("%s %s: watched %v", job, cron, found)
+			}
 		}
 	}
 }
