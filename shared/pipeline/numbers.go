@@ -4,11 +4,41 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
+
+// mostValues bounds the values of a definition, with those that its aliases repeat.
+const mostValues = 100_000
+
+// expanded counts the values that a node has once each alias is replaced by the value of its
+// anchor. sizes has the nodes that were counted; a node that is being counted has size 0.
+func expanded(n *yaml.Node, sizes map[*yaml.Node]int) (int, error) {
+	if size, known := sizes[n]; size > 0 {
+		return size, nil
+	} else if known {
+		return 0, fmt.Errorf("line %d: anchor %q contains itself: remove the alias *%s from its value", n.Line, clip(n.Anchor), clip(n.Anchor))
+	}
+	sizes[n] = 0
+	size := 1
+	for _, item := range slices.Concat(n.Content, []*yaml.Node{n.Alias}) {
+		if item == nil {
+			continue
+		}
+		of, err := expanded(item, sizes)
+		if err != nil {
+			return 0, err
+		}
+		if size += of; size > mostValues {
+			return 0, fmt.Errorf("line %d: aliases make more than %d values of this: remove some of them", n.Line, mostValues)
+		}
+	}
+	sizes[n] = size
+	return size, nil
+}
 
 // plainForm is the only way to write a number: YAML reads 060 as 48 and 60.9 as 60.
 var plainForm = regexp.MustCompile(`^(0|-?[1-9]\d*)$`)

@@ -20,6 +20,13 @@ import (
 // Parse reads a definition. The error joins every problem found, each with its line
 // (what YAML itself cannot accept) or its path (what the definition contradicts).
 func Parse(data []byte) (*Pipeline, error) {
+	var root yaml.Node // the first document, as it is written
+	written := yaml.Unmarshal(data, &root) == nil
+	if written {
+		if _, err := expanded(&root, map[*yaml.Node]int{}); err != nil {
+			return nil, fmt.Errorf("pipeline definition: %w", err)
+		}
+	}
 	var f file
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
@@ -37,8 +44,7 @@ func Parse(data []byte) (*Pipeline, error) {
 		shape = append(shape, errors.New("a second document in the file"))
 	}
 	p, v := build(f)
-	var root yaml.Node
-	if yaml.Unmarshal(data, &root) == nil { // the first document, as it is written
+	if written {
 		v.numbers("", &root, reflect.TypeFor[file]())
 	}
 	if all := append(shape, v.problems...); len(all) > 0 {
@@ -108,6 +114,7 @@ func build(f file) (*Pipeline, *validator) {
 	names := map[string]bool{}
 	for i, s := range f.Schedules {
 		path := fmt.Sprintf("schedules[%d]", i)
+		s.Cron = strings.Join(strings.Fields(s.Cron), " ") // health remembers a schedule by it
 		v.name(path+".name", s.Name)
 		v.unique(path+".name", "schedule", s.Name, names)
 		v.cron(path+".cron", Schedule(s), zone)
