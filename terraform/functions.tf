@@ -53,7 +53,7 @@ locals {
     PHASEGATE_STORE      = var.database == "(default)" ? "firestore" : "firestore:${var.database}"
     PHASEGATE_PREFIX     = var.prefix
     PHASEGATE_SHADOW     = var.shadow ? "true" : "false"
-    PHASEGATE_TABLES     = local.writes_tables ? "" : "read"
+    PHASEGATE_TABLES     = local.writes_tables ? "write" : "read"
     PHASEGATE_CLAIM      = var.claim
     LOG_LEVEL            = var.log_level
     SLACK_CHANNEL        = var.slack_channel

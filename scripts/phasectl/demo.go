@@ -30,7 +30,7 @@ func demoCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c.Prefix, c.Shadow, c.BigQueryHost = "", "", "" // it is alone in its environment, and hands over
+			c.Prefix, c.Shadow, c.ReadOnly, c.BigQueryHost = "", "", false, "" // it is alone in its environment, and hands over
 			out, logs := cmd.OutOrStdout(), io.Discard
 			if verbose {
 				logs = cmd.ErrOrStderr()

@@ -28,6 +28,7 @@ type ready struct {
 	Functions map[string]string `json:"functions"`
 	Slack     string            `json:"slack,omitempty"` // address of a webhook
 	Prefix    string            `json:"prefix,omitempty"`
+	Tables    string            `json:"tables,omitempty"`
 	Shadow    bool              `json:"shadow,omitempty"`
 	Pipeline  string            `json:"pipeline_file,omitempty"`
 }
@@ -88,6 +89,9 @@ func localCommand(f *flags) *cobra.Command {
 				return startError(err)
 			}
 			r := ready{Project: c.Project, PubSub: env.PubSub, BigQuery: env.BigQuery, Store: c.Store, Functions: env.Functions, Slack: env.Slack, Prefix: c.Prefix, Pipeline: c.PipelineFile}
+			if !c.ReadOnly && c.Prefix != "" {
+				r.Tables = "write"
+			}
 			if c.Shadow != "" {
 				r.Shadow = true
 			}
@@ -251,6 +255,9 @@ func printEnv(w io.Writer, r ready) error {
 	}
 	if r.Prefix != "" {
 		vars = append(vars, [2]string{"PHASEGATE_PREFIX", r.Prefix})
+	}
+	if r.Tables != "" {
+		vars = append(vars, [2]string{"PHASEGATE_TABLES", r.Tables})
 	}
 	if r.Shadow {
 		vars = append(vars, [2]string{"PHASEGATE_SHADOW", "true"})

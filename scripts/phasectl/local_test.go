@@ -258,3 +258,12 @@ func wantKeys(t *testing.T, m map[string]any, strs, arrays string) {
 		t.Errorf("%d keys in %v, want %d", len(m), m, want)
 	}
 }
+
+// An environment with a prefix writes tables only if that is said, so the commands beside it must
+// be told.
+func TestEnv_SaysThatAnEnvironmentWithAPrefixWrites(t *testing.T) {
+	var out strings.Builder
+	if err := printEnv(&out, ready{Prefix: "dev-", Tables: "write"}); err != nil || !strings.Contains(out.String(), "export PHASEGATE_PREFIX='dev-'\nexport PHASEGATE_TABLES='write'\n") {
+		t.Errorf("%q, error %v", out.String(), err)
+	}
+}

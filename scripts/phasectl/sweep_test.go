@@ -29,6 +29,7 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // which nobody asks
 	prefix := "t" + strings.TrimPrefix(w.Suffix(), "_") + "-"
 	t.Setenv("PHASEGATE_PREFIX", prefix)
+	t.Setenv("PHASEGATE_TABLES", "write")
 	client, err := w.Client(t.Context())
 	if err != nil {
 		t.Fatal(err)

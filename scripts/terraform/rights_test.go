@@ -238,8 +238,13 @@ func TestTheSweepWritesWhereItMay(t *testing.T) {
 			t.Errorf("%s: sweeps may write %q", name, got)
 		}
 		for _, f := range planned(t, tc.vars).some("google_cloudfunctions2_function") {
-			vars := map[string]string{"GOOGLE_CLOUD_PROJECT": project, "PHASEGATE_TABLES": f.text("service_config", "0", "environment_variables", "PHASEGATE_TABLES")}
-			if c, err := app.ConfigFromEnv(func(name string) string { return vars[name] }); err != nil || c.ReadOnly != tc.reads {
+			vars := f.at("service_config", "0", "environment_variables").AsValueMap()
+			if c, err := app.ConfigFromEnv(func(name string) string {
+				if v, ok := vars[name]; ok {
+					return v.AsString()
+				}
+				return ""
+			}); err != nil || c.ReadOnly != tc.reads {
 				t.Errorf("%s: %s reads only: %v, %v", name, f.address, c.ReadOnly, err)
 			}
 		}

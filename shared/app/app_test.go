@@ -50,10 +50,16 @@ func TestConfigNamesEveryProblemAtOnce(t *testing.T) {
 }
 
 func TestConfig_ReadOnlyTables(t *testing.T) {
-	for value, want := range map[string]bool{"": false, "write": false, "read": true} {
-		c, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PHASEGATE_TABLES": value}))
-		if err != nil || c.ReadOnly != want {
-			t.Errorf("PHASEGATE_TABLES=%q: read only %v, want %v: %v", value, c.ReadOnly, want, err)
+	for _, tc := range []struct {
+		prefix, tables string
+		want           bool
+	}{
+		{"", "", false}, {"", "write", false}, {"", "read", true},
+		{"dev-", "", true}, {"dev-", "write", false}, {"dev-", "read", true},
+	} {
+		c, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PHASEGATE_PREFIX": tc.prefix, "PHASEGATE_TABLES": tc.tables}))
+		if err != nil || c.ReadOnly != tc.want {
+			t.Errorf("prefix %q, PHASEGATE_TABLES=%q: read only %v, want %v: %v", tc.prefix, tc.tables, c.ReadOnly, tc.want, err)
 		}
 	}
 }

@@ -29,7 +29,7 @@ type Config struct {
 	Store        string // firestore, firestore:DATABASE, sqlite:FILE, memory
 	Prefix       string // of collections and topics
 	Shadow       string // of collections too, after Prefix; "" means active: see [Config.Books]
-	ReadOnly     bool   // sweeps look at the tables and change none
+	ReadOnly     bool   // sweeps read the tables and change none
 	Claim        time.Duration
 	Lease        time.Duration // of a processor's lock
 	LogLevel     string
@@ -118,9 +118,12 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	default:
 		bad("PHASEGATE_SHADOW", "%q is not one of true, false", v)
 	}
-	// Two environments may look at the same tables, each with locks of its own: one alone writes.
+	// Two environments may share tables, and the locks of one do not stop the other: only one may
+	// write. An environment with a prefix is taken for the other one.
 	switch m := getenv("PHASEGATE_TABLES"); m {
-	case "", "write":
+	case "":
+		c.ReadOnly = c.Prefix != ""
+	case "write":
 	case "read":
 		c.ReadOnly = true
 	default:
