@@ -5,7 +5,7 @@ locals {
   pipeline = yamldecode(file(coalesce(var.pipeline_file, "${path.module}/../shared/pipeline/nba.yaml")))
 
   transitions = { for t in local.pipeline.transitions : t.id => t }
-  schedules   = { for s in local.pipeline.schedules : s.name => s }
+  schedules   = { for s in local.pipeline.schedules : s.name => merge(s, { cron = join(" ", regexall("\\S+", s.cron)) }) }
 
   # The Cloud Run services behind the phases, by phase.
   services = { for p in local.pipeline.phases : p.name => p.service if try(p.service, "") != "" }

@@ -6,7 +6,8 @@ resource "google_cloud_scheduler_job" "this" {
   region      = var.region
   schedule    = each.value.cron
   # The relay and health run all day: in UTC no hour is skipped and none comes twice. The pipeline
-  # file's parser reads their times in the same zone, and refuses other jobs from 01:00 to 03:00.
+  # file's parser reads their times in the same zone, and refuses other jobs at times that the clock of
+  # the pipeline's zone skips or repeats.
   # https://cloud.google.com/scheduler/docs/configuring/cron-job-schedules
   time_zone = contains(["relay", "health"], each.value.job) && startswith(split(" ", each.value.cron)[1], "*") ? "Etc/UTC" : local.pipeline.time_zone
 

@@ -19,7 +19,7 @@ import (
 var functions = map[string]function.Function{
 	"coalesce": stdlib.CoalesceFunc, "concat": stdlib.ConcatFunc, "contains": stdlib.ContainsFunc, "distinct": stdlib.DistinctFunc,
 	"flatten": stdlib.FlattenFunc, "floor": stdlib.FloorFunc, "join": stdlib.JoinFunc, "jsonencode": stdlib.JSONEncodeFunc,
-	"keys": stdlib.KeysFunc, "merge": stdlib.MergeFunc, "max": stdlib.MaxFunc, "min": stdlib.MinFunc, "regex": stdlib.RegexFunc,
+	"keys": stdlib.KeysFunc, "merge": stdlib.MergeFunc, "max": stdlib.MaxFunc, "min": stdlib.MinFunc, "regex": stdlib.RegexFunc, "regexall": stdlib.RegexAllFunc,
 	"setproduct": stdlib.SetProductFunc, "setsubtract": stdlib.SetSubtractFunc, "setunion": stdlib.SetUnionFunc, "sort": stdlib.SortFunc, "split": stdlib.SplitFunc,
 	"substr": stdlib.SubstrFunc, "title": stdlib.TitleFunc, "trimsuffix": stdlib.TrimSuffixFunc,
 	"tonumber": stdlib.MakeToFunc(cty.Number), "tolist": stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)), "toset": stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)),

@@ -18,7 +18,7 @@ import (
 // set back once a year makes it an hour longer.
 func TestHeartbeatWindowsFollowFromTheSchedules(t *testing.T) {
 	for cron, known := range map[string]bool{
-		"*/5 * * * *": true, "*/1 * * * *": true, "*/7 * * * *": true, "17 */6 * * *": true, "5 * * * *": true, "30 6 * * *": true, "0 3 * * 1": true,
+		"*/5 * * * *": true, "*/1 * * * *": true, "*/7 * * * *": true, "17 */6 * * *": true, "5 * * * *": true, "30 6 * * *": true, "0 3 * * 1": true, " */5  *   * * * ": true,
 		"*/5 6-9 * * *": false, "0 6 1 * *": false, "0,30 * * * *": false, "0 6 * * 1-5": false, "* * * * *": false,
 	} {
 		changed := strings.Replace(string(pipeline.Default()), `"*/5 * * * *"`, `"`+cron+`"`, 1)

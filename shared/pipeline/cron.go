@@ -190,16 +190,33 @@ func (p *Pipeline) Zone(s Schedule) *time.Location {
 	return p.Calendar.zone
 }
 
-// skipped reports whether a job is sent at an hour at which zones with daylight saving skip or
-// repeat one. A job of every hour is sent in all of them.
-func (c cron) skipped() bool { return c.hours != allHours && c.hours&(1<<1|1<<2) != 0 }
+// changesFrom and changesTo bound the changes of a zone's clock that schedules are checked
+// against. Rules beyond are those of the last year.
+const changesFrom, changesTo = 2026, 2046
 
-// saves reports whether a zone has daylight saving time.
-func saves(zone *time.Location) bool {
-	const year = 2026 // any: rules change rarely, and both halves of a year have their own offset
-	_, winter := time.Date(year, time.January, 1, 0, 0, 0, 0, zone).Zone()
-	_, summer := time.Date(year, time.July, 1, 0, 0, 0, 0, zone).Zone()
-	return winter != summer
+// unsteady returns the first of a job's times that the zone's clock skips or repeats, as the
+// clock shows it, zero where there is none. A job of every hour comes in all the others.
+func (c cron) unsteady(zone *time.Location) (wall time.Time, repeated bool) {
+	if c.hours == allHours {
+		return time.Time{}, false
+	}
+	clock := Calendar{zone: zone}
+	for day := time.Date(changesFrom, time.January, 1, 0, 0, 0, 0, time.UTC); day.Year() < changesTo; day = day.AddDate(0, 0, 1) {
+		before, after := clock.offset(day), clock.offset(day.AddDate(0, 0, 1))
+		if before == after {
+			continue
+		}
+		change := day
+		for clock.offset(change) == before {
+			change = change.Add(time.Minute)
+		}
+		for at := change.Add(min(before, after)); at.Before(change.Add(max(before, after))); at = at.Add(time.Minute) {
+			if c.onDay(at) && c.hours>>at.Hour()&1 == 1 && c.minutes>>at.Minute()&1 == 1 {
+				return at, after < before
+			}
+		}
+	}
+	return time.Time{}, false
 }
 
 // LastDue returns the last time before an instant at which a schedule sends its job, on the

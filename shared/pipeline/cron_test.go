@@ -113,24 +113,42 @@ func TestCron_RelayAndHealthRunInUTC(t *testing.T) {
 	}
 }
 
-// Only a zone with daylight saving time skips hours, and a job of every hour loses none for good.
+// A job is refused if its zone's clock skips or repeats one of its times on one of its days,
+// whatever the hour at which that zone changes. A job of every hour loses none for good.
 func TestCron_SkippedHoursAreRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		zone, job, cron string
 		refused         bool
 	}{
-		"new_york":      {"America/New_York", "nightly", "30 2 * * *", true},
-		"berlin_sunday": {"Europe/Berlin", "sweep", "0 1 * * 7", true},
-		"some_hours":    {"Europe/Berlin", "sweep", "0 0,2 * * *", true},
-		"relay_by_hand": {"Europe/Berlin", "relay", "0 1-2 * * *", true},
-		"southern":      {"Australia/Sydney", "nightly", "30 2 * * *", true},
-		"three":         {"America/New_York", "nightly", "0 3 * * *", false},
-		"midnight":      {"America/New_York", "nightly", "59 0 * * *", false},
-		"every_hour":    {"America/New_York", "sweep", "0 * * * *", false},
-		"relay":         {"America/New_York", "relay", "*/5 * * * *", false},
-		"six_hours":     {"America/New_York", "health", "0 */2 * * *", false},
-		"utc":           {"UTC", "nightly", "30 2 * * *", false},
-		"tokyo":         {"Asia/Tokyo", "nightly", "30 2 * * *", false},
+		"new_york":          {"America/New_York", "nightly", "30 2 * * *", true},
+		"new_york_repeated": {"America/New_York", "nightly", "30 1 * * *", true},
+		"berlin_sunday":     {"Europe/Berlin", "sweep", "0 2 * * 7", true},
+		"berlin_monday":     {"Europe/Berlin", "sweep", "0 2 * * 1", false},
+		"berlin_one":        {"Europe/Berlin", "sweep", "0 1 * * *", false},
+		"some_hours":        {"Europe/Berlin", "sweep", "0 0,2 * * *", true},
+		"relay_by_hand":     {"Europe/Berlin", "relay", "0 1-2 * * *", true},
+		"southern":          {"Australia/Sydney", "nightly", "30 2 * * *", true},
+		"half_an_hour":      {"Australia/Lord_Howe", "nightly", "45 1 * * *", true},
+		"its_other_half":    {"Australia/Lord_Howe", "nightly", "15 1 * * *", false},
+		"three":             {"America/New_York", "nightly", "0 3 * * *", false},
+		"midnight":          {"America/New_York", "nightly", "59 0 * * *", false},
+		"every_hour":        {"America/New_York", "sweep", "0 * * * *", false},
+		"relay":             {"America/New_York", "relay", "*/5 * * * *", false},
+		"six_hours":         {"America/New_York", "health", "0 */2 * * *", false},
+		"utc":               {"UTC", "nightly", "30 2 * * *", false},
+		"tokyo":             {"Asia/Tokyo", "nightly", "30 2 * * *", false},
+
+		"cairo_skips_midnight":      {"Africa/Cairo", "nightly", "15 0 * * *", true},
+		"cairo_repeats_eleven":      {"Africa/Cairo", "nightly", "15 23 * * *", true},
+		"cairo_two":                 {"Africa/Cairo", "nightly", "30 2 * * *", false},
+		"havana_skips_midnight":     {"America/Havana", "nightly", "0 0 * * *", true},
+		"havana_two":                {"America/Havana", "nightly", "30 2 * * *", false},
+		"santiago_skips_midnight":   {"America/Santiago", "nightly", "30 0 * * *", true},
+		"santiago_repeats_eleven":   {"America/Santiago", "nightly", "30 23 * * *", true},
+		"beirut_skips_midnight":     {"Asia/Beirut", "nightly", "30 0 * * *", true},
+		"beirut_two":                {"Asia/Beirut", "nightly", "30 2 * * *", false},
+		"casablanca_before_ramadan": {"Africa/Casablanca", "nightly", "30 2 * * *", true},
+		"casablanca_one":            {"Africa/Casablanca", "nightly", "30 1 * * *", false},
 	} {
 		zone, err := time.LoadLocation(c.zone)
 		if err != nil {
@@ -141,5 +159,13 @@ func TestCron_SkippedHoursAreRefused(t *testing.T) {
 		if refused := len(v.problems) > 0; refused != c.refused {
 			t.Errorf("%s: %q", name, v.problems)
 		}
+	}
+}
+
+func TestCron_SpacesBetweenFieldsMeanNothing(t *testing.T) {
+	definition, _ := change(t, `"*/5 * * * *"`, `"  */5   *  * *   *"`)
+	p, err := Parse([]byte(definition))
+	if err != nil || p.Schedules[0].Cron != "*/5 * * * *" {
+		t.Errorf("%q, error %v", p.Schedules[0].Cron, err)
 	}
 }

@@ -84,7 +84,7 @@ type fileMode struct {
 
 type fileSchedule struct {
 	Name     string `yaml:"name"`     // unique
-	Cron     string `yaml:"cron"`     // five fields as Cloud Scheduler reads them, in time_zone; in UTC for relay and health if the hour begins with `*`. Where time_zone has daylight saving time, no other job may be sent from 01:00 to 03:00. A job of a day whose hour the clock repeats is due the first time
+	Cron     string `yaml:"cron"`     // five fields as Cloud Scheduler reads them, in time_zone; in UTC for relay and health if the hour begins with `*`. No other job may have a time that the clock of time_zone skips or repeats on any of its days until 2045. A job of a day whose hour the clock repeats is due the first time
 	Function string `yaml:"function"` // `reconcile`, `sweep` or `health`
 	Job      string `yaml:"job"`      // of reconcile `relay` or `nightly`; else the function's name
 }

@@ -141,12 +141,19 @@ func (v *validator) cron(path string, s Schedule, zone *time.Location) {
 		return
 	}
 	c, err := parseCron(s.Cron)
-	switch {
-	case err != nil:
+	if err != nil {
 		v.add(path, "%v", err)
-	case c.skipped() && !s.allDay() && saves(zone):
-		v.add(path, "%q is between 01:00 and 03:00 in %s, where daylight saving time skips one of these hours on one day and repeats one on another: "+
-			"Cloud Scheduler leaves the job out or sends it twice; move it to another hour", clip(s.Cron), zone)
+		return
+	}
+	if s.allDay() {
+		return
+	}
+	switch wall, repeated := c.unsteady(zone); {
+	case wall.IsZero():
+	case repeated:
+		v.add(path, "%q: the clock of %s shows %s twice: Cloud Scheduler may send the job twice; move it to another hour", clip(s.Cron), zone, wall.Format("2006-01-02 15:04"))
+	default:
+		v.add(path, "%q: the clock of %s skips %s: Cloud Scheduler leaves the job out; move it to another hour", clip(s.Cron), zone, wall.Format("2006-01-02 15:04"))
 	}
 }
 
