@@ -219,8 +219,8 @@ resource "google_project_iam_member" "sees_jobs" {
 }
 
 # What a sweep has removed, a table each. They go by themselves after 30 days.
-resource "google_bigquery_dataset" "quarantine" {
-  dataset_id                  = "${replace(var.prefix, "-", "_")}phasegate_quarantine"
+resource "google_bigquery_dataset" "sweep_archive" {
+  dataset_id                  = "${replace(var.prefix, "-", "_")}phasegate_sweep_archive"
   description                 = "Rows that sweeps have removed, with those that stayed"
   location                    = local.bigquery_location
   delete_contents_on_destroy  = var.prefix != "" # of another environment
@@ -229,12 +229,12 @@ resource "google_bigquery_dataset" "quarantine" {
   depends_on = [google_project_service.required]
 }
 
-# The sweep writes where the definition says that it may, and its quarantine. In shadow, and
+# The sweep writes where the definition says that it may, and its archive. In shadow, and
 # where another environment writes the tables, it writes nothing.
 resource "google_bigquery_dataset_iam_member" "sweeps" {
   for_each = !var.shadow && local.writes_tables ? merge(
     { for d in local.swept_datasets : d => d },
-    { quarantine = google_bigquery_dataset.quarantine.dataset_id },
+    { archive = google_bigquery_dataset.sweep_archive.dataset_id },
   ) : {}
 
   dataset_id = each.value

@@ -57,7 +57,7 @@ func newWorld(t *testing.T, shadow string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := client.Dataset(w.Config.Quarantine()).Create(t.Context(), nil); err != nil {
+	if err := client.Dataset(w.Config.Archive()).Create(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	return w

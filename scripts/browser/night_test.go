@@ -159,6 +159,6 @@ func (n *night) sweep(id string) {
 	print := map[string]any{"rows": 144, "a": 1, "b": 2}
 	_, err := n.Store.Apply(n.t.Context(), store.Merge(store.Ref{Collection: "sweeps", ID: id}, store.F("nba_analytics.player_game_summary", "table"), store.F("2026-02-03", "period"),
 		store.F("applied", "state"), store.F("nightly", "actor"), store.F("two runs 18 seconds apart", "reason"), store.F(72, "keys"), store.F(72, "surplus"),
-		store.F(print, "before"), store.F(print, "after"), store.F("phasegate_quarantine.sweep_x", "quarantine"), store.F(store.ServerTime, "planned_at")))
+		store.F(print, "before"), store.F(print, "after"), store.F("phasegate_sweep_archive.sweep_x", "archive"), store.F(store.ServerTime, "planned_at")))
 	n.must(err)
 }

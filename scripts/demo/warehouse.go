@@ -44,7 +44,7 @@ func (d *demo) openWarehouse(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, dataset := range []string{d.env.App.Config.Staging(), d.env.App.Config.Quarantine()} {
+	for _, dataset := range []string{d.env.App.Config.Staging(), d.env.App.Config.Archive()} {
 		if err := client.Dataset(dataset).Create(ctx, nil); err != nil {
 			return fmt.Errorf("create dataset %s: %w", dataset, err)
 		}

@@ -18,7 +18,7 @@ import (
 // https://cloud.google.com/bigquery/docs/locations#specify_locations
 func locations(ctx context.Context, w *warehouse.Warehouse, c app.Config, p *pipeline.Pipeline, deployed bool) warehouse.Verification {
 	v := warehouse.Verification{Name: "locations of datasets"}
-	ours := []string{c.Staging(), c.Quarantine()}
+	ours := []string{c.Staging(), c.Archive()}
 	where := map[string][]string{} // location → datasets
 	var problems []error
 	for _, dataset := range append(datasets(p), ours...) {

@@ -60,11 +60,11 @@ func TestLocations_AreComparedWithThoseOfTheTables(t *testing.T) {
 		unknown  bool
 	}{
 		"before_the_first_deployment": {in("europe-west3"), false, nil, false},
-		"in_one":                      {in("EU", "phasegate_staging", "EU", "phasegate_quarantine", "EU"), true, nil, false},
-		"staging_elsewhere": {in("europe-west3", "phasegate_staging", "US", "phasegate_quarantine", "US"), true,
-			[]string{"US has phasegate_staging, phasegate_quarantine", "europe-west3 has nba_analytics", "make deploy places"}, false},
+		"in_one":                      {in("EU", "phasegate_staging", "EU", "phasegate_sweep_archive", "EU"), true, nil, false},
+		"staging_elsewhere": {in("europe-west3", "phasegate_staging", "US", "phasegate_sweep_archive", "US"), true,
+			[]string{"US has phasegate_staging, phasegate_sweep_archive", "europe-west3 has nba_analytics", "make deploy places"}, false},
 		"tables_apart":      {in("US", "nba_raw", "EU"), false, []string{"EU has nba_raw; US has nba_analytics"}, false},
-		"deployed_and_gone": {in("US", "phasegate_quarantine", "US"), true, []string{"phasegate_staging does not exist: make deploy creates it"}, false},
+		"deployed_and_gone": {in("US", "phasegate_sweep_archive", "US"), true, []string{"phasegate_staging does not exist: make deploy creates it"}, false},
 		"denied":            {in("US", "nba_raw", "denied"), false, []string{"dataset nba_raw", "Access Denied"}, true},
 		"denied_and_apart":  {in("US", "nba_raw", "denied", "nba_precompute", "EU"), false, []string{"EU has nba_precompute"}, false},
 	} {

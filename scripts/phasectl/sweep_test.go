@@ -34,7 +34,7 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := client.Dataset(app.Config{Prefix: prefix}.Quarantine()).Create(t.Context(), nil); err != nil {
+	if err := client.Dataset(app.Config{Prefix: prefix}.Archive()).Create(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	w.Exec(`INSERT INTO nba_analytics.upcoming_team_game_context (game_date, team_abbr, processed_at) VALUES

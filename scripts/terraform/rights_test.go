@@ -219,7 +219,7 @@ func TestTheSweepWritesWhereItMay(t *testing.T) {
 		slices.Sort(out)
 		return out
 	}
-	want := []string{"roles/bigquery.dataEditor nba_analytics", "roles/bigquery.dataEditor " + app.Config{}.Quarantine()}
+	want := []string{"roles/bigquery.dataEditor nba_analytics", "roles/bigquery.dataEditor " + app.Config{}.Archive()}
 	if got := editors(nil); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -250,8 +250,8 @@ func TestTheSweepWritesWhereItMay(t *testing.T) {
 		}
 	}
 	for _, d := range planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-")}).some("google_bigquery_dataset") {
-		if d.name == "quarantine" && (d.text("dataset_id") != app.Config{Prefix: "dev-"}.Quarantine() ||
-			!d.at("default_table_expiration_ms").RawEquals(cty.NumberIntVal(warehouse.QuarantineKept.Milliseconds()))) {
+		if d.name == "sweep_archive" && (d.text("dataset_id") != app.Config{Prefix: "dev-"}.Archive() ||
+			!d.at("default_table_expiration_ms").RawEquals(cty.NumberIntVal(warehouse.ArchiveKept.Milliseconds()))) {
 			t.Errorf("%s: %s", d.address, d.value.GoString())
 		}
 	}

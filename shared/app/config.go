@@ -40,12 +40,12 @@ type Config struct {
 	Local bool
 }
 
-// Staging is the dataset in which rows lie on their way into their tables.
+// Staging is the dataset that holds rows before they are merged into their tables.
 func (c Config) Staging() string { return strings.ReplaceAll(c.Prefix, "-", "_") + "phasegate_staging" }
 
-// Quarantine is the dataset in which lies what sweeps have removed.
-func (c Config) Quarantine() string {
-	return strings.ReplaceAll(c.Prefix, "-", "_") + "phasegate_quarantine"
+// Archive is the dataset that keeps the rows that sweeps removed.
+func (c Config) Archive() string {
+	return strings.ReplaceAll(c.Prefix, "-", "_") + "phasegate_sweep_archive"
 }
 
 var prefixForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_-]{0,29})?$`)

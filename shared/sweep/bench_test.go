@@ -75,7 +75,7 @@ func BenchmarkSweep(b *testing.B) {
 		bytes := key*(6*benchRows+day) + // looks at a week
 			key*day + // looks again, under the lock
 			row*day + // reads the day to decide
-			row*day + // quarantines
+			row*day + // archives
 			row*copies*1.5 + // compares what lies there: all of it, and what stays
 			row*day + row*copies + row*day + // reads the day to compare, inserts; changes the day
 			row*day + key*copies // looks what is there now

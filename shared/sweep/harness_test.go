@@ -32,10 +32,10 @@ var morning = time.Date(2026, 2, 4, 15, 50, 0, 0, time.UTC)
 // world is a warehouse, a store with a clock, and the processes that sweep.
 type world struct {
 	*warehousetest.World
-	t          testing.TB
-	mem        *memory.Store
-	pipeline   *pipeline.Pipeline
-	quarantine string
+	t        testing.TB
+	mem      *memory.Store
+	pipeline *pipeline.Pipeline
+	archive  string
 
 	mu  sync.Mutex
 	now time.Time
@@ -53,7 +53,7 @@ func newWorld(t testing.TB, in *warehousetest.World, pairs ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.pipeline, w.quarantine = p, w.Staging()
+	w.pipeline, w.archive = p, w.Staging()
 	return w
 }
 
@@ -154,7 +154,7 @@ func (w *world) process() *process {
 		w.t.Fatal(err)
 	}
 	locks := lease.New(lease.Config{Store: mortal{p}, Now: w.time, NewID: rand.Text, Lease: lease.Max, Instance: "p", Log: log})
-	p.Sweeper = &Sweeper{Pipeline: w.pipeline, Store: mortal{p}, Locks: locks, Now: w.time, NewID: newID, Quarantine: w.quarantine, Log: log,
+	p.Sweeper = &Sweeper{Pipeline: w.pipeline, Store: mortal{p}, Locks: locks, Now: w.time, NewID: newID, Archive: w.archive, Log: log,
 		Warehouse: w.Through(func(r *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error {
 			p.meet(body)
 			return p.call(r.Method != http.MethodGet, func() {

@@ -109,8 +109,8 @@ func TestWhatSomebodyElseHasRemovedIsNotOurs(t *testing.T) {
 	}
 }
 
-// The quarantine was changed since.
-func TestAnUndoingLooksIntoTheQuarantine(t *testing.T) {
+// The archive was changed since.
+func TestAnUndoingLooksIntoTheArchive(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]string{
 		"rewritten": "UPDATE %s SET points = 99 WHERE NOT phasegate_kept",
@@ -123,7 +123,7 @@ func TestAnUndoingLooksIntoTheQuarantine(t *testing.T) {
 			p := w.process()
 			removed := p.sweep(order(all))
 			after := w.json("nba_analytics.player_game_summary")
-			w.Exec(fmt.Sprintf(change, w.quarantine+".`"+tableName(removed.ID)+"`"))
+			w.Exec(fmt.Sprintf(change, w.archive+".`"+tableName(removed.ID)+"`"))
 			if _, err := p.Undo(t.Context(), removed.ID, "ada", ""); !errors.Is(err, ErrNotUndone) {
 				t.Errorf("%v", err)
 			}
@@ -168,7 +168,7 @@ func TestARemovalByAClockThatWasWrongCanBeUndone(t *testing.T) {
 		id = doc.Ref.ID
 	}
 	if _, err := w.process().Undo(t.Context(), id, "ada", ""); err != nil {
-		t.Errorf("its rows stand in quarantine, a row was removed: %v", err)
+		t.Errorf("its rows stand in the archive, a row was removed: %v", err)
 	}
 	w.want("nba_analytics.player_game_summary", before)
 }
@@ -428,13 +428,13 @@ func TestAnUndoingThatLosesItsLock(t *testing.T) {
 	}
 }
 
-// All of the quarantine is gone, the table is there.
-func TestAnEmptyQuarantine(t *testing.T) {
+// All of the archive is gone, the table is there.
+func TestAnEmptyArchive(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
 	id := p.sweep(order(all)).ID
-	w.Exec(fmt.Sprintf("DELETE FROM %s WHERE TRUE", w.quarantine+".`"+tableName(id)+"`"))
+	w.Exec(fmt.Sprintf("DELETE FROM %s WHERE TRUE", w.archive+".`"+tableName(id)+"`"))
 	if _, err := p.Undo(t.Context(), id, "ada", ""); !errors.Is(err, ErrNotUndone) {
 		t.Errorf("%v, and %d rows of 5", err, len(w.json("nba_analytics.player_game_summary")))
 	}
@@ -462,9 +462,9 @@ func TestSeveralSweepsOfOneKey(t *testing.T) {
 	w.want("nba_analytics.player_game_summary", doubled)
 }
 
-// Somebody changes what lies in quarantine right before the statement: the last row of a
+// Somebody changes what lies in the archive right before the statement: the last row of a
 // key would be another, or there would be none.
-func TestTheQuarantineChangesRightBeforeTheRemoval(t *testing.T) {
+func TestTheArchiveChangesRightBeforeTheRemoval(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]string{"another": "UPDATE %s SET points = 77 WHERE phasegate_kept", "none": "DELETE FROM %s WHERE phasegate_kept"} {
 		t.Run(name, func(t *testing.T) {
@@ -477,7 +477,7 @@ func TestTheQuarantineChangesRightBeforeTheRemoval(t *testing.T) {
 				if err != nil || len(listed) != 1 {
 					t.Error(listed, err)
 				}
-				w.Exec(fmt.Sprintf(change, w.quarantine+".`"+tableName(listed[0].ID)+"`"))
+				w.Exec(fmt.Sprintf(change, w.archive+".`"+tableName(listed[0].ID)+"`"))
 			}
 			p.wantPart(p.sweep(order(all)), Changed, 1, 0, "nothing was removed")
 			w.want("nba_analytics.player_game_summary", before)

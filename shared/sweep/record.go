@@ -22,12 +22,12 @@ const collection = "sweeps"
 
 // The states of a removal, in the order in which it goes through them.
 const (
-	planned     = "planned"     // nothing is removed
-	quarantined = "quarantined" // it may have happened: the rows tell
-	applied     = "applied"
-	undoing     = "undoing" // the rows tell whether it was undone
-	undone      = "undone"
-	abandoned   = "abandoned" // it did not happen, or its rows were written anew since
+	planned   = "planned"  // nothing is removed
+	archived  = "archived" // it may have happened: the rows tell
+	applied   = "applied"
+	undoing   = "undoing" // the rows tell whether it was undone
+	undone    = "undone"
+	abandoned = "abandoned" // it did not happen, or its rows were written anew since
 )
 
 // record is sweeps/{id}.
@@ -43,16 +43,16 @@ type record struct {
 	Surplus int64
 	Before  warehouse.Fingerprint // of the rows of these keys
 	After   warehouse.Fingerprint
-	// Quarantine is the table, dataset.table, with all rows of these keys.
-	Quarantine string
-	At         time.Time // of the plan, the server's, UTC
-	Ended      time.Time // of the last step
+	// Archive is the table, dataset.table, with all rows of these keys.
+	Archive string
+	At      time.Time // of the plan, the server's, UTC
+	Ended   time.Time // of the last step
 
 	version store.Version
 }
 
 func (r *record) removal(cal pipeline.Calendar, p pipeline.Processor) warehouse.Removal {
-	return warehouse.Removal{Target: warehouse.Target{Processor: p, Period: r.Period, Calendar: cal}, Quarantine: r.Quarantine, Before: r.Before, After: r.After}
+	return warehouse.Removal{Target: warehouse.Target{Processor: p, Period: r.Period, Calendar: cal}, Archive: r.Archive, Before: r.Before, After: r.After}
 }
 
 // ended reports whether nothing of it is under way any more.
@@ -72,7 +72,7 @@ func (s *Sweeper) newSweep() string {
 
 var notInTableNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
-// tableName names the quarantine table of a removal.
+// tableName names the archive table of a removal.
 func tableName(id string) string { return "sweep_" + notInTableNames.ReplaceAllString(id, "_") }
 
 func (s *Sweeper) ref(id string) store.Ref {
@@ -88,7 +88,7 @@ func (s *Sweeper) create(ctx context.Context, r *record) error {
 	act := audit.Record{Action: "sweep", Actor: r.Actor, Reason: r.Reason, Period: string(r.Period), Detail: fmt.Sprintf("removes %d rows from %s: %s", r.Surplus, r.Table, r.ID)}
 	versions, err := s.Store.Apply(ctx, store.Create(s.ref(r.ID), store.F(r.Table, "table"), store.F(string(r.Period), "period"), store.F(r.State, "state"),
 		store.F(r.Actor, "actor"), store.F(r.Reason, "reason"), store.F(r.Forced, "forced"), store.F(r.Keys, "keys"), store.F(r.Surplus, "surplus"),
-		store.F(fingerprintField(r.Before), "before"), store.F(fingerprintField(r.After), "after"), store.F(r.Quarantine, "quarantine"),
+		store.F(fingerprintField(r.Before), "before"), store.F(fingerprintField(r.After), "after"), store.F(r.Archive, "archive"),
 		store.F(store.ServerTime, "planned_at"), store.F(store.ServerTime, "changed_at")), act.Write(s.Prefix, s.Now(), s.NewID()))
 	if err != nil {
 		return fmt.Errorf("sweep %s: %w", r.ID, err) // if it is there, whoever comes next finds it, and that nothing came of it
@@ -188,7 +188,7 @@ func read(doc store.Doc) (*record, error) {
 		problems = append(problems, fmt.Errorf("%w: %s: %s: %v is no %s", errBroken, doc.Ref, name, doc.Data[name], what))
 	}
 	var ok bool
-	for name, into := range map[string]*string{"table": &r.Table, "period": (*string)(&r.Period), "state": &r.State, "actor": &r.Actor, "reason": &r.Reason, "quarantine": &r.Quarantine} {
+	for name, into := range map[string]*string{"table": &r.Table, "period": (*string)(&r.Period), "state": &r.State, "actor": &r.Actor, "reason": &r.Reason, "archive": &r.Archive} {
 		if *into, ok = doc.Data[name].(string); !ok {
 			broken(name, "text")
 		}

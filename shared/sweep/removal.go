@@ -116,7 +116,7 @@ func (r *removal) inside(ctx context.Context, held *lease.Lease) error {
 		return nil
 	}
 	rec := &record{ID: r.id, Table: r.processor.Table, Period: r.part.Period, State: planned, Actor: r.order.Actor, Reason: r.order.Reason, Forced: r.order.Force,
-		Keys: int64(survey.Keys), Surplus: int64(survey.Surplus), Before: survey.Before, After: survey.After, Quarantine: r.Quarantine + "." + tableName(r.id)}
+		Keys: int64(survey.Keys), Surplus: int64(survey.Surplus), Before: survey.Before, After: survey.After, Archive: r.Archive + "." + tableName(r.id)}
 	if err := r.create(ctx, rec); err != nil {
 		return err
 	}
@@ -128,14 +128,14 @@ func (r *removal) inside(ctx context.Context, held *lease.Lease) error {
 func (r *removal) apply(ctx context.Context, held *lease.Lease, rec *record, survey warehouse.Survey) error {
 	w := rec.removal(r.Pipeline.Calendar, r.processor)
 	const meanwhile = "its rows were written meanwhile by a run without a lock: nothing was removed"
-	err := r.Warehouse.Quarantine(ctx, w, survey)
+	err := r.Warehouse.Archive(ctx, w, survey)
 	if errors.Is(err, warehouse.ErrChanged) {
 		r.part.again = true
 		r.part.is(Changed, meanwhile)
 		return r.step(ctx, rec, abandoned)
 	}
 	if err == nil {
-		err = r.step(ctx, rec, quarantined)
+		err = r.step(ctx, rec, archived)
 	}
 	if err != nil {
 		return err
@@ -185,7 +185,7 @@ func (s *Sweeper) resume(ctx context.Context, ids []string) error {
 			continue
 		}
 		next := abandoned
-		if from != planned { // nothing is removed before all of it is in quarantine
+		if from != planned { // nothing is removed before all of it is in the archive
 			now, err := s.Warehouse.Standing(ctx, rec.removal(s.Pipeline.Calendar, s.writers(rec.Table)[0]))
 			switch {
 			case err != nil && !errors.Is(err, warehouse.ErrTarget):
@@ -203,7 +203,7 @@ func (s *Sweeper) resume(ctx context.Context, ids []string) error {
 		}
 		s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s came to no end when it was %s: it is %s", rec.ID, from, next), "sweep", rec.ID, "table", rec.Table, "period", string(rec.Period))
 		switch {
-		case from == quarantined && next == applied:
+		case from == archived && next == applied:
 			s.tellRemoved(ctx, rec.ID, rec.Table, rec.Period, rec.Surplus, rec.Actor)
 		case next == undone:
 			s.tellUndone(ctx, rec, rec.Actor)

@@ -84,7 +84,7 @@ func TestRun_EndsAnUnfinishedRemovalWhoseRowsCannotBeCompared(t *testing.T) {
 			}
 			w.advance(11 * time.Minute)
 			if c.gone {
-				w.Exec("DROP TABLE " + w.quarantine + ".`" + tableName(firstSweep(t, w)) + "`")
+				w.Exec("DROP TABLE " + w.archive + ".`" + tableName(firstSweep(t, w)) + "`")
 			} else {
 				w.remade(strings.Replace(scores, "points INT64", "score INT64", 1), "")
 			}

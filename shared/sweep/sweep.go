@@ -10,8 +10,8 @@
 //  3. survey    read the rows that share a key, decide which stays of each; nothing is
 //     removed where a guard rail says so
 //  4. planned   sweeps/{id}: what there is, what shall be left, as fingerprints
-//  5. quarantine  all rows of these keys into a table of this removal's own, for 30 days
-//  6. quarantined
+//  5. archive  all rows of these keys into a table of this removal's own, for 30 days
+//  6. archived
 //  7. remove    one statement replaces the rows of these keys by those that stay, if they
 //     are as planned; else it changes nothing
 //  8. applied
@@ -148,17 +148,17 @@ func (r Report) Unknown() (n int) {
 
 // Sweeper is safe for concurrent use.
 type Sweeper struct {
-	Pipeline   *pipeline.Pipeline
-	Store      store.Store
-	Locks      *lease.Locks
-	Warehouse  *warehouse.Warehouse
-	Now        func() time.Time
-	NewID      func() string // unique; letters and digits
-	Prefix     string        // of collections
-	Quarantine string        // dataset for removed rows, in the tables' location
-	Shadow     bool          // nothing is removed, and nothing put back
-	ReadOnly   bool          // the same: another environment writes these tables
-	Log        *slog.Logger
+	Pipeline  *pipeline.Pipeline
+	Store     store.Store
+	Locks     *lease.Locks
+	Warehouse *warehouse.Warehouse
+	Now       func() time.Time
+	NewID     func() string // unique; letters and digits
+	Prefix    string        // of collections
+	Archive   string        // dataset for removed rows, in the tables' location
+	Shadow    bool          // nothing is removed, and nothing put back
+	ReadOnly  bool          // the same: another environment writes these tables
+	Log       *slog.Logger
 }
 
 // ErrShadow says that nothing is changed in shadow.
@@ -190,7 +190,7 @@ func New(a *app.App) (*Sweeper, error) {
 		return nil, ErrNoWarehouse
 	}
 	return &Sweeper{Pipeline: a.Pipeline, Store: a.Store, Locks: a.Locks, Warehouse: a.Warehouse, Now: a.Now, NewID: newID,
-		Prefix: a.Config.Prefix, Quarantine: a.Config.Quarantine(), Shadow: a.Config.Shadow != "", ReadOnly: a.Config.ReadOnly, Log: a.Log}, nil
+		Prefix: a.Config.Prefix, Archive: a.Config.Archive(), Shadow: a.Config.Shadow != "", ReadOnly: a.Config.ReadOnly, Log: a.Log}, nil
 }
 
 // Order is what a sweep is asked to do.

@@ -47,8 +47,8 @@ func TestSeventyTwoDuplicatesGoAndComeBack(t *testing.T) {
 	p.wantPart(removed, Removed, 72, 72, "")
 	w.want(table, alone) // the newer ones stay
 	p.wantPart(p.sweep(order(all)), Clean, 0, 0, "")
-	if got := w.Ask("SELECT COUNT(*), COUNTIF(phasegate_kept) FROM " + w.quarantine + ".`" + tableName(removed.ID) + "`"); fmt.Sprint(got) != "[144 72]" {
-		t.Errorf("%v rows in quarantine", got)
+	if got := w.Ask("SELECT COUNT(*), COUNTIF(phasegate_kept) FROM " + w.archive + ".`" + tableName(removed.ID) + "`"); fmt.Sprint(got) != "[144 72]" {
+		t.Errorf("%v rows in the archive", got)
 	}
 
 	for range 2 {
@@ -285,7 +285,7 @@ func TestAnUndoingPutsBackExactlyOrNothing(t *testing.T) {
 	w.Exec("UPDATE nba_analytics.player_game_summary SET points = 9 WHERE player_lookup = 'd'")
 	rewritten := w.json("nba_analytics.player_game_summary")
 	got, err := p.Undo(t.Context(), removed.ID, "ada", "")
-	if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), ", or those in "+w.quarantine+".") || got[0].State != applied {
+	if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), ", or those in "+w.archive+".") || got[0].State != applied {
 		t.Errorf("%+v, %v", got, err)
 	}
 	w.want("nba_analytics.player_game_summary", rewritten)

@@ -28,8 +28,8 @@ type Listed struct {
 	At      time.Time       `json:"at"`    // when it was planned, UTC
 	Ended   time.Time       `json:"ended"` // its last step, UTC
 	Until   time.Time       `json:"until"` // the removed rows are kept
-	// Quarantine is the table with all rows of its keys, as they were.
-	Quarantine string `json:"quarantine"`
+	// Archive is the table with all rows of its keys, as they were.
+	Archive string `json:"archive"`
 	// Undoable: it was applied, and what it removed is still there.
 	Undoable bool `json:"undoable"`
 }
@@ -42,9 +42,9 @@ func (s *Sweeper) List(ctx context.Context) ([]Listed, error) {
 		if err != nil && !errors.Is(err, errBroken) {
 			return nil, err
 		}
-		until := r.At.Add(warehouse.QuarantineKept)
+		until := r.At.Add(warehouse.ArchiveKept)
 		l := Listed{ID: r.ID, Table: r.Table, Period: r.Period, State: r.State, Removed: r.Surplus, Keys: r.Keys, Actor: r.Actor, Reason: r.Reason,
-			At: r.At, Ended: r.Ended, Until: until, Quarantine: r.Quarantine, Undoable: r.State == applied && now.Before(until)}
+			At: r.At, Ended: r.Ended, Until: until, Archive: r.Archive, Undoable: r.State == applied && now.Before(until)}
 		if err != nil {
 			l.State, l.Undoable, l.Reason = "unreadable", false, err.Error()
 		} else if !now.Before(until) && r.ended() {
@@ -141,7 +141,7 @@ func (s *Sweeper) undoLocked(ctx context.Context, r *record, held *lease.Lease, 
 	default:
 		return fmt.Errorf("%w: %s is %s: it has removed nothing, or nobody knows any more", ErrNotUndone, r.ID, r.State)
 	}
-	if until := r.At.Add(warehouse.QuarantineKept); !s.Now().Before(until) {
+	if until := r.At.Add(warehouse.ArchiveKept); !s.Now().Before(until) {
 		return fmt.Errorf("%w: %s: the removed rows were kept until %s", ErrNotUndone, r.ID, until.Format(time.RFC3339))
 	}
 	if err := s.Warehouse.Restorable(ctx, r.removal(s.Pipeline.Calendar, p)); errors.Is(err, warehouse.ErrTarget) {
@@ -178,7 +178,7 @@ func (s *Sweeper) restore(ctx context.Context, r *record, held *lease.Lease, p p
 	err := s.Warehouse.Restore(ctx, warehouse.Under(held), w)
 	switch {
 	case errors.Is(err, warehouse.ErrChanged):
-		return fmt.Errorf("%w: %s: the rows of %s for %s, or those in %s, were written anew since", ErrNotUndone, r.ID, r.Table, r.Period, r.Quarantine)
+		return fmt.Errorf("%w: %s: the rows of %s for %s, or those in %s, were written anew since", ErrNotUndone, r.ID, r.Table, r.Period, r.Archive)
 	case errors.Is(err, warehouse.ErrTarget):
 		return fmt.Errorf("%w: %s: %w", ErrNotUndone, r.ID, err)
 	case err != nil:
@@ -186,7 +186,7 @@ func (s *Sweeper) restore(ctx context.Context, r *record, held *lease.Lease, p p
 	}
 	now, err := s.Warehouse.Standing(ctx, w)
 	if err == nil && now == r.After {
-		return fmt.Errorf("%w: %s: nothing has come back from %s", ErrNotUndone, r.ID, r.Quarantine)
+		return fmt.Errorf("%w: %s: nothing has come back from %s", ErrNotUndone, r.ID, r.Archive)
 	}
 	return err
 }

@@ -26,7 +26,7 @@ func TestRun_LeavesARemovalUnfinishedWhileItsRowsCannotBeRead(t *testing.T) {
 	next.quota = func(body []byte) bool { return bytes.Contains(body, []byte("SELECT 0, f.*")) }
 	got := next.sweep(order(all))
 	next.wantPart(got, Unknown, 0, 0, "Quota exceeded")
-	if states := w.states(); states != "quarantined" || !got.Again() {
+	if states := w.states(); states != "archived" || !got.Again() {
 		t.Errorf("the removal is %q while nothing can be read, and is tried again: %t", states, got.Again())
 	}
 	w.advance(11 * time.Minute)
@@ -120,7 +120,7 @@ func TestList_ShowsAnUnfinishedRemovalHoweverOldItIs(t *testing.T) {
 	if !p.dead {
 		t.Fatal("alive")
 	}
-	for after, want := range map[time.Duration]string{29 * 24 * time.Hour: "applied quarantined", 31 * 24 * time.Hour: "quarantined"} {
+	for after, want := range map[time.Duration]string{29 * 24 * time.Hour: "applied archived", 31 * 24 * time.Hour: "archived"} {
 		was := w.time()
 		w.advance(after)
 		if got := w.states(); got != want {

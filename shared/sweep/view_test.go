@@ -27,7 +27,7 @@ func TestRun_RefusesAViewByNameAndLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if archive, err := client.Dataset(w.quarantine).Tables(t.Context()).Next(); err == nil {
+	if archive, err := client.Dataset(w.archive).Tables(t.Context()).Next(); err == nil {
 		t.Errorf("table %s is left", archive.TableID)
 	}
 }

@@ -14,81 +14,81 @@ import (
 // Removal is one removal of duplicates from a period of a table.
 type Removal struct {
 	Target Target // Staging and ByKey mean nothing here
-	// Quarantine is the table, dataset.table, that holds all rows of the keys concerned,
+	// Archive is the table, dataset.table, that holds all rows of the keys concerned,
 	// as they were, with a column phasegate_kept: false for those that go.
-	Quarantine    string
+	Archive       string
 	Before, After Fingerprint
 }
 
-// QuarantineKept is how long removed rows are kept.
-const QuarantineKept = 30 * 24 * time.Hour
+// ArchiveKept is how long removed rows are kept.
+const ArchiveKept = 30 * 24 * time.Hour
 
 const kept = ours + "kept"
 
 // ErrChanged says that the rows concerned are not any more what a removal was planned on.
 var ErrChanged = errors.New("the rows have changed since")
 
-// Quarantine copies all rows of the keys of a survey into the removal's quarantine table,
+// Archive copies all rows of the keys of a survey into the removal's archive table,
 // which it makes by one statement within BigQuery, and makes sure that it holds exactly
 // those of the survey: if not, they have changed since ([ErrChanged]). A table of another
 // removal must not have the name.
-func (w *Warehouse) Quarantine(ctx context.Context, r Removal, s Survey) error {
+func (w *Warehouse) Archive(ctx context.Context, r Removal, s Survey) error {
 	t := r.Target
 	meta, err := w.metadata(ctx, t.Processor.Table)
 	if err != nil {
 		return err
 	}
-	_, name, _ := strings.Cut(r.Quarantine, ".")
+	_, name, _ := strings.Cut(r.Archive, ".")
 	sql := fmt.Sprintf(`CREATE TABLE %s OPTIONS (expiration_timestamp = TIMESTAMP '%s', description = 'Rows of %s for %s that shared their keys before a sweep. %s is false for those that it removed.')
 AS SELECT %s.*, ROW_NUMBER() OVER (PARTITION BY %s ORDER BY IF(%s IN UNNEST(@survivors), 0, 1)) = 1 AS %[5]s
 FROM %[9]s AS %[6]s WHERE %[10]s QUALIFY COUNT(*) OVER (PARTITION BY %[7]s) > 1`,
-		quoted(r.Quarantine), time.Now().Add(QuarantineKept).UTC().Format("2006-01-02 15:04:05"), t.Processor.Table, t.Period, kept,
+		quoted(r.Archive), time.Now().Add(ArchiveKept).UTC().Format("2006-01-02 15:04:05"), t.Processor.Table, t.Period, kept,
 		rowAlias, t.key(), hash, quoted(t.Processor.Table), t.slice(rowAlias+"."))
-	job, _, err := w.begin(ctx, exclusive{id: "phasegate-quarantine-" + name, location: meta.Location, sql: sql, purpose: "quarantine",
+	job, _, err := w.begin(ctx, exclusive{id: "phasegate-archive-" + name, location: meta.Location, sql: sql, purpose: "archive",
 		parameters: []bigquery.QueryParameter{{Name: "survivors", Value: s.survivors}}})
 	if err != nil {
 		return err
 	}
 	failure, unknown := ended(ctx, job)
 	if err := errors.Join(failure, unknown); err != nil {
-		return fmt.Errorf("quarantine table %s: %w", r.Quarantine, err)
+		return fmt.Errorf("archive table %s: %w", r.Archive, err)
 	}
 	return w.intact(ctx, r)
 }
 
-// intact makes sure that the quarantine holds what the removal was planned on.
+// intact makes sure that the archive holds what the removal was planned on.
 func (w *Warehouse) intact(ctx context.Context, r Removal) error {
-	columns, err := w.quarantined(ctx, r)
+	columns, err := w.archived(ctx, r)
 	if err != nil {
 		return err
 	}
 	before, after, err := w.fingerprints(ctx, r.held(columns, ""), r.held(columns, " WHERE "+kept))
 	if err != nil {
-		return fmt.Errorf("quarantine table %s: %w", r.Quarantine, err)
+		return fmt.Errorf("archive table %s: %w", r.Archive, err)
 	}
 	if before != r.Before || after != r.After {
-		return fmt.Errorf("%w: in quarantine lie %+v of which %+v stay, planned were %+v and %+v", ErrChanged, before, after, r.Before, r.After)
+		return fmt.Errorf("%w: in the archive lie %+v of which %+v stay, planned were %+v and %+v", ErrChanged, before, after, r.Before, r.After)
 	}
 	return nil
 }
 
-// quarantined are the columns of the table as they were when its rows were quarantined. An
+// archived are the columns of the table as they were when its rows were archived. An
 // [ErrTarget] says that they are not there any more.
-func (w *Warehouse) quarantined(ctx context.Context, r Removal) (bigquery.Schema, error) {
-	meta, err := w.metadata(ctx, r.Quarantine)
+func (w *Warehouse) archived(ctx context.Context, r Removal) (bigquery.Schema, error) {
+	meta, err := w.metadata(ctx, r.Archive)
 	if err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(slices.Clone(meta.Schema), func(f *bigquery.FieldSchema) bool { return f.Name == kept }), nil
 }
 
-// held are the rows in quarantine, for behind a FROM.
+// held are the rows in the archive, for behind a FROM.
 func (r Removal) held(columns bigquery.Schema, where string) string {
-	return fmt.Sprintf("(SELECT %s FROM %s%s) AS %s", columnsOf(columns, ""), quoted(r.Quarantine), where, rowAlias)
+	return fmt.Sprintf("(SELECT %s FROM %s%s) AS %s", columnsOf(columns, ""), quoted(r.Archive), where, rowAlias)
 }
 
 // Remove replaces the rows of the keys concerned by those that stay, by one statement
-// under a job id of the right, if they, and what lies in quarantine, are as planned when it
+// under a job id of the right, if they, and what lies in the archive, are as planned when it
 // happens; else it changes nothing, and says so ([ErrChanged]). Serialization conflicts are
 // tried again with a new token.
 func (w *Warehouse) Remove(ctx context.Context, right Right, r Removal) error {
@@ -102,7 +102,7 @@ func (w *Warehouse) Restorable(ctx context.Context, r Removal) error {
 	return err
 }
 
-// unchanged returns the table, and its columns in quarantine, if they are the same.
+// unchanged returns the table, and its columns in the archive, if they are the same.
 func (w *Warehouse) unchanged(ctx context.Context, r Removal) (*bigquery.TableMetadata, bigquery.Schema, error) {
 	name := r.Target.Processor.Table
 	meta, err := w.metadata(ctx, name)
@@ -112,7 +112,7 @@ func (w *Warehouse) unchanged(ctx context.Context, r Removal) (*bigquery.TableMe
 	if err := replaceable(name, meta); err != nil {
 		return nil, nil, err
 	}
-	columns, err := w.quarantined(ctx, r)
+	columns, err := w.archived(ctx, r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -123,7 +123,7 @@ func (w *Warehouse) unchanged(ctx context.Context, r Removal) (*bigquery.TableMe
 }
 
 // Restore is the undoing of Remove: it puts all rows of the keys concerned back as they
-// were, if those are what Remove has left and the quarantine still has them. An [ErrTarget]
+// were, if those are what Remove has left and the archive still has them. An [ErrTarget]
 // says that it can do so no more.
 func (w *Warehouse) Restore(ctx context.Context, right Right, r Removal) error {
 	if err := w.intact(ctx, r); err != nil { // the statement asks again, unless there is nothing at all
@@ -132,7 +132,7 @@ func (w *Warehouse) Restore(ctx context.Context, right Right, r Removal) error {
 	return w.replace(ctx, right, r, r.After, "TRUE")
 }
 
-// replace deletes the rows of the keys in quarantine and inserts those of the quarantine
+// replace deletes the rows of the keys in the archive and inserts those of the archive
 // for which a condition holds.
 func (w *Warehouse) replace(ctx context.Context, right Right, r Removal, planned Fingerprint, which string) error {
 	meta, columns, err := w.unchanged(ctx, r)
@@ -153,10 +153,10 @@ func (w *Warehouse) replace(ctx context.Context, right Right, r Removal, planned
 // changedMark is what the statement fails with when the rows are not as planned.
 const changedMark = "phasegate: the rows have changed"
 
-// statement replaces rows if their fingerprint is the planned one, and the quarantine is
+// statement replaces rows if their fingerprint is the planned one, and the archive is
 // whole. The guard of the rows stands where rows are inserted, and fails the whole
 // statement: of a condition that is false in both clauses one could not tell that nothing
-// has happened. That of the quarantine stands in both: without a row to insert the first is
+// has happened. That of the archive stands in both: without a row to insert the first is
 // never asked, and then nothing may be deleted either. None is correlated, so each is asked
 // once, about the tables as the statement found them.
 func (r Removal) statement(columns bigquery.Schema, planned Fingerprint, which string) string {
@@ -166,9 +166,9 @@ func (r Removal) statement(columns bigquery.Schema, planned Fingerprint, which s
 	return fmt.Sprintf(`MERGE %s AS %s USING %s AS %s ON FALSE
 WHEN NOT MATCHED BY TARGET AND %s AND IF(%s AND %s, TRUE, ERROR('%s')) THEN INSERT (%s) VALUES (%s)
 WHEN NOT MATCHED BY SOURCE AND %s AND %s IN (SELECT %s FROM %s AS %s) AND %s THEN DELETE`,
-		quoted(t.Processor.Table), target, quoted(r.Quarantine), source,
+		quoted(t.Processor.Table), target, quoted(r.Archive), source,
 		which, is(planned, r.concerned(columns)), whole, changedMark, columnsOf(columns, ""), columnsOf(columns, source+"."),
-		t.slice(target+"."), t.keyOf(target+"."), t.key(), quoted(r.Quarantine), rowAlias, whole)
+		t.slice(target+"."), t.keyOf(target+"."), t.key(), quoted(r.Archive), rowAlias, whole)
 }
 
 // is the condition that rows, for behind a FROM, have a fingerprint.
@@ -176,18 +176,18 @@ func is(f Fingerprint, rows string) string {
 	return fmt.Sprintf("(SELECT n = %d AND a = %d AND b = %d FROM (%s))", f.Rows, f.A, f.B, fingerprint(rows))
 }
 
-// concerned are the table's rows of the keys in quarantine, in the columns that they had
+// concerned are the table's rows of the keys in the archive, in the columns that they had
 // then, for behind a FROM.
 func (r Removal) concerned(columns bigquery.Schema) string {
 	t := r.Target
 	return fmt.Sprintf("(SELECT %s FROM %s AS %s WHERE %s AND %s IN (SELECT %[5]s FROM %[6]s AS %[3]s)) AS %[3]s",
-		columnsOf(columns, rowAlias+"."), quoted(t.Processor.Table), rowAlias, t.slice(rowAlias+"."), t.key(), quoted(r.Quarantine))
+		columnsOf(columns, rowAlias+"."), quoted(t.Processor.Table), rowAlias, t.slice(rowAlias+"."), t.key(), quoted(r.Archive))
 }
 
 // Standing returns what is there now of the keys concerned. An [ErrTarget] says that it
 // cannot be told any more.
 func (w *Warehouse) Standing(ctx context.Context, r Removal) (Fingerprint, error) {
-	columns, err := w.quarantined(ctx, r)
+	columns, err := w.archived(ctx, r)
 	if err != nil {
 		return Fingerprint{}, err
 	}

@@ -22,15 +22,15 @@ func (b *books) json() []string {
 	return out
 }
 
-// removal surveys the period and quarantines.
+// removal surveys the period and archives.
 func (b *books) removal() (warehouse.Removal, warehouse.Survey) {
 	b.t.Helper()
 	s, err := b.Survey(b.t.Context(), b.target)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	r := warehouse.Removal{Target: b.target, Quarantine: b.target.Staging + ".q" + rand.Text(), Before: s.Before, After: s.After}
-	if err := b.Quarantine(b.t.Context(), r, s); err != nil {
+	r := warehouse.Removal{Target: b.target, Archive: b.target.Staging + ".q" + rand.Text(), Before: s.Before, After: s.After}
+	if err := b.Archive(b.t.Context(), r, s); err != nil {
 		b.t.Fatal(err)
 	}
 	return r, s
@@ -100,9 +100,9 @@ func TestARemovalChangesNothingOnceTheRowsHaveChanged(t *testing.T) {
 			if got := b.json(); !slices.Equal(got, changed) {
 				t.Errorf("%s, was %s", got, changed)
 			}
-			// And where they changed before they lie in quarantine, that is found out there.
-			r.Quarantine += "2"
-			if err := b.Quarantine(t.Context(), r, s); !errors.Is(err, warehouse.ErrChanged) {
+			// And where they changed before they lie in the archive, that is found out there.
+			r.Archive += "2"
+			if err := b.Archive(t.Context(), r, s); !errors.Is(err, warehouse.ErrChanged) {
 				t.Errorf("%v", err)
 			}
 		})

@@ -172,7 +172,7 @@ run "datasets_are_where_the_tables_are" {
   command = plan
 
   assert {
-    condition     = alltrue([for d in [google_bigquery_dataset.events, google_bigquery_dataset.staging, google_bigquery_dataset.quarantine] : d.location == "europe-west3"])
+    condition     = alltrue([for d in [google_bigquery_dataset.events, google_bigquery_dataset.staging, google_bigquery_dataset.sweep_archive] : d.location == "europe-west3"])
     error_message = "A dataset of ours is elsewhere than the tables."
   }
 }
