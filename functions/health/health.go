@@ -57,7 +57,7 @@ func look(ctx context.Context, a *app.App) error {
 	c := health.New(a)
 	r := c.Run(ctx)
 	c.Tell(ctx, r) // before anything that can fail: alerts read it
-	notify.Note(ctx, r.Notices()...)
+	notify.Note(ctx, r.Notifications()...)
 	if digest, due := r.Digest(a.Pipeline); due {
 		notify.Note(ctx, digest)
 	}

@@ -28,7 +28,7 @@ func TestTheChannelsSecretIsNowhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := apptest.New(t, now)
 			channel := notify.FromEnv(func(name string) string { return env[name] })
-			w.Notices.Slack, w.App.Config.Slack = channel, channel
+			w.Notifier.Slack, w.App.Config.Slack = channel, channel
 			said := fmt.Sprintf("%v %+v %#v %s", w.App.Config, w.App.Config, w.App.Config, w.App.Config.Slack)
 			jobs := []string{`{"job":"health"}`, `{"job":"dance"}`, `{"job":"health","date":"2000-01-01"}`}
 			if name == "gone" { // each that has something to tell tries for seconds
@@ -39,7 +39,7 @@ func TestTheChannelsSecretIsNowhere(t *testing.T) {
 				said += rec.Body.String()
 			}
 			said += browse(w, "/").Body.String() + ask(w, "GET", "/report.json", "").Body.String() + ask(w, "GET", "/", "").Body.String()
-			for _, collection := range []string{"function_status", "notices", "quarantine", "audit"} {
+			for _, collection := range []string{"function_status", "notifications", "quarantine", "audit"} {
 				for doc, err := range w.Store.Scan(t.Context(), collection, "!", "~") {
 					said += fmt.Sprint(doc, err)
 				}

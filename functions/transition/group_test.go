@@ -96,7 +96,7 @@ func TestShutdown_DrainsTheOpenGroup(t *testing.T) {
 // The request that began the group before has been answered by then.
 func TestNotification_OfALaterGroupIsSent(t *testing.T) {
 	w, slack := apptest.New(t, now), notifytest.New(t)
-	w.Notices.Slack = slack.Channel
+	w.Notifier.Slack = slack.Channel
 	s := stop(w)
 	server := httptest.NewServer(handler(w))
 	defer server.Close()

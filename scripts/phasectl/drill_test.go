@@ -85,7 +85,7 @@ func TestADrillSaysWhatDoesNotCome(t *testing.T) {
 	loggingAnswers(t, `{}`)
 	want(t, 1, []string{"failing  event: no line of it within 1s", "gcloud logging read 'resource.type="}, "drill", "--timeout", "1s")
 	loggingAnswers(t, oneLine)
-	s.App.Notices.Slack = notify.Slack{}
+	s.App.Notifier.Slack = notify.Slack{}
 	want(t, 1, []string{"failing  notice: no channel: neither SLACK_WEBHOOK_URL nor SLACK_BOT_TOKEN is set"}, "drill")
 	if code, _, stderr := command(t, "drill", "--timeout", "1ms"); code != 64 {
 		t.Errorf("%d %s", code, stderr)

@@ -313,7 +313,7 @@ var bad = map[string]func(*recorder){
 	"notify-failed": func(r *recorder) {
 		revoked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }))
 		r.t.Cleanup(revoked.Close)
-		r.Notices.Slack = notify.FromEnv(func(name string) string { return map[string]string{"SLACK_WEBHOOK_URL": revoked.URL}[name] })
+		r.Notifier.Slack = notify.FromEnv(func(name string) string { return map[string]string{"SLACK_WEBHOOK_URL": revoked.URL}[name] })
 		for _, f := range []string{"transition", "reconcile", "sweep", "health"} {
 			r.deliver(f, []byte(`{"job":"dance"}`)) // of which somebody should hear
 		}

@@ -33,9 +33,9 @@ type App struct {
 	// Locks protect tables, not books: a shadow has those of the whole environment.
 	Locks *lease.Locks
 	// Notices tells people; nil in the shadow of an application, which tells nobody.
-	Notices *notify.Notices
-	Log     *slog.Logger
-	Now     func() time.Time
+	Notifier *notify.Notifier
+	Log      *slog.Logger
+	Now      func() time.Time
 }
 
 // Stores opens the store that a configuration names.
@@ -81,7 +81,7 @@ func Open(ctx context.Context, c Config, stores Stores, now func() time.Time, w 
 		a.Warehouse = warehouse.New(c.Project, c.BigQueryHost)
 	}
 	a.Engine = a.engine()
-	a.Notices = &notify.Notices{Store: st, Slack: c.Slack, Books: c.Books(), Of: c.Prefix + p.Name + " in " + c.Project, Shadow: c.Shadow != "", NewID: rand.Text, Log: log}
+	a.Notifier = &notify.Notifier{Store: st, Slack: c.Slack, Prefix: c.Books(), Of: c.Prefix + p.Name + " in " + c.Project, Shadow: c.Shadow != "", NewID: rand.Text, Log: log}
 	a.Locks = lease.New(lease.Config{Store: st, Now: now, NewID: rand.Text, Lease: c.Lease, Prefix: c.Prefix, Instance: instance(), Log: log})
 	return a, nil
 }
@@ -139,7 +139,7 @@ func (a *App) Shadowed() *App {
 	s := *a
 	s.Config.Shadow += shadow
 	s.Warehouse = nil // what is tried there has no data behind it
-	s.Notices = nil
+	s.Notifier = nil
 	s.Log = telemetry.InShadow(a.Log)
 	s.Engine = s.engine()
 	return &s

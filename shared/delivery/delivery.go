@@ -103,7 +103,7 @@ func (f Function) post(w http.ResponseWriter, r *http.Request) {
 	ctx = telemetry.WithTrace(ctx, r, a.Config.Project)
 	a, err = inShadow(a, r)
 	ctx, noted := notify.Collect(ctx)
-	defer func() { a.Notices.Tell(ctx, noted()...) }() // after all is done, whatever became of it
+	defer func() { a.Notifier.Notify(ctx, noted()...) }() // after all is done, whatever became of it
 	log := a.Log.With("function", f.Name)
 	var topic string
 	if err == nil {

@@ -76,7 +76,7 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) e
 	}
 	switch {
 	case err == nil:
-		notify.Note(ctx, notify.Notice{Subject: "quarantine_" + d.function, State: "waiting", Severity: notify.Warning, Again: time.Hour,
+		notify.Note(ctx, notify.Notification{Subject: "quarantine_" + d.function, State: "waiting", Severity: notify.Warning, Again: time.Hour,
 			Title:  "a message for " + d.function + " was put in quarantine: " + d.why.Error(),
 			Reason: "message " + d.envelope.MessageID + " of " + d.topic + "; whatever follows within the hour is not told", Command: "phasectl quarantine list", Page: "message-quarantined"})
 		log.ErrorContext(ctx, "message quarantined: "+d.why.Error(), "event", telemetry.CompletionQuarantined,

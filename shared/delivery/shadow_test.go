@@ -38,7 +38,7 @@ func TestIntake_AWrongShadowQuarantinesNothing(t *testing.T) {
 
 func TestQuarantine_OfAShadowPublishesAndNotifiesNothing(t *testing.T) {
 	w, slack := apptest.New(t, now), notifytest.New(t)
-	w.Notices.Slack = slack.Channel
+	w.Notifier.Slack = slack.Channel
 	for id, data := range map[string]string{"small": "{}", "large": strings.Repeat("x", 2<<20)} {
 		if code := postTo(function(w, refuse), "/?shadow=1", envelope(id, data)); code != 202 {
 			t.Errorf("%s: answered %d", id, code)

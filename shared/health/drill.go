@@ -34,7 +34,7 @@ func Drill(ctx context.Context, a *app.App) error {
 	a.Shadowed().Log.WarnContext(ctx, fmt.Sprintf("drill: %s is %s: %s", check.ID, check.State, check.Evidence[0]), "event", telemetry.Finding, "by", "drill",
 		"check", check.ID, "state", string(check.State), "evidence", check.Evidence)
 	at := a.Now()
-	told := a.Notices.Try(ctx, notify.Notice{Subject: "drill", State: at.UTC().Format(time.RFC3339Nano), Severity: notify.Info, Command: check.Action,
+	told := a.Notifier.Send(ctx, notify.Notification{Subject: "drill", State: at.UTC().Format(time.RFC3339Nano), Severity: notify.Info, Command: check.Action,
 		Title:  "this is a drill, and nothing is wrong: " + check.ID + " is " + string(check.State) + ", as it was made to be",
 		Reason: check.Evidence[0]})
 	problem := ""

@@ -11,7 +11,7 @@
 // # Who is told
 //
 // The hourly job logs each check, which alerts read; tells people what has changed, and once
-// a day how everything is ([Report.Notices], [Report.Digest]); and keeps the report for the
+// a day how everything is ([Report.Notifications], [Report.Digest]); and keeps the report for the
 // status page ([ReadPage]), which reads it and the books and asks nobody else.
 //
 // # Cost

@@ -68,7 +68,7 @@ func newMonth(t *testing.T, start pipeline.Period) *month {
 		return publish(ctx, topic, msgs)
 	}
 	m.App.Engine = cycle.New(config)
-	m.App.Config.Slack, m.Notices.Slack = channel(), channel()
+	m.App.Config.Slack, m.Notifier.Slack = channel(), channel()
 	for _, phase := range m.Pipeline.Phases {
 		for _, p := range phase.Processors {
 			m.slices[p.Table] = map[pipeline.Period]warehouse.Slice{}

@@ -18,11 +18,11 @@ import (
 // Wherever the limit falls, it falls between two escapes.
 func TestMessage_CutsNoEscapeInTwo(t *testing.T) {
 	whole := regexp.MustCompile(`&(amp|lt|gt);`)
-	n := &Notices{Of: "p"}
+	n := &Notifier{Of: "p"}
 	for before := range 6 {
 		text := strings.Repeat("x", before) + strings.Repeat("&", 5000)
-		for name, notice := range map[string]Notice{"title": {State: "s", Title: text}, "reason": {State: "s", Title: "t", Reason: text}} {
-			got := n.message([]Notice{notice})
+		for name, notification := range map[string]Notification{"title": {State: "s", Title: text}, "reason": {State: "s", Title: "t", Reason: text}} {
+			got := n.message([]Notification{notification})
 			if rest := whole.ReplaceAllString(got, ""); strings.Contains(rest, "&") || !strings.Contains(got, "…") {
 				t.Errorf("%s after %d characters: ends with %q", name, before, got[max(0, len(got)-20):])
 			}
@@ -68,7 +68,7 @@ func (s slowStore) Apply(ctx context.Context, writes ...store.Write) ([]store.Ve
 	return s.Store.Apply(ctx, writes...)
 }
 
-// Slack and the store are slow, and each keeps its limit. A notice that is sent and not
+// Slack and the store are slow, and each keeps its limit. A notification that is sent and not
 // noted would be sent twice.
 func TestTry_NotesWhatWasSentHoweverLongSlackTook(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
@@ -78,7 +78,7 @@ func TestTry_NotesWhatWasSentHoweverLongSlackTook(t *testing.T) {
 		client.Transport = slowSlack{attempt - time.Millisecond, &sent}
 		d.Store = slowStore{d.Store, Limit - time.Second}
 		for range 2 {
-			if err := d.Try(t.Context(), blocked); err != nil && !errors.Is(err, errLeft) {
+			if err := d.Send(t.Context(), blocked); err != nil && !errors.Is(err, errLeft) {
 				t.Errorf("%v", err)
 			}
 			d.now = d.now.Add(claimFor)

@@ -21,7 +21,7 @@ import (
 
 // desk is a place to tell from, with its Slack, its clock and a store that can fail.
 type desk struct {
-	*Notices
+	*Notifier
 	slack *slackServer
 	logs  *bytes.Buffer
 	now   time.Time
@@ -30,7 +30,7 @@ type desk struct {
 func newDesk(t *testing.T, answers ...answer) *desk {
 	d := &desk{slack: newSlack(t, answers...), logs: &bytes.Buffer{}, now: time.Date(2026, 2, 4, 15, 0, 0, 0, time.UTC)}
 	ids := 0
-	d.Notices = &Notices{Store: memory.New(func() time.Time { return d.now }), Slack: d.slack.byWebhook(), Books: "dev-", Of: "nba in p",
+	d.Notifier = &Notifier{Store: memory.New(func() time.Time { return d.now }), Slack: d.slack.byWebhook(), Prefix: "dev-", Of: "nba in p",
 		NewID: func() string { ids++; return fmt.Sprint("id", ids) }, Log: slog.New(slog.NewJSONHandler(d.logs, nil))}
 	return d
 }
@@ -45,29 +45,29 @@ func (d *desk) said() (out []string) {
 }
 
 var (
-	blocked = Notice{Subject: "cycle_x", State: "blocked", Severity: Warning, Title: "x is blocked", Reason: "rows <1>\n& few", Command: "phasectl explain x", Page: "cycle-blocked"}
-	overdue = Notice{Subject: "cycle_x", State: "overdue", Severity: Critical, Title: "x is overdue"}
-	well    = Notice{Subject: "cycle_x", Title: "x is handed over"}
+	blocked = Notification{Subject: "cycle_x", State: "blocked", Severity: Warning, Title: "x is blocked", Reason: "rows <1>\n& few", Command: "phasectl explain x", Page: "cycle-blocked"}
+	overdue = Notification{Subject: "cycle_x", State: "overdue", Severity: Critical, Title: "x is overdue"}
+	well    = Notification{Subject: "cycle_x", Title: "x is handed over"}
 )
 
 func TestWhatIsToldAndWhatIsNot(t *testing.T) {
-	again := Notice{Subject: "q", State: "waiting", Severity: Warning, Title: "one more", Again: time.Hour}
+	again := Notification{Subject: "q", State: "waiting", Severity: Warning, Title: "one more", Again: time.Hour}
 	for name, tc := range map[string]struct {
-		told   []Notice
+		told   []Notification
 		passes time.Duration // before the last one
 		want   bool          // the last one is told
 	}{
-		"the first":                 {[]Notice{blocked}, 0, true},
-		"the same":                  {[]Notice{blocked, blocked}, 0, false},
-		"the same, a year later":    {[]Notice{blocked, blocked}, 365 * 24 * time.Hour, false},
-		"another state":             {[]Notice{blocked, overdue}, 0, true},
-		"that it is over":           {[]Notice{blocked, well}, 0, true},
-		"over what was never told":  {[]Notice{well}, 0, false},
-		"over, twice":               {[]Notice{blocked, well, well}, 0, false},
-		"once more after it was":    {[]Notice{blocked, well, blocked}, 0, true},
-		"within the window":         {[]Notice{again, again}, time.Hour - time.Millisecond, false},
-		"after the window":          {[]Notice{again, again}, time.Hour, true},
-		"another subject":           {[]Notice{blocked, again}, 0, true},
+		"the first":                 {[]Notification{blocked}, 0, true},
+		"the same":                  {[]Notification{blocked, blocked}, 0, false},
+		"the same, a year later":    {[]Notification{blocked, blocked}, 365 * 24 * time.Hour, false},
+		"another state":             {[]Notification{blocked, overdue}, 0, true},
+		"that it is over":           {[]Notification{blocked, well}, 0, true},
+		"over what was never told":  {[]Notification{well}, 0, false},
+		"over, twice":               {[]Notification{blocked, well, well}, 0, false},
+		"once more after it was":    {[]Notification{blocked, well, blocked}, 0, true},
+		"within the window":         {[]Notification{again, again}, time.Hour - time.Millisecond, false},
+		"after the window":          {[]Notification{again, again}, time.Hour, true},
+		"another subject":           {[]Notification{blocked, again}, 0, true},
 		"nothing is told as a list": {nil, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,9 +77,9 @@ func TestWhatIsToldAndWhatIsNot(t *testing.T) {
 				if i == len(tc.told)-1 {
 					d.now = d.now.Add(tc.passes)
 				}
-				d.Tell(t.Context(), n)
+				d.Notify(t.Context(), n)
 			}
-			d.Tell(t.Context())
+			d.Notify(t.Context())
 			if got := d.said(); len(got) > 1 || (len(got) == 1) != tc.want || d.logs.Len() > 0 {
 				t.Errorf("%q, logs %s", got, d.logs)
 			}
@@ -89,8 +89,8 @@ func TestWhatIsToldAndWhatIsNot(t *testing.T) {
 
 func TestAMessageSaysWhatItIsAndWhatHelps(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
-	info := Notice{Subject: "digest", State: "2026-02-04", Severity: Info, Title: "a <good> `night`"}
-	d.Tell(t.Context(), overdue, blocked, info) // the later one about a subject is what is
+	info := Notification{Subject: "digest", State: "2026-02-04", Severity: Info, Title: "a <good> `night`"}
+	d.Notify(t.Context(), overdue, blocked, info) // the later one about a subject is what is
 	want := "*Phasegate* nba in p\n" +
 		":large_orange_circle: *warning* x is blocked\n>rows &lt;1&gt;\n>&amp; few\n`phasectl explain x`  <https://github.com/phasegate/phasegate/blob/main/docs/runbooks/cycle-blocked.md|runbook>\n" +
 		":information_source: a &lt;good&gt; `night`"
@@ -98,7 +98,7 @@ func TestAMessageSaysWhatItIsAndWhatHelps(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	d.Shadow = true
-	d.Tell(t.Context(), well)
+	d.Notify(t.Context(), well)
 	if got := d.said(); len(got) != 1 || got[0] != "*Phasegate* nba in p, in shadow\n:white_check_mark: *resolved* x is handed over" {
 		t.Errorf("%q", got)
 	}
@@ -107,7 +107,7 @@ func TestAMessageSaysWhatItIsAndWhatHelps(t *testing.T) {
 // What others have sent stands in a title as one line of a bounded length.
 func TestATitleIsOneLine(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
-	d.Tell(t.Context(), Notice{Subject: "q", State: "waiting", Severity: Warning, Title: "bad: x\n:red_circle: *critical* forged <!channel> " + strings.Repeat("y", 5000)})
+	d.Notify(t.Context(), Notification{Subject: "q", State: "waiting", Severity: Warning, Title: "bad: x\n:red_circle: *critical* forged <!channel> " + strings.Repeat("y", 5000)})
 	got := d.said()
 	if len(got) != 1 || strings.Count(got[0], "\n") != 1 || !strings.Contains(got[0], "bad: x :red_circle: *critical* forged &lt;!channel&gt; y") || len(got[0]) > 500 {
 		t.Errorf("%q", got)
@@ -117,11 +117,11 @@ func TestATitleIsOneLine(t *testing.T) {
 func TestAStormIsOneMessageOfABoundedSize(t *testing.T) {
 	for _, reason := range []string{"é", "x&<", "\n"} { // escaping and quoting make it longer
 		d := newDesk(t, answer{status: 200, body: "ok"})
-		var storm []Notice
+		var storm []Notification
 		for i := range 300 {
-			storm = append(storm, Notice{Subject: fmt.Sprint("check_", i), State: "failing", Severity: Critical, Title: strings.Repeat("&", 5000), Reason: strings.Repeat(reason, 5000)})
+			storm = append(storm, Notification{Subject: fmt.Sprint("check_", i), State: "failing", Severity: Critical, Title: strings.Repeat("&", 5000), Reason: strings.Repeat(reason, 5000)})
 		}
-		d.Tell(t.Context(), storm...)
+		d.Notify(t.Context(), storm...)
 		got := d.said()
 		// https://api.slack.com/methods/chat.postMessage#truncating: more than 40,000 characters are cut off.
 		if len(got) != 1 || len(got[0]) > 40_000 || !strings.HasSuffix(got[0], "\nand 280 more: `phasectl health`") {
@@ -130,7 +130,7 @@ func TestAStormIsOneMessageOfABoundedSize(t *testing.T) {
 		if whole := regexp.MustCompile(`&(amp|lt|gt);`).ReplaceAllString(got[0], ""); strings.Contains(whole, "&") {
 			t.Errorf("%q: an escape is cut in two", reason)
 		}
-		d.Tell(t.Context(), storm...)
+		d.Notify(t.Context(), storm...)
 		if again := d.said(); len(again) != 0 {
 			t.Errorf("told again: %d", len(again))
 		}
@@ -145,26 +145,26 @@ func TestWhatSlackDoesNotTakeIsToldLater(t *testing.T) {
 		after  time.Duration
 	}{
 		"refused":     {answer{status: 400, body: "invalid_payload"}, "400 invalid_payload", 0},
-		"left alone":  {answer{status: 429, retryAfter: "90"}, "Slack takes no more for 1m30s", 90 * time.Second},
+		"left alone":  {answer{status: 429, retryAfter: "90"}, "Slack accepts no message for 1m30s", 90 * time.Second},
 		"no such web": {answer{status: 404, body: "no_service " + theSecret}, "404 without a reason", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, tc.first, answer{status: 200, body: "ok"})
-			d.Tell(t.Context(), blocked)
+			d.Notify(t.Context(), blocked)
 			if got := d.logs.String(); !strings.Contains(got, `"event":"notify_failed"`) || !strings.Contains(got, tc.reason) || strings.Contains(got, theSecret) || strings.Count(got, "\n") != 1 {
 				t.Errorf("%s", got)
 			}
 			if tc.after > 0 {
 				d.now = d.now.Add(tc.after - time.Second)
-				if d.Tell(t.Context(), blocked); len(d.slack.got) != 1 {
+				if d.Notify(t.Context(), blocked); len(d.slack.got) != 1 {
 					t.Errorf("asked again before its time")
 				}
 				d.now = d.now.Add(time.Second)
 			}
-			if d.Tell(t.Context(), blocked); len(d.slack.got) != 2 {
+			if d.Notify(t.Context(), blocked); len(d.slack.got) != 2 {
 				t.Errorf("%d tries", len(d.slack.got))
 			}
-			if d.Tell(t.Context(), blocked); len(d.slack.got) != 2 {
+			if d.Notify(t.Context(), blocked); len(d.slack.got) != 2 {
 				t.Errorf("told twice")
 			}
 		})
@@ -174,23 +174,23 @@ func TestWhatSlackDoesNotTakeIsToldLater(t *testing.T) {
 // Who asks whether it was sent is not told so while it is left for later.
 func TestTryDoesNotSayThatItWasSentWhenItWasNot(t *testing.T) {
 	d := newDesk(t, answer{status: 429, retryAfter: "90"}, answer{status: 200, body: "ok"})
-	if err := d.Try(t.Context(), blocked); err == nil {
+	if err := d.Send(t.Context(), blocked); err == nil {
 		t.Error("left alone: no error")
 	}
 	d.now = d.now.Add(30 * time.Second)
-	if err := d.Try(t.Context(), blocked); err == nil || len(d.slack.got) != 1 {
+	if err := d.Send(t.Context(), blocked); err == nil || len(d.slack.got) != 1 {
 		t.Errorf("within the time that Slack wants: %v", err)
 	}
 	d.now = d.now.Add(time.Minute)
-	if err := d.Try(t.Context(), blocked); err != nil || len(d.slack.got) != 2 {
+	if err := d.Send(t.Context(), blocked); err != nil || len(d.slack.got) != 2 {
 		t.Errorf("after it: %v", err)
 	}
 	// The answer to its claim is lost, and the driver meets its own write.
 	d.Store = &broken{Store: d.Store, fails: 1, done: true, err: store.ErrConflict}
-	if err := d.Try(t.Context(), overdue); err == nil || len(d.slack.got) != 2 {
+	if err := d.Send(t.Context(), overdue); err == nil || len(d.slack.got) != 2 {
 		t.Errorf("claimed, and not sent: %v", err)
 	}
-	if d.Tell(t.Context(), overdue); len(d.slack.got) != 2 || d.logs.Len() > 0 {
+	if d.Notify(t.Context(), overdue); len(d.slack.got) != 2 || d.logs.Len() > 0 {
 		t.Errorf("a rival's business is logged: %s", d.logs)
 	}
 }
@@ -226,10 +226,10 @@ func TestNothingIsLostWhereverItDies(t *testing.T) {
 				t.Run(fmt.Sprint(err, done, step), func(t *testing.T) {
 					d := newDesk(t, answer{status: 200, body: "ok"})
 					d.Store = &broken{Store: d.Store, fails: step, done: done, err: err}
-					d.Tell(t.Context(), blocked)
+					d.Notify(t.Context(), blocked)
 					said := len(d.said())
 					d.now = d.now.Add(claimFor)
-					d.Tell(t.Context(), blocked)
+					d.Notify(t.Context(), blocked)
 					said += len(d.said())
 					most := 1
 					if step == 2 && !done {
@@ -238,7 +238,7 @@ func TestNothingIsLostWhereverItDies(t *testing.T) {
 					if said < 1 || said > most {
 						t.Errorf("told %d times", said)
 					}
-					if d.Tell(t.Context(), blocked); len(d.said()) > 0 {
+					if d.Notify(t.Context(), blocked); len(d.said()) > 0 {
 						t.Error("and once more")
 					}
 				})
@@ -265,20 +265,20 @@ func (s *slow) Apply(ctx context.Context, writes ...store.Write) ([]store.Versio
 // taken it over, have told since: what begins again would not be told.
 func TestWhoStoodStillNotesNothingOverOthers(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
-	other, alone := *d.Notices, Notice{Subject: "alone", State: "failing", Title: "y"}
+	other, alone := *d.Notifier, Notification{Subject: "alone", State: "failing", Title: "y"}
 	d.Store = &slow{Store: d.Store, meanwhile: func() {
 		d.now = d.now.Add(claimFor)
-		other.Tell(t.Context(), blocked)
-		other.Tell(t.Context(), well)
+		other.Notify(t.Context(), blocked)
+		other.Notify(t.Context(), well)
 	}}
-	if err := d.Try(t.Context(), blocked, alone); err != nil {
+	if err := d.Send(t.Context(), blocked, alone); err != nil {
 		t.Errorf("others have told it: %v", err)
 	}
 	d.said()
-	if d.Tell(t.Context(), alone); len(d.said()) != 0 {
+	if d.Notify(t.Context(), alone); len(d.said()) != 0 {
 		t.Error("what nobody has taken over is not noted")
 	}
-	if d.Tell(t.Context(), blocked); len(d.said()) != 1 {
+	if d.Notify(t.Context(), blocked); len(d.said()) != 1 {
 		t.Errorf("lost: it is blocked again: %s", d.logs)
 	}
 }
@@ -290,7 +290,7 @@ func TestOfManyWhoSayItOneTells(t *testing.T) {
 	d.NewID = func() string { mu.Lock(); defer mu.Unlock(); return next() }
 	var wg sync.WaitGroup
 	for range 20 {
-		wg.Go(func() { d.Tell(t.Context(), blocked, Notice{Subject: "other", State: "failing", Title: "y"}) })
+		wg.Go(func() { d.Notify(t.Context(), blocked, Notification{Subject: "other", State: "failing", Title: "y"}) })
 	}
 	wg.Wait()
 	if got := d.said(); len(got) != 1 || !strings.Contains(got[0], "x is blocked") || !strings.Contains(got[0], " y") {
@@ -303,16 +303,16 @@ func TestTellingEnds(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if d.Tell(gone, blocked); len(d.said()) != 1 {
+	if d.Notify(gone, blocked); len(d.said()) != 1 {
 		t.Errorf("who has gone is not told of: %s", d.logs)
 	}
 	d.Slack = Slack{}
-	d.Tell(t.Context(), overdue) // nobody to tell: health says so
-	(*Notices)(nil).Tell(t.Context(), overdue)
+	d.Notify(t.Context(), overdue) // nobody to tell: health says so
+	(*Notifier)(nil).Notify(t.Context(), overdue)
 	if len(d.said()) != 0 || d.logs.Len() > 0 {
 		t.Errorf("%s", d.logs)
 	}
-	if doc, err := d.Store.Get(t.Context(), store.Ref{Collection: "dev-notices", ID: "cycle_x"}); err != nil || doc.Docs[0].Data["state"] != "blocked" {
+	if doc, err := d.Store.Get(t.Context(), store.Ref{Collection: "dev-notifications", ID: "cycle_x"}); err != nil || doc.Docs[0].Data["state"] != "blocked" {
 		t.Errorf("what nobody was told is noted as told: %v, %v", doc, err)
 	}
 }
@@ -342,7 +342,7 @@ func TestASlackAndAStoreThatHangAreGivenUp(t *testing.T) {
 	d.Store = silent{d.Store}
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		err := d.Try(t.Context(), blocked)
+		err := d.Send(t.Context(), blocked)
 		if took := time.Since(began); took > 2*Limit {
 			t.Errorf("it took %s", took)
 		}
@@ -366,16 +366,16 @@ func TestWhatIsNotedIsCollected(t *testing.T) {
 }
 
 // Versions before called an overdue cycle held: people who were notified then are not again.
-func TestNotices_ReadStateOfEarlierVersions(t *testing.T) {
+func TestNotifier_ReadStateOfEarlierVersions(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	if _, err := d.Store.Apply(t.Context(), store.Create(d.ref("cycle_x"), store.F("held", "state"), store.F(d.now, "sent_at"))); err != nil {
 		t.Fatal(err)
 	}
-	d.Tell(t.Context(), overdue)
+	d.Notify(t.Context(), overdue)
 	if got := d.said(); len(got) != 0 {
 		t.Errorf("notified again: %q", got)
 	}
-	d.Tell(t.Context(), well)
+	d.Notify(t.Context(), well)
 	if got := d.said(); len(got) != 1 {
 		t.Errorf("that it is resolved: %q", got)
 	}

@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// Slack is a channel: a webhook's address, or a bot's token and a channel's name.
+// Slack is a channel: the address of a webhook, or the token of a bot and the name of a channel.
 type Slack struct {
 	webhook secret
 	token   secret
 	channel string
 	api     string // of Slack, for the token
-	problem string // why there is no channel
+	problem string // why the configuration is wrong
 }
 
 // secret prints as nothing.
@@ -33,10 +33,10 @@ func (secret) GoString() string { return "(secret)" }
 // slackAPI takes messages of bots: https://api.slack.com/methods/chat.postMessage.
 const slackAPI = "https://slack.com/api/chat.postMessage"
 
-// ErrNoChannel says that nobody is told.
+// ErrNoChannel means that no channel is configured: no notification is sent.
 var ErrNoChannel = errors.New("no channel: neither SLACK_WEBHOOK_URL nor SLACK_BOT_TOKEN is set")
 
-// FromEnv reads the channel. What is wrong with it is a [Slack.Problem], and no error: a
+// FromEnv reads the channel. A wrong configuration is a [Slack.Problem] and no error: a
 // hand-over must not fail because of a channel.
 func FromEnv(getenv func(string) string) Slack {
 	s := Slack{webhook: secret(getenv("SLACK_WEBHOOK_URL")), token: secret(getenv("SLACK_BOT_TOKEN")), channel: getenv("SLACK_CHANNEL")}
@@ -45,18 +45,18 @@ func FromEnv(getenv func(string) string) Slack {
 	}
 	switch {
 	case s.webhook != "" && s.token != "":
-		s.problem = "SLACK_WEBHOOK_URL and SLACK_BOT_TOKEN are set: one of them is one too many"
+		s.problem = "SLACK_WEBHOOK_URL and SLACK_BOT_TOKEN are both set: remove one of them"
 	case s.webhook != "" && !webhookForm(string(s.webhook)):
-		s.problem = "SLACK_WEBHOOK_URL: its value, which is a secret, is no address that begins with https://"
+		s.problem = "SLACK_WEBHOOK_URL: the value (secret, not shown) must be an address that begins with https://"
 	case s.token != "" && s.channel == "":
-		s.problem = "SLACK_CHANNEL: is required beside SLACK_BOT_TOKEN, such as #pipeline-alerts"
+		s.problem = "SLACK_CHANNEL: is required with SLACK_BOT_TOKEN, such as #pipeline-alerts"
 	case s.webhook == "" && s.token == "" && s.channel != "":
-		s.problem = fmt.Sprintf("SLACK_CHANNEL: %q needs SLACK_BOT_TOKEN beside it", s.channel)
+		s.problem = fmt.Sprintf("SLACK_CHANNEL: %q needs SLACK_BOT_TOKEN: set it, or unset SLACK_CHANNEL", s.channel)
 	}
 	return s
 }
 
-// webhookForm: over the network encrypted, on this machine as it likes.
+// webhookForm reports whether an address is https, or http on this machine.
 func webhookForm(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
@@ -66,7 +66,7 @@ func webhookForm(address string) bool {
 	return u.Scheme == "https" || u.Scheme == "http" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback())
 }
 
-// Problem says why nobody can be told, nil where somebody can.
+// Problem returns why no message can be sent, or nil.
 func (s Slack) Problem() error {
 	switch {
 	case s.problem != "":
@@ -91,25 +91,25 @@ func (s Slack) String() string {
 // GoString is String: no way of printing shows the secret.
 func (s Slack) GoString() string { return s.String() }
 
-// LaterError says for how long Slack wants to be left alone.
+// LaterError means that Slack accepts no message for a while.
 type LaterError struct{ After time.Duration }
 
-func (e *LaterError) Error() string { return fmt.Sprintf("Slack takes no more for %s", e.After) }
+func (e *LaterError) Error() string { return fmt.Sprintf("Slack accepts no message for %s", e.After) }
 
 const (
-	// attempt bounds one try: less than half of what a message may take.
+	// attempt bounds one attempt: less than half of the time for a message.
 	attempt = 2 * time.Second
-	// mostAnswer bounds what is read of an answer: the API repeats the message in it, with up
+	// mostAnswer bounds the bytes read of an answer: the API repeats the message in it, with up
 	// to six bytes a character.
 	mostAnswer = 1 << 20
-	// firstPause doubles from try to try.
+	// firstPause doubles after each attempt.
 	firstPause = 250 * time.Millisecond
 )
 
-// Send sends a text in Slack's markup. It tries again, until ctx ends, what may pass: a
-// connection that fails, a time-out, 429 after as long as Slack says, 5xx. What Slack
-// refuses is an error at once, with Slack's word for it. Each try has two seconds, of which
-// an answer that is lost may have been a message.
+// Send sends a text in Slack's markup. Until ctx ends it retries a failed connection, a
+// time-out, 5xx, and 429 after the time that Slack names. A refusal by Slack is an error at
+// once, with Slack's error code. Each attempt has two seconds; if its answer is lost, the
+// message may have been sent.
 func (s Slack) Send(ctx context.Context, text string) error { return s.send(ctx, text, sleep) }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -143,15 +143,15 @@ func (s Slack) send(ctx context.Context, text string, wait func(context.Context,
 	}
 }
 
-// refusedError is an answer that another try does not change.
+// refusedError is an answer that is not worth a retry.
 type refusedError struct{ word string }
 
-func (e *refusedError) Error() string { return "Slack refuses it: " + e.word }
+func (e *refusedError) Error() string { return "Slack refused the message: " + e.word }
 
-// client follows no redirect: a secret goes where it was meant to go.
+// client follows no redirect, so that the secret is sent to no other server.
 var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
-// try sends once; after is how long Slack wants to be left alone.
+// try sends once; after is the time that Slack asks to wait.
 func (s Slack) try(ctx context.Context, text string) (after time.Duration, err error) {
 	body := map[string]any{"text": text, "unfurl_links": false}
 	address := string(s.webhook)
@@ -166,7 +166,7 @@ func (s Slack) try(ctx context.Context, text string) (after time.Duration, err e
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(data))
 	if err != nil {
-		return 0, &refusedError{"its address cannot be asked"}
+		return 0, &refusedError{"the address is invalid"}
 	}
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
 	if s.token != "" {
@@ -184,7 +184,7 @@ func (s Slack) try(ctx context.Context, text string) (after time.Duration, err e
 	return s.judge(resp, strings.TrimSpace(string(answer)))
 }
 
-// withoutAddress leaves the address, which is the secret of a webhook, out of an error.
+// withoutAddress removes the address, the secret of a webhook, from an error.
 func (s Slack) withoutAddress(ctx context.Context, err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
@@ -196,8 +196,8 @@ func (s Slack) withoutAddress(ctx context.Context, err error) error {
 	return fmt.Errorf("Slack: %w", err)
 }
 
-// judge reads an answer: that of a webhook is a status and a word, that of the API 200 and
-// an object that says whether it was taken.
+// judge reads an answer. A webhook answers with a status and a word; the API answers 200
+// with an object that says whether the message was accepted.
 func (s Slack) judge(resp *http.Response, answer string) (after time.Duration, err error) {
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests:
@@ -222,7 +222,7 @@ func (s Slack) judge(resp *http.Response, answer string) (after time.Duration, e
 	}
 	switch err := json.Unmarshal([]byte(answer), &said); {
 	case err != nil:
-		return 0, errors.New("Slack: 200 without an answer that can be read")
+		return 0, errors.New("Slack: 200 with an unreadable answer")
 	case said.OK:
 		return 0, nil
 	case said.Error == "ratelimited":
@@ -233,8 +233,8 @@ func (s Slack) judge(resp *http.Response, answer string) (after time.Duration, e
 	return 0, &refusedError{word(said.Error)}
 }
 
-// word is what Slack says, if it is one of its words: what a proxy answers in its place
-// may repeat what it was asked.
+// word returns Slack's error code if it looks like one. A proxy may answer instead of Slack,
+// and its text may repeat the request with the secret.
 func word(answer string) string {
 	for _, r := range answer {
 		if (r < 'a' || r > 'z') && r != '_' {

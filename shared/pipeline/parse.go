@@ -411,7 +411,7 @@ func (v *validator) order(path string, t *Transition) {
 
 // ownCollections are those whose documents the system keeps for itself.
 var ownCollections = []string{"phase_periods", "phase_triggers", "processing_locks", "lock_tokens", "processor_runs", "quarantine",
-	"function_status", "sweeps", "audit", "notices"}
+	"function_status", "sweeps", "audit", "notifications"}
 
 // maxProcessors bounds a transition: all runs of a period stand in one document of
 // at most 1 MiB.

@@ -28,15 +28,15 @@ func (a *App) lookOn(ctx context.Context, key cycle.Key, cycles []cycle.Status) 
 			continue
 		}
 		late := !a.Now().Before(m.Due(key.Transition.Calendar(), key.Period).Add(noticedFor))
-		notify.Note(ctx, slices.DeleteFunc(cycleNotices(key.Transition, m, st), func(n notify.Notice) bool { return late && n.State != "" })...)
+		notify.Note(ctx, slices.DeleteFunc(cycleNotifications(key.Transition, m, st), func(n notify.Notification) bool { return late && n.State != "" })...)
 	}
 }
 
-// cycleNotices is what is to be told of a cycle: none while it goes its way. One that a
+// cycleNotifications is what is to be told of a cycle: none while it goes its way. One that a
 // person keeps on hold is nothing new to people.
-func cycleNotices(t *pipeline.Transition, m pipeline.Mode, st cycle.Status) []notify.Notice {
+func cycleNotifications(t *pipeline.Transition, m pipeline.Mode, st cycle.Status) []notify.Notification {
 	name := t.Called(pipeline.Period(st.Period), st.Mode)
-	n := notify.Notice{Subject: "cycle_" + st.Cycle, Severity: notify.Warning, Reason: st.Reason, Command: "phasectl explain " + st.Period + " " + st.Mode + t.Option()}
+	n := notify.Notification{Subject: "cycle_" + st.Cycle, Severity: notify.Warning, Reason: st.Reason, Command: "phasectl explain " + st.Period + " " + st.Mode + t.Option()}
 	missing := strings.Join(st.Missing, ", ")
 	critical := slices.DeleteFunc(slices.Clone(st.Failed), func(p string) bool { return !slices.Contains(m.Critical, p) })
 	switch state := st.State; {
@@ -61,5 +61,5 @@ func cycleNotices(t *pipeline.Transition, m pipeline.Mode, st cycle.Status) []no
 	default:
 		return nil
 	}
-	return []notify.Notice{n}
+	return []notify.Notification{n}
 }

@@ -16,9 +16,9 @@ var urgent = []string{HandOvers, NextPhase, Heartbeats}
 // Notices is what is to be told about a report: which checks are not ok, and which are
 // again. One that is unknown is told when it is at two looks in a row: an answer that came
 // too late once is nobody's business.
-func (r Report) Notices() (out []notify.Notice) {
+func (r Report) Notifications() (out []notify.Notification) {
 	for _, c := range r.Checks {
-		n := notify.Notice{Subject: "check_" + c.ID, State: string(c.State), Severity: notify.Warning, Command: c.Action, Page: "health-failing",
+		n := notify.Notification{Subject: "check_" + c.ID, State: string(c.State), Severity: notify.Warning, Command: c.Action, Page: "health-failing",
 			Title: c.ID + " is " + string(c.State), Reason: strings.Join(c.Evidence[:min(len(c.Evidence), mostShown)], "\n")}
 		switch c.State {
 		case OK:
@@ -39,7 +39,7 @@ func (r Report) Notices() (out []notify.Notice) {
 }
 
 // Digest is what is told once a day, from a local time on, whether anything is wrong or not.
-func (r Report) Digest(p *pipeline.Pipeline) (n notify.Notice, due bool) {
+func (r Report) Digest(p *pipeline.Pipeline) (n notify.Notification, due bool) {
 	cal := p.Calendar.Daily()
 	today := cal.At(r.At)
 	if r.At.Before(cal.Instant(today, p.Health.DigestAt)) {
@@ -58,7 +58,7 @@ func (r Report) Digest(p *pipeline.Pipeline) (n notify.Notice, due bool) {
 			lines = append(lines, line)
 		}
 	}
-	return notify.Notice{Subject: "digest", State: string(today), Severity: notify.Info, Command: "phasectl health --verbose",
+	return notify.Notification{Subject: "digest", State: string(today), Severity: notify.Info, Command: "phasectl health --verbose",
 		Title:  fmt.Sprintf("%s %s: %d checks ok, %d failing, %d unknown", r.At.In(p.Calendar.Zone()).Format(time.DateOnly), r.Overall, r.Count(OK), r.Count(Failing), r.Count(Unknown)),
 		Reason: strings.Join(lines, "\n")}, true
 }

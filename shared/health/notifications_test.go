@@ -17,11 +17,11 @@ func TestWhatPeopleAreToldOfAReport(t *testing.T) {
 		{ID: Reconciliation, State: Unknown, Evidence: []string{"it is away"}, Since: before},
 		{ID: LateUpstream, State: Unknown, Evidence: []string{"too slow"}, Since: morning}, // perhaps only this once
 	}}
-	got := map[string]notify.Notice{}
-	for _, n := range r.Notices() {
+	got := map[string]notify.Notification{}
+	for _, n := range r.Notifications() {
 		got[n.Subject] = n
 	}
-	for subject, want := range map[string]notify.Notice{
+	for subject, want := range map[string]notify.Notification{
 		"check_duplicates":     {State: "", Severity: notify.Warning, Title: "duplicates is ok"},
 		"check_hand_overs":     {State: "failing", Severity: notify.Critical, Title: "hand_overs is failing", Reason: "a\nb\nc\nd\ne", Command: "phasectl explain x", Page: "health-failing"},
 		"check_quarantine":     {State: "failing", Severity: notify.Warning, Title: "quarantine is failing", Reason: "3 wait", Page: "health-failing"},

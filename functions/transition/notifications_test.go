@@ -24,7 +24,7 @@ func one(t *testing.T, s *notifytest.Server) string {
 
 func TestPeopleAreToldAtOnceAndOnce(t *testing.T) {
 	w, slack := apptest.New(t, now), notifytest.New(t)
-	w.Notices.Slack = slack.Channel
+	w.Notifier.Slack = slack.Channel
 	h := handler(w)
 	post := func(id string, completion map[string]any, code int, want string) {
 		t.Helper()
@@ -67,7 +67,7 @@ func TestAHandOverDoesNotDependOnSlack(t *testing.T) {
 		rw.WriteHeader(http.StatusBadRequest)
 	}))
 	t.Cleanup(ill.Close)
-	w.Notices.Slack = notify.FromEnv(func(name string) string {
+	w.Notifier.Slack = notify.FromEnv(func(name string) string {
 		return map[string]string{"SLACK_WEBHOOK_URL": ill.URL + "/hush"}[name]
 	})
 	h := handler(w)
@@ -80,14 +80,14 @@ func TestAHandOverDoesNotDependOnSlack(t *testing.T) {
 		t.Errorf("%d, told after %d were published", rec.Code, published)
 	}
 	lines := w.Logs.Lines("event", "notify_failed")
-	if len(lines) != 1 || strings.Contains(lines[0]["message"].(string), "hush") || !strings.Contains(lines[0]["message"].(string), "Slack refuses it: 400") {
+	if len(lines) != 1 || strings.Contains(lines[0]["message"].(string), "hush") || !strings.Contains(lines[0]["message"].(string), "Slack refused the message: 400") {
 		t.Errorf("%v", lines)
 	}
 }
 
 func TestAShadowTellsNobodyOfItsCycles(t *testing.T) {
 	w, slack := apptest.New(t, now), notifytest.New(t)
-	w.Notices.Slack = slack.Channel
+	w.Notifier.Slack = slack.Channel
 	failed := completed(five[0])
 	failed["status"] = "failed"
 	if rec := deliver(handler(w), "/?shadow=1", "1", failed); rec.Code != 204 {

@@ -14,7 +14,7 @@ import (
 // What time brings is told by the relay, once each, and when it is over.
 func TestTheRelayTellsWhatTimeBrings(t *testing.T) {
 	w, slack := apptest.New(t, now), notifytest.New(t)
-	w.Notices.Slack = slack.Channel
+	w.Notifier.Slack = slack.Channel
 	tr := w.Pipeline.Transitions[0]
 	record := func(names ...string) {
 		t.Helper()

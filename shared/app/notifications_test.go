@@ -44,7 +44,7 @@ func TestWhatIsToldOfACycle(t *testing.T) {
 		"publishing":          {all, cycle.Status{State: "publishing"}, false, "", "", ""},
 	} {
 		tc.status.Cycle, tc.status.Period, tc.status.Mode = "t_2026-02-03_overnight", "2026-02-03", "overnight"
-		got := cycleNotices(&pipeline.Transition{ID: "t"}, tc.mode, tc.status)
+		got := cycleNotifications(&pipeline.Transition{ID: "t"}, tc.mode, tc.status)
 		if (len(got) == 1) != tc.told {
 			t.Errorf("%s: %+v", name, got)
 			continue
@@ -56,7 +56,7 @@ func TestWhatIsToldOfACycle(t *testing.T) {
 		if n.Subject != "cycle_t_2026-02-03_overnight" || n.State != tc.state || n.Page != tc.page || n.Command != "phasectl explain 2026-02-03 overnight" || n.State != "" && n.Severity != tc.severity {
 			t.Errorf("%s: %+v", name, n)
 		}
-		if n := cycleNotices(chained.Transitions[0], tc.mode, tc.status)[0]; n.Command != "phasectl explain 2026-02-03 overnight --transition enrich_to_aggregate" ||
+		if n := cycleNotifications(chained.Transitions[0], tc.mode, tc.status)[0]; n.Command != "phasectl explain 2026-02-03 overnight --transition enrich_to_aggregate" ||
 			!strings.HasPrefix(n.Title, "2026-02-03 overnight of enrich_to_aggregate ") {
 			t.Errorf("of two transitions, %s: %+v", name, n)
 		}
