@@ -181,6 +181,9 @@ func (n *Notifier) due(ctx context.Context, notifications []Notification) (due [
 	left := false
 	for i, doc := range snap.Docs {
 		state, _ := doc.Data["state"].(string)
+		if state == "held" { // the name of overdue in earlier versions
+			state = "overdue"
+		}
 		sent, _ := doc.Data["sent_at"].(time.Time)
 		claimed, _ := doc.Data["claimed_at"].(time.Time)
 		sender, _ := doc.Data["sending"].(string)

@@ -366,7 +366,7 @@ func TestWhatIsNotedIsCollected(t *testing.T) {
 }
 
 // Versions before called an overdue cycle held: people who were notified then are not again.
-func TestNotifier_ReadStateOfEarlierVersions(t *testing.T) {
+func TestNotifier_ReadsStateOfEarlierVersions(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	if _, err := d.Store.Apply(t.Context(), store.Create(d.ref("cycle_x"), store.F("held", "state"), store.F(d.now, "sent_at"))); err != nil {
 		t.Fatal(err)
