@@ -98,10 +98,11 @@ hooks: ## Have git check each commit: format, vet, pipeline file, that the funct
 	git config core.hooksPath scripts/hooks
 
 .PHONY: lint
-lint: ## Check formatting, vet and staticcheck
+lint: ## Check formatting, vet, staticcheck and the English
 	@files=$$(gofmt -l .) || exit 1; if [ -n "$$files" ]; then echo "not gofmt-ed:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	$(GO) run ./scripts/prose
 
 .PHONY: bench
 bench: build/bqemu ## Run the benchmarks, beside the alternatives
