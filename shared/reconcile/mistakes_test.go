@@ -5,11 +5,13 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/store"
@@ -381,6 +383,32 @@ func TestWhatWasBlockedAMomentAgoIsNoFinding(t *testing.T) {
 	s.SetNow(at.Add(20 * time.Minute))
 	if r := s.run(night, night, ""); types(r) != "untriggered" {
 		t.Errorf("%s, %q", types(r), r.Unknown)
+	}
+}
+
+// Where another environment writes the tables, or in shadow, an order would sweep nothing.
+func TestSweep_IsOrderedOnlyWhereTheTablesAreWritten(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		set     func(*app.Config)
+		problem string
+		orders  int
+	}{
+		{"writes", func(*app.Config) {}, "", 1},
+		{"shadow", func(c *app.Config) { c.Shadow = "shadow_" }, "an environment in shadow orders no sweep", 0},
+		{"only reads", func(c *app.Config) { c.ReadOnly = true }, "an environment that only reads the tables orders no sweep: the one that writes them does", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newScene(t)
+			c.set(&s.App.Config)
+			err := New(s.App).Sweep(t.Context(), table("player_game_summary"), night)
+			if problem := fmt.Sprint(err); err != nil && problem != c.problem || err == nil && c.problem != "" {
+				t.Errorf("%v, want %q", err, c.problem)
+			}
+			if got := len(s.PubSub.Messages()); got != c.orders {
+				t.Errorf("%d orders, want %d", got, c.orders)
+			}
+		})
 	}
 }
 

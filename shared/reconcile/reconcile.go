@@ -148,7 +148,7 @@ type Reconciler struct {
 	Expected func(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (map[pipeline.Period]int64, error)
 	// Planned tells the periods that are left alone by who only looks; nil: none.
 	Planned func(pipeline.Period) bool
-	// Sweep hands duplicates of one table and period over to the sweep.
+	// Sweep orders a sweep of one table and period.
 	Sweep func(ctx context.Context, table string, period pipeline.Period) error
 	Log   *slog.Logger
 }
@@ -168,8 +168,11 @@ func New(a *app.App) *Reconciler {
 			return n, nil
 		},
 		Sweep: func(ctx context.Context, table string, period pipeline.Period) error {
-			if a.Config.Shadow != "" {
-				return errors.New("a shadow asks nobody")
+			switch {
+			case a.Config.Shadow != "":
+				return errors.New("an environment in shadow orders no sweep")
+			case a.Config.ReadOnly:
+				return errors.New("an environment that only reads the tables orders no sweep: the one that writes them does")
 			}
 			return sweep.Ask(ctx, a.Pipeline, a.Config.Prefix, a.Broker.Publish, table, period)
 		},
