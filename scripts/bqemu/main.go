@@ -18,6 +18,9 @@
 // This program hides old jobs from the library until a request names one (jobs.go). A
 // statement's cost still grows with the tables of its project: give each test its own.
 //
+// The library also waits 100 ms before it looks for a job's result, and serves no other request
+// meanwhile. `make build/bqemu` compiles it with 1 ms.
+//
 // The SQL analyzer has 2 GB of memory and never frees it. Each table takes some megabytes,
 // and so does each query whose result becomes a table (every dry run). Some hundred are
 // fine, thousands are not.
