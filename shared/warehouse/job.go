@@ -98,15 +98,8 @@ func ended(ctx context.Context, job *bigquery.Job) (failure, unknown error) {
 
 // passing reports whether what a job failed with passes by itself.
 func passing(err error) bool {
-	// https://cloud.google.com/bigquery/docs/transactions#concurrency: two statements on
-	// one partition, of which the library tries none again.
-	if err != nil && strings.Contains(err.Error(), "Could not serialize access") {
-		return true
-	}
-	// Two statements change a table at once and 20 wait; the next one fails with the reason
-	// resourcesExceeded, which a statement that is too large has, too.
-	if err != nil && strings.Contains(err.Error(), "Too many DML statements outstanding") {
-		return true
+	if d := decide(err); d != 0 {
+		return d == repeat
 	}
 	// The library does not say what it could not read an answer as.
 	if errors.Is(err, errUnreadable) || errors.As(err, new(*strconv.NumError)) || errors.As(err, new(*time.ParseError)) {

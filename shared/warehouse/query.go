@@ -171,7 +171,7 @@ func refused(err error) bool {
 	switch {
 	case errors.As(err, &job):
 		reason = job.Reason
-	case errors.As(err, &api) && api.Code == http.StatusTooManyRequests: // which may come without a reason
+	case throttled(err):
 		return false
 	case errors.As(err, &api) && api.Code >= http.StatusBadRequest && api.Code < http.StatusInternalServerError:
 		if len(api.Errors) > 0 {
@@ -183,6 +183,13 @@ func refused(err error) bool {
 	// https://cloud.google.com/bigquery/docs/error-messages: what passes by itself
 	return !slices.Contains([]string{"backendError", "internalError", "jobBackendError", "jobRateLimitExceeded", "quotaExceeded",
 		"rateLimitExceeded", "stopped", "tableUnavailable", "timeout"}, reason)
+}
+
+// throttled reports whether BigQuery asks to send a request again later: 408 or 429, which may
+// come without a reason, and which the library does not retry then.
+func throttled(err error) bool {
+	var api *googleapi.Error
+	return errors.As(err, &api) && (api.Code == http.StatusTooManyRequests || api.Code == http.StatusRequestTimeout)
 }
 
 // tooExpensive reports whether a query would read more than it may: asked piece by

@@ -25,7 +25,15 @@ func TestRefusals_AreTriedAgainOnlyWhereThatCanHelp(t *testing.T) {
 		{400, "backendError", "Error while reading data, error message: JSON table encountered too many errors, giving up.", true, false},
 		{400, "invalidQuery", "Could not serialize access to table p:d.t due to concurrent update", true, false},
 		{400, "resourcesExceeded", "Resources exceeded during query execution: Too many DML statements outstanding against table p:d.t, limit is 20.", true, false},
-		{400, "resourcesExceeded", "Resources exceeded during query execution: The query could not be executed in the allotted memory.", false, false},
+		{400, "resourcesExceeded", "Resources exceeded during query execution: Your project or organization exceeded the maximum disk and memory limit available for shuffle operations. Consider provisioning more slots, reducing query concurrency, or using more efficient logic in this job.", true, false},
+		{400, "resourcesExceeded", "Resources exceeded during query execution: The query could not be executed in the allotted memory. Peak usage: 120% of limit.", false, true},
+		{400, "resourcesExceeded", "Resources exceeded during query execution: Not enough resources for query planning - too many subqueries or query is too complex.", false, true},
+		{400, "resourcesExceeded", "Resources exceeded during query execution: a text that we have never seen", false, false},
+		{403, "responseTooLarge", "Response too large to return. Consider specifying a destination table in your job configuration. For more details, see https://cloud.google.com/bigquery/troubleshooting-errors", false, true},
+		{400, "invalid", "The query is too large (1094.40K characters, 72092 characters over the limit). The maximum standard SQL query length is 1024.00K characters, including comments and white space characters.", false, true},
+		{400, "badRequest", "Request payload size exceeds the limit: 10485760 bytes.", false, true},
+		{413, "", "<!DOCTYPE html>\n<html lang=en>\n  <title>Error 413 (Request Entity Too Large)!!1</title>", false, true},
+		{408, "", "Request Timeout", true, false},
 		{400, "invalidQuery", "UPDATE or DELETE statement over table p.d.t would affect rows in the streaming buffer, which is not supported", false, false},
 		{403, "accessDenied", "Access Denied: Table p:d.t: User does not have bigquery.tables.updateData permission", false, false},
 		{404, "notFound", "Not found: Dataset p:staging", false, false},
@@ -40,8 +48,9 @@ func TestRefusals_AreTriedAgainOnlyWhereThatCanHelp(t *testing.T) {
 		{0, "stopped", "Job execution was cancelled", true, false},
 		{0, "timeout", "Timed out", true, false},
 	} {
-		api := &googleapi.Error{Code: c.code, Message: c.text}
+		api := &googleapi.Error{Code: c.code, Body: c.text}
 		if c.reason != "" {
+			api.Message = c.text
 			api.Errors = []googleapi.ErrorItem{{Reason: c.reason, Message: c.text}}
 		}
 		answers := map[string]error{"a_job": &bigquery.Error{Reason: c.reason, Message: c.text}, "a_request": api}
