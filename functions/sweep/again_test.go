@@ -10,6 +10,8 @@ import (
 	"github.com/phasegate/phasegate/functions/sweep"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -44,4 +46,26 @@ func TestSweep_IsRetriedOnlyForWhatPassesByItself(t *testing.T) {
 			t.Errorf("%s: %d tables are told to be unreadable", name, unknown)
 		}
 	}
+}
+
+// The order is about one date. An unfinished removal of another date waits for the processor
+// that is at work there; the order does not.
+func TestSweep_IsAcknowledgedAlthoughAnotherPeriodIsBusy(t *testing.T) {
+	w := newWorld(t, "")
+	w.doubled(marked, "2026-02-03")
+	none := map[string]any{"rows": int64(0), "a": int64(0), "b": int64(0)}
+	table := w.tables.Rename("nba_analytics.upcoming_team_game_context")
+	if _, err := w.Store.Apply(t.Context(), store.Create(store.Ref{Collection: w.Config.Prefix + "sweeps", ID: "20260120t000000-a~b"}, store.F(table, "table"), store.F("2026-01-20", "period"),
+		store.F("planned", "state"), store.F("a", "actor"), store.F("r", "reason"), store.F(int64(1), "keys"), store.F(int64(1), "surplus"),
+		store.F(none, "before"), store.F(none, "after"), store.F("q.t", "quarantine"), store.F(store.ServerTime, "planned_at"))); err != nil {
+		t.Fatal(err)
+	}
+	_, p, _ := w.Pipeline.Processor("upcoming_team_game_context")
+	if _, err := w.Locks.Acquire(t.Context(), lease.Key{Class: p.Class, Period: "2026-01-20"}, "run-1"); err != nil {
+		t.Fatal(err)
+	}
+	if code := w.job(`{"job":"sweep","table":"upcoming_team_game_context","date":"2026-02-03"}`); code != 204 {
+		t.Errorf("answered %d", code)
+	}
+	w.want(4, 0)
 }

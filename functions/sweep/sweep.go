@@ -89,7 +89,7 @@ func conclude(ctx context.Context, a *app.App, job wire.Job, r sweep.Report) err
 	for _, p := range r.Tables {
 		bytes += p.Bytes
 		switch {
-		case p.State == sweep.Busy:
+		case p.State == sweep.Busy && p.Again():
 			busy = append(busy, fmt.Errorf("%s of %s: %s", p.Table, p.Period, p.Problem))
 		case p.State == sweep.Unknown && !p.Again():
 			a.Log.ErrorContext(ctx, p.Table+" cannot be swept: "+p.Problem, "event", telemetry.CheckUnknown, "check", "duplicates", "table", p.Table, "period", string(p.Period))

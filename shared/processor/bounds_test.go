@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -167,6 +168,46 @@ func TestRecord_FindsRoomInAFullDocument(t *testing.T) {
 	b, _ := w.stored()
 	if len(b.Successes) == 0 || b.Successes[len(b.Successes)-1].Execution != out.Execution || b.Served[len(b.Served)-1].TriggerID != "t/1" {
 		t.Errorf("the run is not recorded: %d successes, %d served", len(b.Successes), len(b.Served))
+	}
+}
+
+// A request that is dropped and redelivered is only run again: its rows are replaced.
+func TestRecord_DropsTheOldestServedRequestsOfAFullDocument(t *testing.T) {
+	b := books{Successes: []success{{Execution: "new", Began: start}}, Outbox: []outgoing{{Execution: "new", Topic: "t", Payload: "p"}}}
+	for i := range 40 {
+		b.Served = append(b.Served, served{TriggerID: strings.Repeat("t", maxBooks/20) + fmt.Sprint(i), Execution: "e"})
+	}
+	text, err := b.text()
+	if err != nil || len(text) > maxBooks {
+		t.Fatalf("%d bytes, %v", len(text), err)
+	}
+	if n := len(b.Served); n < 10 || n >= 20 || !strings.HasSuffix(b.Served[n-1].TriggerID, "t39") || len(b.Successes) != 1 || len(b.Outbox) != 1 {
+		t.Errorf("%d served, the last one %.5s, %d successes, %d to publish", n, b.Served[n-1].TriggerID, len(b.Successes), len(b.Outbox))
+	}
+}
+
+// The request is served once its completion is recorded. Its redelivery publishes what the
+// broker refused, and answers nothing before that.
+func TestOutbox_IsPublishedBeforeAServedRequestIsAnswered(t *testing.T) {
+	w := newWorld(t)
+	req := Request{TriggerID: "t/1"}
+	w.broken = errors.New("the broker is down")
+	for range 2 { // the second one works no more
+		if out, err := w.machine().run(night, req, making(10, 3)); err == nil || out.Served {
+			t.Fatalf("%+v, %v", out, err)
+		}
+	}
+	if b, _ := w.stored(); len(b.Served) != 1 || len(b.Outbox) != 1 {
+		t.Fatalf("%+v", b)
+	}
+	w.broken = nil
+	for range 2 {
+		if out, err := w.machine().run(night, req, notAgain(t)); err != nil || !out.Served {
+			t.Errorf("%+v, %v", out, err)
+		}
+	}
+	if b, _ := w.stored(); w.statuses(night) != "success" || len(b.Outbox) != 0 || len(b.Served) != 1 {
+		t.Errorf("published %q, %+v", w.statuses(night), b)
 	}
 }
 

@@ -71,10 +71,16 @@ func (r *removal) under(ctx context.Context, do func(context.Context, *lease.Lea
 	}
 }
 
-// finish brings unfinished removals of a period to an end, and does nothing else there.
+// finish brings unfinished removals of a period to an end, and does nothing else there. If a
+// processor is at work there, the next sweep of any period does so: this order need not be
+// carried out again.
 func (r *removal) finish(ctx context.Context) {
 	r.part.is(Resumed, "the order is not about this period: only its unfinished removal was brought to an end")
 	r.under(ctx, func(ctx context.Context, _ *lease.Lease) error { return r.resume(ctx, r.earlier) })
+	if r.part.State == Busy {
+		r.part.again = false
+		r.part.Problem = "the order is not about this period, the next sweep ends its unfinished removal: " + r.part.Problem
+	}
 }
 
 func (r *removal) inside(ctx context.Context, held *lease.Lease) error {

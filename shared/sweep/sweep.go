@@ -104,7 +104,7 @@ type Part struct {
 	again    bool            // what failed may not fail the next time
 }
 
-// Again reports whether it is worth while to sweep it again soon.
+// Again reports whether the order has to be carried out again soon because of this part.
 func (p *Part) Again() bool { return p.again }
 
 func (p *Part) is(s State, format string, args ...any) {
@@ -126,10 +126,11 @@ func (r Report) Left() (n int64) {
 	return n
 }
 
-// Open counts the parts about which somebody has to do something.
+// Open counts the parts about which somebody has to do something. A later sweep ends the
+// unfinished removals of other periods that are busy.
 func (r Report) Open() (n int) {
 	for _, p := range r.Tables {
-		if p.State != Clean && p.State != Removed && p.State != Resumed {
+		if p.State != Clean && p.State != Removed && p.State != Resumed && (p.State != Busy || p.again) {
 			n++
 		}
 	}
@@ -301,13 +302,13 @@ func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Proc
 		return append(out, whole)
 	}
 	for _, d := range l.found {
-		part := &Part{Table: p.Table, Period: d.Period}
+		part := &Part{Table: p.Table, Period: d.Period, Bytes: l.bytes}
+		l.bytes = 0 // of the one query, once
 		if d.Stray != "" {
 			out = append(out, s.stray(ctx, p, part, d))
 			continue
 		}
 		part.takes(d)
-		part.Bytes, l.bytes = l.bytes, 0 // of the one query, once
 		out = append(out, part)
 		r := &removal{Sweeper: s, order: o, part: part, processor: p, id: fmt.Sprintf("%s~%s_%s", id, p.Name, d.Period), earlier: earlier[place{p.Table, d.Period}]}
 		if fix {

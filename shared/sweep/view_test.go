@@ -1,6 +1,8 @@
 package sweep
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -29,5 +31,25 @@ func TestRun_RefusesAViewByNameAndLeavesNothing(t *testing.T) {
 	}
 	if archive, err := client.Dataset(w.archive).Tables(t.Context()).Next(); err == nil {
 		t.Errorf("table %s is left", archive.TableID)
+	}
+}
+
+func TestUndo_RefusesAViewByNameAndLeavesTheRemovalApplied(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	p := w.process()
+	removed := p.sweep(order(all))
+	p.wantPart(removed, Removed, 1, 1, "")
+	w.Exec("CREATE TABLE nba_analytics.all_players ("+scores+")", "DROP TABLE nba_analytics.player_game_summary",
+		"CREATE VIEW nba_analytics.player_game_summary AS SELECT * FROM nba_analytics.all_players")
+	out, err := p.Undo(t.Context(), removed.ID, "ada", "the wrong one stayed")
+	if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), w.table()+" is of type VIEW: name a table of type TABLE instead") {
+		t.Errorf("%v", err)
+	}
+	if got := w.states(); got != "applied" || len(out) != 1 || out[0].State != applied || out[0].Unknown || out[0].Restored != 0 {
+		t.Errorf("the removal is %q, %+v", got, out)
+	}
+	if n := w.Count("nba_analytics.all_players"); n != 0 {
+		t.Errorf("%d rows behind the view", n)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -62,6 +63,43 @@ func TestRun_DoesNothingOutsideItsPeriodsButEndWhatIsUnfinished(t *testing.T) {
 				t.Errorf("%d rows of %s, want %d", n, nightBefore, c.left+3)
 			}
 		})
+	}
+}
+
+// A processor that is at work on the other period keeps only the unfinished removal waiting.
+func TestRun_IsNotBusyBecauseOfAnotherPeriod(t *testing.T) {
+	t.Parallel()
+	w := withScores(t, scores, twice()...)
+	for _, r := range twice() {
+		w.insert(dayBefore(r))
+	}
+	p := w.process()
+	o := order(all)
+	o.From, o.To = nightBefore, nightBefore
+	p.diesAt("survivors")
+	if _, err := p.Run(context.Background(), o); err != nil || !p.dead {
+		t.Fatal(err, p.dead)
+	}
+	w.advance(11 * time.Minute)
+	next := w.process()
+	held, err := next.Locks.Acquire(t.Context(), lease.Key{Class: "PlayerGameSummaryProcessor", Period: nightBefore}, "run-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := next.Run(t.Context(), order(all))
+	if err != nil || len(r.Tables) != 2 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	next.wantPart(*r.Tables[0], Busy, 0, 0, "the next sweep ends its unfinished removal")
+	next.wantPart(*r.Tables[1], Removed, 1, 1, "")
+	if r.Tables[0].Again() || r.Open() != 0 || r.Left() != 0 || r.Unknown() != 0 {
+		t.Errorf("%+v, %d open", r.Tables[0], r.Open())
+	}
+	if err := held.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := next.Run(t.Context(), order(all)); err != nil || w.states() != "abandoned applied" {
+		t.Errorf("the removals are %q, %v", w.states(), err)
 	}
 }
 
