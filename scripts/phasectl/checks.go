@@ -37,10 +37,11 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 		Long: "Ask the warehouse, in dry runs that cost nothing, whether tables and columns of every check exist,\n" +
 			"whether it yields a number, and whether a hand-over's query stays below its limit of bytes; and whether all\n" +
 			"datasets are in one location.\n" +
+			"A warning names each table into which processors in Go cannot write rows, and why.\n" +
 			"Unless PHASEGATE_SHADOW is true, no subscription that the pipeline file replaces may be there:\n" +
 			"two orchestrators hand over twice. And no transition, mode or processor may have been renamed without\n" +
 			"`formerly`: its last days would look as if nothing had been handed over.\n\n" +
-			"Exit status: 0 all is well, 1 something is not, 2 it could not be asked.",
+			"Exit status: 0 all is well, with or without warnings, 1 something is not, 2 it could not be asked.",
 		Example: "  phasectl checks verify --pipeline my-pipeline.yaml --project my-project",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -64,6 +65,7 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 			}
 			if c.BigQueryHost != "" || !c.Local {
 				all = append(all, locations(cmd.Context(), w, c, p, false))
+				all = append(all, w.VerifyTables(cmd.Context(), p)...)
 			}
 			all = append(append(all, others...), names(cmd.Context(), c)...)
 			for _, v := range all {
@@ -106,6 +108,8 @@ func printVerifications(w io.Writer, all []warehouse.Verification) error {
 			state, note = "unknown", v.Problem
 		case v.Problem != "":
 			state, note = "bad", v.Problem
+		case v.Warning != "":
+			state, note = "warn", v.Warning
 		case strings.Contains(v.Name, "all of "):
 			note = fmt.Sprintf("at most %d bytes read", v.Bytes)
 		}

@@ -30,7 +30,8 @@ var sampleNight = sample.Day{Date: "2026-02-03", Games: 10, Players: 35, Minutes
 func TestChecksVerifyFindsWhatCannotBeAsked(t *testing.T) {
 	w := atWarehouse(t, sampleNight)
 	code, stdout, stderr := command(t, "checks", "verify")
-	if code != 0 || stderr != "" || !strings.Contains(stdout, "ok       minutes_coverage_pct\n") || !strings.Contains(stdout, "ok       all of overnight  at most ") {
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "ok       minutes_coverage_pct\n") || !strings.Contains(stdout, "ok       all of overnight  at most ") ||
+		!strings.Contains(stdout, "ok       table nba_analytics") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}
 	w.Exec("DROP TABLE nba_analytics.upcoming_team_game_context", "CREATE TABLE nba_analytics.upcoming_team_game_context (game_date DATE)")
@@ -44,8 +45,26 @@ func TestChecksVerifyFindsWhatCannotBeAsked(t *testing.T) {
 		Schema int
 		Checks []struct{ Name, Problem string }
 	}
-	if err := json.Unmarshal([]byte(stdout), &answer); err != nil || code != 1 || answer.Schema != 1 || len(answer.Checks) != 24 {
+	if err := json.Unmarshal([]byte(stdout), &answer); err != nil || code != 1 || answer.Schema != 1 || len(answer.Checks) != 34 {
 		t.Errorf("%d, %v: %d checks\n%s", code, err, len(answer.Checks), stdout)
+	}
+}
+
+// Other programs may fill such a table. A processor in Go would fail at its first run.
+func TestChecksVerify_WarnsOfTablesThatTakeNoRows(t *testing.T) {
+	w := atWarehouse(t, sampleNight)
+	w.Exec("CREATE TABLE nba_analytics.players (game_date DATE, player_lookup STRING, processed_at TIMESTAMP)", "DROP TABLE nba_analytics.upcoming_player_game_context",
+		"CREATE VIEW nba_analytics.upcoming_player_game_context AS SELECT * FROM nba_analytics.players")
+	_, stdout, _ := command(t, "checks", "verify")
+	table := w.Rename("nba_analytics.upcoming_player_game_context")
+	for _, want := range []string{
+		"warn     table " + table + "  the table does not take the rows: " + table + " is of type VIEW: name a table of type TABLE instead\n",
+		"ok       table " + w.Rename("nba_analytics.player_game_summary") + "\n",
+		" does not exist\n", // those of phase 4
+	} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("%s\nwithout %s", stdout, want)
+		}
 	}
 }
 

@@ -38,22 +38,29 @@ func (w *Warehouse) measure(ctx context.Context, t *pipeline.Transition, p pipel
 		}
 		return ms
 	}
+	sideBySide(len(sqls), func(i int) {
+		one, err := w.ask(ctx, t, p, sqls[i:i+1])
+		if err != nil {
+			ms[i].Problem = problem(err)
+			return
+		}
+		ms[i] = one[0]
+	})
+	return ms
+}
+
+// sideBySide calls do for each number below n, for some of them at once.
+func sideBySide(n int, do func(i int)) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
-	for i, sql := range sqls {
+	for i := range n {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			one, err := w.ask(ctx, t, p, []string{sql})
-			if err != nil {
-				ms[i].Problem = problem(err)
-				return
-			}
-			ms[i] = one[0]
+			do(i)
 		})
 	}
 	wg.Wait()
-	return ms
 }
 
 // ask runs one query.

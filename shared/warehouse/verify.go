@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"sync"
 
 	"google.golang.org/api/googleapi"
 
@@ -18,6 +17,7 @@ type Verification struct {
 	Name    string `json:"name"`
 	Problem string `json:"problem,omitempty"` // "" when it can be asked
 	Unknown bool   `json:"unknown,omitempty"` // BigQuery could not be asked about it
+	Warning string `json:"warning,omitempty"` // what does not work if it is used; nothing else is wrong
 	Bytes   int64  `json:"bytes,omitempty"`   // that a whole query would read, at most
 
 	silent bool // BigQuery did not answer at all
@@ -65,16 +65,9 @@ func (w *Warehouse) Verify(ctx context.Context, t *pipeline.Transition, p pipeli
 		}
 	}
 	out := make([]Verification, len(alone))
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, atOnce)
-	for i, c := range alone {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			out[i] = w.verify(ctx, t, p, c.Name, []string{c.SQL})
-		})
-	}
-	wg.Wait()
+	sideBySide(len(alone), func(i int) {
+		out[i] = w.verify(ctx, t, p, alone[i].Name, []string{alone[i].SQL})
+	})
 	for _, c := range t.Checks.All {
 		if sound[c.Name] {
 			out = append(out, Verification{Name: c.Name})
@@ -83,14 +76,34 @@ func (w *Warehouse) Verify(ctx context.Context, t *pipeline.Transition, p pipeli
 	return append(out, wholes...)
 }
 
+// VerifyTables reads the metadata of each processor's table. A warning names what keeps
+// [Warehouse.Write] from writing rows into it. A processor may write them by other means.
+func (w *Warehouse) VerifyTables(ctx context.Context, p *pipeline.Pipeline) []Verification {
+	var processors []pipeline.Processor
+	for _, phase := range p.Phases {
+		processors = append(processors, phase.Processors...)
+	}
+	out := make([]Verification, len(processors))
+	sideBySide(len(processors), func(i int) {
+		out[i].Name = "table " + processors[i].Table
+		switch err := w.CheckTarget(ctx, Target{Processor: processors[i], Calendar: p.Calendar}); {
+		case errors.Is(err, ErrTarget):
+			out[i].Warning = err.Error()
+		case err != nil:
+			out[i].Problem, out[i].Unknown = problem(err), true
+		}
+	})
+	return out
+}
+
 func (w *Warehouse) verify(ctx context.Context, t *pipeline.Transition, p pipeline.Period, name string, sqls []string) Verification {
 	v := Verification{Name: name}
 	var err error
 	if v.Bytes, err = w.dryRun(ctx, t, p, sqls); err != nil {
 		var api *googleapi.Error
-		denied := errors.As(err, &api) && (api.Code == http.StatusForbidden || api.Code == http.StatusUnauthorized)
-		v.silent = !denied && !refused(err)
-		v.Problem, v.Unknown = problem(err), denied || v.silent
+		unasked := errors.As(err, &api) && (api.Code == http.StatusForbidden || api.Code == http.StatusUnauthorized)
+		v.silent = !unasked && !refused(err)
+		v.Problem, v.Unknown = problem(err), unasked || v.silent
 	}
 	return v
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 	"sync"
@@ -57,19 +58,12 @@ func (w *Warehouse) Contents(ctx context.Context, cal pipeline.Calendar, process
 		return out
 	}
 	var mu sync.Mutex
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, atOnce)
-	for _, p := range processors {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			one := w.Contents(ctx, cal, []pipeline.Processor{p}, from, to)
-			mu.Lock()
-			defer mu.Unlock()
-			out[p.Table] = one[p.Table]
-		})
-	}
-	wg.Wait()
+	sideBySide(len(processors), func(i int) {
+		one := w.Contents(ctx, cal, processors[i:i+1], from, to)
+		mu.Lock()
+		defer mu.Unlock()
+		maps.Copy(out, one)
+	})
 	return out
 }
 
