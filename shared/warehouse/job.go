@@ -45,7 +45,7 @@ func (w *Warehouse) begin(ctx context.Context, x exclusive) (job *bigquery.Job, 
 	q := client.Query(x.sql)
 	q.JobID, q.Location, q.Parameters = x.id, x.location, x.parameters
 	q.Labels = map[string]string{purposeLabel: x.purpose}
-	job, err = q.Run(ctx)
+	err = patiently(ctx, func() error { job, err = q.Run(ctx); return err })
 	if err == nil {
 		return job, true, nil
 	}
@@ -55,11 +55,45 @@ func (w *Warehouse) begin(ctx context.Context, x exclusive) (job *bigquery.Job, 
 		}
 		// Whether it was begun is not known: if it was, it is there.
 	}
-	found, findErr := client.JobFromProject(ctx, w.project, x.id, x.location)
-	if findErr != nil {
-		return nil, false, fmt.Errorf("job %s: %w", x.id, err)
+	var found *bigquery.Job
+	findErr := patiently(ctx, func() (err error) { found, err = client.JobFromProject(ctx, w.project, x.id, x.location); return err })
+	switch {
+	case findErr == nil:
+		return found, isFor(found, x.purpose), nil
+	case denied(findErr):
+		return nil, false, fmt.Errorf("job %s %w", x.id, foreign(w.project, findErr))
 	}
-	return found, isFor(found, x.purpose), nil
+	var api *googleapi.Error
+	if !errors.As(findErr, &api) || api.Code != http.StatusNotFound {
+		err = errors.Join(err, findErr)
+	}
+	return nil, false, fmt.Errorf("job %s: %w", x.id, err)
+}
+
+// foreign explains why a job cannot be seen. What became of the job is not known then.
+// https://cloud.google.com/bigquery/docs/access-control#bq-permissions
+func foreign(project string, err error) error {
+	return fmt.Errorf("belongs to another identity: grant this one bigquery.jobs.get on project %s, which roles/bigquery.jobUser does not contain: %w", project, err)
+}
+
+// denied reports whether the identity has no right to a request.
+func denied(err error) bool {
+	var api *googleapi.Error
+	reason, _ := refusal(err)
+	return errors.As(err, &api) && api.Code == http.StatusForbidden && (reason == "accessDenied" || reason == "forbidden" || reason == "")
+}
+
+// patiently repeats a request that BigQuery throttles.
+func patiently(ctx context.Context, request func() error) error {
+	for try := 0; ; try++ {
+		err := request()
+		if !throttled(err) || try == maxTries {
+			return err
+		}
+		if ended := pause(ctx, backoff(try)); ended != nil {
+			return errors.Join(ended, err)
+		}
+	}
 }
 
 func isFor(job *bigquery.Job, purpose string) bool {
@@ -81,17 +115,20 @@ func duplicate(err error) bool {
 // ended waits for a job's end and returns what it failed with. The second error means
 // that its end is not known.
 func ended(ctx context.Context, job *bigquery.Job) (failure, unknown error) {
-	_, waitErr := job.Wait(ctx) // of a query that failed it tells that, as it tells that it could not wait
-	status, err := job.Status(ctx)
+	waitErr := patiently(ctx, func() error { _, err := job.Wait(ctx); return err }) // of a query that failed it tells that, as it tells that it could not wait
+	var status *bigquery.JobStatus
+	err := patiently(ctx, func() (err error) { status, err = job.Status(ctx); return err })
 	switch {
+	case denied(err):
+		return nil, fmt.Errorf("job %s %w", job.ID(), foreign(job.ProjectID(), err))
 	case err != nil:
 		return nil, fmt.Errorf("job %s: %w", job.ID(), errors.Join(waitErr, err))
 	case !status.Done():
 		return nil, fmt.Errorf("job %s has not ended: %w", job.ID(), waitErr)
-	case status.Err() == nil && waitErr != nil:
-		return fmt.Errorf("job %s: %w", job.ID(), waitErr), nil
 	case status.Err() != nil:
 		return fmt.Errorf("job %s: %w", job.ID(), detailed(status)), nil
+	case waitErr != nil && !denied(waitErr) && !throttled(waitErr): // the emulator tells a failure here alone
+		return fmt.Errorf("job %s: %w", job.ID(), waitErr), nil
 	}
 	return nil, nil
 }

@@ -44,14 +44,15 @@ func (t Target) keys(alias string) string {
 
 // keyOf is a row's key as text. Two rows have the same text exactly if they have the same key.
 // It is the only comparison of keys, in writes and sweeps: operators do not compare JSON, and
-// say that NaN differs from NaN.
+// say that NaN differs from NaN. Writes store a FLOAT64 of -0.0 as 0.0. Rows with -0.0 from
+// another program have a text of their own: they are not duplicates of rows with 0.0.
 func (t Target) keyOf(alias string) string { return "TO_JSON_STRING(STRUCT(" + t.keys(alias) + "))" }
 
 // merge is the statement that puts the staged rows in the place of the period's, or of
 // those with their keys, at once. It joins nothing: a row that was there twice goes
 // twice. Rows that leave out the same columns share an INSERT without these columns, so
-// that BigQuery fills in the defaults.
-func (t Target) merge(schema bigquery.Schema, rows []dedup.Row, target, staging string) string {
+// that BigQuery fills in the defaults. An [ErrTarget] says that the statement would be too long.
+func (t Target) merge(schema bigquery.Schema, rows []dedup.Row, target, staging string) (string, error) {
 	scope := t.slice("t.")
 	if t.ByKey {
 		scope += fmt.Sprintf(" AND %s IN (SELECT %s FROM %s AS s)", t.keyOf("t."), t.keyOf("s."), staging)
@@ -80,9 +81,17 @@ func (t Target) merge(schema bigquery.Schema, rows []dedup.Row, target, staging 
 			values = append(values, "s."+quote(f.Name))
 		}
 		fmt.Fprintf(&b, "\nWHEN NOT MATCHED BY TARGET%s THEN INSERT (%s) VALUES (%s)", condition, strings.Join(columns, ", "), strings.Join(values, ", "))
+		if b.Len() > maxStatement {
+			return "", fmt.Errorf("%w: %s: the rows leave out %d different sets of columns with a default, and a statement of more than %d bytes would be needed: set these columns in each row, or leave the same ones out",
+				ErrTarget, t.Processor.Table, len(patterns), maxStatement)
+		}
 	}
-	return b.String()
+	return b.String(), nil
 }
+
+// maxStatement is the longest statement, in bytes. BigQuery takes 1024K characters:
+// https://cloud.google.com/bigquery/quotas#query_jobs, "Maximum unresolved GoogleSQL query length".
+const maxStatement = 1_000_000
 
 // doubled counts how many rows too many the period has.
 func (w *Warehouse) doubled(ctx context.Context, t Target) (int64, error) {
@@ -93,8 +102,8 @@ func (w *Warehouse) doubled(ctx context.Context, t Target) (int64, error) {
 	q := client.Query(fmt.Sprintf("SELECT COUNT(*) - COUNT(DISTINCT %s) FROM %s AS t WHERE %s",
 		t.keyOf("t."), quoted(t.Processor.Table), t.slice("t.")))
 	q.Labels = map[string]string{purposeLabel: "verify"}
-	it, err := q.Read(ctx)
-	if err != nil {
+	var it *bigquery.RowIterator
+	if err := patiently(ctx, func() (err error) { it, err = q.Read(ctx); return err }); err != nil {
 		return 0, err
 	}
 	var row []bigquery.Value

@@ -38,14 +38,7 @@ func (t Target) takes(meta *bigquery.TableMetadata) (dedup.Rule, error) {
 		return refuse("column %s is of type %s, whose values cannot be written: use another type, such as STRING", path, typ)
 	}
 	for _, f := range meta.Schema {
-		switch {
-		case slices.Contains(t.Processor.Key, f.Name) && (f.Repeated || f.Type == bigquery.RecordFieldType || f.Type == bigquery.GeographyFieldType):
-			typ := string(f.Type)
-			if f.Repeated {
-				typ = "ARRAY of " + typ
-			}
-			return refuse("key column %s is of type %s, whose values cannot be compared: use a column of another type", f.Name, typ)
-		case strings.EqualFold(f.Name, leftOut):
+		if strings.EqualFold(f.Name, leftOut) {
 			return refuse("a column must not be called %s: rename it", leftOut)
 		}
 	}

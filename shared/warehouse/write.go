@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,11 +95,14 @@ func (w *Warehouse) Write(ctx context.Context, right Right, t Target, rows []ded
 	if out.Rows == 0 {
 		return out, nil
 	}
-	staging, err := w.stage(ctx, right.JobID, t, meta, clean.Rows)
+	staging := notInTableNames.ReplaceAllString(right.JobID, "_")
+	sql, err := t.merge(meta.Schema, clean.Rows, quoted(t.Processor.Table), quoted(t.Staging+"."+staging))
 	if err != nil {
+		return Written{}, err
+	}
+	if err := w.stage(ctx, staging, t, meta, clean.Rows); err != nil {
 		return Written{}, asTarget(err)
 	}
-	sql := t.merge(meta.Schema, clean.Rows, quoted(t.Processor.Table), quoted(t.Staging+"."+staging.TableID))
 	job, err := w.once(ctx, right, meta.Location, sql)
 	if err != nil {
 		return Written{}, asTarget(err)
@@ -116,7 +120,8 @@ func (w *Warehouse) metadata(ctx context.Context, name string) (*bigquery.TableM
 		return nil, err
 	}
 	dataset, table, _ := strings.Cut(name, ".")
-	meta, err := client.Dataset(dataset).Table(table).Metadata(ctx)
+	var meta *bigquery.TableMetadata
+	err = patiently(ctx, func() (err error) { meta, err = client.Dataset(dataset).Table(table).Metadata(ctx); return err })
 	var api *googleapi.Error
 	if errors.As(err, &api) && api.Code == http.StatusNotFound {
 		return nil, fmt.Errorf("%w: %s does not exist", ErrTarget, name)
@@ -151,6 +156,9 @@ func (t Target) rule(meta *bigquery.TableMetadata) (dedup.Rule, error) {
 		rule.Columns = append(rule.Columns, f.Name)
 		if f.Name == t.Processor.DateColumn {
 			date = f
+		}
+		if slices.Contains(rule.Key, f.Name) && (f.Repeated || f.Type == bigquery.RecordFieldType || f.Type == bigquery.GeographyFieldType) {
+			return rule, fmt.Errorf("%w: %s: key column %s is of type %s, whose values cannot be compared: use a column of another type", ErrTarget, t.Processor.Table, f.Name, typeOf(f))
 		}
 	}
 	if err := rule.Check(); err != nil {
@@ -188,31 +196,33 @@ func (t Target) prepare(meta *bigquery.TableMetadata, rows []dedup.Row) (dedup.R
 var notInTableNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
 // stage loads the rows into a table of this token's own.
-func (w *Warehouse) stage(ctx context.Context, id string, t Target, meta *bigquery.TableMetadata, rows []dedup.Row) (*bigquery.Table, error) {
+func (w *Warehouse) stage(ctx context.Context, name string, t Target, meta *bigquery.TableMetadata, rows []dedup.Row) error {
 	client, err := w.Client(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	data, err := lines(rows)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	table := client.Dataset(t.Staging).Table(notInTableNames.ReplaceAllString(id, "_"))
-	err = table.Create(ctx, &bigquery.TableMetadata{Schema: staged(meta.Schema), ExpirationTime: time.Now().Add(stagingKept)})
+	table := client.Dataset(t.Staging).Table(name)
+	err = patiently(ctx, func() error {
+		return table.Create(ctx, &bigquery.TableMetadata{Schema: staged(meta.Schema), ExpirationTime: time.Now().Add(stagingKept)})
+	})
 	var api *googleapi.Error
 	if err != nil && !(errors.As(err, &api) && api.Code == http.StatusConflict) {
-		return nil, fmt.Errorf("staging table %s.%s: %w", t.Staging, table.TableID, err)
+		return fmt.Errorf("staging table %s.%s: %w", t.Staging, table.TableID, err)
 	}
 	for try := 0; ; try++ {
 		err := w.load(ctx, table, staged(meta.Schema), meta.Location, data)
 		if err == nil {
-			return table, nil
+			return nil
 		}
 		if !passing(err) || try == maxTries {
-			return nil, fmt.Errorf("load %d rows for %s: %w", len(rows), t.Processor.Table, err)
+			return fmt.Errorf("load %d rows for %s: %w", len(rows), t.Processor.Table, err)
 		}
 		if err := pause(ctx, backoff(try)); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }

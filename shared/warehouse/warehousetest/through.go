@@ -17,13 +17,17 @@ import (
 // Refusal is an answer of BigQuery's in the place of the emulator's.
 type Refusal struct {
 	Code            int
-	Reason, Message string
+	Reason, Message string // without a reason the message is the whole answer
 	Detail          string // of a failed job: another error, which led to this one
 }
 
 func (r *Refusal) Error() string { return r.Message }
 
 func (r *Refusal) write(out http.ResponseWriter) {
+	if r.Reason == "" { // a server in front of BigQuery has answered
+		http.Error(out, r.Message, r.Code)
+		return
+	}
 	out.Header().Set("Content-Type", "application/json")
 	out.WriteHeader(r.Code)
 	_ = json.NewEncoder(out).Encode(map[string]any{"error": map[string]any{"code": r.Code, "message": r.Message,
@@ -49,6 +53,14 @@ var ErrCut = errors.New("the connection is cut")
 // a [*Refusal], with [ErrCut], or with another error, after which the library does not try
 // again. It needs the emulator.
 func (w *World) Through(pass func(r *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error) *warehouse.Warehouse {
+	w.t.Helper()
+	wh := warehouse.New(w.Project, w.proxy(pass))
+	w.t.Cleanup(func() { wh.Close() })
+	return wh
+}
+
+// proxy returns the URL of a server that carries out requests by pass.
+func (w *World) proxy(pass func(r *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error) string {
 	w.t.Helper()
 	if w.Host == "" {
 		w.t.Skip("what stands between needs the emulator")
@@ -98,9 +110,8 @@ func (w *World) Through(pass func(r *http.Request, body []byte, forward func() *
 		out.WriteHeader(rec.Code)
 		_, _ = io.Copy(out, rec.Body)
 	}))
-	wh := warehouse.New(w.Project, server.URL)
-	w.t.Cleanup(func() { wh.Close(); server.Close() })
-	return wh
+	w.t.Cleanup(server.Close)
+	return server.URL
 }
 
 // rewrite edits a recorded answer, if it is one of JSON.
