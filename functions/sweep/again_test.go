@@ -57,7 +57,7 @@ func TestSweep_IsAcknowledgedAlthoughAnotherPeriodIsBusy(t *testing.T) {
 	table := w.tables.Rename("nba_analytics.upcoming_team_game_context")
 	if _, err := w.Store.Apply(t.Context(), store.Create(store.Ref{Collection: w.Config.Prefix + "sweeps", ID: "20260120t000000-a~b"}, store.F(table, "table"), store.F("2026-01-20", "period"),
 		store.F("planned", "state"), store.F("a", "actor"), store.F("r", "reason"), store.F(int64(1), "keys"), store.F(int64(1), "surplus"),
-		store.F(none, "before"), store.F(none, "after"), store.F("q.t", "quarantine"), store.F(store.ServerTime, "planned_at"))); err != nil {
+		store.F(none, "before"), store.F(none, "after"), store.F("q.t", "archive"), store.F(store.ServerTime, "planned_at"))); err != nil {
 		t.Fatal(err)
 	}
 	_, p, _ := w.Pipeline.Processor("upcoming_team_game_context")
