@@ -50,13 +50,13 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) e
 	case job.Date != "":
 		return &wire.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job + ", but that of a drill"}
 	}
-	return delivery.Periodic(ctx, a, e, job.Job, func() error { return look(ctx, a) })
+	return delivery.Periodic(ctx, a, e, job.Job, func() error { return evaluate(ctx, a) })
 }
 
-func look(ctx context.Context, a *app.App) error {
+func evaluate(ctx context.Context, a *app.App) error {
 	c := health.New(a)
 	r := c.Run(ctx)
-	c.Tell(ctx, r) // before anything that can fail: alerts read it
+	c.LogReport(ctx, r) // before anything that can fail: alerts read it
 	notify.Note(ctx, r.Notifications()...)
 	if digest, due := r.Digest(a.Pipeline); due {
 		notify.Note(ctx, digest)

@@ -116,7 +116,7 @@ func reconcileAll(ctx context.Context, a *app.App, asked time.Time) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", t.ID, err)
 		}
-		r.Tell(ctx, t, report)
+		r.LogReport(ctx, t, report)
 		return nil
 	})
 }

@@ -235,7 +235,7 @@ func bill(t *testing.T, name, definition string) {
 	c.Dead = func(context.Context) (map[string]int64, error) { return nil, nil }
 	perLook := times(looks, func() {
 		r := c.Run(t.Context())
-		c.Tell(t.Context(), r)
+		c.LogReport(t.Context(), r)
 		if err := c.Remember(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}

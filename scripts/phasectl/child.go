@@ -72,10 +72,10 @@ func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.
 // once the command has ended, and tells whether it was the caller.
 func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease, ended <-chan struct{}, all family) (stopped bool) {
 	lost, stop := work.Done(), cmd.Context().Done()
-	look := time.NewTicker(time.Second) // by the clocks: timers stand still while a machine sleeps
-	defer look.Stop()
+	tick := time.NewTicker(time.Second) // by the clocks: timers stand still while a machine sleeps
+	defer tick.Stop()
 	var kill time.Time
-	told := false
+	stopSent := false
 	within := func(d time.Duration) {
 		if by := time.Now().Add(d); kill.IsZero() || by.Before(kill) {
 			kill = by
@@ -90,10 +90,10 @@ func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease,
 		case <-stop:
 			stop, stopped = nil, true
 			within(stopGrace)
-		case <-look.C:
+		case <-tick.C:
 		}
-		if work.Err() != nil && !told {
-			told, lost = true, nil
+		if work.Err() != nil && !stopSent {
+			stopSent, lost = true, nil
 			within(got.Grace())
 			go fmt.Fprintln(cmd.ErrOrStderr(), "phasectl: ending the command:", context.Cause(work)) // a stream that stalls must not keep it alive
 		}

@@ -164,9 +164,9 @@ func countDead(ctx context.Context, a *app.App) (n int, err error) {
 func countEach(ctx context.Context, a *app.App) (each map[string]int64, err error) {
 	each = map[string]int64{}
 	var mu sync.Mutex
-	var looking sync.WaitGroup
+	var reads sync.WaitGroup
 	for _, pl := range local.Places(a.Pipeline) {
-		looking.Go(func() {
+		reads.Go(func() {
 			ds, failed := dead(ctx, a, pl, maxDead)
 			failed = errors.Join(failed, giveBack(ctx, a, ds))
 			mu.Lock()
@@ -174,7 +174,7 @@ func countEach(ctx context.Context, a *app.App) (each map[string]int64, err erro
 			each[a.Config.Prefix+pipeline.DeadLetterTopic(pl.Topic)], err = int64(len(ds)), errors.Join(err, failed)
 		})
 	}
-	looking.Wait()
+	reads.Wait()
 	return each, err
 }
 
@@ -316,7 +316,7 @@ func discardOne(ctx context.Context, a *app.App, d deadLetter, reason string) er
 		}
 	}
 	if err != nil { // the id is the message's: a second try finds the record of the first
-		_, err = a.Store.Apply(ctx, record.Write(a.Config.Books(), d.PublishTime, "discard-"+d.ID))
+		_, err = a.Store.Apply(ctx, record.Write(a.Config.StatePrefix(), d.PublishTime, "discard-"+d.ID))
 	}
 	switch {
 	case err == nil:
@@ -386,7 +386,7 @@ func replayOne(ctx context.Context, a *app.App, d deadLetter, reason string) err
 	if _, id, ok := strings.Cut(d.Quarantine, "/"); ok {
 		err = delivery.MarkReplayed(ctx, a, id, record, rand.Text())
 	} else {
-		_, err = a.Store.Apply(ctx, record.Write(a.Config.Books(), a.Now(), rand.Text()))
+		_, err = a.Store.Apply(ctx, record.Write(a.Config.StatePrefix(), a.Now(), rand.Text()))
 		record.Log(ctx, a.Log)
 	}
 	if err != nil {

@@ -93,7 +93,7 @@ func newDrift(ctx context.Context, a *app.App, dir string) (*drift, error) {
 	d := &drift{app: a, source: source, ran: map[string]ran{}, functions: local.FunctionNames(), deployed: deployed.Read(ctx, a.Config.Project, platformOptions...)}
 	var refs []store.Ref
 	for _, name := range d.functions {
-		refs = append(refs, store.Ref{Collection: a.Config.Books() + app.StatusCollection, ID: name})
+		refs = append(refs, store.Ref{Collection: a.Config.StatePrefix() + app.StatusCollection, ID: name})
 	}
 	snap, err := a.Store.Get(ctx, refs...)
 	if d.ranErr = err; err == nil {

@@ -123,7 +123,7 @@ func printBeside(w io.Writer, all []reconcile.Beside, count map[reconcile.Verdic
 		return err
 	}
 	fmt.Fprintf(&b, "%d alike, %d only ours, %d only theirs, %d that the other does not tell, %d unknown\n",
-		count[reconcile.Alike], count[reconcile.OnlyOurs], count[reconcile.OnlyTheirs], count[reconcile.Untold], count[reconcile.NotKnown])
+		count[reconcile.Alike], count[reconcile.OnlyOurs], count[reconcile.OnlyTheirs], count[reconcile.OtherMode], count[reconcile.NotKnown])
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -71,7 +71,7 @@ func TestTheShadowIsComparedWithTheOrchestratorBesideIt(t *testing.T) {
 	window := []string{"report", "--shadow", "--from", "2026-02-03", "--to", "2026-02-08"}
 	want(t, 1, []string{
 		"2026-02-03  overnight  2026-02-04 06:10  2026-02-04 06:15  alike: ours 5m0s earlier; 5 of 5 complete",
-		"2026-02-04  same_day   2026-02-04 10:40  —                 untold: ", "2026-02-04  overnight  2026-02-05 06:10  2026-02-05 06:08  alike: ours 2m0s later; ",
+		"2026-02-04  same_day   2026-02-04 10:40  —                 other_mode: ", "2026-02-04  overnight  2026-02-05 06:10  2026-02-05 06:08  alike: ours 2m0s later; ",
 		"2026-02-05  overnight  2026-02-06 06:10  —                 only_ours: 5 of 5 complete",
 		"2026-02-06  overnight  —                 2026-02-07 06:20  only_theirs: overdue: deadline 2026-02-07 10:00 EST passed", "2026-02-07  overnight  —                 2026-02-08 06:20  only_theirs: overdue: deadline 2026-02-08 10:00 EST passed",
 		"\n2 alike, 1 only ours, 2 only theirs, 1 that the other does not tell, 0 unknown\n", "the other has handed over 2 cycles that the shadow would not have",
@@ -90,7 +90,7 @@ func TestTheShadowIsComparedWithTheOrchestratorBesideIt(t *testing.T) {
 	// shadow would have handed over before is no answer to that.
 	complete("2026-02-09", "2026-02-09 10:40", "upcoming_player_game_context")
 	old.triggered(t, "2026-02-09", "", "all_complete", at("2026-02-10 06:15"))
-	want(t, 1, []string{"2026-02-09  same_day   2026-02-09 10:40  —                 untold: ", "2026-02-09  overnight  —                 2026-02-10 06:15  only_theirs: "},
+	want(t, 1, []string{"2026-02-09  same_day   2026-02-09 10:40  —                 other_mode: ", "2026-02-09  overnight  —                 2026-02-10 06:15  only_theirs: "},
 		"report", "--shadow", "--from", "2026-02-09", "--to", "2026-02-09")
 	// And one that does not tell when, at least that it has.
 	complete("2026-02-10", "2026-02-11 06:10", order...)

@@ -361,7 +361,7 @@ func (s *smoke) job(ctx context.Context, sch pipeline.Schedule) check {
 
 // heartbeat reads when a job last ended well, and what ran it.
 func (s *smoke) heartbeat(ctx context.Context, sch pipeline.Schedule) (at time.Time, source string, err error) {
-	got, err := s.app.Store.Get(ctx, store.Ref{Collection: s.app.Config.Books() + app.StatusCollection, ID: sch.Function})
+	got, err := s.app.Store.Get(ctx, store.Ref{Collection: s.app.Config.StatePrefix() + app.StatusCollection, ID: sch.Function})
 	if err != nil {
 		return at, "", err
 	}

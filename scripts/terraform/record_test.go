@@ -214,9 +214,9 @@ func good(t *testing.T) *recorder {
 		t.Fatalf("the drill: %d", code)
 	}
 	fine := healthy.Report{Overall: healthy.OK, Checks: []healthy.Check{{ID: healthy.HandOvers, State: healthy.OK, Evidence: []string{"every cycle is handed over"}}}}
-	healthy.New(r.App).Tell(t.Context(), fine)
+	healthy.New(r.App).LogReport(t.Context(), fine)
 	r.keep("phasegate-health")
-	rec.New(r.App).Tell(t.Context(), r.Pipeline.Transitions[0], rec.Report{From: "2026-02-02", To: "2026-02-05", Tables: 10, Shown: 10})
+	rec.New(r.App).LogReport(t.Context(), r.Pipeline.Transitions[0], rec.Report{From: "2026-02-02", To: "2026-02-05", Tables: 10, Shown: 10})
 	r.keep("phasegate-reconcile")
 	return r
 }
@@ -301,7 +301,7 @@ var bad = map[string]func(*recorder){
 	},
 	"tracking-accuracy": func(r *recorder) {
 		t := r.Pipeline.Transitions[0]
-		rec.New(r.App).Tell(r.t.Context(), t, rec.Report{From: "2026-02-02", To: "2026-02-03", Tables: 10, Shown: 6})
+		rec.New(r.App).LogReport(r.t.Context(), t, rec.Report{From: "2026-02-02", To: "2026-02-03", Tables: 10, Shown: 6})
 		r.keep("phasegate-reconcile")
 	},
 	"message-quarantined": func(r *recorder) {

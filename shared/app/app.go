@@ -81,7 +81,7 @@ func Open(ctx context.Context, c Config, stores Stores, now func() time.Time, w 
 		a.Warehouse = warehouse.New(c.Project, c.BigQueryHost)
 	}
 	a.Engine = a.engine()
-	a.Notifier = &notify.Notifier{Store: st, Slack: c.Slack, Prefix: c.Books(), Of: c.Prefix + p.Name + " in " + c.Project, Shadow: c.Shadow != "", NewID: rand.Text, Log: log}
+	a.Notifier = &notify.Notifier{Store: st, Slack: c.Slack, Prefix: c.StatePrefix(), Of: c.Prefix + p.Name + " in " + c.Project, Shadow: c.Shadow != "", NewID: rand.Text, Log: log}
 	a.Locks = lease.New(lease.Config{Store: st, Now: now, NewID: rand.Text, Lease: c.Lease, Prefix: c.Prefix, Instance: instance(), Log: log})
 	return a, nil
 }
@@ -90,7 +90,7 @@ func (a *App) engine() *cycle.Engine {
 	c := cycle.Config{
 		Store: a.Store, Publish: a.Broker.Publish, Check: a.check,
 		Now: a.Now, NewID: rand.Text, Claim: a.Config.Claim, Log: a.Log,
-		Prefix: a.Config.Books(), Shadow: a.Config.Shadow != "",
+		Prefix: a.Config.StatePrefix(), Shadow: a.Config.Shadow != "",
 	}
 	if a.Warehouse != nil {
 		c.Expected = a.expected
@@ -201,7 +201,7 @@ const StatusCollection = "function_status"
 // Deployed returns the hash of the pipeline file that the functions run, as the newest
 // heartbeat says, and its time; "" where none has come.
 func (a *App) Deployed(ctx context.Context) (definition string, at time.Time, err error) {
-	for doc, err := range a.Store.Scan(ctx, a.Config.Books()+StatusCollection, "a", "z~") {
+	for doc, err := range a.Store.Scan(ctx, a.Config.StatePrefix()+StatusCollection, "a", "z~") {
 		if err != nil {
 			return "", time.Time{}, fmt.Errorf("read the heartbeats: %w", err)
 		}
@@ -222,7 +222,7 @@ func (a *App) Deployed(ctx context.Context) (definition string, at time.Time, er
 // It is a job's very last act: whoever watches the watchers takes its absence for a
 // failure.
 func (a *App) Heartbeat(ctx context.Context, function, job string) error {
-	ref := store.Ref{Collection: a.Config.Books() + StatusCollection, ID: function}
+	ref := store.Ref{Collection: a.Config.StatePrefix() + StatusCollection, ID: function}
 	_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(store.ServerTime, "heartbeats", job),
 		store.F(Version, "version"), store.F(SourceHash, "source_hash"), store.F(a.Pipeline.Hash, "definition"),
 		store.F(a.Config.Slack.Problem() == nil, "has_channel"), store.F(a.Config.Slack.String(), "channel")))

@@ -72,8 +72,8 @@ func TestAShadowHasBooksOfItsOwn(t *testing.T) {
 		"shadow_prefixed": {"true", "dev-", "dev-shadow_"},
 	} {
 		c, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PHASEGATE_SHADOW": tc.shadow, "PHASEGATE_PREFIX": tc.prefix}))
-		if err != nil || c.Books() != tc.books || c.Prefix != tc.prefix {
-			t.Errorf("%s: books %q, prefix %q, error %v", name, c.Books(), c.Prefix, err)
+		if err != nil || c.StatePrefix() != tc.books || c.Prefix != tc.prefix {
+			t.Errorf("%s: books %q, prefix %q, error %v", name, c.StatePrefix(), c.Prefix, err)
 		}
 	}
 	// An environment of that prefix would write into the books of another's shadow.

@@ -28,7 +28,7 @@ type Config struct {
 	PipelineFile string // "" means the embedded definition
 	Store        string // firestore, firestore:DATABASE, sqlite:FILE, memory
 	Prefix       string // of collections and topics
-	Shadow       string // of collections too, after Prefix; "" means active: see [Config.Books]
+	Shadow       string // of collections too, after Prefix; "" means active: see [Config.StatePrefix]
 	ReadOnly     bool   // sweeps read the tables and change none
 	Claim        time.Duration
 	Lease        time.Duration // of a processor's lock
@@ -53,9 +53,9 @@ var prefixForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_-]{0,29})?$`)
 // shadow begins the names of the collections in which a shadow keeps its books.
 const shadow = "shadow_"
 
-// Books is what the names of all collections begin with. An application with a
+// StatePrefix is the prefix of the names of all collections of state. An application with a
 // Shadow has books of its own; it publishes and projects nothing.
-func (c Config) Books() string { return c.Prefix + c.Shadow }
+func (c Config) StatePrefix() string { return c.Prefix + c.Shadow }
 
 // ConfigFromEnv reads and validates the environment. The error joins every problem,
 // each naming its variable and value.

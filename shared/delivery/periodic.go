@@ -46,6 +46,6 @@ func olderThan(ctx context.Context, a *app.App, e wire.Envelope, limit time.Dura
 	if a.Now().Sub(e.PublishTime) < limit {
 		return false
 	}
-	got, err := a.Store.Get(ctx, store.Ref{Collection: a.Config.Books() + app.StatusCollection, ID: "clock"}) // its read time is all that counts
+	got, err := a.Store.Get(ctx, store.Ref{Collection: a.Config.StatePrefix() + app.StatusCollection, ID: "clock"}) // its read time is all that counts
 	return err != nil || got.ReadTime.Sub(e.PublishTime) >= limit
 }

@@ -44,7 +44,7 @@ type delivery struct {
 func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) error {
 	push := d.envelope.Push()
 	sum := sha256.Sum256(d.envelope.Data)
-	ref := store.Ref{Collection: a.Config.Books() + quarantineCollection, ID: d.envelope.DocumentID()}
+	ref := store.Ref{Collection: a.Config.StatePrefix() + quarantineCollection, ID: d.envelope.DocumentID()}
 	large := len(push) > maxEnvelope
 	fields := []store.Field{
 		store.F(d.function, "function"),

@@ -40,7 +40,7 @@ var ErrNotQuarantined = errors.New("not in quarantine")
 // ListQuarantine yields everything that was ever set aside, in the order of ids.
 func ListQuarantine(ctx context.Context, a *app.App) iter.Seq2[Quarantined, error] {
 	return func(yield func(Quarantined, error) bool) {
-		for doc, err := range a.Store.Scan(ctx, a.Config.Books()+quarantineCollection, "!", "~") {
+		for doc, err := range a.Store.Scan(ctx, a.Config.StatePrefix()+quarantineCollection, "!", "~") {
 			if err != nil {
 				yield(Quarantined{}, fmt.Errorf("read quarantine: %w", err))
 				return
@@ -54,7 +54,7 @@ func ListQuarantine(ctx context.Context, a *app.App) iter.Seq2[Quarantined, erro
 
 // GetQuarantined returns one message, or [ErrNotQuarantined].
 func GetQuarantined(ctx context.Context, a *app.App, id string) (Quarantined, error) {
-	ref := store.Ref{Collection: a.Config.Books() + quarantineCollection, ID: id}
+	ref := store.Ref{Collection: a.Config.StatePrefix() + quarantineCollection, ID: id}
 	got, err := a.Store.Get(ctx, ref)
 	if err != nil {
 		return Quarantined{}, fmt.Errorf("read quarantine: %w", err)
@@ -68,8 +68,8 @@ func GetQuarantined(ctx context.Context, a *app.App, id string) (Quarantined, er
 // MarkReplayed notes that a message was handed over again and taken, with the audit
 // record in the same commit. The document stays: it says what was wrong.
 func MarkReplayed(ctx context.Context, a *app.App, id string, r audit.Record, recordID string) error {
-	ref := store.Ref{Collection: a.Config.Books() + quarantineCollection, ID: id}
-	_, err := a.Store.Apply(ctx, r.Write(a.Config.Books(), a.Now(), recordID),
+	ref := store.Ref{Collection: a.Config.StatePrefix() + quarantineCollection, ID: id}
+	_, err := a.Store.Apply(ctx, r.Write(a.Config.StatePrefix(), a.Now(), recordID),
 		store.Merge(ref, store.F(store.ServerTime, "replayed_at"), store.F(r.Actor, "replayed_by")))
 	if err != nil && !errors.Is(err, store.ErrExists) { // the record is there: an earlier try's answer was lost
 		return fmt.Errorf("note the replay of %s: %w", id, err)
@@ -81,7 +81,7 @@ func MarkReplayed(ctx context.Context, a *app.App, id string, r audit.Record, re
 // MarkDiscarded notes that a message shall never be handed over, with the audit record in the
 // same commit. The document stays. One that is settled already is left as it is: false.
 func MarkDiscarded(ctx context.Context, a *app.App, id string, r audit.Record, recordID string) (done bool, err error) {
-	ref := store.Ref{Collection: a.Config.Books() + quarantineCollection, ID: id}
+	ref := store.Ref{Collection: a.Config.StatePrefix() + quarantineCollection, ID: id}
 	at := a.Now()
 	for range 10 { // a replay, or the message itself, may come in between
 		got, err := a.Store.Get(ctx, ref)
@@ -95,7 +95,7 @@ func MarkDiscarded(ctx context.Context, a *app.App, id string, r audit.Record, r
 		case parseQuarantined(doc).Settled():
 			return doc.Data["discard"] == recordID, nil // ours, whose answer was lost, or another's
 		}
-		_, err = a.Store.Apply(ctx, r.Write(a.Config.Books(), at, recordID), store.MergeIf(ref, doc.Version,
+		_, err = a.Store.Apply(ctx, r.Write(a.Config.StatePrefix(), at, recordID), store.MergeIf(ref, doc.Version,
 			store.F(store.ServerTime, "discarded_at"), store.F(r.Actor, "discarded_by"), store.F(recordID, "discard")))
 		if err == nil {
 			r.Log(ctx, a.Log)

@@ -51,7 +51,7 @@ var ofPeriods = []string{TrackingAccuracy, HandOvers, NextPhase, Duplicates, Rec
 type verdict struct {
 	bad, unknown, fine []string
 	action             string // that helps against what is bad
-	look               string // where to look when it is not known
+	whenUnknown        string // suggested command when the answer is unknown
 }
 
 func (v *verdict) failing(format string, args ...any) {
@@ -69,7 +69,7 @@ func (v *verdict) check() Check {
 	case len(v.bad) > 0:
 		return Check{State: Failing, Evidence: append(v.bad, v.unknown...), Action: v.action}
 	case len(v.unknown) > 0:
-		return Check{State: Unknown, Evidence: v.unknown, Action: v.look}
+		return Check{State: Unknown, Evidence: v.unknown, Action: v.whenUnknown}
 	}
 	if len(v.fine) == 0 {
 		v.ok("there is nothing to look at")
@@ -121,7 +121,7 @@ func (v *verdict) tables(r reconcile.Report) {
 }
 
 func accuracy(f *facts) Check {
-	v := verdict{action: reconcileCommand, look: reconcileCommand}
+	v := verdict{action: reconcileCommand, whenUnknown: reconcileCommand}
 	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
 		pct, known := r.Accuracy()
 		switch {
@@ -141,7 +141,7 @@ func accuracy(f *facts) Check {
 // ofFindings is failing while reconciliation finds something of a type.
 func ofFindings(kind string) func(*facts) Check {
 	return func(f *facts) Check {
-		v := verdict{action: reconcileCommand, look: reconcileCommand}
+		v := verdict{action: reconcileCommand, whenUnknown: reconcileCommand}
 		f.each(&v, func(t *pipeline.Transition, r reconcile.Report) {
 			for _, found := range open(r) {
 				if found.Type == kind {
@@ -162,7 +162,7 @@ func ofFindings(kind string) func(*facts) Check {
 var named = []string{reconcile.NextPhaseMissing, reconcile.DuplicateRows, reconcile.LeakedLock, reconcile.QuarantineWaiting, reconcile.DeadLetterWaiting}
 
 func otherFindings(f *facts) Check {
-	v := verdict{action: reconcileCommand, look: reconcileCommand}
+	v := verdict{action: reconcileCommand, whenUnknown: reconcileCommand}
 	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
 		for _, found := range open(r) {
 			if !slices.Contains(named, found.Type) {
@@ -202,7 +202,7 @@ func describe(found *reconcile.Finding) string {
 // expectedProcessors finds processors that are waited for and have not reported for days
 // with something to do.
 func expectedProcessors(f *facts) Check {
-	v := verdict{action: "phasectl status --days 7", look: reconcileCommand}
+	v := verdict{action: "phasectl status --days 7", whenUnknown: reconcileCommand}
 	days := f.pipeline.Health.UnseenDays
 	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
 		if len(r.Expected) == 0 {

@@ -90,7 +90,7 @@ func (f *facts) find(found reconcile.Finding) {
 }
 
 // books gives one cycle of the night a status.
-func (f *facts) books(st cycle.Status) {
+func (f *facts) addCycle(st cycle.Status) {
 	f.compare(func(r *reconcile.Report) {
 		st.Period, st.Mode = string(night), "overnight"
 		r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{st}})
@@ -125,19 +125,19 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		evidence string
 	}{
 		"1_of_5_shown": {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Shown = 12 }) }, TrackingAccuracy, Failing, "60.0 %"},
-		"overdue":      {func(f *facts) { f.books(cycle.Status{State: "overdue", Reason: "deadline 10:00 EST passed"}) }, HandOvers, Failing, "2026-02-03 overnight: overdue: deadline 10:00 EST passed"},
+		"overdue":      {func(f *facts) { f.addCycle(cycle.Status{State: "overdue", Reason: "deadline 10:00 EST passed"}) }, HandOvers, Failing, "2026-02-03 overnight: overdue: deadline 10:00 EST passed"},
 		"blocked_for_long": {func(f *facts) {
-			f.books(cycle.Status{State: "blocked", Reason: "minutes", Since: morning.Add(-time.Hour)})
+			f.addCycle(cycle.Status{State: "blocked", Reason: "minutes", Since: morning.Add(-time.Hour)})
 		}, HandOvers, Failing, "blocked since 2026-02-04 11:20 EST: minutes"},
-		"due_and_left": {func(f *facts) { f.books(cycle.Status{State: "waiting", Due: true, Since: morning.Add(-time.Hour)}) }, HandOvers, Failing, "due since 2026-02-04 11:20 EST"},
+		"due_and_left": {func(f *facts) { f.addCycle(cycle.Status{State: "waiting", Due: true, Since: morning.Add(-time.Hour)}) }, HandOvers, Failing, "due since 2026-02-04 11:20 EST"},
 		"publishing_for_long": {func(f *facts) {
-			f.books(cycle.Status{Batches: []cycle.BatchStatus{{State: cycle.StatePublishing, DueAt: morning.Add(-time.Hour)}}})
+			f.addCycle(cycle.Status{Batches: []cycle.BatchStatus{{State: cycle.StatePublishing, DueAt: morning.Add(-time.Hour)}}})
 		}, HandOvers, Failing, "publishing since"},
 		"degraded": {func(f *facts) {
-			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished, Cause: "critical_plus_majority_80pct", PublishedAt: morning.Add(-time.Hour)}}})
+			f.addCycle(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished, Cause: "critical_plus_majority_80pct", PublishedAt: morning.Add(-time.Hour)}}})
 		}, HandOvers, Failing, "handed over without team_defense_game_summary"},
 		"publishing_for_long_behind_a_hold": {func(f *facts) { // it is frozen: the hold is about what comes next
-			f.books(cycle.Status{State: "publishing", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"},
+			f.addCycle(cycle.Status{State: "publishing", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"},
 				Batches: []cycle.BatchStatus{{State: cycle.StatePublishing, DueAt: morning.Add(-time.Hour)}}})
 		}, HandOvers, Failing, "publishing since"},
 		"books_away":             {func(f *facts) { f.comparedErr[transition] = errAway }, HandOvers, Unknown, "it is away"},
@@ -174,7 +174,7 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 			f.dayAt = at(today, 1, 5)
 		}, LateUpstream, Failing, "nbac_gamebook has not run on 2026-02-03"},
 		"degraded_by_a_repair": {func(f *facts) {
-			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished, Cause: cycle.CauseReconciliation}}})
+			f.addCycle(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished, Cause: cycle.CauseReconciliation}}})
 		}, HandOvers, Failing, "handed over without team_defense_game_summary"},
 		"one_period_unreadable": {func(f *facts) {
 			f.compare(func(r *reconcile.Report) {
@@ -196,7 +196,7 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"locks_away":      {func(f *facts) { f.lockedErr = errAway }, LockingActive, Unknown, "it is away"},
 		"relay_dead":      {relayAt(morning.Add(-16 * time.Minute)), Heartbeats, Failing, "relay has not come to its end since 2026-02-04 12:04 EST"},
 		"relay_never":     {relayAt(time.Time{}), Heartbeats, Failing, "relay has never come to its end, and was due at 2026-02-04 12:15 EST"},
-		"relay_never_yet": {func(f *facts) { relayAt(time.Time{})(f); f.firstLook = true }, Heartbeats, Unknown, "relay has never come to its end"},
+		"relay_never_yet": {func(f *facts) { relayAt(time.Time{})(f); f.firstEvaluation = true }, Heartbeats, Unknown, "relay has never come to its end"},
 		"nightly_never_since": {func(f *facts) {
 			delete(f.functions["reconcile"].heartbeats, "nightly")
 			f.scheduled = map[string]time.Time{"nightly 30 10 * * *": at(today, 10, 0)}
@@ -301,10 +301,10 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			f.firstRuns = []warehouse.FirstRun{{Source: "nbac_gamebook", Day: today, At: at(today, 6, 3)}}
 		}, LateUpstream, "what is usual upstream is not known yet; 1 sources have run on 2026-02-04"},
 		"on_hold": {func(f *facts) {
-			f.books(cycle.Status{Period: string(night), Mode: "overnight", State: "on_hold", Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}})
+			f.addCycle(cycle.Status{Period: string(night), Mode: "overnight", State: "on_hold", Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}})
 		}, HandOvers, "2026-02-03 overnight is on hold until 2026-02-04 13:20 EST: box scores (ada); to end it: phasectl release 2026-02-03 overnight --reason '…'"},
 		"all_on_hold": {func(f *facts) {
-			f.books(cycle.Status{State: "on_hold", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"}})
+			f.addCycle(cycle.Status{State: "on_hold", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"}})
 		}, HandOvers, "phase3_to_phase4 is on hold until 2026-02-04 13:20 EST: maintenance (ada); to end it: phasectl release --reason '…'"},
 		"made_up_for_since": {func(f *facts) {
 			f.compare(func(r *reconcile.Report) {
@@ -314,7 +314,7 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			})
 		}, HandOvers, "2026-02-03 same_day: overdue: deadline 13:00 EST passed; overnight was handed over since"},
 		"degraded_long_ago": {func(f *facts) {
-			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}})
+			f.addCycle(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}})
 			f.now = morning.Add(24 * time.Hour)
 		}, HandOvers, "every cycle"},
 		"deployed_a_moment_ago": {func(f *facts) { // the relay has run since, the daily sweep has not
@@ -332,7 +332,7 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			f.functions["health"] = h
 		}, DeployedCode, "health has ended a job just after"},
 		"degraded_before_its_deadline": {func(f *facts) { // the fifth one is usually there at half past six
-			f.books(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}})
+			f.addCycle(cycle.Status{State: "published", Missing: []string{"team_defense_game_summary"}, Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}})
 			f.now = at(today, 5, 5)
 		}, HandOvers, "every cycle"},
 		"no_games_the_night_before": {func(f *facts) {
@@ -340,7 +340,7 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			f.compare(func(r *reconcile.Report) { r.Expected[night] = 0 })
 		}, LateUpstream, "nbac_gamebook has not run on 2026-02-04, and nothing was to do the day before"},
 		"before_it_was_managed": {func(f *facts) { // the first completions are of last night
-			f.books(cycle.Status{State: "overdue", Reason: "deadline 13:00 EST passed: 0 of 2 complete"})
+			f.addCycle(cycle.Status{State: "overdue", Reason: "deadline 13:00 EST passed: 0 of 2 complete"})
 			f.compare(func(r *reconcile.Report) { r.Since = night })
 		}, HandOvers, "every cycle"},
 		"a_backfill": {func(f *facts) {
@@ -378,13 +378,13 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31)
 			f.functions["reconcile"].heartbeats["relay"] = f.now
 		}, Heartbeats, "nightly: 2026-02-03 10:31"},
-		"blocked_a_moment_ago": {func(f *facts) { f.books(cycle.Status{State: "blocked", Since: morning.Add(-time.Minute)}) }, HandOvers, "or still has its time"},
-		"waiting":              {func(f *facts) { f.books(cycle.Status{State: "waiting"}) }, HandOvers, "or still has its time"},
+		"blocked_a_moment_ago": {func(f *facts) { f.addCycle(cycle.Status{State: "blocked", Since: morning.Add(-time.Minute)}) }, HandOvers, "or still has its time"},
+		"waiting":              {func(f *facts) { f.addCycle(cycle.Status{State: "waiting"}) }, HandOvers, "or still has its time"},
 		"skipped": {func(f *facts) {
 			f.find(reconcile.Finding{Type: reconcile.Untriggered, Severity: reconcile.Info, Status: reconcile.Skipped})
 		}, Reconciliation, "agree"},
 		"in_shadow": {func(f *facts) { // there are no documents of ours
-			f.books(cycle.Status{State: "waiting"})
+			f.addCycle(cycle.Status{State: "waiting"})
 			f.compare(func(r *reconcile.Report) { r.Tables, r.Shown, r.Books[0].Recorded = 0, 0, true })
 		}, TrackingAccuracy, "no table has rows of the last 7 days that are to be shown complete"},
 		"no_rows": {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Tables, r.Shown = 0, 0 }) }, TrackingAccuracy, "no table has rows"},
@@ -449,7 +449,7 @@ func TestPlannedMaintenanceIsQuietAndSaysSo(t *testing.T) {
 func TestAPlannedPauseIsToldOnce(t *testing.T) {
 	f := sound(t)
 	for range 3 {
-		f.books(cycle.Status{State: "on_hold", Reason: "deadline passed", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"}})
+		f.addCycle(cycle.Status{State: "on_hold", Reason: "deadline passed", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"}})
 	}
 	if got := judged(f)[HandOvers]; len(got.Evidence) != 2 || !strings.HasPrefix(got.Evidence[0], "phase3_to_phase4 is on hold") {
 		t.Errorf("%s", got.Evidence)

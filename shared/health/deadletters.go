@@ -78,7 +78,7 @@ func deadLetters(p *pipeline.Pipeline, prefix string) (out []string) {
 
 // deadLettersCheck tells of messages that were given up.
 func deadLettersCheck(f *facts) Check {
-	v := verdict{action: "phasectl dead-letter list", look: "phasectl dead-letter list"}
+	v := verdict{action: "phasectl dead-letter list", whenUnknown: "phasectl dead-letter list"}
 	if f.deadErr != nil {
 		v.notKnown("%v", f.deadErr)
 		return v.check()

@@ -34,14 +34,14 @@ func Drill(ctx context.Context, a *app.App) error {
 	a.Shadowed().Log.WarnContext(ctx, fmt.Sprintf("drill: %s is %s: %s", check.ID, check.State, check.Evidence[0]), "event", telemetry.Finding, "by", "drill",
 		"check", check.ID, "state", string(check.State), "evidence", check.Evidence)
 	at := a.Now()
-	told := a.Notifier.Send(ctx, notify.Notification{Subject: "drill", State: at.UTC().Format(time.RFC3339Nano), Severity: notify.Info, Command: check.Action,
+	sendErr := a.Notifier.Send(ctx, notify.Notification{Subject: "drill", State: at.UTC().Format(time.RFC3339Nano), Severity: notify.Info, Command: check.Action,
 		Title:  "this is a drill, and nothing is wrong: " + check.ID + " is " + string(check.State) + ", as it was made to be",
 		Reason: check.Evidence[0]})
 	problem := ""
-	if told != nil {
-		problem = told.Error()
+	if sendErr != nil {
+		problem = sendErr.Error()
 	}
-	ref := store.Ref{Collection: a.Config.Books() + app.StatusCollection, ID: "health"}
+	ref := store.Ref{Collection: a.Config.StatePrefix() + app.StatusCollection, ID: "health"}
 	_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(map[string]any{"at": store.ServerTime, "state": string(check.State), "reason": check.Evidence[0], "problem": problem}, "drill")))
 	if err != nil {
 		return fmt.Errorf("keep what the drill came to: %w", err)
@@ -77,7 +77,7 @@ func drilled(ctx context.Context, a *app.App) Check {
 
 // LastDrill returns what the last drill has come to; false: there was none.
 func LastDrill(ctx context.Context, a *app.App) (d Drilled, ok bool, err error) {
-	snap, err := a.Store.Get(ctx, store.Ref{Collection: a.Config.Books() + app.StatusCollection, ID: "health"})
+	snap, err := a.Store.Get(ctx, store.Ref{Collection: a.Config.StatePrefix() + app.StatusCollection, ID: "health"})
 	if err != nil {
 		return d, false, fmt.Errorf("read what the drill came to: %w", err)
 	}

@@ -26,27 +26,27 @@ type facts struct {
 	day      pipeline.Period // another, whose upstream runs are looked at
 	dayAt    time.Time       // as of when
 
-	compared    map[string]reconcile.Report // by transition
-	comparedErr map[string]error
-	functions   map[string]status // by function
-	statusErr   error
-	seen        map[string]time.Time    // when each code that runs was seen first
-	scheduled   map[string]time.Time    // when each schedule was seen first
-	firstLook   bool                    // nothing was kept about schedules before
-	before      map[string]recollection // of the last look
-	beforeErr   error
-	firstRuns   []warehouse.FirstRun
-	firstErr    error
-	runs        []warehouse.ProcessorRun
-	runsErr     error
-	lockedAt    time.Time // when a lock was taken last, as far back as is looked; zero: not at all
-	lockedErr   error
-	dead        map[string]int64 // messages by dead-letter subscription
-	deadNames   []string         // of all of them
-	deadErr     error
-	services    map[string]deployed.Service
-	ownServices []string // names of those behind the functions
-	servicesErr error
+	compared        map[string]reconcile.Report // by transition
+	comparedErr     map[string]error
+	functions       map[string]status // by function
+	statusErr       error
+	seen            map[string]time.Time    // when each code that runs was seen first
+	scheduled       map[string]time.Time    // when each schedule was seen first
+	firstEvaluation bool                    // nothing was kept about schedules before
+	before          map[string]recollection // of the last look
+	beforeErr       error
+	firstRuns       []warehouse.FirstRun
+	firstErr        error
+	runs            []warehouse.ProcessorRun
+	runsErr         error
+	lockedAt        time.Time // when a lock was taken last, as far back as is looked; zero: not at all
+	lockedErr       error
+	dead            map[string]int64 // messages by dead-letter subscription
+	deadNames       []string         // of all of them
+	deadErr         error
+	services        map[string]deployed.Service
+	ownServices     []string // names of those behind the functions
+	servicesErr     error
 }
 
 // status is function_status/{function}.
@@ -114,7 +114,7 @@ func (c *Checker) read(ctx context.Context) *facts {
 	}
 	wg.Wait()
 	f.seen = seen(f.functions, known.codes)
-	f.firstLook = known.schedules == nil
+	f.firstEvaluation = known.schedules == nil
 	f.scheduled = scheduled(f.pipeline, f.functions, known.schedules, f.now)
 	f.statusErr = errors.Join(f.statusErr, f.beforeErr)
 	return f
@@ -161,7 +161,7 @@ func (c *Checker) patient() *reconcile.Reconciler {
 func (c *Checker) functions(ctx context.Context) (map[string]status, error) {
 	var refs []store.Ref
 	for _, name := range c.watched() {
-		refs = append(refs, store.Ref{Collection: c.Books + app.StatusCollection, ID: name})
+		refs = append(refs, store.Ref{Collection: c.StatePrefix + app.StatusCollection, ID: name})
 	}
 	if len(refs) == 0 {
 		return nil, nil

@@ -10,7 +10,7 @@ import (
 // heartbeats compares when each job was due with when it has come to its end. That of
 // health itself is watched from outside.
 func heartbeats(f *facts) Check {
-	v := verdict{action: "gcloud scheduler jobs list", look: "phasectl smoke"}
+	v := verdict{action: "gcloud scheduler jobs list", whenUnknown: "phasectl smoke"}
 	if f.statusErr != nil {
 		v.notKnown("%v", f.statusErr)
 		return v.check()
@@ -28,7 +28,7 @@ func heartbeats(f *facts) Check {
 		switch first := f.scheduled[scheduleKey(s)]; {
 		case due.IsZero():
 			v.notKnown("%s: %q is never due", s.Name, s.Cron)
-		case last.IsZero() && f.firstLook:
+		case last.IsZero() && f.firstEvaluation:
 			v.notKnown("%s has never come to its end, and since when it is scheduled is not known yet", s.Name)
 		case due.Before(first) && !last.After(first):
 			v.ok("%s has not been due since %s, when its schedule was first seen", s.Name, f.local(first))
@@ -67,7 +67,7 @@ func scheduled(p *pipeline.Pipeline, functions map[string]status, before map[str
 // waits tells whether a function has done nothing yet, because none of its jobs was due since
 // their schedules were first seen.
 func (f *facts) waits(function string) bool {
-	return !f.firstLook && f.functions[function].last().IsZero() && !slices.ContainsFunc(f.pipeline.Schedules, func(s pipeline.Schedule) bool {
+	return !f.firstEvaluation && f.functions[function].last().IsZero() && !slices.ContainsFunc(f.pipeline.Schedules, func(s pipeline.Schedule) bool {
 		return s.Function == function && !f.pipeline.LastDue(s, f.now).Before(f.scheduled[scheduleKey(s)])
 	})
 }
@@ -82,7 +82,7 @@ const Settling = 15 * time.Minute
 // deployedCode compares what the functions say that they are. A function says it when it
 // has done a job; one that has not run since the newest was first seen says nothing yet.
 func deployedCode(f *facts) Check {
-	v := verdict{action: "make deploy", look: "phasectl smoke"}
+	v := verdict{action: "make deploy", whenUnknown: "phasectl smoke"}
 	if f.statusErr != nil {
 		v.notKnown("%v", f.statusErr)
 		return v.check()

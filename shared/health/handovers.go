@@ -17,7 +17,7 @@ import (
 const stuckAfter = 15 * time.Minute
 
 func handOvers(f *facts) Check {
-	v := verdict{look: "phasectl status"}
+	v := verdict{whenUnknown: "phasectl status"}
 	var holds []string // a person has decided and knows: said first, and nothing alerts
 	onHold := func(what string, h *cycle.Hold, command string) {
 		if said := fmt.Sprintf("%s is on hold until %s: %s (%s); to end it: %s", what, f.local(h.Until), h.Reason, h.Actor, command); !slices.Contains(holds, said) {

@@ -106,16 +106,16 @@ type Checker struct {
 	Now      func() time.Time
 	Prefix   string // of topics and services
 	// Patience is what one source gets of [Limit].
-	Patience time.Duration
-	Day      pipeline.Period // a day, whose upstream runs are looked at, as of its end; "": today
-	Books    string          // what the names of collections of the books begin with
-	Log      *slog.Logger
+	Patience    time.Duration
+	Day         pipeline.Period // a day, whose upstream runs are looked at, as of its end; "": today
+	StatePrefix string          // of the names of collections of state
+	Log         *slog.Logger
 }
 
 // New returns the checker of an application.
 func New(a *app.App) *Checker {
 	c := &Checker{Pipeline: a.Pipeline, Store: a.Store, Locks: a.Locks, Reconcile: reconcile.New(a), Now: a.Now,
-		Patience: 8 * time.Second, Prefix: a.Config.Prefix, Books: a.Config.Books(), Log: a.Log}
+		Patience: 8 * time.Second, Prefix: a.Config.Prefix, StatePrefix: a.Config.StatePrefix(), Log: a.Log}
 	c.FirstRuns = func(ctx context.Context, from, to pipeline.Period) ([]warehouse.FirstRun, error) {
 		if a.Warehouse == nil {
 			return nil, ErrNoWarehouse

@@ -15,7 +15,7 @@ func lockingActive(f *facts) Check {
 	if f.pipeline.Health.Runs == "" {
 		return Check{State: OK, Evidence: []string{"the pipeline file names no history of runs"}}
 	}
-	v := verdict{action: "phasectl locks list", look: "phasectl locks list"}
+	v := verdict{action: "phasectl locks list", whenUnknown: "phasectl locks list"}
 	if f.runsErr != nil {
 		v.notKnown("%v", f.runsErr)
 	}

@@ -65,7 +65,7 @@ func (r Report) Digest(p *pipeline.Pipeline) (n notify.Notification, due bool) {
 
 // configuration looks whether anybody can be told, and whether it is looked at what runs.
 func configuration(f *facts) Check {
-	v := verdict{action: "give slack_channel and slack_token, and make deploy", look: "phasectl smoke"}
+	v := verdict{action: "give slack_channel and slack_token, and make deploy", whenUnknown: "phasectl smoke"}
 	if f.statusErr != nil {
 		v.notKnown("%v", f.statusErr)
 		return v.check()

@@ -33,7 +33,7 @@ type Page struct {
 	Days                    int
 	Overall                 State
 	Headline                string
-	Looked                  string // when health has looked last
+	Evaluated               string // when health has looked last
 	Checks                  []Check
 	Problem                 string // why no report can be read
 	Grids                   []Grid
@@ -156,7 +156,7 @@ func (p *Page) report(ctx context.Context, c *Checker, now time.Time) {
 		p.Headline = fmt.Sprintf("All %d checks are ok", len(r.Checks))
 	}
 	if !r.At.IsZero() {
-		p.Looked = fmt.Sprintf("%s, %d minutes ago", c.local(r.At), int(now.Sub(r.At).Minutes()))
+		p.Evaluated = fmt.Sprintf("%s, %d minutes ago", c.local(r.At), int(now.Sub(r.At).Minutes()))
 	}
 }
 

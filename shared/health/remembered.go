@@ -19,7 +19,7 @@ type recollection struct {
 }
 
 func (c *Checker) statusRef() store.Ref {
-	return store.Ref{Collection: c.Books + app.StatusCollection, ID: "health"}
+	return store.Ref{Collection: c.StatePrefix + app.StatusCollection, ID: "health"}
 }
 
 // firsts are when codes and schedules were seen first; nil where nothing was kept.
@@ -113,8 +113,8 @@ func (c *Checker) Last(ctx context.Context) (Report, error) {
 	return r, nil
 }
 
-// Tell logs each check: alerts read these lines.
-func (c *Checker) Tell(ctx context.Context, r Report) {
+// LogReport logs each check: alerts read these lines.
+func (c *Checker) LogReport(ctx context.Context, r Report) {
 	for _, check := range r.Checks {
 		level := slog.LevelInfo
 		if check.State != OK {

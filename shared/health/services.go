@@ -25,12 +25,12 @@ func Services(ctx context.Context, a *app.App, opts ...option.ClientOption) (map
 // deployedServices compares the services behind the functions and behind the phases with
 // what a deployment that came to its end leaves.
 func deployedServices(f *facts) Check {
-	v := verdict{action: "phasectl drift", look: "phasectl drift"}
+	v := verdict{action: "phasectl drift", whenUnknown: "phasectl drift"}
 	if f.servicesErr != nil {
 		v.notKnown("%v", f.servicesErr)
 		return v.check()
 	}
-	look := func(name string) (deployed.Service, bool) {
+	find := func(name string) (deployed.Service, bool) {
 		s, ok := f.services[name]
 		switch drift := s.Drift(); {
 		case !ok:
@@ -43,7 +43,7 @@ func deployedServices(f *facts) Check {
 		return s, false
 	}
 	for _, name := range f.ownServices {
-		if s, ok := look(name); ok {
+		if s, ok := find(name); ok {
 			v.ok("%s: revision %s, all traffic", name, s.Ready)
 		}
 	}
@@ -52,7 +52,7 @@ func deployedServices(f *facts) Check {
 			v.ok("the pipeline file names no service of %s", phase.Name)
 			continue
 		}
-		switch s, ok := look(phase.Service); {
+		switch s, ok := find(phase.Service); {
 		case ok && s.Commit == "":
 			v.notKnown("%s: revision %s, all traffic, and no label %s: from which commit it was built is not known", phase.Service, s.Ready, deployed.CommitLabel)
 		case ok:

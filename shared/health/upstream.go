@@ -18,7 +18,7 @@ func lateUpstream(f *facts) Check {
 	if u == nil {
 		return Check{State: OK, Evidence: []string{"the pipeline file says nothing about what runs upstream"}}
 	}
-	v := verdict{action: "look at the log of the scraper", look: "phasectl health --verbose"}
+	v := verdict{action: "look at the log of the scraper", whenUnknown: "phasectl health --verbose"}
 	if f.firstErr != nil {
 		v.notKnown("%v", f.firstErr)
 		return v.check()
@@ -98,13 +98,13 @@ func (v *verdict) upstream(f *facts, day pipeline.Period, over bool) {
 func (f *facts) anything(day pipeline.Period) (yes, known bool) {
 	known = true
 	for _, t := range f.pipeline.Transitions {
-		told := false
+		stated := false
 		for p, n := range f.compared[t.ID].Expected {
 			if f.pipeline.Calendar.Day(p) == day {
-				yes, told = yes || n > 0, true
+				yes, stated = yes || n > 0, true
 			}
 		}
-		known = known && told
+		known = known && stated
 	}
 	return yes, known
 }

@@ -18,7 +18,7 @@ func (l *Lease) Keep(ctx context.Context) (work context.Context, stop func()) {
 		defer close(done)
 		if err := l.keep(calls); err != nil {
 			cancel(err)
-			l.tell()
+			l.logLoss()
 		}
 	}()
 	return &trusted{inner, l, cancel}, func() {
@@ -72,14 +72,14 @@ type trusted struct {
 	cancel context.CancelCauseFunc
 }
 
-func (t *trusted) look() {
+func (t *trusted) check() {
 	if err := t.lease.Check(); errors.Is(err, ErrLost) {
 		t.cancel(err)
 	}
 }
 
 // Done implements context.Context.
-func (t *trusted) Done() <-chan struct{} { t.look(); return t.Context.Done() }
+func (t *trusted) Done() <-chan struct{} { t.check(); return t.Context.Done() }
 
 // Err implements context.Context.
-func (t *trusted) Err() error { t.look(); return t.Context.Err() }
+func (t *trusted) Err() error { t.check(); return t.Context.Err() }

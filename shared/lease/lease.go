@@ -143,7 +143,7 @@ type Lease struct {
 	version   store.Version // of the document, as far as known
 	confirmed time.Time     // start of the attempt that the server last confirmed
 	ended     error
-	told      bool  // that it is lost, in the log
+	logged    bool  // the loss is in the log
 	trouble   error // of the last renewal that failed
 }
 
@@ -205,12 +205,12 @@ func (l *Lease) lost(why string) error {
 	return l.ended
 }
 
-// tell logs that the lock is lost, once.
-func (l *Lease) tell() {
+// logLoss logs once that the lock is lost.
+func (l *Lease) logLoss() {
 	l.mu.Lock()
 	ended, token := l.ended, l.token
-	first := errors.Is(ended, ErrLost) && !l.told
-	l.told = l.told || first
+	first := errors.Is(ended, ErrLost) && !l.logged
+	l.logged = l.logged || first
 	l.mu.Unlock()
 	if first {
 		l.locks.Log.Error(ended.Error(), l.locks.attributes(telemetry.LockLost, l, token)...)
@@ -225,7 +225,7 @@ func (l *Locks) attributes(event string, of *Lease, token Token) []any {
 // Renew makes the lease last for its full time from now on. An [ErrLost] is final;
 // after any other error it may have been renewed, and calling again is right.
 func (l *Lease) Renew(ctx context.Context) error {
-	defer l.tell()
+	defer l.logLoss()
 	return l.renewInTurn(ctx)
 }
 
@@ -297,7 +297,7 @@ func (l *Lease) owns(s State) bool {
 // ever touched. Idempotent. An [ErrLost] says that it had ceased to be ours while
 // the work went on; after any other error it ends by itself.
 func (l *Lease) Release(ctx context.Context) error {
-	defer l.tell()
+	defer l.logLoss()
 	l.call.Lock()
 	defer l.call.Unlock()
 	lost := l.Check()
@@ -356,7 +356,7 @@ func (l *Lease) readBackDeleted(ctx context.Context, known bool) error {
 		// By somebody else, or by the driver's first try whose answer was lost: that cannot
 		// be told, and it wakes nobody.
 		l.end("it was gone before it was released")
-		l.told = true
+		l.logged = true
 		l.locks.Log.WarnContext(ctx, l.ended.Error(), "lock", l.key.String(), "execution_id", l.execution)
 	default:
 		l.end(fmt.Sprintf("execution %q on %q had it before it was released", s.Execution, s.Instance))

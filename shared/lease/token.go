@@ -14,7 +14,7 @@ import (
 // other. The present one stays listed until [Lease.Settle]. Errors are those of
 // [Lease.Renew]; after one that is no [ErrLost] the token may be the new one.
 func (l *Lease) Rearm(ctx context.Context) (Token, error) {
-	defer l.tell()
+	defer l.logLoss()
 	l.call.Lock()
 	defer l.call.Unlock()
 	for range maxRaces {

@@ -32,10 +32,10 @@ func some(entities []string) Work {
 	}
 }
 
-// stored reads the books from the document.
-func (w *world) stored() (b books, size int) {
+// stored reads the history from the document.
+func (w *world) stored() (b history, size int) {
 	w.t.Helper()
-	text, _ := w.doc(collection, "PlayerGameSummaryProcessor_"+string(night)).Data["books"].(string)
+	text, _ := w.doc(collection, "PlayerGameSummaryProcessor_"+string(night)).Data["history"].(string)
 	if err := json.Unmarshal([]byte(text), &b); err != nil {
 		w.t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestRecord_FindsRoomInAFullDocument(t *testing.T) {
 	for i := range long {
 		long[i] = strings.Repeat("x", 250) + fmt.Sprintf("%03d", i)
 	}
-	var full books
+	var full history
 	for i := range keptSuccesses {
 		full.Successes = append(full.Successes, success{Execution: fmt.Sprint("old", i), Began: start, Entities: long})
 	}
@@ -158,7 +158,7 @@ func TestRecord_FindsRoomInAFullDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	ref := store.Ref{Collection: collection, ID: "PlayerGameSummaryProcessor_" + string(night)}
-	if _, err := w.mem.Apply(t.Context(), store.Create(ref, store.F(string(text), "books"))); err != nil {
+	if _, err := w.mem.Apply(t.Context(), store.Create(ref, store.F(string(text), "history"))); err != nil {
 		t.Fatal(err)
 	}
 	out, err := w.machine().run(night, Request{TriggerID: "t/1"}, some(long))

@@ -23,9 +23,9 @@ const (
 	keptSuccesses = 20
 )
 
-// books are what is on record for a processor and a period. They are written by
-// compare-and-set, whole.
-type books struct {
+// history is the record of the runs of a processor and a period. It is written whole by
+// compare-and-set.
+type history struct {
 	Served    []served   `json:"served,omitempty"`    // oldest first
 	Successes []success  `json:"successes,omitempty"` // oldest first
 	Outbox    []outgoing `json:"outbox,omitempty"`    // completions without the broker's id
@@ -67,12 +67,12 @@ type outgoing struct {
 	Payload   string `json:"payload"`
 }
 
-// maxBooks bounds the stored text, in bytes: the document has other fields.
-const maxBooks = store.MaxDocumentBytes - 64<<10
+// maxHistory bounds the stored text, in bytes: the document has other fields.
+const maxHistory = store.MaxDocumentBytes - 64<<10
 
 // text is the JSON that is stored, with the oldest entries dropped until it fits. The newest
 // success, the newest request and all unconfirmed completions stay.
-func (b *books) text() (string, error) {
+func (b *history) text() (string, error) {
 	b.Served = b.Served[max(0, len(b.Served)-keptServed):]
 	b.Successes = b.Successes[max(0, len(b.Successes)-keptSuccesses):]
 	for i, s := range b.Successes { // an earlier version may have stored more
@@ -83,9 +83,9 @@ func (b *books) text() (string, error) {
 		switch {
 		case err != nil:
 			return "", err
-		case len(text) > maxBooks && len(b.Successes) > 1:
+		case len(text) > maxHistory && len(b.Successes) > 1:
 			b.Successes = b.Successes[(len(b.Successes)+1)/2:]
-		case len(text) > maxBooks && len(b.Served) > 1:
+		case len(text) > maxHistory && len(b.Served) > 1:
 			b.Served = b.Served[(len(b.Served)+1)/2:]
 		default:
 			return string(text), nil
@@ -97,26 +97,26 @@ func (n *run) ref() store.Ref {
 	return store.Ref{Collection: n.Prefix + collection, ID: n.key.String()}
 }
 
-func (n *run) read(ctx context.Context) (books, store.Doc, error) {
+func (n *run) read(ctx context.Context) (history, store.Doc, error) {
 	snap, err := n.Store.Get(ctx, n.ref())
 	if err != nil {
-		return books{}, store.Doc{}, fmt.Errorf("read %s: %w", n.ref(), err)
+		return history{}, store.Doc{}, fmt.Errorf("read %s: %w", n.ref(), err)
 	}
-	var b books
+	var b history
 	doc := snap.Docs[0]
 	if doc.Exists {
-		text, _ := doc.Data["books"].(string)
+		text, _ := doc.Data["history"].(string)
 		if err := json.Unmarshal([]byte(text), &b); err != nil {
-			return books{}, doc, fmt.Errorf("%s: books: %w", n.ref(), err)
+			return history{}, doc, fmt.Errorf("%s: history: %w", n.ref(), err)
 		}
 	}
 	return b, doc, nil
 }
 
-// change writes what edit makes of the books, together with other fields of the same
+// change writes the history as edit changes it, together with other fields of the same
 // document, until no rival's change is in between. edit reports whether there is
 // anything to write.
-func (n *run) change(ctx context.Context, edit func(*books) bool) error {
+func (n *run) change(ctx context.Context, edit func(*history) bool) error {
 	for range 10 {
 		b, doc, err := n.read(ctx)
 		if err != nil {
@@ -129,7 +129,7 @@ func (n *run) change(ctx context.Context, edit func(*books) bool) error {
 		if err != nil {
 			return err
 		}
-		fields := []store.Field{store.F(text, "books"), store.F(store.ServerTime, "changed_at")}
+		fields := []store.Field{store.F(text, "history"), store.F(store.ServerTime, "changed_at")}
 		w := store.Create(n.ref(), fields...)
 		if doc.Exists {
 			w = store.MergeIf(n.ref(), doc.Version, fields...)
@@ -185,7 +185,7 @@ func (n *run) publish(ctx context.Context, completions []outgoing) error {
 		accepted[c.Execution] = true
 	}
 	if len(accepted) > 0 {
-		errs = append(errs, n.change(ctx, func(b *books) bool {
+		errs = append(errs, n.change(ctx, func(b *history) bool {
 			before := len(b.Outbox)
 			b.Outbox = slices.DeleteFunc(b.Outbox, func(c outgoing) bool { return accepted[c.Execution] })
 			return len(b.Outbox) < before
@@ -212,7 +212,7 @@ func (n *run) finish(ctx context.Context, made Output, w warehouse.Written) (Out
 	// What is done already is written down even if the caller has gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
 	defer cancel()
-	err = n.change(ctx, func(b *books) bool {
+	err = n.change(ctx, func(b *history) bool {
 		if slices.ContainsFunc(b.Successes, func(s success) bool { return s.Execution == n.Execution }) {
 			return false // the answer of an earlier try was lost
 		}
@@ -242,7 +242,7 @@ func (n *run) failed(ctx context.Context, category Category, why error) (Outcome
 	n.Log.ErrorContext(ctx, fmt.Sprintf("%s failed for %s: %v", n.Processor.Name, n.Period, why), "processor", n.Processor.Name, "period", string(n.Period),
 		"execution_id", n.Execution, "category", string(category))
 	out := Outcome{Status: wire.StatusFailed, Execution: n.Execution, Category: category}
-	hopeless := errors.As(why, new(*permanent))
+	invalid := errors.As(why, new(*permanent))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
 	defer cancel()
 	if n.reportsTo != nil {
@@ -250,11 +250,11 @@ func (n *run) failed(ctx context.Context, category Category, why error) (Outcome
 		if err == nil {
 			_, err = n.Publish.One(ctx, n.Prefix+n.reportsTo.UpstreamTopic, wire.Outgoing{Data: payload})
 		}
-		if err != nil && hopeless {
+		if err != nil && invalid {
 			return out, errors.Join(why, err) // or nobody would ever hear of it
 		}
 	}
-	if hopeless {
+	if invalid {
 		return out, nil
 	}
 	return out, why

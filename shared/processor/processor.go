@@ -221,7 +221,7 @@ func (n *run) inside(ctx context.Context, work Work) (Outcome, error) {
 	written, err := n.write(ctx, made)
 	switch {
 	case errors.Is(err, warehouse.ErrFenced), errors.Is(err, lease.ErrLost), err != nil && n.held.Check() != nil:
-		n.tellFenced(ctx, err)
+		n.logFenced(ctx, err)
 		return n.failed(ctx, FailedLock, err)
 	case permanentData(err):
 		return n.failed(ctx, FailedData, Permanent(err))
@@ -309,7 +309,7 @@ func (n *run) settle(ctx context.Context, w warehouse.Written) {
 	}
 }
 
-func (n *run) tellFenced(ctx context.Context, err error) {
+func (n *run) logFenced(ctx context.Context, err error) {
 	if errors.Is(err, warehouse.ErrFenced) {
 		n.Log.ErrorContext(ctx, "the write was fenced by a later run: "+err.Error(), "event", telemetry.WriteFenced, "collection", n.Prefix+"processing_locks",
 			"lock", n.key.String(), "processor", n.Processor.Name, "period", string(n.Period), "execution_id", n.Execution)

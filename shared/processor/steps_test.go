@@ -124,7 +124,7 @@ func TestRequest_ServedBeforeTheLockIsTakenIsDoneOnce(t *testing.T) {
 
 func TestRecord_KeepsTheNewestServedRequest(t *testing.T) {
 	w := newWorld(t)
-	var full books
+	var full history
 	for i := range keptServed {
 		full.Served = append(full.Served, served{TriggerID: fmt.Sprint("old/", i), Execution: "old"})
 	}
@@ -136,7 +136,7 @@ func TestRecord_KeepsTheNewestServedRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	ref := store.Ref{Collection: collection, ID: "PlayerGameSummaryProcessor_" + string(night)}
-	if _, err := w.mem.Apply(t.Context(), store.Create(ref, store.F(string(text), "books"))); err != nil {
+	if _, err := w.mem.Apply(t.Context(), store.Create(ref, store.F(string(text), "history"))); err != nil {
 		t.Fatal(err)
 	}
 	req := Request{TriggerID: "t/1"}

@@ -18,7 +18,7 @@ const (
 	Alike      Verdict = "alike"       // both have handed it over, or would have
 	OnlyOurs   Verdict = "only_ours"   // the other has not
 	OnlyTheirs Verdict = "only_theirs" // we would not have: to be understood before taking over
-	Untold     Verdict = "untold"      // the other's document tells of one mode a date, and of another one
+	OtherMode  Verdict = "other_mode"  // the other's document tells of one mode a date, and of another one
 	NotKnown   Verdict = "unknown"     // it cannot be read
 )
 
@@ -79,15 +79,15 @@ func beside(b cycle.Books, document map[string]any) (out []Beside) {
 				one.Ours, one.Reason = batch.PublishedAt, batch.Reason
 			}
 		}
-		switch told := mode == "" || mode == st.Mode; {
+		switch named := mode == "" || mode == st.Mode; {
 		case one.Ours.IsZero() && triggered && mode == st.Mode:
 			one.Theirs, one.Verdict, matched = at, OnlyTheirs, true
 		case one.Ours.IsZero():
 			continue
-		case triggered && told:
+		case triggered && named:
 			one.Theirs, one.Verdict, matched = at, Alike, true
 		case triggered:
-			one.Verdict = Untold
+			one.Verdict = OtherMode
 		}
 		out = append(out, one)
 	}

@@ -297,8 +297,8 @@ func (c *comparison) left(f *Finding) string {
 	return ""
 }
 
-// Tell logs each finding, and the report as a whole.
-func (r *Reconciler) Tell(ctx context.Context, t *pipeline.Transition, report Report) {
+// LogReport logs each finding, and the report as a whole.
+func (r *Reconciler) LogReport(ctx context.Context, t *pipeline.Transition, report Report) {
 	for _, f := range report.Findings {
 		level := slog.LevelWarn
 		if f.Severity == Info {

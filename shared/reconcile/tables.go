@@ -176,7 +176,7 @@ func closed(b *cycle.Books) bool {
 // absent finds the processors of which nothing has come, neither a row nor a report, of a
 // period that is over.
 func (c *comparison) absent(b *cycle.Books, expected int64) {
-	told := map[string]bool{}
+	reported := map[string]bool{}
 	for i := len(b.Cycles) - 1; i >= 0; i-- {
 		st := b.Cycles[i]
 		m, known := c.transition.Mode(st.Mode)
@@ -186,10 +186,10 @@ func (c *comparison) absent(b *cycle.Books, expected int64) {
 		}
 		for _, p := range c.upstream {
 			s, readable := c.slice(p, b.Period)
-			if told[p.Name] || !readable || s.Rows > 0 || !slices.Contains(st.Missing, p.Name) || c.locked(p, b.Period) {
+			if reported[p.Name] || !readable || s.Rows > 0 || !slices.Contains(st.Missing, p.Name) || c.locked(p, b.Period) {
 				continue
 			}
-			told[p.Name] = true
+			reported[p.Name] = true
 			severity := Warning
 			if slices.Contains(m.Critical, p.Name) {
 				severity = Critical

@@ -46,10 +46,10 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 		}
 	}
 	var err, unread error
-	var looking sync.WaitGroup
-	defer looking.Wait()
+	var reads sync.WaitGroup
+	defer reads.Wait()
 	if r.GivenUp != nil && w.first {
-		looking.Go(func() { w.givenUp, unread = r.GivenUp(ctx) }) // which takes its seconds to find nothing
+		reads.Go(func() { w.givenUp, unread = r.GivenUp(ctx) }) // which takes its seconds to find nothing
 	}
 	if w.since, err = r.Engine.ManagedSince(ctx, t); err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 			return nil, fmt.Errorf("read the quarantine: %w", err)
 		}
 	}
-	if looking.Wait(); unread != nil {
+	if reads.Wait(); unread != nil {
 		w.problems = append(w.problems, "dead letters: "+unread.Error())
 	}
 	return w, nil

@@ -210,9 +210,9 @@ func (s *Sweeper) resume(ctx context.Context, ids []string) error {
 		s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s came to no end when it was %s: it is %s", rec.ID, from, next), "sweep", rec.ID, "table", rec.Table, "period", string(rec.Period))
 		switch {
 		case from == archived && next == applied:
-			s.tellRemoved(ctx, rec.ID, rec.Table, rec.Period, rec.Surplus, rec.Actor)
+			s.logRemoved(ctx, rec.ID, rec.Table, rec.Period, rec.Surplus, rec.Actor)
 		case next == undone:
-			s.tellUndone(ctx, rec, rec.Actor)
+			s.logUndone(ctx, rec, rec.Actor)
 		}
 	}
 	return nil

@@ -224,19 +224,19 @@ func (s *Sweeper) Run(ctx context.Context, o Order) (Report, error) {
 		}
 	}
 	r := Report{Schema: 1, SweepID: s.newSweep(), Tables: []*Part{}}
-	looks := make([]look, len(tables))
+	scans := make([]scan, len(tables))
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
 	for i, p := range tables {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			looks[i].found, looks[i].bytes, looks[i].err = s.Warehouse.Duplicates(ctx, s.Pipeline.Calendar, p, o.From, o.To)
+			scans[i].found, scans[i].bytes, scans[i].err = s.Warehouse.Duplicates(ctx, s.Pipeline.Calendar, p, o.From, o.To)
 		})
 	}
 	wg.Wait()
 	for i, p := range tables {
-		r.Tables = append(r.Tables, s.table(ctx, o, r.SweepID, p, looks[i], earlier)...)
+		r.Tables = append(r.Tables, s.table(ctx, o, r.SweepID, p, scans[i], earlier)...)
 	}
 	return r, nil
 }
@@ -244,7 +244,7 @@ func (s *Sweeper) Run(ctx context.Context, o Order) (Report, error) {
 // atOnce bounds the queries that run side by side.
 const atOnce = 8
 
-type look struct {
+type scan struct {
 	found []warehouse.Duplicates
 	bytes int64
 	err   error
@@ -273,7 +273,7 @@ func (s *Sweeper) tables(name string) ([]pipeline.Processor, error) {
 	return out, nil
 }
 
-func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Processor, l look, earlier map[place][]string) []*Part {
+func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Processor, l scan, earlier map[place][]string) []*Part {
 	whole := &Part{Table: p.Table, State: Clean, Bytes: l.bytes}
 	if l.err != nil {
 		whole.again = warehouse.Passing(l.err)
@@ -316,7 +316,7 @@ func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Proc
 		} else {
 			r.preview(ctx, d)
 		}
-		s.tell(ctx, o, part)
+		s.logPart(ctx, o, part)
 	}
 	return out
 }
@@ -340,8 +340,8 @@ func (p *Part) takes(d warehouse.Duplicates) {
 	p.Oldest, p.Newest = instant(d.Oldest), instant(d.Newest)
 }
 
-// tell logs what became of a part.
-func (s *Sweeper) tell(ctx context.Context, o Order, p *Part) {
+// logPart logs the outcome of a part.
+func (s *Sweeper) logPart(ctx context.Context, o Order, p *Part) {
 	if p.State == Clean {
 		return
 	}
@@ -353,11 +353,11 @@ func (s *Sweeper) tell(ctx context.Context, o Order, p *Part) {
 		"event", telemetry.DuplicatesFound, "table", p.Table, "period", string(p.Period), "duplicates", p.Duplicates, "left", p.Duplicates-p.Removed,
 		"state", string(p.State), "actor", o.Actor)
 	if p.Removed > 0 {
-		s.tellRemoved(ctx, p.ID, p.Table, p.Period, p.Removed, o.Actor)
+		s.logRemoved(ctx, p.ID, p.Table, p.Period, p.Removed, o.Actor)
 	}
 }
 
-func (s *Sweeper) tellRemoved(ctx context.Context, id, table string, period pipeline.Period, removed int64, actor string) {
+func (s *Sweeper) logRemoved(ctx context.Context, id, table string, period pipeline.Period, removed int64, actor string) {
 	s.Log.WarnContext(ctx, fmt.Sprintf("%d duplicates removed from %s of %s", removed, table, period),
 		"event", telemetry.DuplicatesRemoved, "table", table, "period", string(period), "removed", removed, "sweep", id, "actor", actor)
 }

@@ -167,7 +167,7 @@ func (s *Sweeper) undoLocked(ctx context.Context, r *record, held *lease.Lease, 
 	}
 	if refused == nil {
 		out.Restored = r.Surplus
-		s.tellUndone(ctx, r, actor)
+		s.logUndone(ctx, r, actor)
 	}
 	return refused
 }
@@ -191,7 +191,7 @@ func (s *Sweeper) restore(ctx context.Context, r *record, held *lease.Lease, p p
 	return err
 }
 
-func (s *Sweeper) tellUndone(ctx context.Context, r *record, actor string) {
+func (s *Sweeper) logUndone(ctx context.Context, r *record, actor string) {
 	s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s undone: %d rows are back in %s of %s", r.ID, r.Surplus, r.Table, r.Period), "event", telemetry.SweepUndone,
 		"sweep", r.ID, "table", r.Table, "period", string(r.Period), "restored", r.Surplus, "actor", actor)
 }
