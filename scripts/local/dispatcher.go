@@ -108,12 +108,25 @@ func (d *dispatcher) round(ctx context.Context, r route) error {
 	if err := d.giveBack(ctx, r); err != nil {
 		return err
 	}
-	req := &pubsubpb.PullRequest{Subscription: d.subscription(r.subscription), MaxMessages: 1000}
+	for {
+		n, err := d.pull(ctx, r)
+		if err != nil || n < mostPulled {
+			return err
+		}
+	}
+}
+
+// mostPulled is how many messages Pub/Sub gives at most in one answer.
+const mostPulled = 1000
+
+// pull starts delivering what the broker gives in one answer, and returns how many these are.
+func (d *dispatcher) pull(ctx context.Context, r route) (int, error) {
+	req := &pubsubpb.PullRequest{Subscription: d.subscription(r.subscription), MaxMessages: mostPulled}
 	//lint:ignore SA1019 without it the broker sits half a second on a message that arrives meanwhile
 	req.ReturnImmediately = true
 	resp, err := d.topology.client.SubscriptionAdminClient.Pull(ctx, req)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, m := range resp.ReceivedMessages {
 		d.mu.Lock()
@@ -125,7 +138,7 @@ func (d *dispatcher) round(ctx context.Context, r route) error {
 			d.deliver(context.WithoutCancel(ctx), r, m)
 		}()
 	}
-	return nil
+	return len(resp.ReceivedMessages), nil
 }
 
 // giveBack lets the broker hand out again what is due after its backoff.

@@ -60,6 +60,9 @@ func (s *pubsubServer) Publish(ctx context.Context, req *pubsubpb.PublishRequest
 	if size := proto.Size(req); size > app.MaxPublish {
 		return nil, status.Errorf(codes.InvalidArgument, "The value for request_size is too large. You passed %d in the request, but the maximum value is %d.", size, app.MaxPublish)
 	}
+	if n := len(req.Messages); n > app.MaxMessages {
+		return nil, status.Errorf(codes.InvalidArgument, "The value for message_count is too large. You passed %d in the request, but the maximum value is %d.", n, app.MaxMessages)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := timestamppb.New(s.now())

@@ -16,9 +16,12 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// MaxPublish is the largest request to publish that Pub/Sub takes, in bytes:
-// https://cloud.google.com/pubsub/quotas#resource_limits
-const MaxPublish = 10_000_000
+// MaxPublish and MaxMessages are the bytes and the messages of the largest request to publish
+// that Pub/Sub takes: https://cloud.google.com/pubsub/quotas#resource_limits
+const (
+	MaxPublish  = 10_000_000
+	MaxMessages = 1000
+)
 
 // ErrTooLarge says that Pub/Sub never takes a message, however often it is published.
 var ErrTooLarge = errors.New("too large for Pub/Sub")
@@ -43,20 +46,36 @@ func NewBroker(ctx context.Context, project, host string) (*Broker, error) {
 	return &Broker{Client: client, project: project}, nil
 }
 
-// Publish is a [cycle.Publish]. All messages go in one request, which keeps their
+// Publish is a [cycle.Publish]. All messages that fit go in one request, which keeps their
 // order, costs one call, and ends when ctx does; the library's bundling publisher
-// would add a wait and outlive ctx. The request's outcome is that of each message:
-// the frozen messages of a batch fit into one document and so into one request.
-// A request whose answer is lost is retried by the library: copies, same payload.
+// would add a wait and outlive ctx. The messages of a batch fit into one document and so into
+// one request. A request whose answer is lost is retried by the library: copies, same payload.
 func (b *Broker) Publish(ctx context.Context, topic string, msgs []wire.Outgoing) []cycle.Published {
+	var out []cycle.Published
 	req := &pubsubpb.PublishRequest{Topic: fmt.Sprintf("projects/%s/topics/%s", b.project, topic)}
+	empty := proto.Size(req)
+	size := empty
 	for _, m := range msgs {
-		req.Messages = append(req.Messages, &pubsubpb.PubsubMessage{Data: m.Data, Attributes: m.Attributes})
+		message := &pubsubpb.PubsubMessage{Data: m.Data, Attributes: m.Attributes}
+		more := proto.Size(&pubsubpb.PublishRequest{Messages: []*pubsubpb.PubsubMessage{message}})
+		if len(req.Messages) > 0 && (size+more > MaxPublish || len(req.Messages) == MaxMessages) {
+			out = append(out, b.request(ctx, topic, req, size)...)
+			req.Messages, size = nil, empty
+		}
+		req.Messages, size = append(req.Messages, message), size+more
 	}
-	out := make([]cycle.Published, len(msgs))
+	return append(out, b.request(ctx, topic, req, size)...)
+}
+
+// request publishes the messages of one request. Its outcome is that of each of them.
+func (b *Broker) request(ctx context.Context, topic string, req *pubsubpb.PublishRequest, size int) []cycle.Published {
+	out := make([]cycle.Published, len(req.Messages))
+	if len(out) == 0 {
+		return out
+	}
 	var resp *pubsubpb.PublishResponse
 	err := ErrTooLarge
-	if size := proto.Size(req); size > MaxPublish {
+	if size > MaxPublish {
 		err = fmt.Errorf("%w: %d bytes, at most %d", err, size, MaxPublish)
 	} else {
 		resp, err = b.Client.TopicAdminClient.Publish(ctx, req)
@@ -70,7 +89,7 @@ func (b *Broker) Publish(ctx context.Context, topic string, msgs []wire.Outgoing
 		case i < len(resp.MessageIds):
 			out[i].Err = fmt.Errorf("topic %s: %w", topic, cycle.ErrUnconfirmed)
 		default:
-			out[i].Err = fmt.Errorf("topic %s: %d ids for %d messages", topic, len(resp.MessageIds), len(msgs))
+			out[i].Err = fmt.Errorf("topic %s: %d ids for %d messages", topic, len(resp.MessageIds), len(out))
 		}
 	}
 	return out
