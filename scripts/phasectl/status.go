@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -36,7 +37,7 @@ func statusCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
-			cycles, ahead := []cycle.Status{}, []cycle.Doubt{}
+			cycles, ahead, unread := []cycle.Status{}, []cycle.Doubt{}, []error(nil)
 			for _, t := range a.Pipeline.Transitions {
 				cs, err := a.Engine.Cycles(cmd.Context(), t, from, to)
 				if err != nil {
@@ -46,15 +47,19 @@ func statusCommand(f *flags) *cobra.Command {
 				if date != "" {
 					continue
 				}
-				doubts, err := a.Engine.Ahead(cmd.Context(), t)
+				doubts, broken, err := a.Engine.Ahead(cmd.Context(), t)
 				if err != nil {
 					return exitError{exitUnknown, err}
 				}
-				ahead = append(ahead, doubts...)
+				ahead, unread = append(ahead, doubts...), append(unread, broken...)
 			}
 			slices.SortStableFunc(cycles, func(a, b cycle.Status) int { return strings.Compare(b.Period, a.Period) })
+			var unknown error
+			if err := errors.Join(unread...); err != nil {
+				unknown = exitError{exitUnknown, err}
+			}
 			if asJSON {
-				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "cycles": cycles, "ahead": ahead})
+				return errors.Join(printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "cycles": cycles, "ahead": ahead}), unknown)
 			}
 			if err := printStatus(cmd.OutOrStdout(), cycles, a.Pipeline.Calendar.Zone(), len(a.Pipeline.Transitions) > 1); err != nil {
 				return err
@@ -64,7 +69,7 @@ func statusCommand(f *flags) *cobra.Command {
 					return err
 				}
 			}
-			return nil
+			return unknown
 		},
 	}
 	cmd.Flags().IntVar(&days, "days", 3, "how many days back, today included; the next day is always shown")

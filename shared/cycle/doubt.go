@@ -8,6 +8,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -99,17 +100,23 @@ func (b Books) Doubts() []Doubt {
 }
 
 // Ahead returns the doubtful reports of the last week about periods that are later than any
-// that is expected. It changes nothing.
-func (e *Engine) Ahead(ctx context.Context, t *pipeline.Transition) (out []Doubt, err error) {
+// that is expected, in one call however many there are. broken has an error for each of these
+// periods that cannot be read. It changes nothing.
+func (e *Engine) Ahead(ctx context.Context, t *pipeline.Transition) (out []Doubt, broken []error, err error) {
 	now := e.Now()
-	periods, err := e.recordedFrom(ctx, t, t.Calendar().Add(t.Calendar().At(now), t.Lead()+2))
+	periods, docs, err := e.recordedFrom(ctx, t, t.Calendar().Add(t.Calendar().At(now), t.Lead()+2))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, p := range periods {
-		s, err := e.read(ctx, Key{Transition: t, Period: p}, nil)
+		key := Key{Transition: t, Period: p}
+		s, err := e.listing(key, now, docs[p], store.Doc{})
+		if err == nil {
+			err = e.complete(key, s, docs[p], store.Doc{}, nil)
+		}
 		if err != nil {
-			return nil, err
+			broken = append(broken, fmt.Errorf("%s: %w", key, err))
+			continue
 		}
 		for _, d := range s.doubts(t, now) {
 			if now.Sub(d.at) < relayDays*24*time.Hour {
@@ -117,5 +124,5 @@ func (e *Engine) Ahead(ctx context.Context, t *pipeline.Transition) (out []Doubt
 			}
 		}
 	}
-	return out, nil
+	return out, broken, nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -54,7 +55,7 @@ func TestDoubtfulReports_AreLoggedAndShown(t *testing.T) {
 			for _, st := range ss {
 				shown = append(shown, st.Doubts...)
 			}
-			ahead, err := w.engine.Ahead(ctx, w.tr)
+			ahead, _, err := w.engine.Ahead(ctx, w.tr)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,7 +67,7 @@ func TestDoubtfulReports_AreLoggedAndShown(t *testing.T) {
 				t.Errorf("shown: %q", shown)
 			}
 			if w.clock.set(at("2026-02-14 06:03")); far {
-				if ahead, err := w.engine.Ahead(ctx, w.tr); err != nil || len(ahead) != 0 {
+				if ahead, _, err := w.engine.Ahead(ctx, w.tr); err != nil || len(ahead) != 0 {
 					t.Errorf("ten days later: %v, %v", ahead, err)
 				}
 			}
@@ -95,5 +96,27 @@ func TestDoubtfulReports_EndWithTheRightOne(t *testing.T) {
 	w.mustDeliver([]wire.Completion{run(pgs, "2026-02-04 06:04")}...)
 	if ds := doubts(); len(ds) != 0 {
 		t.Errorf("%v", ds)
+	}
+}
+
+// A period that cannot be read hides no other's reports.
+func TestDoubtfulReports_OfOtherPeriodsAreShownNextToABrokenOne(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-04 06:03"))
+	for _, period := range []pipeline.Period{"2026-03-01", "2026-03-02", "2026-03-03"} {
+		c := run(pgs, "2026-02-04 06:02")
+		c.Period = period
+		w.mustDeliver(c)
+	}
+	if _, err := w.store.Apply(ctx, store.Merge(w.engine.periodRef(w.key("2026-03-02")), store.F("damaged", "batches"))); err != nil {
+		t.Fatal(err)
+	}
+	ahead, broken, err := w.engine.Ahead(ctx, w.tr)
+	if err != nil || len(ahead) != 2 || ahead[0].Period != "2026-03-01" || ahead[1].Period != "2026-03-03" {
+		t.Errorf("%v, error %v", ahead, err)
+	}
+	if len(broken) != 1 || !strings.Contains(broken[0].Error(), "2026-03-02: ") {
+		t.Errorf("broken: %v", broken)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
@@ -149,7 +150,7 @@ func (e *Engine) periods(ctx context.Context, t *pipeline.Transition, today pipe
 	for n := -relayDays * cal.PerDay(); n <= t.Lead(); n++ {
 		ps = append(ps, cal.Add(today, n))
 	}
-	ahead, err := e.recordedFrom(ctx, t, cal.Add(today, t.Lead()+1))
+	ahead, _, err := e.recordedFrom(ctx, t, cal.Add(today, t.Lead()+1))
 	var keys []Key
 	for _, p := range merged(append(ps, ahead...), watched) {
 		keys = append(keys, Key{Transition: t, Period: p})
@@ -157,13 +158,13 @@ func (e *Engine) periods(ctx context.Context, t *pipeline.Transition, today pipe
 	return keys, err
 }
 
-// recordedFrom returns the periods from one on that have a document.
-func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from pipeline.Period) ([]pipeline.Period, error) {
-	var ps []pipeline.Period
+// recordedFrom returns the periods from one on that have a document, with their documents.
+func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from pipeline.Period) (ps []pipeline.Period, docs map[pipeline.Period][]store.Doc, err error) {
+	docs = map[pipeline.Period][]store.Doc{}
 	prefix := t.StoredID() + "_"
 	for doc, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+string(from), prefix+"~") {
 		if err != nil {
-			return ps, fmt.Errorf("periods from %s on: %w", from, err)
+			return ps, docs, fmt.Errorf("periods from %s on: %w", from, err)
 		}
 		id, _, _ := strings.Cut(strings.TrimPrefix(doc.Ref.ID, prefix), "~")
 		p, err := t.Calendar().Parse(id)
@@ -171,16 +172,17 @@ func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from 
 			e.Log.WarnContext(ctx, "no period's document, left alone: "+err.Error(), "document", doc.Ref.String())
 			continue
 		}
-		if n := len(ps); n > 0 && ps[n-1] == p {
-			continue // its second document
+		if len(docs[p]) > 0 {
+			docs[p] = append(docs[p], doc) // its second document
+			continue
 		}
 		if len(ps) == maxAhead {
 			e.Log.WarnContext(ctx, "more periods ahead than the relay looks at", "transition", t.ID, "first_left", string(p))
 			break
 		}
-		ps = append(ps, p)
+		ps, docs[p] = append(ps, p), []store.Doc{doc}
 	}
-	return ps, nil
+	return ps, docs, nil
 }
 
 // nameWhatIsLeft logs what is unfinished in the week before the window.

@@ -101,14 +101,14 @@ func TestAShadowLeavesTheBooksOfTheActiveEngineAlone(t *testing.T) {
 	if diff := cmp.Diff(before, w.doc("phase_periods", "phase3_to_phase4_2026-02-03")); diff != "" {
 		t.Errorf("the active engine's period changed:\n%s", diff)
 	}
-	keys, err := w.engine.recordedFrom(t.Context(), w.tr, "2026-02-01")
+	keys, _, err := w.engine.recordedFrom(t.Context(), w.tr, "2026-02-01")
 	if err != nil || len(keys) != 1 {
 		t.Errorf("the shadow's relay finds %v: %v", keys, err)
 	}
 	w.engine = active
 	w.mustDeliver(run(pgs, "2026-02-04 06:05", func(c *wire.Completion) { c.Period = "2026-02-02" }))
 	w.shadow()
-	if keys, err := w.engine.recordedFrom(t.Context(), w.tr, "2026-02-01"); err != nil || len(keys) != 1 {
+	if keys, _, err := w.engine.recordedFrom(t.Context(), w.tr, "2026-02-01"); err != nil || len(keys) != 1 {
 		t.Errorf("the shadow's relay finds %v, of both: %v", keys, err)
 	}
 	w.engine = active

@@ -16,13 +16,14 @@
 //
 // # Cost
 //
-// Every source is read once, all of them at the same time, in a constant number of calls
-// however many periods there are. Of the store 11: the books (5, or 4 where managed_since is
-// given; one more until a relay
-// has recorded since when periods are ours), the locks (2, and 1 for when one was taken last), quarantine, heartbeats and the
-// last report (1 each); each further transition has books and locks of its own. The tables
-// are 2 queries a transition and its schedule 1; upstream runs and run history are 1 query
-// each, dead letters and services 1 call each. Each has its limit, and together they have
+// Each check reads its sources at the same time as the others, in a constant number of calls
+// however many periods there are. The store gets 14: the state of the periods (4), since when
+// periods are managed (1; one more until a relay has recorded it), transitions with another
+// name (2), reports about later periods (1), the locks (2, and 1 for the newest), quarantine,
+// heartbeats and the last report (1 each). Each further transition adds its periods, names and
+// locks. The warehouse gets 2 queries for the tables of a transition and 1 for its schedule, 1
+// for upstream runs and 1 for the run history; dead letters and services take 1 call each. Each
+// source has its own limit of time, and together they have
 // [Limit].
 package health
 

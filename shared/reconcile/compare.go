@@ -105,7 +105,7 @@ func compare(w *world) *comparison {
 	if w.givenUp > 0 {
 		c.add(&Finding{Type: DeadLetterWaiting, Severity: Critical, Evidence: map[string]any{"messages": w.givenUp}, Repair: "phasectl dead-letter list"})
 	}
-	if len(w.renamed) > 0 {
+	if len(w.renamed) > 0 || w.namesUnread {
 		// What looks missing may be there by the other name: a repair could hand it over again.
 		clear(c.repairs)
 		for _, f := range c.findings {

@@ -15,21 +15,22 @@ import (
 
 // world is everything that is compared.
 type world struct {
-	transition *pipeline.Transition
-	upstream   []pipeline.Processor // of the phase that hands over, as far as the transition expects them
-	downstream []pipeline.Processor
-	books      []cycle.Books   // oldest first
-	since      pipeline.Period // the first period that is ours; "" when nothing was ever recorded
-	tables     map[string]warehouse.Contents
-	expected   map[pipeline.Period]int64
-	locks      []lease.State
-	lockTime   time.Time // of the server's clock, of the look at them
-	first      bool      // what belongs to no transition is told with the pipeline's first
-	waiting    int       // in quarantine
-	givenUp    int       // dead letters
-	renamed    []cycle.Renaming
-	ahead      []cycle.Doubt // reports about periods that nobody expects yet
-	problems   []string      // sources that could not be read
+	transition  *pipeline.Transition
+	upstream    []pipeline.Processor // of the phase that hands over, as far as the transition expects them
+	downstream  []pipeline.Processor
+	books       []cycle.Books   // oldest first
+	since       pipeline.Period // the first period that is ours; "" when nothing was ever recorded
+	tables      map[string]warehouse.Contents
+	expected    map[pipeline.Period]int64
+	locks       []lease.State
+	lockTime    time.Time // of the server's clock, of the look at them
+	first       bool      // what belongs to no transition is told with the pipeline's first
+	waiting     int       // in quarantine
+	givenUp     int       // dead letters
+	renamed     []cycle.Renaming
+	namesUnread bool          // whether a transition was renamed is not known
+	ahead       []cycle.Doubt // reports about periods that nobody expects yet
+	problems    []string      // sources that could not be read
 }
 
 // read reads every source once. Only the books are indispensable.
@@ -58,10 +59,14 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 		return nil, err
 	}
 	if w.renamed, err = r.Engine.RenamedTransitions(ctx, r.Pipeline, map[string][]cycle.Books{t.ID: w.books}); err != nil {
-		return nil, err
+		w.problems, w.namesUnread = append(w.problems, fmt.Sprintf("%s: whether it was renamed: %v", t.ID, err)), true
 	}
-	if w.ahead, err = r.Engine.Ahead(ctx, t); err != nil {
-		return nil, err
+	var broken []error
+	if w.ahead, broken, err = r.Engine.Ahead(ctx, t); err != nil {
+		broken = []error{fmt.Errorf("%s: reports about later periods: %w", t.ID, err)}
+	}
+	for _, err := range broken {
+		w.problems = append(w.problems, err.Error())
 	}
 	w.renamed = append(w.renamed, cycle.RenamedOf(t, w.books)...)
 	if r.Planned != nil {
