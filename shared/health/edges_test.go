@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -205,5 +206,56 @@ func TestRun_CapsEvidence(t *testing.T) {
 	}
 	if got := c.Run(t.Context()).Checks[0].Evidence; len(got) != mostEvidence+1 || got[mostEvidence] != "and 5,488 more" {
 		t.Errorf("%d items, the last is %q", len(got), got[len(got)-1])
+	}
+}
+
+// A job that is dead stays failing when its cron changes, until it comes to its end. One that
+// was in time by the former cron has time until it is due by the new one.
+func TestHeartbeats_ANewCronDoesNotExcuseADeadJob(t *testing.T) {
+	const daily, monthly, quarter = "0 6 * * *", "0 6 1 * *", "*/15 * * * *"
+	day := func(d, hour, minute int) time.Time { return time.Date(2026, time.November, d, hour, minute, 0, 0, time.UTC) }
+	for name, tc := range map[string]struct {
+		from, to string
+		last     time.Time // before the change, which health sees on the 20th at 15:05
+		again    time.Time // after it
+		states   map[time.Time]State
+		evidence string
+	}{
+		"dead":            {daily, "0 18 * * *", day(17, 11, 1), time.Time{}, map[time.Time]State{day(20, 15, 5): Failing, day(20, 22, 5): Failing, day(21, 15, 5): Failing}, "since 2026-11-17 06:01 EST, and was due at 2026-11-20 06:00 EST by its former schedule \"0 6 * * *\""},
+		"never ran":       {daily, "0 18 * * *", time.Time{}, time.Time{}, map[time.Time]State{day(20, 15, 5): Failing}, "has never come to its end, and was due at 2026-11-20 06:00 EST by its former schedule"},
+		"dead, now alive": {daily, "0 18 * * *", day(17, 11, 1), day(20, 23, 1), map[time.Time]State{day(20, 15, 5): Failing, day(21, 0, 5): OK, day(21, 15, 5): OK, day(22, 15, 5): Failing}, ""},
+		"alive":           {daily, "0 18 * * *", day(20, 11, 1), time.Time{}, map[time.Time]State{day(20, 15, 5): OK, day(20, 22, 5): OK, day(21, 1, 5): Failing}, ""},
+		"more often":      {monthly, quarter, day(1, 11, 1), time.Time{}, map[time.Time]State{day(20, 15, 5): OK, day(20, 15, 35): Failing}, ""},
+		"less often":      {quarter, daily, day(20, 13, 1), time.Time{}, map[time.Time]State{day(20, 15, 5): Failing, day(20, 20, 5): Failing}, "was due at 2026-11-20 09:45 EST by its former schedule"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := sound(t)
+			p := *f.pipeline
+			look := func(cron string, now, last time.Time) Check {
+				p.Schedules = []pipeline.Schedule{{Name: "n", Cron: cron, Function: "reconcile", Job: "nightly"}}
+				beats := map[string]time.Time{}
+				if !last.IsZero() {
+					beats["nightly"] = last
+				}
+				f.pipeline, f.now, f.functions = &p, now, map[string]status{"reconcile": {source: "abc", definition: "def", heartbeats: beats}}
+				f.scheduled = scheduled(f.pipeline, f.functions, f.scheduled, now)
+				return judged(f)[Heartbeats]
+			}
+			f.scheduled = map[string]time.Time{"n " + tc.from: day(1, 0, 0)}
+			times := slices.SortedFunc(maps.Keys(tc.states), time.Time.Compare)
+			for i, now := range times {
+				last := tc.last
+				if !tc.again.IsZero() && now.After(tc.again) {
+					last = tc.again
+				}
+				got := look(tc.to, now, last)
+				if got.State != tc.states[now] || i == 0 && !strings.Contains(got.Evidence[0], tc.evidence) {
+					t.Errorf("%s: %s: %q, want %s: %s", now, got.State, got.Evidence, tc.states[now], tc.evidence)
+				}
+			}
+			if len(f.scheduled) > 1 && !tc.again.IsZero() {
+				t.Errorf("kept: %v", f.scheduled)
+			}
+		})
 	}
 }

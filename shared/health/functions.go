@@ -2,6 +2,7 @@ package health
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -19,13 +20,15 @@ func heartbeats(f *facts) Check {
 		if s.Function == "health" {
 			continue
 		}
-		due := f.pipeline.LastDue(s, f.now)
-		grace := min(due.Sub(f.pipeline.LastDue(s, due)), time.Hour)
-		if f.now.Sub(due) < grace { // it may still be at work: the one before is what counts
-			due = f.pipeline.LastDue(s, due)
-		}
+		due := owed(f.pipeline, s, f.now)
 		last := f.functions[s.Function].heartbeats[s.Job]
-		switch first := f.scheduled[scheduleKey(s)]; {
+		first := f.scheduled[scheduleKey(s)]
+		former, missed := f.missedBefore(s, last, first)
+		switch {
+		case !missed.IsZero() && last.IsZero():
+			v.failing("%s has never come to its end, and was due at %s by its former schedule %q", s.Name, f.local(missed), former)
+		case !missed.IsZero():
+			v.failing("%s has not come to its end since %s, and was due at %s by its former schedule %q", s.Name, f.local(last), f.local(missed), former)
 		case due.IsZero():
 			v.notKnown("%s: %q is never due", s.Name, s.Cron)
 		case last.IsZero() && f.firstEvaluation:
@@ -43,12 +46,43 @@ func heartbeats(f *facts) Check {
 	return v.check()
 }
 
+// owed returns the newest time at which a job was due, and after which it has had an hour to
+// end, or its interval where that is shorter.
+func owed(p *pipeline.Pipeline, s pipeline.Schedule, now time.Time) time.Time {
+	due := p.LastDue(s, now)
+	before := p.LastDue(s, due)
+	if now.Sub(due) < min(due.Sub(before), time.Hour) {
+		return before
+	}
+	return due
+}
+
+// missedBefore returns a former cron of a schedule and the time at which the job was due by it,
+// where the job had not come to its end when the present cron was first seen. A new cron alone
+// must not make a dead job ok.
+func (f *facts) missedBefore(s pipeline.Schedule, last, first time.Time) (former string, missed time.Time) {
+	for _, key := range sorted(f.scheduled) {
+		name, cron, _ := strings.Cut(key, " ")
+		if name != s.Name || cron == s.Cron {
+			continue
+		}
+		old := s
+		old.Cron = cron
+		due := owed(f.pipeline, old, first)
+		if due.After(missed) && !due.Before(f.scheduled[key]) && last.Before(due.Add(-clockSkew)) {
+			former, missed = cron, due
+		}
+	}
+	return former, missed
+}
+
 // scheduleKey names what a schedule promises: another time of day is another promise.
 func scheduleKey(s pipeline.Schedule) string { return s.Name + " " + s.Cron }
 
 // scheduled returns when each schedule was first seen, of which before was known: a job is late
 // once it has been due since. Where nothing was known, as by earlier versions, a job that
-// has come to its end was scheduled then at the latest.
+// has come to its end was scheduled then at the latest. The former cron of a schedule is kept
+// until the job has come to its end by the present one.
 func scheduled(p *pipeline.Pipeline, functions map[string]status, before map[string]time.Time, now time.Time) map[string]time.Time {
 	out := map[string]time.Time{}
 	for _, s := range p.Schedules {
@@ -60,6 +94,11 @@ func scheduled(p *pipeline.Pipeline, functions map[string]status, before map[str
 			first = now
 		}
 		out[scheduleKey(s)] = first
+		for key, at := range before {
+			if name, cron, _ := strings.Cut(key, " "); name == s.Name && cron != s.Cron && !functions[s.Function].heartbeats[s.Job].After(first) {
+				out[key] = at
+			}
+		}
 	}
 	return out
 }
