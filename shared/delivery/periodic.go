@@ -12,7 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// maxRetrying is how long a failing job is retried when its next one is due later than that.
+// maxRetrying is how long a failing job is retried, from its first attempt, when its next one is
+// due later than that.
 const maxRetrying = time.Hour
 
 // Periodic runs a job that a schedule sends again and again: the next job repeats the work
@@ -34,10 +35,35 @@ func Periodic(ctx context.Context, a *app.App, e wire.Envelope, job string, run 
 		return superseded(slog.LevelWarn, "it was not run, because its schedule sends one every %s", interval)
 	}
 	err := run()
-	if limit := min(interval, maxRetrying); err != nil && olderThan(ctx, a, e, limit) {
-		return superseded(slog.LevelError, "it is not retried, because it still fails after %s: %v", limit, err)
+	switch {
+	case err == nil:
+	case interval <= maxRetrying && olderThan(ctx, a, e, interval):
+		return superseded(slog.LevelError, "it is not retried, because it still fails after %s: %v", interval, err)
+	case interval > maxRetrying && failedFor(ctx, a, e, job) >= maxRetrying:
+		return superseded(slog.LevelError, "it is not retried, because it still fails %s after its first attempt: %v", maxRetrying, err)
 	}
 	return err
+}
+
+// failedFor returns how long ago an attempt of a job's message failed first, by the store's
+// clock. A message may come hours late, so its age says nothing about attempts. Without an
+// answer of the store it is 0: the message is retried until its next one is due.
+func failedFor(ctx context.Context, a *app.App, e wire.Envelope, job string) time.Duration {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second) // the run may have used up its time
+	defer cancel()
+	ref := store.Ref{Collection: a.Config.Books() + app.StatusCollection, ID: "attempts"}
+	got, err := a.Store.Get(ctx, ref)
+	if err == nil {
+		first, _ := got.Docs[0].Data[job].(map[string]any)
+		if at, ok := first["failed_at"].(time.Time); ok && first["message_id"] == e.MessageID {
+			return got.ReadTime.Sub(at)
+		}
+		_, err = a.Store.Apply(ctx, store.Merge(ref, store.F(map[string]any{"message_id": e.MessageID, "failed_at": store.ServerTime}, job)))
+	}
+	if err != nil {
+		a.Log.WarnContext(ctx, "the first failed attempt of the job is not recorded: "+err.Error(), "job", job, "message_id", e.MessageID)
+	}
+	return 0
 }
 
 // olderThan compares a message's age with a limit. A fast clock on this machine must not
