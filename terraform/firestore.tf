@@ -7,7 +7,7 @@ locals {
     phase_periods   = ["batches", "closed", "handed", "holds", "periods", "runs", "unexpected"]
     phase_triggers  = ["claim_messages", "expects", "messages", "readiness", "runs", "verdict"]
     quarantine      = ["envelope", "head"]
-    function_status = ["codes", "drill", "heartbeats", "report", "schedules", "since", "states"]
+    function_status = ["attempts", "codes", "drill", "heartbeats", "report", "schedules", "since", "states"]
     lock_tokens     = ["nonces"]
     processor_runs  = ["books"]
     sweeps          = ["after", "before"]

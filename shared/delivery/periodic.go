@@ -51,14 +51,15 @@ func Periodic(ctx context.Context, a *app.App, e wire.Envelope, job string, run 
 func failedFor(ctx context.Context, a *app.App, e wire.Envelope, job string) time.Duration {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second) // the run may have used up its time
 	defer cancel()
-	ref := store.Ref{Collection: a.Config.Books() + app.StatusCollection, ID: "attempts"}
+	ref := store.Ref{Collection: a.Config.StatePrefix() + app.StatusCollection, ID: "attempts"}
 	got, err := a.Store.Get(ctx, ref)
 	if err == nil {
-		first, _ := got.Docs[0].Data[job].(map[string]any)
+		attempts, _ := got.Docs[0].Data["attempts"].(map[string]any)
+		first, _ := attempts[job].(map[string]any)
 		if at, ok := first["failed_at"].(time.Time); ok && first["message_id"] == e.MessageID {
 			return got.ReadTime.Sub(at)
 		}
-		_, err = a.Store.Apply(ctx, store.Merge(ref, store.F(map[string]any{"message_id": e.MessageID, "failed_at": store.ServerTime}, job)))
+		_, err = a.Store.Apply(ctx, store.Merge(ref, store.F(map[string]any{"message_id": e.MessageID, "failed_at": store.ServerTime}, "attempts", job)))
 	}
 	if err != nil {
 		a.Log.WarnContext(ctx, "the first failed attempt of the job is not recorded: "+err.Error(), "job", job, "message_id", e.MessageID)
