@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +18,9 @@ const (
 	// maxGroup bounds the completions of one commit: Firestore takes 10 MiB a commit
 	// (https://cloud.google.com/firestore/quotas), and one completion is 52 KiB at most.
 	maxGroup = 100
+	// slowEvaluation is how long the next evaluation of a period waits for the one before it:
+	// most take some calls of the store; one that checks readiness may take half a minute.
+	slowEvaluation = time.Second
 )
 
 // Report is one completion as it was delivered.
@@ -25,17 +29,22 @@ type Report struct {
 	MessageID  string
 }
 
-// groups collects the completions of a period that arrive while earlier ones are handled: they
-// share the next commit and the next evaluation. A completion never waits for company: if
-// none of its period is at work, it is handled at once. Losing a line loses nothing, because
-// each caller waits for the answer to its own completion.
+// groups collects the completions of a period that arrive while earlier ones are at work. There
+// are two stages: a group is recorded by one commit, and those that were recorded since the last
+// evaluation began are evaluated together. So a completion is recorded, and shown, although an
+// earlier evaluation waits for a readiness check. A completion never waits for company: if none
+// of its period is at work, it is handled at once. Losing a line loses nothing, because each
+// caller waits for the answer to its own completion.
 type groups struct {
 	mu    sync.Mutex
-	lines map[string]*line // by Key.String; present while its goroutine runs
+	lines map[string]*line // by Key.String; present while a stage of it runs
 }
 
-// line is the queue of one period in this process.
-type line struct{ waiting []*member }
+// line is the queue of one period in this process. A stage that does not run has nobody waiting.
+type line struct {
+	waiting, recorded     []*member // to be recorded, to be evaluated
+	recording, evaluating bool
+}
 
 type member struct {
 	ctx    context.Context // of its request
@@ -55,7 +64,7 @@ type answer struct {
 // The work goes on when ctx ends: others share it.
 func (e *Engine) Complete(ctx context.Context, key Key, r Report) (Result, error) {
 	m := &member{ctx: ctx, report: r, answer: make(chan answer, 1)}
-	e.groups.join(key.String(), m, func(l *line) { e.serve(key, l) })
+	e.groups.join(key, m, e.recordings)
 	select {
 	case a := <-m.answer:
 		return a.result, a.err
@@ -64,72 +73,116 @@ func (e *Engine) Complete(ctx context.Context, key Key, r Report) (Result, error
 	}
 }
 
-// join adds a member to the group that is collected, and starts the period's line if it does
-// not run.
-func (g *groups) join(id string, m *member, serve func(*line)) {
+// join adds a member to the group that is collected, and begins to record if nobody does.
+func (g *groups) join(key Key, m *member, record func(Key, *line)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	l := g.lines[id]
+	l := g.lines[key.String()]
 	if l == nil {
 		l = &line{}
 		if g.lines == nil {
 			g.lines = map[string]*line{}
 		}
-		g.lines[id] = l
-		go serve(l)
+		g.lines[key.String()] = l
 	}
 	l.waiting = append(l.waiting, m)
+	if !l.recording {
+		l.recording = true
+		go record(key, l)
+	}
 }
 
-// next takes the group that has been collected; later completions join the one after it. Where
-// nobody waits the line ends.
-func (g *groups) next(id string, l *line) []*member {
+// next takes the group that a stage has collected; later completions join the one after it.
+// Where nobody waits the stage ends, and the line with its last stage.
+func (g *groups) next(key Key, l *line, collected *[]*member, runs *bool) []*member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(l.waiting) == 0 {
-		delete(g.lines, id)
+	if len(*collected) == 0 {
+		*runs = false
+		if !l.recording && !l.evaluating {
+			delete(g.lines, key.String())
+		}
 		return nil
 	}
-	n := min(len(l.waiting), maxGroup)
-	taken := l.waiting[:n:n]
-	l.waiting = l.waiting[n:]
+	n := min(len(*collected), maxGroup)
+	taken := (*collected)[:n:n]
+	*collected = (*collected)[n:]
 	return taken
 }
 
-// serve handles one group after another until none waits.
-func (e *Engine) serve(key Key, l *line) {
-	for {
-		group := e.groups.next(key.String(), l)
-		if group == nil {
-			return
-		}
-		e.handle(key, group)
+// pass hands members on to be evaluated, and begins with it if nobody does.
+func (g *groups) pass(key Key, l *line, recorded []*member, evaluate func(Key, *line)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l.recorded = append(l.recorded, recorded...)
+	if len(l.recorded) > 0 && !l.evaluating {
+		l.evaluating = true
+		go evaluate(key, l)
 	}
 }
 
-// handle answers each member of a group. A panic is an answer too, and ends no other period's
-// work: the messages are redelivered.
-func (e *Engine) handle(key Key, group []*member) {
+// recordings records one group after another until none waits.
+func (e *Engine) recordings(key Key, l *line) {
+	for {
+		group := e.groups.next(key, l, &l.waiting, &l.recording)
+		if group == nil {
+			return
+		}
+		var recorded []*member
+		for i, a := range e.together(key, group, e.recordGroup) {
+			if a.err == nil {
+				recorded = append(recorded, group[i])
+			} else {
+				group[i].answer <- a
+			}
+		}
+		e.groups.pass(key, l, recorded, e.evaluations)
+	}
+}
+
+// evaluations evaluates one group after another until none is left. The next one does not wait
+// for one that is slow: that holds a claim and checks readiness, and meanwhile the next shows
+// what was recorded. What one of them leaves to the holder of a claim, the holder does: it reads
+// again at its end.
+func (e *Engine) evaluations(key Key, l *line) {
+	for {
+		group := e.groups.next(key, l, &l.recorded, &l.evaluating)
+		if group == nil {
+			return
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for i, a := range e.together(key, group, e.evaluateGroup) {
+				group[i].answer <- a
+			}
+		}()
+		slow := time.NewTimer(slowEvaluation)
+		select {
+		case <-done:
+		case <-slow.C:
+		}
+		slow.Stop()
+	}
+}
+
+// together does work once for a group and returns the answer to each member. A panic is an
+// answer too, and ends no other period's work: the messages are redelivered.
+func (e *Engine) together(key Key, group []*member, work func(context.Context, Key, []Report) []answer) (answers []answer) {
 	ctx, cancel := context.WithTimeout(sponsor(group), groupLimit)
 	defer cancel()
-	reports := make([]Report, len(group))
-	for i, m := range group {
-		reports[i] = m.report
-	}
-	answers := make([]answer, len(group))
 	defer func() {
 		if r := recover(); r != nil {
 			e.Log.ErrorContext(ctx, "panic while completions were handled", "transition", key.Transition.ID, "period", string(key.Period),
 				"panic", fmt.Sprint(r), "stack", string(debug.Stack()))
-			for i := range answers {
-				answers[i] = answer{err: fmt.Errorf("%s: panic: %v", key, r)}
-			}
-		}
-		for i, m := range group {
-			m.answer <- answers[i]
+			answers = slices.Repeat([]answer{{err: fmt.Errorf("%s: panic: %v", key, r)}}, len(group))
 		}
 	}()
-	copy(answers, e.handleGroup(ctx, key, reports))
+	reports := make([]Report, len(group))
+	for i, m := range group {
+		reports[i] = m.report
+	}
+	return work(ctx, key, reports)
 }
 
 // sponsor returns the context of a member that still waits: notifications about the group's
@@ -144,25 +197,26 @@ func sponsor(group []*member) context.Context {
 	return context.WithoutCancel(group[0].ctx)
 }
 
-// handleGroup records the reports by one commit, then does what is due once for all that
-// are recorded. A report that could not be recorded fails alone.
-func (e *Engine) handleGroup(ctx context.Context, key Key, reports []Report) []answer {
+// recordGroup records the reports by one commit. One that could not be recorded fails alone.
+func (e *Engine) recordGroup(ctx context.Context, key Key, reports []Report) []answer {
 	answers := make([]answer, len(reports))
-	var ids []string
 	for i, err := range e.recordAll(ctx, key, reports) {
-		if answers[i].err = err; err == nil {
-			ids = append(ids, reports[i].MessageID)
-		}
+		answers[i].err = err
 	}
-	if len(ids) == 0 {
-		return answers
+	return answers
+}
+
+// evaluateGroup does what is due, once for all of the reports. They are recorded.
+func (e *Engine) evaluateGroup(ctx context.Context, key Key, reports []Report) []answer {
+	ids := make([]string, len(reports))
+	for i, r := range reports {
+		ids[i] = r.MessageID
 	}
 	c := e.convergence(key, ids...)
 	result, err := c.run(ctx)
-	for i, r := range reports {
-		if answers[i].err == nil {
-			answers[i] = answer{Result{Busy: result.Busy, OwnClaim: c.own[r.MessageID]}, err}
-		}
+	answers := make([]answer, len(reports))
+	for i, id := range ids {
+		answers[i] = answer{Result{Busy: result.Busy, OwnClaim: c.own[id]}, err}
 	}
 	return answers
 }

@@ -72,12 +72,44 @@ func (g *grouping) Scan(ctx context.Context, collection, from, to string) iter.S
 	return g.store.Scan(ctx, collection, from, to)
 }
 
+// wantNoLine waits until nothing moves any more; then no line may be left.
+func (g *grouping) wantNoLine() {
+	g.t.Helper()
+	synctest.Wait()
+	g.engine.groups.mu.Lock()
+	defer g.engine.groups.mu.Unlock()
+	if n := len(g.engine.groups.lines); n > 0 {
+		g.t.Errorf("%d periods' lines do not end", n)
+	}
+}
+
 func report(i int) Report {
 	return Report{run(fmt.Sprintf("processor_%d", i), "2026-02-04 06:00"), fmt.Sprint("m", i)}
 }
 
 func (g *grouping) complete(ctx context.Context, r Report) (Result, error) {
 	return g.engine.Complete(ctx, g.key(r.Completion.Period), r)
+}
+
+// completeGroup records a group and then evaluates what could be recorded, in one thread.
+func (e *Engine) completeGroup(ctx context.Context, key Key, reports []Report) []answer {
+	answers := e.recordGroup(ctx, key, reports)
+	var recorded []Report
+	for i, a := range answers {
+		if a.err == nil {
+			recorded = append(recorded, reports[i])
+		}
+	}
+	if len(recorded) == 0 {
+		return answers
+	}
+	evaluated := e.evaluateGroup(ctx, key, recorded)
+	for i, a := range answers {
+		if a.err == nil {
+			answers[i], evaluated = evaluated[0], evaluated[1:]
+		}
+	}
+	return answers
 }
 
 func TestGroup_CompletionsThatArriveDuringACommitShareTheNextOne(t *testing.T) {
@@ -117,6 +149,68 @@ func TestGroup_CompletionsThatArriveDuringACommitShareTheNextOne(t *testing.T) {
 	})
 }
 
+// A readiness check may take half a minute; who counts completions in the meantime must see all.
+func TestGroup_ReportDuringACheckIsRecordedAndShownBeforeTheCheckEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGrouping(t, 3)
+		g.engine.Check = func(context.Context, Key, string, []string) Readiness {
+			time.Sleep(30 * time.Second) // fake time
+			return Readiness{Outcome: Passed}
+		}
+		var wg sync.WaitGroup
+		complete := func(i int) {
+			wg.Go(func() {
+				if _, err := g.complete(t.Context(), report(i)); err != nil {
+					t.Errorf("completion %d: %v", i, err)
+				}
+			})
+		}
+		began := time.Now()
+		complete(0)
+		for i := 1; i < 3; i++ {
+			time.Sleep(time.Second)
+			complete(i)
+			time.Sleep(2 * time.Second)
+			count := g.doc("phase3_completion", "2026-02-03").Data["_completed_count"]
+			if count != int64(i+1) {
+				t.Errorf("%v into the check %v completions are shown, want %d", time.Since(began), count, i+1)
+			}
+		}
+		wg.Wait()
+		if len(g.broker.got) != 3 || len(g.commits) != 3 {
+			t.Errorf("%d of 3 triggers, commits record %v", len(g.broker.got), g.commits)
+		}
+		g.wantNoLine()
+	})
+}
+
+func TestGroup_RecordsAtMostAHundredByOneCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 2*maxGroup + 6
+		g := newGrouping(t, n)
+		first := make(chan struct{})
+		g.during = func(commit int) {
+			if commit == 0 {
+				<-first
+			}
+		}
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				if _, err := g.complete(t.Context(), report(i)); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		close(first)
+		wg.Wait()
+		if !slices.Equal(g.commits, []int{1, maxGroup, maxGroup, 5}) || len(g.broker.got) != n {
+			t.Errorf("commits record %v, %d of %d triggers", g.commits, len(g.broker.got), n)
+		}
+	})
+}
+
 func TestGroup_ACompletionAloneCostsTheCallsOfRecordAndConverge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one, other := newGrouping(t, 2), newGrouping(t, 2)
@@ -151,10 +245,7 @@ func TestGroup_ACompletionNeverWaitsForCompany(t *testing.T) {
 		if len(g.commits) != 4 {
 			t.Errorf("commits record %v completions", g.commits)
 		}
-		synctest.Wait()
-		if len(g.engine.groups.lines) > 0 {
-			t.Error("the period's line does not end")
-		}
+		g.wantNoLine()
 	})
 }
 
@@ -208,7 +299,7 @@ func TestGroup_RecordsOneByOneWhatDoesNotFitTogether(t *testing.T) {
 			}
 			return nil
 		}
-		answers := w.engine.handleGroup(t.Context(), w.key("2026-02-03"), []Report{report(0), report(1), report(2), report(3)})
+		answers := w.engine.completeGroup(t.Context(), w.key("2026-02-03"), []Report{report(0), report(1), report(2), report(3)})
 		for i, a := range answers {
 			if a.err != nil {
 				t.Errorf("%v, completion %d: %v", cause, i, a.err)
@@ -224,7 +315,7 @@ func TestGroup_TakesTheSameReportTwice(t *testing.T) {
 	g := newGrouping(t, 2)
 	again := report(0)
 	again.MessageID = "copy"
-	for _, a := range g.engine.handleGroup(t.Context(), g.key("2026-02-03"), []Report{report(0), again, report(1)}) {
+	for _, a := range g.engine.completeGroup(t.Context(), g.key("2026-02-03"), []Report{report(0), again, report(1)}) {
 		if a.err != nil {
 			t.Error(a.err)
 		}
@@ -242,7 +333,7 @@ func TestGroup_EachMemberIsAnsweredForItsOwnClaim(t *testing.T) {
 	died.Check = func(context.Context, Key, string, []string) Readiness { panic("the process dies") }
 	func() {
 		defer func() { _ = recover() }()
-		died.handleGroup(t.Context(), g.key("2026-02-03"), []Report{report(0), report(1), report(2)})
+		died.completeGroup(t.Context(), g.key("2026-02-03"), []Report{report(0), report(1), report(2)})
 		t.Error("the process did not die")
 	}()
 	other := g.newEngine()
@@ -371,12 +462,8 @@ func TestGroup_IsEvaluatedInTheContextOfAMemberThatWaits(t *testing.T) {
 	type name struct{}
 	synctest.Test(t, func(t *testing.T) {
 		g := newGrouping(t, 4)
-		first := make(chan struct{})
-		g.during = func(commit int) {
-			if commit == 0 {
-				<-first
-			}
-		}
+		commits := [2]chan struct{}{make(chan struct{}), make(chan struct{})}
+		g.during = func(commit int) { <-commits[commit] }
 		var seen []any
 		g.engine.LookOn = func(ctx context.Context, _ Key, _ []Status) {
 			if ctx.Err() != nil {
@@ -400,7 +487,10 @@ func TestGroup_IsEvaluatedInTheContextOfAMemberThatWaits(t *testing.T) {
 		}
 		leave()
 		synctest.Wait()
-		close(first)
+		for _, commit := range commits {
+			close(commit)
+			synctest.Wait() // its evaluation has ended
+		}
 		wg.Wait()
 		if !slices.Equal(seen, []any{0, 2}) {
 			t.Errorf("evaluated in the contexts of %v", seen)

@@ -161,7 +161,7 @@ func (s *simulation) interleave(queues [2]string) {
 					s.desk = s.instances[i]
 					at[i] = s.act(&act)
 				} else {
-					at[i] = s.begin(s.instances[i], s.messages[c-'a'], company...)
+					at[i] = s.begin(s.instances[i], simWhole, s.messages[c-'a'], company...)
 				}
 				s.step(at[i]) // to its first call
 			}

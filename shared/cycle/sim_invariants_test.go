@@ -358,6 +358,16 @@ func (s *simulation) answered(th *simThread) {
 	}
 }
 
+// unclaimed: a message is not acknowledged while an earlier try to handle it has the claim of a
+// batch. That try may be dead, and the message is what brings its work again.
+func (s *simulation) unclaimed(th *simThread, m *simMessage) {
+	for _, b := range s.books.batches {
+		if h := s.holder(b.holder); b.live(s.now) && h != nil && h != th && b.claimedAt.Before(th.began) && slices.Contains(h.messages(), m) {
+			s.fail("%s acknowledges %s, for which %s has the claim of %s", th, m.envelope.MessageID, h, b.id)
+		}
+	}
+}
+
 // grace: whoever has looked at a batch has ended a grace period whose quorum, by the
 // definition that he knows, does not hold.
 func (s *simulation) grace(th *simThread, b *simBatch, i int) {

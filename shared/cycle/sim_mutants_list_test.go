@@ -67,7 +67,7 @@ var simMutants = []simMutant{
 	{"drop_late_runs", 2, "../policy/policy.go",
 		`		case g == nil || len(g.open) == 0:`,
 		`		case g == nil || len(g.open) == 0 || mutant("drop_late_runs") && len(covered) > 0 && len(g.covered) == 0:`},
-	{"ambiguous_conflict_is_a_loss", 11, "cycle.go",
+	{"ambiguous_conflict_is_a_loss", 122, "cycle.go",
 		`			// A rival was faster, or our own write's answer was lost: the next read tells.`,
 		`			if mutant("ambiguous_conflict_is_a_loss") {
 				clear(c.taken)
@@ -128,7 +128,7 @@ var simMutants = []simMutant{
 	{"not_before_ignored", 181, "../policy/policy.go",
 		`	case complete && in.Now.Before(notBefore):`,
 		`	case complete && in.Now.Before(notBefore) && !mutant("not_before_ignored"):`},
-	{"sent_again_what_was_sent", 176, "steps.go",
+	{"sent_again_what_was_sent", 137, "steps.go",
 		`		if m.ID != "" {
 			continue`,
 		`		if m.ID != "" && !mutant("sent_again_what_was_sent") {
@@ -263,7 +263,7 @@ var simMutants = []simMutant{
 	{"found_grace_of_the_late", 94, "next.go",
 		`!mutant("found_grace_of_the_late")`,
 		`!mutant("found_grace_of_the_late")`},
-	{"found_hold_unwatched_by_a_relay", 5810, "watch.go",
+	{"found_hold_unwatched_by_a_relay", 19072, "watch.go",
 		`, store.F(e.NewID(), "listing"))`,
 		`, store.F(map[bool]any{false: e.NewID()}[mutant("found_hold_unwatched_by_a_relay")], "listing"))`},
 	{"found_no_mode_shown", 69, "projection.go",
@@ -302,13 +302,13 @@ var simMutants = []simMutant{
 		others = nil
 	}
 	for _, n := range append(slices.Clone(others), nonce) {`},
-	{"group_failure_acknowledged", 15542, "group.go",
-		`		if answers[i].err = err; err == nil {`,
-		`		if mutant("group_failure_acknowledged") && len(reports) > 1 {
-			err = nil
-		}
-		if answers[i].err = err; err == nil {`},
-	{"group_recorded_in_part", 17, "record.go",
+	{"group_failure_acknowledged", 15941, "record.go",
+		`			errs[i] = fmt.Errorf("record %d completions for %s: %w", len(reports), key, err)`,
+		`			errs[i] = fmt.Errorf("record %d completions for %s: %w", len(reports), key, err)
+			if mutant("group_failure_acknowledged") {
+				errs[i] = nil
+			}`},
+	{"group_recorded_in_part", 47, "record.go",
 		`	for _, c := range all {
 		k := newKept(&c)`,
 		`	for i, c := range all {
@@ -316,18 +316,18 @@ var simMutants = []simMutant{
 			continue
 		}
 		k := newKept(&c)`},
-	{"claim_names_the_first_of_a_group", 2780, "steps.go",
+	{"claim_names_the_first_of_a_group", 416, "steps.go",
 		`			others = append(others, id)`,
 		`			if mutant("claim_names_the_first_of_a_group") {
 				continue
 			}
 			others = append(others, id)`},
-	{"group_evaluated_without_its_last", 176, "group.go",
+	{"group_not_evaluated", 47, "group.go",
 		`	c := e.convergence(key, ids...)
 	result, err := c.run(ctx)`,
 		`	c := e.convergence(key, ids...)
-	if mutant("group_evaluated_without_its_last") && len(ids) > 1 {
-		return answers
+	if mutant("group_not_evaluated") && len(ids) > 1 {
+		return make([]answer, len(ids))
 	}
 	result, err := c.run(ctx)`},
 }

@@ -20,20 +20,36 @@ func (s *simulation) ended(th *simThread) {
 		s.asked(th, ok)
 		return
 	}
-	if th.instance.group == th {
-		defer s.nextGroup(th.instance)
+	in := th.instance
+	switch th {
+	case in.recording:
+		defer s.nextGroup(in)
+	case in.evaluating:
+		defer s.nextEvaluation(in)
 	}
 	if !ok && !th.followed() {
 		s.orphans++
 	}
-	for _, m := range append([]*simMessage{th.message}, th.company...) {
+	for _, m := range append(th.messages(), th.stranded...) {
+		if recorded := ok && !th.refused[m]; recorded && th.stage == simRecords {
+			in.recorded = append(in.recorded, m)
+			continue
+		}
 		s.came(th, m, ok && !th.refused[m])
+	}
+	if th.stage == simRecords && (in.evaluating == nil || s.rng.IntN(4) == 0) { // that one is slow
+		s.nextEvaluation(in)
 	}
 }
 
 // followed reports whether a message brings the thread's work again if it fails.
 func (th *simThread) followed() bool {
-	return slices.ContainsFunc(append([]*simMessage{th.message}, th.company...), func(m *simMessage) bool { return m != nil && !m.acked })
+	return slices.ContainsFunc(append(th.messages(), th.stranded...), func(m *simMessage) bool { return m != nil && !m.acked })
+}
+
+// messages are those that the thread handles.
+func (th *simThread) messages() []*simMessage {
+	return append([]*simMessage{th.message}, th.company...)
 }
 
 // came says what becomes of a message that a thread has handled, or of a thread without one.
@@ -43,6 +59,9 @@ func (s *simulation) came(th *simThread, m *simMessage, ok bool) {
 		if until := s.now.Add(th.acts.lasts); th.acts.kind == "hold" && s.heldUntil.Before(until) {
 			s.heldUntil = until // at the latest
 		}
+	}
+	if m != nil && ok {
+		s.unclaimed(th, m)
 	}
 	switch {
 	case s.path != nil: // what is missing comes afterwards

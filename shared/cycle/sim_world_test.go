@@ -62,8 +62,10 @@ type simInstance struct {
 	rules   *simRules
 	skew    time.Duration // of its clock
 	holding bool          // of the operator's: a hold or release is under way
-	group   *simThread    // that handles completions, where they are grouped
-	waiting []*simMessage // for the group after it
+
+	// Where completions are grouped: who works on a group, and who waits for the next one.
+	recording, evaluating *simThread
+	waiting, recorded     []*simMessage
 }
 
 // simMessage is one message of the upstream topic, until it is acknowledged.
@@ -86,20 +88,32 @@ type simEvent struct {
 // simKilled ends a thread whose process is dead.
 type simKilled struct{}
 
+// simStage is what a thread does with completions.
+type simStage int
+
+const (
+	simWhole simStage = iota
+	simRecords
+	simEvaluates
+)
+
 // simThread is one request that an instance handles.
 type simThread struct {
 	sim       *simulation
 	instance  *simInstance
 	rules     *simRules
 	message   *simMessage          // nil: a job, a run, or an operator's act
+	stage     simStage             // of completions
 	company   []*simMessage        // in the same group
+	stranded  []*simMessage        // that waited for their own turn when the process died
 	refused   map[*simMessage]bool // those of a group that are not acknowledged although ok
 	request   *simRequest
 	attempt   int
 	job       string
 	acts      *simAct
 	writes    int
-	requested string    // the batch that it has made or taken over
+	requested string // the batch that it has made or taken over
+	began     time.Time
 	ends      time.Time // of the request
 	cancel    func()
 	co        *simCoroutine
@@ -125,7 +139,7 @@ func (th *simThread) String() string {
 	if len(th.company) > 0 {
 		more = fmt.Sprintf("+%d", len(th.company))
 	}
-	return fmt.Sprintf("%d:%s#%d%s", th.instance.id, th.message.envelope.MessageID, th.attempt, more)
+	return fmt.Sprintf("%d:%s#%d%s%s", th.instance.id, th.message.envelope.MessageID, th.attempt, more, [...]string{"", "r", "e"}[th.stage])
 }
 
 // simCoroutine runs one thread after another, so that stacks are grown once.
@@ -159,7 +173,7 @@ func (c *simCoroutine) run() {
 
 // start makes a thread; it stands before its first call.
 func (s *simulation) start(th *simThread, task func() bool) *simThread {
-	th.sim, th.wake, th.rules = s, s.now, th.instance.rules
+	th.sim, th.began, th.wake, th.rules = s, s.now, s.now, th.instance.rules
 	if n := len(s.idle); n > 0 {
 		th.co, s.idle = s.idle[n-1], s.idle[:n-1]
 	} else {
@@ -214,8 +228,11 @@ func (s *simulation) kill(in *simInstance) {
 	for _, th := range s.threads {
 		th.killed = th.killed || th.instance == in
 	}
-	if in.group != nil {
-		in.group.company, in.waiting = append(in.group.company, in.waiting...), nil
+	if in.recording != nil {
+		in.recording.stranded, in.waiting = in.waiting, nil
+	}
+	if in.evaluating != nil {
+		in.evaluating.stranded, in.recorded = in.recorded, nil
 	}
 	s.tell("     instance %d is dead", in.id)
 	s.boot(in)
@@ -257,25 +274,34 @@ func (s *simulation) holder(id string) *simThread {
 func (s *simulation) deliver(m *simMessage, in *simInstance) {
 	m.attempts++
 	if !s.grouped || m.hopeless {
-		s.begin(in, m)
+		s.begin(in, simWhole, m)
 		return
 	}
-	if in.waiting = append(in.waiting, m); in.group == nil {
+	if in.waiting = append(in.waiting, m); in.recording == nil {
 		s.nextGroup(in)
 	}
 }
 
-func (s *simulation) begin(in *simInstance, m *simMessage, company ...*simMessage) *simThread {
-	th := &simThread{instance: in, message: m, company: company, attempt: m.attempts}
+func (s *simulation) begin(in *simInstance, stage simStage, m *simMessage, company ...*simMessage) *simThread {
+	th := &simThread{instance: in, stage: stage, message: m, company: company, attempt: m.attempts}
 	return s.start(th, func() bool { return th.handle() })
 }
 
-// nextGroup begins with all that wait.
+// nextGroup begins to record all that wait.
 func (s *simulation) nextGroup(in *simInstance) {
-	in.group = nil
+	in.recording = nil
 	if all := in.waiting; len(all) > 0 {
 		in.waiting = nil
-		in.group = s.begin(in, all[0], all[1:]...)
+		in.recording = s.begin(in, simRecords, all[0], all[1:]...)
+	}
+}
+
+// nextEvaluation begins to evaluate all that were recorded since the last one began.
+func (s *simulation) nextEvaluation(in *simInstance) {
+	in.evaluating = nil
+	if all := in.recorded; len(all) > 0 {
+		in.recorded = nil
+		in.evaluating = s.begin(in, simEvaluates, all[0], all[1:]...)
 	}
 }
 
@@ -292,18 +318,27 @@ func (th *simThread) handle() bool {
 	if m.hopeless {
 		return s.quarantine(m)
 	}
-	reports := []Report{{m.as[th.rules.version].decoded, m.envelope.MessageID}}
-	for _, other := range th.company {
-		reports = append(reports, Report{other.as[th.rules.version].decoded, other.envelope.MessageID})
+	all := th.messages()
+	reports := make([]Report, len(all))
+	for i, m := range all {
+		reports[i] = Report{m.as[th.rules.version].decoded, m.envelope.MessageID}
 	}
-	answers := th.instance.engine.handleGroup(ctx, key, reports)
+	var answers []answer
+	switch e := th.instance.engine; th.stage {
+	case simRecords:
+		answers = e.recordGroup(ctx, key, reports)
+	case simEvaluates:
+		answers = e.evaluateGroup(ctx, key, reports)
+	case simWhole:
+		answers = e.completeGroup(ctx, key, reports)
+	}
 	th.refused = map[*simMessage]bool{}
-	all, done := append([]*simMessage{m}, th.company...), false
+	done := false
 	for i, a := range answers {
 		done = done || a.err == nil
 		th.refused[all[i]] = a.err != nil || a.result.OwnClaim
 	}
-	if done {
+	if done && th.stage != simRecords {
 		s.answered(th)
 	}
 	return slices.ContainsFunc(all, func(m *simMessage) bool { return !th.refused[m] })
