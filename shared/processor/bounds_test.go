@@ -173,12 +173,12 @@ func TestRecord_FindsRoomInAFullDocument(t *testing.T) {
 
 // A request that is dropped and redelivered is only run again: its rows are replaced.
 func TestRecord_DropsTheOldestServedRequestsOfAFullDocument(t *testing.T) {
-	b := books{Successes: []success{{Execution: "new", Began: start}}, Outbox: []outgoing{{Execution: "new", Topic: "t", Payload: "p"}}}
+	b := history{Successes: []success{{Execution: "new", Began: start}}, Outbox: []outgoing{{Execution: "new", Topic: "t", Payload: "p"}}}
 	for i := range 40 {
-		b.Served = append(b.Served, served{TriggerID: strings.Repeat("t", maxBooks/20) + fmt.Sprint(i), Execution: "e"})
+		b.Served = append(b.Served, served{TriggerID: strings.Repeat("t", maxHistory/20) + fmt.Sprint(i), Execution: "e"})
 	}
 	text, err := b.text()
-	if err != nil || len(text) > maxBooks {
+	if err != nil || len(text) > maxHistory {
 		t.Fatalf("%d bytes, %v", len(text), err)
 	}
 	if n := len(b.Served); n < 10 || n >= 20 || !strings.HasSuffix(b.Served[n-1].TriggerID, "t39") || len(b.Successes) != 1 || len(b.Outbox) != 1 {
