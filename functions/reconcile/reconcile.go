@@ -63,9 +63,15 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) e
 	})
 }
 
+// relay names leaked locks at the same time as it converges the transitions: one of them that
+// hangs uses up the time of the job.
 func relay(ctx context.Context, a *app.App, e wire.Envelope) error {
+	var naming sync.WaitGroup
+	var unnamed error
+	naming.Go(func() { unnamed = guarded(ctx, a, "locks", func() error { return nameLeakedLocks(ctx, a) }) })
 	err := eachTransition(ctx, a, func(t *pipeline.Transition) error { return a.Engine.Relay(ctx, t, e.MessageID) })
-	if err := errors.Join(err, nameLeakedLocks(ctx, a)); err != nil {
+	naming.Wait()
+	if err := errors.Join(err, unnamed); err != nil {
 		return err // and no heartbeat: a relay that keeps failing has to be noticed
 	}
 	return a.Heartbeat(ctx, "reconcile", wire.JobRelay)
@@ -127,18 +133,21 @@ func eachTransition(ctx context.Context, a *app.App, do func(*pipeline.Transitio
 	errs := make([]error, len(a.Pipeline.Transitions))
 	var working sync.WaitGroup
 	for i, t := range a.Pipeline.Transitions {
-		working.Go(func() {
-			defer func() {
-				if r := recover(); r != nil {
-					errs[i] = fmt.Errorf("%s: panic: %v", t.ID, r)
-					a.Log.ErrorContext(ctx, errs[i].Error(), "transition", t.ID, "stack", string(debug.Stack()))
-				}
-			}()
-			errs[i] = do(t)
-		})
+		working.Go(func() { errs[i] = guarded(ctx, a, t.ID, func() error { return do(t) }) })
 	}
 	working.Wait()
 	return errors.Join(errs...)
+}
+
+// guarded turns a panic of one part of a job into an error.
+func guarded(ctx context.Context, a *app.App, part string, do func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%s: panic: %v", part, r)
+			a.Log.ErrorContext(ctx, err.Error(), "transition", part, "stack", string(debug.Stack()))
+		}
+	}()
+	return do()
 }
 
 // nameLeakedLocks logs the locks whose holders have not been heard of for long: they are

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -98,5 +99,38 @@ func TestRelay_ATransitionThatPanicsKeepsNoOtherFromItsTurn(t *testing.T) {
 		if len(w.Logs.Lines("transition", first.ID)) == 0 {
 			t.Errorf("%s: nothing is said of the panic", name)
 		}
+	}
+}
+
+// seen closes a channel when locks are read.
+type seen struct {
+	store.Store
+	locks chan struct{}
+	once  *sync.Once
+}
+
+func (s seen) Scan(ctx context.Context, collection, from, to string) iter.Seq2[store.Doc, error] {
+	if collection == "processing_locks" {
+		s.once.Do(func() { close(s.locks) })
+	}
+	return s.Store.Scan(ctx, collection, from, to)
+}
+
+// The check of the transition hangs until the locks are read.
+func TestRelay_ATransitionThatHangsKeepsLeakedLocksFromNothing(t *testing.T) {
+	w := apptest.New(t, now)
+	recorded(t, w)
+	read := make(chan struct{})
+	w.Locks.Store = seen{w.Locks.Store, read, &sync.Once{}}
+	w.Engine.Check = func(context.Context, cycle.Key, string, []string) cycle.Readiness {
+		select {
+		case <-read:
+		case <-time.After(10 * time.Second):
+			t.Error("the locks are not read")
+		}
+		return cycle.Readiness{Outcome: cycle.Passed}
+	}
+	if rec := job(w, `{"job":"relay"}`); rec.Code != 204 {
+		t.Fatalf("%d %s", rec.Code, rec.Body)
 	}
 }
