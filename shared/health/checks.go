@@ -9,6 +9,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
+	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
 // The checks, in the order in which they are shown.
@@ -50,8 +51,9 @@ var ofPeriods = []string{TrackingAccuracy, HandOvers, NextPhase, Duplicates, Rec
 // verdict gathers what a check finds.
 type verdict struct {
 	bad, unknown, fine []string
-	action             string // that helps against what is bad
-	whenUnknown        string // suggested command when the answer is unknown
+	notes              []string // said in any state
+	action             string   // that helps against what is bad
+	whenUnknown        string   // suggested command when the answer is unknown
 }
 
 func (v *verdict) failing(format string, args ...any) {
@@ -64,12 +66,25 @@ func (v *verdict) ok(format string, args ...any) {
 	v.fine = append(v.fine, fmt.Sprintf(format, args...))
 }
 
+// mostNotes bounds how many notes stand next to evidence of what is wrong.
+const mostNotes = 10
+
+// noted puts the notes behind the first item, which logs and notifications show: at the end
+// they would be cut off with long evidence.
+func (v *verdict) noted(evidence []string) []string {
+	notes := slices.Clone(v.notes)
+	if more := len(notes) - mostNotes; more > 0 {
+		notes = append(notes[:mostNotes], "and "+telemetry.Count(more)+" more")
+	}
+	return slices.Concat(evidence[:1], notes, evidence[1:])
+}
+
 func (v *verdict) check() Check {
 	switch {
 	case len(v.bad) > 0:
-		return Check{State: Failing, Evidence: append(v.bad, v.unknown...), Action: v.action}
+		return Check{State: Failing, Evidence: v.noted(append(v.bad, v.unknown...)), Action: v.action}
 	case len(v.unknown) > 0:
-		return Check{State: Unknown, Evidence: v.unknown, Action: v.whenUnknown}
+		return Check{State: Unknown, Evidence: v.noted(v.unknown), Action: v.whenUnknown}
 	}
 	if len(v.fine) == 0 {
 		v.ok("there is nothing to look at")

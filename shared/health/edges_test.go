@@ -213,7 +213,9 @@ func TestRun_CapsEvidence(t *testing.T) {
 // was in time by the former cron has time until it is due by the new one.
 func TestHeartbeats_ANewCronDoesNotExcuseADeadJob(t *testing.T) {
 	const daily, monthly, quarter = "0 6 * * *", "0 6 1 * *", "*/15 * * * *"
-	day := func(d, hour, minute int) time.Time { return time.Date(2026, time.November, d, hour, minute, 0, 0, time.UTC) }
+	day := func(d, hour, minute int) time.Time {
+		return time.Date(2026, time.November, d, hour, minute, 0, 0, time.UTC)
+	}
 	for name, tc := range map[string]struct {
 		from, to string
 		last     time.Time // before the change, which health sees on the 20th at 15:05
@@ -255,6 +257,57 @@ func TestHeartbeats_ANewCronDoesNotExcuseADeadJob(t *testing.T) {
 			}
 			if len(f.scheduled) > 1 && !tc.again.IsZero() {
 				t.Errorf("kept: %v", f.scheduled)
+			}
+		})
+	}
+}
+
+// A hold by a person stays in the evidence when other cycles fail or cannot be read, however many.
+func TestHandOvers_NamesAHoldNextToWhatFails(t *testing.T) {
+	for name, tc := range map[string]struct {
+		failing, broken, holds int
+		state                  State
+		first                  string
+	}{
+		"one fails":       {1, 0, 1, Failing, "2026-02-01 overnight: overdue: "},
+		"a bad week":      {500, 0, 1, Failing, "2026-02-01 overnight: overdue: "},
+		"one is unread":   {0, 1, 1, Unknown, "2026-02-01: "},
+		"both":            {1, 1, 1, Failing, "2026-02-01 overnight: overdue: "},
+		"many holds":      {1, 0, 40, Failing, "2026-02-01 overnight: overdue: "},
+		"nothing is left": {0, 0, 1, OK, "2026-02-03 mode0 is on hold"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := sound(t)
+			f.compare(func(r *reconcile.Report) {
+				key := cycle.Key{Transition: f.pipeline.Transitions[0], Period: "2026-02-01"}
+				for range tc.failing {
+					r.Books = append(r.Books, cycle.Books{Key: key, Cycles: []cycle.Status{{Period: "2026-02-01", Mode: "overnight", State: "overdue", Reason: "its deadline has passed"}}})
+				}
+				for range tc.broken {
+					r.Books = append(r.Books, cycle.Books{Key: key, Problem: errAway})
+				}
+				key.Period = night
+				for i := range tc.holds {
+					r.Books = append(r.Books, cycle.Books{Key: key, Cycles: []cycle.Status{{Period: string(night), Mode: fmt.Sprint("mode", i), State: "on_hold",
+						Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}}}})
+				}
+			})
+			got := judged(f)[HandOvers]
+			evidence := capped(got.Evidence)
+			if got.State != tc.state || !strings.HasPrefix(evidence[0], tc.first) {
+				t.Errorf("%s: %q", got.State, evidence[0])
+			}
+			holds := 0
+			for _, line := range evidence {
+				if strings.Contains(line, "is on hold until 2026-02-04 13:20 EST: box scores (ada)") {
+					holds++
+				}
+			}
+			if want := min(tc.holds, 10); holds != want {
+				t.Errorf("%d holds named, want %d: %q", holds, want, evidence[:min(len(evidence), 15)])
+			}
+			if tc.holds > 10 && !strings.Contains(strings.Join(evidence, "\n"), "\nand 30 more\n") && evidence[len(evidence)-1] != "and 30 more" {
+				t.Errorf("%q", evidence)
 			}
 		})
 	}

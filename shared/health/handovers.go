@@ -18,10 +18,10 @@ const stuckAfter = 15 * time.Minute
 
 func handOvers(f *facts) Check {
 	v := verdict{whenUnknown: "phasectl status"}
-	var holds []string // a person has decided and knows: said first, and nothing alerts
+	// A person has decided on a hold and knows: it is said, and nothing alerts.
 	onHold := func(what string, h *cycle.Hold, command string) {
-		if said := fmt.Sprintf("%s is on hold until %s: %s (%s); to end it: %s", what, f.local(h.Until), h.Reason, h.Actor, command); !slices.Contains(holds, said) {
-			holds = append(holds, said)
+		if said := fmt.Sprintf("%s is on hold until %s: %s (%s); to end it: %s", what, f.local(h.Until), h.Reason, h.Actor, command); !slices.Contains(v.notes, said) {
+			v.notes = append(v.notes, said)
 		}
 	}
 	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
@@ -59,8 +59,8 @@ func handOvers(f *facts) Check {
 		}
 	})
 	every := "every"
-	if len(holds) > 0 {
-		v.fine, every = append(holds, v.fine...), "every other"
+	if len(v.notes) > 0 {
+		v.fine, every = append(slices.Clone(v.notes), v.fine...), "every other"
 	}
 	v.ok(every+" cycle of the last %d days is handed over, or still has its time", Days)
 	return v.check()

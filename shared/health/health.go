@@ -169,10 +169,10 @@ func (c *Checker) Run(ctx context.Context) Report {
 	for _, check := range checks {
 		got := check.judge(f)
 		got.ID = check.id
-		if slices.Contains(ofPeriods, check.id) {
-			got.Evidence = append(got.Evidence, f.planned()...)
-		}
 		got.Evidence = capped(got.Evidence)
+		if slices.Contains(ofPeriods, check.id) {
+			got.Evidence = append(got.Evidence, capped(f.planned())...)
+		}
 		r.Checks = append(r.Checks, got)
 		switch {
 		case got.State == Failing:
