@@ -44,6 +44,9 @@ func TestTheRelayTellsWhatTimeBrings(t *testing.T) {
 		}
 	}
 	at := func(hours float64) { w.SetNow(now.Add(time.Duration(hours * float64(time.Hour)))) }
+	at(-24)
+	relay() // the deployment's first
+	at(0)
 	record("player_game_summary", "upcoming_player_game_context", "team_offense_game_summary")
 	relay("2026-02-04 tomorrow is overdue") // 06:05: the grace period of the night begins, and nobody has reported for today
 	at(0.6)

@@ -241,21 +241,24 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	return err
 }
 
-// ManagedSince returns the first period that is ours, "" where nothing is recorded: what the
-// definition says; else what the first relay found and recorded; else the first period with
-// a record.
+// ManagedSince returns the first period that is ours, "" where nothing is recorded; see Managed.
 func (e *Engine) ManagedSince(ctx context.Context, t *pipeline.Transition) (pipeline.Period, error) {
-	if t.ManagedSince != "" {
-		return t.ManagedSince, nil
-	}
+	m, err := e.Managed(ctx, t)
+	return m.Since, err
+}
+
+// Managed returns from when on cycles are ours. The first period is what the definition says; else
+// what a relay found and recorded; else the first period with a record.
+func (e *Engine) Managed(ctx context.Context, t *pipeline.Transition) (Managed, error) {
 	list, _, err := e.watched(ctx, t)
 	if err != nil {
-		return "", err
+		return Managed{}, err
 	}
-	if since, err := adopted(t, list); since != "" || err != nil {
-		return since, err
+	m, err := e.adopted(t, list)
+	if m.Since == "" && err == nil {
+		m.Since, err = e.firstRecorded(ctx, t)
 	}
-	return e.firstRecorded(ctx, t)
+	return m, err
 }
 
 func (e *Engine) firstRecorded(ctx context.Context, t *pipeline.Transition) (pipeline.Period, error) {

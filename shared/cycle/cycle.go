@@ -216,6 +216,7 @@ type convergence struct {
 	messageIDs []string
 	me         string
 	expected   bool // completions are expected even where nothing is on record
+	managed    Managed
 	lookedUp   bool // the schedule, in this call
 	unread     bool // and it took its time not to answer
 	attempts   int

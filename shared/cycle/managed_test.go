@@ -111,3 +111,50 @@ func TestManagedSince_WriteThatGoesWrong(t *testing.T) {
 		})
 	}
 }
+
+// Reports about a cycle that began to count them before the first relay may have gone to another
+// orchestrator: that none is recorded is no fault. Later cycles, and those of which anything is
+// recorded, are overdue as ever.
+func TestManaged_CyclesOfBeforeTheFirstRelayAreNotOverdue(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-04 05:00"))
+	w.relay() // the deployment's first: the reports for tomorrow came at 17:00 the day before
+	w.clock.set(at("2026-02-04 06:00"))
+	w.mustDeliver(run("player_game_summary", "2026-02-04 06:00"))
+	w.relay()
+	if got := w.overdue(); len(got) != 0 {
+		t.Errorf("after the first report: %v", got)
+	}
+	w.clock.set(at("2026-02-04 13:30"))
+	w.relay()
+	got := w.overdue()
+	for cycle, want := range map[string]bool{"2026-02-04 tomorrow": false, "2026-02-04 same_day": true, "2026-02-03 overnight": true} {
+		if slices.Contains(got, cycle) != want {
+			t.Errorf("%s is overdue: %v, want %v", cycle, !want, want)
+		}
+	}
+	m, err := w.engine.Managed(context.Background(), w.tr)
+	if err != nil || !m.At.Equal(at("2026-02-04 05:00")) || m.Since != "2026-02-03" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	given := *w.tr
+	given.ManagedSince = "2026-02-04" // by the pipeline file
+	if m, err := w.engine.Managed(context.Background(), &given); err != nil || m.Since != "2026-02-04" || !m.Missed(w.tr, "2026-02-04", w.tr.Modes[0]) || m.Missed(w.tr, "2026-02-04", w.tr.Modes[1]) {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// State of an earlier version has no time of the first relay: every cycle since then is ours.
+func TestManaged_StateOfAnEarlierVersionMissesNothing(t *testing.T) {
+	w := adopting(t)
+	if _, err := w.engine.Store.Apply(context.Background(), store.Create(w.engine.watchRef(w.tr), store.F("2026-02-03", "managed_since"))); err != nil {
+		t.Fatal(err)
+	}
+	w.relay()
+	if m, err := w.engine.Managed(context.Background(), w.tr); err != nil || !m.At.IsZero() || m.Since != "2026-02-03" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if !slices.Contains(w.overdue(), "2026-02-04 tomorrow") {
+		t.Error("a cycle without a report is not overdue")
+	}
+}

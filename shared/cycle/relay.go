@@ -49,12 +49,12 @@ const (
 // logged, and has its turn in a later run: what was checked is not due again at once.
 func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID string) error {
 	today := t.Calendar().At(e.Now()) // once: midnight may pass while it reads
-	e.nameWhatIsLeft(ctx, t, today)
+	errs := []error{e.nameWhatIsLeft(ctx, t, today)}
 	first, err := e.firstRecorded(ctx, t)
-	errs := []error{err}
+	errs = append(errs, err)
 	list, watched, err := e.watched(ctx, t)
 	errs = append(errs, err)
-	list, since, adoptErr := e.adopt(ctx, t, list)
+	list, managed, adoptErr := e.adopt(ctx, t, list)
 	errs = append(errs, adoptErr)
 	keys, err := e.periods(ctx, t, today, watched)
 	errs = append(errs, err)
@@ -64,7 +64,7 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 	unread := false // a schedule that hangs is not asked about each period in turn
 	turn := func(key Key, budget *time.Duration) *convergence {
 		c := e.convergence(key, messageID)
-		c.expected, c.lookedUp, c.checks = first != "" && first < key.Period && key.Period >= since, unread, budget
+		c.expected, c.managed, c.lookedUp, c.checks = first != "" && first < key.Period && key.Period >= managed.Since, managed, unread, budget
 		err := c.guarded(ctx)
 		errs = append(errs, err)
 		unread = unread || c.unread
@@ -185,8 +185,9 @@ func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from 
 	return ps, docs, nil
 }
 
-// nameWhatIsLeft logs what is unfinished in the week before the window.
-func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, today pipeline.Period) {
+// nameWhatIsLeft logs what is unfinished in the week before the window. A store that does not
+// answer says nothing about a period: that is an error of the relay.
+func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, today pipeline.Period) error {
 	cal := t.Calendar()
 	for n := -2 * relayDays * cal.PerDay(); n < -relayDays*cal.PerDay(); n++ {
 		key := Key{Transition: t, Period: cal.Add(today, n)}
@@ -195,6 +196,9 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, tod
 				"transition", t.ID, "period", string(key.Period), "mode", mode)
 		}
 		s, err := e.evaluate(ctx, key, nil, nil)
+		if errors.Is(err, errUnanswered) {
+			return err
+		}
 		if err != nil {
 			finding("", "unknown", err.Error())
 			continue
@@ -209,4 +213,5 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, tod
 			}
 		}
 	}
+	return nil
 }

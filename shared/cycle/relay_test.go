@@ -159,6 +159,8 @@ func TestABlockedCycleAtItsDeadline(t *testing.T) {
 // ever recorded: before that, nobody expects anything.
 func TestAPeriodWithoutAnyDocumentHasADeadlineToo(t *testing.T) {
 	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-03 11:00"))
+	w.relay() // the deployment's first
 	w.clock.set(at("2026-02-04 11:00"))
 	w.relay()
 	if got := w.overdue(); len(got) != 0 {
@@ -188,6 +190,7 @@ func TestAPeriodWithoutAnyDocumentHasADeadlineToo(t *testing.T) {
 // The longer an outage lasts, the less it may be forgotten.
 func TestSilenceIsReportedForAsLongAsItLasts(t *testing.T) {
 	w := newWorld(t, "memory")
+	w.relay()
 	w.ready()
 	w.converge("2026-02-03")
 	for d := range 40 {
@@ -309,6 +312,27 @@ func TestAPeriodThatCannotBeReadIsNamedAndStopsNothingElse(t *testing.T) {
 	if lines := w.lines("type", "unknown"); len(lines) != 1 || lines[0]["period"] != "2026-01-25" {
 		t.Errorf("%v", lines)
 	}
+}
+
+// A store that does not answer says nothing about old periods: the relay fails, and names none.
+func TestRelay_StoreThatFailsLeavesNoPeriodUnfinished(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.ready()
+	w.engine.Store = unanswering{w.engine.Store}
+	if err := w.engine.Relay(context.Background(), w.tr, "relay"); !errors.Is(err, errAway) {
+		t.Errorf("%v", err)
+	}
+	if lines := w.events("finding"); len(lines) > 0 {
+		t.Errorf("%v", lines)
+	}
+}
+
+var errAway = errors.New("the store is away")
+
+type unanswering struct{ store.Store }
+
+func (unanswering) Get(context.Context, ...store.Ref) (store.Snapshot, error) {
+	return store.Snapshot{}, errAway
 }
 
 // The relay acts on what is unfinished; what is finished it does not even touch.

@@ -156,6 +156,9 @@ func (e *Engine) evaluate(ctx context.Context, key Key, last *snapshot, keep map
 	return e.readBatches(ctx, key, last, func(s *snapshot, id string) bool { return keep[id] || !s.summed(key, id) })
 }
 
+// errUnanswered says that the store did not answer, whatever a document holds.
+var errUnanswered = errors.New("read")
+
 // readBatches reads the period, the first batch of each mode and the compatibility
 // document in one call, and once more if the period lists wanted batches that were not
 // asked for.
@@ -186,7 +189,7 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, wante
 		}
 		got, err := e.Store.Get(ctx, refs...)
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", key, err)
+			return nil, fmt.Errorf("%w %s: %w", errUnanswered, key, err)
 		}
 		s, err := e.listing(key, got.ReadTime, got.Docs[:periods], got.Docs[periods])
 		if err != nil {

@@ -277,7 +277,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 			}
 		}
 		silent := st.State != string(policy.Overdue) && st.State != string(policy.Closed)
-		if !st.Recorded() && (!c.expected || silent) {
+		if !st.Recorded() && (!c.expected || silent || c.missed(st.Mode)) {
 			continue
 		}
 		shown = append(shown, st)
@@ -310,6 +310,12 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 	if c.LookOn != nil && len(shown) > 0 {
 		c.LookOn(ctx, c.key, shown)
 	}
+}
+
+// missed reports whether reports about a mode may have gone to the orchestrator before us.
+func (c *convergence) missed(mode string) bool {
+	m, known := c.key.Transition.Mode(mode)
+	return known && c.managed.Missed(c.key.Transition, c.key.Period, m)
 }
 
 func (c *convergence) line(ctx context.Context, st Status, level slog.Level, event string, more ...any) {

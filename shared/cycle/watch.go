@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
@@ -43,37 +44,65 @@ func (e *Engine) watched(ctx context.Context, t *pipeline.Transition) (store.Doc
 	return got.Docs[0], periods, f.err
 }
 
-// adopted returns the first period that is ours as the list has it, "" before it is recorded.
-func adopted(t *pipeline.Transition, list store.Doc) (pipeline.Period, error) {
-	f := fields{doc: list}
-	s := f.str("managed_since")
-	if s == "" || f.err != nil {
-		return "", f.err
-	}
-	p, err := t.Calendar().Parse(s)
-	if err != nil {
-		return "", fmt.Errorf("%s: managed_since: %w", list.Ref, err)
-	}
-	return p, nil
+// Managed says from when on the cycles of a transition are ours.
+type Managed struct {
+	Since pipeline.Period // the first period; "" where nothing is recorded
+	At    time.Time       // when the first relay ran; zero in the state of earlier versions
 }
 
-// adopt records the first period that is ours, once, so that a completion with an older date
-// (a backfill, a typing error) does not move it later. It returns the list as it is now.
-func (e *Engine) adopt(ctx context.Context, t *pipeline.Transition, list store.Doc) (store.Doc, pipeline.Period, error) {
-	if t.ManagedSince != "" {
-		return list, t.ManagedSince, nil
+// Missed reports whether reports about a cycle may have come before the first relay, to another
+// orchestrator: of such a cycle nothing has to be recorded.
+func (m Managed) Missed(t *pipeline.Transition, p pipeline.Period, mode pipeline.Mode) bool {
+	return t.Calendar().Instant(p, mode.CountsFrom).Before(m.At)
+}
+
+// adopted returns what the list has of it. What the definition says wins. At is now where no relay
+// has run.
+func (e *Engine) adopted(t *pipeline.Transition, list store.Doc) (Managed, error) {
+	f := fields{doc: list}
+	m, s := Managed{Since: t.ManagedSince, At: f.time("managed_at")}, f.str("managed_since")
+	if f.err != nil {
+		return m, f.err
 	}
-	since, err := adopted(t, list)
-	if since != "" || err != nil {
-		return list, since, err
+	if m.At.IsZero() && s == "" {
+		m.At = e.Now().UTC()
 	}
-	if since, err = e.firstRecorded(ctx, t); since == "" || err != nil {
-		return list, since, err
+	if m.Since != "" || s == "" {
+		return m, nil
 	}
-	field := store.F(string(since), "managed_since")
-	write := store.Create(list.Ref, field)
+	var err error
+	if m.Since, err = t.Calendar().Parse(s); err != nil {
+		return m, fmt.Errorf("%s: managed_since: %w", list.Ref, err)
+	}
+	return m, nil
+}
+
+// adopt records, each once, when the first relay ran and the first period that is ours. A
+// completion with an older date (a backfill, a typing error) does not move it later. It returns
+// the list as it is now.
+func (e *Engine) adopt(ctx context.Context, t *pipeline.Transition, list store.Doc) (store.Doc, Managed, error) {
+	m, err := e.adopted(t, list)
+	if err != nil {
+		return list, m, err
+	}
+	var fs []store.Field
+	if f := (fields{doc: list}); f.str("managed_since") == "" && f.time("managed_at").IsZero() {
+		fs = append(fs, store.F(m.At, "managed_at"))
+	}
+	if m.Since == "" {
+		if m.Since, err = e.firstRecorded(ctx, t); err != nil {
+			return list, m, err
+		}
+		if m.Since != "" {
+			fs = append(fs, store.F(string(m.Since), "managed_since"))
+		}
+	}
+	if len(fs) == 0 {
+		return list, m, nil
+	}
+	write := store.Create(list.Ref, fs...)
 	if list.Exists {
-		write = store.MergeIf(list.Ref, list.Version, field)
+		write = store.MergeIf(list.Ref, list.Version, fs...)
 	}
 	versions, err := e.Store.Apply(ctx, write)
 	switch {
@@ -82,7 +111,7 @@ func (e *Engine) adopt(ctx context.Context, t *pipeline.Transition, list store.D
 	case errors.Is(err, store.ErrExists), errors.Is(err, store.ErrConflict):
 		err = nil // another relay, or a person who lists a period: the next relay reads what is recorded
 	}
-	return list, since, err
+	return list, m, err
 }
 
 // unwatch takes the settled periods off the list, unless somebody has listed one of

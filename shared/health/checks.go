@@ -105,6 +105,10 @@ func (f *facts) each(v *verdict, do func(t *pipeline.Transition, r reconcile.Rep
 	}
 }
 
+// firstReport is how long after a deployment nothing has to be recorded: each processor runs once
+// in a day.
+const firstReport = 24 * time.Hour
+
 // recorded is each for those of which anything is on record. Where something was to do,
 // nothing on record is no good sign.
 func (f *facts) recorded(v *verdict, do func(t *pipeline.Transition, r reconcile.Report)) {
@@ -120,6 +124,8 @@ func (f *facts) recorded(v *verdict, do func(t *pipeline.Transition, r reconcile
 		switch todo, known := f.todo(t, f.today); {
 		case !known:
 			v.notKnown("%s: nothing was ever recorded, and whether anything was to do is not known", t.ID)
+		case todo && f.now.Before(f.deployed().Add(firstReport)):
+			v.ok("%s: nothing is recorded yet: the deployment is of %s", t.ID, f.local(f.deployed()))
 		case todo:
 			v.notKnown("%s: nothing was ever recorded, and something was to do", t.ID)
 		default:

@@ -479,6 +479,38 @@ func TestNothingOnRecordIsNotFine(t *testing.T) {
 	}
 }
 
+// A deployment has a day to be reported to.
+func TestRecorded_DeploymentHasADayToBeReportedTo(t *testing.T) {
+	for hours, want := range map[int]State{0: OK, 23: OK, 25: Unknown} {
+		f := sound(t)
+		f.compare(func(r *reconcile.Report) { r.Since, r.Tables, r.Shown, r.Books = "", 0, 0, nil })
+		f.scheduled = map[string]time.Time{}
+		for _, s := range f.pipeline.Schedules {
+			f.scheduled[scheduleKey(s)] = f.now.Add(-time.Duration(hours) * time.Hour)
+		}
+		got := judged(f)
+		for _, id := range []string{TrackingAccuracy, HandOvers, ExpectedProcessors} {
+			if got[id].State != want {
+				t.Errorf("%d hours after the deployment: %s: %+v", hours, id, got[id])
+			}
+		}
+	}
+}
+
+// Runs of before the deployment could take no lock of ours.
+func TestLockingActive_RunsOfBeforeTheDeploymentTakeNoLock(t *testing.T) {
+	f := sound(t)
+	f.lockedAt = time.Time{}
+	f.scheduled = map[string]time.Time{scheduleKey(f.pipeline.Schedules[0]): f.now.Add(-time.Minute)}
+	if got := judged(f)[LockingActive]; got.State != OK || !strings.Contains(got.Evidence[0], "since the deployment of") {
+		t.Errorf("%+v", got)
+	}
+	f.scheduled[scheduleKey(f.pipeline.Schedules[0])] = f.now.AddDate(0, 0, -1)
+	if got := judged(f)[LockingActive]; got.State != Failing {
+		t.Errorf("%+v", got)
+	}
+}
+
 // What is dead stays failing for longer than what is usual can change.
 func TestADeadScraperStaysFailing(t *testing.T) {
 	for dead := 1; dead <= 13; dead++ {

@@ -103,6 +103,16 @@ func scheduled(p *pipeline.Pipeline, functions map[string]status, before map[str
 	return out
 }
 
+// deployed returns since when any schedule has been there: the zero time where that is not known.
+func (f *facts) deployed() (first time.Time) {
+	for _, at := range f.scheduled {
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return first
+}
+
 // waits tells whether a function has done nothing yet, because none of its jobs was due since
 // their schedules were first seen.
 func (f *facts) waits(function string) bool {

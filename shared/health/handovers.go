@@ -34,8 +34,8 @@ func handOvers(f *facts) Check {
 				continue
 			}
 			for i, st := range b.Cycles {
-				if b.Period == r.Since && t.ManagedSince == "" && !st.Recorded() {
-					continue // of before somebody managed it
+				if m, known := t.Mode(st.Mode); !st.Recorded() && (b.Period == r.Since && t.ManagedSince == "" || known && r.Managed.Missed(t, b.Period, m)) {
+					continue // its reports may have gone to the orchestrator before
 				}
 				if st.Hold != nil && st.Hold.Whole {
 					onHold(t.ID, st.Hold, "phasectl release --reason '…'"+t.Option())

@@ -25,7 +25,14 @@ func lockingActive(f *facts) Check {
 	}
 	v.overlaps(f)
 	runs := f.lockedRuns() // those that could be read: what they show is so, whatever the others are
+	// Runs of before the deployment could take no lock.
+	early := slices.IndexFunc(runs, func(r warehouse.ProcessorRun) bool { return r.Began.Before(f.deployed()) })
+	if early >= 0 {
+		runs = runs[:early]
+	}
 	switch {
+	case len(runs) == 0 && early >= 0:
+		v.ok("no processor has run since the deployment of %s", f.local(f.deployed()))
 	case len(runs) == 0:
 		v.ok("no processor has run about the last %d days", Days)
 	case f.lockedAt.IsZero():

@@ -98,6 +98,7 @@ type Report struct {
 	// was expected of each period, as far as known.
 	Books    []cycle.Books             `json:"-"`
 	Since    pipeline.Period           `json:"-"`
+	Managed  cycle.Managed             `json:"-"`
 	Expected map[pipeline.Period]int64 `json:"-"`
 }
 
@@ -208,7 +209,7 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 	}
 	c := compare(w)
 	report := Report{Schema: 1, From: from, To: to, Findings: c.findings, Unknown: c.unknown, Tables: c.tables, Shown: c.shown,
-		Books: w.books, Since: w.since, Expected: w.expected}
+		Books: w.books, Since: w.since, Managed: w.managed, Expected: w.expected}
 	if actor == "" {
 		return report, nil
 	}

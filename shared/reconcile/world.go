@@ -27,6 +27,7 @@ type world struct {
 	first       bool      // what belongs to no transition is told with the pipeline's first
 	waiting     int       // in quarantine
 	givenUp     int       // dead letters
+	managed     cycle.Managed
 	renamed     []cycle.Renaming
 	namesUnread bool          // whether a transition was renamed is not known
 	ahead       []cycle.Doubt // reports about periods that nobody expects yet
@@ -52,9 +53,10 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 	if r.GivenUp != nil && w.first {
 		reads.Go(func() { w.givenUp, unread = r.GivenUp(ctx) }) // which takes its seconds to find nothing
 	}
-	if w.since, err = r.Engine.ManagedSince(ctx, t); err != nil {
+	if w.managed, err = r.Engine.Managed(ctx, t); err != nil {
 		return nil, err
 	}
+	w.since = w.managed.Since
 	if w.books, err = r.Engine.Books(ctx, t, from, to); err != nil {
 		return nil, err
 	}

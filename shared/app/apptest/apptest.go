@@ -142,3 +142,18 @@ func (l *Logs) Lines(field, value string) []map[string]any {
 	}
 	return out
 }
+
+// Drain returns the lines since the last call, in their order, and forgets them.
+func (l *Logs) Drain() []map[string]any {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []map[string]any
+	for _, line := range bytes.Split(l.b.Bytes(), []byte("\n")) {
+		var m map[string]any
+		if json.Unmarshal(line, &m) == nil {
+			out = append(out, m)
+		}
+	}
+	l.b.Reset()
+	return out
+}
