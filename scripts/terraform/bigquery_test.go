@@ -41,7 +41,7 @@ func doubled(t *testing.T, surplus int) string {
 		switch {
 		case strings.Contains(path, "/tables"):
 			return `{"type":"TABLE","schema":{"fields":[{"name":"game_date","type":"DATE"},{"name":"player_lookup","type":"STRING"},{"name":"processed_at","type":"TIMESTAMP"}]}}`
-		case strings.Contains(body, "COUNTIF") && strings.Contains(body, "`player_game_summary`"):
+		case surplus > 0 && strings.Contains(body, "COUNTIF") && strings.Contains(body, "`player_game_summary`"):
 			return answer("day:DATE rows:INTEGER keys:INTEGER surplus:INTEGER same:INTEGER without:INTEGER oldest:INTEGER newest:INTEGER",
 				fmt.Sprintf("%s 1000 1 %d 0 0 %d %[3]d", day, surplus, at))
 		case strings.Contains(body, "COUNTIF"):

@@ -8,10 +8,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // entry is a log entry as Cloud Logging keeps it, of what filters here may ask for.
 type entry struct {
+	at       time.Time // when it was logged, in a replay
 	Resource struct {
 		Type   string            `json:"type"`
 		Labels map[string]string `json:"labels"`
@@ -24,19 +26,37 @@ type entry struct {
 
 // field returns what a filter's path names, nil where there is nothing.
 func (e entry) field(path string) any {
-	b, err := json.Marshal(e)
-	if err != nil {
-		panic(err)
+	first, rest, _ := strings.Cut(path, ".")
+	given := func(v string) any {
+		if v == "" {
+			return nil
+		}
+		return v
 	}
-	var v any
-	if err := json.Unmarshal(b, &v); err != nil {
-		panic(err)
+	switch first {
+	case "resource":
+		if label, ok := strings.CutPrefix(rest, "labels."); ok {
+			return given(e.Resource.Labels[label])
+		}
+		return given(e.Resource.Type)
+	case "logName":
+		return given(e.LogName)
+	case "severity":
+		return given(e.Severity)
+	case "jsonPayload":
+		return inside(e.JSONPayload, rest)
 	}
-	for _, name := range strings.Split(path, ".") {
-		m, _ := v.(map[string]any)
-		v = m[name]
+	return inside(e.HTTPRequest, rest)
+}
+
+// inside returns what a path names in a map, nil where there is nothing.
+func inside(m map[string]any, path string) any {
+	name, rest, deeper := strings.Cut(path, ".")
+	if !deeper {
+		return m[name]
 	}
-	return v
+	below, _ := m[name].(map[string]any)
+	return inside(below, rest)
 }
 
 // filter is a log filter: comparisons that must all hold.

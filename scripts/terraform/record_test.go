@@ -43,7 +43,6 @@ type recorder struct {
 	*apptest.World
 	t       *testing.T
 	entries []entry
-	seen    map[string]int // lines taken so far, by severity
 	written *writes
 	sent    int
 	query   string // of the subscription that delivers
@@ -52,7 +51,7 @@ type recorder struct {
 var morning = time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC) // 06:05 in New York, the day after
 
 func record(t *testing.T) *recorder {
-	r := &recorder{World: apptest.New(t, morning.AddDate(0, 0, -2)), t: t, seen: map[string]int{}}
+	r := &recorder{World: apptest.New(t, morning.AddDate(0, 0, -2)), t: t}
 	r.written = &writes{Store: r.Store, fields: map[string]map[string]bool{}, wide: map[string]map[string]bool{}}
 	r.rebuild(nil)
 	return r
@@ -81,18 +80,18 @@ func (r *recorder) deliver(function string, data []byte) int {
 	h := handlers[function](func(context.Context) (*app.App, error) { return r.App, nil })
 	h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/"+r.query, strings.NewReader(string(body))))
 	r.keep("phasegate-" + function)
-	r.entries = append(r.entries, requested("phasegate-"+function, rec.Code))
+	e := requested("phasegate-"+function, rec.Code)
+	e.at = r.Now()
+	r.entries = append(r.entries, e)
 	return rec.Code
 }
 
 // keep takes what was logged since the last time as a service's.
 func (r *recorder) keep(service string) {
-	for _, severity := range severities {
-		lines := r.Logs.Lines("severity", severity)
-		for _, line := range lines[r.seen[severity]:] {
-			r.entries = append(r.entries, logged(service, line))
-		}
-		r.seen[severity] = len(lines)
+	for _, line := range r.Logs.Drain() {
+		e := logged(service, line)
+		e.at = r.Now()
+		r.entries = append(r.entries, e)
 	}
 }
 
