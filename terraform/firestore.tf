@@ -9,7 +9,7 @@ locals {
     quarantine      = ["envelope", "head"]
     function_status = ["attempts", "codes", "drill", "heartbeats", "report", "schedules", "since", "states"]
     lock_tokens     = ["nonces"]
-    processor_runs  = ["books"]
+    processor_runs  = ["history"]
     sweeps          = ["after", "before"]
   }
   # A shadow has the first two again. A deployment in shadow has one itself, for smoke

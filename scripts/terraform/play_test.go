@@ -313,7 +313,7 @@ func (w *play) job(s pipeline.Schedule) {
 func (w *play) look() error {
 	ctx := w.t.Context()
 	r := w.check.Run(ctx)
-	w.check.Tell(ctx, r)
+	w.check.LogReport(ctx, r)
 	if err := w.check.Remember(ctx, r); err != nil {
 		return err
 	}
@@ -330,7 +330,7 @@ func (w *play) reconciled() error {
 		if err != nil {
 			return err
 		}
-		r.Tell(ctx, t, report)
+		r.LogReport(ctx, t, report)
 	}
 	return w.Heartbeat(ctx, "reconcile", wire.JobNightly)
 }

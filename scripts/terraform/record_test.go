@@ -421,6 +421,7 @@ func onHold(r *recorder) {
 // by one, and a relay in shadow that finds others overdue.
 func inShadow(r *recorder) {
 	r.query = "?shadow=1"
+	r.relay() // the first, two days before
 	r.complete(morning.Add(6*time.Hour), r.Pipeline.Transitions[0].Order...)
 	r.relay()
 }
