@@ -57,10 +57,17 @@ func TestRun_RepairsNothingWhileNamesAreUnread(t *testing.T) {
 			config.Store = refusing{s.Store, at}
 			a.Engine = cycle.New(config)
 			s.rec = withWarehouse(s, &a)
+			before := len(s.PubSub.Messages())
 			r := s.run(night, night, "ada@host")
-			want := Repaired
+			want, repaired := Repaired, true
 			if name == "names" {
-				want = Open
+				want, repaired = Open, false
+			}
+			if n := len(s.PubSub.Messages()) - before; (n > 0) != repaired {
+				t.Errorf("%d messages published", n)
+			}
+			if _, at := s.Doc(t, "phase_periods", s.tr.StoredID()+"_"+string(night)).Data["repaired_at"]; at != repaired {
+				t.Errorf("repaired: %v", at)
 			}
 			found := false
 			for _, f := range r.Findings {
