@@ -38,7 +38,8 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 			"whether it yields a number, and whether a hand-over's query stays below its limit of bytes; and whether all\n" +
 			"datasets are in one location.\n" +
 			"A warning names each table into which processors in Go cannot write rows, and why.\n" +
-			"Unless PHASEGATE_SHADOW is true, no subscription that the pipeline file replaces may be there:\n" +
+			"Unless PHASEGATE_SHADOW is true, no subscription that the pipeline file replaces may be there, and others that\n" +
+			"push the same messages are warned of:\n" +
 			"two orchestrators hand over twice. And no transition, mode or processor may have been renamed without\n" +
 			"`formerly`: its last days would look as if nothing had been handed over.\n\n" +
 			"Exit status: 0 all is well, with or without warnings, 1 something is not, 2 it could not be asked.",

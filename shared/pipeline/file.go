@@ -41,7 +41,7 @@ type fileTransition struct {
 	Upstream struct {
 		Phase    string   `yaml:"phase"`    // whose processors are waited for
 		Topic    string   `yaml:"topic"`    // to which they report; of one transition only
-		Replaces []string `yaml:"replaces"` // subscriptions by which another orchestrator gets the same reports: while one is there, a deployment that would hand over is refused. Default: none
+		Replaces []string `yaml:"replaces"` // subscriptions by which another orchestrator gets the same reports, by name or with * for any part of it, such as `eventarc-*-orchestrator-*`: while one is there, a deployment that would hand over is refused. Default: none
 	} `yaml:"upstream"`
 	Downstream struct {
 		Phase           string   `yaml:"phase"`            // that is handed over to

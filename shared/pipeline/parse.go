@@ -212,8 +212,9 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 		replaced := map[string]bool{}
 		for j, name := range ft.Upstream.Replaces {
 			at := fmt.Sprintf("%s.upstream.replaces[%d]", path, j)
-			if !topicForm.MatchString(name) || name == Subscription(ft.Upstream.Topic, "transition") {
-				v.add(at, "%q is no name of another's subscription", clip(name))
+			own := MatchesSubscription(name, Subscription(ft.Upstream.Topic, "transition"))
+			if !topicForm.MatchString(strings.ReplaceAll(name, "*", "x")) || own {
+				v.add(at, "%q is no name of another's subscription, and no pattern of such names, as eventarc-*-orchestrator-* is", clip(name))
 			}
 			v.unique(at, "subscription", name, replaced)
 		}

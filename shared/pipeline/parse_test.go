@@ -366,3 +366,16 @@ func TestFormerNames_KeepWhatIsStored(t *testing.T) {
 		t.Error("an unknown name has become another")
 	}
 }
+
+func TestReplaces_TakesNamesAndPatternsOfOthersAlone(t *testing.T) {
+	for replaces, problem := range map[string]bool{
+		"nba-phase3-orchestrator-sub": false, "eventarc-*-phase3-to-phase4-orchestrator-*": false, "old-*": false,
+		"nba-phase3-analytics-complete-transition": true, "*": true, "nba-phase3-*": true, "a b": true, "[old]": true, "?": true,
+	} {
+		definition := strings.Replace(string(Default()), "topic: nba-phase3-analytics-complete\n", "topic: nba-phase3-analytics-complete\n      replaces: ['"+replaces+"']\n", 1)
+		_, err := Parse([]byte(definition))
+		if (err != nil) != problem || problem && !strings.Contains(err.Error(), "upstream.replaces[0]: \""+replaces+"\" is no name of another's subscription") {
+			t.Errorf("%s: %v", replaces, err)
+		}
+	}
+}

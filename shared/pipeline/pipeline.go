@@ -10,6 +10,7 @@ package pipeline
 import (
 	_ "embed"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -80,7 +81,7 @@ type Transition struct {
 	Formerly                []string // ids that it had, the oldest first; nil: the definition does not say
 	UpstreamPhase           string
 	UpstreamTopic           string
-	Replaces                []string // subscriptions by which another orchestrator gets the same completions
+	Replaces                []string // subscriptions by which another orchestrator gets the same completions; * is any part of a name
 	DownstreamPhase         string
 	DownstreamTopic         string
 	TriggeredBy             string // fixed value of the message
@@ -106,6 +107,12 @@ func (t *Transition) Calendar() Calendar { return t.calendar }
 
 // Definition returns the hash of the definition that the transition belongs to.
 func (t *Transition) Definition() string { return t.definition }
+
+// MatchesSubscription reports whether a name is one of upstream.replaces, where * is any part of it.
+func MatchesSubscription(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	return ok && err == nil
+}
 
 // Unmanaged says why no period of the transition is compared at an instant; "" where one is.
 func (t *Transition) Unmanaged(at time.Time) string {
