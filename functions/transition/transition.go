@@ -61,7 +61,7 @@ func handle(ctx context.Context, a *app.App, r *http.Request, e wire.Envelope) e
 			"message_id", e.MessageID, "processor", c.Reported)
 	}
 	if c.LocalTime {
-		a.Log.WarnContext(ctx, fmt.Sprintf("timestamp of %q has no offset and is read as UTC, but looks like local time of %s: send UTC, or add the offset", c.Reported, t.Calendar().Zone()),
+		a.Log.WarnContext(ctx, fmt.Sprintf("timestamp of %q has no offset: it is used as %s, but looks like local time of %s: send UTC, or add the offset", c.Reported, c.EventTime.UTC().Format("2006-01-02 15:04 UTC"), t.Calendar().Zone()),
 			"event", telemetry.CompletionLocalTime, "transition", t.ID, "period", string(c.Period), "processor", c.Processor, "message_id", e.MessageID,
 			"event_time", c.EventTime, "published", e.PublishTime)
 	}

@@ -102,9 +102,7 @@ func (b *Books) fill(periods []store.Doc, shown, hold store.Doc, batches []store
 		b.Problem = err
 		return
 	}
-	if s.overflows() { // that reports which cannot count were dropped changes nothing
-		b.Full = s.full()
-	}
+	b.Full = b.engine.full(b.Key, s)
 	b.snapshot, b.Recorded, b.Cycles = s, s.recorded(), b.engine.describe(b.Key, s)
 	if b.engine.Shadow {
 		return

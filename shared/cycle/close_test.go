@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -160,5 +162,39 @@ func TestTrigger_ForcedCycleReadsPublished(t *testing.T) {
 	w.mustDeliver(run("upcoming_player_game_context", "2026-02-05 12:00"))
 	if got := w.tablesOf("overnight"); !slices.Contains(got, "upcoming_player_game_context") {
 		t.Errorf("sent %v", got)
+	}
+}
+
+// While a new version is deployed, instances know a mode by either of its names.
+func TestClose_HoldsUnderEitherNameOfAMode(t *testing.T) {
+	old, renamed := nba(t), changed(t, "- name: overnight", late)
+	mode := func(tr *pipeline.Transition) pipeline.Mode {
+		i := slices.IndexFunc(tr.Modes, func(m pipeline.Mode) bool { return m.Name == "overnight" || m.Name == "late" })
+		return tr.Modes[i]
+	}
+	for name, tc := range map[string]struct{ closing, handing *pipeline.Transition }{
+		"closed_by_the_new": {renamed, old},
+		"closed_by_the_old": {old, renamed},
+		"two_old":           {old, old},
+		"two_new":           {renamed, renamed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorldOf(t, "memory", tc.closing)
+			w.clock.set(at("2026-02-04 06:00"))
+			if _, err := w.engine.Close(context.Background(), w.key("2026-02-03"), mode(tc.closing), "ada", "not wanted"); err != nil {
+				t.Fatal(err)
+			}
+			w.tr = tc.handing
+			w.mustDeliver(overnight()...)
+			for _, m := range w.broker.got {
+				if !strings.Contains(m.TriggerID, "_tomorrow~") {
+					t.Errorf("%s is handed over", m.TriggerID)
+				}
+			}
+			st := w.statuses()[mode(tc.handing).Name]
+			if st.State != string(policy.Closed) || st.Closed == nil || st.Closed.Actor != "ada" {
+				t.Errorf("%s: %s", st.State, st.Reason)
+			}
+		})
 	}
 }

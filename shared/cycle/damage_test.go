@@ -235,9 +235,9 @@ func TestTheRelayCrossesMidnightWithoutSkippingADay(t *testing.T) {
 	if err := w.engine.Relay(context.Background(), w.tr, ""); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"2026-01-20", "2026-01-21", "2026-01-22", "2026-01-23", "2026-01-24", "2026-01-25", "2026-01-26", // what it leaves
-		"phase3_to_phase4~watch",
-		"2026-02-04", "2026-02-03", "2026-02-02", "2026-02-01", "2026-01-31", "2026-01-30", "2026-01-29", "2026-01-28", "2026-01-27"}
+	want := []string{"phase3_to_phase4~watch",
+		"2026-02-04", "2026-02-03", "2026-02-02", "2026-02-01", "2026-01-31", "2026-01-30", "2026-01-29", "2026-01-28", "2026-01-27",
+		"2026-01-20", "2026-01-21", "2026-01-22", "2026-01-23", "2026-01-24", "2026-01-25", "2026-01-26"} // what it leaves
 	if diff := cmp.Diff(want, read); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

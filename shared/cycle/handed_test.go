@@ -34,8 +34,8 @@ func TestSecondRuns_AreCollectedForTheirInterval(t *testing.T) {
 			if n := len(st.Batches); n != 4 { // the first, and one every two minutes from 07:10:00 on
 				t.Errorf("%d batches for %d reports", n, reports)
 			}
-			if st.State != "waiting" || !st.NextCheck.Equal(at("2026-02-04 07:16:00")) || st.Reason != "ran again: player_game_summary; collected until 07:16:00" {
-				t.Errorf("%s until %s: %s", st.State, st.NextCheck, st.Reason)
+			if st.State != "waiting" || !st.Since.IsZero() || !st.NextCheck.Equal(at("2026-02-04 07:16:00")) || st.Reason != "ran again: player_game_summary; collected until 07:16:00" {
+				t.Errorf("%s since %s until %s: %s", st.State, st.Since, st.NextCheck, st.Reason)
 			}
 			w.clock.set(at("2026-02-04 07:15:59"))
 			w.relay()

@@ -233,7 +233,7 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 			}
 		}
 	case in.Began != nil:
-		v.State, v.NextCheck = policy.Waiting, time.Time{}
+		v.State, v.Cause, v.Since, v.NextCheck = policy.Waiting, "", time.Time{}, time.Time{}
 		if again, until := policy.Collected(in, s.covered(m.Name)); len(again) > 0 {
 			collects, v.NextCheck = true, until
 			v.Reason = fmt.Sprintf("ran again: %s; collected until %s", strings.Join(processors(c.key.Transition, again), ", "),

@@ -49,13 +49,15 @@ const (
 // logged, and has its turn in a later run: what was checked is not due again at once.
 func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID string) error {
 	today := t.Calendar().At(e.Now()) // once: midnight may pass while it reads
-	errs := []error{e.nameWhatIsLeft(ctx, t, today)}
 	first, err := e.firstRecorded(ctx, t)
-	errs = append(errs, err)
+	errs := []error{err}
 	list, watched, err := e.watched(ctx, t)
 	errs = append(errs, err)
-	list, managed, adoptErr := e.adopt(ctx, t, list)
-	errs = append(errs, adoptErr)
+	managed := Managed{Since: t.ManagedSince} // "": no period is expected
+	if err == nil {
+		list, managed, err = e.adopt(ctx, t, list)
+		errs = append(errs, err)
+	}
 	keys, err := e.periods(ctx, t, today, watched)
 	errs = append(errs, err)
 	slices.Reverse(keys)
@@ -64,11 +66,12 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 	unread := false // a schedule that hangs is not asked about each period in turn
 	turn := func(key Key, budget *time.Duration) *convergence {
 		c := e.convergence(key, messageID)
-		c.expected, c.managed, c.lookedUp, c.checks = first != "" && first < key.Period && key.Period >= managed.Since, managed, unread, budget
-		err := c.guarded(ctx)
+		c.expected = managed.Since != "" && key.Period >= managed.Since && first != "" && first < key.Period
+		c.managed, c.lookedUp, c.checks = managed, unread, budget
+		err := e.recovered(ctx, key, func() error { _, err := c.run(ctx); return err })
 		errs = append(errs, err)
 		unread = unread || c.unread
-		settled[key.Period] = err == nil && !c.waits && c.last.settled()
+		settled[key.Period] = err == nil && c.last.settled()
 		return c
 	}
 	budget := checksTake
@@ -88,20 +91,25 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 		}
 	}
 	errs = append(errs, e.unwatch(ctx, list, watched, settled))
+	for n := -2 * relayDays * t.Calendar().PerDay(); n < -relayDays*t.Calendar().PerDay(); n++ {
+		if err := e.nameWhatIsLeft(ctx, Key{Transition: t, Period: t.Calendar().Add(today, n)}); err != nil {
+			errs = append(errs, err)
+			break
+		}
+	}
 	return errors.Join(errs...)
 }
 
-// guarded is run for one of many periods: a panic is an error of this one.
-func (c *convergence) guarded(ctx context.Context) (err error) {
+// recovered does work on one of many periods: a panic is an error of this one.
+func (e *Engine) recovered(ctx context.Context, key Key, work func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%s: panic: %v", c.key, r)
-			c.Log.ErrorContext(ctx, err.Error(), "event", telemetry.Finding, "by", "relay", "type", EvaluationPanicked,
-				"transition", c.key.Transition.ID, "period", string(c.key.Period), "mode", "", "stack", string(debug.Stack()))
+			err = fmt.Errorf("%s: panic: %v", key, r)
+			e.Log.ErrorContext(ctx, err.Error(), "event", telemetry.Finding, "by", "relay", "type", EvaluationPanicked,
+				"transition", key.Transition.ID, "period", string(key.Period), "mode", "", "stack", string(debug.Stack()))
 		}
 	}()
-	_, err = c.run(ctx)
-	return err
+	return work()
 }
 
 // mayCheck reports whether a readiness check may begin now. If not, the period waits for
@@ -128,10 +136,14 @@ func (s *snapshot) checkDue() time.Time {
 
 // tellFull logs that a period has no room for all that is reported.
 func (e *Engine) tellFull(ctx context.Context, key Key, s *snapshot) {
-	if s == nil || s.full() == "" {
+	if s == nil {
 		return
 	}
-	e.Log.WarnContext(ctx, "the period is full: "+s.full(), "event", telemetry.Finding, "by", "relay", "type", PeriodFull,
+	full := e.full(key, s)
+	if full == "" {
+		return
+	}
+	e.Log.WarnContext(ctx, "the period is full: "+full, "event", telemetry.Finding, "by", "relay", "type", PeriodFull,
 		"transition", key.Transition.ID, "period", string(key.Period), "mode", "")
 }
 
@@ -185,32 +197,35 @@ func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from 
 	return ps, docs, nil
 }
 
-// nameWhatIsLeft logs what is unfinished in the week before the window. A store that does not
-// answer says nothing about a period: that is an error of the relay.
-func (e *Engine) nameWhatIsLeft(ctx context.Context, t *pipeline.Transition, today pipeline.Period) error {
-	cal := t.Calendar()
-	for n := -2 * relayDays * cal.PerDay(); n < -relayDays*cal.PerDay(); n++ {
-		key := Key{Transition: t, Period: cal.Add(today, n)}
-		finding := func(mode, typ, what string) {
-			e.Log.WarnContext(ctx, "left to reconciliation: "+what, "event", telemetry.Finding, "by", "relay", "type", typ,
-				"transition", t.ID, "period", string(key.Period), "mode", mode)
-		}
+// nameWhatIsLeft logs what is unfinished of a period in the week before the window. A store that
+// does not answer says nothing about the period: that is an error of the relay.
+func (e *Engine) nameWhatIsLeft(ctx context.Context, key Key) error {
+	finding := func(mode, typ, what string) {
+		e.Log.WarnContext(ctx, "left to reconciliation: "+what, "event", telemetry.Finding, "by", "relay", "type", typ,
+			"transition", key.Transition.ID, "period", string(key.Period), "mode", mode)
+	}
+	var cycles []Status
+	err := e.recovered(ctx, key, func() error {
 		s, err := e.evaluate(ctx, key, nil, nil)
-		if errors.Is(err, errUnanswered) {
-			return err
+		if err == nil {
+			cycles = e.describe(key, s)
 		}
-		if err != nil {
-			finding("", "unknown", err.Error())
-			continue
-		}
-		for _, st := range e.describe(key, s) {
-			switch {
-			case len(st.Satisfied) == 0 || st.State == string(StatePublished) || st.State == string(policy.Closed):
-			case st.State == string(StatePublishing):
-				finding(st.Mode, "unpublished", st.Reason)
-			default:
-				finding(st.Mode, "untriggered", st.Reason)
-			}
+		return err
+	})
+	if errors.Is(err, errUnanswered) {
+		return err
+	}
+	if err != nil {
+		finding("", "unknown", err.Error())
+		return nil
+	}
+	for _, st := range cycles {
+		switch {
+		case len(st.Satisfied) == 0 || st.State == string(StatePublished) || st.State == string(policy.Closed):
+		case st.State == string(StatePublishing):
+			finding(st.Mode, "unpublished", st.Reason)
+		default:
+			finding(st.Mode, "untriggered", st.Reason)
 		}
 	}
 	return nil

@@ -187,6 +187,42 @@ func TestAPeriodWithoutAnyDocumentHasADeadlineToo(t *testing.T) {
 	}
 }
 
+// Where it cannot be read since when periods are ours, a silent one is not said to be overdue.
+func TestRelay_ExpectsNothingWhereTheDayOfAdoptionIsUnread(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-03 23:30"))
+	w.relay() // the deployment's first
+	w.mustDeliver(run(pgs, "2026-02-03 23:00"))
+	w.clock.set(at("2026-02-06 11:00"))
+	unread := errors.New("the store is away")
+	w.engine.Store = watchless{w.engine.Store, unread}
+	if err := w.engine.Relay(context.Background(), w.tr, "relay"); !errors.Is(err, unread) {
+		t.Errorf("%v", err)
+	}
+	for _, c := range w.overdue() {
+		if !strings.HasPrefix(c, "2026-02-03 ") {
+			t.Errorf("%s is overdue", c)
+		}
+	}
+	w.engine.Store = w.store
+	if w.relay(); len(w.overdue()) < 2 {
+		t.Error("no silent period is overdue: this test says nothing")
+	}
+}
+
+// watchless is a store that cannot read the list of watched periods.
+type watchless struct {
+	store.Store
+	err error
+}
+
+func (l watchless) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
+	if strings.HasSuffix(refs[0].ID, "~watch") {
+		return store.Snapshot{}, l.err
+	}
+	return l.Store.Get(ctx, refs...)
+}
+
 // The longer an outage lasts, the less it may be forgotten.
 func TestSilenceIsReportedForAsLongAsItLasts(t *testing.T) {
 	w := newWorld(t, "memory")

@@ -29,8 +29,8 @@ import (
 //	                   is full: no report
 //
 // A recorded run takes 190 bytes at least, so both documents of reports hold 11,037 runs at
-// most. Each causes one batch at most: its id in batches, some 50 bytes and 1, and its
-// key in the summary, 19 bytes, in two modes at most: 11,037 × (51 + 2 × 19) = 982,293
+// most. Each causes one batch at most: its id in batches, 50 bytes and 1 (that of the
+// transition has 25 bytes at most then, that of a mode 12), and its key in the summary, 19 bytes, in two modes at most: 11,037 × (51 + 2 × 19) = 982,293
 // bytes. The control document has 66,283 bytes left for holds and the schedule.
 //
 // Failed, unexpected and other reports that cannot count are dropped, the oldest first,
@@ -324,19 +324,12 @@ func (e *Engine) repeats(ctx context.Context, key Key, docs []store.Doc, c wire.
 // overflows reports whether the period's first document is full.
 func (s *snapshot) overflows() bool { return s.periods[1].Exists }
 
-// full says what a period has no room for, "" when it has room for everything.
-func (s *snapshot) full() string {
-	var dropped int64
-	for _, doc := range s.periods {
-		n, _ := doc.Data["dropped"].(int64)
-		dropped += n
+// full says what a period has no room for while any of its cycles is neither published nor
+// closed, "" otherwise. That reports which cannot count were dropped leaves room for the rest.
+func (e *Engine) full(key Key, s *snapshot) string {
+	ended := func(st Status) bool { return st.State == string(StatePublished) || st.State == string(policy.Closed) }
+	if !s.overflows() || !slices.ContainsFunc(e.describe(key, s), func(st Status) bool { return !ended(st) }) {
+		return ""
 	}
-	var words []string
-	if s.overflows() {
-		words = append(words, "its first document is full: runs are recorded without their entities, and what repeats the newest run is not recorded")
-	}
-	if dropped > 0 {
-		words = append(words, fmt.Sprintf("%d older reports that cannot count were dropped, and the newest are kept", dropped))
-	}
-	return strings.Join(words, "; ")
+	return "its first document is full: runs are recorded without their entities, and what repeats the newest run is not recorded"
 }

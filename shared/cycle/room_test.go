@@ -181,6 +181,9 @@ func TestPeriod_KeepsItsRoomWhateverFloodsIt(t *testing.T) {
 			w := newWorld(t, "memory")
 			w.clock.set(at("2026-02-03 22:40"))
 			newest := flood(w)
+			if full, overflows := len(w.full()) > 0, w.doc("phase_periods", "phase3_to_phase4_2026-02-03~overflow").Exists; full != overflows {
+				t.Errorf("the relay reports a full period: %t; a second document is there: %t", full, overflows)
+			}
 			w.alive()
 			kept := w.executions()
 			if _, there := kept[newest]; newest != "" && !there {
@@ -195,10 +198,61 @@ func TestPeriod_KeepsItsRoomWhateverFloodsIt(t *testing.T) {
 			if bad > 3*maxBad {
 				t.Errorf("%d failed reports are kept", bad)
 			}
-			if len(w.full()) == 0 {
-				t.Error("the relay does not report a full period")
-			}
 		})
+	}
+}
+
+// The finding can be ended by a person: nothing can be taken out of a period.
+func TestPeriod_IsNotReportedAsFullOnceItsCyclesHaveEnded(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-04 06:05"))
+	key := w.key("2026-02-03")
+	w.flood(w.engine.periodRef(key), func(i int) wire.Completion {
+		return run(toff, "2026-02-03 22:40", count(int64(i)), execution(fmt.Sprintf("run-%05d-%s", i, strings.Repeat("x", 900))))
+	})
+	w.stuff(w.engine.periodRef(key))
+	w.record(run(pgs, "2026-02-03 22:50", entities("lebron")))
+	if n := len(w.full()); n != 1 {
+		t.Errorf("%d findings", n)
+	}
+	for _, m := range w.tr.Modes {
+		if _, err := w.engine.Close(context.Background(), key, m, "ada", "not wanted"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(w.full()); n != 1 {
+		t.Errorf("%d findings, and each cycle of the period is closed", n)
+	}
+}
+
+// Who drops reports writes whole groups of them: one that was recorded meanwhile stays.
+func TestPeriod_KeepsWhatIsRecordedWhileOldReportsAreDropped(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-03 22:40"))
+	for i := range 3 * maxBad {
+		w.record(failed(pgs, i))
+	}
+	meanwhile := run(pgs, "2026-02-03 22:39")
+	calls := 0
+	w.engine.Store = &answering{Store: w.store, before: func(n int) error {
+		if calls = n; n == 2 { // after the read, before what is dropped is written
+			w.record(meanwhile)
+		}
+		return nil
+	}}
+	if _, err := w.engine.Converge(context.Background(), w.key("2026-02-03"), ""); err != nil {
+		t.Fatal(err)
+	}
+	if calls < 3 {
+		t.Fatalf("%d calls: nothing was dropped", calls)
+	}
+	if _, there := w.executions()[meanwhile.ExecutionID]; !there {
+		t.Error("the success is not on record")
+	}
+	w.relay()
+	kept := w.executions()
+	if _, there := kept[meanwhile.ExecutionID]; !there || len(kept) > maxBad+1 {
+		t.Errorf("the success is on record: %t, of %d", there, len(kept))
 	}
 }
 

@@ -101,8 +101,15 @@ func (st Status) Recorded() bool {
 func (e *Engine) describe(key Key, s *snapshot) []Status {
 	c := &convergence{Engine: e, key: key}
 	var out []Status
+	doubts := s.doubts(key.Transition, s.now)
 	for _, m := range slices.Concat(key.Transition.Modes, c.orphans(s)) {
-		out = append(out, c.status(s, m))
+		st := c.status(s, m)
+		for _, d := range doubts {
+			if key.Transition.ModeAt(key.Period, d.at) == m.Name {
+				st.Doubts = append(st.Doubts, d.String())
+			}
+		}
+		out = append(out, st)
 	}
 	return out
 }
@@ -130,11 +137,6 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		}
 	}
 	slices.Sort(st.LocalTimes)
-	for _, d := range s.doubts(c.key.Transition, s.now) {
-		if c.key.Transition.ModeAt(c.key.Period, d.at) == m.Name {
-			st.Doubts = append(st.Doubts, d.String())
-		}
-	}
 	waits := true // nothing is promised yet: a hold keeps it
 	switch {
 	case open != nil && (!open.unfrozen() || !known):

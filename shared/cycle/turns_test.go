@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -136,5 +137,75 @@ func TestRelay_APanicIsOnePeriodsFaultAlone(t *testing.T) {
 		if len(lines) != 1 || lines[0]["period"] != string(bad) || !strings.Contains(fmt.Sprint(lines[0]["stack"]), "turns_test.go") {
 			t.Errorf("%s: %v", bad, lines)
 		}
+	}
+}
+
+// brokenAt is a store that panics when the documents of one period are read.
+type brokenAt struct {
+	store.Store
+	period string
+}
+
+func (b brokenAt) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
+	if strings.HasSuffix(refs[0].ID, b.period) {
+		panic("nil map")
+	}
+	return b.Store.Get(ctx, refs...)
+}
+
+// What is only named comes after all that is done, and one period's fault keeps no other from
+// being named.
+func TestRelay_APanicInAnOldPeriodStopsNothing(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-04 06:30"))
+	w.nights("2026-01-23", "2026-02-03")
+	w.engine.Store = brokenAt{w.engine.Store, "2026-01-22"}
+	if err := w.engine.Relay(context.Background(), w.tr, "relay"); err != nil {
+		t.Error(err)
+	}
+	if got := w.state("2026-02-03"); got != "published" {
+		t.Errorf("2026-02-03 is %s", got)
+	}
+	if lines := w.lines("type", EvaluationPanicked); len(lines) != 1 || lines[0]["period"] != "2026-01-22" {
+		t.Errorf("panics: %v", lines)
+	}
+	if lines := w.lines("type", "untriggered"); len(lines) != 1 || lines[0]["period"] != "2026-01-23" {
+		t.Errorf("untriggered: %v", lines)
+	}
+}
+
+// An older period about which a person has asked for something is looked at until its readiness
+// could be checked, also when other periods take the time of one relay after the other.
+func TestRelay_WatchesWhatWaitsForACheck(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-04 06:30"))
+	w.nights("2026-01-20", "2026-01-30", "2026-01-31", "2026-02-01", "2026-02-02", "2026-02-03")
+	old := w.key("2026-01-20")
+	if _, err := w.engine.Hold(context.Background(), old, "overnight", time.Hour, "ada", "wait"); err != nil {
+		t.Fatal(err)
+	}
+	watched := func() []pipeline.Period {
+		_, periods, err := w.engine.watched(context.Background(), w.tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return periods
+	}
+	checked := false
+	w.engine.Check = func(_ context.Context, key Key, _ string, _ []string) Readiness {
+		checked = checked || key.Period == "2026-01-20"
+		w.pass(50 * time.Second)
+		return Readiness{Outcome: Unknown, Reasons: []string{"BigQuery does not answer"}}
+	}
+	if _, err := w.engine.Release(context.Background(), old, "overnight", "ada", "go on"); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(10 * time.Minute)
+	checked = false
+	if w.relay(); checked {
+		t.Fatal("its turn for a check came: this test says nothing")
+	}
+	if got := watched(); !slices.Equal(got, []pipeline.Period{"2026-01-20"}) {
+		t.Errorf("watched are %v", got)
 	}
 }
