@@ -200,7 +200,7 @@ func whatWasGivenUpOrSetAsideIsHandedOverAgain(t *testing.T, s subject) {
 	if strings.Count(out, ": taken") != last {
 		t.Errorf("%s", out)
 	}
-	if out := given(); out != "nothing was given up\n" {
+	if out := given(); out != "no dead-lettered messages\n" {
 		t.Errorf("%s", out)
 	}
 

@@ -20,8 +20,8 @@ import (
 )
 
 // dispatcher pushes what the broker holds to URLs, as Pub/Sub does for its push
-// subscriptions: at least once, acknowledged by the answer, redelivered with
-// exponential backoff, and handed to the dead-letter topic after the last attempt.
+// subscriptions. It delivers at least once, acknowledges by the answer, redelivers with
+// exponential backoff, and publishes to the dead-letter topic after the last attempt.
 // Backoff and attempts are kept here: the library's server waits in whole seconds,
 // counts one message's deliveries over all its subscriptions, and never lets go of
 // what it has dead-lettered.
@@ -78,7 +78,7 @@ func (d *dispatcher) eachNews(ctx context.Context, subscription string, round fu
 	for ctx.Err() == nil {
 		news := d.news.next() // before the round: what comes meanwhile asks for another one
 		d.mu.Lock()
-		idle := d.settling > 0 // with many routes somebody would always be pulling, and it never be quiet
+		idle := d.settling > 0 // with many routes a pull would always be under way, and the dispatcher never idle
 		d.mu.Unlock()
 		var err error
 		if !idle {
@@ -90,7 +90,7 @@ func (d *dispatcher) eachNews(ctx context.Context, subscription string, round fu
 			due = d.clock.Now().Add(pullAgain)
 		}
 		if idle {
-			due = time.Time{} // whoever settles has it delivered, and tells when it is done
+			due = time.Time{} // the settling caller delivers, and signals the end
 		}
 		d.clock.wait(ctx, due, news)
 	}

@@ -1,10 +1,10 @@
-// Package local is the whole system in one process, for trying things out, for the
-// demo and for tests: a Pub/Sub server, a dispatcher that pushes as Pub/Sub does, a
-// scheduler, the real function handlers behind HTTP, and a store that needs nothing
-// but a file. Everything listens on the loopback interface.
+// Package local runs the whole system in one process, for the demo, for tests and for
+// experiments. It has a Pub/Sub server, a dispatcher that pushes as Pub/Sub does, a
+// scheduler, the real function handlers behind HTTP, and a store in a file.
+// Everything listens on the loopback interface.
 //
-// What differs from production: topics and messages in flight live in memory and are
-// gone with the process; documents in a SQLite file stay.
+// Unlike in production, topics and messages in flight live in memory and end with the
+// process; documents in a SQLite file stay.
 package local
 
 import (
@@ -35,7 +35,7 @@ type Options struct {
 	BigQueryPort int // 0 picks a free one
 	Schedule     bool
 	Consumers    map[string]http.Handler // by topic: pushed to, like a downstream service
-	Slack        func(text string)       // is told what Slack would be; nil: there is no Slack
+	Slack        func(text string)       // receives the messages for Slack; nil: there is no Slack
 	Logs         io.Writer               // of the functions
 	Errors       func(format string, args ...any)
 }
@@ -158,7 +158,7 @@ func (e *Environment) Failed() <-chan error { return e.server.Failed() }
 // Settle waits until every message that is due has been delivered and answered.
 func (e *Environment) Settle(ctx context.Context) error { return e.dispatcher.settle(ctx, e.routes) }
 
-// NextRetry returns when the next failed delivery comes again.
+// NextRetry returns the time of the next redelivery.
 func (e *Environment) NextRetry() (time.Time, bool) { return e.dispatcher.nextRetry("") }
 
 // Close drains and ends everything that was started. Idempotent.

@@ -18,11 +18,11 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 )
 
-// pubsubServer serves the library's Pub/Sub server on a port of ours. That server
-// forgets, by its clock, whatever is not being delivered ten minutes after it was
-// published: a message in backoff and every dead letter. So its clock stands still,
-// and publish times are put in on the way out. Its ack deadlines stand still too: who
-// pulls and does not acknowledge has to give back (a deadline of 0).
+// pubsubServer serves the library's Pub/Sub server. Ten minutes after publishing, by its
+// clock, that server drops messages that are not being delivered: those in backoff and
+// every dead letter. So its clock stands still, and publish times are set on the way out.
+// Its ack deadlines stand still too: a client that pulls a message and does not
+// acknowledge it must return it (a deadline of 0).
 type pubsubServer struct {
 	*pstest.GServer
 	Addr string // host:port

@@ -50,7 +50,7 @@ type Server struct {
 const drainTimeout = 10 * time.Second
 
 // Serve starts serving on the loopback interface; port 0 picks a free one. extra
-// handlers are served beside the functions.
+// handlers are served next to the functions.
 func Serve(port int, open func(context.Context) (*app.App, error), names []string, extra map[string]http.Handler) (*Server, error) {
 	mux := http.NewServeMux()
 	mount := func(name string, h http.Handler) {

@@ -36,7 +36,7 @@ func serveSlack(say func(text string)) (*slack, error) {
 		_, _ = io.WriteString(w, "ok") // a client that has gone is all that can fail here
 	})
 	s := &slack{url: "http://" + l.Addr().String() + "/", server: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}}
-	go func() { _ = s.server.Serve(l) }() // until it is closed: nobody else can make it end
+	go func() { _ = s.server.Serve(l) }() // only Close ends it
 	return s, nil
 }
 

@@ -23,12 +23,12 @@ type opener func(context.Context) (*app.App, error)
 
 // differsFlag is of the commands that change something; see openToAct.
 func (f *flags) differsFlag(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.differs, "definition-differs", false, "go on although the deployed functions run another pipeline file, or the state has names that this one does not know")
+	cmd.Flags().BoolVar(&f.differs, "definition-differs", false, "continue if the deployed functions run another pipeline file, or the state has names that this file does not have")
 }
 
 // openToAct opens the application for a command that changes something. It refuses one whose
-// pipeline file is not the deployed one: the command would work on other modes and processors
-// than the functions do, or hand days over again under other names.
+// pipeline file is not the deployed one. The command would work on other modes and processors
+// than the functions do, or hand over days again under other names.
 func (f *flags) openToAct(ctx context.Context) (*app.App, error) {
 	a, err := f.open(ctx)
 	if err != nil || f.differs {
@@ -47,7 +47,7 @@ func agrees(ctx context.Context, a *app.App) error {
 		return exitError{exitUnknown, fmt.Errorf("which pipeline file is deployed cannot be read: %w; --definition-differs goes on all the same", err)}
 	}
 	if deployed != "" && deployed != a.Pipeline.Hash {
-		return exitError{exitFindings, fmt.Errorf("the pipeline file of this command, %s, has the hash %s, and the deployed functions run %s (as of %s): name the deployed file with --pipeline, or deploy this one; --definition-differs goes on all the same",
+		return exitError{exitFindings, fmt.Errorf("the pipeline file of this command, %s, has the hash %s; the deployed functions run %s (as of %s). Name the deployed file with --pipeline, deploy this one, or continue with --definition-differs",
 			fileName(a.Config), a.Pipeline.Hash, deployed, at.UTC().Format(time.RFC3339))}
 	}
 	renamed, err := a.Engine.Renamed(ctx, a.Pipeline)
@@ -70,7 +70,7 @@ func names(ctx context.Context, c app.Config) []warehouse.Verification {
 	}
 	a, err := app.Open(ctx, c, stores(time.Now), time.Now, io.Discard)
 	if err != nil {
-		v.Unknown, v.Problem = true, fmt.Sprintf("whether something was renamed cannot be told: %v", err)
+		v.Unknown, v.Problem = true, fmt.Sprintf("cannot determine whether a name was changed: %v", err)
 		return []warehouse.Verification{v}
 	}
 	defer a.Close()
@@ -81,7 +81,7 @@ func names(ctx context.Context, c app.Config) []warehouse.Verification {
 	// No database, or not even its service, before the first deployment.
 	case status.Code(err) == codes.NotFound, err != nil && strings.Contains(err.Error(), "has not been used in project"):
 	case err != nil:
-		v.Unknown, v.Problem = true, fmt.Sprintf("whether something was renamed cannot be told: %v", err)
+		v.Unknown, v.Problem = true, fmt.Sprintf("cannot determine whether a name was changed: %v", err)
 	case len(renamed) > 0:
 		v.Problem = strings.Join(sentences(renamed), "; ")
 	}

@@ -57,7 +57,7 @@ func TestActingCommands_CompareTheirDefinitionWithTheDeployedOne(t *testing.T) {
 	for name, args := range acting {
 		code, stdout, stderr := command(t, append(args, why...)...)
 		if code != 1 || stdout != "" || !strings.Contains(stderr, hash) || !strings.Contains(stderr, s.App.Pipeline.Hash) || !strings.Contains(stderr, path) ||
-			!strings.Contains(stderr, "name the deployed file with --pipeline, or deploy this one; --definition-differs goes on") {
+			!strings.Contains(stderr, "Name the deployed file with --pipeline, deploy this one, or continue with --definition-differs") {
 			t.Errorf("%s: %d %s%s", name, code, stdout, stderr)
 		}
 		if _, _, stderr := command(t, append(append(args, why...), "--definition-differs")...); strings.Contains(stderr, "pipeline file") {

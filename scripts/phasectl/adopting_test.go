@@ -186,7 +186,7 @@ func TestAPipelineIsAdoptedAndGivenBack(t *testing.T) {
 	// What make deploy asks before it applies anything.
 	want(t, 0, nil, "checks", "verify")
 	t.Setenv("PHASEGATE_SHADOW", "false")
-	want(t, 1, []string{"bad      replaces " + oldFeed + "  it still feeds the orchestrator before, and both would hand over", "1 of 1 are not as they must be"}, "checks", "verify")
+	want(t, 1, []string{"bad      replaces " + oldFeed + "  it still feeds the previous orchestrator, and both would hand over", "1 of 1 verifications failed"}, "checks", "verify")
 	feed := "projects/phasegate-local/subscriptions/" + oldFeed
 	if err := a.App.Broker.Client.SubscriptionAdminClient.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: feed}); err != nil {
 		t.Fatal(err)

@@ -33,16 +33,15 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Ask, at no cost, whether every check can be asked, whether nobody else hands over, and whether names have changed",
-		Long: "Ask the warehouse, in dry runs that cost nothing, whether tables and columns of every check exist,\n" +
-			"whether it yields a number, and whether a hand-over's query stays below its limit of bytes; and whether all\n" +
-			"datasets are in one location.\n" +
+		Short: "Verify, at no cost, the checks, the subscriptions that the pipeline replaces, and renamed names",
+		Long: "Verify each check by a dry run of BigQuery, which costs nothing. Its tables and columns must exist, it must yield\n" +
+			"a number, and the query of a hand-over must stay below its limit of bytes. All datasets must be in one location.\n" +
 			"A warning names each table into which processors in Go cannot write rows, and why.\n" +
-			"Unless PHASEGATE_SHADOW is true, no subscription that the pipeline file replaces may be there, and others that\n" +
-			"push the same messages are warned of:\n" +
-			"two orchestrators hand over twice. And no transition, mode or processor may have been renamed without\n" +
-			"`formerly`: its last days would look as if nothing had been handed over.\n\n" +
-			"Exit status: 0 all is well, with or without warnings, 1 something is not, 2 it could not be asked.",
+			"Unless PHASEGATE_SHADOW is true, no subscription that the pipeline file replaces may exist:\n" +
+			"two orchestrators would hand over twice. Other subscriptions that push the same messages cause a warning.\n" +
+			"No transition, mode or processor may be renamed without `formerly`:\n" +
+			"its last days would look as if nothing had been handed over.\n\n" +
+			"Exit status: 0 all is ok, with or without warnings, 1 a problem was found, 2 something could not be verified.",
 		Example: "  phasectl checks verify --pipeline my-pipeline.yaml --project my-project",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -86,7 +85,7 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 			case err != nil:
 				return err
 			case bad > 0:
-				return exitError{exitFindings, fmt.Errorf("%d of %d are not as they must be", bad, len(all))}
+				return exitError{exitFindings, fmt.Errorf("%d of %d verifications failed", bad, len(all))}
 			case unknown > 0:
 				return exitError{exitUnknown, fmt.Errorf("%d of %d could not be asked", unknown, len(all))}
 			}
@@ -210,7 +209,7 @@ func (r checksRun) print(w io.Writer) error {
 	return err
 }
 
-// checkLine shows a check's value beside its bounds.
+// checkLine shows the value of a check and its bounds.
 func checkLine(c policy.CheckResult) string {
 	s := fmt.Sprintf("%-7s %s ", c.State, c.Name)
 	if c.Value == nil {
@@ -228,7 +227,7 @@ func checkLine(c policy.CheckResult) string {
 
 // warehouse opens what checks are about: the definition and BigQuery, no store.
 func (f *flags) warehouse() (app.Config, *pipeline.Pipeline, *warehouse.Warehouse, error) {
-	// What is wrong in the file is told before what is missing to ask anybody about it.
+	// An error in the file comes before an error about the project or the credentials.
 	p, err := app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
 	if err != nil {
 		return app.Config{}, nil, nil, usage(err)

@@ -36,7 +36,7 @@ func TestChecksVerifyFindsWhatCannotBeAsked(t *testing.T) {
 	}
 	w.Exec("DROP TABLE nba_analytics.upcoming_team_game_context", "CREATE TABLE nba_analytics.upcoming_team_game_context (game_date DATE)")
 	code, stdout, stderr = command(t, "checks", "verify")
-	if code != 1 || !strings.Contains(stderr, "are not as they must be") || strings.Count(stdout, "bad ") != 4 ||
+	if code != 1 || !strings.Contains(stderr, "verifications failed") || strings.Count(stdout, "bad ") != 4 ||
 		!strings.Contains(stdout, "bad      null_pct.upcoming_team_game_context.opponent_team_abbr  ") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}

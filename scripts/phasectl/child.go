@@ -23,8 +23,8 @@ const (
 	exitSignal        = 128 // and the signal's number
 )
 
-// supervise runs the command, and returns its exit status and whether it was told to stop
-// by our caller. All that it started has ended then.
+// supervise runs the command, and returns its exit status and whether it was asked to
+// stop by the caller. All processes that it started have ended then.
 func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.Lease, command []string) (code int, stopped bool, err error) {
 	// The kernel ends the child with the thread that began it: this one must not go.
 	runtime.LockOSThread()
@@ -103,8 +103,8 @@ func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease,
 	}
 }
 
-// family is a command with everything that it started: its process group, and, where it
-// can be found, what has left the group and still has the token in its environment.
+// family is a command with all processes that it started: its process group, and those that
+// have left the group and still have the token in their environment.
 type family struct {
 	pid   int
 	token string

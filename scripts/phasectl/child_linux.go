@@ -7,14 +7,13 @@ import (
 	"syscall"
 )
 
-// childAttributes: a group of its own, so that what the child starts is ended with it,
-// and ended by the kernel if this process is killed: nobody would renew its lock.
+// childAttributes puts the child into a process group, so that its children end with it.
+// The kernel ends the child if this process is killed, because its lock is no longer renewed.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// strays are the processes with a line in their environment, whatever group or session
-// they have put themselves into.
+// strays are the processes with a line in their environment, in any group or session.
 func strays(line string) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -26,7 +25,7 @@ func strays(line string) []int {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		// One that has ended, or is somebody else's, has nothing to read.
+		// A process that has ended, or of another user, has no readable environment.
 		environment, err := os.ReadFile("/proc/" + e.Name() + "/environ")
 		if err == nil && (bytes.Contains(environment, []byte("\x00"+line+"\x00")) || bytes.HasPrefix(environment, []byte(line+"\x00"))) {
 			out = append(out, pid)

@@ -13,7 +13,7 @@ func closeCommand(f *flags) *cobra.Command {
 	var transition, reason string
 	cmd := &cobra.Command{
 		Use:   "close PERIOD MODE",
-		Short: "Close a cycle that shall never be handed over by itself",
+		Short: "Close a cycle that must never be handed over automatically",
 		Long: "Close a cycle, such as that of a night that shall never run. Completions are recorded all the same, and nothing is\n" +
 			"handed over by itself. A batch that is being published goes on. phasectl trigger still hands the cycle over.",
 		Example: "  phasectl close 2026-02-03 overnight --reason \"the games were cancelled\"",

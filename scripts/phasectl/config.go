@@ -54,7 +54,7 @@ func (f *flags) open(ctx context.Context) (*app.App, error) {
 	return f.openLogging(ctx, "warn", os.Stderr)
 }
 
-// openLogging is open with what is logged by default where nobody is looking, and where.
+// openLogging is open with the log level and the writer for use without a terminal.
 func (f *flags) openLogging(ctx context.Context, level string, w io.Writer) (*app.App, error) {
 	if terminal(os.Stderr) {
 		level = "error" // a person is reading, and reads the answer

@@ -28,7 +28,7 @@ import (
 func deadLetterCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dead-letter",
-		Short: "Look at messages that were dead-lettered after all their attempts, hand them over again, or discard them",
+		Short: "List messages whose delivery failed 100 times, deliver them again, or discard them",
 		Args:  args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -36,7 +36,7 @@ func deadLetterCommand(f *flags) *cobra.Command {
 	return cmd
 }
 
-// deadLetter is one message that was given up.
+// deadLetter is one dead-lettered message.
 type deadLetter struct {
 	ID           string    `json:"id"` // on the dead-letter topic
 	Subscription string    `json:"subscription"`
@@ -55,9 +55,8 @@ type deadLetter struct {
 // nothing is there.
 const pullTimeout = 5 * time.Second
 
-// dead pulls what lies in one subscription, up to most messages, each once. Whoever
-// pulls has them for the subscription's ack deadline, and gives back what it does not
-// acknowledge.
+// dead pulls the messages of one subscription, up to most, each once. The caller has them
+// for the subscription's ack deadline, and returns those that it does not acknowledge.
 func dead(ctx context.Context, a *app.App, pl local.Place, most int) ([]deadLetter, error) {
 	name := a.Config.Prefix + pipeline.DeadLetterTopic(pl.Topic)
 	var out []deadLetter
@@ -97,7 +96,7 @@ func subscriptionName(a *app.App, name string) string {
 	return "projects/" + a.Config.Project + "/subscriptions/" + name
 }
 
-// leaseSeconds is the longest that the broker leaves a message to whoever pulled it.
+// leaseSeconds is the longest ack deadline that the broker allows.
 const leaseSeconds = 600
 
 // keepFromOthers keeps a message from being handed to others while it is replayed.
@@ -187,7 +186,7 @@ func deadLetterList(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List what was given up, up to 1000 messages a subscription",
+		Short:   "List dead-lettered messages, up to 1000 of each subscription",
 		Example: "  phasectl dead-letter list\n  phasectl dead-letter list --topic nba-phase3-analytics-complete",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -228,7 +227,7 @@ func printDead(w io.Writer, a *app.App, ds []deadLetter) error {
 		fmt.Fprintf(&b, "%s  %s  %s, %s  %s\n", localTime(a, d.PublishTime), d.ID, d.Topic, after, quoted([]string{data}))
 	}
 	if len(ds) == 0 {
-		b.WriteString("nothing was given up\n")
+		b.WriteString("no dead-lettered messages\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -239,9 +238,9 @@ func deadLetterReplay(f *flags) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "replay ID... | --all",
-		Short: "Hand messages that were given up to their function again",
-		Long: "Hand dead letters, with their original times, to the handler that failed, in this process. What is taken, or\n" +
-			"kept in quarantine, is acknowledged; what fails again, or is too large for quarantine, stays where it is.",
+		Short: "Deliver dead-lettered messages to their function again",
+		Long: "Deliver dead letters, with their original times, to the handler that failed, in this process. A message that is\n" +
+			"accepted or put in quarantine is removed. One that fails again, or is too large for quarantine, stays.",
 		Example: "  phasectl dead-letter replay --all --reason \"BigQuery is back\"",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			a, err := f.openToReplay(cmd, ids, all, reason)
@@ -267,7 +266,7 @@ func deadLetterDiscard(f *flags) *cobra.Command {
 	var topic, reason string
 	cmd := &cobra.Command{
 		Use:   "discard ID...",
-		Short: "Decide that dead-lettered messages shall never be handed over, and remove them",
+		Short: "Remove dead-lettered messages without delivering them",
 		Long: "Write an audit record with the message's data, then acknowledge it: the broker deletes it. Discarding it again after\n" +
 			"an error carries on. Its document in quarantine, if it has one, is marked as discarded.",
 		Example: "  phasectl dead-letter discard 4711 --reason \"the period is closed\"",

@@ -117,7 +117,7 @@ func TestDeadLetterDiscard_RecordsBeforeItAcknowledges(t *testing.T) {
 	want(t, 0, []string{id}, "dead-letter", "list")
 	want(t, 1, []string{"no such message"}, "dead-letter", "discard", "m999", "--reason", "x")
 	want(t, 0, []string{id + ": discarded\n"}, "dead-letter", "discard", id, "--reason", "a test message")
-	want(t, 0, []string{"nothing was given up"}, "dead-letter", "list")
+	want(t, 0, []string{"no dead-lettered messages"}, "dead-letter", "list")
 	if n := s.audits("dead_letter_discard"); n != 1 {
 		t.Errorf("%d records", n)
 	}
@@ -131,7 +131,7 @@ func TestDeadLetterDiscard_SettlesItsQuarantine(t *testing.T) {
 	s.report(large)
 	id := strings.Fields(want(t, 0, []string{"too large for quarantine"}, "dead-letter", "list"))[3]
 	want(t, 0, []string{id + ": discarded\n"}, "dead-letter", "discard", id, "--reason", "a test message")
-	want(t, 0, []string{"nothing was given up"}, "dead-letter", "list")
+	want(t, 0, []string{"no dead-lettered messages"}, "dead-letter", "list")
 	want(t, 0, []string{"nothing is in quarantine"}, "quarantine", "list")
 	if n := s.audits("dead_letter_discard"); n != 1 {
 		t.Errorf("%d records", n)
@@ -145,5 +145,5 @@ func TestClose_EndsACycle(t *testing.T) {
 	want(t, 64, []string{"PERIOD MODE"}, "close", "2026-02-03", "--reason", "x")
 	want(t, 0, []string{"2026-02-03 overnight is closed\n  now closed: closed by " + actor()}, "close", "2026-02-03", "overnight", "--reason", "cancelled")
 	want(t, 0, []string{"2026-02-03 overnight was closed already, by " + actor()}, "close", "2026-02-03", "overnight", "--reason", "again")
-	want(t, 0, []string{"is closed", "nothing is to be done; to hand it over all the same: phasectl trigger"}, "explain", "2026-02-03", "overnight")
+	want(t, 0, []string{"is closed", "nothing; to hand it over in spite of that: phasectl trigger"}, "explain", "2026-02-03", "overnight")
 }

@@ -31,10 +31,10 @@ func driftCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drift",
 		Short: "Compare what is deployed with a checkout: source, revisions, traffic, schedules, services",
-		Long: "Compare the source of a checkout with that of each function as it is deployed and as it has run last; look whether the\n" +
-			"newest revision of each service has all traffic, whether each schedule is there, enabled and as the pipeline file says,\n" +
-			"and whether the services behind the phases are there. What the pipeline does not name is ignored, and listed with\n" +
-			"--verbose. Nothing is changed.\n\n" +
+		Long: "Compare the source of a checkout with the deployed archive and the last run of each function. Check that the newest\n" +
+			"revision of each service has all traffic, that each schedule exists, is enabled and matches the pipeline file, and\n" +
+			"that the services of the phases exist. Services and jobs that the pipeline file does not name are ignored, and\n" +
+			"listed with --verbose. Nothing is changed.\n\n" +
 			"Exit status: 0 nothing differs, 1 something does, 2 something could not be read.",
 		Example: "  phasectl drift --project my-project\n  phasectl drift --source ~/phasegate --verbose",
 		Args:    args(cobra.NoArgs),
@@ -56,7 +56,7 @@ func driftCommand(f *flags) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&dir, "source", ".", "folder of the checkout")
-	cmd.Flags().BoolVar(&verbose, "verbose", false, "list what was seen and means nothing, too")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "list ignored services and jobs as well")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
@@ -64,7 +64,7 @@ func driftCommand(f *flags) *cobra.Command {
 // platformOptions point the clients of the platform elsewhere, in tests.
 var platformOptions []option.ClientOption
 
-// drift is a checkout beside what is deployed.
+// drift compares a checkout with the deployment.
 type drift struct {
 	app       *app.App
 	source    string // hash of the checkout

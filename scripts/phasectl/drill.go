@@ -23,11 +23,11 @@ func drillCommand(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "drill",
-		Short: "Plant a fault where it harms nobody, and show that it is noticed and that people are told",
-		Long: "Report a failed run for a reserved date in the books of the shadow, and have the deployed function health look at them:\n" +
-			"its check must fail, the line must be in the log, and people must be told in Slack, as a drill. Nothing is handed over to\n" +
-			"anybody, and no alert fires: those read the lines of what is real.\n\n" +
-			"Exit status 0: everything comes; 1: something does not; 2: not everything could be tried.",
+		Short: "Report a harmless fault, and show that health finds it and that Slack is notified",
+		Long: "Report a failed run for a reserved date in the collections of the shadow, and have the deployed function health evaluate\n" +
+			"them. Its check must fail, the log must have the line, and Slack must get the notification, marked as a drill. Nothing is\n" +
+			"published to the next phase, and no alert fires, because alerts read other log lines.\n\n" +
+			"Exit status: 0 all steps succeeded, 1 a step failed, 2 a step could not be tried.",
 		Example: "  phasectl drill --project my-project",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -61,11 +61,11 @@ func (s *smoke) drill(ctx context.Context) {
 		return
 	}
 	s.add(s.logged(ctx, began))
-	notice := check{ID: "notice", State: checkOK, Evidence: "Slack has taken it: look whether it is there"}
+	notification := check{ID: "notification", State: checkOK, Evidence: "Slack accepted it: check that it is in the channel"}
 	if d.Problem != "" {
-		notice = check{ID: "notice", State: checkFailing, Evidence: d.Problem, Action: "give the functions a channel: slack_channel and slack_token, and make deploy"}
+		notification = check{ID: "notification", State: checkFailing, Evidence: d.Problem, Action: "set slack_channel and slack_token, and run make deploy"}
 	}
-	s.add(notice)
+	s.add(notification)
 }
 
 // plant has a critical processor of the reserved period fail.
@@ -87,7 +87,7 @@ func (s *smoke) plant(ctx context.Context, t *pipeline.Transition) check {
 	if err != nil {
 		return failed(id, err, redeploy)
 	}
-	state := "nothing of it is on record"
+	state := "no part of it is recorded"
 	err = s.await(ctx, func(ctx context.Context) (bool, error) {
 		books, err := s.shadow.Engine.Books(ctx, t, key.Period, key.Period)
 		if err != nil {
@@ -103,7 +103,7 @@ func (s *smoke) plant(ctx context.Context, t *pipeline.Transition) check {
 	})
 	switch {
 	case errors.Is(err, errWaited):
-		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("%s %s, as %s: not on record within %v; %s", key.Period, mode.Name, s.run, s.timeout, state), Action: "phasectl smoke"}
+		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("%s %s, as %s: not recorded within %v; %s", key.Period, mode.Name, s.run, s.timeout, state), Action: "phasectl smoke"}
 	case err != nil:
 		return failed(id, err, again)
 	}
@@ -115,7 +115,7 @@ func (s *smoke) noticed(ctx context.Context) (health.Drilled, check) {
 	const id = "check"
 	topic, ok := s.app.Pipeline.JobTopic("health")
 	if !ok {
-		return health.Drilled{}, check{ID: id, State: checkFailing, Evidence: "the pipeline schedules no job for health: nobody looks", Action: "add a schedule of the job health to the pipeline file, and make deploy"}
+		return health.Drilled{}, check{ID: id, State: checkFailing, Evidence: "the pipeline file has no schedule for the job health", Action: "add a schedule of the job health to the pipeline file, and make deploy"}
 	}
 	before, _, err := health.LastDrill(ctx, s.app)
 	if err != nil {

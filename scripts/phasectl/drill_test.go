@@ -48,7 +48,7 @@ func TestADrillShowsThatCheckEventAndNoticeCome(t *testing.T) {
 	want(t, 0, []string{
 		"ok       fault in phase3_to_phase4: 2000-01-01 overnight, as drill-", ": overdue: deadline 2000-01-02 10:00 EST passed",
 		"ok       check: hand_overs is failing, as it should be: 2000-01-01 overnight: overdue: deadline 2000-01-02 10:00 EST passed",
-		"ok       event: in the log since 2026-02-04T12:00:03Z", "ok       notice: Slack has taken it",
+		"ok       event: in the log since 2026-02-04T12:00:03Z", "ok       notification: Slack accepted it",
 	}, "drill")
 	if len(*asked) != 2 || !strings.Contains((*asked)[0].Filter, `service_name="phasegate-health"`) || (*asked)[0].ResourceNames[0] != "projects/phasegate-local" {
 		t.Errorf("%+v", *asked)
@@ -57,7 +57,7 @@ func TestADrillShowsThatCheckEventAndNoticeCome(t *testing.T) {
 	if len(told) != 1 || !strings.Contains(told[0], ":information_source: this is a drill, and nothing is wrong: hand_overs is failing, as it was made to be\n>2000-01-01 overnight: overdue") {
 		t.Errorf("%q", told)
 	}
-	want(t, 0, []string{"ok       notice"}, "drill") // as often as one likes
+	want(t, 0, []string{"ok       notification"}, "drill") // as often as one likes
 	if n := len(s.told()); n != 1 {
 		t.Errorf("told %d times", n)
 	}
@@ -86,7 +86,7 @@ func TestADrillSaysWhatDoesNotCome(t *testing.T) {
 	want(t, 1, []string{"failing  event: no line of it within 1s", "gcloud logging read 'resource.type="}, "drill", "--timeout", "1s")
 	loggingAnswers(t, oneLine)
 	s.App.Notifier.Slack = notify.Slack{}
-	want(t, 1, []string{"failing  notice: no channel: neither SLACK_WEBHOOK_URL nor SLACK_BOT_TOKEN is set"}, "drill")
+	want(t, 1, []string{"failing  notification: no channel: neither SLACK_WEBHOOK_URL nor SLACK_BOT_TOKEN is set"}, "drill")
 	if code, _, stderr := command(t, "drill", "--timeout", "1ms"); code != 64 {
 		t.Errorf("%d %s", code, stderr)
 	}

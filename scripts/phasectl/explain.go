@@ -21,7 +21,7 @@ func explainCommand(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "explain PERIOD MODE",
-		Short:   "Say why a cycle was not triggered, when it is looked at next, and what helps",
+		Short:   "Show why a cycle was not handed over, when it is checked next, and the suggested command",
 		Example: "  phasectl explain 2026-02-03 overnight",
 		Args:    exactly(2, "PERIOD MODE", "2026-02-03 overnight"),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -79,43 +79,43 @@ func help(x cycle.Explanation, t *pipeline.Transition) string {
 		if x.Hold.Whole {
 			words = nil
 		}
-		return "it is on hold; it goes on by itself when the hold ends, or at once: " + releaseLine(t, words)
+		return "the cycle is on hold until the hold ends; to release it now: " + releaseLine(t, words)
 	}
 	switch cycle.State(x.State) {
 	case cycle.StatePublished:
-		return "nothing is to be done; if " + t.DownstreamPhase + " did not start, look at the subscriptions of topic " + t.DownstreamTopic +
-			", and send it again: " + trigger("")
+		return "nothing; if " + t.DownstreamPhase + " did not start, check the subscriptions of topic " + t.DownstreamTopic +
+			", and hand over again: " + trigger("")
 	case cycle.StatePublishing:
-		return "redelivery and relay go on by themselves; check that topic " + t.DownstreamTopic +
+		return "redelivery and the relay continue automatically; check that topic " + t.DownstreamTopic +
 			" exists and that the function may publish: gcloud pubsub topics get-iam-policy " + t.DownstreamTopic
 	case cycle.StateBlocked:
-		return "repair the data named above; it is checked again by itself. Without the checks: " + trigger(" --force")
+		return "repair the data named above; the relay repeats the check. To hand over without the check: " + trigger(" --force")
 	case cycle.StateGrace:
-		return "nothing is to be done yet; without waiting: " + trigger("")
+		return "nothing yet; to hand over without waiting: " + trigger("")
 	case cycle.StateChecking:
-		return "nothing is to be done yet"
+		return "nothing yet"
 	}
-	logs := "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; its completion is handled at once"
+	logs := "look at the logs of " + strings.Join(x.Missing, ", ") + " and run those that did not run; Phasegate handles their completions at once"
 	if x.Old {
-		logs = "look at the logs of " + strings.Join(x.Missing, ", ") + " and run what did not run; so long after the period nothing is handed over by itself: " + trigger("")
+		logs = "look at the logs of " + strings.Join(x.Missing, ", ") + " and run those that did not run; the period is too old for an automatic hand-over: " + trigger("")
 	}
 	switch {
 	case x.State == string(policy.Closed) && x.Closed != nil:
-		return "nothing is to be done; to hand it over all the same: " + trigger("")
+		return "nothing; to hand it over in spite of that: " + trigger("")
 	case x.State == string(policy.Closed):
-		return "nothing is to be done; a run that brings rows, or a corrected schedule, opens it again"
+		return "nothing; a run with rows, or a corrected schedule, opens the cycle again"
 	case x.State != string(policy.Overdue) && len(x.Failed) > 0:
-		return "look at the logs of " + strings.Join(x.Failed, ", ") + " and run it again; its completion is handled at once"
+		return "look at the logs of " + strings.Join(x.Failed, ", ") + " and run them again; Phasegate handles their completions at once"
 	case x.State != string(policy.Overdue):
-		return "nothing is to be done yet"
+		return "nothing yet"
 	case len(x.Batches) > 0 && x.Batches[len(x.Batches)-1].State == cycle.StateBlocked:
-		return "repair the data named above; it is checked again by itself. Without the checks: " + trigger(" --force")
+		return "repair the data named above; the relay repeats the check. To hand over without the check: " + trigger(" --force")
 	case x.TooLate:
-		return "nothing happens by itself any more; hand it over: " + trigger("")
+		return "it is too old for an automatic hand-over; to hand it over: " + trigger("")
 	case len(x.Satisfied) == 0:
 		return logs
 	}
-	return logs + ". To hand over what there is: " + trigger(" --force")
+	return logs + ". To hand over the complete processors: " + trigger(" --force")
 }
 
 // tables puts the tables of a batch's messages into the definition's order; a name that it
@@ -144,7 +144,7 @@ func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) 
 		row("missing", "%s", strings.Join(x.Missing, ", "))
 	}
 	if !x.NextCheck.IsZero() {
-		row("next check", "%s, by the relay; any completion is looked at when it comes", local(x.NextCheck))
+		row("next check", "%s, by the relay; a completion is evaluated at once", local(x.NextCheck))
 	}
 	if x.Hold != nil {
 		row("hold", "by %s since %s until %s: %s", quoted([]string{x.Hold.Actor}), local(x.Hold.Since), local(x.Hold.Until), quoted([]string{x.Hold.Reason}))
@@ -182,7 +182,7 @@ func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) 
 		}
 		row("run", "%s  %s %s (%s): %s", local(r.EventTime), quoted([]string{r.Processor}), r.Status, quoted([]string{r.ExecutionID}), verdict)
 	}
-	row("help", "%s", help(x, t))
+	row("fix", "%s", help(x, t))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -17,10 +17,10 @@ func healthCommand(f *flags) *cobra.Command {
 	var asJSON, verbose bool
 	cmd := &cobra.Command{
 		Use:   "health",
-		Short: "Say whether everything is as it should be, and which command helps where it is not",
-		Long: "Look at everything: hand-overs, tables, upstream runs, locks, functions. What cannot be read is unknown, and\n" +
-			"unknown is not fine. Nothing is changed.\n\n" +
-			"Exit status: 0 everything is ok, 1 something is failing, 2 nothing is failing and something is unknown.",
+		Short: "Evaluate all health checks, and show the suggested command of those that are not ok",
+		Long: "Check hand-overs, tables, upstream runs, locks and functions. A check whose source cannot be read is unknown, and\n" +
+			"unknown is not ok. Nothing is changed.\n\n" +
+			"Exit status: 0 all checks are ok, 1 a check is failing, 2 no check is failing and one is unknown.",
 		Example: "  phasectl health\n  phasectl health --verbose\n  phasectl health --date 2026-02-03",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -61,8 +61,8 @@ func healthCommand(f *flags) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&date, "date", "", "a past date, YYYY-MM-DD, for what runs upstream; the rest is as of now")
-	cmd.Flags().BoolVar(&verbose, "verbose", false, "show the evidence of checks that are ok, too")
+	cmd.Flags().StringVar(&date, "date", "", "a past date, YYYY-MM-DD, for upstream runs; the other checks are of the present")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "show the evidence of checks that are ok as well")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }

@@ -57,8 +57,9 @@ func localCommand(f *flags) *cobra.Command {
 		Short:   "Run the whole system on this machine until interrupted",
 		Example: "  phasectl local\n  phasectl local --pipeline my-pipeline.yaml --port-base 0 --data /tmp/mine",
 		Long: "Run Pub/Sub (port 8085), the functions (8088) and a scheduler in this process, on the loopback\n" +
-			"interface, with documents in a SQLite file. What Slack would be told is printed. Beside it BigQuery (9050), if the pipeline has readiness\n" +
-			"checks and bqemu stands beside phasectl (make build/bqemu); else nothing is checked. In another terminal:\n\n" +
+			"interface, with documents in a SQLite file. Notifications for Slack are printed. BigQuery\n" +
+			"(9050) runs too, if the pipeline has readiness checks and bqemu is in the folder of phasectl (make build/bqemu);\n" +
+			"otherwise no data is checked. In another terminal:\n\n" +
 			"  eval \"$(phasectl env)\"\n  phasectl status",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -193,8 +194,7 @@ func announce(w io.Writer, data string, r ready, asJSON bool) error {
 	return err
 }
 
-// bigQueryProgram is the emulator that is built beside this command, "" when there is
-// none.
+// bigQueryProgram is the emulator in the folder of this command, "" if it was not built.
 func bigQueryProgram() string {
 	self, err := os.Executable()
 	if err != nil {

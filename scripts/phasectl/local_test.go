@@ -206,7 +206,7 @@ func TestStatusAsText(t *testing.T) {
 	if strings.Contains(stdout, "\x1b") {
 		t.Errorf("a reported name writes to the terminal: %q", stdout)
 	}
-	if code, stdout, _ := command(t, "status", "--date", "2025-02-03"); code != 0 || stdout != "no completions on record in this window\n" {
+	if code, stdout, _ := command(t, "status", "--date", "2025-02-03"); code != 0 || stdout != "no completions are recorded in this window\n" {
 		t.Errorf("%d %q", code, stdout)
 	}
 	if code, _, stderr := command(t, "status", "--date", "yesterday"); code != 64 || !strings.Contains(stderr, "--date") {

@@ -32,7 +32,7 @@ func locations(ctx context.Context, w *warehouse.Warehouse, c app.Config, p *pip
 		}
 	}
 	if len(where) > 1 {
-		v.Unknown = false // it is known, whatever else could not be read
+		v.Unknown = false // it is known, although another dataset could not be read
 		var each []string
 		for _, location := range slices.Sorted(maps.Keys(where)) {
 			each = append(each, location+" has "+strings.Join(where[location], ", "))

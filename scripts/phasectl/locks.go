@@ -15,7 +15,7 @@ import (
 func locksCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "locks",
-		Short: "Look at the locks of processors, and take one away",
+		Short: "List the locks of processors, and revoke one",
 		Args:  args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -49,8 +49,8 @@ func lineOf(s lease.State, at time.Time) lockLine {
 func (l lockLine) text(a *app.App) string {
 	what := map[string]string{
 		"held":    "until " + localTime(a, l.Until) + " unless it is renewed",
-		"expired": "not renewed since " + localTime(a, l.Renewed) + ": whoever asks gets it",
-		"leaked":  "not renewed since " + localTime(a, l.Renewed) + ", and nobody has asked for it",
+		"expired": "not renewed since " + localTime(a, l.Renewed) + ": the next run gets it",
+		"leaked":  "not renewed since " + localTime(a, l.Renewed) + ", and no run has asked for it",
 	}[l.State]
 	foreign := ""
 	if l.Foreign {
@@ -64,7 +64,7 @@ func locksList(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List the locks that have a document: who, since when, until when",
+		Short:   "List the locks that have a document: holder, start and end",
 		Example: "  phasectl locks list --json",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -104,10 +104,10 @@ func locksRelease(f *flags) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "release KEY",
-		Short: "Take a lock away from whoever holds it",
-		Long: "Take a lock away, with a record of who did it and why. Expired locks need no help: the next run takes them over.\n" +
-			"A holder that lives notices at its next renewal, within a third of its lease, and is ended soon after; until\n" +
-			"then two may be at work.",
+		Short: "Revoke a lock from its holder",
+		Long: "Revoke a lock, with an audit record of the actor and the reason. Do not release an expired lock: the next run takes\n" +
+			"it over. A live holder learns of it at its next renewal, within a third of its lease, and is ended soon after; until\n" +
+			"then two runs may be at work.",
 		Example: "  phasectl locks release PlayerGameSummaryProcessor_2026-02-03 --reason \"its machine is gone\"",
 		Args:    exactly(1, "KEY", "PlayerGameSummaryProcessor_2026-02-03"),
 		RunE: func(cmd *cobra.Command, keys []string) error {

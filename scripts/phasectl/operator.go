@@ -17,7 +17,7 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// actor names whoever runs the command, for batches and audit records.
+// actor names the user of the command, for batches and audit records.
 func actor() string {
 	name := os.Getenv("USER")
 	if u, err := user.Current(); err == nil {
@@ -35,7 +35,7 @@ func actor() string {
 
 // reasonFlag: what a person does to a pipeline needs a reason, for the next person.
 func reasonFlag(cmd *cobra.Command, reason *string) {
-	cmd.Flags().StringVar(reason, "reason", "", "why, in words that the next person understands (required)")
+	cmd.Flags().StringVar(reason, "reason", "", "the reason, in words that the next operator understands (required)")
 }
 
 func checkReason(reason string) error {
@@ -83,7 +83,7 @@ func holdCommand(f *flags) *cobra.Command {
 		Use:   "hold [PERIOD MODE]",
 		Short: "Keep a cycle, or a whole transition, from being handed over for a while",
 		Long: "Keep a cycle, or without PERIOD and MODE every cycle of the transition, from being handed over until the\n" +
-			"hold ends or is released. Completions are recorded meanwhile. What is being published already goes on.",
+			"hold ends or is released. Completions are recorded meanwhile. A batch that is already being published continues.",
 		Example: "  phasectl hold 2026-02-03 overnight --for 6h --reason \"box scores are being corrected\"\n" +
 			"  phasectl hold --for 2h --reason \"Phase 4 is being deployed\"",
 		Args: noneOrTwo,

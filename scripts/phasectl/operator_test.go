@@ -207,7 +207,7 @@ func TestHoldAndRelease(t *testing.T) {
 		"hold", "2026-02-03", "overnight", "--for", "6h", "--reason", "scores are wrong")
 	s.night("2026-02-03")
 	want(t, 0, []string{"2026-02-03  overnight  on_hold    on hold by " + actor(), "scores are wrong; 5 of 5 complete"}, "status", "--date", "2026-02-03")
-	want(t, 0, []string{"is on_hold", "hold       by " + actor(), "help       it is on hold", "phasectl release 2026-02-03 overnight"}, "explain", "2026-02-03", "overnight")
+	want(t, 0, []string{"is on_hold", "hold       by " + actor(), "fix        the cycle is on hold", "phasectl release 2026-02-03 overnight"}, "explain", "2026-02-03", "overnight")
 	want(t, 1, []string{"refused: ", "it is on hold by " + actor() + ": scores are wrong"}, "trigger", "--date", "2026-02-03", "--mode", "overnight", "--reason", "x")
 	want(t, 0, []string{"2026-02-03 overnight is released; it was on hold by " + actor()}, "release", "2026-02-03", "overnight", "--reason", "right now")
 	want(t, 0, []string{"2026-02-03  overnight  published  5 of 5 complete"}, "status", "--date", "2026-02-03")
@@ -283,7 +283,7 @@ func TestDeadLettersCanBeReadAndReplayed(t *testing.T) {
 	for _, name := range five[:4] {
 		s.report(completion(name, "2026-02-03"))
 	}
-	want(t, 0, []string{"nothing was given up"}, "dead-letter", "list")
+	want(t, 0, []string{"no dead-lettered messages"}, "dead-letter", "list")
 	s.down.Store(true)
 	s.report(completion(five[4], "2026-02-03"))
 	published := s.Clock.Now()
@@ -308,7 +308,7 @@ func TestDeadLettersCanBeReadAndReplayed(t *testing.T) {
 		t.Fatalf("%s: %v", out, err)
 	}
 	want(t, 0, []string{got.Messages[0].ID + ": taken\n"}, "dead-letter", "replay", got.Messages[0].ID, "--reason", "the store is back")
-	want(t, 0, []string{"nothing was given up"}, "dead-letter", "list")
+	want(t, 0, []string{"no dead-lettered messages"}, "dead-letter", "list")
 	want(t, 0, []string{"2026-02-03  overnight  published  5 of 5 complete"}, "status", "--date", "2026-02-03")
 }
 
@@ -405,14 +405,14 @@ func TestExplainNamesTheCommandThatHelps(t *testing.T) {
 	failed := completion(five[0], "2026-02-03")
 	failed["status"] = "failed"
 	s.report(failed)
-	want(t, 0, []string{"help       look at the logs of player_game_summary, "}, "explain", "2026-02-03", "overnight") // by now its deadline has passed
+	want(t, 0, []string{"fix        look at the logs of player_game_summary, "}, "explain", "2026-02-03", "overnight") // by now its deadline has passed
 	for _, name := range five[:2] {
 		s.report(completion(name, "2026-02-03"))
 	}
-	want(t, 0, []string{"To hand over what there is: phasectl trigger --date 2026-02-03 --mode overnight --force --reason"}, "explain", "2026-02-03", "overnight")
+	want(t, 0, []string{"To hand over the complete processors: phasectl trigger --date 2026-02-03 --mode overnight --force --reason"}, "explain", "2026-02-03", "overnight")
 	s.report(completion(five[3], "2026-02-03"))
 	s.report(completion(five[4], "2026-02-03"))
 	want(t, 0, []string{"without waiting: phasectl trigger --date 2026-02-03 --mode overnight --reason"}, "explain", "2026-02-03", "overnight")
 	want(t, 0, []string{"published"}, "trigger", "--date", "2026-02-03", "--mode", "overnight", "--reason", "now")
-	want(t, 0, []string{"and send it again: phasectl trigger"}, "explain", "2026-02-03", "overnight")
+	want(t, 0, []string{"and hand over again: phasectl trigger"}, "explain", "2026-02-03", "overnight")
 }

@@ -24,7 +24,7 @@ import (
 func quarantineCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "quarantine",
-		Short: "Look at invalid messages, hand them over again, or discard them",
+		Short: "List invalid messages, deliver them again, or discard them",
 		Args:  args(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -85,7 +85,7 @@ func quarantineList(f *flags) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "also those that were replayed and taken, or discarded")
+	cmd.Flags().BoolVar(&all, "all", false, "include replayed and discarded messages")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
@@ -97,7 +97,7 @@ func localTime(a *app.App, t time.Time) string {
 func quarantineShow(f *flags) *cobra.Command {
 	return &cobra.Command{
 		Use:     "show ID",
-		Short:   "Show one message: where it came from, what is wrong with it, and its data",
+		Short:   "Show one message: its origin, the reason for the quarantine, and its data",
 		Example: "  phasectl quarantine list\n  phasectl quarantine show 1234567890",
 		Args:    exactly(1, "ID", "1234567890, which phasectl quarantine list shows"),
 		RunE: func(cmd *cobra.Command, ids []string) error {
@@ -172,9 +172,9 @@ func quarantineReplay(f *flags) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "replay ID... | --all",
-		Short: "Hand messages from quarantine to their function again, as they were",
-		Long: "Hand the original delivery, with its times and ids, to the handler that refused it, in this process and with\n" +
-			"this command's pipeline definition. What is taken is marked; what is refused again stays.",
+		Short: "Deliver messages from quarantine to their function again, unchanged",
+		Long: "Deliver the original message, with its times and ids, to the handler that refused it, in this process and with\n" +
+			"the pipeline file of this command. A message that is accepted is marked; one that is refused again stays.",
 		Example: "  phasectl quarantine replay 4711 --reason \"the definition knows the date now\"",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			a, err := f.openToReplay(cmd, ids, all, reason)
@@ -198,7 +198,7 @@ func quarantineReplay(f *flags) *cobra.Command {
 			return t.end(cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "everything that was not replayed yet")
+	cmd.Flags().BoolVar(&all, "all", false, "all messages that were not replayed yet")
 	reasonFlag(cmd, &reason)
 	f.differsFlag(cmd)
 	return cmd
@@ -208,9 +208,9 @@ func quarantineDiscard(f *flags) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:   "discard ID...",
-		Short: "Decide that messages in quarantine shall never be handed over",
-		Long: "Mark messages as discarded, so that health does not count them any more. They stay on record, with who decided and\n" +
-			"why. Discarding one that is replayed or discarded already changes nothing.",
+		Short: "Discard messages in quarantine without delivering them",
+		Long: "Mark messages as discarded, so that health no longer counts them. Their documents stay, with the actor and the\n" +
+			"reason. Discarding a message that is already replayed or discarded changes nothing.",
 		Example: "  phasectl quarantine discard 4711 --reason \"a test message\"",
 		Args:    some("ID", "4711, which phasectl quarantine list shows"),
 		RunE: func(cmd *cobra.Command, ids []string) error {

@@ -23,11 +23,10 @@ func reconcileCommand(f *flags) *cobra.Command {
 	var fix, asJSON, verbose bool
 	cmd := &cobra.Command{
 		Use:   "reconcile",
-		Short: "Compare what is on record with the tables and the schedule, and repair what can be",
-		Long: "Compare what is on record with the tables and the schedule, name every difference, and with --fix\n" +
-			"repair what can be: completions that nobody reported are put on record, and what the policy allows\n" +
-			"is handed over. Without --fix nothing is changed.\n\n" +
-			"Exit status: 0 nothing is left, 1 findings are, 2 something could not be read or judged.",
+		Short: "Compare documents with the tables and the schedule, and repair differences",
+		Long: "Compare the documents with the tables and the schedule, and list every difference. With --fix, record missing\n" +
+			"completions, and hand over the cycles that the policy allows. Without --fix nothing is changed.\n\n" +
+			"Exit status: 0 no finding is left, 1 findings are left, 2 a source could not be read or judged.",
 		Example: "  phasectl reconcile --days 7\n  phasectl reconcile --from 2026-02-01 --to 2026-02-03 --fix",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -91,7 +91,7 @@ func (f *feeds) replaces(ctx context.Context, pattern string) warehouse.Verifica
 		sub, err := f.get(ctx, name)
 		switch {
 		case err != nil:
-			v.Unknown, v.Problem = true, fmt.Sprintf("whether it is still there cannot be told: %v", err)
+			v.Unknown, v.Problem = true, fmt.Sprintf("cannot determine whether it still exists: %v", err)
 			return v
 		case sub == nil:
 		case strings.HasPrefix(path.Base(name), eventarc) && sub.PushConfig.GetPushEndpoint() == "": // stopped: Eventarc only pushes
@@ -106,7 +106,7 @@ func (f *feeds) replaces(ctx context.Context, pattern string) warehouse.Verifica
 	if !slices.Equal(feeding, []string{pattern}) {
 		what = " through " + strings.Join(feeding, ", ")
 	}
-	v.Problem = fmt.Sprintf("it still feeds the orchestrator before%s, and both would hand over: keep what `gcloud pubsub subscriptions describe %s` says, and delete it, or deploy with shadow = true",
+	v.Problem = fmt.Sprintf("it still feeds the previous orchestrator%s, and both would hand over: keep the output of `gcloud pubsub subscriptions describe %s`, and delete it, or deploy with shadow = true",
 		what, feeding[0])
 	if strings.HasPrefix(feeding[0], eventarc) {
 		v.Problem = fmt.Sprintf("it still feeds the orchestrator before%s, and both would hand over: stop it with `gcloud pubsub subscriptions modify-push-config %s --push-endpoint=`, or deploy with shadow = true",
@@ -119,7 +119,7 @@ func (f *feeds) replaces(ctx context.Context, pattern string) warehouse.Verifica
 // orchestrator.
 func (f *feeds) others(ctx context.Context, replaces []string) (out []warehouse.Verification) {
 	if f.err != nil {
-		return []warehouse.Verification{{Name: "subscriptions of " + f.topic, Warning: fmt.Sprintf("whether another orchestrator is fed cannot be told: %v", f.err)}}
+		return []warehouse.Verification{{Name: "subscriptions of " + f.topic, Warning: fmt.Sprintf("cannot determine whether another orchestrator is fed: %v", f.err)}}
 	}
 	for _, name := range f.names {
 		if path.Base(name) == f.own || slices.ContainsFunc(replaces, func(pattern string) bool { return pipeline.MatchesSubscription(pattern, path.Base(name)) }) {

@@ -56,7 +56,7 @@ func TestReplaced_PatternsNameSubscriptionsOfEventarc(t *testing.T) {
 		"gone":        {pattern, nil, "ok", ""},
 		"another's":   {pattern, map[string]string{madeForAnother: ""}, "ok", ""},
 		"ours":        {"dev-*", map[string]string{ours: address}, "ok", ""},
-		"by_name":     {"old-feed", map[string]string{"old-feed": ""}, "bad", "it still feeds the orchestrator before, and both would hand over: keep what `gcloud pubsub subscriptions describe old-feed` says"},
+		"by_name":     {"old-feed", map[string]string{"old-feed": ""}, "bad", "it still feeds the previous orchestrator, and both would hand over: keep the output of `gcloud pubsub subscriptions describe old-feed`"},
 		"name_is_not": {"old-feed", map[string]string{"old-feed-2": ""}, "ok", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

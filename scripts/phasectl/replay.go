@@ -63,7 +63,7 @@ func (f *flags) openToReplay(cmd *cobra.Command, ids []string, all bool, reason 
 	return f.openToAct(cmd.Context())
 }
 
-// errRefusedAgain says that a message is still hopeless: it is in quarantine.
+// errRefusedAgain means that a message is still invalid: it is in quarantine.
 var errRefusedAgain = errors.New("refused again")
 
 // handOver gives a delivery to its function's own handler, in this process: the same

@@ -61,7 +61,7 @@ func reportCommand(f *flags) *cobra.Command {
 	return cmd
 }
 
-// besideShadow prints what the shadow would have done beside what another did.
+// besideShadow prints the hand-overs of the shadow next to those of another orchestrator.
 func besideShadow(cmd *cobra.Command, f *flags, w windowFlags, asJSON bool) error {
 	all := []reconcile.Beside{}
 	var zone *time.Location

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	exitHeld = 75 // EX_TEMPFAIL: the lock is held, or was lost: come again
+	exitHeld = 75 // EX_TEMPFAIL: the lock is held, or was lost: retry
 
 	// Cloud Run sends SIGTERM and, ten seconds later, SIGKILL
 	// (https://cloud.google.com/run/docs/container-contract#instance-shutdown).
@@ -35,7 +35,7 @@ type locked struct {
 	phase     pipeline.Phase
 	of        pipeline.Processor
 	period    pipeline.Period
-	reportsTo *pipeline.Transition // nil: nobody
+	reportsTo *pipeline.Transition // nil: no transition
 	execution string
 }
 
@@ -45,16 +45,16 @@ func runCommand(f *flags) *cobra.Command {
 		Use:   "run --processor P --date D [--wait] [--publish] -- COMMAND [ARG]...",
 		Short: "Run a command, in any language, under the lock of a processor and a date",
 		Long: "Run a command under the lock of a processor and a date, so that no two runs of it are at work at once. The lock\n" +
-			"is renewed as long as the command runs. When it cannot be, the command is ended (TERM, then KILL) before another\n" +
-			"run can begin. The command finds in its environment PHASEGATE_EXECUTION_ID, PHASEGATE_LOCK (the lock's key) and\n" +
+			"is renewed as long as the command runs. If it cannot be renewed, the command is ended (TERM, then KILL) before\n" +
+			"another run can begin. The environment of the command has PHASEGATE_EXECUTION_ID, PHASEGATE_LOCK (the lock's key) and\n" +
 			"PHASEGATE_LOCK_TOKEN (unique to this run).\n\n" +
-			"Exit status: the command's; 75 when another run has the lock, or it was lost: come again; 2 when it cannot be\n" +
-			"told whether the lock is free or an earlier run still writes, or the completion could not be published; 143\n" +
-			"when the command was stopped by SIGTERM and ended with 0.",
+			"Exit status: that of the command. 75 if another run has the lock, or if the lock was lost: retry. 2 if it is unknown\n" +
+			"whether the lock is free or whether an earlier run still writes, or if the completion could not be published.\n" +
+			"143 if the command was stopped by SIGTERM and ended with 0.",
 		Example: "  phasectl run --processor PlayerGameSummaryProcessor --date 2026-02-03 --publish -- python -m processors.player_game_summary",
 		Args: func(cmd *cobra.Command, a []string) error {
 			if cmd.ArgsLenAtDash() != 0 || len(a) == 0 {
-				return usage(errors.New("wants a command behind --, such as: phasectl run --processor P --date D -- python job.py"))
+				return usage(errors.New("a command is missing after --, such as: phasectl run --processor P --date D -- python job.py"))
 			}
 			return nil
 		},
@@ -141,7 +141,7 @@ func (l *locked) run(cmd *cobra.Command, a *app.App, got *lease.Lease, command [
 		fmt.Fprintln(cmd.ErrOrStderr(), "phasectl:", released)
 	}
 	switch why := failure.reason(command[0]); {
-	case lost != nil: // whatever the command made of it
+	case lost != nil: // with any exit status of the command
 		return exitError{exitHeld, errors.Join(why, err)}
 	case code != 0:
 		return exitError{code, errors.Join(why, err)}
@@ -156,7 +156,7 @@ func (l *locked) run(cmd *cobra.Command, a *app.App, got *lease.Lease, command [
 // ending is how a command has ended.
 type ending struct {
 	code    int
-	stopped bool  // it was told to, and may not have done what it should
+	stopped bool  // it was asked to stop, and may not have finished its work
 	lost    error // of the lock, before it had ended
 }
 
@@ -168,7 +168,7 @@ func (e ending) reason(command string) error {
 	case e.code != 0:
 		return fmt.Errorf("%s: exit status %d", command, e.code)
 	case e.stopped:
-		return fmt.Errorf("%s was told to stop, and its exit status 0 does not say that it was done", command)
+		return fmt.Errorf("%s was asked to stop: exit status 0 does not prove that it finished", command)
 	}
 	return nil
 }

@@ -227,9 +227,9 @@ func TestRunNamesWhatIsWrongWithItsFlags(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"run"}, "wants a command behind --"},
-		{[]string{"run", "--processor", "player_game_summary", "--date", "2026-02-03"}, "wants a command behind --"},
-		{[]string{"run", "true", "--", "true"}, "wants a command behind --"},
+		{[]string{"run"}, "a command is missing after --"},
+		{[]string{"run", "--processor", "player_game_summary", "--date", "2026-02-03"}, "a command is missing after --"},
+		{[]string{"run", "true", "--", "true"}, "a command is missing after --"},
 		{[]string{"run", "--date", "2026-02-03", "--", "true"}, `--processor: "": the pipeline has player_game_summary, `},
 		{[]string{"run", "--processor", "PlayerSummary", "--date", "2026-02-03", "--", "true"}, `--processor: "PlayerSummary": the pipeline has`},
 		{[]string{"run", "--processor", "player_game_summary", "--date", "TODAY", "--", "true"}, `--date: "TODAY" is no date`},
@@ -291,7 +291,7 @@ func TestACommandThatLosesItsLockIsEnded(t *testing.T) {
 	}
 }
 
-// An exit status of 0 from a command that was told to stop does not say that it was done.
+// An exit status of 0 from a command that was asked to stop does not say that it was done.
 func TestACallerThatStopsEndsTheCommandAndGivesTheLockBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		script string
@@ -299,7 +299,7 @@ func TestACallerThatStopsEndsTheCommandAndGivesTheLockBack(t *testing.T) {
 		says   string
 	}{
 		"with_its_own_status": {"trap 'echo cleaning up; exit 7' TERM; echo begun; cat NEVER & wait", 7, "cleaning up"},
-		"politely":            {"trap 'exit 0' TERM; echo begun; cat NEVER & wait", 143, "was told to stop"},
+		"politely":            {"trap 'exit 0' TERM; echo begun; cat NEVER & wait", 143, "was asked to stop"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t)
@@ -344,7 +344,7 @@ func TestLeakedAndForeignLocksAreShownAsSuch(t *testing.T) {
 		store.F("py\x1b[31m", "execution_id"), store.F("worker-7", "instance"))); err != nil {
 		t.Fatal(err)
 	}
-	out := want(t, 0, []string{"OldProcessor_2026-02-03  leaked  since ", "and nobody has asked for it", "(not by Phasegate"}, "locks", "list")
+	out := want(t, 0, []string{"OldProcessor_2026-02-03  leaked  since ", "and no run has asked for it", "(not by Phasegate"}, "locks", "list")
 	if strings.Contains(out, "\x1b") {
 		t.Errorf("%q steers the terminal", out)
 	}

@@ -40,10 +40,10 @@ type check struct {
 	Action   string `json:"action,omitempty"`
 }
 
-// smoke tries a running system from end to end without anybody noticing: completions
-// go to the shadow's topic, and what they complete is handed over to nobody. Every
-// call is another execution, so it can be repeated at any time, by two at once too; one
-// that breaks off leaves completions in the shadow's books, where they expire.
+// smoke tests a running system from end to end without an effect: completions go to the
+// shadow's topic, and their cycles are published to no one. Every
+// call is another execution, so it can be repeated at any time, also twice at once. One
+// that is interrupted leaves completions in the shadow's collections, where they expire.
 type smoke struct {
 	app     *app.App
 	shadow  *app.App
@@ -59,11 +59,11 @@ func smokeCommand(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "smoke",
-		Short: "Try a deployment from end to end, in shadow: nothing is handed over to anybody",
-		Long: "Look at the subscriptions that feed the functions and at the locations of the datasets, let one cycle of each transition be completed in the books of\n" +
-			"the shadow, and send the relay a job. Completions go to a topic that nobody else reads, and what they complete is\n" +
-			"recorded as handed over, and is not.\n\n" +
-			"Exit status 0: everything works; 1: something does not; 2: not everything could be tried.",
+		Short: "Test a deployment from end to end in the shadow: nothing is published to the next phase",
+		Long: "Check the subscriptions of the functions and the locations of the datasets, complete one cycle of each transition in\n" +
+			"the collections of the shadow, and send the relay a job. Completions go to a topic that only Phasegate reads. Their\n" +
+			"cycles are recorded as handed over, and no trigger is published.\n\n" +
+			"Exit status: 0 all checks are ok, 1 a check is failing, 2 a check could not be made.",
 		Example: "  phasectl smoke --project my-project",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -134,7 +134,7 @@ func (s *smoke) located(ctx context.Context) check {
 func (s *smoke) add(c check) { s.checks = append(s.checks, c) }
 
 // failed is a check that did not succeed: failing when what is asked for is not there,
-// unknown when that could not be told.
+// unknown when that could not be determined.
 func failed(id string, err error, action string) check {
 	state := checkUnknown
 	if status.Code(err) == codes.NotFound {
@@ -206,7 +206,7 @@ func (s *smoke) cycle(ctx context.Context, t *pipeline.Transition) check {
 		return failed(id, err, redeploy)
 	}
 	began := s.app.Now()
-	seen := "nothing of it is on record"
+	seen := "no part of it is recorded"
 	limit := s.timeout
 	if s.handedOver(ctx, key, mode) {
 		limit += mode.SecondRunsEvery
@@ -253,9 +253,8 @@ func (s *smoke) cycle(ctx context.Context, t *pipeline.Transition) check {
 	return check{ID: id, State: checkOK, Evidence: fmt.Sprintf("%s: %d completions, handed over in shadow after %.1f s", what, len(wanted), s.app.Now().Sub(began).Seconds())}
 }
 
-// choose asks the policy itself which cycle would be ready if all its processors had
-// ended just now, and takes one in which this would be handed over: of the mode that
-// names the most, the newest period.
+// choose asks the policy which cycles would be ready if all their processors had ended just
+// now. It takes the mode with the most processors, and of it the newest period.
 func (s *smoke) choose(ctx context.Context, t *pipeline.Transition) (cycle.Key, pipeline.Mode, error) {
 	cal, now := t.Calendar(), s.app.Now()
 	today := cal.At(now)
@@ -277,8 +276,8 @@ func (s *smoke) choose(ctx context.Context, t *pipeline.Transition) (cycle.Key, 
 		t.ID, cal.Add(today, -back), cal.Add(today, t.Lead()))
 }
 
-// free reports whether one more run of each of a mode's processors would be handed over:
-// as the first, or as a further one where the mode hands over what ran again.
+// free reports whether one more run of each processor of a mode would be handed over. That
+// may be a first run, or a second one if the mode hands over second runs.
 func free(known []cycle.Status, m pipeline.Mode) bool {
 	for _, st := range known {
 		if st.Mode == m.Name && len(st.Batches) > 0 {
@@ -307,8 +306,8 @@ func (s *smoke) runs(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period,
 	return runs
 }
 
-// completions returns the messages that complete a cycle, and how the books will name
-// their runs.
+// completions returns the messages that complete a cycle, and the keys that
+// their runs will have.
 func (s *smoke) completions(t *pipeline.Transition, key cycle.Key, m pipeline.Mode) (runs []string, msgs []wire.Outgoing, err error) {
 	now := s.app.Now()
 	for _, r := range s.runs(t, m, key.Period, now) {
@@ -420,7 +419,7 @@ func (s *smoke) report(w io.Writer, asJSON bool) error {
 }
 
 // printChecks prints checks and, in words for each case, what they come to together: one
-// failing makes it failing, whatever is unknown. ignored is what was seen and means nothing.
+// failing makes it failing, with or without unknown ones. ignored lists services without meaning.
 // The error is the exit status.
 func printChecks(w io.Writer, checks []check, ignored []string, asJSON bool, ok, failing, unknown string) error {
 	overall, words, code := checkOK, ok, 0

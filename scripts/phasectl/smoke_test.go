@@ -114,7 +114,7 @@ func TestSmokeNamesWhatDoesNotWork(t *testing.T) {
 		parts  []string
 	}{
 		"function_cannot_reach_its_store": {func(s *system) { s.down.Store(true) },
-			[]string{"failing  shadow of phase3_to_phase4: ", "not handed over within 1s; nothing of it is on record", "failing  job relay: no heartbeat of reconcile within 1s, the last: never"}},
+			[]string{"failing  shadow of phase3_to_phase4: ", "not handed over within 1s; no part of it is recorded", "failing  job relay: no heartbeat of reconcile within 1s, the last: never"}},
 		"subscription_is_gone": {func(s *system) {
 			if err := s.App.Broker.Client.SubscriptionAdminClient.DeleteSubscription(s.t.Context(), &pubsubpb.DeleteSubscriptionRequest{
 				Subscription: subscription(s, "nba-phase3-analytics-complete-transition")}); err != nil {

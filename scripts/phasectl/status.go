@@ -21,7 +21,7 @@ func statusCommand(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "status",
-		Short:   "Show the cycles of the recent periods: state, what is missing, what was handed over",
+		Short:   "Show the cycles of the recent periods: state, missing processors, batches",
 		Example: "  phasectl status\n  phasectl status --date 2026-02-03 --json",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -95,7 +95,7 @@ func window(a *app.App, days int, date string) (from, to pipeline.Period, err er
 // printStatus writes a line a cycle, one a batch and one a run, times in the given zone.
 func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location, several bool) error {
 	if len(cycles) == 0 {
-		_, err := fmt.Fprintln(w, "no completions on record in this window")
+		_, err := fmt.Fprintln(w, "no completions are recorded in this window")
 		return err
 	}
 	var b strings.Builder

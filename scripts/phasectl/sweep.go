@@ -22,14 +22,13 @@ func sweepCommand(f *flags) *cobra.Command {
 	var fix, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "sweep",
-		Short: "Find rows that share a natural key, and remove all but the right one",
-		Long: "Find rows that share a natural key, and with --fix remove all but the right one: the newest, then the\n" +
-			"fuller one. Removed rows are kept for 30 days, and sweep undo puts them back. Without --fix nothing is\n" +
+		Short: "Find duplicate rows, and remove all but the surviving row of each key",
+		Long: "Find rows that share a natural key, and with --fix remove all but the surviving row: the newest, then\n" +
+			"the one with the fewest NULLs. Removed rows are kept for 30 days, and sweep undo puts them back. Without --fix nothing is\n" +
 			"changed.\n\n" +
-			"Nothing is removed where a processor is at work, where key columns hold NULL, where rows are still in a\n" +
-			"streaming buffer; and where more than a quarter of a period's rows would go, or more than 10,000, only\n" +
-			"with --force.\n\n" +
-			"Exit status: 0 no duplicates are left, 1 some are, 2 something could not be read.",
+			"No row is removed if a processor is at work, if a key column holds NULL, or if rows are still in a streaming\n" +
+			"buffer. To remove more than a quarter of a period's rows, or more than 10,000, add --force.\n\n" +
+			"Exit status: 0 no duplicates are left, 1 duplicates are left, 2 a table could not be read.",
 		Example: "  phasectl sweep --days 7\n  phasectl sweep --table player_game_summary --from 2026-02-03 --to 2026-02-03 --fix",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -86,7 +85,7 @@ func sweepCommand(f *flags) *cobra.Command {
 	cmd.Flags().BoolVar(&fix, "fix", false, "remove duplicates")
 	f.differsFlag(cmd)
 	cmd.Flags().BoolVar(&o.Force, "force", false, "remove them even if they are many; needs --reason")
-	cmd.Flags().StringVar(&o.Reason, "reason", "", "why, in words that the next person understands")
+	cmd.Flags().StringVar(&o.Reason, "reason", "", "the reason, in words that the next operator understands")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	cmd.AddCommand(sweepList(f), sweepUndo(f))
 	return cmd
@@ -227,10 +226,10 @@ func sweepUndo(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "undo ID",
-		Short: "Put back what a sweep has removed, exactly as it was",
-		Long: "Put back what a sweep, or one of its removals, has taken away: exactly as it was, or not at all. What was\n" +
-			"written anew since is left alone.\n\n" +
-			"Exit status: 0 it is back, 1 it cannot be undone, 2 it could not be found out.",
+		Short: "Put back the rows that a sweep removed, exactly as they were",
+		Long: "Put back the rows that a sweep, or one of its removals, removed: exactly as they were, or not at all. A table that\n" +
+			"was rewritten since is not changed.\n\n" +
+			"Exit status: 0 the rows are back, 1 the removal cannot be undone, 2 the outcome is unknown.",
 		Example: "  phasectl sweep list\n  phasectl sweep undo 20260204t155000-3jkx7m2p --reason \"the wrong one stayed\"",
 		Args:    exactly(1, "ID", "20260204t155000-3jkx7m2p"),
 		RunE: func(cmd *cobra.Command, ids []string) error {
@@ -271,7 +270,7 @@ func sweepUndo(f *flags) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, in words that the next person understands")
+	cmd.Flags().StringVar(&reason, "reason", "", "the reason, in words that the next operator understands")
 	f.differsFlag(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd

@@ -24,10 +24,10 @@ func triggerCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trigger",
 		Short: "Hand a cycle over now, once more or for the first time",
-		Long: "Hand over what is on record for a cycle: every counting run of the chosen processors, sent before or not, as\n" +
-			"a further batch with new trigger ids. Consumers act on it once more. What has no successful run on record is\n" +
-			"never claimed. Without --force, holds, missing critical processors, the mode's hours and the readiness of the\n" +
-			"data stand in the way as they do for the policy.",
+		Long: "Hand over the recorded runs of a cycle: every counting run of the chosen processors, sent before or not, as a\n" +
+			"further batch with new trigger ids. Consumers run once more. A processor without a recorded successful run gets no\n" +
+			"trigger. Without --force, a hold, a missing critical processor, the hours of the mode and data that is not ready\n" +
+			"prevent the hand-over, as they do for the policy.",
 		Example: "  phasectl trigger --date 2026-02-03 --mode overnight --reason \"Phase 4 lost its tables\" --dry-run\n" +
 			"  phasectl trigger --from 2026-01-26 --to 2026-02-01 --mode overnight --pace 5m --reason \"backfilled\"",
 		Args: args(cobra.NoArgs),
@@ -59,8 +59,8 @@ func triggerCommand(f *flags) *cobra.Command {
 	fl.StringVar(&t.mode, "mode", "", "mode of the cycle (required)")
 	fl.StringSliceVar(&t.request.Processors, "processor", nil, "hand over this one only; may be repeated (default: every one with a counting run)")
 	fl.DurationVar(&t.pace, "pace", 30*time.Second, "of a range: wait this long between two hand-overs")
-	fl.BoolVar(&t.dryRun, "dry-run", false, "say what would be handed over, and change nothing")
-	fl.BoolVar(&t.request.Force, "force", false, "in spite of a hold, of missing critical processors, and of data that is not ready")
+	fl.BoolVar(&t.dryRun, "dry-run", false, "show the hand-over, and change nothing")
+	fl.BoolVar(&t.request.Force, "force", false, "ignore a hold, missing critical processors, and data that is not ready")
 	fl.BoolVar(&t.asJSON, "json", false, "print one JSON object")
 	return cmd
 }

@@ -16,9 +16,9 @@ func validateCommand(f *flags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "validate",
-		Short: "The daily routine in one: health, what reconciliation would find, and drift",
-		Long: "Run health, reconcile without --fix, and drift, one after another, whatever each comes to. Nothing is changed.\n\n" +
-			"Exit status: 0 all three are ok, 1 one of them has found something, 2 none has and not everything is known.",
+		Short: "Run the daily routine: health, reconcile and drift",
+		Long: "Run health, reconcile without --fix, and drift, one after another, also if one of them fails. Nothing is changed.\n\n" +
+			"Exit status: 0 all three are ok, 1 one of them has a finding, 2 none has a finding and one is unknown.",
 		Example: "  phasectl validate\n  phasectl validate --days 30 --source ~/phasegate",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -28,7 +28,7 @@ func validateCommand(f *flags) *cobra.Command {
 				args        []string // never nil: cobra takes that for the process's own
 			}{
 				{"health", "Health", healthCommand(f), []string{}},
-				{"reconcile", "What reconciliation would find", reconcileCommand(f), []string{"--days", strconv.Itoa(days)}},
+				{"reconcile", "Reconciliation", reconcileCommand(f), []string{"--days", strconv.Itoa(days)}},
 				{"drift", "Drift", driftCommand(f), []string{"--source", dir}},
 			}
 			overall, code := checkOK, 0

@@ -14,7 +14,7 @@ func TestValidateIsTheThreeInOne(t *testing.T) {
 	os.Args = []string{"phasectl", "validate", "--source", dir}
 	t.Cleanup(func() { os.Args = of })
 	// There is no warehouse: nothing is known of tables, by health and by reconciliation.
-	want(t, 2, []string{"Health\n", "unknown  tracking_accuracy", "\nWhat reconciliation would find\n", "\nDrift\nok       function phasegate-health: source " + driftHash, "\nok: nothing differs\n\nunknown\n"}, "validate", "--source", dir)
+	want(t, 2, []string{"Health\n", "unknown  tracking_accuracy", "\nReconciliation\n", "\nDrift\nok       function phasegate-health: source " + driftHash, "\nok: nothing differs\n\nunknown\n"}, "validate", "--source", dir)
 	code, stdout, stderr := command(t, "validate", "--source", dir, "--days", "3", "--json")
 	m := object(t, stdout)
 	if code != 2 || m["schema"] != 1.0 || m["overall"] != "unknown" || !strings.Contains(stderr, "health: ") || !strings.Contains(stderr, "reconcile: ") || strings.Contains(stderr, "drift: ") {
