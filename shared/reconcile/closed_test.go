@@ -1,9 +1,11 @@
 package reconcile
 
 import (
+	"context"
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
@@ -50,6 +52,14 @@ func TestRun_MissesNothingOfAClosedCycle(t *testing.T) {
 		"it was not handed over": {func(s *scene) {
 			s.data(night)
 			record(s, "player_game_summary", "team_defense_game_summary", "team_offense_game_summary", "upcoming_player_game_context", "upcoming_team_game_context")
+		}, all, "untriggered", ""},
+		"its data was not ready": {func(s *scene) {
+			s.Engine.Check = func(context.Context, cycle.Key, string, []string) cycle.Readiness {
+				return cycle.Readiness{Outcome: cycle.Failed, Reasons: []string{"game_coverage_pct is 20"}}
+			}
+			s.data(night)
+			s.reports(night)
+			s.SetNow(morning.Add(2 * time.Hour))
 		}, all, "untriggered", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
