@@ -32,8 +32,10 @@ type pubsubServer struct {
 	now   func() time.Time
 	news  *signal // raised by each message that is published
 
-	mu        sync.RWMutex
-	published map[string]*timestamppb.Timestamp // by message id
+	mu            sync.RWMutex
+	published     map[string]*timestamppb.Timestamp // by message id
+	subscriptions map[string]*subscription          // by name
+	deadLetters   bool                              // a subscription has a dead-letter policy: nothing is parked
 }
 
 // servePubSub starts a server on the loopback interface; port 0 picks a free one.
@@ -45,8 +47,9 @@ func servePubSub(port int, now func() time.Time) (*pubsubServer, error) {
 	inner := pstest.NewServerWithAddress("127.0.0.1:0")
 	began := now()
 	inner.SetTimeNowFunc(func() time.Time { return began })
-	s := &pubsubServer{GServer: &inner.GServer, Addr: l.Addr().String(), inner: inner, grpc: grpc.NewServer(grpc.MaxRecvMsgSize(2 * app.MaxPublish)),
-		now: now, news: newSignal(), published: map[string]*timestamppb.Timestamp{}}
+	s := &pubsubServer{GServer: &inner.GServer, Addr: l.Addr().String(), inner: inner,
+		now: now, news: newSignal(), published: map[string]*timestamppb.Timestamp{}, subscriptions: map[string]*subscription{}}
+	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(2*app.MaxPublish), grpc.UnaryInterceptor(s.administer))
 	pubsubpb.RegisterPublisherServer(s.grpc, s)
 	pubsubpb.RegisterSubscriberServer(s.grpc, s)
 	// It ends when it is stopped; nothing else can end a listener on loopback.
@@ -66,9 +69,22 @@ func (s *pubsubServer) Publish(ctx context.Context, req *pubsubpb.PublishRequest
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := timestamppb.New(s.now())
+	for _, sub := range s.subscriptions {
+		if sub.topic == req.Topic {
+			s.unpark(sub)
+		}
+	}
 	resp, err := s.GServer.Publish(ctx, req)
 	for _, id := range resp.GetMessageIds() {
 		s.published[id] = at
+	}
+	for name, sub := range s.subscriptions {
+		if sub.topic == req.Topic {
+			for _, id := range resp.GetMessageIds() {
+				sub.unacked[id] = true
+			}
+			s.park(name, sub)
+		}
 	}
 	s.news.raise()
 	return resp, err
@@ -76,13 +92,16 @@ func (s *pubsubServer) Publish(ctx context.Context, req *pubsubpb.PublishRequest
 
 // Pull hands out messages with the times at which they were published.
 func (s *pubsubServer) Pull(ctx context.Context, req *pubsubpb.PullRequest) (*pubsubpb.PullResponse, error) {
+	defer s.use(req.Subscription)()
 	resp, err := s.GServer.Pull(ctx, req)
 	return &pubsubpb.PullResponse{ReceivedMessages: s.stamped(resp.GetReceivedMessages())}, err
 }
 
 // StreamingPull is Pull for clients that hold a stream.
 func (s *pubsubServer) StreamingPull(stream pubsubpb.Subscriber_StreamingPullServer) error {
-	return s.GServer.StreamingPull(stampingStream{stream, s})
+	stamping := &stampingStream{Subscriber_StreamingPullServer: stream, server: s, done: func() {}}
+	defer func() { stamping.done() }()
+	return s.GServer.StreamingPull(stamping)
 }
 
 // stamped copies: the messages belong to the server within, which works on them.
@@ -105,10 +124,26 @@ func (s *pubsubServer) Close() {
 
 type stampingStream struct {
 	pubsubpb.Subscriber_StreamingPullServer
-	server *pubsubServer
+	server       *pubsubServer
+	subscription string // "" before the first request
+	done         func()
 }
 
-func (s stampingStream) Send(resp *pubsubpb.StreamingPullResponse) error {
+// Recv notes which subscription the stream uses, and what is acknowledged on it.
+func (s *stampingStream) Recv() (*pubsubpb.StreamingPullRequest, error) {
+	req, err := s.Subscriber_StreamingPullServer.Recv()
+	if err != nil {
+		return nil, err
+	}
+	if s.subscription == "" {
+		s.subscription = req.Subscription
+		s.done = s.server.use(req.Subscription)
+	}
+	s.server.acknowledged(s.subscription, req.AckIds)
+	return req, nil
+}
+
+func (s *stampingStream) Send(resp *pubsubpb.StreamingPullResponse) error {
 	out := proto.CloneOf(resp)
 	out.ReceivedMessages = s.server.stamped(resp.ReceivedMessages)
 	return s.Subscriber_StreamingPullServer.Send(out)

@@ -1,0 +1,113 @@
+package local
+
+import (
+	"context"
+	"net/http"
+	"testing"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/phasegate/phasegate/shared/wire"
+)
+
+// live are the subscriptions for which the library's server wakes every 10 ms.
+func (w *world) live() (names []string) {
+	w.t.Helper()
+	got, err := w.pubsub.GServer.ListSubscriptions(w.t.Context(), &pubsubpb.ListSubscriptionsRequest{Project: "projects/test"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, s := range got.Subscriptions {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+func TestPubSub_KeepsNoSubscriptionBusyWithoutMessages(t *testing.T) {
+	t.Parallel()
+	c := newConsumer()
+	fails := true
+	c.answer = func(int, received) int {
+		if fails {
+			return http.StatusInternalServerError
+		}
+		return http.StatusNoContent
+	}
+	w := newWorld(t, "memory", func(o *Options) { o.Consumers["orders"] = c })
+	w.settle()
+	if got := w.live(); len(got) != 0 {
+		t.Errorf("at first: %q", got)
+	}
+	w.send("orders", wire.Outgoing{Data: []byte("x")})
+	w.settle()
+	if got := w.live(); len(got) != 1 || got[0] != "projects/test/subscriptions/orders-consumer" {
+		t.Errorf("with a message in backoff: %q", got)
+	}
+	fails = false
+	due, _ := w.NextRetry()
+	w.Clock.AdvanceTo(due)
+	w.settle()
+	if got := w.live(); len(got) != 0 || len(c.wait(t, 2)) != 2 {
+		t.Errorf("after it: %q", got)
+	}
+	client := w.App.Broker.Client.SubscriptionAdminClient
+	s, err := client.GetSubscription(t.Context(), &pubsubpb.GetSubscriptionRequest{Subscription: "projects/test/subscriptions/orders-consumer"})
+	if err != nil || s.Topic != "projects/test/topics/orders" || s.PushConfig.PushEndpoint == "" || s.AckDeadlineSeconds != 600 {
+		t.Errorf("a client sees %v, error %v", s, err)
+	}
+	if err := client.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: s.Name}); err != nil {
+		t.Error(err)
+	}
+	if _, err := client.GetSubscription(t.Context(), &pubsubpb.GetSubscriptionRequest{Subscription: s.Name}); err == nil {
+		t.Error("it is not deleted")
+	}
+}
+
+// A client of its own, such as a service that is tried out, streams what is published.
+func TestPubSub_StreamsToClients(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "memory")
+	client := w.App.Broker.Client
+	if _, err := client.TopicAdminClient.CreateTopic(t.Context(), &pubsubpb.Topic{Name: "projects/test/topics/mine"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.SubscriptionAdminClient.CreateSubscription(t.Context(), &pubsubpb.Subscription{Name: "projects/test/subscriptions/mine", Topic: "projects/test/topics/mine", AckDeadlineSeconds: 10}); err != nil {
+		t.Fatal(err)
+	}
+	w.send("mine", wire.Outgoing{Data: []byte("before")})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stream, err := client.SubscriptionAdminClient.StreamingPull(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&pubsubpb.StreamingPullRequest{Subscription: "projects/test/subscriptions/mine", StreamAckDeadlineSeconds: 10}); err != nil {
+		t.Fatal(err)
+	}
+	receive := func(want string) {
+		t.Helper()
+		got, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := got.ReceivedMessages[0]
+		if string(m.Message.Data) != want || m.Message.PublishTime == nil {
+			t.Errorf("%v, want %s", m.Message, want)
+		}
+		if err := stream.Send(&pubsubpb.StreamingPullRequest{AckIds: []string{m.AckId}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receive("before")
+	w.send("mine", wire.Outgoing{Data: []byte("while it streams")})
+	receive("while it streams")
+	if err := stream.CloseSend(); err != nil {
+		t.Error(err)
+	}
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if got := w.live(); len(got) != 0 {
+		t.Errorf("after the stream: %q", got)
+	}
+}
