@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -206,7 +207,7 @@ func TestStatusAsText(t *testing.T) {
 	if strings.Contains(stdout, "\x1b") {
 		t.Errorf("a reported name writes to the terminal: %q", stdout)
 	}
-	if code, stdout, _ := command(t, "status", "--date", "2025-02-03"); code != 0 || stdout != "no completions are recorded in this window\n" {
+	if code, stdout, _ := command(t, "status", "--date", "2025-02-03"); code != 0 || stdout != "no completions are recorded in this window\nadopted on 2026-02-03; earlier days are not judged\n" {
 		t.Errorf("%d %q", code, stdout)
 	}
 	if code, _, stderr := command(t, "status", "--date", "yesterday"); code != 64 || !strings.Contains(stderr, "--date") {
@@ -219,7 +220,10 @@ func TestStatusAsJSON(t *testing.T) {
 	_, stdout, _ := command(t, "status", "--date", "2026-02-03", "--json")
 	m := object(t, stdout)
 	cycles, _ := m["cycles"].([]any)
-	if len(m) != 3 || m["schema"] != 1.0 || len(cycles) < 2 || m["ahead"] == nil {
+	if since, _ := m["managed_since"].(map[string]any); since["phase3_to_phase4"] != "2026-02-03" {
+		t.Errorf("%s", stdout)
+	}
+	if len(m) != 4 || m["schema"] != 1.0 || len(cycles) < 2 || m["ahead"] == nil {
 		t.Fatalf("%s", stdout)
 	}
 	for _, c := range cycles {
@@ -265,5 +269,31 @@ func TestEnv_SaysThatAnEnvironmentWithAPrefixWrites(t *testing.T) {
 	var out strings.Builder
 	if err := printEnv(&out, ready{Prefix: "dev-", Tables: "write"}); err != nil || !strings.Contains(out.String(), "export PHASEGATE_PREFIX='dev-'\nexport PHASEGATE_TABLES='write'\n") {
 		t.Errorf("%q, error %v", out.String(), err)
+	}
+}
+
+// A completion of a day before the adoption makes no cycle of the days in between overdue.
+func TestStatus_NamesTheDateOfAdoptionAndJudgesNoEarlierDay(t *testing.T) {
+	night(t)
+	a, err := (&flags{}).open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	tr := a.Pipeline.Transitions[0]
+	if err := a.Engine.Relay(t.Context(), tr, ""); err != nil {
+		t.Fatal(err)
+	}
+	c := wire.Completion{Processor: tr.Order[0], Reported: "x", Period: "2026-01-30", Status: wire.StatusSuccess, EventTime: time.Date(2026, 1, 31, 11, 0, 0, 0, time.UTC), ExecutionID: "x", CorrelationID: "x"}
+	if err := a.Engine.Record(t.Context(), cycle.Key{Transition: tr, Period: c.Period}, c); err != nil {
+		t.Fatal(err)
+	}
+	for _, day := range []string{"2026-01-31", "2026-02-01", "2026-02-02"} {
+		if code, stdout, _ := command(t, "status", "--date", day); code != 0 || stdout != "no completions are recorded in this window\nadopted on 2026-02-03; earlier days are not judged\n" {
+			t.Errorf("%s: %d %q", day, code, stdout)
+		}
+	}
+	if code, stdout, _ := command(t, "status", "--date", "2026-01-30"); code != 0 || !strings.Contains(stdout, "2026-01-30  overnight") {
+		t.Errorf("%d %q", code, stdout)
 	}
 }

@@ -38,12 +38,24 @@ func statusCommand(f *flags) *cobra.Command {
 				return usage(err)
 			}
 			cycles, ahead, unread := []cycle.Status{}, []cycle.Doubt{}, []error(nil)
+			since, adopted := map[string]pipeline.Period{}, []string(nil)
 			for _, t := range a.Pipeline.Transitions {
+				managed, err := a.Engine.Managed(cmd.Context(), t)
+				if err != nil {
+					return exitError{exitUnknown, err}
+				}
+				if managed.Since != "" {
+					since[t.ID], adopted = managed.Since, append(adopted, managed.Words(t))
+				}
 				cs, err := a.Engine.Cycles(cmd.Context(), t, from, to)
 				if err != nil {
 					return exitError{exitUnknown, err}
 				}
-				cycles = append(cycles, cs...)
+				for _, c := range cs {
+					if c.Recorded() || pipeline.Period(c.Period) >= managed.Since {
+						cycles = append(cycles, c)
+					}
+				}
 				if date != "" {
 					continue
 				}
@@ -59,10 +71,15 @@ func statusCommand(f *flags) *cobra.Command {
 				unknown = exitError{exitUnknown, err}
 			}
 			if asJSON {
-				return errors.Join(printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "cycles": cycles, "ahead": ahead}), unknown)
+				return errors.Join(printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "cycles": cycles, "ahead": ahead, "managed_since": since}), unknown)
 			}
 			if err := printStatus(cmd.OutOrStdout(), cycles, a.Pipeline.Calendar.Zone(), len(a.Pipeline.Transitions) > 1); err != nil {
 				return err
+			}
+			for _, line := range adopted {
+				if _, err := fmt.Fprintln(cmd.OutOrStdout(), line); err != nil {
+					return err
+				}
 			}
 			for _, d := range ahead {
 				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  doubtful: %s\n", d.Period, d); err != nil {

@@ -50,6 +50,18 @@ type Managed struct {
 	At    time.Time       // when the first relay ran; zero in the state of earlier versions
 }
 
+// Words say it for people, with the transition where there are several; "" where nothing is recorded.
+func (m Managed) Words(t *pipeline.Transition) string {
+	if m.Since == "" {
+		return ""
+	}
+	unit := "days"
+	if t.Calendar().Hourly() {
+		unit = "hours"
+	}
+	return fmt.Sprintf("%sadopted on %s; earlier %s are not judged", t.Prefix(), m.Since, unit)
+}
+
 // Missed reports whether reports about a cycle may have come before the first relay, to another
 // orchestrator: of such a cycle nothing has to be recorded.
 func (m Managed) Missed(t *pipeline.Transition, p pipeline.Period, mode pipeline.Mode) bool {

@@ -47,6 +47,7 @@ type Page struct {
 type Grid struct {
 	ID      string
 	Modes   []string
+	Adopted string // since when its cycles are judged; "" where nothing is recorded
 	Rows    []GridRow
 	Problem string
 }
@@ -171,10 +172,14 @@ func (c *Checker) grid(ctx context.Context, t *pipeline.Transition, days int) Gr
 		g.Problem = err.Error()
 		return g
 	}
-	managed := false
+	managed, err := c.Reconcile.Engine.Managed(ctx, t)
+	if err != nil {
+		g.Problem = err.Error()
+		return g
+	}
+	g.Adopted = managed.Words(t)
 	for _, b := range books {
-		managed = managed || b.Recorded
-		g.Rows = append(g.Rows, c.row(t, b, managed))
+		g.Rows = append(g.Rows, c.row(t, b, managed.Since != "" && b.Period >= managed.Since))
 	}
 	slices.Reverse(g.Rows)
 	return g

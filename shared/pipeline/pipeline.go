@@ -122,6 +122,14 @@ func (t *Transition) Unmanaged(at time.Time) string {
 	return ""
 }
 
+// Prefix names the transition in front of a line about it, where there are several.
+func (t *Transition) Prefix() string {
+	if t.several {
+		return t.ID + ": "
+	}
+	return ""
+}
+
 // Called is what people call a cycle: with the transition, where there are several.
 func (t *Transition) Called(p Period, mode string) string {
 	if t.several {
