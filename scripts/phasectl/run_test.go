@@ -272,7 +272,7 @@ func TestACommandThatLosesItsLockIsEnded(t *testing.T) {
 			g := d.begin(underLock(strings.ReplaceAll(c.script, "GATE", d.pipe("never").path))...)
 			g.stdout.line(t, g.ended)
 			want(t, 0, []string{lockKey + " is free; it was held by execution run-"}, "locks", "release", lockKey, "--reason", "its machine is gone")
-			g.end(t, 75, fmt.Sprintf("(exit status %d)", c.want), "ending the command: lock lost: "+lockKey+": somebody deleted it", `"event":"lock_lost"`)
+			g.end(t, 75, fmt.Sprintf("(exit status %d)", c.want), "ending the command: lock lost: "+lockKey+": another process deleted it", `"event":"lock_lost"`)
 			want(t, 1, []string{"not locked"}, "locks", "release", lockKey, "--reason", "again")
 			records := 0
 			for doc, err := range d.store().Scan(t.Context(), "audit", "!", "~") {

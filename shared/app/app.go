@@ -32,7 +32,7 @@ type App struct {
 	Engine    *cycle.Engine
 	// Locks protect tables, not books: a shadow has those of the whole environment.
 	Locks *lease.Locks
-	// Notices tells people; nil in the shadow of an application, which tells nobody.
+	// Notifier sends notifications; nil in a shadow, which sends none.
 	Notifier *notify.Notifier
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -95,7 +95,7 @@ func (a *App) engine() *cycle.Engine {
 	if a.Warehouse != nil {
 		c.Expected = a.expected
 	}
-	if a.Config.Shadow == "" { // what a shadow would have handed over wakes nobody
+	if a.Config.Shadow == "" { // a shadow sends no notifications
 		c.LookOn = a.lookOn
 	}
 	return cycle.New(c)
@@ -160,8 +160,8 @@ func closeStore(s store.Store) {
 	}
 }
 
-// Lazy makes an App at the first request, not at start, and again at the next one
-// when that failed: a client that cannot start must not disable an instance for ever.
+// Lazy makes an App at the first request, not at start. If that fails, the next request tries
+// again: a client that cannot start must not disable an instance for ever.
 type Lazy struct {
 	Open func(ctx context.Context) (*App, error)
 
@@ -195,7 +195,7 @@ func (l *Lazy) Get(ctx context.Context) (*App, error) {
 	return a, err
 }
 
-// StatusCollection holds one document a function, before the books' prefix.
+// StatusCollection holds one document for each function; the state prefix comes before it.
 const StatusCollection = "function_status"
 
 // Deployed returns the hash of the pipeline file that the functions run, as the newest
@@ -216,11 +216,9 @@ func (a *App) Deployed(ctx context.Context) (definition string, at time.Time, er
 	return definition, at, nil
 }
 
-// Heartbeat notes that a function has done a job to its end: in
-// function_status/{function}, by the server's clock, with what runs and whom it can tell,
-// and as a log line.
-// It is a job's very last act: whoever watches the watchers takes its absence for a
-// failure.
+// Heartbeat records in function_status/{function} that a function finished a job, with the
+// server's time, the running source and the channel, and logs a line. It is the last step of
+// a job: health and an alert treat its absence as a failure.
 func (a *App) Heartbeat(ctx context.Context, function, job string) error {
 	ref := store.Ref{Collection: a.Config.StatePrefix() + StatusCollection, ID: function}
 	_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(store.ServerTime, "heartbeats", job),

@@ -47,8 +47,8 @@ func NewBroker(ctx context.Context, project, host string) (*Broker, error) {
 }
 
 // Publish is a [cycle.Publish]. All messages that fit go in one request, which keeps their
-// order, costs one call, and ends when ctx does; the library's bundling publisher
-// would add a wait and outlive ctx. The messages of a batch fit into one document and so into
+// order, costs one call, and ends with ctx. The bundling publisher of the library would add a
+// wait and outlive ctx. The messages of a batch fit into one document and so into
 // one request. A request whose answer is lost is retried by the library: copies, same payload.
 func (b *Broker) Publish(ctx context.Context, topic string, msgs []wire.Outgoing) []cycle.Published {
 	var out []cycle.Published

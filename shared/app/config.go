@@ -50,11 +50,11 @@ func (c Config) Archive() string {
 
 var prefixForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_-]{0,29})?$`)
 
-// shadow begins the names of the collections in which a shadow keeps its books.
+// shadow begins the names of the collections of a shadow.
 const shadow = "shadow_"
 
 // StatePrefix is the prefix of the names of all collections of state. An application with a
-// Shadow has books of its own; it publishes and projects nothing.
+// Shadow has collections of its own; it publishes and projects nothing.
 func (c Config) StatePrefix() string { return c.Prefix + c.Shadow }
 
 // ConfigFromEnv reads and validates the environment. The error joins every problem,
@@ -89,13 +89,13 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	}
 	c.Local = !strings.HasPrefix(c.Store, "firestore") || getenv("FIRESTORE_EMULATOR_HOST") != ""
 	if c.PubSubHost != "" && !c.Local {
-		bad("PUBSUB_EMULATOR_HOST", "%q is set beside Google's Firestore: unset it, or set FIRESTORE_EMULATOR_HOST too", c.PubSubHost)
+		bad("PUBSUB_EMULATOR_HOST", "%q is set, but PHASEGATE_STORE is Google's Firestore: unset it, or set FIRESTORE_EMULATOR_HOST too", c.PubSubHost)
 	}
 	if !prefixForm.MatchString(c.Prefix) {
 		bad("PHASEGATE_PREFIX", "%q may hold letters, digits, _ and -, a letter first, at most 30", c.Prefix)
 	}
 	if strings.HasSuffix(c.Prefix, shadow) {
-		bad("PHASEGATE_PREFIX", "%q ends as the books of a shadow begin: they would mingle", c.Prefix)
+		bad("PHASEGATE_PREFIX", "%q must not end in shadow_, the prefix of a shadow's collections: choose another prefix", c.Prefix)
 	}
 	duration := func(name string, into *time.Duration, least, most time.Duration) {
 		s := getenv(name)

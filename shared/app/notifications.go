@@ -13,11 +13,11 @@ import (
 	"github.com/phasegate/phasegate/shared/policy"
 )
 
-// noticedFor is for how long after its deadline people are told of a cycle, but that it is
-// over, for those who were told that it had begun: what lies further back is told by health.
-const noticedFor = 24 * time.Hour
+// notifiedFor is the time after its deadline in which a cycle causes notifications; "resolved"
+// has no limit. Health reports older problems.
+const notifiedFor = 24 * time.Hour
 
-// lookOn notes what people should know about the cycles of a period.
+// lookOn notes notifications about the cycles of a period.
 func (a *App) lookOn(ctx context.Context, key cycle.Key, cycles []cycle.Status) {
 	if _, planned := a.Pipeline.Health.Planned(key.Period); planned {
 		return
@@ -27,13 +27,13 @@ func (a *App) lookOn(ctx context.Context, key cycle.Key, cycles []cycle.Status) 
 		if !known {
 			continue
 		}
-		late := !a.Now().Before(m.Due(key.Transition.Calendar(), key.Period).Add(noticedFor))
+		late := !a.Now().Before(m.Due(key.Transition.Calendar(), key.Period).Add(notifiedFor))
 		notify.Note(ctx, slices.DeleteFunc(cycleNotifications(key.Transition, m, st), func(n notify.Notification) bool { return late && n.State != "" })...)
 	}
 }
 
-// cycleNotifications is what is to be told of a cycle: none while it goes its way. One that a
-// person keeps on hold is nothing new to people.
+// cycleNotifications returns the notification about the state of a cycle, or none while it
+// proceeds normally or an operator keeps it on hold.
 func cycleNotifications(t *pipeline.Transition, m pipeline.Mode, st cycle.Status) []notify.Notification {
 	name := t.Called(pipeline.Period(st.Period), st.Mode)
 	n := notify.Notification{Subject: "cycle_" + st.Cycle, Severity: notify.Warning, Reason: st.Reason, Command: "phasectl explain " + st.Period + " " + st.Mode + t.Option()}

@@ -1,4 +1,4 @@
-// Package dedup decides which of several rows with one natural key is the right one.
+// Package dedup decides which of several rows with one natural key survives.
 // It is pure: rows in, rows out.
 //
 // A table declares the columns by which its rows are unique, and a column that orders
@@ -14,8 +14,8 @@
 // # Values
 //
 // nil, bool, every integer and float type, json.Number, *big.Rat, string, []byte,
-// time.Time, civil.Date, civil.Time, civil.DateTime; beside the key also []any and
-// map[string]any of them. A number is its value, whatever its type: 1, 1.0 and
+// time.Time, civil.Date, civil.Time, civil.DateTime; outside of the key also []any and
+// map[string]any of them. A number is its value in any type: 1, 1.0 and
 // json.Number("1") are one key. A text is never a number. Times count in microseconds,
 // as BigQuery keeps them.
 package dedup
@@ -31,10 +31,10 @@ import (
 // Row is one row by column; an absent column is NULL.
 type Row = map[string]any
 
-// Rule says how the rows of one table are told apart.
+// Rule identifies and orders the rows of one table.
 type Rule struct {
 	Key     []string // columns by which rows are unique
-	OrderBy string   // the newest by this column is right
+	OrderBy string   // the newest by this column survives
 	Columns []string // all columns, in the table's order
 }
 
@@ -52,10 +52,10 @@ type Example struct {
 	Identical bool // the rows differ in nothing
 }
 
-// maxExamples bounds what is told about a table in which everything is doubled.
+// maxExamples bounds the examples about a table in which all rows are duplicates.
 const maxExamples = 5
 
-// KeyError says that a row cannot be told apart by its key.
+// KeyError means that a row has no usable key.
 type KeyError struct {
 	Row    int // from 0
 	Column string

@@ -22,7 +22,7 @@ import (
 
 // A key is encoded value by value: a letter for the kind, then the value, texts with
 // their length before them. So two keys are the same bytes exactly if they are the same
-// values, whatever stands in them.
+// values.
 
 // appendKey appends the encoded key of a row.
 func (r Rule) appendKey(b []byte, row Row) ([]byte, *KeyError) {

@@ -1,17 +1,17 @@
-// Package delivery takes deliveries on behalf of the functions and answers them so
-// that nothing is lost and nothing comes back for ever:
+// Package delivery receives the deliveries of the functions and answers them, so that no
+// message is lost and none is redelivered for ever:
 //
 //	204  done, or done before
-//	202  can never be done: kept in quarantine/{message id}, with the reason
-//	429  busy: another worker has it; the broker delivers again, with backoff
-//	503  a fault: the broker delivers again, with backoff, up to its dead letter
+//	202  invalid: kept in quarantine/{message id}, with the reason
+//	429  busy: another worker has it; the broker redelivers with backoff
+//	503  a fault: the broker redelivers with backoff, up to its dead letter
 //
 // Cloud Run logs a 5xx as an error and counts it as a failed request, a 429 as neither.
-// Pub/Sub takes any answer but 102, 200, 201, 202 and 204 for "deliver again", so a
-// hopeless message must not be answered 4xx. A GET tells what is running.
+// Pub/Sub redelivers after any answer but 102, 200, 201, 202 and 204, so an invalid message
+// must not be answered 4xx. A GET returns the running version.
 //
-// With ?shadow=1 a delivery is handled in the application's shadow: everything is done
-// as always, in books apart, and nothing is handed over.
+// With ?shadow=1 a delivery is handled in the shadow: with all steps, in collections of its
+// own, and without publishing.
 package delivery
 
 import (
@@ -31,14 +31,14 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// ErrBusy says that somebody else is at work on it, such as an earlier try of the same
-// message: it has to come again. Expected, and not logged as an error.
-var ErrBusy = errors.New("somebody else is at work on it")
+// ErrBusy means that another worker handles the message, such as an earlier attempt. The
+// broker redelivers it. This is expected, and not logged as an error.
+var ErrBusy = errors.New("another worker handles this message")
 
 // Function is one deployable function.
 type Function struct {
 	Name string
-	// Open returns the application; it is asked at each request.
+	// Open returns the application; each request calls it.
 	Open func(ctx context.Context) (*app.App, error)
 	// Topic names the topic that the request's messages come from.
 	Topic func(a *app.App, r *http.Request) (string, error)
@@ -103,7 +103,7 @@ func (f Function) post(w http.ResponseWriter, r *http.Request) {
 	ctx = telemetry.WithTrace(ctx, r, a.Config.Project)
 	a, err = inShadow(a, r)
 	ctx, noted := notify.Collect(ctx)
-	defer func() { a.Notifier.Notify(ctx, noted()...) }() // after all is done, whatever became of it
+	defer func() { a.Notifier.Notify(ctx, noted()...) }() // after the work, with or without an error
 	log := a.Log.With("function", f.Name)
 	var topic string
 	if err == nil {

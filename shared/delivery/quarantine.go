@@ -19,7 +19,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// quarantineCollection holds one document a hopeless message, before the prefix.
+// quarantineCollection holds one document for each invalid message; a prefix comes before it.
 const quarantineCollection = "quarantine"
 
 const (
@@ -78,7 +78,7 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) e
 	case err == nil:
 		notify.Note(ctx, notify.Notification{Subject: "quarantine_" + d.function, State: "waiting", Severity: notify.Warning, Again: time.Hour,
 			Title:  "a message for " + d.function + " was put in quarantine: " + d.why.Error(),
-			Reason: "message " + d.envelope.MessageID + " of " + d.topic + "; whatever follows within the hour is not told", Command: "phasectl quarantine list", Page: "message-quarantined"})
+			Reason: "message " + d.envelope.MessageID + " of " + d.topic + "; further invalid messages of this function are not notified for an hour", Command: "phasectl quarantine list", Page: "message-quarantined"})
 		log.ErrorContext(ctx, "message quarantined: "+d.why.Error(), "event", telemetry.CompletionQuarantined,
 			"message_id", d.envelope.MessageID, "field", d.why.Field, "value", d.why.Value, "document", ref.String())
 	case !errors.Is(err, store.ErrExists):
@@ -89,7 +89,7 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) e
 			return fmt.Errorf("quarantine %s: %w", d.envelope.MessageID, err)
 		}
 	}
-	if large && a.Config.Shadow == "" { // a shadow publishes nothing; whoever is active keeps the whole
+	if large && a.Config.Shadow == "" { // a shadow publishes nothing; the active deployment keeps the whole message
 		return deadLetter(ctx, a, log, ref, d)
 	}
 	return nil

@@ -72,7 +72,7 @@ func MarkReplayed(ctx context.Context, a *app.App, id string, r audit.Record, re
 	_, err := a.Store.Apply(ctx, r.Write(a.Config.StatePrefix(), a.Now(), recordID),
 		store.Merge(ref, store.F(store.ServerTime, "replayed_at"), store.F(r.Actor, "replayed_by")))
 	if err != nil && !errors.Is(err, store.ErrExists) { // the record is there: an earlier try's answer was lost
-		return fmt.Errorf("note the replay of %s: %w", id, err)
+		return fmt.Errorf("record the replay of %s: %w", id, err)
 	}
 	r.Log(ctx, a.Log)
 	return nil
@@ -105,10 +105,10 @@ func MarkDiscarded(ctx context.Context, a *app.App, id string, r audit.Record, r
 			return false, fmt.Errorf("discard %s: %w", id, err)
 		}
 	}
-	return false, fmt.Errorf("discard %s: the document changes all the time; try again", id)
+	return false, fmt.Errorf("discard %s: the document keeps changing; run the command again", id)
 }
 
-// parseQuarantined shows what it can: a field that somebody damaged is empty.
+// parseQuarantined returns all readable fields: a damaged field is empty.
 func parseQuarantined(doc store.Doc) Quarantined {
 	text := func(name string) string { s, _ := doc.Data[name].(string); return s }
 	at := func(name string) time.Time { t, _ := doc.Data[name].(time.Time); return t }

@@ -20,8 +20,8 @@ const (
 )
 
 // Acquire takes the lock for an execution, which must be this run's own id. A
-// [*HeldError] says that another run has it. After any other error it is not known
-// whether the lock is free: the run comes again, it does not go on without.
+// [*HeldError] says that another run has it. After any other error it is unknown
+// whether the lock is free: retry the run later, and do not work without the lock.
 //
 // Not idempotent: a second Acquire of the same execution is a rival of the first.
 func (l *Locks) Acquire(ctx context.Context, key Key, execution string) (*Lease, error) {
@@ -81,15 +81,14 @@ func (l *Locks) attempt(ctx context.Context, key Key, execution string) (*Lease,
 	return got, l.recognise(ctx, got, fmt.Errorf("acquire %s: %w", key, err))
 }
 
-// recognise finds out whether an acquisition that failed was written all the same: an
-// answer can be lost, also between the store and its driver, which then meets its own
-// write.
+// recognise finds out whether a failed acquisition was written. An answer can be lost, also
+// between the store and its driver, which then conflicts with its own write.
 func (l *Locks) recognise(ctx context.Context, got *Lease, failure error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBackTimeout)
 	defer cancel()
 	snap, err := l.Store.Get(ctx, l.lockRef(got.key.String()))
 	if err != nil {
-		return fmt.Errorf("%v; whether it was written cannot be read: %w", failure, err) // and not a rival's doing
+		return fmt.Errorf("%v; cannot read whether it was written: %w", failure, err) // and not a rival's doing
 	}
 	s, ok := parse(snap.Docs[0])
 	if !ok || !got.owns(s) {
@@ -119,10 +118,9 @@ const (
 	lastPause  = 5 * time.Second
 )
 
-// Wait is Acquire, again and again until the lock is acquired or ctx ends. It looks the
-// less often the longer the present holder has had the lock, and the more often the
-// longer it waits itself, so that of many waiters none is left behind. What the store
-// fails with is logged, and tried again.
+// Wait repeats Acquire until the lock is acquired or ctx ends. It tries less often the longer
+// the present holder has had the lock, and more often the longer it waits itself, so that no
+// waiter is left behind. Errors of the store are logged, and retried.
 func (l *Locks) Wait(ctx context.Context, key Key, execution string) (*Lease, error) {
 	holder, last := "", error(nil)
 	for tries := 1; ; tries++ {

@@ -38,8 +38,8 @@ type State struct {
 // Expired reports whether the lock is free at a time of the server's clock.
 func (s State) Expired(at time.Time) bool { return s.Until.Before(at) }
 
-// Leaked reports whether its holder has not been heard of for two more leases than it
-// had: nobody has asked for the lock since, and nobody looks after what it did.
+// Leaked reports whether the lock expired two leases ago and no run has asked for it since:
+// its holder died, and no run has repeated its work.
 func (s State) Leaked(at time.Time) bool {
 	if s.Foreign {
 		return s.Renewed.Add(3 * Max).Before(at)
@@ -70,7 +70,7 @@ func parse(doc store.Doc) (State, bool) {
 		s.Since, s.Renewed, s.Until = since, acquired, acquired.Add(time.Duration(ms)*time.Millisecond)
 		return s, true
 	}
-	// Whoever wrote it has its own clock and its own form of time: the commit's counts.
+	// A foreign writer has its own clock and time format: only the commit time is reliable.
 	s.Foreign, s.Renewed = true, doc.Version.Time()
 	s.Since, s.Until = s.Renewed, s.Renewed.Add(Foreign)
 	return s, true

@@ -7,9 +7,9 @@ import (
 )
 
 // Keep renews the lease at a third of its time until stop is called, and returns the
-// context of the work: it ends with ctx, and with cause [ErrLost] as soon as the lease
-// cannot be relied upon. The end of ctx does not end renewing: what is being stopped
-// may still write. Call stop when the work has come to its end, then Release.
+// context of the work. That context ends with ctx, and with cause [ErrLost] as soon as the lease
+// cannot be relied upon. Renewing continues after the end of ctx, because work that
+// is being stopped may still write. Call stop when the work has ended, then Release.
 func (l *Lease) Keep(ctx context.Context) (work context.Context, stop func()) {
 	inner, cancel := context.WithCancelCause(ctx)
 	calls, quit := context.WithCancel(context.WithoutCancel(ctx))
@@ -55,7 +55,7 @@ func (l *Lease) keep(ctx context.Context) error {
 	}
 }
 
-// renewFor renews within what is left of the trust, and a tenth of the lease: a call
+// renewFor renews within what is left of the safe time, and a tenth of the lease: a call
 // that hangs must leave time for another.
 func (l *Lease) renewFor(ctx context.Context, left time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, min(left, l.locks.Lease/10))
@@ -63,9 +63,9 @@ func (l *Lease) renewFor(ctx context.Context, left time.Duration) error {
 	return l.renewInTurn(ctx)
 }
 
-// trusted is the context of work under a lease. Whoever asks it, as every call to a
-// service does, is told by the clocks and not by a timer: a process that wakes from a
-// long sleep must not take a step before its timers come to their turn.
+// trusted is the context of work under a lease. It reads the clocks at each use, as every
+// call to a service makes one: a process that wakes from a long sleep must not take a step
+// before its timers fire.
 type trusted struct {
 	context.Context
 	lease  *Lease

@@ -1,54 +1,45 @@
-// Package lease keeps two runs of one processor for one period apart: a lock that a
-// run holds for a while, renews as long as it works, and loses by itself when it dies.
+// Package lease keeps two runs of one processor for one period apart. A run holds a lock
+// for a limited time and renews it while it works; the lock of a dead run expires.
 //
 // # Documents
 //
-//	processing_locks/{class}_{period}   who holds the lock; shared with processors in
+//	processing_locks/{class}_{period}   the holder of the lock; shared with processors in
 //	                                    other languages, which know four of its fields
-//	lock_tokens/{class}_{period}        the tokens of which it is not known that nothing
-//	                                    can be written under them any more
+//	lock_tokens/{class}_{period}        the outstanding fencing tokens: those that are not
+//	                                    yet revoked
 //
-// Both are written in one commit when a lock is acquired. There is no transaction and
-// nobody waits for a rival: creation is create-if-absent, everything else
-// compare-and-set on the version that was read.
+// Acquiring a lock writes both in one commit. There is no transaction and no waiting for
+// a rival: creation is create-if-absent, every other write is compare-and-set.
 //
 // # States of a lock
 //
-//	free      no document, or one that has expired by the server's clock
-//	held      until its renewal plus its duration
-//	foreign   the document does not say that it is ours, so it is a processor's in
-//	          another language, which does not renew: waited for, for [Foreign]
+//	free ── acquire ──> held ── renew ──> held
+//	  ^                  │ │
+//	  ├──── release ─────┘ └─ no renewal ─> expired: free for the next run
+//	  └── expires after [Foreign] ── foreign: written by a processor in another language
 //
-// Ours is a document with the nonce and the execution id of one acquisition: others
-// take a lock over by overwriting the fields that they know, and may leave ours.
+// A document is of this package if it has the nonce and the execution id of one
+// acquisition. Others take a lock over by overwriting the four fields that they know.
 //
-// # Promises
+// # Guarantees
 //
-//   - At any time one [Lease] at most is trusted: trust counts from the start of the
-//     attempt that succeeded, ends a tenth before the lease does, and is measured by
-//     the stricter of the monotonic and the wall clock. A machine that slept has seen
-//     only one of them move.
-//   - Each acquisition has a [Token] of its own. Tokens are ordered by the server's
-//     commit time, across releases, deletes and holders.
-//   - Release deletes the version that is ours, never another's lock.
-//   - The context of the work ends when trust does ([Lease.Keep]), and says so to
-//     whoever asks it, even before a timer could fire.
+//   - At most one [Lease] is valid at a time. Its safe remaining time counts from the start
+//     of the successful attempt, ends a tenth before the lease, and uses the stricter of the
+//     monotonic and the wall clock: only one of them moves while a machine sleeps.
+//   - Each acquisition has a [Token]. The server's commit time orders tokens, across
+//     releases, deletes and holders.
+//   - Release deletes only this holder's version of the lock.
+//   - The context of [Lease.Keep] ends with the safe remaining time.
 //
-// What is not promised: that a run which has lost its lock writes nothing any more. It
-// may have sent a write before it slept. The outstanding tokens are there so that its
-// successor can make sure. Processors in other languages take a lock over after 10
-// minutes and delete it on release whoever holds it; both are noticed at the next
-// renewal, not before.
+// A run that lost its lock may still write: it may have sent a write before it slept. Its
+// successor revokes the outstanding tokens first. A foreign processor takes a lock over
+// after 10 minutes; the next renewal detects that.
 //
 // # Failures
 //
-//   - A process dies: its lock ends by itself.
-//   - An answer is lost: what is read back tells, by the nonce, whose write it was. A
-//     write that lands after its caller gave up leaves a lock that ends by itself.
-//   - The store is away: acquiring fails with the store's error, and nothing is taken
-//     for free; renewing is tried until trust ends.
-//   - A rival holds it: [HeldError] says who, since when and until when. That is an
-//     answer, and the work comes again.
+//   - A lost answer is read back: the nonce shows which acquisition wrote the document.
+//   - If the store is not available, acquiring fails, and renewing retries in the safe time.
+//   - [HeldError] names the rival holder; the work is redelivered later.
 package lease
 
 import (
@@ -66,18 +57,18 @@ import (
 )
 
 const (
-	// Max is the longest lease: processors in other languages take a lock for stale
-	// that was not renewed for so long.
+	// Max is the longest lease: processors in other languages treat a lock as stale that was
+	// not renewed for so long.
 	Max = 10 * time.Minute
-	// Foreign is how long a lock that is not ours is waited for. Its holder neither
-	// renews nor notices, so it gets twice the time.
+	// Foreign is the time after which a foreign lock expires. Its holder does not renew, so
+	// it gets twice the time.
 	Foreign = 2 * Max
 )
 
 // Config is what Locks stand on. All fields are required but Prefix.
 type Config struct {
 	Store    store.Store
-	Now      func() time.Time // this machine's clock, for trust only
+	Now      func() time.Time // this machine's clock, for the safe remaining time only
 	NewID    func() string    // unique and unguessable; letters and digits
 	Lease    time.Duration    // how long a lock lasts unless renewed, Max at most
 	Prefix   string           // of collections
@@ -99,17 +90,17 @@ type Key struct {
 
 func (k Key) String() string { return k.Class + "_" + string(k.Period) }
 
-// Token is a fencing token: whoever holds the greater At acquired the lock later.
+// Token is a fencing token: the token with the later At was acquired later.
 type Token struct {
 	Nonce string // unique; letters and digits
 	At    store.Version
 }
 
-// HeldError says that somebody else holds a lock. Trying again later is right;
-// acknowledging the work as done is not.
+// HeldError means that another run holds the lock. Retry later; do not acknowledge the work
+// as done.
 type HeldError struct {
 	State State
-	At    time.Time // of the look, by the server's clock
+	At    time.Time // of the read, by the server's clock
 }
 
 func (e *HeldError) Error() string {
@@ -157,8 +148,8 @@ func (l *Lease) Token() Token { l.mu.Lock(); defer l.mu.Unlock(); return l.token
 // still be written, oldest first, as of the commit that acquired this lease.
 func (l *Lease) Outstanding() []string { return l.others }
 
-// Check returns nil as long as nobody else can have the lock, else an [ErrLost]. It
-// calls nobody: ask before each step that cannot be taken back.
+// Check returns nil as long as no other run can have the lock, else an [ErrLost]. It makes no
+// call. Call it before each step that cannot be undone.
 func (l *Lease) Check() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -182,16 +173,16 @@ func (l *Lease) left() time.Duration {
 	return l.locks.Lease - l.locks.Lease/10 - elapsed
 }
 
-// Grace returns how long what works under a lost lease may take to end by itself: until
-// half of what is left of the lease after its trust is over, by the stricter clock.
+// Grace returns the time in which work under a lost lease must end: half of the rest of the
+// lease after its safe remaining time, by the stricter clock.
 func (l *Lease) Grace() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return max(0, min(l.left()+l.locks.Lease/20, l.locks.Lease/20))
 }
 
-// end notes that the lock is lost, once and for ever; l.mu is held. It is told later: a
-// log that stalls must keep nobody from ending the work.
+// end records that the lock is lost; l.mu is held. logLoss logs it later, because a log that
+// stalls must not delay the end of the work.
 func (l *Lease) end(why string) {
 	l.ended = fmt.Errorf("%w: %s: %s", ErrLost, l.key, why)
 }
@@ -272,7 +263,7 @@ func (l *Lease) readBack(ctx context.Context) error {
 	s, ok := parse(snap.Docs[0])
 	switch {
 	case !ok:
-		return l.lost("somebody deleted it")
+		return l.lost("another process deleted it")
 	case !l.owns(s):
 		return l.lost(fmt.Sprintf("execution %q on %q has it since %s", s.Execution, s.Instance, s.Since.Format(time.RFC3339)))
 	}
@@ -293,9 +284,9 @@ func (l *Lease) owns(s State) bool {
 	return s.isOf(l.execution, l.token.Nonce) || slices.ContainsFunc(l.former, func(nonce string) bool { return s.isOf(l.execution, nonce) })
 }
 
-// Release gives the lock back; the work must have come to its end. Nobody else's is
-// ever touched. Idempotent. An [ErrLost] says that it had ceased to be ours while
-// the work went on; after any other error it ends by itself.
+// Release ends the lock; the work must have ended. It never changes the lock of another
+// holder. Idempotent. An [ErrLost] means that the lock was lost while the work went on;
+// after any other error the lock expires.
 func (l *Lease) Release(ctx context.Context) error {
 	defer l.logLoss()
 	l.call.Lock()
@@ -353,8 +344,8 @@ func (l *Lease) readBackDeleted(ctx context.Context, known bool) error {
 	case known:
 		return nil
 	case !ok:
-		// By somebody else, or by the driver's first try whose answer was lost: that cannot
-		// be told, and it wakes nobody.
+		// Another process deleted it, or the first attempt of the driver whose answer was lost.
+		// The two look the same, so no alert fires.
 		l.end("it was gone before it was released")
 		l.logged = true
 		l.locks.Log.WarnContext(ctx, l.ended.Error(), "lock", l.key.String(), "execution_id", l.execution)

@@ -32,9 +32,8 @@ func (l *Locks) List(ctx context.Context) ([]State, time.Time, error) {
 // ErrNotLocked says that a lock has no document.
 var ErrNotLocked = errors.New("not locked")
 
-// Break takes a lock away from whoever holds it, with a record in the same commit, and
-// returns what it was. A holder that lives notices at its next renewal, and stops; what
-// it may still write is outstanding as before. The record's Detail is completed.
+// Break revokes a lock, with an audit record in the same commit, and returns its last state.
+// A live holder detects that at its next renewal, and stops; its token stays outstanding. The record's Detail is completed.
 func (l *Locks) Break(ctx context.Context, key string, r audit.Record) (State, error) {
 	ref, at, id := l.lockRef(key), l.Now(), l.NewID()
 	var last State
@@ -54,7 +53,7 @@ func (l *Locks) Break(ctx context.Context, key string, r audit.Record) (State, e
 		case !ok:
 			return State{}, fmt.Errorf("%s: %w", ref, ErrNotLocked)
 		case try > 0 && s.Execution != last.Execution:
-			return State{}, fmt.Errorf("release %s: execution %q gave it back meanwhile, and %q on %q has it now", key, last.Execution, s.Execution, s.Instance)
+			return State{}, fmt.Errorf("release %s: execution %q has released it meanwhile, and %q on %q has it now", key, last.Execution, s.Execution, s.Instance)
 		}
 		last = s
 		r.Detail = fmt.Sprintf("%s taken from execution %q on %q, which had it since %s", key, s.Execution, s.Instance, s.Since.Format(time.RFC3339))

@@ -89,7 +89,7 @@ func TestAnothersLockIsNotTakenAway(t *testing.T) {
 		return healthy
 	})
 	_, err := l.Break(t.Context(), key.String(), byAda)
-	if err == nil || !strings.Contains(err.Error(), `execution "run-1" gave it back meanwhile, and "run-2" on "b" has it now`) {
+	if err == nil || !strings.Contains(err.Error(), `execution "run-1" has released it meanwhile, and "run-2" on "b" has it now`) {
 		t.Errorf("%v", err)
 	}
 	if w.holder() != "run-2" || len(w.records()) != 0 {

@@ -9,9 +9,8 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// Rearm gives the lease a new token, listed as outstanding in the same commit: what was
-// to be done under the present one has been tried and failed, and can be tried under no
-// other. The present one stays listed until [Lease.Settle]. Errors are those of
+// Rearm gives the lease a new token, listed as outstanding in the same commit. The work under
+// the present token was tried and failed, and cannot be retried under that token. The present one stays listed until [Lease.Settle]. Errors are those of
 // [Lease.Renew]; after one that is no [ErrLost] the token may be the new one.
 func (l *Lease) Rearm(ctx context.Context) (Token, error) {
 	defer l.logLoss()

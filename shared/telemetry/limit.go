@@ -46,7 +46,7 @@ func (l limited) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// kept are the fields that alerts read: whatever else a line has, they stay.
+// kept are the fields that alerts read: they are never cut.
 var kept = []string{"time", "severity", "message", "event", "shadow_event", "logging.googleapis.com/trace", "by", "check", "state", "type", "transition", "period", "mode", "job"}
 
 // cut shortens texts, lists and maps, and says by how much.

@@ -1,8 +1,8 @@
-// Package telemetry writes structured logs as Cloud Logging reads them: one JSON
-// object a line with severity, message and, on every line that an alert or a person
-// searches for, an event name of the list below.
+// Package telemetry writes structured logs in the format of Cloud Logging. Each line is one
+// JSON object with severity and message. Lines that alerts or people search for have an
+// event name of the list below.
 //
-// Logging can fail (a closed pipe, a full disk); it never fails what is logged about.
+// If logging fails (a closed pipe, a full disk), the work that is logged does not fail.
 package telemetry
 
 import (
@@ -84,8 +84,8 @@ func cloudNames(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// InShadow returns a logger whose lines carry their event as shadow_event: what happens
-// in a shadow is on record and sets off no alert.
+// InShadow returns a logger whose lines have their event in the field shadow_event, so that
+// a shadow is logged and causes no alert.
 func InShadow(l *slog.Logger) *slog.Logger { return slog.New(shadowed{l.Handler()}) }
 
 type shadowed struct{ slog.Handler }

@@ -29,12 +29,12 @@ const (
 )
 
 // DecodeCompletion reads a processor's report for a transition. The error is a
-// [*PermanentError] when the report can never be recorded; what is malformed in an
-// optional field is absent from the Completion and said in a Warning. NaN and Infinity,
+// [*PermanentError] when the report can never be recorded. A malformed optional field is
+// absent from the Completion and named in a Warning. NaN and Infinity,
 // which Python writes, are read as null.
 //
-// The Completion's Processor is a name that the transition expects, or "": the report
-// is of a processor that it does not know, to be recorded and never to be counted.
+// The Processor of the Completion is a name that the transition expects, or "". A report of
+// an unknown processor is recorded and never counts.
 func DecodeCompletion(e Envelope, t *pipeline.Transition) (Completion, []Warning, error) {
 	report, err := decodeObject("data", e.Data)
 	var literals []Warning
@@ -180,7 +180,7 @@ func (c *Completion) readMetadata(o *optional) {
 	var given bool
 	c.Entities, c.Truncated, given = m.entities("entities_changed")
 	if c.Incremental && !given || m.boolean("entities_truncated") {
-		c.Truncated = true // something changed and nobody knows what
+		c.Truncated = true // some entities changed, and they are not named
 	}
 	o.warnings = append(o.warnings, m.warnings...)
 }

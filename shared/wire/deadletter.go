@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// Attributes that a message gets on its way to a dead-letter topic: the broker's
-// (https://cloud.google.com/pubsub/docs/handling-failures#track-delivery-attempts),
-// and ours, of a hopeless message that is too large for a quarantine document.
+// Attributes of a message on a dead-letter topic: those of the broker
+// (https://cloud.google.com/pubsub/docs/handling-failures#track-delivery-attempts), and those of Phasegate, for an invalid message that is too large for a quarantine document.
 const (
 	deadLetterPrefix = "CloudPubSubDeadLetterSource"
 	ownPrefix        = "phasegate_"
@@ -25,8 +24,7 @@ const (
 
 // Original returns a dead letter as it was before it became one: its time, and its
 // attributes without those that the way added. Its id is the original one where that
-// was kept; the broker itself does not, so that what it gave up comes back under the
-// dead letter's id.
+// was kept; the broker itself does not keep it, so its dead letters have a new id.
 func (e Envelope) Original() Envelope {
 	for _, name := range []string{DeadLetterPublishTime, OriginalPublishTime} {
 		if t, err := time.Parse(time.RFC3339Nano, e.Attributes[name]); err == nil {

@@ -25,16 +25,14 @@ const (
 	maxMessageID = 1024
 )
 
-// FromRequest reads the delivery in a request: a Pub/Sub push envelope; a push with
-// payload unwrapping and metadata, whose body is the message's data; or a
-// CloudEvent of type google.cloud.pubsub.topic.v1.messagePublished, binary or
-// structured, which has the same envelope as its data.
+// FromRequest reads the delivery in a request. It accepts a Pub/Sub push envelope, a push
+// with payload unwrapping and metadata (the body is the data), and a CloudEvent of type
+// google.cloud.pubsub.topic.v1.messagePublished, binary or structured, with that envelope.
 //
-// A [*PermanentError] says that the request can never be read; the Envelope then
-// carries what could be read, so that it can be put in quarantine: Data is the raw
-// body where the message's data was unreadable or absent, and MessageID is
-// "sha256-" with half the body's hash where the id was. Any other error is
-// transient: the client went away before its body was here.
+// A [*PermanentError] means that the request can never be read. The Envelope then has the
+// readable parts, for the quarantine. Unreadable data is replaced by the raw body, and an
+// unreadable id by "sha256-" with half the hash of the body. Any other error is transient:
+// the client went away before its whole body arrived.
 func FromRequest(r *http.Request) (Envelope, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
@@ -193,8 +191,8 @@ func (e *Envelope) readSubscription(outer fields) (err error) {
 	return err
 }
 
-// readAttempt reads a count, also between quotes. It is for people alone: whatever else
-// stands there is taken for absent.
+// readAttempt reads a count, also between quotes. It is for people alone: any
+// other value counts as absent.
 func (e *Envelope) readAttempt(outer fields) {
 	raw, _ := outer.lookup("deliveryAttempt")
 	if n, err := strconv.Atoi(strings.Trim(string(raw), `"`)); err == nil && n >= 0 {
@@ -223,10 +221,10 @@ type pushEnvelope struct {
 	Subscription string `json:"subscription,omitempty"`
 }
 
-// Push returns the same delivery as the JSON of a Pub/Sub push, without its attempt:
-// what [FromRequest] reads back, so that a message from quarantine can be handed to
-// the handler that refused it. An envelope without publish time is refused again:
-// nothing may stand for the time that nobody knows.
+// Push returns the same delivery as the JSON of a Pub/Sub push, without its attempt.
+// [FromRequest] reads it back, so that the handler that
+// refused a message can receive it again from quarantine. An envelope without publish time is refused again:
+// no other time may replace an unknown one.
 func (e Envelope) Push() []byte {
 	var p pushEnvelope
 	p.Message.Attributes = e.Attributes

@@ -8,9 +8,8 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// expectedName finds the one name under which the transition knows a processor that
-// reports as a class, as a table, by its output table or by a former name; "" when it knows
-// none.
+// expectedName returns the name of the processor in the transition. A report may use its
+// class, its table, its output table or a former name. It returns "" for an unknown one.
 func expectedName(reported json.RawMessage, outputTable string, t *pipeline.Transition) string {
 	name, _ := asText(reported)
 	class := strings.TrimSuffix(strings.TrimPrefix(name, "Async"), "Processor")

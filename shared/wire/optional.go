@@ -148,9 +148,8 @@ func (o *optional) object(key string) *optional {
 	return inner
 }
 
-// entities returns a list's distinct names in the order sent, at most MaxEntities;
-// truncated says that the sender named, or tried to name, others too; given, that
-// there was a list at all.
+// entities returns the distinct names of a list in the order sent, at most MaxEntities.
+// truncated means that the sender named other entities too; given, that there was a list.
 func (o *optional) entities(key string) (names []string, truncated, given bool) {
 	raw, ok := o.fields.lookup(key)
 	if !ok {

@@ -32,8 +32,7 @@ type Report struct {
 }
 
 // ReportMetadata says what changed. Incremental without a list of entities means that
-// something did and nobody knows what: a second run of the kind is handed over, and its
-// consumers take everything.
+// unnamed entities changed: a second run of that kind is handed over as a full one.
 type ReportMetadata struct {
 	IsIncremental   bool     `json:"is_incremental"`
 	EntitiesChanged []string `json:"entities_changed,omitempty"`
@@ -42,9 +41,9 @@ type ReportMetadata struct {
 	EntitiesTruncated bool `json:"entities_truncated,omitempty"`
 }
 
-// Changed is the metadata of a run that wrote these entities; nil means all. A list that its
-// reader would cut is left out, and the run is reported as a full one: a cut list seems
-// complete, and the entities beyond it would be lost.
+// Changed is the metadata of a run that wrote these entities; nil means all. If the
+// reader would cut the list, it is left out, and the run is reported as a full one. A cut
+// list seems complete, and the entities beyond it would be lost.
 func Changed(entities []string) ReportMetadata {
 	switch {
 	case entities == nil:

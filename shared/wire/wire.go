@@ -1,11 +1,10 @@
-// Package wire holds the wire formats: what the platform delivers, what Phase 3
-// processors report, what Phase 4 is sent, and the jobs that the scheduler sends.
+// Package wire defines the wire formats: deliveries of Pub/Sub, completions of processors,
+// triggers of the next phase, and jobs of the scheduler.
 //
-// Decoding is one place for everybody, so that no two readers can disagree on a
-// name, a date or a status. It is tolerant exactly where production is (wrong types
-// in optional fields become absent, with a warning) and strict where a guess would
-// be a lie: such an input is a [*PermanentError] naming field and value, which no
-// repetition will cure.
+// All readers use one decoder, so that no two of them disagree on a name, a date or a
+// status. Wrong types in optional fields become absent, with a warning. An input that would
+// need a guess is a [*PermanentError], which names the field and the value; a retry does not
+// help.
 package wire
 
 import (
@@ -59,7 +58,7 @@ func (s Status) Counts() bool { return s == StatusSuccess || s == StatusPartial 
 const MaxEntities = 200
 
 // Completion is one report of a processor, decoded. Its JSON is the form in which it
-// is stored: equal reports have equal bytes, whatever message carried them.
+// is stored: equal reports have equal bytes, in any message.
 type Completion struct {
 	Processor     string          `json:"processor,omitempty"` // expected name; "" when the pipeline knows none
 	Reported      string          `json:"reported"`            // processor_name as sent, clipped to 200 bytes
@@ -84,11 +83,11 @@ type Completion struct {
 	Incremental   bool            `json:"is_incremental,omitempty"`
 	Entities      []string        `json:"entities_changed,omitempty"` // in the order sent, without duplicates
 	Truncated     bool            `json:"truncated,omitempty"`        // entities are missing from the list
-	Found         bool            `json:"found,omitempty"`            // nobody reported it: its rows were found, and EventTime is that of the newest
-	FoundLate     bool            `json:"found_late,omitempty"`       // and too late to set anything off by itself
+	Found         bool            `json:"found,omitempty"`            // not reported: its rows were found, and EventTime is that of the newest
+	FoundLate     bool            `json:"found_late,omitempty"`       // and too late for an automatic hand-over
 }
 
-// What stands for what a report does not say.
+// Sources of values that a report leaves out.
 const (
 	TimeSourcePublish = "publish_time" // for its timestamp
 	IDSourceMessage   = "message_id"   // for its execution_id
