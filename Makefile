@@ -24,19 +24,11 @@ build: ## Build build/phasectl
 BQEMU_FLAGS := $(foreach p,go-googlesql googlesqlwasm2go,-gcflags='github.com/goccy/$(p)=-l -dwarf=false') \
 	-gcflags='github.com/ncruces/go-sqlite3-wasm/v2=-l -dwarf=false' \
 	$(shell awk '/^MemAvailable/ && $$2 < 6000000 {print "-p 1"}' /proc/meminfo 2>/dev/null)
-# The emulator waits 100 ms before it looks for a job's result, although the job has ended, and
-# serves no other request meanwhile. Go compiles a copy of it with 1 ms.
-EMULATOR := github.com/goccy/bigquery-emulator
-build/bqemu: $(wildcard scripts/bqemu/*.go) scripts/bqemu/go.mod scripts/bqemu/go.sum ## Build the emulator of BigQuery that test-all, local and demo use
+build/bqemu: $(wildcard scripts/bqemu/*.go) scripts/bqemu/copy.sh scripts/bqemu/go.mod scripts/bqemu/go.sum ## Build the emulator of BigQuery that test-all, local and demo use
 	@echo "building build/bqemu, the BigQuery emulator: some minutes where nothing is cached"
-	@rm -rf build/emulator && mkdir -p build
-	@cd scripts/bqemu && cp -R "$$($(GO) list -f '{{.Module.Dir}}' $(EMULATOR)/server)" ../../build/emulator && chmod -R u+w ../../build/emulator
-	@cd build/emulator/internal/metadata && mv job.go job.orig && \
-	sed 's/NewTicker(100 \* time.Millisecond)/NewTicker(time.Millisecond)/' job.orig >job.go && \
-	if cmp -s job.orig job.go; then echo "$(EMULATOR) has another wait: change the rule of build/bqemu in the Makefile"; exit 1; fi
-	@cp scripts/bqemu/go.mod build/bqemu.mod && cp scripts/bqemu/go.sum build/bqemu.sum && \
-	$(GO) mod edit -replace '$(EMULATOR)=$(CURDIR)/build/emulator' build/bqemu.mod
+	@GO='$(GO)' sh scripts/bqemu/copy.sh build
 	cd scripts/bqemu && $(GO) build -modfile ../../build/bqemu.mod -ldflags '-s -w' $(BQEMU_FLAGS) -o ../../build/bqemu .
+	@rm -rf build/emulator build/engine
 
 .PHONY: demo
 demo: build ## Replay a night of the NBA pipeline on this machine; PIPELINE=retail that of another

@@ -48,20 +48,21 @@ func openJobs() (*jobs, error) {
 	return &jobs{db: db}, nil
 }
 
-// before brings back the job that a request names, if it is an old one.
-func (j *jobs) before(r *http.Request) error {
-	id, err := named(r)
-	if id == "" || err != nil {
-		return err
+// before brings back the job that a request names, if it is an old one. head is the
+// beginning of the request's body.
+func (j *jobs) before(r *http.Request, head []byte) (back bool, err error) {
+	id := named(r, head)
+	if id == "" {
+		return false, nil
 	}
 	key := []any{text(project(r.URL.Path)), text(id)}
 	var found int
 	if err := j.db.QueryRow("SELECT COUNT(*) FROM old_jobs WHERE projectID = ? AND id = ?", key...).Scan(&found); err != nil || found == 0 {
-		return err
+		return false, err
 	}
 	tx, err := j.db.Begin()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit there is nothing to take back
 	for _, statement := range []string{
@@ -69,33 +70,33 @@ func (j *jobs) before(r *http.Request) error {
 		"DELETE FROM old_jobs WHERE projectID = ? AND id = ?",
 	} {
 		if _, err := tx.Exec(statement, key...); err != nil {
-			return fmt.Errorf("bring back job %s: %w", id, err)
+			return false, fmt.Errorf("bring back job %s: %w", id, err)
 		}
 	}
 	// The emulator finds a job by its project's list, which it writes anew with each job that it adds.
 	rows, err := tx.Query("SELECT id FROM jobs WHERE projectID = ?", key[0])
 	if err != nil {
-		return err
+		return false, err
 	}
 	var ids []string
 	for rows.Next() {
 		var id string
 		if err := rows.Scan(&id); err != nil {
-			return err
+			return false, err
 		}
 		ids = append(ids, id)
 	}
 	if err := rows.Err(); err != nil {
-		return err
+		return false, err
 	}
 	list, err := json.Marshal(ids)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if _, err := tx.Exec("UPDATE projects SET jobIDs = ? WHERE id = ?", value("array", string(list)), key[0]); err != nil {
-		return err
+		return false, err
 	}
-	return tx.Commit()
+	return true, tx.Commit()
 }
 
 // after moves old jobs away, if the request may have made another.
@@ -127,32 +128,38 @@ var (
 )
 
 // named returns the id of the job that a request is about, "" if it names none.
-func named(r *http.Request) (string, error) {
+func named(r *http.Request, head []byte) string {
 	if m := pathOfJob.FindStringSubmatch(r.URL.Path); m != nil {
-		return m[1], nil
+		return m[1]
 	}
 	if id := r.URL.Query().Get("upload_id"); id != "" { // the rows of an upload in parts
-		return id, nil
+		return id
 	}
-	if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/jobs") {
-		return "", nil
+	if m := bodyOfJob.FindSubmatch(head); m != nil && strings.HasSuffix(r.URL.Path, "/jobs") {
+		return string(m[1])
+	}
+	return ""
+}
+
+// peek returns the beginning of a request's body: all of a query, whose parameters come before
+// its job's name.
+func peek(r *http.Request) ([]byte, error) {
+	if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/jobs") && !strings.HasSuffix(r.URL.Path, "/queries") {
+		return nil, nil
 	}
 	body := io.Reader(r.Body)
 	if strings.HasPrefix(r.URL.Path, "/upload/") {
 		body = io.LimitReader(body, uploadHead)
 	}
-	head, err := io.ReadAll(body) // all of a query, whose parameters come before its job's name
+	head, err := io.ReadAll(body)
 	if err != nil {
-		return "", fmt.Errorf("read the request: %w", err)
+		return nil, fmt.Errorf("read the request: %w", err)
 	}
 	r.Body = struct {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(head), r.Body), r.Body}
-	if m := bodyOfJob.FindSubmatch(head); m != nil {
-		return string(m[1]), nil
-	}
-	return "", nil
+	return head, nil
 }
 
 // text is a string as the emulator writes it into its tables.
