@@ -115,9 +115,12 @@ func duplicate(err error) bool {
 // ended waits for a job's end and returns what it failed with. The second error means
 // that its end is not known.
 func ended(ctx context.Context, job *bigquery.Job) (failure, unknown error) {
-	waitErr := patiently(ctx, func() error { _, err := job.Wait(ctx); return err }) // of a query that failed it tells that, as it tells that it could not wait
 	var status *bigquery.JobStatus
-	err := patiently(ctx, func() (err error) { status, err = job.Status(ctx); return err })
+	waitErr := patiently(ctx, func() (err error) { status, err = job.Wait(ctx); return err })
+	var err error
+	if waitErr != nil { // the query has failed, or could not be waited for
+		err = patiently(ctx, func() (err error) { status, err = job.Status(ctx); return err })
+	}
 	switch {
 	case denied(err):
 		return nil, fmt.Errorf("job %s %w", job.ID(), foreign(job.ProjectID(), err))
