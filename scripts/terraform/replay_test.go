@@ -140,7 +140,7 @@ func TestReplay_NothingFiresWhenNothingIsWrong(t *testing.T) {
 		"first 72 hours, deployed at 08:30": {"2026-02-03 08:30", 72},
 		"first 72 hours, deployed at 11:30": {"2026-02-03 11:30", 72},
 		"first 72 hours, deployed at 20:00": {"2026-02-03 20:00", 72},
-		"first 72 hours and a good week":    {"2026-02-03 15:00", 10 * 24},
+		"first 72 hours and a good week":    {"2026-02-03 15:00", 7 * 24},
 		"the clock is set forward":          {"2026-03-06 15:00", 72},
 		"the clock is set back":             {"2026-10-30 15:00", 72},
 	} {
@@ -185,7 +185,7 @@ func TestReplay_BadNightsFireWhatTheyShould(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newPlay(t, p, localTime(t, "2026-02-03 03:30"), 46*time.Hour, tc.wrong)
+			w := newPlay(t, p, localTime(t, "2026-02-03 03:30"), 41*time.Hour, tc.wrong)
 			w.live()
 			if pages := w.show(name); !slices.Equal(pages, tc.fires) {
 				t.Errorf("%q, want %q", pages, tc.fires)
