@@ -38,10 +38,11 @@ func (e *Engine) Close(ctx context.Context, key Key, m pipeline.Mode, actor, rea
 	}
 	r := CloseResult{Before: s.closed[m.Name]}
 	if r.Before == nil {
-		switch st, open := e.convergence(key, "").status(s, m), waiting(s.batches[m.Name]); {
+		c := e.convergence(key, "")
+		switch st, open := c.status(s, m), waiting(s.batches[m.Name]); {
 		case st.State == string(StatePublished):
 			return CloseResult{}, fmt.Errorf("%s is published: there is nothing to close: %w", cycleID(key, m.Name), ErrRefused)
-		case open != nil && open.Selected:
+		case open != nil && len(selected(c.input(s, m), open)) > 0:
 			return CloseResult{}, fmt.Errorf("%s: batch %d, which %s triggered, waits: %s: %w", cycleID(key, m.Name), open.N, open.Actor, open.Reason, ErrRefused)
 		}
 		record := audit.Record{Action: "close", Actor: actor, Reason: reason, Transition: key.Transition.ID, Period: string(key.Period), Mode: m.Name,
@@ -72,7 +73,8 @@ func (s *snapshot) readClosed(doc store.Doc, t *pipeline.Transition) error {
 	return f.err
 }
 
-// keeps reports whether a closing keeps a batch from going on.
-func (s *snapshot) keeps(mode string, b *batch) bool {
-	return s.closed[mode] != nil && b.unfrozen() && !b.Selected
+// keeps reports whether a closing keeps a batch from going on: one that is not frozen, and of which
+// no run counts that a person chose. The policy would go on with such a batch.
+func (c *convergence) keeps(s *snapshot, m pipeline.Mode, b *batch) bool {
+	return s.closed[m.Name] != nil && b.unfrozen() && len(selected(c.input(s, m), b)) == 0
 }

@@ -198,3 +198,30 @@ func TestClose_HoldsUnderEitherNameOfAMode(t *testing.T) {
 		})
 	}
 }
+
+// A hand-over that a person asked for in a closed cycle waits, and then the definition changes so
+// that none of its runs counts: nothing is left of the request, and the cycle stays closed.
+func TestClose_HoldsWhenWhatWasAskedForCountsNoMore(t *testing.T) {
+	ctx := context.Background()
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-04 06:00"))
+	w.close("overnight")
+	w.mustDeliver(overnight()...)
+	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
+		return Readiness{Outcome: Failed, Reasons: []string{"coverage"}}
+	}
+	if _, err := w.engine.Trigger(ctx, w.key("2026-02-03"), w.mode("overnight"), Request{Processors: []string{pgs}, Actor: "ada", Reason: "try"}); err != nil {
+		t.Fatal(err)
+	}
+	w.engine.Check = Unchecked
+	w.tr = changed(t, boxScores("")...) // the processor is another
+	w.mustDeliver(run(box, "2026-02-04 06:01"))
+	w.pass(time.Hour)
+	w.relay()
+	if got := w.tablesOf("overnight"); len(got) > 0 {
+		t.Errorf("%v are handed over", got)
+	}
+	if st := w.statuses()["overnight"]; st.State != "closed" {
+		t.Errorf("%s: %s", st.State, st.Reason)
+	}
+}

@@ -173,7 +173,7 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 	} else {
 		a.handing = c.handing(s, m, b)
 		switch h := a.handing; {
-		case s.keeps(m.Name, b):
+		case c.keeps(s, m, b):
 		case h.verdict.State == policy.Grace && b.GraceSince.IsZero(),
 			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == policy.Overdue || h.verdict.State == policy.Waiting && len(h.verdict.Missing) > 0):
 			a.do = updateGrace

@@ -178,7 +178,7 @@ func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []pol
 	case sending(s.batches[m.Name], runs) != nil:
 		b := sending(s.batches[m.Name], runs)
 		p.Refusal = fmt.Sprintf("batch %d, which %s asked for, is being sent with these runs: it goes on by itself", b.N, b.Actor)
-	case other != nil && other.Selected:
+	case other != nil && len(selected(in, other)) > 0:
 		p.Refusal = fmt.Sprintf("batch %d, which %s asked for, is not handed over yet: %s", other.N, other.Actor, other.Reason)
 	case hold != nil:
 		p.Refusal = fmt.Sprintf("it is on hold by %s: %s", hold.Actor, hold.Reason)

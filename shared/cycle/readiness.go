@@ -76,7 +76,7 @@ func (c *convergence) asks(s *snapshot) bool {
 		}
 		in := c.input(s, m)
 		if b := firstUnpublished(s.batches[m.Name]); b != nil {
-			if !b.unfrozen() || b.Selected {
+			if !b.unfrozen() || len(selected(in, b)) > 0 {
 				continue
 			}
 			in.GraceStart = b.GraceSince

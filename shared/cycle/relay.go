@@ -71,7 +71,7 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 		err := e.recovered(ctx, key, func() error { _, err := c.run(ctx); return err })
 		errs = append(errs, err)
 		unread = unread || c.unread
-		settled[key.Period] = err == nil && c.last.settled()
+		settled[key.Period] = err == nil && !c.waits && c.settled()
 		return c
 	}
 	budget := checksTake

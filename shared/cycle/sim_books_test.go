@@ -23,6 +23,7 @@ type simBooks struct {
 	byMode   map[string][]*simBatch  // by n
 	began    map[string][]string     // mode → what it expected when it began
 	holds    map[string]time.Time    // mode, "" for all → until when somebody was told that it is held
+	closed   map[string]bool         // modes of which somebody was told that they are closed
 	shown    map[string]time.Time    // processor → completion in the projection
 	accepted map[string]*simAccepted // by trigger id
 	ids      map[string]string       // the broker's id → trigger id
@@ -75,7 +76,7 @@ type simAccepted struct {
 
 func (s *simulation) opened() {
 	s.books = simBooks{runs: map[string]string{}, batches: map[string]*simBatch{}, byMode: map[string][]*simBatch{},
-		began: map[string][]string{}, shown: map[string]time.Time{}, holds: map[string]time.Time{}, accepted: map[string]*simAccepted{}, ids: map[string]string{}, effects: map[string]string{}}
+		began: map[string][]string{}, shown: map[string]time.Time{}, closed: map[string]bool{}, holds: map[string]time.Time{}, accepted: map[string]*simAccepted{}, ids: map[string]string{}, effects: map[string]string{}}
 }
 
 func (s *simulation) doc(ref store.Ref) store.Doc {

@@ -24,17 +24,18 @@ var (
 // simLayouts is every way in which two instances can come by the completions of three
 // processors, one of them (c) delivered twice; what differs by names alone left out.
 // Those in parentheses are a group. Below these an operator is beside an instance, and there is one preemption less: he
-// holds the cycle (H), releases it (R), asks for a hand-over of what is there (T) or
-// forces one (F).
+// closes the cycle (C), holds it (H), releases it (R), asks for a hand-over of what is there (T)
+// or forces one (F).
 var simLayouts = [][2]string{
 	{"ab", "cc"}, {"ac", "bc"}, {"ac", "cb"}, {"ca", "cb"},
 	{"(ab)", "cc"}, {"(ab)c", "c"}, {"(abc)", "c"}, {"(ac)", "(bc)"}, {"c(ac)", "b"},
 	{"bcc", "a"}, {"cbc", "a"}, {"ccb", "a"}, {"abc", "c"}, {"acb", "c"}, {"cab", "c"},
 
-	{"abc", "H"}, {"abc", "HR"}, {"abcc", "T"}, {"abc", "F"}, {"abc", "TF"}, {"abcT", "F"}, {"abcT", "HR"},
+	{"abc", "C"}, {"abc", "CT"}, {"abc", "H"}, {"abc", "HR"}, {"abcc", "T"}, {"abc", "F"}, {"abc", "TF"}, {"abcT", "F"}, {"abcT", "HR"},
 }
 
 var simActs = map[rune]simAct{
+	'C': {kind: "close"},
 	'H': {kind: "hold", lasts: time.Hour}, 'R': {kind: "release"},
 	'T': {kind: "trigger"}, 'F': {kind: "trigger", force: true, processors: []string{beta}},
 }

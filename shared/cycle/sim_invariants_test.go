@@ -181,6 +181,9 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 		s.fail("%s may not be frozen: %s", b.id, why)
 		return
 	}
+	if s.books.closed[b.mode] && !chosen {
+		s.fail("%s is frozen, and closed", b.id)
+	}
 	for mode, until := range s.books.holds {
 		if (mode == "" || mode == b.mode) && s.now.Before(until) && !(chosen && b.force) {
 			s.fail("%s is frozen, and held until %s", b.id, until)
@@ -371,7 +374,7 @@ func (s *simulation) unclaimed(th *simThread, m *simMessage) {
 // grace: whoever has looked at a batch has ended a grace period whose quorum, by the
 // definition that he knows, does not hold.
 func (s *simulation) grace(th *simThread, b *simBatch, i int) {
-	if b.frozen() || b.selected || b.grace(th.rules).IsZero() || b.live(s.now) || s.books.began[b.mode] != nil || !b.written.Before(th.seen.ReadTime) {
+	if s.acted && s.isClosed(b.mode) || b.frozen() || b.selected || b.grace(th.rules).IsZero() || b.live(s.now) || s.books.began[b.mode] != nil || !b.written.Before(th.seen.ReadTime) {
 		return
 	}
 	visible := s.visible(th.seen)

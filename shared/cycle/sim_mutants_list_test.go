@@ -5,10 +5,10 @@ package cycle
 // simMutants are faults that such an engine could have, most of them faults that one
 // like it once had.
 var simMutants = []simMutant{
-	{"confirm_before_publish", 12, "steps.go",
+	{"confirm_before_publish", 24, "steps.go",
 		`complete = complete && m.ID != ""`,
 		`complete = complete && (m.ID != "" || mutant("confirm_before_publish"))`},
-	{"no_claim", 4, "next.go",
+	{"no_claim", 12, "next.go",
 		`case open.live(s.now) && !c.mine(open):`,
 		`case open.live(s.now) && !mutant("no_claim") && !c.mine(open):`},
 	{"payload_rebuilt_at_publish", 1, "steps.go",
@@ -23,7 +23,7 @@ var simMutants = []simMutant{
 			}
 		}
 		msgs =`},
-	{"latch_on_blocked", 3, "next.go",
+	{"latch_on_blocked", 4, "next.go",
 		`		case b.State == StateBlocked && s.now.Before(b.NextAttempt) && b.Checked == fingerprint(h.runs):`,
 		`		case b.State == StateBlocked && (s.now.Before(b.NextAttempt) || mutant("latch_on_blocked")):`},
 	{"count_unknown_names", 7, "../policy/policy.go",
@@ -67,7 +67,7 @@ var simMutants = []simMutant{
 	{"drop_late_runs", 2, "../policy/policy.go",
 		`		case g == nil || len(g.open) == 0:`,
 		`		case g == nil || len(g.open) == 0 || mutant("drop_late_runs") && len(covered) > 0 && len(g.covered) == 0:`},
-	{"ambiguous_conflict_is_a_loss", 122, "cycle.go",
+	{"ambiguous_conflict_is_a_loss", 176, "cycle.go",
 		`			// A rival was faster, or our own write's answer was lost: the next read tells.`,
 		`			if mutant("ambiguous_conflict_is_a_loss") {
 				clear(c.taken)
@@ -100,13 +100,13 @@ var simMutants = []simMutant{
 	}
 	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {`},
 
-	{"claim_trusted_for_ever", 4, "cycle.go",
+	{"claim_trusted_for_ever", 29, "cycle.go",
 		`	return c.Claim - c.Claim/10 - elapsed`,
 		`	if mutant("claim_trusted_for_ever") {
 		return c.Claim
 	}
 	return c.Claim - c.Claim/10 - elapsed`},
-	{"claim_not_given_back", 29, "next.go",
+	{"claim_not_given_back", 515, "next.go",
 		`	case a.do == idle && held:`,
 		`	case a.do == idle && held && mutant("claim_not_given_back"):
 	case a.do == idle && held:`},
@@ -186,16 +186,16 @@ var simMutants = []simMutant{
 		return err
 	}
 	if mutant("claim_without_its_version") {`},
-	{"projection_without_its_version", 43, "projection.go",
+	{"projection_without_its_version", 370, "projection.go",
 		`		writes = append(writes, store.MergeIf(ref, s.compat.Version, a.fields...))`,
 		`		if writes = append(writes, store.MergeIf(ref, s.compat.Version, a.fields...)); mutant("projection_without_its_version") {
 			writes[0] = store.Merge(ref, a.fields...)
 		}`},
 
-	{"second_runs_not_collected", 43, "../policy/policy.go",
+	{"second_runs_not_collected", 568, "../policy/policy.go",
 		`		case in.Now.Before(in.DueAgain(name)):`,
 		`		case in.Now.Before(in.DueAgain(name)) && !mutant("second_runs_not_collected"):`},
-	{"collected_for_ever", 12, "../policy/policy.go",
+	{"collected_for_ever", 51, "../policy/policy.go",
 		`	return last.Add(in.Mode.SecondRunsEvery)`,
 		`	if mutant("collected_for_ever") {
 		return last.AddDate(1, 0, 0)
@@ -209,14 +209,14 @@ var simMutants = []simMutant{
 		`		if b.State != StatePublished && !mutant("summary_beyond_an_open_batch") || b.N != h.N+1 {`},
 
 	// What an operator does, deadlines, definitions that change.
-	{"hold_ignored_by_the_holder", 4, "next.go",
+	{"hold_ignored_by_the_holder", 187, "next.go",
 		`		case s.hold(m.Name) != nil && !(h.selected && b.Force):`,
 		`		case s.hold(m.Name) != nil && !(h.selected && b.Force) && !mutant("hold_ignored_by_the_holder"):`},
-	{"hold_does_not_touch", 455, "hold.go",
+	{"hold_does_not_touch", 633, "hold.go",
 		`				case b.unfrozen() && b.Holder != "" && err == nil:`,
 		`				case mutant("hold_does_not_touch"):
 				case b.unfrozen() && b.Holder != "" && err == nil:`},
-	{"request_without_its_record", 4, "operator.go",
+	{"request_without_its_record", 11, "operator.go",
 		`	writes := []store.Write{record, c.watch(c.key)}`,
 		`	writes := []store.Write{record, c.watch(c.key)}
 	if mutant("request_without_its_record") {
@@ -240,30 +240,30 @@ var simMutants = []simMutant{
 	{"gained_processor_reopens", 193, "../policy/policy.go",
 		`		case in.Began != nil && !slices.Contains(in.Began, name):`,
 		`		case in.Began != nil && !slices.Contains(in.Began, name) && !mutant("gained_processor_reopens"):`},
-	{"begun_with_the_first_batch", 413, "steps.go",
+	{"begun_with_the_first_batch", 199, "steps.go",
 		`	if slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {`,
 		`	if !mutant("begun_with_the_first_batch") && slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {`},
 	{"grace_outlives_its_quorum", 94, "next.go",
 		`			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == policy.Overdue ||`,
 		`			!mutant("grace_outlives_its_quorum") && !b.GraceSince.IsZero() && !h.due() && (h.verdict.State == policy.Overdue && !mutant("found_grace_of_the_late") ||`},
-	{"repair_hands_over_what_is_old", 4, "next.go",
+	{"repair_hands_over_what_is_old", 89, "next.go",
 		`		case c.repairer != "" && c.key.old(s.now) &&`,
 		`		case !mutant("repair_hands_over_what_is_old") && c.repairer != "" && c.key.old(s.now) &&`},
-	{"repair_forgets_its_cause", 229, "next.go",
+	{"repair_forgets_its_cause", 125, "next.go",
 		`b.Cause == CauseReconciliation && b.unfrozen()`,
 		`b.Cause == CauseReconciliation && b.unfrozen() && !mutant("repair_forgets_its_cause")`},
 
 	// Faults that the simulation has found, put back in.
-	{"found_request_claimed_behind_another", 43, "operator.go",
+	{"found_request_claimed_behind_another", 231, "operator.go",
 		`	if firstUnpublished(s.batches[m.Name]) == nil {`,
 		`	if firstUnpublished(s.batches[m.Name]) == nil || mutant("found_request_claimed_behind_another") {`},
-	{"found_hold_misses_a_sleeper", 10035, "hold.go",
+	{"found_hold_misses_a_sleeper", 3107, "hold.go",
 		`				case mutant("hold_does_not_touch"):`,
 		`				case mutant("hold_does_not_touch"), mutant("found_hold_misses_a_sleeper") && !b.live(s.now):`},
 	{"found_grace_of_the_late", 94, "next.go",
 		`!mutant("found_grace_of_the_late")`,
 		`!mutant("found_grace_of_the_late")`},
-	{"found_hold_unwatched_by_a_relay", 19072, "watch.go",
+	{"found_hold_unwatched_by_a_relay", 1530, "watch.go",
 		`, store.F(e.NewID(), "listing"))`,
 		`, store.F(map[bool]any{false: e.NewID()}[mutant("found_hold_unwatched_by_a_relay")], "listing"))`},
 	{"found_no_mode_shown", 69, "projection.go",
@@ -330,4 +330,36 @@ var simMutants = []simMutant{
 		return make([]answer, len(ids))
 	}
 	result, err := c.run(ctx)`},
+	{"closed_cycle_begins", 18086, "next.go",
+		`	if s.closed[m.Name] != nil {
+		return action{}`,
+		`	if s.closed[m.Name] != nil && !mutant("closed_cycle_begins") {
+		return action{}`},
+	{"closing_keeps_no_batch", 187, "next.go",
+		`		case c.keeps(s, m, b):`,
+		`		case c.keeps(s, m, b) && !mutant("closing_keeps_no_batch"):`},
+	{"closing_does_not_touch", 12, "close.go",
+		`	r.Publishing, err = e.touch(ctx, key, m.Name)`,
+		`	if mutant("closing_does_not_touch") {
+		return r, nil
+	}
+	r.Publishing, err = e.touch(ctx, key, m.Name)`},
+	{"closing_names_no_batch", 12, "close.go",
+		`	return r, err
+}
+
+// readClosed`,
+		`	if mutant("closing_names_no_batch") {
+		r.Publishing = nil
+	}
+	return r, err
+}
+
+// readClosed`},
+	{"found_closing_and_a_choice_that_counts_no_more", 9193, "close.go",
+		`	return s.closed[m.Name] != nil && b.unfrozen() && len(selected(c.input(s, m), b)) == 0`,
+		`	if mutant("found_closing_and_a_choice_that_counts_no_more") {
+		return s.closed[m.Name] != nil && b.unfrozen() && !b.Selected
+	}
+	return s.closed[m.Name] != nil && b.unfrozen() && len(selected(c.input(s, m), b)) == 0`},
 }

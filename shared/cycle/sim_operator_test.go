@@ -5,12 +5,15 @@ package cycle
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
+
+	"github.com/phasegate/phasegate/shared/store"
 )
 
 // simAct is something that an operator does, or the nightly job.
 type simAct struct {
-	kind       string // trigger, hold, release, repair
+	kind       string // trigger, hold, release, repair, close
 	mode       int    // of the rules; -1: the whole transition
 	processors []string
 	force      bool
@@ -19,7 +22,7 @@ type simAct struct {
 }
 
 func (s *simulation) drawAct() *simAct {
-	a := &simAct{kind: []string{"trigger", "trigger", "hold", "hold", "release", "repair", "repair"}[s.rng.IntN(7)],
+	a := &simAct{kind: []string{"trigger", "trigger", "hold", "hold", "release", "repair", "repair", "close"}[s.rng.IntN(8)],
 		mode: s.rng.IntN(len(s.desk.rules.modes)), force: s.rng.IntN(3) == 0,
 		lasts: []time.Duration{time.Minute, 40 * time.Minute, 5 * time.Hour, 30 * time.Hour}[s.rng.IntN(4)]}
 	switch a.kind {
@@ -33,7 +36,7 @@ func (s *simulation) drawAct() *simAct {
 		for range s.rng.IntN(3) {
 			a.found = append(a.found, &s.family.texts[s.rng.IntN(len(s.family.texts))])
 		}
-	default:
+	case "hold", "release":
 		if s.rng.IntN(8) == 0 {
 			a.mode = -1
 		}
@@ -72,6 +75,16 @@ func (s *simulation) act(a *simAct) *simThread {
 			delete(s.books.holds, mode)
 			_, err := e.Release(ctx, key, mode, "ada", "seen")
 			return err == nil
+		case "close":
+			m, _ := th.rules.tr.Mode(th.rules.modes[a.mode].shown())
+			r, err := e.Close(ctx, key, m, "ada", "not wanted")
+			switch {
+			case errors.Is(err, ErrRefused) && th.writes > 0:
+				s.fail("%s is refused, and has written", th)
+			case err == nil:
+				s.closed(mode, r)
+			}
+			return err == nil
 		case "repair":
 			// What a look at the tables finds is what somebody did, whether its report
 			// comes yet, has come, or is lost.
@@ -102,4 +115,29 @@ func (s *simulation) act(a *simAct) *simThread {
 		}
 		return err == nil
 	})
+}
+
+// closed: nothing of the cycle is frozen from now on unless somebody triggers it, and what is
+// frozen already was named.
+func (s *simulation) closed(mode string, r CloseResult) {
+	s.books.closed[mode] = true
+	if !s.isClosed(mode) {
+		s.fail("%s is said to be closed, and is not", mode)
+	}
+	for _, b := range s.books.byMode[mode] {
+		if b.state == "publishing" && !slices.Contains(r.Publishing, b.id) {
+			s.fail("%s goes on, and who closes %s hears of %v", b.id, mode, r.Publishing)
+		}
+	}
+}
+
+// isClosed reports whether a closing is on record.
+func (s *simulation) isClosed(mode string) bool {
+	for _, end := range []string{"", "~overflow", "~control"} {
+		closed, _ := s.doc(store.Ref{Collection: periodsCollection, ID: simID + "_" + string(simPeriod) + end}).Data["closed"].(map[string]any)
+		if closed[mode] != nil {
+			return true
+		}
+	}
+	return false
 }

@@ -181,7 +181,7 @@ func (s *simulation) settled() bool {
 		}
 	}
 	for _, b := range s.books.batches {
-		if b.state != "published" {
+		if b.state != "published" && !s.stays(b) {
 			return false
 		}
 	}
@@ -192,6 +192,9 @@ func (s *simulation) settled() bool {
 // may have been collected waits for a time to come.
 func (s *simulation) dueNow(i int, waits bool) bool {
 	mode := s.final.modes[i].name
+	if s.acted && s.isClosed(mode) {
+		return false
+	}
 	batches, began := s.books.byMode[mode], s.books.began[mode]
 	var kept map[string]bool
 	if waits {

@@ -184,6 +184,7 @@ func TestRelay_WatchesWhatWaitsForACheck(t *testing.T) {
 	if _, err := w.engine.Hold(context.Background(), old, "overnight", time.Hour, "ada", "wait"); err != nil {
 		t.Fatal(err)
 	}
+	w.pass(2 * time.Hour) // nothing was done under the hold, and now it is due
 	watched := func() []pipeline.Period {
 		_, periods, err := w.engine.watched(context.Background(), w.tr)
 		if err != nil {
@@ -197,11 +198,6 @@ func TestRelay_WatchesWhatWaitsForACheck(t *testing.T) {
 		w.pass(50 * time.Second)
 		return Readiness{Outcome: Unknown, Reasons: []string{"BigQuery does not answer"}}
 	}
-	if _, err := w.engine.Release(context.Background(), old, "overnight", "ada", "go on"); err != nil {
-		t.Fatal(err)
-	}
-	w.pass(10 * time.Minute)
-	checked = false
 	if w.relay(); checked {
 		t.Fatal("its turn for a check came: this test says nothing")
 	}
