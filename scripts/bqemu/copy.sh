@@ -18,7 +18,7 @@ chmod -R u+w "$to/emulator" "$to/engine"
 edit() {
 	sed "$2" "$to/$1" >"$to/edited"
 	if cmp -s "$to/edited" "$to/$1"; then
-		echo "$1 is another than it was: nothing fits $2" >&2
+		echo "$1 has changed, no line matches $2: edit scripts/bqemu/copy.sh" >&2
 		exit 1
 	fi
 	mv "$to/edited" "$to/$1"

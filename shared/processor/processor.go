@@ -204,9 +204,9 @@ func (n *run) inside(ctx context.Context, work Work) (Outcome, error) {
 	if out, done, err := n.before(ctx, false); done || err != nil { // another run has ended since
 		return out, err
 	}
-	err := n.Warehouse.CheckTarget(ctx, n.target())
+	location, err := n.Warehouse.CheckTarget(ctx, n.target())
 	if err == nil {
-		err = n.fence(ctx)
+		err = n.fence(ctx, location)
 	}
 	switch {
 	case permanentData(err):
@@ -248,8 +248,8 @@ func permanentData(err error) bool {
 }
 
 // fence makes sure that no earlier run writes any more, before anything is read.
-func (n *run) fence(ctx context.Context) error {
-	if err := n.Warehouse.Fence(ctx, n.Processor.Table, n.key.String(), n.held.Outstanding()...); err != nil {
+func (n *run) fence(ctx context.Context, location string) error {
+	if err := n.Warehouse.FenceIn(ctx, location, n.key.String(), n.held.Outstanding()...); err != nil {
 		return err
 	}
 	return n.held.Settle(ctx, n.held.Outstanding()...)

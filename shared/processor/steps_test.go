@@ -1,11 +1,14 @@
 package processor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,23 +39,28 @@ func TestTokens_StayListedUntilTheyAreFenced(t *testing.T) {
 		t.Fatal("a dead process has answered")
 	}
 	w.advance(lease.Max + time.Second)
-	m, reads := w.machine(), 0
-	m.faults.Get = func(_ int, path string) error {
-		if strings.HasSuffix(path, "/tables/player_game_summary") {
-			if reads++; reads == 2 { // by the fence; the first one is by the check of the table
-				return denied
-			}
+	m := w.machine()
+	m.runner.Warehouse = w.Through(func(_ *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error {
+		if bytes.Contains(body, []byte("SELECT 1")) { // the fence's job
+			return denied
 		}
+		forward()
 		return nil
-	}
+	})
 	if out, err := m.run(night, Request{}, notAgain(t)); err == nil {
 		t.Errorf("the fence failed, and the run went on: %+v", out)
 	}
 	if n := w.outstanding(night); n != 1 {
 		t.Errorf("%d tokens are listed, want the dead process's", n)
 	}
-	if out, err := w.machine().run(night, Request{}, making(11, 3)); err != nil || out.Status != wire.StatusSuccess || w.outstanding(night) != 0 {
+	m = w.machine()
+	if out, err := m.run(night, Request{}, making(11, 3)); err != nil || out.Status != wire.StatusSuccess || w.outstanding(night) != 0 {
 		t.Errorf("%+v, %v, %d tokens are left", out, err, w.outstanding(night))
+	}
+	// Before the work by the check, which the fence follows, and before the write.
+	reads := slices.DeleteFunc(m.faults.Gets(), func(path string) bool { return !strings.HasSuffix(path, "/tables/player_game_summary") })
+	if len(reads) != 2 {
+		t.Errorf("the table's metadata were read %d times", len(reads))
 	}
 }
 

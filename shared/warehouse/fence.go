@@ -20,8 +20,13 @@ func (w *Warehouse) Fence(ctx context.Context, table, lock string, nonces ...str
 	if err != nil {
 		return fmt.Errorf("fence: %w", err)
 	}
+	return w.FenceIn(ctx, meta.Location, lock, nonces...)
+}
+
+// FenceIn is Fence where the location of the table is known, from [Warehouse.CheckTarget].
+func (w *Warehouse) FenceIn(ctx context.Context, location, lock string, nonces ...string) error {
 	for _, nonce := range nonces {
-		job, mine, err := w.begin(ctx, exclusive{id: JobID(lock, nonce), location: meta.Location, sql: "SELECT 1", purpose: forFence})
+		job, mine, err := w.begin(ctx, exclusive{id: JobID(lock, nonce), location: location, sql: "SELECT 1", purpose: forFence})
 		if err == nil && !mine { // ours does nothing, so its end is not waited for
 			_, err = ended(ctx, job)
 		}

@@ -12,14 +12,14 @@ import (
 )
 
 // CheckTarget checks, before rows are made, that they can be written into the target's table.
-// An [ErrTarget] names what prevents it.
-func (w *Warehouse) CheckTarget(ctx context.Context, t Target) error {
+// An [ErrTarget] names what prevents it. It returns the table's location.
+func (w *Warehouse) CheckTarget(ctx context.Context, t Target) (location string, err error) {
 	meta, err := w.metadata(ctx, t.Processor.Table)
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, err = t.takes(meta)
-	return err
+	return meta.Location, err
 }
 
 // takes returns the rule of a table into which rows can be written, else an [ErrTarget].

@@ -117,7 +117,7 @@ func TestCheckTarget_NamesWhatNoWriteCanFill(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, _ := b.described(c.edit)
-			err := w.CheckTarget(t.Context(), b.target)
+			_, err := w.CheckTarget(t.Context(), b.target)
 			if c.want == "" {
 				if err != nil {
 					t.Error(err)

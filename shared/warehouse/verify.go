@@ -86,7 +86,7 @@ func (w *Warehouse) VerifyTables(ctx context.Context, p *pipeline.Pipeline) []Ve
 	out := make([]Verification, len(processors))
 	sideBySide(len(processors), func(i int) {
 		out[i].Name = "table " + processors[i].Table
-		switch err := w.CheckTarget(ctx, Target{Processor: processors[i], Calendar: p.Calendar}); {
+		switch _, err := w.CheckTarget(ctx, Target{Processor: processors[i], Calendar: p.Calendar}); {
 		case errors.Is(err, ErrTarget):
 			out[i].Warning = err.Error()
 		case err != nil:
