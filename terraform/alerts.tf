@@ -157,7 +157,7 @@ locals {
       about      = "Lock ${local.logged.lock}."
     } },
     { write-fenced = {
-      title      = "A run that had lost its lock tried to write, and was kept from it"
+      title      = "A run without its lock tried to write, and was refused"
       severity   = "WARNING"
       filter     = "jsonPayload.event=\"write_fenced\" AND jsonPayload.collection=\"${var.prefix}processing_locks\""
       labels     = { lock = "EXTRACT(jsonPayload.lock)" }
@@ -167,7 +167,7 @@ locals {
     } },
     # Said at each relay, of a lock that was not renewed for three of its leases.
     { lock-leaked = {
-      title    = "A lock was not given back, and nobody has asked for it since"
+      title    = "A lock was not released, and no run has asked for it since"
       severity = "WARNING"
       query    = "sum by (lock) (increase(${local.metric.finding},found_by=\"locks\",type=\"leaked_lock\"}[${local.relay_window}s])) > 0"
       command  = "phasectl locks list --project ${var.project}"
@@ -175,7 +175,7 @@ locals {
     } },
     # The nightly reconciliation says once what it found; what it has repaired is not left.
     { for page, r in {
-      findings-left     = { field = "findings", severity = "ERROR", title = "Reconciliation has found what it could not repair" }
+      findings-left     = { field = "findings", severity = "ERROR", title = "Reconciliation has findings that it could not repair" }
       reconcile-unknown = { field = "unknown", severity = "ERROR", title = "Reconciliation could not read or judge everything" }
       tracking-accuracy = { field = "not_shown", severity = "CRITICAL", title = "Tracking accuracy is below 100 %: tables have rows and are not shown as complete" }
       } : page => {
@@ -210,7 +210,7 @@ locals {
     } },
     # What could not be told in Slack is told by mail at least that it could not.
     { notify-failed = {
-      title      = "People could not be told in Slack"
+      title      = "A Slack notification could not be sent"
       severity   = "ERROR"
       filter     = "${local.of_functions} AND jsonPayload.event=\"notify_failed\""
       rate_limit = local.hour
@@ -218,7 +218,7 @@ locals {
       command    = "gcloud logging read '${local.of_functions} AND jsonPayload.event=\"notify_failed\"' --freshness=1h --project=${var.project}"
     } },
     { message-quarantined = {
-      title      = "A message can never be processed and was put aside"
+      title      = "An invalid message was put in quarantine"
       severity   = "WARNING"
       filter     = "${local.of_functions} AND jsonPayload.event=\"completion_quarantined\""
       labels     = { field = "EXTRACT(jsonPayload.field)" }
@@ -315,7 +315,7 @@ resource "google_monitoring_alert_policy" "this" {
 
           ${each.value.command}
 
-      What it means and what to do: ${var.runbooks}/${each.value.page}.md
+      Meaning and repair: ${var.runbooks}/${each.value.page}.md
     EOT
 
     links {

@@ -106,7 +106,7 @@ func nightly(ctx context.Context, a *app.App, e wire.Envelope) error {
 	// Nothing is written under its token: the list of tokens need not keep it.
 	err = errors.Join(err, held.Settle(after, slices.Concat(held.Outstanding(), held.Used())...))
 	if released := held.Release(after); released != nil {
-		a.Log.WarnContext(ctx, "the lock was not given back, it ends by itself: "+released.Error(), "lock", key.String())
+		a.Log.WarnContext(ctx, "the lock was not released, it ends by itself: "+released.Error(), "lock", key.String())
 	}
 	if err != nil {
 		return err
@@ -160,7 +160,7 @@ func nameLeakedLocks(ctx context.Context, a *app.App) error {
 	for _, s := range locks {
 		if s.Leaked(at) {
 			i := strings.LastIndexByte(s.Key, '_') + 1
-			a.Log.WarnContext(ctx, "lock "+s.Key+" was not given back", "event", telemetry.Finding, "by", "locks", "type", "leaked_lock", "lock", s.Key,
+			a.Log.WarnContext(ctx, "lock "+s.Key+" was not released", "event", telemetry.Finding, "by", "locks", "type", "leaked_lock", "lock", s.Key,
 				"period", s.Key[i:], "execution_id", s.Execution, "instance", s.Instance, "renewed", s.Renewed)
 		}
 	}
@@ -178,7 +178,7 @@ func verify(ctx context.Context, a *app.App) error {
 	}
 	for _, t := range a.Pipeline.Transitions {
 		if t.Checks != nil && a.Warehouse == nil {
-			unanswered(t.ID, "every check", "there is no warehouse here")
+			unanswered(t.ID, "every check", "no BigQuery is configured")
 			continue
 		}
 		for _, v := range a.Warehouse.Verify(ctx, t, a.Pipeline.Calendar.At(a.Now())) {

@@ -121,7 +121,7 @@ func TestTheNightlyJobRepairsAndReports(t *testing.T) {
 		t.Errorf("%d repairs", n)
 	}
 	reports := w.Logs.Lines("event", "report")
-	if len(reports) != 2 || reports[0]["findings"] != 0.0 || reports[0]["unknown"] == 0.0 { // there is no warehouse here
+	if len(reports) != 2 || reports[0]["findings"] != 0.0 || reports[0]["unknown"] == 0.0 { // no BigQuery is configured
 		t.Errorf("%v", reports)
 	}
 	if beats := w.Logs.Lines("event", "heartbeat"); len(beats) != 2 || beats[1]["job"] != "nightly" {

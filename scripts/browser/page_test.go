@@ -101,7 +101,7 @@ func TestThePageInABrowser(t *testing.T) {
 			{"2026-02-03", "same_day"}:  {"overdue", "upcoming_player_game_context failed"},
 			{"2026-02-03", "tomorrow"}:  {"published 1 of 2"},
 			{"2026-02-04", "same_day"}:  {"on_hold", "On hold until 2026-02-04 15:30 EST, by ada: two box scores are wrong"},
-			{"2026-02-05", "overnight"}: {"nothing on record"},
+			{"2026-02-05", "overnight"}: {"no records"},
 		} {
 			got := n.cell(ctx, at[0], at[1])
 			for _, text := range want {

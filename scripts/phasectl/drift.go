@@ -52,7 +52,7 @@ func driftCommand(f *flags) *cobra.Command {
 			if verbose || asJSON {
 				ignored = d.ignored()
 			}
-			return printChecks(cmd.OutOrStdout(), d.checks(), ignored, asJSON, "nothing differs", "what is deployed is not what it should be", "not everything could be read")
+			return printChecks(cmd.OutOrStdout(), d.checks(), ignored, asJSON, "nothing differs", "the deployment differs from the checkout", "not everything could be read")
 		},
 	}
 	cmd.Flags().StringVar(&dir, "source", ".", "folder of the checkout")
@@ -196,14 +196,14 @@ func (d *drift) service(name string, commit bool) check {
 	case d.deployed.ServicesErr != nil:
 		c.State, c.Evidence = checkUnknown, d.deployed.ServicesErr.Error()
 	case !ok:
-		c.Evidence, c.Action = "is not there", "correct the service's name in the pipeline file, or deploy it"
+		c.Evidence, c.Action = "does not exist", "correct the service's name in the pipeline file, or deploy it"
 		if !commit {
 			c.Action = "make deploy"
 		}
 	case s.Drift() != "":
 		c.Evidence, c.Action = s.Drift(), fmt.Sprintf("gcloud run services update-traffic %s --to-latest --region=%s", name, s.Region)
 	case commit && s.Commit == "":
-		c.State, c.Evidence = checkUnknown, fmt.Sprintf("revision %s has all traffic; it has no label %s, so from which commit it was built is not known", s.Ready, deployed.CommitLabel)
+		c.State, c.Evidence = checkUnknown, fmt.Sprintf("revision %s has all traffic; it has no label %s, so its commit is unknown", s.Ready, deployed.CommitLabel)
 	case commit:
 		c.State, c.Evidence = checkOK, fmt.Sprintf("revision %s has all traffic, commit %s", s.Ready, s.Commit)
 	default:
@@ -224,7 +224,7 @@ func (d *drift) schedule(s pipeline.Schedule) check {
 	case d.deployed.JobsErr != nil:
 		c.State, c.Evidence, c.Action = checkUnknown, d.deployed.JobsErr.Error(), ""
 	case !ok:
-		c.Evidence = "is not there"
+		c.Evidence = "does not exist"
 	case j.State != "ENABLED":
 		c.Evidence, c.Action = "is "+strings.ToLower(j.State), fmt.Sprintf("gcloud scheduler jobs resume %s --location=%s", name, j.Region)
 	case j.Cron != s.Cron || j.Zone != zone:

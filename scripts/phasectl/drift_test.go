@@ -135,12 +135,12 @@ func TestDriftNamesWhatDiffers(t *testing.T) {
 		"not_ready":     {replace(servicesPath, `"latestCreatedRevisionName":"phasegate-health-7"`, `"latestCreatedRevisionName":"phasegate-health-8"`), 1, []string{"revision phasegate-health-8 was made and is not ready"}},
 		"never_ready":   {replace(servicesPath, `"latestReadyRevisionName":"phasegate-health-7"`, `"latestReadyRevisionName":""`), 1, []string{"failing  service phasegate-health: no revision of it is ready"}},
 		"no_traffic":    {replace(servicesPath, `{"revisionName":"phasegate-health-7","percent":100,"latestRevision":true}`, ``), 1, []string{"failing  service phasegate-health: no traffic goes to it"}},
-		"renamed":       {replace(servicesPath+" more", "nba-phase3-analytics-processors", "nba-phase3-processors"), 1, []string{"failing  service nba-phase3-analytics-processors: is not there", "correct the service's name in the pipeline file, or deploy it"}},
+		"renamed":       {replace(servicesPath+" more", "nba-phase3-analytics-processors", "nba-phase3-processors"), 1, []string{"failing  service nba-phase3-analytics-processors: does not exist", "correct the service's name in the pipeline file, or deploy it"}},
 		"no_commit":     {replace(servicesPath+" more", commit, ""), 2, []string{"unknown  service nba-phase3-analytics-processors: revision nba-phase3-analytics-processors-7 has all traffic; it has no label commit-sha"}},
 		"paused":        {replace(jobsPath, `"ENABLED"`, `"PAUSED"`), 1, []string{"failing  schedule phasegate-relay: is paused", "gcloud scheduler jobs resume phasegate-relay --location=us-central1"}},
 		"other_cron":    {replace(jobsPath, `*/5`, `*/50`), 1, []string{`failing  schedule phasegate-relay: is at "*/50 * * * *" in Etc/UTC, and the pipeline file says "*/5 * * * *" in Etc/UTC`}},
 		"other_zone":    {replace(jobsPath, `America/New_York`, `Etc/UTC`), 1, []string{`phasegate-nightly: is at "30 10 * * *" in Etc/UTC, and the pipeline file says "30 10 * * *" in America/New_York`}},
-		"no_job":        {replace(jobsPath, `jobs/phasegate-nightly`, `jobs/nightly`), 1, []string{"failing  schedule phasegate-nightly: is not there"}},
+		"no_job":        {replace(jobsPath, `jobs/phasegate-nightly`, `jobs/nightly`), 1, []string{"failing  schedule phasegate-nightly: does not exist"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := sound(driftHash)
@@ -201,7 +201,7 @@ func TestF42_DriftComparesWithACheckoutThatIsThere(t *testing.T) {
 		"file":    {filepath.Join(broken, "go.mod"), 64, "is no folder"},
 		"empty":   {empty, 2, "is no checkout of Phasegate"},
 		"broken":  {broken, 2, "hash of the checkout"},
-		"another": {checkout(t, "ffffffffffff"), 1, "what is deployed is not what it should be"},
+		"another": {checkout(t, "ffffffffffff"), 1, "the deployment differs from the checkout"},
 		"the_one": {checkout(t, driftHash), 0, ""},
 	} {
 		code, stdout, stderr := command(t, "drift", "--source", tc.dir)

@@ -54,7 +54,7 @@ func TestADrillShowsThatCheckEventAndNoticeCome(t *testing.T) {
 		t.Errorf("%+v", *asked)
 	}
 	told := s.told()
-	if len(told) != 1 || !strings.Contains(told[0], ":information_source: this is a drill, and nothing is wrong: hand_overs is failing, as it was made to be\n>2000-01-01 overnight: overdue") {
+	if len(told) != 1 || !strings.Contains(told[0], ":information_source: drill, nothing is wrong: hand_overs is failing, as intended\n>2000-01-01 overnight: overdue") {
 		t.Errorf("%q", told)
 	}
 	want(t, 0, []string{"ok       notification"}, "drill") // as often as one likes

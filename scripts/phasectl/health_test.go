@@ -11,7 +11,7 @@ import (
 func TestHealthSaysWhatIsWrongByItsExitStatus(t *testing.T) {
 	s := running(t)
 	// There is no warehouse: nothing is failing, and not everything is known.
-	want(t, 2, []string{"unknown  tracking_accuracy", "there is no warehouse here", "unknown  hand_overs", "ok       dead_letters",
+	want(t, 2, []string{"unknown  tracking_accuracy", "no BigQuery is configured", "unknown  hand_overs", "ok       dead_letters",
 		"\nunknown: 3 ok, 0 failing, 12 unknown\n"}, "health")
 	code, stdout, _ := command(t, "health", "--json")
 	m := object(t, stdout)

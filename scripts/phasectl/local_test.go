@@ -241,7 +241,7 @@ func TestStatusAsJSON(t *testing.T) {
 		}
 	}
 	if _, stdout, _ = command(t, "status", "--date", "2025-02-03", "--json"); stdout != `{"ahead":[],"cycles":[],"managed_since":{"phase3_to_phase4":"2026-02-03"},"schema":1}`+"\n" {
-		t.Errorf("nothing on record: %q", stdout)
+		t.Errorf("no records: %q", stdout)
 	}
 }
 

@@ -23,7 +23,7 @@ func TestReconcileSaysWhatIsLeftByItsExitStatus(t *testing.T) {
 	if code, stdout, _ := command(t, "report", "--json"); code != 2 || len(object(t, stdout)["transitions"].([]any)) != 1 {
 		t.Errorf("%d %s", code, stdout)
 	}
-	if code, stdout, _ := command(t, "reconcile"); code != 2 || !strings.Contains(stdout, "unknown  nba_analytics.player_game_summary: there is no warehouse here\n") ||
+	if code, stdout, _ := command(t, "reconcile"); code != 2 || !strings.Contains(stdout, "unknown  nba_analytics.player_game_summary: no BigQuery is configured\n") ||
 		!strings.Contains(stdout, "tracking accuracy unknown\n") {
 		t.Errorf("%d %s", code, stdout)
 	}

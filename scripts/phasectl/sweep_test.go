@@ -120,7 +120,7 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 		t.Errorf("%d %s", code, stdout)
 	}
 	t.Setenv("BIGQUERY_EMULATOR_HOST", "")
-	if code, _, stderr := command(t, sweep()...); code != 2 || !strings.Contains(stderr, "there is no warehouse here") {
+	if code, _, stderr := command(t, sweep()...); code != 2 || !strings.Contains(stderr, "no BigQuery is configured") {
 		t.Errorf("%d %s", code, stderr)
 	}
 }

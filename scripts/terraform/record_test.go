@@ -294,7 +294,7 @@ var bad = map[string]func(*recorder){
 		r.deliver("reconcile", []byte(`{"job":"dance"}`)) // and nobody looks at it
 		r.nightly()
 	},
-	"reconcile-unknown": func(r *recorder) { // there is no warehouse here
+	"reconcile-unknown": func(r *recorder) { // no BigQuery is configured
 		r.complete(morning, r.Pipeline.Transitions[0].Order...)
 		r.nightly()
 	},
@@ -322,7 +322,7 @@ var bad = map[string]func(*recorder){
 		r.SetNow(r.Now().Add(31 * time.Minute))
 		r.deliver("health", []byte(`{"job":"health"}`))
 	},
-	"health-unknown": func(r *recorder) { // there is no warehouse here
+	"health-unknown": func(r *recorder) { // no BigQuery is configured
 		r.deliver("health", []byte(`{"job":"health"}`))
 	},
 	"duplicates": func(r *recorder) {

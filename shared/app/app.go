@@ -119,7 +119,7 @@ func (a *App) check(ctx context.Context, key cycle.Key, mode string, processors 
 	case key.Transition.Checks == nil:
 		return cycle.Readiness{Outcome: cycle.NotChecked}
 	case a.Warehouse == nil:
-		return cycle.Readiness{Outcome: cycle.NotChecked, Reasons: []string{"not checked: there is no warehouse here"}}
+		return cycle.Readiness{Outcome: cycle.NotChecked, Reasons: []string{"not checked: no BigQuery is configured"}}
 	}
 	return a.Warehouse.Check(ctx, key.Transition, key.Period, mode, processors)
 }

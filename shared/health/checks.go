@@ -32,7 +32,7 @@ const (
 )
 
 // ErrNoWarehouse says why nothing is known of the tables.
-var ErrNoWarehouse = errors.New("there is no warehouse here")
+var ErrNoWarehouse = errors.New("no BigQuery is configured")
 
 var checks = []struct {
 	id    string
@@ -87,7 +87,7 @@ func (v *verdict) check() Check {
 		return Check{State: Unknown, Evidence: v.noted(v.unknown), Action: v.whenUnknown}
 	}
 	if len(v.fine) == 0 {
-		v.ok("there is nothing to look at")
+		v.ok("nothing to check")
 	}
 	return Check{State: OK, Evidence: v.fine}
 }
@@ -110,7 +110,7 @@ func (f *facts) each(v *verdict, do func(t *pipeline.Transition, r reconcile.Rep
 const firstReport = 24 * time.Hour
 
 // recorded is each for those of which anything is on record. Where something was to do,
-// nothing on record is no good sign.
+// no records is no good sign.
 func (f *facts) recorded(v *verdict, do func(t *pipeline.Transition, r reconcile.Report)) {
 	f.each(v, func(t *pipeline.Transition, r reconcile.Report) {
 		if why := t.Unmanaged(f.now); why != "" {
@@ -123,13 +123,13 @@ func (f *facts) recorded(v *verdict, do func(t *pipeline.Transition, r reconcile
 		}
 		switch todo, known := f.todo(t, f.today); {
 		case !known:
-			v.notKnown("%s: nothing was ever recorded, and whether anything was to do is not known", t.ID)
+			v.notKnown("%s: nothing was ever recorded, and it is unknown whether work was expected", t.ID)
 		case todo && f.now.Before(f.deployed().Add(firstReport)):
 			v.ok("%s: nothing is recorded yet: the deployment is of %s", t.ID, f.local(f.deployed()))
 		case todo:
-			v.notKnown("%s: nothing was ever recorded, and something was to do", t.ID)
+			v.notKnown("%s: nothing was ever recorded, and work was expected", t.ID)
 		default:
-			v.ok("%s: nothing was ever recorded, and nothing was to do", t.ID)
+			v.ok("%s: nothing was ever recorded, and no work was expected", t.ID)
 		}
 	})
 }
@@ -151,7 +151,7 @@ func accuracy(f *facts) Check {
 		case len(r.Unknown) > 0:
 			v.tables(r)
 		case !known:
-			v.ok("%s: no table has rows of the last %d days that are to be shown complete", t.ID, Days)
+			v.ok("%s: no table has rows of the last %d days that must be shown as complete", t.ID, Days)
 		default:
 			v.ok("%s: %s", t.ID, r.AccuracyText())
 		}
@@ -192,7 +192,7 @@ func otherFindings(f *facts) Check {
 		}
 		v.tables(r)
 	})
-	v.ok("books, tables and schedule of the last %d days agree", Days)
+	v.ok("documents, tables and schedule of the last %d days agree", Days)
 	return v.check()
 }
 
@@ -227,7 +227,7 @@ func expectedProcessors(f *facts) Check {
 	days := f.pipeline.Health.UnseenDays
 	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
 		if len(r.Expected) == 0 {
-			v.notKnown("%s: how much was to do is not known", t.ID)
+			v.notKnown("%s: it is unknown how much work was expected", t.ID)
 			return
 		}
 		var periods []int // of r.Books: of the last days that are over and had something to do
@@ -242,12 +242,12 @@ func expectedProcessors(f *facts) Check {
 			}
 		}
 		if len(found) < days {
-			v.ok("%s: only %d days with something to do, %d are looked at", t.ID, len(found), days)
+			v.ok("%s: only %d days with expected work, %d are needed", t.ID, len(found), days)
 			return
 		}
 		for _, name := range t.Order {
 			if !slices.ContainsFunc(periods, func(i int) bool { _, ok := r.Books[i].Newest(name); return ok }) {
-				v.failing("%s has not reported for any of the last %d days with something to do", name, days)
+				v.failing("%s has not reported for any of the last %d days with expected work", name, days)
 			}
 		}
 		v.ok("%s: all %d have reported", t.ID, len(t.Order))

@@ -155,7 +155,7 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"leaked_lock":            {finding(reconcile.LeakedLock, reconcile.Warning), Locks, Failing, "leaked_lock"},
 		"quarantine":             {finding(reconcile.QuarantineWaiting, reconcile.Warning), Quarantine, Failing, "quarantine_waiting"},
 		"dead_letters":           {func(f *facts) { f.dead["a-dead-letter"] = 3 }, DeadLetterMessages, Failing, "3 messages wait in a-dead-letter"},
-		"dead_letters_uncounted": {func(f *facts) { delete(f.dead, "a-dead-letter") }, DeadLetterMessages, Unknown, "nobody has counted"},
+		"dead_letters_uncounted": {func(f *facts) { delete(f.dead, "a-dead-letter") }, DeadLetterMessages, Unknown, "has no count of its messages"},
 		"dead_letters_away":      {func(f *facts) { f.deadErr = errAway }, DeadLetterMessages, Unknown, "it is away"},
 		"scraper_8_hours_late":   {func(f *facts) { f.firstRun("nbac_gamebook", today, at(today, 14, 45)) }, LateUpstream, Failing, "nbac_gamebook ran first at 14:45 EST, expected by 08:00 EST"},
 		"scraper_missing":        {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}) }, LateUpstream, Failing, "nbac_gamebook has not run on 2026-02-04, expected by 08:00 EST"},
@@ -163,11 +163,11 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"nothing_upstream_and_no_schedule": {func(f *facts) {
 			f.firstRuns = nil
 			f.compare(func(r *reconcile.Report) { r.Expected = nil })
-		}, LateUpstream, Unknown, "whether anything was to do is not known"},
+		}, LateUpstream, Unknown, "it is unknown whether work was expected"},
 		"scraper_missing_and_no_schedule": {func(f *facts) { // of a date long ago, too: it may have been a break
 			f.firstRun("nbac_gamebook", today, time.Time{})
 			f.compare(func(r *reconcile.Report) { delete(r.Expected, night) })
-		}, LateUpstream, Unknown, "nbac_gamebook has not run on 2026-02-04, and whether anything was to do the day before is not known"},
+		}, LateUpstream, Unknown, "nbac_gamebook has not run on 2026-02-04, and it is unknown whether work was expected the day before"},
 		"dead_before_midnight": {func(f *facts) {
 			f.firstRun("nbac_gamebook", night, time.Time{})
 			f.firstRun("nbac_gamebook", today, time.Time{})
@@ -194,20 +194,20 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		}, LockingActive, Failing, "two runs of PlayerGameSummaryProcessor for 2026-02-03 at once"},
 		"history_away":    {func(f *facts) { f.runsErr = errAway }, LockingActive, Unknown, "it is away"},
 		"locks_away":      {func(f *facts) { f.lockedErr = errAway }, LockingActive, Unknown, "it is away"},
-		"relay_dead":      {relayAt(morning.Add(-16 * time.Minute)), Heartbeats, Failing, "relay has not come to its end since 2026-02-04 12:04 EST"},
-		"relay_never":     {relayAt(time.Time{}), Heartbeats, Failing, "relay has never come to its end, and was due at 2026-02-04 12:15 EST"},
-		"relay_never_yet": {func(f *facts) { relayAt(time.Time{})(f); f.firstEvaluation = true }, Heartbeats, Unknown, "relay has never come to its end"},
+		"relay_dead":      {relayAt(morning.Add(-16 * time.Minute)), Heartbeats, Failing, "relay has not finished since 2026-02-04 12:04 EST"},
+		"relay_never":     {relayAt(time.Time{}), Heartbeats, Failing, "relay has never finished, and was due at 2026-02-04 12:15 EST"},
+		"relay_never_yet": {func(f *facts) { relayAt(time.Time{})(f); f.firstEvaluation = true }, Heartbeats, Unknown, "relay has never finished"},
 		"nightly_never_since": {func(f *facts) {
 			delete(f.functions["reconcile"].heartbeats, "nightly")
 			f.scheduled = map[string]time.Time{"nightly 30 10 * * *": at(today, 10, 0)}
-		}, Heartbeats, Failing, "nightly has never come to its end, and was due at 2026-02-04 10:30 EST"},
-		"nightly_dead":       {func(f *facts) { f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31) }, Heartbeats, Failing, "nightly has not come to its end since 2026-02-03 10:31 EST, and was due at 2026-02-04 10:30 EST"},
+		}, Heartbeats, Failing, "nightly has never finished, and was due at 2026-02-04 10:30 EST"},
+		"nightly_dead":       {func(f *facts) { f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31) }, Heartbeats, Failing, "nightly has not finished since 2026-02-03 10:31 EST, and was due at 2026-02-04 10:30 EST"},
 		"heartbeats_away":    {func(f *facts) { f.statusErr = errAway }, Heartbeats, Unknown, "it is away"},
 		"another_source":     {func(f *facts) { f.function("sweep", "fff", "def") }, DeployedCode, Failing, "sweep runs source fff, pipeline file def, and the newest is source abc, pipeline file def, since 2026-02-01 12:00 EST"},
 		"another_definition": {func(f *facts) { f.function("sweep", "abc", "fff") }, DeployedCode, Failing, "sweep runs source abc, pipeline file fff"},
-		"never_deployed":     {func(f *facts) { f.function("sweep", "", "") }, DeployedCode, Unknown, "sweep has not said what it is"},
-		"service_missing":    {func(f *facts) { delete(f.services, "phasegate-transition") }, DeployedServices, Failing, "phasegate-transition is not there"},
-		"service_unnamed":    {func(f *facts) { delete(f.services, "nba-phase3-analytics-processors") }, DeployedServices, Failing, "nba-phase3-analytics-processors is not there"},
+		"never_deployed":     {func(f *facts) { f.function("sweep", "", "") }, DeployedCode, Unknown, "sweep has not reported its source yet"},
+		"service_missing":    {func(f *facts) { delete(f.services, "phasegate-transition") }, DeployedServices, Failing, "phasegate-transition does not exist"},
+		"service_unnamed":    {func(f *facts) { delete(f.services, "nba-phase3-analytics-processors") }, DeployedServices, Failing, "nba-phase3-analytics-processors does not exist"},
 		"old_revision": {func(f *facts) {
 			f.service("nba-phase4-precompute-processors", func(s *deployed.Service) { s.Traffic = []deployed.Target{{Revision: "x-6", Percent: 100}} })
 		}, DeployedServices, Failing, "nba-phase4-precompute-processors: 100 % of its traffic go to x-6, and the latest revision is nba-phase4-precompute-processors-7"},
@@ -222,14 +222,14 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 			s := f.functions["reconcile"]
 			s.hasChannel, s.channel = false, "SLACK_CHANNEL: is required"
 			f.functions["reconcile"] = s
-		}, Configuration, Failing, "reconcile tells nobody: SLACK_CHANNEL: is required"},
+		}, Configuration, Failing, "reconcile has no Slack channel: SLACK_CHANNEL: is required"},
 		"channel_unsaid": {func(f *facts) {
 			s := f.functions["sweep"]
 			s.hasChannel, s.channel = false, ""
 			f.functions["sweep"] = s
-		}, Configuration, Unknown, "sweep has not said whom it tells"},
+		}, Configuration, Unknown, "sweep has not reported its Slack channel yet"},
 		"channel_away":           {func(f *facts) { f.statusErr = errAway }, Configuration, Unknown, "it is away"},
-		"judged_by_another_file": {func(f *facts) { f.pipeline.Hash = "mine" }, Configuration, Unknown, "what is looked at here is pipeline file mine, and no function runs it"},
+		"judged_by_another_file": {func(f *facts) { f.pipeline.Hash = "mine" }, Configuration, Unknown, "this check uses pipeline file mine, and no function runs it"},
 		"unread_table":           {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Unknown = []string{"nba_analytics.x: gone"} }) }, Duplicates, Unknown, "nba_analytics.x: gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -291,15 +291,15 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 		"off_season": {func(f *facts) {
 			f.firstRuns = nil
 			f.compare(func(r *reconcile.Report) { r.Expected = map[pipeline.Period]int64{night: 0, "2026-02-02": 0, today: 0} })
-		}, LateUpstream, "nothing was to do"},
+		}, LateUpstream, "no work was expected"},
 		"first_day_after_a_break": {func(f *facts) {
 			f.firstRuns = nil
 			f.dayAt = at(today, 5, 0)
 			f.compare(func(r *reconcile.Report) { r.Expected = map[pipeline.Period]int64{"2026-02-02": 0, night: 0, today: 2} })
-		}, LateUpstream, "nothing has run upstream on 2026-02-03, and nothing was to do"},
+		}, LateUpstream, "nothing has run upstream on 2026-02-03, and no work was expected"},
 		"first_runs_after_a_break": {func(f *facts) {
 			f.firstRuns = []warehouse.FirstRun{{Source: "nbac_gamebook", Day: today, At: at(today, 6, 3)}}
-		}, LateUpstream, "what is usual upstream is not known yet; 1 sources have run on 2026-02-04"},
+		}, LateUpstream, "the usual upstream runs are not known yet; 1 sources have run on 2026-02-04"},
 		"on_hold": {func(f *facts) {
 			f.addCycle(cycle.Status{Period: string(night), Mode: "overnight", State: "on_hold", Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}})
 		}, HandOvers, "2026-02-03 overnight is on hold until 2026-02-04 13:20 EST: box scores (ada); to end it: phasectl release 2026-02-03 overnight --reason '…'"},
@@ -338,7 +338,7 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 		"no_games_the_night_before": {func(f *facts) {
 			f.firstRun("nbac_gamebook", today, time.Time{})
 			f.compare(func(r *reconcile.Report) { r.Expected[night] = 0 })
-		}, LateUpstream, "nbac_gamebook has not run on 2026-02-04, and nothing was to do the day before"},
+		}, LateUpstream, "nbac_gamebook has not run on 2026-02-04, and no work was expected the day before"},
 		"before_it_was_managed": {func(f *facts) { // the first completions are of last night
 			f.addCycle(cycle.Status{State: "overdue", Reason: "deadline 13:00 EST passed: 0 of 2 complete"})
 			f.compare(func(r *reconcile.Report) { r.Since = night })
@@ -348,14 +348,14 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			for i := range f.runs {
 				f.runs[i].Period = "2025-11-05"
 			}
-		}, LockingActive, "no processor has run about the last 7 days"},
+		}, LockingActive, "no processor has run for the last 7 days"},
 		"a_retry_after_a_crash": {func(f *facts) {
 			f.runs[0].Ended = time.Time{}
 			f.runs[1].Began, f.runs[1].Ended = f.runs[0].Began.Add(2*time.Minute), f.runs[0].Began.Add(3*time.Minute)
-		}, LockingActive, "none beside another"},
+		}, LockingActive, "no two at once"},
 		"one_that_ran_once": {func(f *facts) { f.firstRun("backfill", "2026-02-01", at("2026-02-01", 6, 0)) }, LateUpstream, "1 sources are expected"},
 		"nobody_ran":        {func(f *facts) { f.runs, f.lockedAt = nil, time.Time{} }, LockingActive, "no processor has run"},
-		"a_run_that_died":   {func(f *facts) { f.runs[0].Ended = time.Time{} }, LockingActive, "none beside another"},
+		"a_run_that_died":   {func(f *facts) { f.runs[0].Ended = time.Time{} }, LockingActive, "no two at once"},
 		"not_due_since_deployed": {func(f *facts) {
 			delete(f.functions["reconcile"].heartbeats, "nightly")
 			f.scheduled = map[string]time.Time{"nightly 30 10 * * *": at(today, 10, 45)}
@@ -386,7 +386,7 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 		"in_shadow": {func(f *facts) { // there are no documents of ours
 			f.addCycle(cycle.Status{State: "waiting"})
 			f.compare(func(r *reconcile.Report) { r.Tables, r.Shown, r.Books[0].Recorded = 0, 0, true })
-		}, TrackingAccuracy, "no table has rows of the last 7 days that are to be shown complete"},
+		}, TrackingAccuracy, "no table has rows of the last 7 days that must be shown as complete"},
 		"no_rows": {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Tables, r.Shown = 0, 0 }) }, TrackingAccuracy, "no table has rows"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -467,13 +467,13 @@ func TestManyOverlapsAreSummedUp(t *testing.T) {
 	}
 }
 
-// Where something was to do, nothing on record is no good sign.
+// Without records the answer is unknown if work was expected.
 func TestNothingOnRecordIsNotFine(t *testing.T) {
 	f := sound(t)
 	f.compare(func(r *reconcile.Report) { r.Since, r.Tables, r.Shown, r.Books = "", 0, 0, nil })
 	got := judged(f)
 	for _, id := range []string{TrackingAccuracy, HandOvers, ExpectedProcessors} {
-		if got[id].State != Unknown || !strings.Contains(got[id].Evidence[0], "nothing was ever recorded, and something was to do") {
+		if got[id].State != Unknown || !strings.Contains(got[id].Evidence[0], "nothing was ever recorded, and work was expected") {
 			t.Errorf("%s: %+v", id, got[id])
 		}
 	}

@@ -21,7 +21,7 @@ import (
 const undelivered = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 
 // errNotCounted says why nothing is known of dead letters beside an emulator.
-var errNotCounted = errors.New("dead letters: Pub/Sub is an emulator here, which counts nothing")
+var errNotCounted = errors.New("dead letters: Pub/Sub is an emulator here, which has no counts")
 
 // measured is how far back the newest sample is looked for: it may be some minutes late.
 const measured = 15 * time.Minute
@@ -86,7 +86,7 @@ func deadLettersCheck(f *facts) Check {
 	for _, name := range f.deadNames {
 		switch n, known := f.dead[name]; {
 		case !known:
-			v.notKnown("%s: nobody has counted its messages in the last %s", name, measured)
+			v.notKnown("%s: Cloud Monitoring has no count of its messages in the last %s", name, measured)
 		case n > 0:
 			v.failing("%d messages wait in %s", n, name)
 		}

@@ -35,7 +35,7 @@ func Drill(ctx context.Context, a *app.App) error {
 		"check", check.ID, "state", string(check.State), "evidence", check.Evidence)
 	at := a.Now()
 	sendErr := a.Notifier.Send(ctx, notify.Notification{Subject: "drill", State: at.UTC().Format(time.RFC3339Nano), Severity: notify.Info, Command: check.Action,
-		Title:  "this is a drill, and nothing is wrong: " + check.ID + " is " + string(check.State) + ", as it was made to be",
+		Title:  "drill, nothing is wrong: " + check.ID + " is " + string(check.State) + ", as intended",
 		Reason: check.Evidence[0]})
 	problem := ""
 	if sendErr != nil {
@@ -44,7 +44,7 @@ func Drill(ctx context.Context, a *app.App) error {
 	ref := store.Ref{Collection: a.Config.StatePrefix() + app.StatusCollection, ID: "health"}
 	_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(map[string]any{"at": store.ServerTime, "state": string(check.State), "reason": check.Evidence[0], "problem": problem}, "drill")))
 	if err != nil {
-		return fmt.Errorf("keep what the drill came to: %w", err)
+		return fmt.Errorf("store the result of the drill: %w", err)
 	}
 	return a.Heartbeat(ctx, "health", "drill")
 }
@@ -72,14 +72,14 @@ func drilled(ctx context.Context, a *app.App) Check {
 			return check
 		}
 	}
-	return Check{ID: HandOvers, State: Unknown, Evidence: []string{"there is no such check"}}
+	return Check{ID: HandOvers, State: Unknown, Evidence: []string{"this check does not exist"}}
 }
 
 // LastDrill returns what the last drill has come to; false: there was none.
 func LastDrill(ctx context.Context, a *app.App) (d Drilled, ok bool, err error) {
 	snap, err := a.Store.Get(ctx, store.Ref{Collection: a.Config.StatePrefix() + app.StatusCollection, ID: "health"})
 	if err != nil {
-		return d, false, fmt.Errorf("read what the drill came to: %w", err)
+		return d, false, fmt.Errorf("read the result of the drill: %w", err)
 	}
 	m, ok := snap.Docs[0].Data["drill"].(map[string]any)
 	d.At, _ = m["at"].(time.Time)

@@ -107,10 +107,10 @@ func TestHeartbeats_AnyCron(t *testing.T) {
 		state    State
 		evidence string
 	}{
-		"monthly_dead_for_nine_months":   {first, local("2026-11-20 12:00"), local("2026-02-01 06:01"), time.Time{}, Failing, "has not come to its end since 2026-02-01 06:01 EST, and was due at 2026-11-01 06:00 EST"},
+		"monthly_dead_for_nine_months":   {first, local("2026-11-20 12:00"), local("2026-02-01 06:01"), time.Time{}, Failing, "has not finished since 2026-02-01 06:01 EST, and was due at 2026-11-01 06:00 EST"},
 		"monthly_alive":                  {first, local("2026-11-20 12:00"), local("2026-11-01 06:01"), time.Time{}, OK, "monthly: 2026-11-01 06:01 EST"},
 		"yearly_dead":                    {"0 6 1 1 *", local("2026-11-20 12:00"), local("2025-01-01 06:01"), time.Time{}, Failing, "was due at 2026-01-01 06:00 EST"},
-		"monthly_never_ran":              {first, local("2026-11-20 12:00"), time.Time{}, local("2026-10-01 00:00"), Failing, "has never come to its end, and was due at 2026-11-01 06:00 EST"},
+		"monthly_never_ran":              {first, local("2026-11-20 12:00"), time.Time{}, local("2026-10-01 00:00"), Failing, "has never finished, and was due at 2026-11-01 06:00 EST"},
 		"monthly_deployed_since":         {first, local("2026-11-20 12:00"), time.Time{}, local("2026-11-10 00:00"), OK, "has not been due since 2026-11-10 00:00 EST"},
 		"daily_ran_in_the_first_01_30":   {"30 1 * * *", utc("2026-11-01T14:00:00Z"), utc("2026-11-01T05:31:00Z"), time.Time{}, OK, "2026-11-01 01:31 EDT"},
 		"daily_ran_in_the_second_01_30":  {"30 1 * * *", utc("2026-11-01T14:00:00Z"), utc("2026-11-01T06:31:00Z"), time.Time{}, OK, "2026-11-01 01:31 EST"},
@@ -224,7 +224,7 @@ func TestHeartbeats_ANewCronDoesNotExcuseADeadJob(t *testing.T) {
 		evidence string
 	}{
 		"dead":            {daily, "0 18 * * *", day(17, 11, 1), time.Time{}, map[time.Time]State{day(20, 15, 5): Failing, day(20, 22, 5): Failing, day(21, 15, 5): Failing}, "since 2026-11-17 06:01 EST, and was due at 2026-11-20 06:00 EST by its former schedule \"0 6 * * *\""},
-		"never ran":       {daily, "0 18 * * *", time.Time{}, time.Time{}, map[time.Time]State{day(20, 15, 5): Failing}, "has never come to its end, and was due at 2026-11-20 06:00 EST by its former schedule"},
+		"never ran":       {daily, "0 18 * * *", time.Time{}, time.Time{}, map[time.Time]State{day(20, 15, 5): Failing}, "has never finished, and was due at 2026-11-20 06:00 EST by its former schedule"},
 		"dead, now alive": {daily, "0 18 * * *", day(17, 11, 1), day(20, 23, 1), map[time.Time]State{day(20, 15, 5): Failing, day(21, 0, 5): OK, day(21, 15, 5): OK, day(22, 15, 5): Failing}, ""},
 		"alive":           {daily, "0 18 * * *", day(20, 11, 1), time.Time{}, map[time.Time]State{day(20, 15, 5): OK, day(20, 22, 5): OK, day(21, 1, 5): Failing}, ""},
 		"more often":      {monthly, quarter, day(1, 11, 1), time.Time{}, map[time.Time]State{day(20, 15, 5): OK, day(20, 15, 35): Failing}, ""},

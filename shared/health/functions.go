@@ -26,19 +26,19 @@ func heartbeats(f *facts) Check {
 		former, missed := f.missedBefore(s, last, first)
 		switch {
 		case !missed.IsZero() && last.IsZero():
-			v.failing("%s has never come to its end, and was due at %s by its former schedule %q", s.Name, f.local(missed), former)
+			v.failing("%s has never finished, and was due at %s by its former schedule %q", s.Name, f.local(missed), former)
 		case !missed.IsZero():
-			v.failing("%s has not come to its end since %s, and was due at %s by its former schedule %q", s.Name, f.local(last), f.local(missed), former)
+			v.failing("%s has not finished since %s, and was due at %s by its former schedule %q", s.Name, f.local(last), f.local(missed), former)
 		case due.IsZero():
 			v.notKnown("%s: %q is never due", s.Name, s.Cron)
 		case last.IsZero() && f.firstEvaluation:
-			v.notKnown("%s has never come to its end, and since when it is scheduled is not known yet", s.Name)
+			v.notKnown("%s has never finished, and the start of its schedule is not known yet", s.Name)
 		case due.Before(first) && !last.After(first):
 			v.ok("%s has not been due since %s, when its schedule was first seen", s.Name, f.local(first))
 		case last.IsZero():
-			v.failing("%s has never come to its end, and was due at %s", s.Name, f.local(due))
+			v.failing("%s has never finished, and was due at %s", s.Name, f.local(due))
 		case last.Before(due.Add(-clockSkew)):
-			v.failing("%s has not come to its end since %s, and was due at %s", s.Name, f.local(last), f.local(due))
+			v.failing("%s has not finished since %s, and was due at %s", s.Name, f.local(last), f.local(due))
 		default:
 			v.ok("%s: %s", s.Name, f.local(last))
 		}
@@ -148,13 +148,13 @@ func deployedCode(f *facts) Check {
 		case f.waits(name):
 			v.ok("%s has had nothing to do yet", name)
 		case s.source == "" || s.definition == "":
-			v.notKnown("%s has not said what it is", name)
+			v.notKnown("%s has not reported its source yet", name)
 		case s.code() == newest:
 			v.ok("%s runs %s", name, newest)
 		case s.last().After(f.seen[newest].Add(Settling)):
 			v.failing("%s runs %s, and the newest is %s, since %s", name, s.code(), newest, f.local(f.seen[newest]))
 		case s.last().After(f.seen[newest]):
-			v.ok("%s has ended a job just after %s, when %s was first seen: that may have been an instance of before", name, f.local(f.seen[newest]), newest)
+			v.ok("%s has ended a job just after %s, when %s was first seen: it may have been an older instance", name, f.local(f.seen[newest]), newest)
 		default:
 			v.ok("%s has not run since %s, when %s was first seen", name, f.local(f.seen[newest]), newest)
 		}

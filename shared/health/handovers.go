@@ -105,7 +105,7 @@ func unfinished(f *facts, t *pipeline.Transition, p pipeline.Period, st cycle.St
 	case st.State == string(cycle.StateBlocked) && !st.Since.IsZero() && f.now.Sub(st.Since) > stuckAfter:
 		return fmt.Sprintf("blocked since %s: %s", f.local(st.Since), st.Reason)
 	case st.Due && !st.Since.IsZero() && f.now.Sub(st.Since) > stuckAfter:
-		return fmt.Sprintf("due since %s, and nobody has handed it over", f.local(st.Since))
+		return fmt.Sprintf("due since %s, and it was not handed over", f.local(st.Since))
 	case st.State == string(cycle.StatePublished) && len(st.Missing) > 0 && degraded(f, t, p, st.Mode):
 		return "handed over without " + strings.Join(st.Missing, ", ")
 	}

@@ -127,7 +127,7 @@ func TestAReportIsKept(t *testing.T) {
 		t.Errorf("%+v, %v", last, err)
 	}
 	w.SetNow(morning.Add(Stale + time.Second))
-	if last, err := c.Last(t.Context()); err != nil || last.Overall != Unknown || last.Checks[0].ID != ReportAge || last.Checks[0].Evidence[0] != "health was not looked at since 2026-02-04T17:20:00Z" {
+	if last, err := c.Last(t.Context()); err != nil || last.Overall != Unknown || last.Checks[0].ID != ReportAge || last.Checks[0].Evidence[0] != "health was not evaluated since 2026-02-04T17:20:00Z" {
 		t.Errorf("%+v, %v", last, err)
 	}
 }
@@ -150,7 +150,7 @@ func TestAProcessorThatIsWaitedForAndNeverReportsIsFound(t *testing.T) {
 		}
 	}
 	got := by(c.Run(t.Context()))[ExpectedProcessors]
-	if got.State != Failing || len(got.Evidence) != 1 || got.Evidence[0] != "team_offense_game_summary has not reported for any of the last 3 days with something to do" {
+	if got.State != Failing || len(got.Evidence) != 1 || got.Evidence[0] != "team_offense_game_summary has not reported for any of the last 3 days with expected work" {
 		t.Errorf("%+v", got)
 	}
 }

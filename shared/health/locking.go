@@ -13,7 +13,7 @@ import (
 // to keep apart, and locks that nobody takes keep nothing apart.
 func lockingActive(f *facts) Check {
 	if f.pipeline.Health.Runs == "" {
-		return Check{State: OK, Evidence: []string{"the pipeline file names no history of runs"}}
+		return Check{State: OK, Evidence: []string{"the pipeline file has no statement for the history of runs"}}
 	}
 	v := verdict{action: "phasectl locks list", whenUnknown: "phasectl locks list"}
 	if f.runsErr != nil {
@@ -34,13 +34,13 @@ func lockingActive(f *facts) Check {
 	case len(runs) == 0 && early >= 0:
 		v.ok("no processor has run since the deployment of %s", f.local(f.deployed()))
 	case len(runs) == 0:
-		v.ok("no processor has run about the last %d days", Days)
+		v.ok("no processor has run for the last %d days", Days)
 	case f.lockedAt.IsZero():
 		v.failing("%d runs in the last %d days, and none has taken a lock", len(runs), Days)
 	case runs[0].Began.Sub(f.lockedAt) > unlocked:
 		v.failing("a run began at %s, and no lock was taken since %s", f.local(runs[0].Began), f.local(f.lockedAt))
 	default:
-		v.ok("%d runs, none beside another; a lock was taken last at %s", len(runs), f.local(f.lockedAt))
+		v.ok("%d runs, no two at once; the last lock was taken at %s", len(runs), f.local(f.lockedAt))
 	}
 	return v.check()
 }

@@ -65,7 +65,7 @@ func (r Report) Digest(p *pipeline.Pipeline) (n notify.Notification, due bool) {
 
 // configuration looks whether anybody can be told, and whether it is looked at what runs.
 func configuration(f *facts) Check {
-	v := verdict{action: "give slack_channel and slack_token, and make deploy", whenUnknown: "phasectl smoke"}
+	v := verdict{action: "set slack_channel and slack_token, and run make deploy", whenUnknown: "phasectl smoke"}
 	if f.statusErr != nil {
 		v.notKnown("%v", f.statusErr)
 		return v.check()
@@ -77,16 +77,16 @@ func configuration(f *facts) Check {
 		case f.waits(name):
 			v.ok("%s has had nothing to do yet", name)
 		case s.channel == "":
-			v.notKnown("%s has not said whom it tells", name)
+			v.notKnown("%s has not reported its Slack channel yet", name)
 		case !s.hasChannel:
-			v.failing("%s tells nobody: %s", name, s.channel)
+			v.failing("%s has no Slack channel: %s", name, s.channel)
 		default:
 			v.ok("%s tells %s", name, s.channel)
 		}
 		same, said = same || s.definition == f.pipeline.Hash, said || s.definition != ""
 	}
 	if said && !same {
-		v.notKnown("what is looked at here is pipeline file %s, and no function runs it", f.pipeline.Hash)
+		v.notKnown("this check uses pipeline file %s, and no function runs it", f.pipeline.Hash)
 	}
 	return v.check()
 }

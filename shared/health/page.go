@@ -134,7 +134,7 @@ func ReadPage(ctx context.Context, a *app.App, days int) Page {
 func (p *Page) report(ctx context.Context, c *Checker, now time.Time) {
 	r, err := c.Last(ctx)
 	if err != nil {
-		p.Overall, p.Headline, p.Problem = Unknown, "Nobody knows: the last report cannot be read", err.Error()
+		p.Overall, p.Headline, p.Problem = Unknown, "Unknown: the last report cannot be read", err.Error()
 		return
 	}
 	for _, s := range []State{Failing, Unknown, OK} {
@@ -266,7 +266,7 @@ func (c *Checker) local(t time.Time) string {
 }
 
 func (c *Checker) locks(ctx context.Context) Listing {
-	l := Listing{Empty: "No lock is held."}
+	l := Listing{Empty: "No locks."}
 	held, at, err := c.Locks.List(ctx)
 	if err != nil {
 		l.Problem = err.Error()
@@ -280,7 +280,7 @@ func (c *Checker) locks(ctx context.Context) Listing {
 		case s.Expired(at):
 			row.Tone, row.Cells[1] = "fair", "expired"
 		case s.Foreign:
-			row.Cells[1] = "held, not by our runner"
+			row.Cells[1] = "held by another runner"
 		}
 		l.Rows = append(l.Rows, row)
 	}

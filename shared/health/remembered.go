@@ -95,13 +95,13 @@ func (c *Checker) Last(ctx context.Context) (Report, error) {
 		return Report{}, fmt.Errorf("read the report: %w", err)
 	}
 	r := Report{Schema: 1, Checks: []Check{}}
-	age := Check{ID: ReportAge, State: Unknown, Since: c.Now().UTC(), Action: "phasectl health", Evidence: []string{"health was never looked at"}}
+	age := Check{ID: ReportAge, State: Unknown, Since: c.Now().UTC(), Action: "phasectl health", Evidence: []string{"health was never evaluated"}}
 	if text, ok := snap.Docs[0].Data["report"].(string); ok {
 		if err := json.Unmarshal([]byte(text), &r); err != nil {
 			age.Evidence = []string{"the last report cannot be read: " + err.Error()}
 			return Report{Schema: 1, Overall: Unknown, Checks: []Check{age}}, nil
 		}
-		age.Since, age.Evidence = r.At.Add(Stale), []string{"health was not looked at since " + r.At.Format(time.RFC3339)}
+		age.Since, age.Evidence = r.At.Add(Stale), []string{"health was not evaluated since " + r.At.Format(time.RFC3339)}
 	}
 	old := c.Now().Sub(r.At)
 	if old < -clockSkew {

@@ -34,7 +34,7 @@ func deployedServices(f *facts) Check {
 		s, ok := f.services[name]
 		switch drift := s.Drift(); {
 		case !ok:
-			v.failing("%s is not there", name)
+			v.failing("%s does not exist", name)
 		case drift != "":
 			v.failing("%s: %s", name, drift)
 		default:
@@ -54,7 +54,7 @@ func deployedServices(f *facts) Check {
 		}
 		switch s, ok := find(phase.Service); {
 		case ok && s.Commit == "":
-			v.notKnown("%s: revision %s, all traffic, and no label %s: from which commit it was built is not known", phase.Service, s.Ready, deployed.CommitLabel)
+			v.notKnown("%s: revision %s, all traffic, and no label %s: its commit is unknown", phase.Service, s.Ready, deployed.CommitLabel)
 		case ok:
 			v.ok("%s: revision %s, all traffic, commit %s", phase.Service, s.Ready, s.Commit)
 		}

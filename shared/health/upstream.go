@@ -16,9 +16,9 @@ const usualDays = 28
 func lateUpstream(f *facts) Check {
 	u := f.pipeline.Health.Upstream
 	if u == nil {
-		return Check{State: OK, Evidence: []string{"the pipeline file says nothing about what runs upstream"}}
+		return Check{State: OK, Evidence: []string{"the pipeline file has no statement about upstream runs"}}
 	}
-	v := verdict{action: "look at the log of the scraper", whenUnknown: "phasectl health --verbose"}
+	v := verdict{action: "read the log of the scraper", whenUnknown: "phasectl health --verbose"}
 	if f.firstErr != nil {
 		v.notKnown("%v", f.firstErr)
 		return v.check()
@@ -40,7 +40,7 @@ func (v *verdict) upstream(f *facts, day pipeline.Period, over bool) {
 	u, cal := f.pipeline.Health.Upstream, f.pipeline.Calendar.Daily()
 	for _, m := range f.pipeline.Health.Maintenance {
 		if of := f.pipeline.Calendar; of.Day(m.From) <= day && cal.Add(day, -1) <= of.Day(m.To) {
-			v.ok("what runs upstream on %s is not looked at", day)
+			v.ok("upstream runs of %s are not checked", day)
 			return
 		}
 	}
@@ -73,9 +73,9 @@ func (v *verdict) upstream(f *facts, day pipeline.Period, over bool) {
 			v.ok("%s was late on %s: %s", name, day, f.clock(at))
 		case has:
 		case known && !todo:
-			v.ok("%s has not run on %s, and nothing was to do the day before", name, day)
+			v.ok("%s has not run on %s, and no work was expected the day before", name, day)
 		case !known:
-			v.notKnown("%s has not run on %s, and whether anything was to do the day before is not known", name, day)
+			v.notKnown("%s has not run on %s, and it is unknown whether work was expected the day before", name, day)
 		default:
 			v.failing("%s has not run on %s, expected by %s", name, day, f.clock(cal.Instant(day, u.ExpectedBy)))
 		}
@@ -84,13 +84,13 @@ func (v *verdict) upstream(f *facts, day pipeline.Period, over bool) {
 	case expected > 0:
 		v.ok("%d sources are expected on %s", expected, day)
 	case len(ran) > 0:
-		v.ok("what is usual upstream is not known yet; %d sources have run on %s", len(ran), day)
+		v.ok("the usual upstream runs are not known yet; %d sources have run on %s", len(ran), day)
 	case !known:
-		v.notKnown("nothing has run upstream by %s, and whether anything was to do is not known", day)
+		v.notKnown("nothing has run upstream by %s, and it is unknown whether work was expected", day)
 	case todo:
-		v.failing("nothing has run upstream on %s, and there was something to do", day)
+		v.failing("nothing has run upstream on %s, and work was expected", day)
 	default:
-		v.ok("nothing has run upstream on %s, and nothing was to do", day)
+		v.ok("nothing has run upstream on %s, and no work was expected", day)
 	}
 }
 

@@ -123,7 +123,7 @@ type fileHealth struct {
 	} `yaml:"upstream"` // what has to run before the first phase. Default: nothing is known of it
 	Runs       string `yaml:"runs"`        // query for the runs that began on the days from @first to @last, DATEs: processor (name or class), period of the data, run id, begin, end (NULL: none yet). Default: no history is kept
 	DigestAt   string `yaml:"digest_at"`   // local time of the day from which on the day's digest is told. Default: 09:00
-	UnseenDays *int   `yaml:"unseen_days"` // for how many days with something to do a processor may not report, 1 to 6. Default: 3
+	UnseenDays *int   `yaml:"unseen_days"` // for how many days with expected work a processor may not report, 1 to 6. Default: 3
 
 	Maintenance []struct {
 		From   string `yaml:"from"`   // period

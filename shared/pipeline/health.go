@@ -13,7 +13,7 @@ type Health struct {
 	Runs string
 	// DigestAt is the local time of the day from which on the day's digest is told.
 	DigestAt Offset
-	// UnseenDays is for how many days with something to do a processor may not report.
+	// UnseenDays is for how many days with expected work a processor may not report.
 	UnseenDays int
 	// Maintenance are the periods of which health tells nobody, because it was planned.
 	Maintenance []Maintenance

@@ -181,7 +181,7 @@ func (n *run) locked(ctx context.Context, held *lease.Lease, work Work) (Outcome
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
 	defer cancel()
 	if failed := n.release(after); failed != nil {
-		n.Log.WarnContext(ctx, "the lock was not given back, it ends by itself: "+failed.Error(), "lock", n.key.String(), "execution_id", n.Execution)
+		n.Log.WarnContext(ctx, "the lock was not released, it ends by itself: "+failed.Error(), "lock", n.key.String(), "execution_id", n.Execution)
 	}
 	if err == nil && out.Status != "" {
 		n.Log.InfoContext(ctx, fmt.Sprintf("%s for %s: %s", n.Processor.Name, n.Period, out.Status), "event", telemetry.Heartbeat, "processor", n.Processor.Name,

@@ -92,7 +92,7 @@ func beside(b cycle.Books, document map[string]any) (out []Beside) {
 		out = append(out, one)
 	}
 	if !matched {
-		out = append(out, Beside{Period: period, Mode: mode, Theirs: at, Verdict: OnlyTheirs, Reason: "nothing of it was handed over here"})
+		out = append(out, Beside{Period: period, Mode: mode, Theirs: at, Verdict: OnlyTheirs, Reason: "it was not handed over here"})
 	}
 	return out
 }

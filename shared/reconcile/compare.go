@@ -84,7 +84,7 @@ func compare(w *world) *comparison {
 		if w.first && l.Leaked(w.lockTime) {
 			i := strings.LastIndexByte(l.Key, '_') + 1
 			c.add(&Finding{Type: LeakedLock, Period: pipeline.Period(l.Key[i:]), Severity: Warning, Evidence: map[string]any{"lock": l.Key, "execution_id": l.Execution, "renewed": l.Renewed},
-				Repair: "phasectl locks release " + l.Key + " --reason '…', once its run is known to have ended"})
+				Repair: "phasectl locks release " + l.Key + " --reason '…', after its run has ended"})
 		}
 	}
 	doubts := w.ahead
@@ -93,7 +93,7 @@ func compare(w *world) *comparison {
 	}
 	for _, d := range doubts {
 		c.add(&Finding{Type: DoubtfulReport, Period: d.Period, Severity: Warning, Evidence: map[string]any{"reported": d.Reported, "did_you_mean": d.DidYouMean},
-			Repair: d.String() + " Let the processor report again as it is meant"})
+			Repair: d.String() + " Correct the report and run the processor again"})
 	}
 	for _, r := range w.renamed {
 		c.add(&Finding{Type: Renamed, Period: r.Last, Severity: Critical, Evidence: map[string]any{"what": r.What, "old": r.Old, "new": r.New, "from": r.First},
@@ -181,6 +181,6 @@ func (c *comparison) period(b *cycle.Books) {
 	c.document(b)
 	if b.Full != "" {
 		c.add(&Finding{Type: cycle.PeriodFull, Period: b.Period, Severity: Warning, Evidence: map[string]any{"full": b.Full},
-			Repair: "none: phasectl explain " + string(b.Period) + " MODE" + c.transition.Option() + " names the reports; stop what sends them"})
+			Repair: "none: phasectl explain " + string(b.Period) + " MODE" + c.transition.Option() + " names the reports; stop their sender"})
 	}
 }

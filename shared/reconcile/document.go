@@ -24,13 +24,13 @@ func (c *comparison) document(b *cycle.Books) {
 			return
 		}
 	}
-	if len(b.Wrong)+len(b.Shown) == 0 { // nothing on record has to do with it
+	if len(b.Wrong)+len(b.Shown) == 0 { // no records has to do with it
 		c.foreign(b)
 		return
 	}
 	for _, name := range b.Others {
 		f := &Finding{Type: CountDrift, Period: b.Period, Table: name, Severity: Info, Evidence: map[string]any{"fields": []string{name}, "shown": b.Document["_completed_count"]},
-			Repair: "none by itself: others wrote it, or an earlier definition did, and no run of " + name + " counts here"}
+			Repair: "none automatically: another program or an earlier definition wrote it, and no run of " + name + " counts here"}
 		for _, p := range c.upstream {
 			if p.Name == name {
 				f.Table, f.Severity = p.Table, Warning
@@ -48,11 +48,11 @@ func (c *comparison) document(b *cycle.Books) {
 	}
 	if len(counts) > 0 {
 		c.mend(&Finding{Type: CountDrift, Period: b.Period, Severity: Warning, Evidence: map[string]any{"fields": counts, "shown": b.Document["_completed_count"]},
-			Repair: "write what is on record"})
+			Repair: "write the recorded runs"})
 	}
 	if len(flags) > 0 {
 		c.mend(&Finding{Type: FlagDrift, Period: b.Period, Severity: Critical, Evidence: map[string]any{"fields": flags, "triggered": b.Document["_triggered"]},
-			Repair: "write what is on record"})
+			Repair: "write the recorded runs"})
 	}
 }
 
@@ -67,11 +67,11 @@ func (c *comparison) foreign(b *cycle.Books) {
 	}
 	if shown, ok := b.Document["_completed_count"].(int64); ok && shown != complete {
 		c.add(&Finding{Type: CountDrift, Period: b.Period, Severity: Warning, Evidence: map[string]any{"shown": shown, "present": complete},
-			Repair: "none by itself: others wrote it"})
+			Repair: "none automatically: another program wrote it"})
 	}
 	next, _, known := c.newestNext(b.Period)
 	if triggered, _ := b.Document["_triggered"].(bool); triggered && known && next.IsZero() {
 		c.add(&Finding{Type: FlagDrift, Period: b.Period, Severity: Critical, Evidence: map[string]any{"triggered": true, "published": 0},
-			Repair: "none by itself: others wrote it, and the next phase has written nothing"})
+			Repair: "none automatically: another program wrote it, and the next phase has written nothing"})
 	}
 }

@@ -58,7 +58,7 @@ func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[
 		case st.TooLate && yes:
 			c.add(f)
 		case st.TooLate:
-			f.Repair = "too old to be handed over by itself: " + trigger
+			f.Repair = "too old for an automatic hand-over: " + trigger
 			c.add(f)
 		case blocked && st.Hold == nil && !st.Live && b.At.After(c.deadline(b, m)) && b.At.Sub(due) >= relayed:
 			f.Severity, f.Status, f.Repair = Critical, Open, fmt.Sprintf("its data is not ready: phasectl checks run --date %s --mode %s%s", b.Period, st.Mode, c.transition.Option())
@@ -69,15 +69,15 @@ func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[
 		case !st.Due && !(b.Old() && st.State == string(policy.Waiting) && st.NextCheck.Equal(b.At)), // its grace has never begun, and a repair begins none
 			b.At.Sub(due) < relayed:
 		case promised:
-			f.Type, f.Severity, f.Status, f.Repair = Unpublished, Critical, Open, "publish what has no id"
+			f.Type, f.Severity, f.Status, f.Repair = Unpublished, Critical, Open, "publish the messages without an id"
 			c.mend(f)
 		case yes:
 			c.add(f)
 		case b.Old():
-			f.Severity, f.Status, f.Repair = Warning, Open, "too old to be handed over by itself: "+trigger
+			f.Severity, f.Status, f.Repair = Warning, Open, "too old for an automatic hand-over: "+trigger
 			c.add(f)
 		default:
-			f.Severity, f.Status, f.Repair = Critical, Open, "hand over what the policy allows"
+			f.Severity, f.Status, f.Repair = Critical, Open, "hand the cycle over, as the policy allows"
 			c.mend(f)
 		}
 	}
@@ -100,7 +100,7 @@ func (c *comparison) nextPhase(b *cycle.Books) {
 	}
 	f := &Finding{Type: NextPhaseMissing, Period: b.Period, Mode: mode, Severity: Critical,
 		Evidence: map[string]any{"published_at": published, "newest": next, "empty": empty},
-		Repair:   fmt.Sprintf("look at the next phase; then phasectl trigger --date %s --mode %s%s --reason '…'", b.Period, mode, c.transition.Option())}
+		Repair:   fmt.Sprintf("check the next phase; then phasectl trigger --date %s --mode %s%s --reason '…'", b.Period, mode, c.transition.Option())}
 	modes := c.transition.Modes
 	switch {
 	case known && next.Before(published.Add(-policy.ReportsWithin)):

@@ -395,8 +395,8 @@ func TestSweep_IsOrderedOnlyWhereTheTablesAreWritten(t *testing.T) {
 		orders  int
 	}{
 		{"writes", func(*app.Config) {}, "", 1},
-		{"shadow", func(c *app.Config) { c.Shadow = "shadow_" }, "an environment in shadow orders no sweep", 0},
-		{"only reads", func(c *app.Config) { c.ReadOnly = true }, "an environment that only reads the tables orders no sweep: the one that writes them does", 0},
+		{"shadow", func(c *app.Config) { c.Shadow = "shadow_" }, "a shadow requests no sweep", 0},
+		{"only reads", func(c *app.Config) { c.ReadOnly = true }, "an environment that only reads the tables requests no sweep", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newScene(t)

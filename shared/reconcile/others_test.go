@@ -39,7 +39,7 @@ func TestRepair_LeavesWhatOthersHaveShownAndSaysSo(t *testing.T) {
 					switch {
 					case f.Table == "" && f.Status != Repaired:
 						t.Errorf("the count is %s: %v", f.Status, f.Evidence)
-					case f.Table != "" && (f.Status != Open || f.Severity != tc.severity || !strings.Contains(f.Repair, "others wrote it")):
+					case f.Table != "" && (f.Status != Open || f.Severity != tc.severity || !strings.Contains(f.Repair, "another program or an earlier definition wrote it")):
 						t.Errorf("%s %s: %s", f.Status, f.Severity, f.Repair)
 					}
 				}

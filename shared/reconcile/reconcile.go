@@ -129,9 +129,9 @@ func (r Report) AccuracyText() string {
 	case !known && len(r.Unknown) > 0:
 		return "unknown"
 	case !known:
-		return "none (no table has rows that are to be shown complete)"
+		return "none (no table has rows that must be shown as complete)"
 	}
-	return fmt.Sprintf("%.1f %% (%d of %d tables with rows are shown complete)", pct, r.Shown, r.Tables)
+	return fmt.Sprintf("%.1f %% (%d of %d tables with rows are shown as complete)", pct, r.Shown, r.Tables)
 }
 
 // Reconciler is safe for concurrent use.
@@ -171,9 +171,9 @@ func New(a *app.App) *Reconciler {
 		Sweep: func(ctx context.Context, table string, period pipeline.Period) error {
 			switch {
 			case a.Config.Shadow != "":
-				return errors.New("an environment in shadow orders no sweep")
+				return errors.New("a shadow requests no sweep")
 			case a.Config.ReadOnly:
-				return errors.New("an environment that only reads the tables orders no sweep: the one that writes them does")
+				return errors.New("an environment that only reads the tables requests no sweep")
 			}
 			return sweep.Ask(ctx, a.Pipeline, a.Config.Prefix, a.Broker.Publish, table, period)
 		},
@@ -184,7 +184,7 @@ func New(a *app.App) *Reconciler {
 			return a.Warehouse.ExpectedByPeriod(ctx, t, from, to)
 		}}
 	if a.Warehouse == nil {
-		const nothing = "there is no warehouse here"
+		const nothing = "no BigQuery is configured"
 		r.Contents = func(_ context.Context, processors []pipeline.Processor, _, _ pipeline.Period) map[string]warehouse.Contents {
 			out := map[string]warehouse.Contents{}
 			for _, p := range processors {

@@ -182,7 +182,7 @@ func TestWhatIsNotSettledOrAttributableIsUnknown(t *testing.T) {
 		"rows of two modes": {func(s *scene) {
 			s.slice(table("player_game_summary"), night, warehouse.Slice{Rows: 10, Oldest: time.Date(2026, 2, 3, 15, 0, 0, 0, time.UTC), Newest: wrote(night)})
 		}, "belong to no mode"},
-		"rows without a time": {func(s *scene) { s.slice(table("player_game_summary"), night, warehouse.Slice{Rows: 10}) }, "no row says when"},
+		"rows without a time": {func(s *scene) { s.slice(table("player_game_summary"), night, warehouse.Slice{Rows: 10}) }, "no row has the time"},
 		"a table is away": {func(s *scene) {
 			s.tables[table("player_game_summary")] = warehouse.Contents{Problem: "table not found"}
 		}, "table not found"},

@@ -76,10 +76,10 @@ func TestReport_ShareOfNothingIsNone(t *testing.T) {
 		text   string
 		known  bool
 	}{
-		"no_tables":          {Report{}, "none (no table has rows that are to be shown complete)", false},
+		"no_tables":          {Report{}, "none (no table has rows that must be shown as complete)", false},
 		"no_tables_and_away": {Report{Unknown: []string{"it is away"}}, "unknown", false},
-		"all":                {Report{Tables: 4, Shown: 4}, "100.0 % (4 of 4 tables with rows are shown complete)", true},
-		"half":               {Report{Tables: 4, Shown: 2}, "50.0 % (2 of 4 tables with rows are shown complete)", true},
+		"all":                {Report{Tables: 4, Shown: 4}, "100.0 % (4 of 4 tables with rows are shown as complete)", true},
+		"half":               {Report{Tables: 4, Shown: 2}, "50.0 % (2 of 4 tables with rows are shown as complete)", true},
 	} {
 		if _, known := c.report.Accuracy(); known != c.known || c.report.AccuracyText() != c.text {
 			t.Errorf("%s: %v, %q", name, known, c.report.AccuracyText())

@@ -39,7 +39,7 @@ func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Sli
 			Evidence: map[string]any{"rows": s.Rows, "duplicates": s.Surplus}, Repair: "phasectl sweep --table " + p.Name + " --from " + string(b.Period) + " --to " + string(b.Period) + " --fix"})
 	}
 	if s.Newest.IsZero() {
-		c.unclear(b, "%s: no row says when it was written (%s)", p.Table, p.OrderBy)
+		c.unclear(b, "%s: no row has the time of its write (%s)", p.Table, p.OrderBy)
 		return
 	}
 	var lacking []string // modes for which the rows count, and no run
@@ -112,15 +112,15 @@ func (c *comparison) empty(b *cycle.Books, p pipeline.Processor, newest *policy.
 // should show them.
 func (c *comparison) missing(b *cycle.Books, p pipeline.Processor, s warehouse.Slice, mode string, evidence map[string]any) bool {
 	f := &Finding{Type: MissingCompletion, Period: b.Period, Mode: mode, Table: p.Table, Severity: Warning, Evidence: evidence,
-		Repair: "put on record that " + p.Name + " has completed, and look again"}
+		Repair: "record that " + p.Name + " has completed, and evaluate its cycles"}
 	last, reported := b.Newest(p.Name)
 	yes, known := c.handedOver(b, s.Newest)
 	switch {
 	case reported && last.Status == wire.StatusFailed && last.EventTime.After(s.Newest.Add(-policy.ReportsWithin)):
-		c.unclear(b, "%s: %d rows, and the run that may have written them has reported that it failed", p.Table, s.Rows)
+		c.unclear(b, "%s: %d rows, and their run has reported that it failed", p.Table, s.Rows)
 		return false
 	case !known:
-		c.unclear(b, "%s: %d rows of which no run has reported, and whether the next phase has run about them cannot be read", p.Table, s.Rows)
+		c.unclear(b, "%s: %d rows without a report; whether the next phase has run for them cannot be read", p.Table, s.Rows)
 		return false
 	case yes:
 		f.Severity, f.Status, f.Repair = Info, Skipped, "none: the next phase has run since"
@@ -161,7 +161,7 @@ func (c *comparison) expectation(b *cycle.Books, all sum, reported bool) {
 		}
 	case b.At.Before(over), closed(b):
 	case !known && c.expected != nil:
-		c.unclear(b, "the schedule does not say how much to expect, and nothing is there")
+		c.unclear(b, "the schedule gives no expected count, and the tables are empty")
 	case known && expected > 0 && all.known:
 		c.add(&Finding{Type: MissingPeriod, Period: b.Period, Severity: Critical, Evidence: map[string]any{"expected": expected, "rows": 0, "due": over},
 			Repair: "run the processors of " + c.transition.UpstreamPhase + " for " + string(b.Period)})

@@ -25,7 +25,7 @@ func Ask(ctx context.Context, p *pipeline.Pipeline, prefix string, publish cycle
 		return err
 	}
 	if _, err := publish.One(ctx, prefix+topic, job); err != nil {
-		return fmt.Errorf("ask for a sweep of %s: %w", table, err)
+		return fmt.Errorf("request a sweep of %s: %w", table, err)
 	}
 	return nil
 }

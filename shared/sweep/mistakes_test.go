@@ -221,7 +221,7 @@ func TestWhatIsGoneIsNotToldAsFound(t *testing.T) {
 	p.before["QUALIFY"] = func() {
 		w.Exec("DELETE FROM nba_analytics.player_game_summary WHERE player_lookup = 'd' AND processed_at = TIMESTAMP '2026-02-04 11:03:12'")
 	}
-	p.wantPart(p.sweep(order(all)), Clean, 0, 0, "they are gone")
+	p.wantPart(p.sweep(order(all)), Clean, 0, 0, "the duplicates no longer exist")
 	if strings.Contains(p.logs.String(), `"event":"duplicates_found"`) {
 		t.Errorf("%s", p.logs.String())
 	}

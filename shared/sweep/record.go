@@ -135,7 +135,7 @@ func (s *Sweeper) record(ctx context.Context, id string) (*record, error) {
 }
 
 // errBroken says that a record cannot be read. That does not pass by itself.
-var errBroken = errors.New("this record cannot be read")
+var errBroken = errors.New("the record cannot be read")
 
 // scan yields the removals with ids from one to another, in order: oldest first. One that
 // cannot be read comes with what can be, and an errBroken.

@@ -75,11 +75,11 @@ func (r *removal) under(ctx context.Context, do func(context.Context, *lease.Lea
 // processor is at work there, the next sweep of any period does so: this order need not be
 // carried out again.
 func (r *removal) finish(ctx context.Context) {
-	r.part.is(Resumed, "the order is not about this period: only its unfinished removal was brought to an end")
+	r.part.is(Resumed, "this period was not requested: only its unfinished removal was completed")
 	r.under(ctx, func(ctx context.Context, _ *lease.Lease) error { return r.resume(ctx, r.earlier) })
 	if r.part.State == Busy {
 		r.part.again = false
-		r.part.Problem = "the order is not about this period, the next sweep ends its unfinished removal: " + r.part.Problem
+		r.part.Problem = "this period was not requested; the next sweep completes its unfinished removal: " + r.part.Problem
 	}
 }
 
@@ -96,7 +96,7 @@ func (r *removal) inside(ctx context.Context, held *lease.Lease) error {
 	found = slices.DeleteFunc(found, func(d warehouse.Duplicates) bool { return d.Stray != "" })
 	if len(found) == 0 {
 		r.part.takes(warehouse.Duplicates{Rows: r.part.Rows})
-		r.part.is(Clean, "they are gone")
+		r.part.is(Clean, "the duplicates no longer exist")
 		return nil
 	}
 	r.part.takes(found[0])
@@ -114,7 +114,7 @@ func (r *removal) inside(ctx context.Context, held *lease.Lease) error {
 	d.Surplus, d.Keys = int64(survey.Surplus), int64(survey.Keys)
 	r.part.takes(d)
 	if survey.Surplus == 0 {
-		r.part.is(Clean, "they are gone")
+		r.part.is(Clean, "the duplicates no longer exist")
 		return nil
 	}
 	if why := r.order.refusal(d); why != "" {
@@ -133,7 +133,7 @@ func (r *removal) inside(ctx context.Context, held *lease.Lease) error {
 // apply takes a planned removal to its end.
 func (r *removal) apply(ctx context.Context, held *lease.Lease, rec *record, survey warehouse.Survey) error {
 	w := rec.removal(r.Pipeline.Calendar, r.processor)
-	const meanwhile = "its rows were written meanwhile by a run without a lock: nothing was removed"
+	const meanwhile = "a run without a lock wrote its rows meanwhile: nothing was removed"
 	err := r.Warehouse.Archive(ctx, w, survey)
 	if errors.Is(err, warehouse.ErrChanged) {
 		r.part.again = true
@@ -171,7 +171,7 @@ func (r *removal) apply(ctx context.Context, held *lease.Lease, rec *record, sur
 	r.part.is(Removed, "")
 	if now != rec.After {
 		r.part.again = true
-		r.part.Problem = "its rows were written by a run without a lock right after it: it cannot be undone, and they are looked at again"
+		r.part.Problem = "a run without a lock wrote its rows right after the removal: it cannot be undone, and the rows are checked again"
 	}
 	return r.step(ctx, rec, applied)
 }
@@ -207,7 +207,7 @@ func (s *Sweeper) resume(ctx context.Context, ids []string) error {
 		if err := s.step(ctx, rec, next); err != nil {
 			return err
 		}
-		s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s came to no end when it was %s: it is %s", rec.ID, from, next), "sweep", rec.ID, "table", rec.Table, "period", string(rec.Period))
+		s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s was interrupted in state %s: it is %s", rec.ID, from, next), "sweep", rec.ID, "table", rec.Table, "period", string(rec.Period))
 		switch {
 		case from == archived && next == applied:
 			s.logRemoved(ctx, rec.ID, rec.Table, rec.Period, rec.Surplus, rec.Actor)
@@ -229,7 +229,7 @@ func (s *Sweeper) locked(ctx context.Context, table string, period pipeline.Peri
 		defer cancel()
 		for _, held := range slices.Backward(all) {
 			if failed := held.Release(after); failed != nil && !errors.Is(failed, lease.ErrLost) {
-				s.Log.WarnContext(ctx, "a lock was not given back, it ends by itself: "+failed.Error(), "lock", held.Key().String())
+				s.Log.WarnContext(ctx, "a lock was not released, it will expire: "+failed.Error(), "lock", held.Key().String())
 			}
 		}
 	}()

@@ -89,7 +89,7 @@ func TestRun_EndsAnUnfinishedRemovalWhoseRowsCannotBeCompared(t *testing.T) {
 				w.remade(strings.Replace(scores, "points INT64", "score INT64", 1), "")
 			}
 			next := w.process()
-			next.wantPart(next.sweep(order(all)), Clean, 0, 0, "they are gone")
+			next.wantPart(next.sweep(order(all)), Clean, 0, 0, "the duplicates no longer exist")
 			if got := w.states(); got != c.states {
 				t.Errorf("the removal is %q, want %q", got, c.states)
 			}

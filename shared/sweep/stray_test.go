@@ -93,7 +93,7 @@ func TestRun_EndsAnUnfinishedRemovalNextToRowsBetweenTheHours(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	next.wantPart(*r.Tables[0], Refused, 0, 0, "1 rows belong to no period: sold_hour is 2026-02-03T15:20:00Z")
-	next.wantPart(*r.Tables[1], Clean, 0, 0, "they are gone")
+	next.wantPart(*r.Tables[1], Clean, 0, 0, "the duplicates no longer exist")
 	if got := w.states(); got != "applied" || r.Tables[0].Period != r.Tables[1].Period {
 		t.Errorf("the removal is %q, %+v", got, r.Tables)
 	}
@@ -114,7 +114,7 @@ func TestRun_TakesRowsBetweenTheHoursForNoDuplicatesUnderTheLock(t *testing.T) {
 	if err != nil || len(r.Tables) != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	p.wantPart(*r.Tables[0], Clean, 0, 0, "they are gone")
+	p.wantPart(*r.Tables[0], Clean, 0, 0, "the duplicates no longer exist")
 	p.wantPart(*r.Tables[1], Refused, 0, 0, "1 rows belong to no period")
 	if r.Tables[0].Identical != nil {
 		t.Error("the rows of no key were compared")

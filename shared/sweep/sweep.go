@@ -163,10 +163,10 @@ type Sweeper struct {
 }
 
 // ErrShadow says that nothing is changed in shadow.
-var ErrShadow = errors.New("in shadow nothing is removed, and nothing put back")
+var ErrShadow = errors.New("a shadow removes no rows and puts none back")
 
 // ErrReadOnly says that another environment writes the tables.
-var ErrReadOnly = errors.New("of an environment that only reads the tables nothing is removed, and nothing put back")
+var ErrReadOnly = errors.New("an environment that only reads the tables (PHASEGATE_TABLES=read) removes no rows and puts none back")
 
 // Refuses returns why nothing is removed and nothing put back here, nil where it is.
 func (s *Sweeper) Refuses() error {
@@ -180,10 +180,10 @@ func (s *Sweeper) Refuses() error {
 }
 
 // ErrNoTable says that the pipeline has no such table.
-var ErrNoTable = errors.New("is none of the pipeline's tables, and no processor's name")
+var ErrNoTable = errors.New("is neither a table nor a processor of the pipeline")
 
 // ErrNoWarehouse says that there is nothing to sweep here.
-var ErrNoWarehouse = errors.New("there is no warehouse here")
+var ErrNoWarehouse = errors.New("no BigQuery is configured")
 
 // New returns the sweeper of an application.
 func New(a *app.App) (*Sweeper, error) {
@@ -366,13 +366,13 @@ func (s *Sweeper) logRemoved(ctx context.Context, id, table string, period pipel
 func (o Order) refusal(d warehouse.Duplicates) string {
 	switch {
 	case d.NoKey > 0:
-		return fmt.Sprintf("%d rows have NULL in a key column: whose they are has to be found out first", d.NoKey)
+		return fmt.Sprintf("%d rows have NULL in a key column: find out first to which key they belong", d.NoKey)
 	case o.Force:
 		return ""
 	case d.Surplus > maxSurplus:
-		return fmt.Sprintf("%d rows would go, more than %d: look at them, then --force", d.Surplus, maxSurplus)
+		return fmt.Sprintf("%d rows would be removed, more than %d: check them, then add --force", d.Surplus, maxSurplus)
 	case d.Surplus*100 > maxSurplusPct*d.Rows:
-		return fmt.Sprintf("%d of %d rows would go, more than %d %%: look at them, then --force", d.Surplus, d.Rows, maxSurplusPct)
+		return fmt.Sprintf("%d of %d rows would be removed, more than %d %%: check them, then add --force", d.Surplus, d.Rows, maxSurplusPct)
 	}
 	return ""
 }

@@ -139,7 +139,7 @@ func (s *Sweeper) undoLocked(ctx context.Context, r *record, held *lease.Lease, 
 		return nil
 	case applied:
 	default:
-		return fmt.Errorf("%w: %s is %s: it has removed nothing, or nobody knows any more", ErrNotUndone, r.ID, r.State)
+		return fmt.Errorf("%w: %s is %s: it removed nothing, or its outcome is unknown", ErrNotUndone, r.ID, r.State)
 	}
 	if until := r.At.Add(warehouse.ArchiveKept); !s.Now().Before(until) {
 		return fmt.Errorf("%w: %s: the removed rows were kept until %s", ErrNotUndone, r.ID, until.Format(time.RFC3339))
@@ -178,7 +178,7 @@ func (s *Sweeper) restore(ctx context.Context, r *record, held *lease.Lease, p p
 	err := s.Warehouse.Restore(ctx, warehouse.Under(held), w)
 	switch {
 	case errors.Is(err, warehouse.ErrChanged):
-		return fmt.Errorf("%w: %s: the rows of %s for %s, or those in %s, were written anew since", ErrNotUndone, r.ID, r.Table, r.Period, r.Archive)
+		return fmt.Errorf("%w: %s: the rows of %s for %s, or those in %s, were rewritten since", ErrNotUndone, r.ID, r.Table, r.Period, r.Archive)
 	case errors.Is(err, warehouse.ErrTarget):
 		return fmt.Errorf("%w: %s: %w", ErrNotUndone, r.ID, err)
 	case err != nil:
@@ -186,7 +186,7 @@ func (s *Sweeper) restore(ctx context.Context, r *record, held *lease.Lease, p p
 	}
 	now, err := s.Warehouse.Standing(ctx, w)
 	if err == nil && now == r.After {
-		return fmt.Errorf("%w: %s: nothing has come back from %s", ErrNotUndone, r.ID, r.Archive)
+		return fmt.Errorf("%w: %s: no rows came back from %s", ErrNotUndone, r.ID, r.Archive)
 	}
 	return err
 }

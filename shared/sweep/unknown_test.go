@@ -31,7 +31,7 @@ func TestRun_LeavesARemovalUnfinishedWhileItsRowsCannotBeRead(t *testing.T) {
 	}
 	w.advance(11 * time.Minute)
 	last := w.process()
-	last.wantPart(last.sweep(order(all)), Clean, 0, 0, "they are gone")
+	last.wantPart(last.sweep(order(all)), Clean, 0, 0, "the duplicates no longer exist")
 	if states := w.states(); states != "applied" {
 		t.Errorf("the removal is %q", states)
 	}
