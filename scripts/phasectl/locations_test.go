@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"net/http"
 	"net/http/httptest"
 	"path"
@@ -93,5 +96,45 @@ func TestSmoke_LooksWhereDatasetsAre(t *testing.T) {
 		if got := s.located(t.Context()); got.State != want || (got.Action == "") != (want == checkOK) {
 			t.Errorf("staging in %s: %+v, want %s, with an action unless it is ok", location, got, want)
 		}
+	}
+}
+
+// A check that is not ok names what to do.
+func TestSmoke_ChecksThatAreNotOKHaveAnAction(t *testing.T) {
+	found := 0
+	for _, name := range []string{"smoke.go", "drill.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CompositeLit:
+				fields := map[string]string{}
+				for _, e := range n.Elts {
+					if kv, ok := e.(*ast.KeyValueExpr); ok {
+						value, _ := kv.Value.(*ast.Ident)
+						if fields[fmt.Sprint(kv.Key)] = "given"; value != nil {
+							fields[fmt.Sprint(kv.Key)] = value.Name
+						}
+					}
+				}
+				if state := fields["State"]; state == "checkFailing" || state == "checkUnknown" {
+					if found++; fields["Action"] == "" {
+						t.Errorf("%s: a check that is %s has no action", name, state)
+					}
+				}
+			case *ast.CallExpr:
+				if f, ok := n.Fun.(*ast.Ident); ok && f.Name == "failed" {
+					if l, ok := n.Args[2].(*ast.BasicLit); ok && l.Value == `""` {
+						t.Errorf("%s: a check that failed has no action", name)
+					}
+				}
+			}
+			return true
+		})
+	}
+	if found < 8 {
+		t.Errorf("only %d checks found", found)
 	}
 }
