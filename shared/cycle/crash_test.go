@@ -135,30 +135,42 @@ func (n *night) engine(p *process) *Engine {
 
 func (n *night) healthy() *process { return &process{Store: n.w.store.Store, send: n.w.broker.publish} }
 
-// handle is what the function does with one delivery: false means not acknowledged.
-func (n *night) handle(p *process, id string, c wire.Completion) bool {
-	e, ctx := n.engine(p), context.Background()
-	if n.w.clock.now().Before(c.EventTime) {
-		n.w.clock.set(c.EventTime)
+// handle is what the function does with deliveries that share a commit. It returns those that
+// are not acknowledged.
+func (n *night) handle(p *process, group ...Report) (left []Report) {
+	for _, r := range group {
+		if n.w.clock.now().Before(r.Completion.EventTime) {
+			n.w.clock.set(r.Completion.EventTime)
+		}
 	}
-	if e.Record(ctx, n.w.key(c.Period), c) != nil {
-		return false
+	for i, a := range n.engine(p).completeGroup(context.Background(), n.w.key(group[0].Completion.Period), group) {
+		if a.err != nil || a.result.OwnClaim {
+			left = append(left, group[i])
+		}
 	}
-	r, err := e.Converge(ctx, n.w.key(c.Period), id)
-	return err == nil && !r.OwnClaim
+	return left
+}
+
+// named makes reports of completions; each has the name and its number as message id.
+func named(name string, cs ...wire.Completion) []Report {
+	var group []Report
+	for i, c := range cs {
+		group = append(group, Report{c, fmt.Sprint(name, i)})
+	}
+	return group
 }
 
 func (n *night) pass(d time.Duration) { n.w.clock.set(n.w.clock.now().Add(d)) }
 
-// redeliver brings a message again, every 10 s, until it is acknowledged.
-func (n *night) redeliver(id string, c wire.Completion) {
+// redeliver brings messages again, every 10 s, until they are acknowledged.
+func (n *night) redeliver(left []Report) {
 	for range 20 {
 		n.pass(10 * time.Second)
-		if n.handle(n.healthy(), id, c) {
+		if left = n.handle(n.healthy(), left...); len(left) == 0 {
 			return
 		}
 	}
-	n.t.Error("the message was never acknowledged")
+	n.t.Errorf("%d messages were never acknowledged", len(left))
 }
 
 func (n *night) relay() {
@@ -170,19 +182,23 @@ func (n *night) relay() {
 
 // aftermaths are what can follow a disturbed delivery that was not acknowledged. Each
 // ends with the broker's own redelivery, which always comes.
-var aftermaths = map[string]func(n *night, id string, c wire.Completion){
-	"alone":               func(n *night, id string, c wire.Completion) { n.pass(time.Hour); n.redeliver(id, c) },
-	"redelivered_at_once": func(n *night, id string, c wire.Completion) { n.redeliver(id, c) },
-	"relay_at_once_and_on": func(n *night, id string, c wire.Completion) {
+var aftermaths = map[string]func(n *night, left []Report){
+	"alone": func(n *night, left []Report) { n.pass(time.Hour); n.redeliver(left) },
+	"redelivered_one_by_one": func(n *night, left []Report) {
+		for _, r := range left {
+			n.redeliver([]Report{r})
+		}
+	},
+	"relay_at_once_and_on": func(n *night, left []Report) {
 		n.relay()
 		n.pass(5 * time.Minute)
 		n.relay()
-		n.redeliver(id, c)
+		n.redeliver(left)
 	},
-	"relay_after_the_claim": func(n *night, id string, c wire.Completion) {
+	"relay_after_the_claim": func(n *night, left []Report) {
 		n.pass(61 * time.Second)
 		n.relay()
-		n.redeliver(id, c)
+		n.redeliver(left)
 	},
 }
 
@@ -191,7 +207,8 @@ var aftermaths = map[string]func(n *night, id string, c wire.Completion){
 var scenes = map[string]struct {
 	before []wire.Completion
 	last   wire.Completion
-	grace  bool // two hours later the relay looks
+	with   []wire.Completion // in the same group as last
+	grace  bool              // two hours later the relay looks
 	// ready is when the data comes to be ready, "" if it always is; that far it blocks,
 	// and the relay frees it.
 	ready   string
@@ -209,6 +226,10 @@ var scenes = map[string]struct {
 	"blocked_at_first":     {before: overnight()[:4], last: overnight()[4], grace: true, ready: "2026-02-04 06:20"},
 	"blocked_and_replaced": {before: overnight(), last: run(pgs, "2026-02-04 07:10", count(348)), grace: true, ready: "2026-02-04 07:20"},
 	"no_rows_and_no_games": {last: run(upg, "2026-02-03 10:31", count(0)), grace: true, noGames: true},
+	"group_completes":      {before: overnight()[:2], last: overnight()[2], with: overnight()[3:]},
+	"group_is_blocked": {before: overnight()[:3], last: overnight()[3], with: []wire.Completion{run(pgs, "2026-02-04 06:03", status(wire.StatusFailed)), overnight()[4]},
+		grace: true, ready: "2026-02-04 06:20"},
+	"group_of_second_runs": {before: overnight(), last: run(pgs, "2026-02-04 07:10", count(348)), with: []wire.Completion{run(tdef, "2026-02-04 07:10", count(7))}},
 	"failed_run":           {before: overnight()[:4], last: run(pgs, "2026-02-04 06:03", status(wire.StatusFailed))},
 }
 
@@ -225,7 +246,8 @@ func TestCrashMatrix(t *testing.T) {
 			for name, scene := range scenes {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					play := func(t *testing.T, p func(n *night) *process, aftermath func(*night, string, wire.Completion)) (*process, outcome) {
+					group := append([]wire.Completion{scene.last}, scene.with...)
+					play := func(t *testing.T, p func(n *night) *process, aftermath func(*night, []Report)) (*process, outcome) {
 						cases.Add(1)
 						n := &night{t: t, w: newWorldOf(t, driver, tr)}
 						n.w.clock.set(at("2026-02-02 16:00"))
@@ -240,14 +262,14 @@ func TestCrashMatrix(t *testing.T) {
 						if scene.noGames {
 							n.w.engine.Expected = func(context.Context, Key) (int64, error) { return 0, nil }
 						}
-						for i, c := range scene.before {
-							if !n.handle(n.healthy(), fmt.Sprint("before", i), c) {
-								t.Fatalf("%s was not acknowledged", c.Processor)
+						for _, r := range named("before", scene.before...) {
+							if len(n.handle(n.healthy(), r)) > 0 {
+								t.Fatalf("%s was not acknowledged", r.Completion.Processor)
 							}
 						}
 						disturbed := p(n)
-						if !n.handle(disturbed, "last", scene.last) {
-							aftermath(n, "last", scene.last)
+						if left := n.handle(disturbed, named("last", group...)...); len(left) > 0 {
+							aftermath(n, left)
 						}
 						if scene.grace {
 							n.pass(2 * time.Hour)
@@ -272,7 +294,7 @@ func TestCrashMatrix(t *testing.T) {
 											p := n.healthy()
 											p.at, p.harm = k, h
 											if rival {
-												p.rival = func() { n.handle(n.healthy(), "rival", scene.last) }
+												p.rival = func() { n.handle(n.healthy(), named("rival", group...)...) }
 											}
 											return p
 										}, aftermaths[after])
