@@ -112,9 +112,9 @@ locals {
         rate_limit = 300
         command    = local.explain.logged
     } },
-    # The relay says at each run what is blocked, what is past its deadline and what it leaves:
-    # an incident a cycle, open for as long as it is said. Data that is late by minutes is
-    # nobody's concern: what counts is that it has been said for an hour without a pause.
+    # Each relay logs the cycles that are blocked, overdue or left unfinished. An incident is about
+    # one cycle and open for as long as the relay logs it. Data that is late by minutes is usual, so
+    # a blocked cycle fires after an hour without a pause.
     { cycle-blocked = {
       title    = "A hand-over has been blocked for an hour: its data is not ready"
       severity = "CRITICAL"
@@ -145,8 +145,7 @@ locals {
       command    = "phasectl checks verify --project ${var.project}"
       about      = "Check ${local.logged.check} of ${local.logged.period} ${local.logged.mode}."
     } },
-    # Processors' containers say it, whatever they are deployed as: the collection tells whose
-    # it is, and their log has any name.
+    # The containers of processors log it, in a log of any name. The collection names the environment.
     { lock-lost = {
       title      = "A run lost its lock while it was at work"
       severity   = "ERROR"
@@ -195,8 +194,8 @@ locals {
       rate_limit              = local.hour
       command                 = "phasectl sweep --table ${local.logged.table} --from ${local.logged.period} --to ${local.logged.period} --project ${var.project}"
     } },
-    # Said at each look, so an incident a check is open for as long as it lasts. What could
-    # not be read once may be read the next time.
+    # Health logs each check at each evaluation, so an incident is open for as long as the check
+    # fails. An unknown answer must last: a source may answer at the next evaluation.
     { for page, h in {
       health-failing = { state = "failing", severity = "ERROR", within = 2 * local.hour, duration = 0, title = "A health check is failing" }
       health-unknown = { state = "unknown", severity = "WARNING", within = 1.5 * local.hour, duration = 2 * local.hour, title = "A health check has had no answer for hours" }
@@ -208,7 +207,7 @@ locals {
       command  = "phasectl health --verbose --project ${var.project}"
       about    = "Check ${local.grouped.check}."
     } },
-    # What could not be told in Slack is told by mail at least that it could not.
+    # The mail address gets this alert too: Slack cannot.
     { notify-failed = {
       title      = "A Slack notification could not be sent"
       severity   = "ERROR"

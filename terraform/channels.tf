@@ -1,8 +1,8 @@
 locals {
   slack = var.slack_channel == "" ? [] : ["slack"]
 
-  # What is critical pages somebody; the rest goes where it is read by day. Neither list is ever
-  # empty: the address is required, and takes what has no channel of its own.
+  # Critical alerts page a person; all others go to a chat room or a ticket queue. Neither list is
+  # ever empty: the mail address is required, and replaces a list without channels.
   slack_channels = [for s in local.slack : google_monitoring_notification_channel.slack[s].id]
   channels = {
     critical = length(var.critical_channels) > 0 ? tolist(var.critical_channels) : [google_monitoring_notification_channel.email.id]
@@ -42,8 +42,8 @@ resource "google_monitoring_notification_channel" "slack" {
   depends_on = [google_project_service.required]
 }
 
-# The same token for the functions, which tell people themselves what no log line can: which
-# cycle, why, and which command helps.
+# The same token for the functions. Their own notifications name the cycle, the reason and a
+# suggested command.
 resource "google_secret_manager_secret" "slack" {
   for_each = toset(local.slack)
 

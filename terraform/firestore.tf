@@ -1,5 +1,5 @@
-# The books. Their documents are found by id alone, so no field needs an index; large
-# maps would run into the limit of index entries a document.
+# The state. Documents are found by id alone, so no field needs an index. Large maps would exceed
+# the limit of index entries a document.
 
 locals {
   # Maps, lists and stored messages, by collection.
@@ -13,7 +13,7 @@ locals {
     sweeps          = ["after", "before"]
   }
   # A shadow has the first two again. A deployment in shadow has one itself, for smoke
-  # tests. Nobody works on what a shadow decided; everything else is kept.
+  # tests. What a shadow decided expires; everything else is kept.
   shadows   = { for p in setproduct(["shadow_", "shadow_shadow_"], ["phase_periods", "phase_triggers"]) : "${p[0]}${p[1]}" => p[1] }
   unindexed = merge(local.wide, { for collection, of in local.shadows : collection => local.wide[of] })
 }

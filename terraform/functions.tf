@@ -159,7 +159,7 @@ resource "google_project_iam_member" "books" {
   member  = module.function[each.key].member
 
   condition {
-    title      = "The database of the books alone"
+    title      = "The database of the state alone"
     expression = "resource.name == \"projects/${var.project}/databases/${var.database}\""
   }
 }

@@ -18,7 +18,7 @@ locals {
       topic    = t.upstream.topic
       query    = "?transition=${id}"
       shadow   = false
-      # Somebody waits for the hand-over behind it.
+      # A hand-over waits for these messages.
       max_age = try(local.hand_over[id].critical, 900)
     } },
     { for id, t in local.transitions : "shadow-${id}" => {
@@ -64,8 +64,8 @@ locals {
     tonumber(coalesce(regex(local.duration_form, d)[2], "0"))
   } if can(t.hand_over) }
 
-  # The longest regular pause between two runs of a schedule, in seconds. Null where it
-  # cannot be told from the cron expression; the job then refuses to be made.
+  # The longest regular pause between two runs of a schedule, in seconds. Null where
+  # the cron expression does not show it; Terraform then refuses the job.
   cron_every = {
     minutes = "^\\*/([0-9]+) \\* \\* \\* \\*$"
     hours   = "^[0-9]+ \\*/([0-9]+) \\* \\* \\*$"

@@ -64,7 +64,7 @@ resource "google_project_iam_member" "processor_books" {
   member  = "serviceAccount:${each.value}"
 
   condition {
-    title      = "The database of the books alone"
+    title      = "The database of the state alone"
     expression = "resource.name == \"projects/${var.project}/databases/${var.database}\""
   }
 }

@@ -34,7 +34,7 @@ resource "google_pubsub_subscription" "push" {
   }
 }
 
-# Keeps what was given up until somebody has looked at it, for as long as Pub/Sub can.
+# Keeps dead letters for 31 days, the most that Pub/Sub allows.
 resource "google_pubsub_subscription" "dead_letter" {
   for_each = local.subscriptions
 
@@ -49,8 +49,8 @@ resource "google_pubsub_subscription" "dead_letter" {
   }
 }
 
-# Without these two roles of Pub/Sub's own agent a message that is given up is retried
-# for ever instead.
+# Without these two roles of Pub/Sub's own agent, messages are retried for ever instead of
+# dead-lettered.
 resource "google_pubsub_topic_iam_member" "agent_dead_letters" {
   for_each = local.subscriptions
 

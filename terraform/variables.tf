@@ -87,7 +87,7 @@ variable "log_level" {
 }
 
 variable "database" {
-  description = "Firestore database that holds the books."
+  description = "Firestore database that holds the state."
   type        = string
   default     = "(default)"
 
@@ -143,7 +143,7 @@ variable "processors" {
 }
 
 variable "critical_channels" {
-  description = "Notification channels that page somebody, such as PagerDuty's: every alert of severity CRITICAL goes there. Without any, to the mail address."
+  description = "Notification channels that page a person, such as PagerDuty's: every alert of severity CRITICAL goes there. Without any, to the mail address."
   type        = set(string)
   default     = []
 
@@ -154,7 +154,7 @@ variable "critical_channels" {
 }
 
 variable "other_channels" {
-  description = "Notification channels that nobody is woken by, such as a chat room or a ticket queue: every other alert goes there, and to slack_channel. Without any, to the mail address."
+  description = "Notification channels that wake no one, such as a chat room or a ticket queue: every other alert goes there, and to slack_channel. Without any, to the mail address."
   type        = set(string)
   default     = []
 
@@ -175,7 +175,7 @@ variable "email" {
 }
 
 variable "slack_channel" {
-  description = "Slack channel, such as #pipeline-alerts, for alerts that are not critical, and for what the functions tell people themselves. Empty: none."
+  description = "Slack channel, such as #pipeline-alerts, for alerts that are not critical, and for the notifications of the functions themselves. Empty: none."
   type        = string
   default     = ""
 
@@ -205,7 +205,7 @@ variable "slack_token_version" {
 }
 
 variable "viewers" {
-  description = "Who may look at the status page, such as group:data@example.com. Nobody else can, and without any the function takes nothing from outside the project."
+  description = "People and groups that may open the status page, such as group:data@example.com. Without any, the function accepts no request from outside the project."
   type        = set(string)
   default     = []
 

@@ -24,7 +24,7 @@ variable "name" {
 }
 
 variable "description" {
-  description = "What the function does."
+  description = "Purpose of the function."
   type        = string
 }
 
