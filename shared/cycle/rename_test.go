@@ -243,3 +243,40 @@ func TestRenamed_NamesWhatTheDefinitionDoesNotSay(t *testing.T) {
 		})
 	}
 }
+
+// What was handed over is shown with its batch, also if the mode has another name since, or waits
+// for the processor no longer.
+func TestExplain_ShowsWhatWasHandedOverByAnEarlierDefinition(t *testing.T) {
+	for name, tc := range map[string]struct {
+		mode    string
+		changes []string
+	}{
+		"the mode was renamed": {"late", []string{"- name: overnight", "- name: late"}},
+		"the mode drops a processor": {"overnight", []string{"optional: [team_defense_game_summary, team_offense_game_summary, upcoming_team_game_context]", "optional: [team_defense_game_summary, team_offense_game_summary]",
+			"accept_earlier: [upcoming_player_game_context, upcoming_team_game_context]", "accept_earlier: [upcoming_player_game_context]"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "memory")
+			w.clock.set(at("2026-02-04 06:00"))
+			w.mustDeliver(overnight()...)
+			w.tr = changed(t, tc.changes...)
+			m, known := w.tr.Mode(tc.mode)
+			if !known {
+				t.Fatal(tc.mode)
+			}
+			x, err := w.engine.Explain(context.Background(), w.key("2026-02-03"), m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			shown := map[string]int{}
+			for _, r := range x.Runs {
+				shown[r.Processor] = r.Batch
+			}
+			for _, name := range five {
+				if shown[name] != 1 {
+					t.Errorf("%s: batch %d", name, shown[name])
+				}
+			}
+		})
+	}
+}
