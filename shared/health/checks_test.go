@@ -206,6 +206,8 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		"another_source":     {func(f *facts) { f.function("sweep", "fff", "def") }, DeployedCode, Failing, "sweep runs source fff, pipeline file def, and the newest is source abc, pipeline file def, since 2026-02-01 12:00 EST"},
 		"another_definition": {func(f *facts) { f.function("sweep", "abc", "fff") }, DeployedCode, Failing, "sweep runs source abc, pipeline file fff"},
 		"never_deployed":     {func(f *facts) { f.function("sweep", "", "") }, DeployedCode, Unknown, "sweep has not reported its source yet"},
+		"without_definition": {func(f *facts) { f.function("sweep", "abc", "") }, DeployedCode, Unknown, "sweep has not reported its source yet"},
+		"without_source":     {func(f *facts) { f.function("sweep", "", "def") }, DeployedCode, Unknown, "sweep has not reported its source yet"},
 		"service_missing":    {func(f *facts) { delete(f.services, "phasegate-transition") }, DeployedServices, Failing, "phasegate-transition does not exist"},
 		"service_unnamed":    {func(f *facts) { delete(f.services, "nba-phase3-analytics-processors") }, DeployedServices, Failing, "nba-phase3-analytics-processors does not exist"},
 		"old_revision": {func(f *facts) {
