@@ -41,7 +41,7 @@ type fileTransition struct {
 	Upstream struct {
 		Phase    string   `yaml:"phase"`    // whose processors are waited for
 		Topic    string   `yaml:"topic"`    // to which they report; of one transition only
-		Replaces []string `yaml:"replaces"` // subscriptions by which another orchestrator gets the same reports, by name or with * for any part of it, such as `eventarc-*-orchestrator-*`: while one is there, a deployment that would hand over is refused. Default: none
+		Replaces []string `yaml:"replaces"` // subscriptions by which another orchestrator gets the same reports, by name; * is any part of a name, as in `eventarc-*-orchestrator-*`. While one exists, `make deploy` refuses a deployment that would hand over. Default: none
 	} `yaml:"upstream"`
 	Downstream struct {
 		Phase           string   `yaml:"phase"`            // that is handed over to
@@ -52,11 +52,11 @@ type fileTransition struct {
 	} `yaml:"downstream"`
 	CompatibilityCollection string `yaml:"compatibility_collection"` // of the documents, one a period, that others read
 	TriggerWithin           string `yaml:"trigger_within"`           // automatic hand-overs happen while the needed runs end within this time after the period's end, such as 72h; older ones are overdue. At least 1h, or 5m where periods are hours
-	ManagedSince            string `yaml:"managed_since"`            // reconciliation compares no earlier period. Default: the first one on record, which the first relay records once
+	ManagedSince            string `yaml:"managed_since"`            // reconciliation compares no earlier period. Default: the first recorded one, which the first relay stores once
 	HandOver                *struct {
 		Warn     string `yaml:"warn"`     // whole seconds, such as 5m
 		Critical string `yaml:"critical"` // more than warn
-	} `yaml:"hand_over"` // how long it may take from due to the broker's last answer, before somebody is told. Default: nobody is
+	} `yaml:"hand_over"` // limits for the time from due to the broker's last answer; above them an alert reports it. Default: no limits
 	Modes  []fileMode  `yaml:"modes"`  // kinds of cycles that a period goes through, at most one for each event, in the order before, within, after
 	Checks *fileChecks `yaml:"checks"` // what has to be true of the data before a hand-over. Default: nothing is asked, and messages say so
 }
@@ -76,7 +76,7 @@ type fileMode struct {
 	AcceptEarlier []string `yaml:"accept_earlier"` // processors of which a run counts here too if it counts for the earlier mode in whose time it ended, from that mode's `counts_from` on. Default: none
 	NotBefore     string   `yaml:"not_before"`     // a time as counts_from: nothing is handed over before. No later than the end of trigger_within. Default: at once
 	Deadline      string   `yaml:"deadline"`       // a time as counts_from: a cycle that is not complete by then is overdue, and people are notified. Not before counts_from, not_before and the beginning of event, no later than the end of trigger_within. Default: none
-	AtDeadline    string   `yaml:"at_deadline"`    // `hold`, or `hand_over` what there is, if the critical ones are. Default: hold
+	AtDeadline    string   `yaml:"at_deadline"`    // `hold`, or `hand_over` the complete processors, if all critical ones are complete. Default: hold
 	SecondRuns    string   `yaml:"second_runs"`    // what a further run of a processor means that was handed over: `ignore` or `resend_if_changed`
 	// A processor that reports another count each time must not set the next phase off each time.
 	SecondRunsEvery string `yaml:"second_runs_every"` // with resend_if_changed: the least time, at most 24h, between two such further hand-overs of one processor; its runs in between are collected and go together. Default: 2m
@@ -109,7 +109,7 @@ type fileCheck struct {
 	SQL        string   `yaml:"sql"`        // query for one number, NULL when it cannot be known; knows @period, a DATE or a TIMESTAMP as date_column is. With {table}, {date_column} or {column} it is asked of each processor
 	Modes      []string `yaml:"modes"`      // Default: all
 	Processors []string `yaml:"processors"` // it is asked before hand-overs of one of them. Default: all
-	Warn       string   `yaml:"warn"`       // what the number must not be, such as `< 80`: then people are told. Default: nothing
+	Warn       string   `yaml:"warn"`       // what the number must not be, such as `< 80`: then a notification is sent. Default: nothing
 	Block      string   `yaml:"block"`      // the same: then nothing is handed over. Default: nothing; one of the two is needed
 	Unknown    string   `yaml:"unknown"`    // what a missing answer means: `block` or `warn`. Default: block
 }
@@ -122,12 +122,12 @@ type fileHealth struct {
 		FailingAfter string `yaml:"failing_after"` // local time of the day
 	} `yaml:"upstream"` // what has to run before the first phase. Default: nothing is known of it
 	Runs       string `yaml:"runs"`        // query for the runs that began on the days from @first to @last, DATEs: processor (name or class), period of the data, run id, begin, end (NULL: none yet). Default: no history is kept
-	DigestAt   string `yaml:"digest_at"`   // local time of the day from which on the day's digest is told. Default: 09:00
+	DigestAt   string `yaml:"digest_at"`   // local time from which the digest of the day is sent. Default: 09:00
 	UnseenDays *int   `yaml:"unseen_days"` // for how many days with expected work a processor may not report, 1 to 6. Default: 3
 
 	Maintenance []struct {
 		From   string `yaml:"from"`   // period
 		To     string `yaml:"to"`     // period, included
-		Reason string `yaml:"reason"` // people are told
-	} `yaml:"maintenance"` // planned work: nobody is told of its periods. Default: none
+		Reason string `yaml:"reason"` // the reason, shown to people
+	} `yaml:"maintenance"` // planned work: its periods cause no notification. Default: none
 }

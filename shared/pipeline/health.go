@@ -11,7 +11,7 @@ type Health struct {
 	// processor (name or class), date of the data, run id, when it began, when it ended
 	// (NULL while it has not). "" when no such history is kept.
 	Runs string
-	// DigestAt is the local time of the day from which on the day's digest is told.
+	// DigestAt is the local time from which the digest of the day is sent.
 	DigestAt Offset
 	// UnseenDays is for how many days with expected work a processor may not report.
 	UnseenDays int
@@ -93,7 +93,7 @@ func (v *validator) health(f *fileHealth, c Calendar) Health {
 			v.add(at+".to", "%q is more than %d days after from, %q: nothing would be checked for so long; correct the year, or write several", clip(m.To), maxMaintenance, clip(m.From))
 		}
 		if m.Reason == "" {
-			v.add(at+".reason", "is required: people are told")
+			v.add(at+".reason", "is required: people read it")
 		}
 		h.Maintenance = append(h.Maintenance, Maintenance{from, to, m.Reason})
 	}

@@ -18,13 +18,13 @@ var update = flag.Bool("update", false, "write docs/reference/configuration.md")
 
 const referenceHead = `# Configuration
 
-A pipeline is one YAML file. Whatever is unknown, missing or contradictory in it is reported, all of it at once, with line or
-path; ` + "`phasectl checks verify`" + ` finds what only the warehouse can say. ` + "`shared/pipeline/nba.yaml`" + ` is the one that is used where none is
-named, and ` + "`scripts/demo/retail.yaml`" + ` one by the hour, with two transitions in a chain. What a deployment is given besides, as
-environment variables, stands in the [README](../../README.md#configuration).
+A pipeline is one YAML file. Phasegate reports all unknown, missing and contradictory keys at once, with line or path.
+` + "`phasectl checks verify`" + ` compares it with the tables of BigQuery. The default is ` + "`shared/pipeline/nba.yaml`" + `;
+` + "`scripts/demo/retail.yaml`" + ` is a pipeline by the hour, with two transitions in a chain. [environment.md](environment.md) has the
+environment variables.
 
-This page is made of the types that read the file: ` + "`go test ./shared/pipeline -run Reference -update`" + `. A key without a default is
-required where its section is there.
+This page is generated from the types that read the file: ` + "`go test ./shared/pipeline -run Reference -update`" + `. A key without a
+default is required in its section.
 
 | Key | Type | Meaning |
 |---|---|---|

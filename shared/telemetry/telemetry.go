@@ -14,37 +14,37 @@ import (
 	"strings"
 )
 
-// Event names. Alerts and dashboards select on them; they are never reused for
-// another meaning.
+// Event names and their meanings. Alerts and dashboards select on the names; they are never
+// reused for another meaning. docs/reference/events.md is generated from this list.
 const (
-	CompletionRecorded    = "completion_recorded"
-	CompletionQuarantined = "completion_quarantined"
-	CompletionLocalTime   = "completion_local_time"
-	CompletionDoubtful    = "completion_doubtful"
-	CycleWaiting          = "cycle_waiting"
-	CycleBlocked          = "cycle_blocked"
-	CycleOverdue          = "cycle_overdue"
-	CycleOnHold           = "cycle_on_hold"
-	CycleClosed           = "cycle_closed"
-	CheckUnknown          = "check_unknown"
-	BatchPublished        = "batch_published"
-	BatchResumed          = "batch_resumed"
-	LockAcquired          = "lock_acquired"
-	LockRenewed           = "lock_renewed"
-	LockLost              = "lock_lost"
-	LockHeld              = "lock_held"
-	WriteFenced           = "write_fenced"
-	RowsDeduplicated      = "rows_deduplicated"
-	DuplicatesFound       = "duplicates_found"
-	DuplicatesRemoved     = "duplicates_removed"
-	SweepUndone           = "sweep_undone"
-	Finding               = "finding"
-	Repaired              = "repaired"
-	Report                = "report"
-	Heartbeat             = "heartbeat"
-	JobSuperseded         = "job_superseded"
-	NotifyFailed          = "notify_failed"
-	OperatorAction        = "operator_action"
+	CompletionRecorded    = "completion_recorded"    // a processor's report was recorded
+	CompletionQuarantined = "completion_quarantined" // an invalid message was put in quarantine
+	CompletionLocalTime   = "completion_local_time"  // a report seems to have local time without an offset
+	CompletionDoubtful    = "completion_doubtful"    // a report has an almost known name, or a later period than expected
+	CycleWaiting          = "cycle_waiting"          // a cycle waits for processors or for its hours
+	CycleBlocked          = "cycle_blocked"          // a hand-over is due, and its readiness check failed or is unknown
+	CycleOverdue          = "cycle_overdue"          // a cycle is past its deadline and was not handed over
+	CycleOnHold           = "cycle_on_hold"          // an operator keeps a cycle from being handed over
+	CycleClosed           = "cycle_closed"           // the schedule or an operator says that a cycle has nothing to hand over
+	CheckUnknown          = "check_unknown"          // a readiness check or the schedule has no answer
+	BatchPublished        = "batch_published"        // the broker confirmed every message of a hand-over
+	BatchResumed          = "batch_resumed"          // a process continued a hand-over that another one had left
+	LockAcquired          = "lock_acquired"          // a run acquired its lock
+	LockRenewed           = "lock_renewed"           // a run renewed its lock
+	LockLost              = "lock_lost"              // a run lost its lock while it was at work
+	LockHeld              = "lock_held"              // a run did not begin, because another run has the lock
+	WriteFenced           = "write_fenced"           // a write under a revoked fencing token changed nothing
+	RowsDeduplicated      = "rows_deduplicated"      // a processor returned duplicate rows, which were removed before the write
+	DuplicatesFound       = "duplicates_found"       // a table has duplicate rows
+	DuplicatesRemoved     = "duplicates_removed"     // a sweep removed duplicate rows
+	SweepUndone           = "sweep_undone"           // the rows of a sweep were put back
+	Finding               = "finding"                // the relay, health, a sweep or the lock check reports one problem
+	Repaired              = "repaired"               // reconciliation repaired a difference
+	Report                = "report"                 // the summary of a reconciliation or of a health evaluation
+	Heartbeat             = "heartbeat"              // a job finished
+	JobSuperseded         = "job_superseded"         // a job was skipped, because the next one repeats its work
+	NotifyFailed          = "notify_failed"          // a notification could not be sent to Slack
+	OperatorAction        = "operator_action"        // an operator changed something with phasectl
 )
 
 // New returns a logger that writes to w at the given level (debug, info, warn,
