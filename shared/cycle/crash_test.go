@@ -184,11 +184,7 @@ func (n *night) relay() {
 // ends with the broker's own redelivery, which always comes.
 var aftermaths = map[string]func(n *night, left []Report){
 	"alone": func(n *night, left []Report) { n.pass(time.Hour); n.redeliver(left) },
-	"redelivered_one_by_one": func(n *night, left []Report) {
-		for _, r := range left {
-			n.redeliver([]Report{r})
-		}
-	},
+	"redelivered_at_once": func(n *night, left []Report) { n.redeliver(left) },
 	"relay_at_once_and_on": func(n *night, left []Report) {
 		n.relay()
 		n.pass(5 * time.Minute)
