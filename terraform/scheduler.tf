@@ -24,7 +24,7 @@ resource "google_cloud_scheduler_job" "this" {
   lifecycle {
     precondition {
       condition     = local.interval[each.key] != null || !contains(["relay", "health"], each.value.job) # health watches the others
-      error_message = "schedules: ${each.key}: cron ${each.value.cron}: the time between two runs is not known. Use a form such as \"0 */6 * * *\", \"30 * * * *\", \"30 6 * * *\" or \"30 6 * * 1\"."
+      error_message = "schedules: ${each.key}: cron ${each.value.cron}: the time between two runs is not known. Use a form such as \"*/5 * * * *\", \"0 */6 * * *\" or \"30 6 * * 1\"."
     }
 
     # Health tells when another job is late. That health is late, only Monitoring can tell.

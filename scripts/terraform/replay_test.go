@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // firing is when an alert has notified somebody.
@@ -133,20 +135,23 @@ func (w *play) show(name string) []string {
 func TestReplay_NothingFiresWhenNothingIsWrong(t *testing.T) {
 	p := planned(t, nil)
 	for name, tc := range map[string]struct {
-		since string
-		hours int
+		since   string
+		hours   int
+		managed pipeline.Period // what the pipeline file says
 	}{
-		"first 72 hours, deployed at 03:30": {"2026-02-03 03:30", 72},
-		"first 72 hours, deployed at 08:30": {"2026-02-03 08:30", 72},
-		"first 72 hours, deployed at 11:30": {"2026-02-03 11:30", 72},
-		"first 72 hours, deployed at 20:00": {"2026-02-03 20:00", 72},
-		"first 72 hours and a good week":    {"2026-02-03 15:00", 7 * 24},
-		"the clock is set forward":          {"2026-03-06 15:00", 72},
-		"the clock is set back":             {"2026-10-30 15:00", 72},
+		"first 72 hours, deployed at 03:30": {"2026-02-03 03:30", 72, ""},
+		"first 72 hours, deployed at 08:30": {"2026-02-03 08:30", 72, ""},
+		"first 72 hours, deployed at 11:30": {"2026-02-03 11:30", 72, ""},
+		"first 72 hours, deployed at 20:00": {"2026-02-03 20:00", 72, ""},
+		"first 72 hours and a good week":    {"2026-02-03 15:00", 7 * 24, ""},
+		"first 72 hours, adopted at noon":   {"2026-02-03 12:00", 72, "2026-02-03"},
+		"the clock is set forward":          {"2026-03-06 15:00", 72, ""},
+		"the clock is set back":             {"2026-10-30 15:00", 72, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newPlay(t, p, localTime(t, tc.since), time.Duration(tc.hours)*time.Hour, night{})
+			w.Pipeline.Transitions[0].ManagedSince = tc.managed
 			w.live()
 			if pages := w.show(name); len(pages) > 0 {
 				t.Errorf("%q", pages)
