@@ -215,12 +215,12 @@ func (c *Checker) cell(st cycle.Status) Cell {
 	cell := Cell{Mode: st.Mode, State: st.State, Tone: "calm", Reason: st.Reason,
 		Count: fmt.Sprintf("%d of %d", len(st.Satisfied), len(st.Satisfied)+len(st.Missing))}
 	switch {
+	case st.State == string(policy.Overdue):
+		cell.Tone = "bad"
 	case st.State == string(cycle.StatePublished) && len(st.Missing) == 0:
 		cell.Tone = "good"
 	case st.State == string(cycle.StatePublished), st.State == string(cycle.StateGrace), st.State == string(cycle.StateOnHold), len(st.Failed) > 0, st.State == string(cycle.StateBlocked):
 		cell.Tone = "fair"
-	case st.State == string(policy.Overdue):
-		cell.Tone = "bad"
 	}
 	if !st.NextCheck.IsZero() {
 		cell.Next = c.local(st.NextCheck)

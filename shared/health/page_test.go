@@ -3,6 +3,9 @@ package health
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -51,5 +54,110 @@ func TestPage_NamesTheDateOfAdoptionAndJudgesNoEarlierDay(t *testing.T) {
 	}
 	if g := grid(); !strings.Contains(g.Problem, "managed_since") {
 		t.Errorf("damaged: %q", g.Problem)
+	}
+}
+
+func TestPage_ACellHasTheToneOfItsState(t *testing.T) {
+	_, c := checker(t)
+	for name, tc := range map[string]struct {
+		st   cycle.Status
+		tone string
+	}{
+		"waiting":                        {cycle.Status{State: "waiting"}, "calm"},
+		"waiting for a failed one":       {cycle.Status{State: "waiting", Missing: []string{"b"}, Failed: []string{"b"}}, "fair"},
+		"grace":                          {cycle.Status{State: "grace"}, "fair"},
+		"checking":                       {cycle.Status{State: "checking"}, "calm"},
+		"blocked":                        {cycle.Status{State: "blocked"}, "fair"},
+		"publishing":                     {cycle.Status{State: "publishing"}, "calm"},
+		"published":                      {cycle.Status{State: "published"}, "good"},
+		"published without one":          {cycle.Status{State: "published", Missing: []string{"b"}}, "fair"},
+		"overdue":                        {cycle.Status{State: "overdue", Missing: []string{"b"}}, "bad"},
+		"overdue, and a processor fails": {cycle.Status{State: "overdue", Missing: []string{"b"}, Failed: []string{"b"}}, "bad"},
+		"on hold":                        {cycle.Status{State: "on_hold"}, "fair"},
+		"closed":                         {cycle.Status{State: "closed"}, "calm"},
+	} {
+		if got := c.cell(tc.st); got.Tone != tc.tone || got.State != tc.st.State {
+			t.Errorf("%s: %s, want %s", name, got.Tone, tc.tone)
+		}
+	}
+}
+
+func TestPage_ACellShowsAllThatIsKnown(t *testing.T) {
+	_, c := checker(t)
+	got := c.cell(cycle.Status{Mode: "overnight", State: "publishing", Reason: "why", Satisfied: []string{"a"}, Missing: []string{"b", "c"}, Failed: []string{"c"}, Ignored: []string{"x"},
+		NextCheck: morning, Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"},
+		Batches: []cycle.BatchStatus{
+			{N: 1, ID: "b~1", Cause: "all_complete", State: cycle.StatePublished, Actor: "engine", DueAt: morning, PublishedAt: morning.Add(1234 * time.Millisecond), Messages: map[string]string{"t2": "m2", "t1": "m1"}},
+			{N: 2, ID: "b~2", Cause: "operator", State: cycle.StatePublished, Actor: "ada", PublishedAt: morning},
+			{N: 3, ID: "b~3", Cause: "second_run", State: cycle.StatePublishing, Actor: "engine", DueAt: morning, Messages: map[string]string{"t1": ""}},
+		}})
+	want := Cell{Mode: "overnight", State: "publishing", Tone: "fair", Count: "1 of 3", Reason: "why", Next: "2026-02-04 12:20 EST", Hold: "until 2026-02-04 13:20 EST, by ada: box scores",
+		Processors: []CellProcessor{{"a", "complete"}, {"b", "missing"}, {"c", "failed"}, {"x", "ignored"}},
+		Batches: []CellBatch{
+			{N: 1, ID: "b~1", Cause: "all_complete", State: "published", At: "2026-02-04 12:20 EST", Latency: "1.2s", Actor: "engine", Messages: []CellMessage{{"t1", "m1"}, {"t2", "m2"}}},
+			{N: 2, ID: "b~2", Cause: "operator", State: "published", At: "2026-02-04 12:20 EST", Actor: "ada"},
+			{N: 3, ID: "b~3", Cause: "second_run", State: "publishing", Actor: "engine", Messages: []CellMessage{{"t1", "no answer yet"}}},
+		}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestPage_RowsNameProblemsAndMaintenanceAndLeaveOtherModesOut(t *testing.T) {
+	w, c := checker(t)
+	tr := w.Pipeline.Transitions[0]
+	c.Pipeline.Health.Maintenance = []pipeline.Maintenance{{From: night, To: night, Reason: "moving"}}
+	key := cycle.Key{Transition: tr, Period: night}
+	row := c.row(tr, cycle.Books{Key: key, Problem: errAway}, true)
+	if row.Problem != errAway.Error() || row.Planned != "planned maintenance: moving" || row.Weekday != "Tue" || len(row.Cells) != 0 {
+		t.Errorf("%+v", row)
+	}
+	key.Period = "2026-02-02"
+	row = c.row(tr, cycle.Books{Key: key, Cycles: []cycle.Status{{Mode: "overnight", State: "overdue"}, {Mode: "of_before", State: "overdue"}}}, true)
+	if row.Planned != "" || row.Problem != "" || len(row.Cells) != 1 || row.Cells[0].State != "overdue" || row.Weekday != "Mon" {
+		t.Errorf("%+v", row)
+	}
+	if row = c.row(tr, cycle.Books{Key: key, Cycles: []cycle.Status{{Mode: "overnight", State: "overdue"}}}, false); row.Cells[0].State != "" || row.Cells[0].Mode != "overnight" {
+		t.Errorf("before the adoption: %+v", row)
+	}
+}
+
+func TestPage_JobsAreInTimeDueOrNeverDone(t *testing.T) {
+	w, c := checker(t) // it is 12:20
+	c.Pipeline.Schedules = []pipeline.Schedule{{Name: "n", Cron: "0 10 * * *", Function: "reconcile", Job: "nightly"}}
+	due := time.Date(2026, 2, 4, 15, 0, 0, 0, time.UTC)
+	for name, tc := range map[string]struct {
+		last, first time.Time
+		tone, word  string
+		at          string
+	}{
+		"in time":          {due.Add(time.Minute), time.Time{}, "good", "in time", "2026-02-04 10:01 EST"},
+		"clocks differ":    {due.Add(-clockSkew), time.Time{}, "good", "in time", "2026-02-04 09:59 EST"},
+		"due":              {due.Add(-clockSkew - time.Second), time.Time{}, "fair", "due since 2026-02-04 10:00 EST", "2026-02-04 09:58 EST"},
+		"never":            {time.Time{}, time.Time{}, "bad", "never", "—"},
+		"never, was due":   {time.Time{}, due, "bad", "never", "—"},
+		"not due yet":      {time.Time{}, due.Add(time.Second), "fair", "not due yet", "—"},
+		"ran, seen lately": {due.Add(-time.Hour), due.Add(time.Second), "fair", "due since 2026-02-04 10:00 EST", "2026-02-04 09:00 EST"},
+	} {
+		beats, schedules := map[string]any{}, map[string]any{}
+		if !tc.last.IsZero() {
+			beats["nightly"] = tc.last
+		}
+		if !tc.first.IsZero() {
+			schedules["n 0 10 * * *"] = tc.first
+		}
+		if _, err := w.Store.Apply(t.Context(), store.Merge(store.Ref{Collection: "function_status", ID: "reconcile"}, store.F(beats, "heartbeats"), store.F("abc", "source_hash")),
+			store.Merge(store.Ref{Collection: "function_status", ID: "health"}, store.F(schedules, "schedules"))); err != nil {
+			t.Fatal(err)
+		}
+		c.Pipeline.Schedules = append(c.Pipeline.Schedules[:1], pipeline.Schedule{Name: "h", Cron: "5 * * * *", Function: "health", Job: "health"})
+		want := ListingRow{Tone: tc.tone, Cells: []string{"n", tc.word, tc.at, "reconcile", "abc"}}
+		if diff := cmp.Diff(want, c.jobs(t.Context()).Rows[0]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	w.SetDown(true)
+	if l := c.jobs(t.Context()); l.Problem == "" {
+		t.Errorf("%+v", l)
 	}
 }
