@@ -81,7 +81,7 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 	// In shadow nothing is removed, and nothing put back.
 	t.Setenv("PHASEGATE_SHADOW", "true")
 	for _, line := range [][]string{sweep("--fix"), {"sweep", "undo", id[1]}} {
-		if code, _, stderr := command(t, line...); code != 64 || !strings.Contains(stderr, "in shadow nothing is removed") {
+		if code, _, stderr := command(t, line...); code != 64 || !strings.Contains(stderr, "a shadow removes no rows") {
 			t.Errorf("%v: %d %s", line, code, stderr)
 		}
 	}
@@ -89,7 +89,7 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 	// Nor where another environment writes the tables.
 	t.Setenv("PHASEGATE_TABLES", "read")
 	for _, line := range [][]string{sweep("--fix"), {"sweep", "undo", id[1]}} {
-		if code, _, stderr := command(t, line...); code != 64 || !strings.Contains(stderr, "PHASEGATE_TABLES: of an environment that only reads") {
+		if code, _, stderr := command(t, line...); code != 64 || !strings.Contains(stderr, "PHASEGATE_TABLES: an environment that only reads") {
 			t.Errorf("%v: %d %s", line, code, stderr)
 		}
 	}
@@ -102,7 +102,7 @@ func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
 	_, stdout, _ = command(t, "sweep", "--table", "upcoming_team_game_context", "--from", "2026-02-02", "--to", "2026-02-03", "--fix", "--json")
 	several := object(t, stdout)["sweep_id"].(string)
 	w.Exec("UPDATE nba_analytics.upcoming_team_game_context SET processed_at = TIMESTAMP '2026-02-04 12:00:00' WHERE game_date = DATE '2026-02-02' AND team_abbr = 'ATL'")
-	if code, _, stderr := command(t, "sweep", "undo", several); code != 1 || !strings.Contains(stderr, "were written anew since") {
+	if code, _, stderr := command(t, "sweep", "undo", several); code != 1 || !strings.Contains(stderr, "were rewritten since") {
 		t.Errorf("one is refused: %d %s", code, stderr)
 	}
 	rows(9)

@@ -233,7 +233,7 @@ func TestWhatIsRewrittenRightAfterIsToldAsRemoved(t *testing.T) {
 	w := withScores(t, scores, twice()...)
 	p := w.process()
 	p.before["MERGE"] = func() { p.before["SELECT 0, f.*"] = func() { w.insert(row("d", "7", "55")) } }
-	p.wantPart(p.sweep(order(all)), Removed, 1, 1, "written by a run without a lock right after it")
+	p.wantPart(p.sweep(order(all)), Removed, 1, 1, "a run without a lock wrote its rows right after the removal")
 	if !strings.Contains(p.logs.String(), `"event":"duplicates_removed"`) {
 		t.Error("a row went, and no duplicates_removed says so")
 	}

@@ -250,7 +250,7 @@ func TestF31_ARunWithoutALockInBetween(t *testing.T) {
 					changed = w.json("nba_analytics.player_game_summary")
 				}
 				got := p.sweep(order(all))
-				p.wantPart(got, Changed, 1, 0, "written meanwhile by a run without a lock: nothing was removed")
+				p.wantPart(got, Changed, 1, 0, "a run without a lock wrote its rows meanwhile: nothing was removed")
 				w.want("nba_analytics.player_game_summary", changed)
 				if states := w.states(); states != "abandoned" {
 					t.Errorf("%s", states)
@@ -419,7 +419,7 @@ func TestOneTableStopsNoOther(t *testing.T) {
 			t.Errorf("%+v", part)
 		}
 	}
-	if _, err := p.Run(t.Context(), Order{Table: "roster_history", From: night, To: night}); err == nil || !strings.Contains(err.Error(), `"roster_history" is none`) {
+	if _, err := p.Run(t.Context(), Order{Table: "roster_history", From: night, To: night}); err == nil || !strings.Contains(err.Error(), `"roster_history" is neither`) {
 		t.Errorf("%v", err)
 	}
 }

@@ -51,7 +51,7 @@ func TestRun_DoesNothingOutsideItsPeriodsButEndWhatIsUnfinished(t *testing.T) {
 			if err != nil || len(r.Tables) != 2 {
 				t.Fatalf("%+v, %v", r, err)
 			}
-			next.wantPart(*r.Tables[0], Resumed, 0, 0, "only its unfinished removal was brought to an end")
+			next.wantPart(*r.Tables[0], Resumed, 0, 0, "only its unfinished removal was completed")
 			next.wantPart(*r.Tables[1], Removed, 1, 1, "")
 			if r.Tables[0].Period != nightBefore || r.Open() != 0 || r.Unknown() != 0 {
 				t.Errorf("%+v", r.Tables[0])
@@ -90,7 +90,7 @@ func TestRun_IsNotBusyBecauseOfAnotherPeriod(t *testing.T) {
 	if err != nil || len(r.Tables) != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	next.wantPart(*r.Tables[0], Busy, 0, 0, "the next sweep ends its unfinished removal")
+	next.wantPart(*r.Tables[0], Busy, 0, 0, "the next sweep completes its unfinished removal")
 	next.wantPart(*r.Tables[1], Removed, 1, 1, "")
 	if r.Tables[0].Again() || r.Open() != 0 || r.Left() != 0 || r.Unknown() != 0 {
 		t.Errorf("%+v, %d open", r.Tables[0], r.Open())
