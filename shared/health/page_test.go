@@ -1,6 +1,7 @@
 package health
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/wire"
@@ -76,7 +78,7 @@ func TestPage_ACellHasTheToneOfItsState(t *testing.T) {
 		"on hold":                        {cycle.Status{State: "on_hold"}, "fair"},
 		"closed":                         {cycle.Status{State: "closed"}, "calm"},
 	} {
-		if got := c.cell(tc.st); got.Tone != tc.tone || got.State != tc.st.State {
+		if got := c.cell(tc.st); got.Tone != tc.tone || got.State != tc.st.State || got.Next != "" || got.Hold != "" {
 			t.Errorf("%s: %s, want %s", name, got.Tone, tc.tone)
 		}
 	}
@@ -159,5 +161,70 @@ func TestPage_JobsAreInTimeDueOrNeverDone(t *testing.T) {
 	w.SetDown(true)
 	if l := c.jobs(t.Context()); l.Problem == "" {
 		t.Errorf("%+v", l)
+	}
+}
+
+func TestPage_LocksAreHeldExpiredOrLeaked(t *testing.T) {
+	w, c := checker(t) // it is 12:20
+	for _, l := range []struct {
+		class string
+		age   time.Duration
+	}{{"C", time.Hour}, {"B", 11 * time.Minute}, {"A", time.Minute}} { // the store's clock goes one way
+		w.SetNow(morning.Add(-l.age))
+		if _, err := w.Locks.Acquire(t.Context(), lease.Key{Class: l.class, Period: night}, "run-1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.SetNow(morning.Add(-time.Minute))
+	if _, err := w.Store.Apply(t.Context(), store.Merge(store.Ref{Collection: "processing_locks", ID: "D_2026-02-03"}, store.F(store.ServerTime, "acquired_at"),
+		store.F("run-1", "execution_id"), store.F("vm", "instance"), store.F("P", "processor"))); err != nil {
+		t.Fatal(err)
+	}
+	w.SetNow(morning)
+	var got []string
+	for _, row := range c.locks(t.Context()).Rows {
+		got = append(got, strings.Join([]string{row.Cells[0], row.Tone, row.Cells[1], row.Cells[2], row.Command}, "|"))
+	}
+	want := []string{"A_2026-02-03|calm|held|2026-02-04 12:19 EST|", "B_2026-02-03|fair|expired|2026-02-04 12:09 EST|",
+		"C_2026-02-03|bad|leaked|2026-02-04 11:20 EST|phasectl locks release C_2026-02-03 --reason '…'", "D_2026-02-03|calm|held by another runner|2026-02-04 12:19 EST|"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestPage_TheReportBeginsWithWhatIsWrong(t *testing.T) {
+	for name, tc := range map[string]struct {
+		states   []State
+		headline string
+		order    string
+	}{
+		"all is ok":  {[]State{OK, OK}, "All 2 checks are ok", "c0 c1"},
+		"failing":    {[]State{OK, Failing}, "1 of 2 checks failing", "c1 c0"},
+		"unknown":    {[]State{OK, Unknown, OK}, "Nothing is failing, and 1 of 3 checks are unknown", "c1 c0 c2"},
+		"everything": {[]State{OK, Unknown, Failing, Failing}, "2 of 4 checks failing, 1 unknown", "c2 c3 c1 c0"},
+	} {
+		w, c := checker(t)
+		r := Report{Schema: 1, At: morning.Add(-20 * time.Minute), Overall: OK}
+		for i, s := range tc.states {
+			r.Checks = append(r.Checks, Check{ID: "c" + string(rune('0'+i)), State: s, Evidence: []string{"e"}, Since: morning.Add(-time.Hour)})
+		}
+		if err := c.Remember(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		p := ReadPage(t.Context(), w.App, 3)
+		var order []string
+		for _, check := range p.Checks {
+			order = append(order, check.ID)
+		}
+		if p.Headline != tc.headline || strings.Join(order, " ") != tc.order || p.Evaluated != "2026-02-04 12:00 EST, 20 minutes ago" || p.Checks[0].Since.Format("15:04 MST") != "11:20 EST" {
+			t.Errorf("%s: %q, %q, %q, %s", name, p.Headline, order, p.Evaluated, p.Checks[0].Since)
+		}
+		var periods []string
+		for _, row := range p.Grids[0].Rows {
+			periods = append(periods, row.Period)
+		}
+		if !slices.IsSortedFunc(periods, func(a, b string) int { return strings.Compare(b, a) }) || len(periods) < 3 {
+			t.Errorf("rows: %q", periods)
+		}
 	}
 }
