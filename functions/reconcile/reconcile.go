@@ -174,7 +174,7 @@ func verify(ctx context.Context, a *app.App) error {
 	sound := true
 	unanswered := func(transition, name, problem string) {
 		sound = false
-		a.Log.ErrorContext(ctx, name+" cannot be asked: "+problem, "event", telemetry.CheckUnknown, "check", name, "transition", transition)
+		a.Log.ErrorContext(ctx, "the readiness check "+name+" cannot run: "+problem, "event", telemetry.CheckUnknown, "check", name, "transition", transition)
 	}
 	for _, t := range a.Pipeline.Transitions {
 		if t.Checks != nil && a.Warehouse == nil {

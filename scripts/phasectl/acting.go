@@ -44,7 +44,7 @@ func (f *flags) openToAct(ctx context.Context) (*app.App, error) {
 func agrees(ctx context.Context, a *app.App) error {
 	deployed, at, err := a.Deployed(ctx)
 	if err != nil {
-		return exitError{exitUnknown, fmt.Errorf("which pipeline file is deployed cannot be read: %w; --definition-differs goes on all the same", err)}
+		return exitError{exitUnknown, fmt.Errorf("cannot read which pipeline file the functions run: %w; to continue without this check, add --definition-differs", err)}
 	}
 	if deployed != "" && deployed != a.Pipeline.Hash {
 		return exitError{exitFindings, fmt.Errorf("the pipeline file of this command, %s, has the hash %s; the deployed functions run %s (as of %s). Name the deployed file with --pipeline, deploy this one, or continue with --definition-differs",
@@ -52,10 +52,10 @@ func agrees(ctx context.Context, a *app.App) error {
 	}
 	renamed, err := a.Engine.Renamed(ctx, a.Pipeline)
 	if err != nil {
-		return exitError{exitUnknown, fmt.Errorf("whether something was renamed cannot be read: %w; --definition-differs goes on all the same", err)}
+		return exitError{exitUnknown, fmt.Errorf("cannot read whether a name was changed: %w; to continue without this check, add --definition-differs", err)}
 	}
 	if len(renamed) > 0 {
-		return exitError{exitFindings, errors.New(strings.Join(sentences(renamed), "; ") + "; --definition-differs goes on all the same")}
+		return exitError{exitFindings, errors.New(strings.Join(sentences(renamed), "; ") + "; to continue in spite of that, add --definition-differs")}
 	}
 	return nil
 }

@@ -164,7 +164,7 @@ func TestTriggerOverARangeSaysWhatItRefused(t *testing.T) {
 	s := running(t)
 	s.night("2026-02-02")
 	s.night("2026-02-03")
-	out := want(t, 1, []string{"2 of 4 are not handed over"},
+	out := want(t, 1, []string{"2 of 4 cycles were not handed over"},
 		"trigger", "--from", "2026-02-01", "--to", "2026-02-04", "--mode", "overnight", "--pace", "1ms", "--reason", "backfilled", "--json")
 	var got struct {
 		Schema   int

@@ -161,7 +161,7 @@ func (s *smoke) subscription(ctx context.Context, pl local.Place) check {
 	}
 	dead := s.app.Config.Prefix + pipeline.DeadLetterTopic(pl.Topic)
 	if _, err := s.get(ctx, dead); err != nil {
-		return failed(id, fmt.Errorf("its dead letter: %w", err), redeploy)
+		return failed(id, fmt.Errorf("cannot read its dead-letter subscription: %w", err), redeploy)
 	}
 	address, ok := strings.CutSuffix(sub.PushConfig.GetPushEndpoint(), pl.Query)
 	if topic := "projects/" + s.app.Config.Project + "/topics/" + s.app.Config.Prefix + pl.Topic; sub.Topic != topic {

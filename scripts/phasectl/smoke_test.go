@@ -133,7 +133,7 @@ func TestSmokeNamesWhatDoesNotWork(t *testing.T) {
 				Subscription: subscription(s, "phasegate-reconcile-dead-letter")}); err != nil {
 				s.t.Fatal(err)
 			}
-		}, []string{"failing  subscription phasegate-reconcile-reconcile: its dead letter: "}},
+		}, []string{"failing  subscription phasegate-reconcile-reconcile: cannot read its dead-letter subscription: "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := runningNow(t)

@@ -73,7 +73,7 @@ func sweepCommand(f *flags) *cobra.Command {
 			case r.Unknown() > 0:
 				return exitError{exitUnknown, fmt.Errorf("%d tables or periods could not be swept", r.Unknown())}
 			case r.Left() > 0:
-				return exitError{exitFindings, fmt.Errorf("%d duplicates are left", r.Left())}
+				return exitError{exitFindings, fmt.Errorf("%d duplicate rows are left", r.Left())}
 			case r.Open() > 0:
 				return exitError{exitFindings, fmt.Errorf("%d tables or periods have rows that need a person", r.Open())}
 			}

@@ -170,9 +170,9 @@ func verdict(results []triggered) error {
 	}
 	switch {
 	case failed > 0:
-		return exitError{exitUnknown, fmt.Errorf("%d of %d are not confirmed as handed over", failed, len(results))}
+		return exitError{exitUnknown, fmt.Errorf("%d of %d hand-overs are not confirmed", failed, len(results))}
 	case left > 0:
-		return exitError{exitFindings, fmt.Errorf("%d of %d are not handed over", left, len(results))}
+		return exitError{exitFindings, fmt.Errorf("%d of %d cycles were not handed over", left, len(results))}
 	}
 	return nil
 }

@@ -183,7 +183,7 @@ func (n *night) relay() {
 // aftermaths are what can follow a disturbed delivery that was not acknowledged. Each
 // ends with the broker's own redelivery, which always comes.
 var aftermaths = map[string]func(n *night, left []Report){
-	"alone": func(n *night, left []Report) { n.pass(time.Hour); n.redeliver(left) },
+	"alone":               func(n *night, left []Report) { n.pass(time.Hour); n.redeliver(left) },
 	"redelivered_at_once": func(n *night, left []Report) { n.redeliver(left) },
 	"relay_at_once_and_on": func(n *night, left []Report) {
 		n.relay()

@@ -380,8 +380,8 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 			f.functions["reconcile"].heartbeats["nightly"] = at(night, 10, 31)
 			f.functions["reconcile"].heartbeats["relay"] = f.now
 		}, Heartbeats, "nightly: 2026-02-03 10:31"},
-		"blocked_a_moment_ago": {func(f *facts) { f.addCycle(cycle.Status{State: "blocked", Since: morning.Add(-time.Minute)}) }, HandOvers, "or still has its time"},
-		"waiting":              {func(f *facts) { f.addCycle(cycle.Status{State: "waiting"}) }, HandOvers, "or still has its time"},
+		"blocked_a_moment_ago": {func(f *facts) { f.addCycle(cycle.Status{State: "blocked", Since: morning.Add(-time.Minute)}) }, HandOvers, "or is not due yet"},
+		"waiting":              {func(f *facts) { f.addCycle(cycle.Status{State: "waiting"}) }, HandOvers, "or is not due yet"},
 		"skipped": {func(f *facts) {
 			f.find(reconcile.Finding{Type: reconcile.Untriggered, Severity: reconcile.Info, Status: reconcile.Skipped})
 		}, Reconciliation, "agree"},

@@ -106,7 +106,7 @@ func (v *validator) health(f *fileHealth, c Calendar) Health {
 		v.parameters("health.upstream.sql", u.SQL, window)
 		h.Upstream = &Upstream{SQL: u.SQL, ExpectedBy: v.timeOfDay(c, "health.upstream.expected_by", u.ExpectedBy), FailingAfter: v.timeOfDay(c, "health.upstream.failing_after", u.FailingAfter)}
 		if h.Upstream.FailingAfter.Minute < h.Upstream.ExpectedBy.Minute {
-			v.add("health.upstream.failing_after", "%q is before expected_by, %q", u.FailingAfter, u.ExpectedBy)
+			v.add("health.upstream.failing_after", "%q is before expected_by, %q: move one of them", u.FailingAfter, u.ExpectedBy)
 		}
 	}
 	return h

@@ -300,7 +300,7 @@ func (n *run) settle(ctx context.Context, w warehouse.Written) {
 			"removed", w.Removed, "rows", w.Rows, "examples", fmt.Sprint(w.Examples))...)
 	}
 	if w.Doubled != 0 {
-		n.Log.ErrorContext(ctx, fmt.Sprintf("%d rows too many after the write: %s", w.Doubled, w.Problem), append(attributes, "event", telemetry.DuplicatesFound,
+		n.Log.ErrorContext(ctx, fmt.Sprintf("%d duplicate rows after the write: %s", w.Doubled, w.Problem), append(attributes, "event", telemetry.DuplicatesFound,
 			"duplicates", w.Doubled)...)
 		// The rows are written, whatever becomes of this: without it the sweep comes by itself.
 		if err := sweep.Ask(ctx, n.Pipeline, n.Prefix, n.Publish, n.Processor.Table, n.Period); err != nil {

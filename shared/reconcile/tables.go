@@ -154,7 +154,7 @@ func (c *comparison) expectation(b *cycle.Books, all sum, reported bool) {
 	switch {
 	case known && expected == 0 && (all.rows > 0 || reported):
 		c.add(&Finding{Type: UnexpectedPeriod, Period: b.Period, Severity: Info, Evidence: map[string]any{"expected": 0, "rows": all.rows},
-			Repair: "none, if the schedule is right"})
+			Repair: "none, if the schedule is correct: rows exist for a period without expected work"})
 	case all.rows > 0 || reported:
 		if known && expected > 0 && !b.At.Before(over) {
 			c.absent(b, expected)

@@ -207,7 +207,7 @@ func (s *Sweeper) resume(ctx context.Context, ids []string) error {
 		if err := s.step(ctx, rec, next); err != nil {
 			return err
 		}
-		s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s was interrupted in state %s: it is %s", rec.ID, from, next), "sweep", rec.ID, "table", rec.Table, "period", string(rec.Period))
+		s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s was interrupted in state %q, and is now %q", rec.ID, from, next), "sweep", rec.ID, "table", rec.Table, "period", string(rec.Period))
 		switch {
 		case from == archived && next == applied:
 			s.logRemoved(ctx, rec.ID, rec.Table, rec.Period, rec.Surplus, rec.Actor)

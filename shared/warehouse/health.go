@@ -54,14 +54,14 @@ func (w *Warehouse) ProcessorRuns(ctx context.Context, p *pipeline.Pipeline, fro
 	var out []ProcessorRun
 	err := w.rows(ctx, p.Health.Runs, "health", window(p.Calendar.Daily(), from, to), func(row []bigquery.Value) error {
 		if len(row) != 5 {
-			return fmt.Errorf("it has %d columns, not processor, date, run, begin and end", len(row))
+			return fmt.Errorf("the statement health.runs returns %d columns: it must return processor, date, run id, begin and end", len(row))
 		}
 		name, isText := row[0].(string)
 		period, isPeriod := periodOf(p.Calendar, row[1])
 		began, isTime := row[3].(time.Time)
 		ended, hasEnded := row[4].(time.Time)
 		if !isText || !isPeriod || !isTime || !hasEnded && row[4] != nil {
-			return fmt.Errorf("%w: %v is not processor, date, run, begin and end", errUnreadable, row)
+			return fmt.Errorf("%w: health.runs returned %v instead of processor, date, run id, begin and end", errUnreadable, row)
 		}
 		r := ProcessorRun{Processor: name, Period: period, ID: fmt.Sprint(row[2]), Began: began.UTC()}
 		if hasEnded {
