@@ -19,7 +19,7 @@
 // statement's cost still grows with the tables of its project: give each test its own.
 //
 // `make build/bqemu` compiles copies of the library and of its SQL engine that do less for the
-// same results (copy.sh): of the tests of shared/sweep they take less than half the CPU time.
+// same results (copy.sh). They need less than half the CPU time for the tests of shared/sweep.
 //
 // The SQL analyzer has 2 GB of memory and never frees it. Each table takes some megabytes,
 // and so does each query whose result becomes a table (every dry run). Some hundred are

@@ -13,7 +13,7 @@ import (
 
 // The library's server wakes for each of its subscriptions every 10 ms, which costs more of a
 // processor than everything else while nothing happens. So a subscription is in that server only
-// while it has messages, or somebody uses it; otherwise it is parked here.
+// while it has messages, or a client uses it; otherwise it is parked here.
 
 // subscription is one that a client has made.
 type subscription struct {

@@ -87,7 +87,7 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 			case bad > 0:
 				return exitError{exitFindings, fmt.Errorf("%d of %d verifications failed", bad, len(all))}
 			case unknown > 0:
-				return exitError{exitUnknown, fmt.Errorf("%d of %d could not be asked", unknown, len(all))}
+				return exitError{exitUnknown, fmt.Errorf("%d of %d verifications could not be made", unknown, len(all))}
 			}
 			return nil
 		},

@@ -175,7 +175,7 @@ func TestTriggerOverARangeSaysWhatItRefused(t *testing.T) {
 	}
 	for i, refused := range []bool{true, false, false, true} {
 		tr := got.Triggers[i]
-		if refused != strings.Contains(tr.Refusal, "no counting run is on record") || refused == (tr.State == "published") || !refused && len(tr.Runs) != 5 {
+		if refused != strings.Contains(tr.Refusal, "no counting run is recorded") || refused == (tr.State == "published") || !refused && len(tr.Runs) != 5 {
 			t.Errorf("%+v", tr)
 		}
 	}

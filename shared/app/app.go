@@ -96,7 +96,7 @@ func (a *App) engine() *cycle.Engine {
 		c.Expected = a.expected
 	}
 	if a.Config.Shadow == "" { // a shadow sends no notifications
-		c.LookOn = a.lookOn
+		c.OnStatus = a.noteStatus
 	}
 	return cycle.New(c)
 }
@@ -127,7 +127,7 @@ func (a *App) check(ctx context.Context, key cycle.Key, mode string, processors 
 // expected is a [cycle.Expected].
 func (a *App) expected(ctx context.Context, key cycle.Key) (int64, error) {
 	if key.Transition.Checks == nil || key.Transition.Checks.Expected == "" {
-		return 0, cycle.ErrNobodyKnows
+		return 0, cycle.ErrNoSchedule
 	}
 	return a.Warehouse.Expected(ctx, key.Transition, key.Period)
 }

@@ -17,8 +17,8 @@ import (
 // has no limit. Health reports older problems.
 const notifiedFor = 24 * time.Hour
 
-// lookOn notes notifications about the cycles of a period.
-func (a *App) lookOn(ctx context.Context, key cycle.Key, cycles []cycle.Status) {
+// noteStatus notes notifications about the cycles of a period.
+func (a *App) noteStatus(ctx context.Context, key cycle.Key, cycles []cycle.Status) {
 	if _, planned := a.Pipeline.Health.Planned(key.Period); planned {
 		return
 	}

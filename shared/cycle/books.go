@@ -16,7 +16,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// Books are what is on record about one period, for whoever compares it with the world.
+// Books is the recorded state of one period, for comparisons with tables and documents.
 type Books struct {
 	Key
 	At       time.Time // of the read, by the server's clock
@@ -25,7 +25,7 @@ type Books struct {
 	Problem  error     // why the period cannot be read; then nothing else is known
 	Full     string    // what the period has no room for, "" when it has room
 	// Document is the compatibility document as it stands, nil when there is none; Wrong
-	// are the names of its fields that say something else than the books, and Shown those
+	// are the names of its fields that differ from the recorded state, and Shown those
 	// of the processors that it rightly shows as complete. A shadow has no such document, and
 	// Shown is nil.
 	Document map[string]any
@@ -47,7 +47,7 @@ func (e *Engine) Books(ctx context.Context, t *pipeline.Transition, from, to pip
 	if err != nil {
 		return nil, fmt.Errorf("read the periods: %w", err)
 	}
-	// After the periods: whatever they list is there.
+	// After the periods, so that every listed batch exists.
 	batches, err := e.scanned(ctx, e.Prefix+triggersCollection, prefix+string(from), prefix+string(to)+"~~")
 	if err != nil {
 		return nil, fmt.Errorf("read the hand-overs: %w", err)
@@ -80,7 +80,7 @@ func (e *Engine) Books(ctx context.Context, t *pipeline.Transition, from, to pip
 	return out, nil
 }
 
-// fill makes the books of one period from its documents.
+// fill sets the state of one period from its documents.
 func (b *Books) fill(periods []store.Doc, shown, hold store.Doc, batches []store.Doc) {
 	s, err := b.engine.listing(b.Key, b.At, periods, shown)
 	if err == nil {
@@ -159,7 +159,7 @@ func (b Books) Counting(m pipeline.Mode) map[string]policy.Run {
 	return newest
 }
 
-// Newest returns the newest report of a processor, whatever it says; none where the period
+// Newest returns the newest report of a processor, with any status; none where the period
 // cannot be read.
 func (b Books) Newest(processor string) (newest policy.Run, ok bool) {
 	if b.snapshot == nil {
@@ -221,7 +221,7 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	}
 	fields = append(fields, e.expiry(at)...)
 	record := audit.Record{Action: "repair", Actor: r.Actor, Reason: r.Reason, Transition: key.Transition.ID, Period: string(key.Period),
-		Detail: fmt.Sprintf("%s: before: %s; put on record: %s", key, r.Before, strings.Join(names, "; "))}
+		Detail: fmt.Sprintf("%s: before: %s; recorded: %s", key, r.Before, strings.Join(names, "; "))}
 	write := record.Write(e.Prefix, at, e.NewID())
 	var err error
 	for _, ref := range e.periodRefs(key) { // what a repair has found is little: the last has room for it

@@ -130,11 +130,11 @@ func Unchecked(context.Context, Key, string, []string) Readiness {
 }
 
 // Expected tells how many units of work a period should bring. An error means that it
-// is not known; [ErrNobodyKnows], that it never will be.
+// is not known; [ErrNoSchedule], that it never will be.
 type Expected func(ctx context.Context, cycle Key) (int64, error)
 
-// ErrNobodyKnows is the answer of a pipeline that has no schedule to ask.
-var ErrNobodyKnows = errors.New("the pipeline has no schedule")
+// ErrNoSchedule is the answer of a pipeline that has no schedule to ask.
+var ErrNoSchedule = errors.New("the pipeline has no schedule")
 
 // Key names the cycles of one period: all modes share one record of runs.
 type Key struct {
@@ -151,21 +151,21 @@ func (k Key) old(at time.Time) bool { return at.After(k.Transition.LastInTime(k.
 func (k Key) stored() string { return k.Transition.StoredID() + "_" + string(k.Period) }
 
 // Config is what an Engine stands on. All fields are required but Prefix, Shadow, Expected
-// and LookOn.
+// and OnStatus.
 type Config struct {
 	Store    store.Store
 	Publish  Publish
 	Check    Check
-	Expected Expected         // nil: nobody knows
+	Expected Expected         // nil: the pipeline has no schedule
 	Now      func() time.Time // this machine's clock, for the safe remaining time of claims only
 	NewID    func() string    // unique and unguessable
 	Claim    time.Duration    // how long a claim lasts unless renewed
 	Prefix   string           // of collections and topics
 	Shadow   bool             // see above; Prefix is then the shadow's own
-	// LookOn is shown, at the end of each Converge, how those cycles stand of which anything
+	// OnStatus is shown, at the end of each Converge, how those cycles stand of which anything
 	// is to be said. It must return at once.
-	LookOn func(ctx context.Context, key Key, cycles []Status)
-	Log    *slog.Logger
+	OnStatus func(ctx context.Context, key Key, cycles []Status)
+	Log      *slog.Logger
 }
 
 // Engine is safe for concurrent use.
@@ -188,7 +188,7 @@ type Result struct {
 	// Busy: another holder has the claim of a batch and finishes it.
 	Busy bool
 	// OwnClaim: that claim was taken for the very message being handled, by a try
-	// that died or still runs. The message must come again.
+	// that died or still runs. The message must be redelivered.
 	OwnClaim bool
 }
 
@@ -212,23 +212,23 @@ func (e *Engine) convergence(key Key, messageIDs ...string) *convergence {
 // convergence is the working state of one Converge. Losing it loses nothing.
 type convergence struct {
 	*Engine
-	key        Key
-	messageIDs []string
-	me         string
-	expected   bool // completions are expected even where nothing is on record
-	managed    Managed
-	lookedUp   bool // the schedule, in this call
-	unread     bool // and it took its time not to answer
-	attempts   int
-	last       *snapshot            // as of the last read
-	taken      map[string]time.Time // holder id of each attempt to claim → when it started
-	failed     map[string]error     // batches that this call could not finish
-	own        map[string]bool      // messages for which another holder has a claim
-	published  map[string]bool      // batches that this call finished
-	fresh      string               // holder of a claim just taken and not used yet
-	repairer   string               // who repairs, "" when nobody does
-	checks     *time.Duration       // of a relay: how long its readiness checks may still take
-	waits      bool                 // there is a check to be made, for which no time is left
+	key           Key
+	messageIDs    []string
+	me            string
+	expected      bool // completions are expected even without records
+	managed       Managed
+	scheduleAsked bool // the schedule, in this call
+	unread        bool // and it took its time not to answer
+	attempts      int
+	last          *snapshot            // as of the last read
+	taken         map[string]time.Time // holder id of each attempt to claim → when it started
+	failed        map[string]error     // batches that this call could not finish
+	own           map[string]bool      // messages for which another holder has a claim
+	published     map[string]bool      // batches that this call finished
+	fresh         string               // holder of a claim just taken and not used yet
+	repairer      string               // the actor of a repair, "" when it is none
+	checks        *time.Duration       // of a relay: how long its readiness checks may still take
+	waits         bool                 // there is a check to be made, for which no time is left
 
 	trimmed     bool // reports that cannot count were to be dropped, in this call
 	aheadWrites int  // projections ahead of the work that this call has tried
@@ -253,7 +253,7 @@ func (c *convergence) run(ctx context.Context) (Result, error) {
 		}
 		switch {
 		case err == nil && a.do == project:
-			// The last step, from the newest snapshot: whoever has written since then
+			// The last step, from the newest snapshot: a process that has written since then
 			// reads after it and goes on.
 			c.report(ctx, s)
 			return c.result(s), c.unfinished()

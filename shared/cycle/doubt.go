@@ -60,8 +60,8 @@ func doubt(t *pipeline.Transition, c *wire.Completion, now time.Time) *Doubt {
 	return &d
 }
 
-// tellDoubt logs a report that is most likely a mistake.
-func (e *Engine) tellDoubt(ctx context.Context, key Key, c wire.Completion) {
+// logDoubt logs a report that is most likely a mistake.
+func (e *Engine) logDoubt(ctx context.Context, key Key, c wire.Completion) {
 	if d := doubt(key.Transition, &c, e.Now()); d != nil {
 		e.Log.WarnContext(ctx, d.String(), "event", telemetry.CompletionDoubtful, "transition", key.Transition.ID, "period", string(key.Period),
 			"reported", d.Reported, "did_you_mean", d.DidYouMean, "execution_id", c.ExecutionID)
@@ -91,7 +91,7 @@ func (s *snapshot) doubts(t *pipeline.Transition, now time.Time) []Doubt {
 	return out
 }
 
-// Doubts returns the doubtful reports of the books' period.
+// Doubts returns the doubtful reports of the period.
 func (b Books) Doubts() []Doubt {
 	if b.snapshot == nil {
 		return nil

@@ -40,7 +40,7 @@ type groups struct {
 	lines map[string]*line // by Key.String; present while a stage of it runs
 }
 
-// line is the queue of one period in this process. A stage that does not run has nobody waiting.
+// line is the queue of one period in this process. A stage that does not run has no waiting members.
 type line struct {
 	waiting, recorded     []*member // to be recorded, to be evaluated
 	recording, evaluating bool
@@ -73,7 +73,7 @@ func (e *Engine) Complete(ctx context.Context, key Key, r Report) (Result, error
 	}
 }
 
-// join adds a member to the group that is collected, and begins to record if nobody does.
+// join adds a member to the group that is collected, and begins to record if no goroutine does.
 func (g *groups) join(key Key, m *member, record func(Key, *line)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -93,7 +93,7 @@ func (g *groups) join(key Key, m *member, record func(Key, *line)) {
 }
 
 // next takes the group that a stage has collected; later completions join the one after it.
-// Where nobody waits the stage ends, and the line with its last stage.
+// Without waiting members the stage ends, and the line with its last stage.
 func (g *groups) next(key Key, l *line, collected *[]*member, runs *bool) []*member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -110,7 +110,7 @@ func (g *groups) next(key Key, l *line, collected *[]*member, runs *bool) []*mem
 	return taken
 }
 
-// pass hands members on to be evaluated, and begins with it if nobody does.
+// pass hands members on to be evaluated, and begins with it if no goroutine does.
 func (g *groups) pass(key Key, l *line, recorded []*member, evaluate func(Key, *line)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

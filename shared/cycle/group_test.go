@@ -465,7 +465,7 @@ func TestGroup_IsEvaluatedInTheContextOfAMemberThatWaits(t *testing.T) {
 		commits := [2]chan struct{}{make(chan struct{}), make(chan struct{})}
 		g.during = func(commit int) { <-commits[commit] }
 		var seen []any
-		g.engine.LookOn = func(ctx context.Context, _ Key, _ []Status) {
+		g.engine.OnStatus = func(ctx context.Context, _ Key, _ []Status) {
 			if ctx.Err() != nil {
 				t.Error("the group's context has ended")
 			}

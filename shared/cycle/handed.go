@@ -25,7 +25,7 @@ type handed struct {
 	At      time.Time            `json:"at"`                // when the first was published
 	Cause   string               `json:"cause"`             // of the first
 	Reason  string               `json:"reason"`            // of the newest
-	By      string               `json:"by,omitempty"`      // who asked for the newest; "" where nobody did
+	By      string               `json:"by,omitempty"`      // the operator who asked for the newest; "" if none did
 }
 
 // with returns the summary with one more published batch.
@@ -128,7 +128,7 @@ func (s *snapshot) handedBy(t *pipeline.Transition, mode string) handed {
 	return h
 }
 
-// again returns when each processor was last handed over again, by whatever name of the mode.
+// again returns when each processor was last handed over again, by any name of the mode.
 func (s *snapshot) again(t *pipeline.Transition, mode string) map[string]time.Time {
 	all := maps.Clone(s.handedBy(t, mode).Again)
 	for name, at := range s.former[mode].Again {

@@ -25,7 +25,7 @@ type Hold struct {
 	id string // of this hold; two can begin within the millisecond of a stamp
 }
 
-// How long a hold may last: one that nobody ends must end, and that of a whole
+// Limits of a hold: one that no operator ends must end, and that of a whole
 // transition before its periods are older than what the relay looks after.
 const (
 	MaxHold      = 30 * 24 * time.Hour
@@ -86,7 +86,7 @@ func (f *fields) hold() *Hold {
 }
 
 // Hold holds a cycle, or with an empty mode every cycle of the transition (the key's
-// period then means nothing), whatever held it before. It lasts from the server's
+// period then means nothing), in place of an earlier hold. It lasts from the server's
 // present time. When it returns, every batch of a period that the relay looks after is
 // either frozen, and named in the result, or will not be handed over before the hold
 // ends. Holding again begins anew; the audit record is written in the same commit.
@@ -161,7 +161,7 @@ func holdRecord(action string, key Key, mode string, h *Hold, actor, reason stri
 		Detail: fmt.Sprintf("%s, until %s: %s", what, h.Until.UTC().Format(time.RFC3339), reason)}
 }
 
-// touch changes every unfrozen batch that somebody is working on, so that what its
+// touch changes every unfrozen batch that another process is working on, so that what its
 // holder decided before the hold cannot be written: it has to read again. That holds
 // for one whose claim has run out, too: it may only be asleep. It returns the batches
 // that are frozen and not published yet.
@@ -193,7 +193,7 @@ func (e *Engine) touch(ctx context.Context, key Key, mode string) (publishing []
 // Release ends the hold of a cycle, or with an empty mode that of the transition, and
 // does what is due, whether anything was held or not: calling again after an error
 // carries on. It ends the hold that it finds and no later one; meeting one that
-// somebody else has made meanwhile, it is [ErrRefused].
+// another operator has made meanwhile, it is [ErrRefused].
 func (e *Engine) Release(ctx context.Context, key Key, mode, actor, reason string) (HoldResult, error) {
 	key, mode = e.any(key, mode), key.Transition.PresentMode(mode)
 	r, err := e.endHold(ctx, key, mode, actor, reason)
@@ -207,7 +207,7 @@ func (e *Engine) Release(ctx context.Context, key Key, mode, actor, reason strin
 	return r, err
 }
 
-// heldAs are the fields that end a mode's hold, under whatever name it was held.
+// heldAs are the fields that end a mode's hold, under any of its names.
 func heldAs(doc store.Doc, mode string, t *pipeline.Transition) (fields []store.Field) {
 	holds, _ := doc.Data["holds"].(map[string]any)
 	for name := range holds {

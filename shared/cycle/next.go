@@ -17,10 +17,10 @@ type step int
 
 const (
 	idle        step = iota // nothing is due, or another holds the claim
-	lookUp                  // ask the schedule whether anything is expected of the period
+	askSchedule             // ask the schedule whether anything is expected of the period
 	create                  // the next batch of a cycle
 	updateGrace             // begin or end the grace period of a batch, because the definition changed
-	claim                   // take over a batch that nobody works on, or renew
+	claim                   // take over a batch without a live claim, or renew
 	freeze                  // check readiness; fix runs and payloads, or block
 	publish                 // send what has no id, write down the ids
 	giveBack                // end our claim on a batch that has to wait
@@ -61,7 +61,7 @@ type handing struct {
 func (c *convergence) next(s *snapshot) action {
 	a := c.due(s)
 	switch a.do {
-	case lookUp, claim, freeze, publish:
+	case askSchedule, claim, freeze, publish:
 	case create:
 		if a.handing.verdict.State == policy.Grace {
 			return a // it waits: the last step projects at once
@@ -82,7 +82,7 @@ func (c *convergence) next(s *snapshot) action {
 // due decides what is due next, apart from projecting ahead of it.
 func (c *convergence) due(s *snapshot) action {
 	if c.asks(s) {
-		return action{do: lookUp}
+		return action{do: askSchedule}
 	}
 	if len(s.runs)+len(s.listed) == 0 {
 		return action{} // nothing is known of the period: what a relay finds most often
@@ -203,7 +203,7 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 func (h handing) due() bool { return h.verdict.State == policy.Ready && len(h.runs) > 0 }
 
 // handing works out what a cycle hands over next, b being its unpublished batch or
-// nil: what somebody chose; else, until the cycle has begun, what the mode's policy
+// nil: the runs that an operator selected; else, until the cycle has begun, what the mode's policy
 // says, and from then on what is pending.
 func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 	in := c.input(s, m)

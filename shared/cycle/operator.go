@@ -43,7 +43,7 @@ func (e *Engine) Plan(ctx context.Context, key Key, m pipeline.Mode, r Request) 
 	return p, nil
 }
 
-// Trigger hands a cycle over because somebody asks: every counting run of the chosen
+// Trigger hands a cycle over on request: every counting run of the chosen
 // processors, sent before or not, as a batch with a cause, an actor and a reason. The
 // batch that the policy is waiting with, if there is one, takes these runs in place of
 // its own; else a further one is made. It returns the batch as it is afterwards:
@@ -65,7 +65,7 @@ func (e *Engine) Trigger(ctx context.Context, key Key, m pipeline.Mode, r Reques
 	}
 	b := requested(s.batches[m.Name], id)
 	if b == nil {
-		return BatchStatus{}, fmt.Errorf("%s: somebody's forced request has taken the place of this one", cycleID(key, m.Name))
+		return BatchStatus{}, fmt.Errorf("%s: a forced request of another operator has replaced this one", cycleID(key, m.Name))
 	}
 	return describe(key.Transition, s.byKey([]*batch{b}), b), failed
 }
@@ -86,7 +86,7 @@ func (c *convergence) request(ctx context.Context, m pipeline.Mode, r Request, i
 			return ambiguous
 		}
 		if met {
-			// What was met can be our own write, and somebody's forced request can have
+			// What was met can be our own write, and a forced request of another operator can have
 			// taken its place since. The record of it stays.
 			got, err := c.Store.Get(ctx, audit.Record{}.Write(c.Prefix, at, recordID).Ref)
 			if err != nil {
@@ -133,7 +133,7 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 	}
 	n := s.highest(m.Name) + 1
 	fields = append(fields, store.F(n, "n"), store.F(store.ServerTime, "created_at"))
-	if firstUnpublished(s.batches[m.Name]) == nil { // else whoever finishes that one goes on with it
+	if firstUnpublished(s.batches[m.Name]) == nil { // else the process that finishes that one continues with it
 		fields = append(fields, c.claimFields()...)
 	}
 	fields = append(fields, c.expiry(c.Now())...)
@@ -172,9 +172,9 @@ func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []pol
 	p.Forcible = true
 	switch {
 	case len(absent) > 0: // a message would claim what did not happen
-		p.Refusal, p.Forcible = "no counting run of "+strings.Join(absent, ", ")+" is on record", false
+		p.Refusal, p.Forcible = "no counting run of "+strings.Join(absent, ", ")+" is recorded", false
 	case len(runs) == 0:
-		p.Refusal, p.Forcible = "no counting run is on record", false
+		p.Refusal, p.Forcible = "no counting run is recorded", false
 	case sending(s.batches[m.Name], runs) != nil:
 		b := sending(s.batches[m.Name], runs)
 		p.Refusal = fmt.Sprintf("batch %d, which %s asked for, is being sent with these runs: it goes on by itself", b.N, b.Actor)
@@ -200,8 +200,8 @@ func waiting(bs []*batch) *batch {
 	return nil
 }
 
-// sending returns a batch that somebody asked for with all of these runs and that is
-// not published yet: whoever asks again after an error has it already.
+// sending returns a batch that an operator asked for with all of these runs and that is
+// not published yet: a retry after an error finds it.
 func sending(bs []*batch, runs []policy.Run) *batch {
 	for _, b := range bs {
 		missing := func(r policy.Run) bool { return !slices.Contains(b.Runs, r.Key) }

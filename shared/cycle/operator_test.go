@@ -92,7 +92,7 @@ func TestWhatAnOperatorMayHandOver(t *testing.T) {
 		"without_a_critical_one":       {critical[:1], "2026-02-04 06:05", nil, nil, "critical processors are missing: " + upg, true},
 		"before_its_time":              {[]wire.Completion{run(pgs, "2026-02-04 01:01"), run(upg, "2026-02-04 01:02")}, "2026-02-04 02:00", nil, nil, "before +1d 05:00", true},
 		"on_hold":                      {critical, "2026-02-04 06:05", func(w *world) { w.hold("overnight", time.Hour) }, nil, "it is on hold by ada@host: source data is wrong", true},
-		"nothing_on_record":            {nil, "2026-02-04 06:05", nil, nil, "no counting run is on record", false},
+		"nothing_on_record":            {nil, "2026-02-04 06:05", nil, nil, "no counting run is recorded", false},
 		"a_processor_that_failed":      {append(critical, run(utg, "2026-02-04 06:00", status(wire.StatusFailed))), "2026-02-04 06:05", nil, []func(*Request){of(utg)}, "no counting run of " + utg, false},
 		"a_processor_that_did_not_run": {critical, "2026-02-04 06:05", nil, []func(*Request){of(pgs, tdef)}, "no counting run of " + tdef, false},
 	} {

@@ -11,7 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// The sources of triggers: a policy, or whoever caused the batch.
+// The sources of triggers: a policy, reconciliation or an operator.
 const (
 	sourceOrchestrator = "orchestrator"
 	CauseOperator      = "operator"

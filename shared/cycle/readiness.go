@@ -16,10 +16,10 @@ import (
 
 // schedule is what a look-up said of a period, as stored.
 type schedule struct {
-	Tried   time.Time // the last look; zero: nobody has looked
+	Tried   time.Time // the last query; zero: there was none
 	At      time.Time // of the last answer; zero: there was none
 	Units   int64     // of work that the period should bring, as of At
-	Problem string    // of the last look, "" when it was answered
+	Problem string    // of the last query, "" when it was answered
 }
 
 // The schedule is asked only about a cycle that comes to nothing: every hour, as it may
@@ -67,7 +67,7 @@ func (s *snapshot) readSchedule(doc store.Doc) error {
 // neither begun nor any rows would be handed over, or overdue, or stays closed. Where
 // nothing is on record and nothing expected, nothing is asked.
 func (c *convergence) asks(s *snapshot) bool {
-	if c.Expected == nil || c.lookedUp || !s.recorded() && !c.expected || s.now.Before(s.schedule.next()) {
+	if c.Expected == nil || c.scheduleAsked || !s.recorded() && !c.expected || s.now.Before(s.schedule.next()) {
 		return false
 	}
 	for _, m := range c.key.Transition.Modes {
@@ -88,15 +88,15 @@ func (c *convergence) asks(s *snapshot) bool {
 	return false
 }
 
-// lookUp asks the schedule and writes down what it says. Two at once write the same;
+// askSchedule asks the schedule and writes down what it says. Two at once write the same;
 // one whose write is lost is asked again.
-func (c *convergence) lookUp(ctx context.Context) error {
-	c.lookedUp = true
+func (c *convergence) askSchedule(ctx context.Context) error {
+	c.scheduleAsked = true
 	fields := []store.Field{store.F(store.ServerTime, "schedule", "tried")}
 	began := c.Now()
 	n, err := c.Expected(ctx, c.key)
 	switch {
-	case errors.Is(err, ErrNobodyKnows):
+	case errors.Is(err, ErrNoSchedule):
 		return nil
 	case err != nil:
 		c.unread = c.Now().Sub(began) > patience
@@ -109,9 +109,9 @@ func (c *convergence) lookUp(ctx context.Context) error {
 	return c.inPeriod(ctx, c.key, fields)
 }
 
-// tellUnknown logs what has no answer, tolerated or not, a line for each reason: a
+// logUnknown logs what has no answer, tolerated or not, a line for each reason: a
 // check that never runs must not go unseen, nor one outage look like many.
-func (c *convergence) tellUnknown(ctx context.Context, mode string, r Readiness) {
+func (c *convergence) logUnknown(ctx context.Context, mode string, r Readiness) {
 	var problems []string
 	checks := map[string][]string{} // by problem
 	for _, check := range r.Unknown() {

@@ -20,7 +20,7 @@ const (
 )
 
 // Record writes one completion into its period: one blind merge of one field whose
-// name is the hash of its value. Nothing is read, nobody waits; a redelivery changes
+// name is the hash of its value. Nothing is read or awaited; a redelivery changes
 // nothing, and no later run can overwrite an earlier one.
 //
 // A period whose document is full goes on in a second one, which takes successful runs
@@ -52,7 +52,7 @@ func (e *Engine) logRecorded(ctx context.Context, key Key, c wire.Completion) {
 		"transition", key.Transition.ID, "period", string(key.Period),
 		"mode", key.Transition.ModeAt(key.Period, c.EventTime),
 		"processor", c.Processor, "reported", c.Reported, "status", string(c.Status), "execution_id", c.ExecutionID)
-	e.tellDoubt(ctx, key, c)
+	e.logDoubt(ctx, key, c)
 }
 
 // recordAll records the completions of a group by one commit, and returns the error of each.

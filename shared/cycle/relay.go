@@ -67,7 +67,7 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 	turn := func(key Key, budget *time.Duration) *convergence {
 		c := e.convergence(key, messageID)
 		c.expected = managed.Since != "" && key.Period >= managed.Since && first != "" && first < key.Period
-		c.managed, c.lookedUp, c.checks = managed, unread, budget
+		c.managed, c.scheduleAsked, c.checks = managed, unread, budget
 		err := e.recovered(ctx, key, func() error { _, err := c.run(ctx); return err })
 		errs = append(errs, err)
 		unread = unread || c.unread
@@ -77,7 +77,7 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 	budget := checksTake
 	for _, key := range keys {
 		c := turn(key, &budget)
-		e.tellFull(ctx, key, c.last)
+		e.logFull(ctx, key, c.last)
 		if c.waits {
 			waiting = append(waiting, c)
 		}
@@ -134,8 +134,8 @@ func (s *snapshot) checkDue() time.Time {
 	return slices.MinFunc(due, time.Time.Compare)
 }
 
-// tellFull logs that a period has no room for all that is reported.
-func (e *Engine) tellFull(ctx context.Context, key Key, s *snapshot) {
+// logFull logs that a period has no room for all that is reported.
+func (e *Engine) logFull(ctx context.Context, key Key, s *snapshot) {
 	if s == nil {
 		return
 	}

@@ -43,7 +43,7 @@ const (
 	maxBadBytes = 128 << 10 // of both kinds in one document
 )
 
-// kept is a report on record.
+// kept is a recorded report.
 type kept struct {
 	processor string // "" of an unexpected one
 	id, text  string
@@ -82,7 +82,7 @@ func (k kept) within() bool {
 // canCount reports whether a report could ever complete a processor.
 func canCount(c *wire.Completion) bool { return c.Processor != "" && c.Status.Counts() }
 
-// reports returns what a document has on record, expected and unexpected ones.
+// reports returns the recorded reports of a document, expected and unexpected ones.
 func (e *Engine) reports(doc store.Doc) ([]kept, error) {
 	var out []kept
 	f := &fields{doc: doc}
@@ -99,7 +99,7 @@ func (e *Engine) reports(doc store.Doc) ([]kept, error) {
 	return out, f.err
 }
 
-// withoutCopies leaves out what stands in a later document, too: a report that came again when
+// withoutCopies leaves out what stands in a later document, too: a report that was redelivered when
 // the first one had room again.
 func withoutCopies(reports [][]kept) [][]kept {
 	later := map[string]bool{}
@@ -200,7 +200,7 @@ func (t tally) crowded() bool {
 }
 
 // trim drops the oldest of a document's reports that cannot count. It is tried once:
-// whoever wrote meanwhile, or evaluates next, does it.
+// the process that wrote meanwhile, or evaluates next, does it.
 func (c *convergence) trim(ctx context.Context, doc store.Doc) error {
 	c.trimmed = true
 	reports, err := c.reports(doc)
@@ -213,12 +213,12 @@ func (c *convergence) trim(ctx context.Context, doc store.Doc) error {
 	}
 	err = c.apply(ctx, store.MergeIf(doc.Ref, doc.Version, rewritten(doc, drop)...))
 	if err == nil {
-		c.tellDropped(ctx, c.key, len(drop))
+		c.logDropped(ctx, c.key, len(drop))
 	}
 	return err
 }
 
-func (e *Engine) tellDropped(ctx context.Context, key Key, n int) {
+func (e *Engine) logDropped(ctx context.Context, key Key, n int) {
 	e.Log.WarnContext(ctx, fmt.Sprintf("the period has no room for %d reports that cannot count: it keeps the newest", n),
 		"transition", key.Transition.ID, "period", string(key.Period))
 }
@@ -263,7 +263,7 @@ func (e *Engine) replace(ctx context.Context, key Key, c wire.Completion) error 
 			}
 			k := newKept(&c)
 			if k.group(doc)[k.id] != nil {
-				return nil // it comes again
+				return nil // it is redelivered
 			}
 			reports, err := e.reports(doc)
 			if err != nil {
@@ -271,7 +271,7 @@ func (e *Engine) replace(ctx context.Context, key Key, c wire.Completion) error 
 			}
 			drop := surplus(append(reports, k), bytes)
 			if slices.ContainsFunc(drop, func(d kept) bool { return d.processor == k.processor && d.id == k.id }) {
-				e.tellDropped(ctx, key, 1) // it is older than all that are kept
+				e.logDropped(ctx, key, 1) // it is older than all that are kept
 				return nil
 			}
 			write := store.Create(doc.Ref, append(e.expiry(c.EventTime), rewritten(doc, drop, k)...)...)
@@ -280,7 +280,7 @@ func (e *Engine) replace(ctx context.Context, key Key, c wire.Completion) error 
 			}
 			_, err = e.Store.Apply(ctx, write)
 			if err == nil && len(drop) > 0 {
-				e.tellDropped(ctx, key, len(drop))
+				e.logDropped(ctx, key, len(drop))
 			}
 			if !errors.Is(err, store.ErrTooLarge) {
 				return err
@@ -288,13 +288,13 @@ func (e *Engine) replace(ctx context.Context, key Key, c wire.Completion) error 
 		}
 	}
 	if !canCount(&c) {
-		e.tellDropped(ctx, key, 1)
+		e.logDropped(ctx, key, 1)
 		return nil
 	}
 	return fmt.Errorf("%s and %s are full of runs that count: %w", e.periodRef(key), e.overflowRef(key), store.ErrTooLarge)
 }
 
-// repeats reports whether a success says nothing that the newest run on record of its
+// repeats reports whether a success says nothing that the newest recorded run of its
 // processor does not say.
 func (e *Engine) repeats(ctx context.Context, key Key, docs []store.Doc, c wire.Completion) (bool, error) {
 	if !policy.Whole(c) {

@@ -21,11 +21,11 @@ func unsent(_ context.Context, _ string, msgs []wire.Outgoing) []Published {
 }
 
 // shadowKept is how long the documents of a shadow stay once nothing is added to
-// them. Nobody works on what they say, and no relay has to find them later.
+// them. No process works on them, and no relay has to find them later.
 const shadowKept = 30 * 24 * time.Hour
 
 // expiry is the field by which the store removes documents of a shadow; others have
-// none and stay. A later time replaces an earlier one, whoever writes.
+// none and stay. A later time replaces an earlier one, from any writer.
 func (e *Engine) expiry(from time.Time) []store.Field {
 	if !e.Shadow {
 		return nil

@@ -292,7 +292,7 @@ func (s *simulation) check(_ context.Context, key Key, mode string, processors [
 // next. Every report that counts has rows, so that it must never matter.
 func (s *simulation) expected(_ context.Context, key Key) (int64, error) {
 	if s.calm {
-		return 0, ErrNobodyKnows // else each relay would note an answer
+		return 0, ErrNoSchedule // else each relay would note an answer
 	}
 	games := []int64{7, 0, -1}[s.rng.IntN(3)]
 	describe := func() string { return fmt.Sprintf("schedule of %s: %d", key.Period, games) }

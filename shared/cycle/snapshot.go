@@ -71,7 +71,7 @@ type sent struct {
 	ID      string
 }
 
-// live reports whether somebody's claim is still good by the server's clock.
+// live reports whether a claim is still valid by the server's clock.
 func (b *batch) live(now time.Time) bool {
 	return b.Holder != "" && !b.ClaimedAt.Add(b.Claim).Before(now)
 }
@@ -116,7 +116,7 @@ func (s *snapshot) hold(mode string) *Hold {
 }
 
 // began returns the names that the mode expected when its cycle's first hand-over was
-// frozen, nil while there is none. A hand-over that somebody asked for begins a cycle
+// frozen, nil while there is none. A hand-over that an operator asked for begins a cycle
 // only with the last of the critical processors.
 func (s *snapshot) began(mode string) []string {
 	if names := s.handed[mode].Expects; len(names) > 0 {
@@ -144,7 +144,7 @@ func (s *snapshot) covered(mode string) map[string]bool {
 	return keys
 }
 
-// read takes one snapshot with every batch, for people. Whoever commits last sees all.
+// read takes one snapshot with every batch, for people. The process that commits last sees all.
 func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, error) {
 	return e.readBatches(ctx, key, last, func(*snapshot, string) bool { return true })
 }
@@ -156,7 +156,7 @@ func (e *Engine) evaluate(ctx context.Context, key Key, last *snapshot, keep map
 	return e.readBatches(ctx, key, last, func(s *snapshot, id string) bool { return keep[id] || !s.summed(key, id) })
 }
 
-// errUnanswered says that the store did not answer, whatever a document holds.
+// errUnanswered means that the store did not answer.
 var errUnanswered = errors.New("read")
 
 // readBatches reads the period, the first batch of each mode and the compatibility
@@ -332,7 +332,7 @@ func (f *fields) grace(definition string) (since time.Time, own bool) {
 }
 
 // fields reads a document's fields and keeps the first that is of another type than
-// we write: such a document was changed by somebody else, and nothing is decided on it.
+// we write: such a document was changed by another program, and nothing is decided on it.
 type fields struct {
 	doc store.Doc
 	err error
@@ -380,7 +380,7 @@ func (f *fields) maps(name string) iter.Seq2[string, map[string]any] {
 	}
 }
 
-// seenRuns are runs that this process has parsed, by their text on record: the next
+// seenRuns are runs that this process has parsed, by their recorded text: the next
 // completion of the same period finds them again. Bounded; losing it loses nothing.
 type seenRuns struct {
 	mu   sync.Mutex

@@ -33,8 +33,8 @@ type Status struct {
 	Failed     []string      `json:"-"` // of Missing: the last report says failed
 	TooLate    bool          `json:"-"` // overdue: the policy is met, too long after the period
 	Since      time.Time     `json:"-"` // from when on the policy has been met, zero while it is not
-	Live       bool          `json:"-"` // somebody is at work on a batch
-	Due        bool          `json:"-"` // to be handed over by whoever looks next: nobody works on it, nothing keeps it
+	Live       bool          `json:"-"` // a batch has a live claim
+	Due        bool          `json:"-"` // to be handed over by the next evaluation: no live claim, no hold
 }
 
 // BatchStatus is one hand-over of a cycle.
@@ -161,7 +161,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		}
 		waits = false
 	case h.verdict.State == policy.Ready, h.verdict.State == policy.Grace:
-		// Due, and whoever looks next begins it.
+		// Due, and the next evaluation begins it.
 		st.State, st.NextCheck = string(policy.Waiting), s.now
 	}
 	c.scheduled(s, m, &st)
@@ -206,7 +206,7 @@ func (c *convergence) scheduled(s *snapshot, m pipeline.Mode, st *Status) {
 }
 
 // blocked says what a batch waits for whose data is not ready, and past the deadline
-// that somebody has to look.
+// that an operator has to look.
 func (c *convergence) blocked(s *snapshot, m pipeline.Mode, b *batch, st *Status) {
 	st.Reason, st.NextCheck = b.Reason, b.NextAttempt
 	if c.overdue(s, m) {
@@ -263,9 +263,9 @@ func runName(r policy.Run) string { return r.Processor + "@" + r.ExecutionID + "
 
 // report logs one line for each cycle that this Converge has moved or that is open:
 // the verdict, its sets, its reason and, for a finished hand-over, the seconds from
-// the moment it was due to the broker's last id. It shows these cycles to whoever looks on.
+// the moment it was due to the broker's last id. It passes these cycles to OnStatus.
 func (c *convergence) report(ctx context.Context, s *snapshot) {
-	if !s.recorded() && !c.expected || c.LookOn == nil && !c.Log.Enabled(ctx, slog.LevelWarn) {
+	if !s.recorded() && !c.expected || c.OnStatus == nil && !c.Log.Enabled(ctx, slog.LevelWarn) {
 		return // the usual period of a relay
 	}
 	var shown []Status
@@ -288,7 +288,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 		}
 		switch State(st.State) {
 		case State(policy.Closed):
-			if c.lookedUp { // not at every look
+			if c.scheduleAsked { // not at every evaluation
 				c.line(ctx, st, slog.LevelInfo, telemetry.CycleClosed)
 			}
 		case StatePublished:
@@ -309,8 +309,8 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 			c.line(ctx, st, level, telemetry.CycleWaiting, "failed", st.Failed)
 		}
 	}
-	if c.LookOn != nil && len(shown) > 0 {
-		c.LookOn(ctx, c.key, shown)
+	if c.OnStatus != nil && len(shown) > 0 {
+		c.OnStatus(ctx, c.key, shown)
 	}
 }
 

@@ -42,8 +42,8 @@ func (c *convergence) execute(ctx context.Context, s *snapshot, a action) error 
 		return c.freeze(ctx, s, a)
 	case publish:
 		return c.publish(ctx, a)
-	case lookUp:
-		return c.lookUp(ctx)
+	case askSchedule:
+		return c.askSchedule(ctx)
 	case giveBack:
 		return c.apply(ctx, store.MergeIf(c.batchRef(a.batch.ID), a.batch.Version, store.F("", "holder")))
 	case trim:
@@ -122,7 +122,7 @@ func (c *convergence) updateGrace(ctx context.Context, a action) error {
 		store.F(a.handing.verdict.Reason, "reason"), store.F(encode(a.handing.verdict), "verdict")))
 }
 
-// claim takes over a batch that nobody works on, or renews our claim.
+// claim takes over a batch without a live claim, or renews our claim.
 func (c *convergence) claim(ctx context.Context, b *batch) error {
 	if b.Holder != "" && !c.mine(b) {
 		c.Log.WarnContext(ctx, "taking over a hand-over that another instance left", "event", telemetry.BatchResumed,
@@ -166,8 +166,8 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	}
 	names := processors(c.key.Transition, h.runs)
 	ready := c.check(ctx, a, names)
-	c.tellUnknown(ctx, a.mode.Name, ready)
-	if ready.Outcome != Passed && ready.Outcome != NotChecked { // whatever else is said is not fine
+	c.logUnknown(ctx, a.mode.Name, ready)
+	if ready.Outcome != Passed && ready.Outcome != NotChecked { // any other outcome is not ok
 		if h.selected || !c.overdue(s, a.mode) || a.mode.AtDeadline != pipeline.DeadlineHandOver {
 			attempts := a.batch.Attempts
 			if a.batch.Checked != fingerprint(h.runs) {
@@ -221,7 +221,7 @@ func (c *convergence) check(ctx context.Context, a action, names []string) Readi
 }
 
 // fingerprint tells sets of runs apart: a run that comes to a blocked batch may be the
-// repair, and is looked at when it comes.
+// repair, and is evaluated when it arrives.
 func fingerprint(runs []policy.Run) string {
 	keys := make([]string, len(runs))
 	for i, r := range runs {
@@ -249,7 +249,7 @@ func (c *convergence) retry(s *snapshot, m pipeline.Mode, attempts int) time.Dur
 }
 
 // expects returns what the mode expects if this hand-over begins its cycle, that is,
-// brings the last of the critical processors; else nothing. What somebody chose begins
+// brings the last of the critical processors; else nothing. A selection of an operator begins
 // none if it leaves something behind that the policy is still waiting with.
 func (c *convergence) expects(s *snapshot, a action) []any {
 	if a.handing.began {
@@ -279,7 +279,7 @@ func (c *convergence) expects(s *snapshot, a action) []any {
 
 // maxPayloads bounds the payloads of a batch in bytes, so that its document keeps
 // room for what is written later: the broker's ids, and a rival's copies of them, of
-// 300 messages, beside the keys of some 3,000 runs.
+// 300 messages, together with the keys of some 3,000 runs.
 const maxPayloads = store.MaxDocumentBytes - 256<<10
 
 func blockedReason(r Readiness) string {

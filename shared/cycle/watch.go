@@ -126,7 +126,7 @@ func (e *Engine) adopt(ctx context.Context, t *pipeline.Transition, list store.D
 	return list, m, err
 }
 
-// unwatch takes the settled periods off the list, unless somebody has listed one of
+// unwatch takes the settled periods off the list, unless another process has listed one of
 // them or another meanwhile: the next relay does it then.
 func (e *Engine) unwatch(ctx context.Context, list store.Doc, periods []pipeline.Period, settled map[pipeline.Period]bool) error {
 	var left []any

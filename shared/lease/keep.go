@@ -63,9 +63,8 @@ func (l *Lease) renewFor(ctx context.Context, left time.Duration) error {
 	return l.renewInTurn(ctx)
 }
 
-// trusted is the context of work under a lease. It reads the clocks at each use, as every
-// call to a service makes one: a process that wakes from a long sleep must not take a step
-// before its timers fire.
+// trusted is the context of work under a lease. It reads the clocks at each use.
+// After a long sleep a process must not take a step before its timers fire.
 type trusted struct {
 	context.Context
 	lease  *Lease

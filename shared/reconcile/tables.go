@@ -81,7 +81,7 @@ func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Sli
 			Repair: "run " + p.Name + " for " + string(b.Period) + " again, if rows are missing"})
 	case counted && rows > *newest.RecordCount:
 		c.add(&Finding{Type: CountDrift, Period: b.Period, Mode: mode, Table: p.Table, Severity: Info, Evidence: evidence,
-			Repair: "none: more rows than " + p.Name + " has reported"})
+			Repair: "none: the table has more rows than " + p.Name + " has reported"})
 	}
 	if b.Shown == nil {
 		return

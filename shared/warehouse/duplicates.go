@@ -76,7 +76,7 @@ GROUP BY %[8]s HAVING COUNTIF(n > 1) > 0 OR LOGICAL_OR(without) %[9]sORDER BY 1`
 }
 
 // rowAlias is what statements about duplicates call a row. It begins as no column may
-// (see [Warehouse.Survey]), so that it stands for the row whatever columns there are.
+// (see [Warehouse.Survey]), so that it stands for the row with any columns.
 const (
 	ours     = "phasegate_"
 	rowAlias = ours + "row"
@@ -223,7 +223,7 @@ func (w *Warehouse) Survey(ctx context.Context, t Target) (Survey, error) {
 	return s, nil
 }
 
-// maxExamples bounds what is told about a period in which everything is doubled.
+// maxExamples bounds the examples of a period with only duplicates.
 const maxExamples = 5
 
 // scanned makes a row as it was read what it was before it was written.

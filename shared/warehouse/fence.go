@@ -11,7 +11,7 @@ func JobID(lock, nonce string) string { return "phasegate-" + lock + "-" + nonce
 // Fence makes sure that nothing is written into a table, dataset.table, under tokens of a
 // lock any more: it takes their job ids with a job each that does nothing, or, where an id
 // was used, waits for that job's end. After nil nothing can happen under them; before, not
-// even when there is no such table ([ErrTarget]). Idempotent; without tokens it asks nobody.
+// even when there is no such table ([ErrTarget]). Idempotent; without tokens it makes no call.
 func (w *Warehouse) Fence(ctx context.Context, table, lock string, nonces ...string) error {
 	if len(nonces) == 0 {
 		return nil

@@ -27,7 +27,7 @@ func (e *RowError) Error() string {
 	return fmt.Sprintf("row %d: %s: %s", e.Row, e.Column, e.Problem)
 }
 
-// maxRowErrors bounds what is told about rows that are all alike.
+// maxRowErrors bounds the errors about similar rows.
 const maxRowErrors = 10
 
 // fit makes each value exactly what its column will hold, or refuses it. Rows are compared

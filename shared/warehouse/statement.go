@@ -14,7 +14,7 @@ import (
 	"github.com/phasegate/phasegate/shared/dedup"
 )
 
-// quote makes an identifier that stands for itself, whatever is in it.
+// quote makes an identifier of any text.
 func quote(name string) string {
 	return "`" + strings.NewReplacer(`\`, `\\`, "`", "\\`").Replace(name) + "`"
 }

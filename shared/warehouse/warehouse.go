@@ -97,7 +97,7 @@ func (w *Warehouse) Close() error {
 	return err
 }
 
-// Check asks the checks of a hand-over of these processors. Whatever goes wrong is
+// Check asks the checks of a hand-over of these processors. Any error is
 // part of the answer.
 func (w *Warehouse) Check(ctx context.Context, t *pipeline.Transition, p pipeline.Period, mode string, processors []string) policy.Readiness {
 	if t.Checks == nil {

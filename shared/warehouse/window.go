@@ -141,7 +141,7 @@ func (w *Warehouse) ExpectedByPeriod(ctx context.Context, t *pipeline.Transition
 	return out, err
 }
 
-// rows runs a query on behalf of whoever the label names, and hands over each row. One that
+// rows runs a query for the purpose that the label names, and hands over each row. One that
 // cannot be read does not hide the others.
 func (w *Warehouse) rows(ctx context.Context, sql, label string, parameters []bigquery.QueryParameter, each func([]bigquery.Value) error) error {
 	client, err := w.Client(ctx)

@@ -61,12 +61,12 @@ type Written struct {
 	Problem string
 }
 
-// ErrTarget says that rows cannot be written into a table as it is, whatever is tried.
+// ErrTarget says that rows cannot be written into a table as it is, and a retry does not help.
 var ErrTarget = errors.New("the table does not take the rows")
 
 const (
 	// stagingKept is how long what was loaded is kept: longer than anybody can still merge
-	// it. Nobody removes it: that would be a call a write.
+	// it. It is not removed: that would be one more call for each write.
 	stagingKept = 24 * time.Hour
 	// maxTries bounds how often a write is tried that a rival's keeps from happening, or
 	// a quota.
