@@ -51,7 +51,7 @@ func TestWhatARepairHandsOverSaysSo(t *testing.T) {
 		detail, _ := doc.Data["detail"].(string)
 		reason, _ := doc.Data["reason"].(string)
 		if n++; err != nil || doc.Data["action"] != "repair" || doc.Data["actor"] != "ada@host" || !strings.Contains(reason, "missing_completion of nba_analytics.player_game_summary") ||
-			!strings.Contains(detail, "overnight overdue (deadline 2026-02-04 10:00 EST passed: 0 of 5 complete") || !strings.Contains(detail, "put on record: player_game_summary, 348 rows of 2026-02-04T11:03:00Z; ") {
+			!strings.Contains(detail, "overnight overdue (deadline 2026-02-04 10:00 EST passed: 0 of 5 complete") || !strings.Contains(detail, "recorded: player_game_summary, 348 rows of 2026-02-04T11:03:00Z; ") {
 			t.Errorf("%v, %v", doc.Data, err)
 		}
 	}
