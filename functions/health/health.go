@@ -1,8 +1,9 @@
-// Package health is the function that looks, every hour, whether everything is as it should
-// be. It logs a line for each check, which alerts read, tells people what has changed, and
-// once a day how everything is, keeps the report, and leaves a heartbeat last. Asked about
-// the period of drills, it makes one. GET / is the status page for whoever asks for HTML;
-// GET /report.json answers the report that was kept last; GET /healthz, what is running.
+// Package health is the function that evaluates all health checks every hour. It logs a line
+// for each check, which alerts read, sends notifications of changes and a daily digest, keeps
+// the report, and leaves a heartbeat last. A job about the reserved period is a drill.
+//
+// GET / with text/html is the status page, GET /report.json the last report, and GET of any
+// other path the running version.
 package health
 
 import (

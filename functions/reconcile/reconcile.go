@@ -1,8 +1,9 @@
-// Package reconcile is the function that the scheduler triggers to find what is left
-// unfinished. Its job relay converges the recent periods, names the locks that nobody
-// gave back, and leaves a heartbeat when it could do all of that; its job nightly compares
-// the last week with the warehouse and repairs what can be; its job verify tries whether
-// the readiness checks can be asked.
+// Package reconcile is the function that finishes and repairs, by jobs of the scheduler:
+//
+//	relay    converges the recent periods, reports leaked locks, and leaves a heartbeat if
+//	         all of that succeeded
+//	nightly  compares the last week with BigQuery, and repairs differences
+//	verify   verifies the readiness checks by dry runs
 package reconcile
 
 import (
@@ -80,7 +81,7 @@ func relay(ctx context.Context, a *app.App, e wire.Envelope) error {
 const (
 	// nightlyDays is the window of the nightly job.
 	nightlyDays = 7
-	// nightlyActor is who its repairs are by, in books and audit records.
+	// nightlyActor is the actor of repairs in documents and audit records.
 	nightlyActor = "nightly"
 	// nightlyLock keeps two of them apart.
 	nightlyLock = "PhasegateNightly"
@@ -150,8 +151,8 @@ func guarded(ctx context.Context, a *app.App, part string, do func() error) (err
 	return do()
 }
 
-// nameLeakedLocks logs the locks whose holders have not been heard of for long: they are
-// free for whoever asks, but nobody does, and their runs have come to no end.
+// nameLeakedLocks logs the leaked locks: they expired long ago, no run has asked for them
+// since, and their runs did not finish.
 func nameLeakedLocks(ctx context.Context, a *app.App) error {
 	locks, at, err := a.Locks.List(ctx)
 	if err != nil {
@@ -188,7 +189,7 @@ func verify(ctx context.Context, a *app.App) error {
 		}
 	}
 	if !sound {
-		return nil // asking again changes nothing: whoever waits for the heartbeat is told by the log
+		return nil // a retry changes nothing; the log and the missing heartbeat report it
 	}
 	return a.Heartbeat(ctx, "reconcile", wire.JobVerify)
 }

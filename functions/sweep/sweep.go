@@ -1,7 +1,6 @@
-// Package sweep is the function that looks for rows that share a natural key: of all
-// tables, nightly, and of one table and date, when somebody has seen duplicates there. It
-// removes them from the tables that the pipeline's definition marks so, and tells of the
-// others. In shadow it removes nothing.
+// Package sweep is the function that searches for duplicate rows: nightly in all tables, and
+// on request in one table and date. It removes them from the tables that the pipeline file
+// marks so, and reports the others. A shadow removes nothing.
 package sweep
 
 import (
@@ -25,7 +24,7 @@ const timeout = 5 * time.Minute
 // days is the window of a job that names no date.
 const days = 7
 
-// actor is who the removals are by, in books and audit records.
+// actor is the actor of removals in documents and audit records.
 const actor = "sweep"
 
 // New returns the function's handler. POST takes a job message; an unknown job goes to
@@ -49,7 +48,7 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) e
 	}
 	s, err := sweep.New(a)
 	if err != nil { // coming again changes nothing
-		a.Log.ErrorContext(ctx, "nothing can be swept: "+err.Error(), "event", telemetry.CheckUnknown, "check", "duplicates")
+		a.Log.ErrorContext(ctx, "the sweep cannot run: "+err.Error(), "event", telemetry.CheckUnknown, "check", "duplicates")
 		return nil
 	}
 	if job.Table != "" && !s.Knows(job.Table) {
@@ -76,7 +75,7 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) e
 		return conclude(ctx, a, job, r)
 	}
 	if job.Table != "" || job.Date != "" {
-		return run() // somebody asked for it: no schedule sends another one
+		return run() // an operator or a job requested it: no schedule sends another one
 	}
 	return delivery.Periodic(ctx, a, e, job.Job, run)
 }

@@ -1,5 +1,5 @@
-// Package transition is the function that a completion triggers: it records the
-// completion and brings its period's cycles up to date.
+// Package transition is the function that receives completions: it records a completion and
+// evaluates the cycles of its period.
 package transition
 
 import (

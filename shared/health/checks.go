@@ -14,9 +14,9 @@ import (
 
 // The checks, in the order in which they are shown.
 const (
-	TrackingAccuracy   = "tracking_accuracy"   // what is there is shown as complete
-	HandOvers          = "hand_overs"          // nothing is overdue, blocked or waiting beyond its time
-	NextPhase          = "next_phase"          // what was handed over has had an effect
+	TrackingAccuracy   = "tracking_accuracy"   // tables with rows are shown as complete
+	HandOvers          = "hand_overs"          // no cycle is overdue, blocked or late
+	NextPhase          = "next_phase"          // hand-overs have had an effect
 	Duplicates         = "duplicates"          // no rows share a key
 	Reconciliation     = "reconciliation"      // nothing else differs
 	LateUpstream       = "late_upstream"       // what runs before the first phase has run in time
@@ -24,14 +24,14 @@ const (
 	Locks              = "locks"               // every lock is given back
 	LockingActive      = "locking_active"      // locks are taken, and keep runs apart
 	Quarantine         = "quarantine"          // no message waits for a person
-	DeadLetterMessages = "dead_letters"        // no message was given up
-	Heartbeats         = "heartbeats"          // every job comes to its end
+	DeadLetterMessages = "dead_letters"        // no message was dead-lettered
+	Heartbeats         = "heartbeats"          // every job has finished in time
 	DeployedCode       = "deployed_code"       // all functions run one source and one pipeline file
 	DeployedServices   = "deployed_services"   // their newest revisions have all traffic
-	Configuration      = "configuration"       // somebody is told
+	Configuration      = "configuration"       // the functions have a Slack channel
 )
 
-// ErrNoWarehouse says why nothing is known of the tables.
+// ErrNoWarehouse means that tables cannot be read here.
 var ErrNoWarehouse = errors.New("no BigQuery is configured")
 
 var checks = []struct {
@@ -94,7 +94,7 @@ func (v *verdict) check() Check {
 
 const reconcileCommand = "phasectl reconcile --days 7 --verbose"
 
-// each calls do for each transition that could be looked at, and notes the others.
+// each calls do for each transition that could be compared, and notes the others.
 func (f *facts) each(v *verdict, do func(t *pipeline.Transition, r reconcile.Report)) {
 	for _, t := range f.pipeline.Transitions {
 		if err := f.comparedErr[t.ID]; err != nil {
@@ -109,8 +109,8 @@ func (f *facts) each(v *verdict, do func(t *pipeline.Transition, r reconcile.Rep
 // in a day.
 const firstReport = 24 * time.Hour
 
-// recorded is each for those of which anything is on record. Where something was to do,
-// no records is no good sign.
+// recorded is each for transitions with records. Without records the answer is unknown if
+// work was expected.
 func (f *facts) recorded(v *verdict, do func(t *pipeline.Transition, r reconcile.Report)) {
 	f.each(v, func(t *pipeline.Transition, r reconcile.Report) {
 		if why := t.Unmanaged(f.now); why != "" {
@@ -196,7 +196,7 @@ func otherFindings(f *facts) Check {
 	return v.check()
 }
 
-// open are the findings that want somebody. Duplicates are told however few.
+// open are the findings for an operator. Duplicates are reported in any number.
 func open(r reconcile.Report) (out []*reconcile.Finding) {
 	for _, found := range r.Findings {
 		if found.Status != reconcile.Skipped && (found.Severity != reconcile.Info || found.Type == reconcile.DuplicateRows) {

@@ -20,14 +20,14 @@ import (
 // https://cloud.google.com/monitoring/api/metrics_gcp_p_z#gcp-pubsub
 const undelivered = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 
-// errNotCounted says why nothing is known of dead letters beside an emulator.
+// errNotCounted means that an emulator has no counts of dead letters.
 var errNotCounted = errors.New("dead letters: Pub/Sub is an emulator here, which has no counts")
 
 // measured is how far back the newest sample is looked for: it may be some minutes late.
 const measured = 15 * time.Minute
 
 // DeadLetters returns how many messages wait in each dead-letter subscription of a
-// deployment, by its name, as Cloud Monitoring counts them: so nobody has to pull them. A
+// deployment, by its name, as Cloud Monitoring counts them, so that none has to be pulled. A
 // subscription without a sample is missing. One call.
 func DeadLetters(ctx context.Context, a *app.App, opts ...option.ClientOption) (map[string]int64, error) {
 	service, err := monitoring.NewService(ctx, opts...)
@@ -76,7 +76,7 @@ func deadLetters(p *pipeline.Pipeline, prefix string) (out []string) {
 	return out
 }
 
-// deadLettersCheck tells of messages that were given up.
+// deadLettersCheck reports dead-lettered messages.
 func deadLettersCheck(f *facts) Check {
 	v := verdict{action: "phasectl dead-letter list", whenUnknown: "phasectl dead-letter list"}
 	if f.deadErr != nil {

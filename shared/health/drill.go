@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
-// DrillPeriod is the period that drills are about, in the books of the shadow: so long ago
-// that nothing else has anything to do with it.
+// DrillPeriod is the period of drills, in the collections of the shadow. It is so long ago
+// that no other data has it.
 func DrillPeriod(c pipeline.Calendar) pipeline.Period {
 	return c.At(time.Date(2000, 1, 1, 12, 0, 0, 0, c.Zone()))
 }
@@ -23,12 +23,11 @@ type Drilled struct {
 	At      time.Time // when it ended, the server's clock
 	State   State     // of the check of hand-overs
 	Reason  string    // its evidence
-	Problem string    // why nobody could be told, "" when Slack has taken it
+	Problem string    // why Slack did not get it, "" when it did
 }
 
-// Drill looks at the shadow's books of the reserved period as it would have to look at the
-// real ones of a real one, logs what it finds as it would be logged in shadow, tells people
-// that it is a drill, and keeps what came of it. Somebody has planted a fault there before.
+// Drill evaluates the reserved period in the shadow, where a fault was reported before. It
+// logs the result in shadow, sends a notification marked as a drill, and keeps the result.
 func Drill(ctx context.Context, a *app.App) error {
 	check := drilled(ctx, a)
 	a.Shadowed().Log.WarnContext(ctx, fmt.Sprintf("drill: %s is %s: %s", check.ID, check.State, check.Evidence[0]), "event", telemetry.Finding, "by", "drill",
@@ -57,7 +56,7 @@ func drilled(ctx context.Context, a *app.App) Check {
 	now := p.Calendar.End(day)
 	for _, t := range a.Pipeline.Transitions {
 		was := *t
-		was.ManagedSince = "" // the reserved period is before whatever is managed
+		was.ManagedSince = "" // the reserved period is before all managed ones
 		p.Transitions = append(p.Transitions, &was)
 		if due := lastDeadline(t, day); due.After(now) {
 			now = due

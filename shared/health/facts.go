@@ -22,8 +22,8 @@ import (
 type facts struct {
 	pipeline *pipeline.Pipeline
 	now      time.Time       // of this machine's clock
-	today    pipeline.Period // a day, whatever the calendar's periods are
-	day      pipeline.Period // another, whose upstream runs are looked at
+	today    pipeline.Period // a day, also if the periods are hours
+	day      pipeline.Period // another, whose upstream runs are checked
 	dayAt    time.Time       // as of when
 
 	compared        map[string]reconcile.Report // by transition
@@ -125,7 +125,7 @@ func (c *Checker) patience(ctx context.Context) (context.Context, context.Cancel
 	return context.WithTimeoutCause(ctx, c.Patience, fmt.Errorf("no answer within %s", c.Patience))
 }
 
-// planned says of which periods nobody is told.
+// planned returns the periods without notifications.
 func (f *facts) planned() (out []string) {
 	for _, m := range f.pipeline.Health.Maintenance {
 		if first, last := f.window(); f.pipeline.Calendar.Day(m.To) >= first && f.pipeline.Calendar.Day(m.From) <= last {
@@ -136,7 +136,7 @@ func (f *facts) planned() (out []string) {
 }
 
 // patient is the reconciler with limits of time for what it asks the warehouse: an answer
-// that does not come must not keep the books from being judged.
+// that is missing must not delay the other checks.
 func (c *Checker) patient() *reconcile.Reconciler {
 	r := *c.Reconcile
 	r.Planned = func(p pipeline.Period) bool {
@@ -197,7 +197,7 @@ func (c *Checker) watched() (out []string) {
 	return out
 }
 
-// window returns the first and the last day that are looked at: from a week back to
+// window returns the first and the last checked day: from a week back to
 // tomorrow.
 func (f *facts) window() (first, last pipeline.Period) {
 	cal := f.pipeline.Calendar.Daily()

@@ -12,7 +12,7 @@ import (
 	"github.com/phasegate/phasegate/shared/reconcile"
 )
 
-// stuckAfter is how long a hand-over may be under way before somebody is told: the relay
+// stuckAfter is how long a hand-over may be under way before it is reported: the relay
 // comes every few minutes.
 const stuckAfter = 15 * time.Minute
 
@@ -49,7 +49,7 @@ func handOvers(f *facts) Check {
 				why := unfinished(f, t, b.Period, st)
 				switch later := handedOverSince(b.Cycles[i+1:]); {
 				case why == "":
-				case later != "": // nobody can do anything about it any more, nor has to
+				case later != "": // a later mode has made up for it
 					v.ok("%s: %s; %s was handed over since", t.Called(b.Period, st.Mode), why, later)
 				default:
 					v.failing("%s: %s", t.Called(b.Period, st.Mode), why)
@@ -79,7 +79,7 @@ func handedOverSince(later []cycle.Status) string {
 	return ""
 }
 
-// degradedFor is how long a hand-over without all of it is told: after that it is history.
+// degradedFor is how long a hand-over without all processors is reported.
 const degradedFor = 24 * time.Hour
 
 // degraded reports whether what a mode is without has missed its time, not long ago.

@@ -1,30 +1,32 @@
-// Package health says whether everything is as it should be: of the data, of the
-// hand-overs, of the functions themselves.
+// Package health evaluates checks of the data, of the hand-overs and of the functions.
 //
-// # Checks
+// # States of a check
 //
-// A check is ok, failing or unknown. Unknown is what could not be read or cannot be judged,
-// and it is not ok: a check that passes because it could not look is how monitors stay
-// green for weeks. What is quiet for a reason (no games, not yet expected) is ok and says
-// why.
+//	ok       no problem was found, or a quiet source has a reason (no games, not due yet)
+//	failing  a problem was found
+//	unknown  a source could not be read or judged; unknown is not ok, because a monitor that
+//	         passes without reading stays green for weeks
 //
-// # Who is told
+// # Report
 //
-// The hourly job logs each check, which alerts read; tells people what has changed, and once
-// a day how everything is ([Report.Notifications], [Report.Digest]); and keeps the report for the
-// status page ([ReadPage]), which reads it and the books and asks nobody else.
+// The hourly job logs each check, which alerts read. It sends notifications of changes and a
+// daily digest ([Report.Notifications], [Report.Digest]), and keeps the report for the status
+// page ([ReadPage]). The page reads the report and the documents, and no other source.
 //
-// # Cost
+// # Guarantees
 //
-// Each check reads its sources at the same time as the others, in a constant number of calls
-// however many periods there are. The store gets 14: the state of the periods (4), since when
-// periods are managed (1; one more until a relay has recorded it), transitions with another
-// name (2), reports about later periods (1), the locks (2, and 1 for the newest), quarantine,
-// heartbeats and the last report (1 each). Each further transition adds its periods, names and
-// locks. The warehouse gets 2 queries for the tables of a transition and 1 for its schedule, 1
-// for upstream runs and 1 for the run history; dead letters and services take 1 call each. Each
-// source has its own limit of time, and together they have
-// [Limit].
+// The checks read their sources at the same time, in a constant number of calls for any number
+// of periods. The store gets 14. The state of the periods takes 4, the start of management 1 (and 1
+// more until a relay has recorded it), transitions with another name 2, reports about later
+// periods 1, the locks 2 and the newest lock 1. Quarantine, heartbeats and the last report take
+// 1 each. Each further transition adds its periods, names and locks. The warehouse gets 2
+// queries for the tables of a transition and 1 for its schedule, 1 for upstream runs and 1 for
+// the run history. Dead letters and services take 1 call each.
+//
+// # Failures
+//
+// Each source has a time limit of its own, and all together have [Limit]. A source that fails
+// makes only its own checks unknown.
 package health
 
 import (
@@ -88,7 +90,7 @@ func (r Report) Count(s State) (n int) {
 // Limit is how long all checks may take together.
 const Limit = 10 * time.Second
 
-// Days is the window that is looked at, today included.
+// Days is the evaluated window, today included.
 const Days = 7
 
 // Checker is safe for concurrent use.
@@ -108,7 +110,7 @@ type Checker struct {
 	Prefix   string // of topics and services
 	// Patience is what one source gets of [Limit].
 	Patience    time.Duration
-	Day         pipeline.Period // a day, whose upstream runs are looked at, as of its end; "": today
+	Day         pipeline.Period // a day, whose upstream runs are checked as of its end; "": today
 	StatePrefix string          // of the names of collections of state
 	Log         *slog.Logger
 }

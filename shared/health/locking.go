@@ -49,7 +49,7 @@ func lockingActive(f *facts) Check {
 // turned away, or wrote its history by a clock of its own, takes none.
 const unlocked = time.Hour
 
-// mostShown bounds what is told of one kind.
+// mostShown bounds the evidence of one kind.
 const mostShown = 5
 
 // overlaps finds runs of one processor and period that were at work at once.

@@ -13,9 +13,9 @@ import (
 // urgent are the checks of what does not wait for the morning.
 var urgent = []string{HandOvers, NextPhase, Heartbeats}
 
-// Notices is what is to be told about a report: which checks are not ok, and which are
-// again. One that is unknown is told when it is at two looks in a row: an answer that came
-// too late once is nobody's business.
+// Notifications returns a notification for each check, which is new or resolved. An unknown
+// check is left out until it is unknown at two evaluations in a row: one late answer is no
+// news.
 func (r Report) Notifications() (out []notify.Notification) {
 	for _, c := range r.Checks {
 		n := notify.Notification{Subject: "check_" + c.ID, State: string(c.State), Severity: notify.Warning, Command: c.Action, Page: "health-failing",
@@ -38,7 +38,7 @@ func (r Report) Notifications() (out []notify.Notification) {
 	return out
 }
 
-// Digest is what is told once a day, from a local time on, whether anything is wrong or not.
+// Digest returns the notification that is sent once a day, from a local time on.
 func (r Report) Digest(p *pipeline.Pipeline) (n notify.Notification, due bool) {
 	cal := p.Calendar.Daily()
 	today := cal.At(r.At)
@@ -63,7 +63,7 @@ func (r Report) Digest(p *pipeline.Pipeline) (n notify.Notification, due bool) {
 		Reason: strings.Join(lines, "\n")}, true
 }
 
-// configuration looks whether anybody can be told, and whether it is looked at what runs.
+// configuration checks the Slack channels, and that this pipeline file is deployed.
 func configuration(f *facts) Check {
 	v := verdict{action: "set slack_channel and slack_token, and run make deploy", whenUnknown: "phasectl smoke"}
 	if f.statusErr != nil {

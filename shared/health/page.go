@@ -63,7 +63,7 @@ type GridRow struct {
 // Cell is a cycle.
 type Cell struct {
 	Mode       string
-	State      string // its word; "" when nothing is on record
+	State      string // its word; "" without records
 	Tone       string // good, fair, bad or calm: how it is coloured, besides its word
 	Count      string // "4 of 5"
 	Reason     string
@@ -102,7 +102,7 @@ type ListingRow struct {
 	Command string
 }
 
-// DefaultPageDays is how many days the page shows when nobody asks for a number.
+// DefaultPageDays is the number of days that the page shows by default.
 func DefaultPageDays(cal pipeline.Calendar) int {
 	if cal.Hourly() {
 		return hourlyPageDays
@@ -312,7 +312,7 @@ func (c *Checker) sweeps(ctx context.Context, a *app.App) Listing {
 	return l
 }
 
-// jobs are the heartbeats, that of health itself included: nobody else could show it.
+// jobs are the heartbeats, that of health itself included.
 func (c *Checker) jobs(ctx context.Context) Listing {
 	l := Listing{Empty: "The pipeline schedules no jobs."}
 	functions, err := c.functions(ctx)

@@ -88,7 +88,7 @@ const Stale = 2*time.Hour + 30*time.Minute
 const ReportAge = "report_age"
 
 // Last returns the report that was kept last, in one call. One that is too old, or that
-// was never made, is unknown, whatever it says.
+// was never made, is unknown.
 func (c *Checker) Last(ctx context.Context) (Report, error) {
 	snap, err := c.Store.Get(ctx, c.statusRef())
 	if err != nil {

@@ -59,7 +59,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	},
 }).Parse(pageTemplate))
 
-// Serve answers with the page as HTML. Whatever is in it is text. An error comes before the
+// Serve answers with the page as HTML. All values are escaped. An error comes before the
 // answer has begun.
 func (p Page) Serve(w http.ResponseWriter) error {
 	var b bytes.Buffer

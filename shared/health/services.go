@@ -11,7 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/deployed"
 )
 
-// errNotDeployed says why nothing is known of services beside an emulator.
+// errNotDeployed means that a local environment has no services.
 var errNotDeployed = errors.New("nothing is deployed on this machine")
 
 // Services returns the services of a deployment's project, by name. One call.

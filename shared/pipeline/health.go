@@ -15,7 +15,7 @@ type Health struct {
 	DigestAt Offset
 	// UnseenDays is for how many days with expected work a processor may not report.
 	UnseenDays int
-	// Maintenance are the periods of which health tells nobody, because it was planned.
+	// Maintenance are periods of planned work, which cause no notifications.
 	Maintenance []Maintenance
 }
 

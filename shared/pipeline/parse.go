@@ -128,7 +128,7 @@ func build(f file) (*Pipeline, *validator) {
 		p.Schedules = append(p.Schedules, Schedule(s))
 	}
 	if !slices.ContainsFunc(p.Schedules, func(s Schedule) bool { return s.Job == "relay" }) {
-		v.add("schedules", "no job relay: nobody would look after grace periods, deadlines and what a process left when it died")
+		v.add("schedules", "no job relay: no job would finish grace periods, deadlines and the hand-overs of dead processes")
 	}
 	return p, v
 }

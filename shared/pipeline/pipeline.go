@@ -1,10 +1,9 @@
-// Package pipeline is the definition of a pipeline: its phases and processors, the
-// transitions between phases with their policies, its calendar and its schedules.
+// Package pipeline defines a pipeline: its phases and processors, the transitions between
+// phases with their policies, its calendar and its schedules.
 //
-// A definition is one YAML file, read strictly by [Parse]: whatever is unknown,
-// missing or contradictory is reported, all of it at once, with line or path. A
-// [Pipeline] that exists is valid and never changes; everything else in the
-// project takes names, rules and local times from it and has none of its own.
+// A definition is one YAML file. [Parse] reads it strictly, and reports all unknown, missing
+// and contradictory keys at once, with line or path. A [Pipeline] is valid and never changes.
+// All other packages take names, rules and local times from it and have none of their own.
 package pipeline
 
 import (
@@ -50,7 +49,7 @@ type Processor struct {
 	Table      string   // dataset.table
 	DateColumn string
 	Key        []string // columns by which rows are unique
-	OrderBy    string   // the newest by this column is the right row
+	OrderBy    string   // the newest by this column survives
 	Partition  Partition
 	Filled     []string // columns in which NULL means that something is missing
 	Duplicates Duplicates
@@ -90,7 +89,7 @@ type Transition struct {
 	CompatibilityCollection string
 	TriggerWithin           time.Duration // after the period's end; of the needed runs' event times
 	ManagedSince            Period        // reconciliation leaves earlier periods alone; "": from the first on record on
-	HandOver                *HandOver     // nil: nobody is alerted by how long it takes
+	HandOver                *HandOver     // nil: no alert on the duration
 	Modes                   []Mode        // in the order in which a period lives through them
 	Checks                  *Checks       // nil: hand-overs are not checked
 
@@ -163,7 +162,7 @@ func (t *Transition) EntitiesKey(processor string) string { return t.kinds[proce
 func (t *Transition) Subscription() string { return Subscription(t.UpstreamTopic, "transition") }
 
 // ShadowTopic returns the name of the topic whose completions are handled in the
-// shadow of the transition: recorded and decided in books apart, never handed over.
+// shadow of the transition: recorded and decided in collections of its own, never handed over.
 func (t *Transition) ShadowTopic() string { return "phasegate-shadow-" + t.ID }
 
 // Mode returns the mode that has, or had, that name.
@@ -259,7 +258,7 @@ type AtDeadline string
 
 // What can be done at a deadline.
 const (
-	DeadlineHold     AtDeadline = "hold"      // nothing without a person; somebody is told
+	DeadlineHold     AtDeadline = "hold"      // overdue until the policy is met or an operator acts
 	DeadlineHandOver AtDeadline = "hand_over" // what is complete, if the critical ones are; else hold
 )
 
@@ -310,7 +309,7 @@ func (t *Transition) Lead() int {
 	return lead
 }
 
-// MaxDays is the longest window that is looked at.
+// MaxDays is the longest window.
 const MaxDays = 365
 
 // Window returns the periods of the last days before a time, its day included, and those
@@ -330,7 +329,7 @@ func (t *Transition) Window(at time.Time, days int) (from, to Period) {
 	return from, t.calendar.Add(to, t.Lead())
 }
 
-// DeadLetterTopic names the topic that takes what a topic's subscription gave up.
+// DeadLetterTopic names the topic of the dead letters of a topic's subscription.
 func DeadLetterTopic(topic string) string { return topic + "-dead-letter" }
 
 // Transition returns the transition that has, or had, that id; an empty id means the only one.

@@ -137,7 +137,7 @@ func TestDecide_WaitsForContextsWhileOnlyStaleOnesAreOnRecord(t *testing.T) {
 }
 
 // Without a mode for the time before the period, a run of that time has no mode of
-// its own, so that it is nobody's earlier run.
+// its own, so that it is an earlier run of no mode.
 func TestARunOfATimeThatNoModeDeclares(t *testing.T) {
 	tr := nba(t, `      - name: tomorrow
         event: before

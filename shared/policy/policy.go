@@ -1,34 +1,34 @@
-// Package policy decides. Given what is on record for one period and the policy of
-// one mode it says whether the next phase may start, with which processors, and
-// why; given what was handed over already it says which runs are still to go.
+// Package policy decides whether the next phase of a period may start in one mode, with which
+// processors, and why. After a hand-over it decides which runs are left to hand over.
 //
-// Everything here is pure: no clock, no I/O, no state. The same input gives the same
-// verdict, on every instance and after every crash, which is what lets the engine
-// decide again at any time instead of remembering that it had decided.
+// All functions are pure: no clock, no I/O, no state. The same input gives the same verdict,
+// on every instance and after every crash, so the engine can decide again at any time.
 //
-// # When a run counts
+// # Counting runs
 //
-// A run counts for a mode that names its processor when it succeeded (success or
-// partial) and belongs there: its own mode is that mode, or no other mode names the
-// processor, in both cases with an event time not before the mode's counts_from; or
-// the mode accepts earlier runs of the processor, and the run counts for its own mode,
-// which is earlier. A run's own mode follows from its event time against the period.
+// A run counts for a mode that names its processor if it succeeded (success or partial), ended
+// at or after the mode's counts_from, and belongs to the mode. It belongs to its own mode,
+// which follows from its event time, and to any mode if no other one names the processor. A
+// mode may also accept earlier runs: such a run counts if it counts for its own, earlier mode.
 //
-// # Verdicts
+// # States of a verdict
 //
-//	waiting  something needed is missing, or it is too early; NextCheck says when to look again
-//	grace    the critical ones and the quorum are there; the rest may still come
+//	waiting ──> grace ──> ready
+//	   │          │
+//	   └──────────┴─ deadline ──> overdue, or ready if the mode says hand_over
+//
+//	waiting  a processor is missing, or it is too early; NextCheck is the next evaluation
+//	grace    the critical processors and the quorum are complete; others may still complete
 //	ready    hand over Satisfied now
-//	overdue  not without a person: past the deadline, or too old to trigger by itself
-//	closed   nothing is expected of the period and nothing came; rows that come reopen it
+//	overdue  past the deadline, or too old for an automatic hand-over
+//	closed   no completion is expected and none came; rows that arrive reopen the cycle
 //
 // # Deadlines
 //
-// When a mode's deadline passes and its policy is not met, its cycle is overdue; a policy
-// that is met later ends that by itself. A mode may instead say hand_over: then what
-// is complete goes at the deadline, or as soon after it as the critical processors
-// are, without waiting for a quorum or a grace period. Without them even such a cycle
-// is overdue: no trigger claims what its critical processors have not done.
+// A mode whose policy is not met at its deadline is overdue until the policy is met. A mode
+// with hand_over instead hands over the complete processors at the deadline, or later as soon
+// as the critical ones are complete, without quorum and grace period. Without its critical
+// processors even such a cycle is overdue.
 package policy
 
 import (
@@ -41,7 +41,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// Run is one completion on record, which never changes. Key identifies it within its
+// Run is one recorded completion, which never changes. Key identifies it within its
 // period.
 type Run struct {
 	Key string
@@ -123,7 +123,7 @@ type Verdict struct {
 	Definition string    `json:"definition"` // hash of the pipeline definition
 }
 
-// Decide applies the mode's policy to what is on record.
+// Decide applies the policy of the mode to the recorded runs.
 func Decide(in Input) Verdict {
 	m, cal := in.Mode, in.Transition.Calendar()
 	v := Verdict{Policy: policy(m), Definition: in.Transition.Definition()}
@@ -259,7 +259,7 @@ func belonging(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period) func(
 	return func(r Run) bool { return place(r) >= accepted }
 }
 
-// place is how a run stands to a mode, whatever its status.
+// place is the relation of a run to a mode, with any status.
 type place int
 
 const (
@@ -312,7 +312,7 @@ func Own(in Input) func(Run) bool {
 }
 
 // rank orders modes by the time in which a period lives through them. A run whose
-// relation no mode declares ranks last: it is nobody's earlier run.
+// relation no mode declares ranks last: it is an earlier run of no mode.
 func rank(t *pipeline.Transition, mode string) int {
 	if i := slices.IndexFunc(t.Modes, func(m pipeline.Mode) bool { return m.Name == mode }); i >= 0 {
 		return i

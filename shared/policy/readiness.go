@@ -28,7 +28,7 @@ type Readiness struct {
 	Checks          []CheckResult `json:"checks,omitempty"`
 }
 
-// CheckResult is the answer of one check beside what it should have been.
+// CheckResult is the answer of one check with its bounds.
 type CheckResult struct {
 	Name    string   `json:"name"`
 	State   string   `json:"state"` // pass, warn, fail, unknown

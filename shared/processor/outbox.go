@@ -17,7 +17,7 @@ import (
 // collection holds, by lock, what runs have done: processor_runs/{class}_{period}.
 const collection = "processor_runs"
 
-// What is kept of a period. Requests come again within days, runs are a few a day.
+// Limits of a history. Requests are redelivered within days, and runs are a few a day.
 const (
 	keptServed    = 300
 	keptSuccesses = 20
@@ -251,7 +251,7 @@ func (n *run) failed(ctx context.Context, category Category, why error) (Outcome
 			_, err = n.Publish.One(ctx, n.Prefix+n.reportsTo.UpstreamTopic, wire.Outgoing{Data: payload})
 		}
 		if err != nil && invalid {
-			return out, errors.Join(why, err) // or nobody would ever hear of it
+			return out, errors.Join(why, err) // otherwise the failure would be lost
 		}
 	}
 	if invalid {

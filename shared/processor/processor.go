@@ -1,34 +1,33 @@
-// Package processor runs processors written in Go, each run alone and each write once.
+// Package processor runs processors written in Go: one run at a time, with one write each.
 // [Runner.Run] is the only way to run one.
 //
-// # A run
+// # Steps of a run
 //
 //  1. served    a request whose trigger_id was served is done
-//  2. lock      of the processor and the period; held: come again
-//  3. fence     after a check that rows can be written into the table: the tokens of earlier
-//     runs that may still write are taken from them
-//  4. work      the caller's function: reads, computes, returns rows
-//  5. write     de-duplicated, staged, merged by one statement, under this run's token
-//  6. record    the completion and that the request is served, in one commit
+//  2. lock      of the processor and the period; if it is held, the request is redelivered
+//  3. fence     check that rows can be written into the table, and revoke the outstanding
+//     tokens of earlier runs
+//  4. work      the caller's function reads, computes and returns rows
+//  5. write     de-duplicated, staged and merged by one statement, under this run's token
+//  6. record    the completion, and that the request is served, in one commit
 //  7. publish   the completion, and confirm it with the broker's id
 //  8. release
 //
+// # Guarantees
+//
+// A completion is published at least once; the engine treats copies as one. A run renews its
+// lock while it works. A run that lost its lock writes nothing: its context has ended, and its
+// token is revoked. The last step of a finished run is a log line heartbeat.
+//
 // # Failures
 //
-// A run that dies at any point is asked for again, for its request was not answered. Up
-// to 6 the next run does everything again, and its write replaces what this one wrote.
-// From 6 on the request is served: the next one publishes what is not confirmed, and
-// that is all. A completion is thus published at least once; the engine that receives it
-// takes copies for one.
+// If a run dies, its request is redelivered, because it was not answered. Before step 6 the
+// next run repeats all steps, and its write replaces the earlier one. After step 6 the request
+// is served: the next run only publishes the unconfirmed completion.
 //
-// While it works, a run renews its lock, whose acquired_at is its sign of life. The last
-// thing that it does, once it need not come again, is a log line heartbeat.
-//
-// A run that has lost its lock writes nothing: its context has ended, its token is taken.
-//
-// The work's error, a panic, the end of its time and rows that do not fit are failures
-// with a category ([Category]). Of these, what trying again cannot help is answered as
-// done: it is published as failed, once, and comes to nobody again.
+// An error of the work, a panic, a time-out and rows that do not fit are failures with a
+// [Category]. If a retry cannot help, the run is published once as failed, its request is
+// answered as done, and it is not retried.
 package processor
 
 import (
@@ -83,7 +82,7 @@ type Request struct {
 	Parent        string // processor whose completion asks for this run
 }
 
-// Run is what the work is told.
+// Run describes a run to the work.
 type Run struct {
 	Processor pipeline.Processor
 	Period    pipeline.Period
@@ -126,7 +125,7 @@ type permanent struct{ err error }
 func (p *permanent) Error() string { return p.err.Error() }
 func (p *permanent) Unwrap() error { return p.err }
 
-// Outcome is how a run that need not come again has ended.
+// Outcome is the result of a run that is not retried.
 type Outcome struct {
 	Status    wire.Status // "" when there was no run
 	Execution string      // of the run, or of the one that served the request
@@ -166,7 +165,7 @@ type run struct {
 	*Runner
 	Run
 	phase     pipeline.Phase
-	reportsTo *pipeline.Transition // nil: nobody waits for its completions
+	reportsTo *pipeline.Transition // nil: no transition expects its completions
 	key       lease.Key
 	held      *lease.Lease
 	began     time.Time
@@ -194,7 +193,7 @@ func (n *run) locked(ctx context.Context, held *lease.Lease, work Work) (Outcome
 const finishing = 30 * time.Second
 
 func (n *run) release(ctx context.Context) error {
-	if err := n.held.Release(ctx); !errors.Is(err, lease.ErrLost) { // which has been told
+	if err := n.held.Release(ctx); !errors.Is(err, lease.ErrLost) { // which is already logged
 		return err
 	}
 	return nil
@@ -302,9 +301,9 @@ func (n *run) settle(ctx context.Context, w warehouse.Written) {
 	if w.Doubled != 0 {
 		n.Log.ErrorContext(ctx, fmt.Sprintf("%d duplicate rows after the write: %s", w.Doubled, w.Problem), append(attributes, "event", telemetry.DuplicatesFound,
 			"duplicates", w.Doubled)...)
-		// The rows are written, whatever becomes of this: without it the sweep comes by itself.
+		// The rows are written in any case; without this request the nightly sweep finds them.
 		if err := sweep.Ask(ctx, n.Pipeline, n.Prefix, n.Publish, n.Processor.Table, n.Period); err != nil {
-			n.Log.WarnContext(ctx, "the sweep was not asked: "+err.Error(), attributes...)
+			n.Log.WarnContext(ctx, "the sweep was not requested: "+err.Error(), attributes...)
 		}
 	}
 }

@@ -22,7 +22,7 @@ const (
 	NotKnown   Verdict = "unknown"     // it cannot be read
 )
 
-// Beside is one cycle as we would have handed it over, beside what another orchestrator says
+// Beside is one cycle of the shadow, compared with the state that another orchestrator wrote
 // in the compatibility document.
 type Beside struct {
 	Period  string    `json:"period"`

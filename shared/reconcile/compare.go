@@ -23,9 +23,9 @@ const (
 	UnexpectedPeriod  = "unexpected_period"   // nothing was expected, and something came
 	PartialData       = "partial_data"        // fewer rows than the run that wrote them has reported
 	NextPhaseMissing  = "next_phase_missing"  // handed over, and the next phase has written nothing since
-	LeakedLock        = "leaked_lock"         // a lock that nobody gave back
-	QuarantineWaiting = "quarantine_waiting"  // messages that nobody could read, and nobody has looked at
-	DeadLetterWaiting = "dead_letter_waiting" // messages that were given up after all their attempts
+	LeakedLock        = "leaked_lock"         // a lock that was not released
+	QuarantineWaiting = "quarantine_waiting"  // invalid messages that no operator has handled
+	DeadLetterWaiting = "dead_letter_waiting" // messages that were dead-lettered
 	DuplicateRows     = "duplicate_rows"      // rows with the key of another
 	StrayRows         = "stray_rows"          // rows within a period whose date is not its beginning
 	LocalTimestamp    = "local_timestamp"     // a processor's newest report has a local time without offset, which is read as UTC

@@ -1,32 +1,33 @@
-// Package reconcile compares what was recorded with what exists and with what was
-// expected, names each difference, and repairs what can be repaired by replaying it
-// through the engine.
+// Package reconcile compares documents, tables and the schedule, names each difference, and
+// repairs differences through the engine.
 //
 // # Sources
 //
-//	books      the engine's: runs, hand-overs, the compatibility document
-//	tables     rows of the phase that hands over, and of the one that follows, by date
-//	schedule   how much to expect of a period
+//	documents  runs, batches and the compatibility document
+//	tables     rows of both phases, by date
+//	schedule   the expectation for a period
 //	locks, quarantine
 //
-// A look at any number of periods takes a constant number of calls.
+// A comparison of any number of periods takes a constant number of calls.
 //
-// # Promises
+// # States of a finding
 //
-//   - A source that could not be read is named in [Report.Unknown], and nothing is
-//     concluded from its silence.
-//   - Only what is settled is repaired: rows older than [Settled], of a processor whose
-//     lock nobody has. And only what is attributable: rows that, by the time at which they
-//     were written, belong to a mode. The rest is unknown.
-//   - A repair is a completion put on record and a look of the engine ([cycle.Engine.Repair]):
-//     what it hands over has really been published, by the mode's own policy. What is too
-//     old for that is on record then, and reported.
-//   - Evidence that the next phase has run since counts as a hand-over: nothing is sent
-//     again that somebody else has sent.
-//   - Periods before the first one on record, or the definition's managed_since, are
-//     nobody's business here.
-//   - Looking and repairing are the same code; twice is once; two at once, or beside live
-//     completions, are harmless.
+//	open ──> repaired, or failed if the repair did not succeed
+//	skipped: it is right to leave it as it is
+//
+// # Guarantees
+//
+//   - [Report.Unknown] names each source that could not be read, and nothing is concluded from
+//     a missing answer.
+//   - A table is repaired only if its rows are older than [Settled], its processor is not
+//     locked, and the time of the write belongs to a mode. The rest is unknown.
+//   - A repair records a completion and evaluates the cycle ([cycle.Engine.Repair]): its
+//     hand-over is really published, by the policy of the mode. A completion that is too old
+//     for that is recorded and reported.
+//   - Evidence that the next phase has run since counts as a hand-over: no trigger is repeated.
+//   - Periods before the first recorded one, or before managed_since, are ignored.
+//   - A dry run uses the same code. A second repair changes nothing; two at once, or next to
+//     live completions, do no harm.
 package reconcile
 
 import (

@@ -1,31 +1,34 @@
-// Package sweep finds rows that share a natural key, and removes all but the right one, so
-// that it can be undone.
+// Package sweep finds duplicate rows, and removes all but the surviving row of each key, so
+// that the removal can be undone.
 //
-// # A removal
+// # Steps of a removal
 //
-// is about one period of one table, under the locks of all processors that write it:
+// A removal is about one period of one table, under the locks of all its processors:
 //
-//  1. lock      and take from earlier holders' tokens what they may still write
-//  2. resume    earlier removals of this period that came to no end
-//  3. survey    read the rows that share a key, decide which stays of each; nothing is
-//     removed where a guard rail says so
-//  4. planned   sweeps/{id}: what there is, what shall be left, as fingerprints
-//  5. archive  all rows of these keys into a table of this removal's own, for 30 days
-//  6. archived
-//  7. remove    one statement replaces the rows of these keys by those that stay, if they
-//     are as planned; else it changes nothing
-//  8. applied
+//  1. lock      and revoke the outstanding tokens of earlier holders
+//  2. resume    earlier, unfinished removals of this period
+//  3. survey    read the duplicate rows, choose the surviving ones, check the limits
+//  4. planned   record sweeps/{id} with the fingerprints of the rows before and after
+//  5. archive   copy all rows of these keys into a table of this removal, for 30 days
+//  6. archived  record that
+//  7. remove    replace the rows of these keys by one statement, which changes nothing if the
+//     rows differ from the plan
+//  8. applied   record that
 //
-// # Promises
+// # States of a removal
 //
-//   - Which row stays is decided by [dedup.Rule], as before a write, and nowhere else. The
-//     last row of a key never goes; no other key's rows are touched.
-//   - A removal has happened or has not, whatever died: the rows' fingerprint tells, and
-//     whoever comes next writes down what it tells.
-//   - An undoing puts back exactly what was there, or refuses: where the rows have changed
-//     since, by whatever writer.
-//   - Writers that use no lock lose nothing: a removal that meets their rows changes nothing.
-//   - An order removes rows of its own periods alone. Elsewhere it ends what is unfinished.
+//	planned ──> archived ──> applied ──> undoing ──> undone
+//	   └───────────┴──> abandoned
+//
+// # Guarantees
+//
+//   - [dedup.Rule] alone chooses the surviving row, as before a write. The last row of a key
+//     is never removed, and no row of another key is changed.
+//   - A removal has happened or has not, also if the process died: the next sweep compares
+//     the fingerprints and records the result.
+//   - An undo restores exactly the same rows, or refuses if the rows have changed since.
+//   - A writer without a lock loses no rows: a removal that meets its rows changes nothing.
+//   - A sweep removes rows of its own periods only. In others it completes unfinished removals.
 package sweep
 
 import (
