@@ -89,16 +89,16 @@ func (s *smoke) plant(ctx context.Context, t *pipeline.Transition) check {
 	}
 	state := "no part of it is recorded"
 	err = s.await(ctx, func(ctx context.Context) (bool, error) {
-		books, err := s.shadow.Engine.Books(ctx, t, key.Period, key.Period)
+		periods, err := s.shadow.Engine.PeriodStates(ctx, t, key.Period, key.Period)
 		if err != nil {
 			return false, err
 		}
-		for _, st := range books[0].Cycles {
+		for _, st := range periods[0].Cycles {
 			if st.Mode == mode.Name {
 				state = st.State + ": " + st.Reason
 			}
 		}
-		r, ok := books[0].Newest(mode.Critical[0])
+		r, ok := periods[0].Newest(mode.Critical[0])
 		return ok && r.ExecutionID == s.run, nil
 	})
 	switch {

@@ -99,7 +99,7 @@ func (l *locked) resolve(p *pipeline.Pipeline) error {
 		return fmt.Errorf("--date: %w", err)
 	}
 	if l.reportsTo = p.ReportsTo(l.of.Name); l.publish && l.reportsTo == nil {
-		return fmt.Errorf("--publish: nobody waits for completions of %s of %s", l.of.Name, l.phase.Name)
+		return fmt.Errorf("--publish: no transition expects completions of %s of %s", l.of.Name, l.phase.Name)
 	}
 	l.execution = "run-" + strings.ToLower(rand.Text())
 	return nil

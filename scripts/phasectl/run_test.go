@@ -234,7 +234,7 @@ func TestRunNamesWhatIsWrongWithItsFlags(t *testing.T) {
 		{[]string{"run", "--processor", "PlayerSummary", "--date", "2026-02-03", "--", "true"}, `--processor: "PlayerSummary": the pipeline has`},
 		{[]string{"run", "--processor", "player_game_summary", "--date", "TODAY", "--", "true"}, `--date: "TODAY" is no date`},
 		{[]string{"run", "--processor", "MLFeatureStoreProcessor", "--date", "2026-02-03", "--publish", "--", "true"},
-			"--publish: nobody waits for completions of ml_feature_store_v2 of phase_4_precompute"},
+			"--publish: no transition expects completions of ml_feature_store_v2 of phase_4_precompute"},
 	} {
 		want(t, 64, []string{c.want}, c.args...)
 	}

@@ -30,7 +30,7 @@ type App struct {
 	// on this machine never asks Google's.
 	Warehouse *warehouse.Warehouse
 	Engine    *cycle.Engine
-	// Locks protect tables, not books: a shadow has those of the whole environment.
+	// Locks protect tables, not documents: a shadow has those of the whole environment.
 	Locks *lease.Locks
 	// Notifier sends notifications; nil in a shadow, which sends none.
 	Notifier *notify.Notifier
@@ -133,8 +133,8 @@ func (a *App) expected(ctx context.Context, key cycle.Key) (int64, error) {
 }
 
 // Shadowed returns an application on the same clients whose engine works in the shadow
-// of this one: on books apart, and without handing anything over. The shadow of a
-// shadow has books apart from both. Close the App that it came from, not this one.
+// of this one: with collections of its own, and without publishing. The shadow of a
+// shadow has collections apart from both. Close the App that it came from, not this one.
 func (a *App) Shadowed() *App {
 	s := *a
 	s.Config.Shadow += shadow

@@ -44,7 +44,7 @@
 // Handlers record, then read; so does the holder of a claim after each of its writes.
 // One of the two therefore sees the other: a run that arrives at any moment is either
 // in the snapshot that the holder decides on, or its handler finds the batch done and
-// goes on by itself. There is no transaction and nobody waits: creation is
+// goes on by itself. There is no transaction and no waiting: creation is
 // create-if-absent, everything after it compare-and-set on the version that was read.
 //
 // # Failures
@@ -63,7 +63,7 @@
 //
 // # Shadow
 //
-// An engine in shadow records, decides and keeps its books as always, in collections
+// An engine in shadow records, decides and stores its state as always, in collections
 // of its own. It publishes and projects nothing: "published" means there that the
 // hand-over would have been sent.
 package cycle

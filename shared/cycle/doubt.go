@@ -92,7 +92,7 @@ func (s *snapshot) doubts(t *pipeline.Transition, now time.Time) []Doubt {
 }
 
 // Doubts returns the doubtful reports of the period.
-func (b Books) Doubts() []Doubt {
+func (b PeriodState) Doubts() []Doubt {
 	if b.snapshot == nil {
 		return nil
 	}

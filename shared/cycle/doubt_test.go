@@ -83,7 +83,7 @@ func TestDoubtfulReports_EndWithTheRightOne(t *testing.T) {
 	bad.Processor, bad.Reported = "", "PlayerGameSumaryProcessor"
 	w.mustDeliver(bad)
 	doubts := func() []Doubt {
-		books, err := w.engine.Books(context.Background(), w.tr, "2026-02-03", "2026-02-03")
+		books, err := w.engine.PeriodStates(context.Background(), w.tr, "2026-02-03", "2026-02-03")
 		if err != nil {
 			t.Fatal(err)
 		}

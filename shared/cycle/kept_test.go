@@ -136,7 +136,7 @@ func TestBooks_LeaveOutABatchThatThePeriodDoesNotList(t *testing.T) {
 			}
 		}
 	}}
-	books, err := w.engine.Books(context.Background(), w.tr, "2026-02-03", "2026-02-03")
+	books, err := w.engine.PeriodStates(context.Background(), w.tr, "2026-02-03", "2026-02-03")
 	if err != nil || books[0].Problem != nil {
 		t.Fatal(err, books[0].Problem)
 	}

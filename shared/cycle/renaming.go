@@ -85,9 +85,9 @@ func (s seen) suspect(what, transition, old string, candidates []candidate) (r R
 
 // RenamedOf finds the modes and processors of a transition that were renamed, as far as its
 // books tell, without the definition saying so.
-func RenamedOf(t *pipeline.Transition, books []Books) (out []Renaming) {
+func RenamedOf(t *pipeline.Transition, periods []PeriodState) (out []Renaming) {
 	modes, processors, followers := seen{}, seen{}, map[string]string{}
-	for _, b := range books {
+	for _, b := range periods {
 		if b.snapshot == nil {
 			continue
 		}
@@ -140,15 +140,15 @@ func RenamedOf(t *pipeline.Transition, books []Books) (out []Renaming) {
 // Renamed finds what was renamed without the definition saying so, of the days that the relay
 // looks after and of those ahead: transitions, modes and processors. It changes nothing.
 func (e *Engine) Renamed(ctx context.Context, p *pipeline.Pipeline) (out []Renaming, err error) {
-	all := map[string][]Books{}
+	all := map[string][]PeriodState{}
 	for _, t := range p.Transitions {
 		from, to := t.Window(e.Now(), relayDays)
-		books, err := e.Books(ctx, t, from, to)
+		periods, err := e.PeriodStates(ctx, t, from, to)
 		if err != nil {
 			return nil, err
 		}
-		all[t.ID] = books
-		out = append(out, RenamedOf(t, books)...)
+		all[t.ID] = periods
+		out = append(out, RenamedOf(t, periods)...)
 	}
 	transitions, err := e.RenamedTransitions(ctx, p, all)
 	return append(transitions, out...), err
@@ -156,13 +156,13 @@ func (e *Engine) Renamed(ctx context.Context, p *pipeline.Pipeline) (out []Renam
 
 // RenamedTransitions finds transitions whose documents the definition does not know, next to
 // one without any; books are those of each transition.
-func (e *Engine) RenamedTransitions(ctx context.Context, p *pipeline.Pipeline, books map[string][]Books) (out []Renaming, err error) {
+func (e *Engine) RenamedTransitions(ctx context.Context, p *pipeline.Pipeline, periods map[string][]PeriodState) (out []Renaming, err error) {
 	strangers, err := e.strangers(ctx, p)
 	if err != nil || len(strangers) == 0 {
 		return nil, err
 	}
 	states := seen{}
-	for _, of := range books {
+	for _, of := range periods {
 		for _, b := range of {
 			if b.Recorded || b.Problem != nil {
 				states.add(b.Transition.StoredID(), b.Period)
@@ -172,7 +172,7 @@ func (e *Engine) RenamedTransitions(ctx context.Context, p *pipeline.Pipeline, b
 	for _, id := range strangers {
 		var candidates []candidate
 		for _, t := range p.Transitions {
-			if _, read := books[t.ID]; read {
+			if _, read := periods[t.ID]; read {
 				c := candidate{name: t.StoredID(), formerly: t.Formerly}
 				if len(c.formerly) > 0 { // state under its present id is in the wrong place, too
 					c.formerly = append(slices.Clone(c.formerly), t.ID)

@@ -230,10 +230,10 @@ func expectedProcessors(f *facts) Check {
 			v.notKnown("%s: it is unknown how much work was expected", t.ID)
 			return
 		}
-		var periods []int // of r.Books: of the last days that are over and had something to do
+		var periods []int // of r.Periods: of the last days that are over and had something to do
 		found := map[pipeline.Period]bool{}
-		for i := len(r.Books) - 1; i >= 0; i-- {
-			b, day := r.Books[i], t.Calendar().Day(r.Books[i].Period)
+		for i := len(r.Periods) - 1; i >= 0; i-- {
+			b, day := r.Periods[i], t.Calendar().Day(r.Periods[i].Period)
 			if len(found) == days && !found[day] {
 				break
 			}
@@ -246,7 +246,7 @@ func expectedProcessors(f *facts) Check {
 			return
 		}
 		for _, name := range t.Order {
-			if !slices.ContainsFunc(periods, func(i int) bool { _, ok := r.Books[i].Newest(name); return ok }) {
+			if !slices.ContainsFunc(periods, func(i int) bool { _, ok := r.Periods[i].Newest(name); return ok }) {
 				v.failing("%s has not reported for any of the last %d days with expected work", name, days)
 			}
 		}

@@ -93,7 +93,7 @@ func (f *facts) find(found reconcile.Finding) {
 func (f *facts) addCycle(st cycle.Status) {
 	f.compare(func(r *reconcile.Report) {
 		st.Period, st.Mode = string(night), "overnight"
-		r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{st}})
+		r.Periods = append(r.Periods, cycle.PeriodState{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{st}})
 	})
 }
 
@@ -178,7 +178,7 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 		}, HandOvers, Failing, "handed over without team_defense_game_summary"},
 		"one_period_unreadable": {func(f *facts) {
 			f.compare(func(r *reconcile.Report) {
-				r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Problem: errAway})
+				r.Periods = append(r.Periods, cycle.PeriodState{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Problem: errAway})
 			})
 		}, HandOvers, Unknown, "2026-02-03: it is away"},
 		"locks_taken_no_more": {func(f *facts) { f.lockedAt = morning.Add(-6 * 24 * time.Hour) }, LockingActive, Failing, "a run began at 2026-02-04 07:10 EST, and no lock was taken since 2026-01-29 12:20 EST"},
@@ -310,7 +310,7 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 		}, HandOvers, "phase3_to_phase4 is on hold until 2026-02-04 13:20 EST: maintenance (ada); to end it: phasectl release --reason '…'"},
 		"made_up_for_since": {func(f *facts) {
 			f.compare(func(r *reconcile.Report) {
-				r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{
+				r.Periods = append(r.Periods, cycle.PeriodState{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{
 					{Period: string(night), Mode: "same_day", State: "overdue", Reason: "deadline 13:00 EST passed"},
 					{Period: string(night), Mode: "overnight", State: "published", Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}}}})
 			})
@@ -387,7 +387,7 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 		}, Reconciliation, "agree"},
 		"in_shadow": {func(f *facts) { // there are no documents of ours
 			f.addCycle(cycle.Status{State: "waiting"})
-			f.compare(func(r *reconcile.Report) { r.Tables, r.Shown, r.Books[0].Recorded = 0, 0, true })
+			f.compare(func(r *reconcile.Report) { r.Tables, r.Shown, r.Periods[0].Recorded = 0, 0, true })
 		}, TrackingAccuracy, "no table has rows of the last 7 days that must be shown as complete"},
 		"no_rows": {func(f *facts) { f.compare(func(r *reconcile.Report) { r.Tables, r.Shown = 0, 0 }) }, TrackingAccuracy, "no table has rows"},
 	} {
@@ -472,7 +472,7 @@ func TestManyOverlapsAreSummedUp(t *testing.T) {
 // Without records the answer is unknown if work was expected.
 func TestNothingOnRecordIsNotFine(t *testing.T) {
 	f := sound(t)
-	f.compare(func(r *reconcile.Report) { r.Since, r.Tables, r.Shown, r.Books = "", 0, 0, nil })
+	f.compare(func(r *reconcile.Report) { r.Since, r.Tables, r.Shown, r.Periods = "", 0, 0, nil })
 	got := judged(f)
 	for _, id := range []string{TrackingAccuracy, HandOvers, ExpectedProcessors} {
 		if got[id].State != Unknown || !strings.Contains(got[id].Evidence[0], "nothing was ever recorded, and work was expected") {
@@ -485,7 +485,7 @@ func TestNothingOnRecordIsNotFine(t *testing.T) {
 func TestRecorded_DeploymentHasADayToBeReportedTo(t *testing.T) {
 	for hours, want := range map[int]State{0: OK, 23: OK, 25: Unknown} {
 		f := sound(t)
-		f.compare(func(r *reconcile.Report) { r.Since, r.Tables, r.Shown, r.Books = "", 0, 0, nil })
+		f.compare(func(r *reconcile.Report) { r.Since, r.Tables, r.Shown, r.Periods = "", 0, 0, nil })
 		f.scheduled = map[string]time.Time{}
 		for _, s := range f.pipeline.Schedules {
 			f.scheduled[scheduleKey(s)] = f.now.Add(-time.Duration(hours) * time.Hour)

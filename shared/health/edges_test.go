@@ -21,7 +21,7 @@ import (
 func TestHandOvers_LaterModeDoesNotHideHold(t *testing.T) {
 	f := sound(t)
 	f.compare(func(r *reconcile.Report) {
-		r.Books = append(r.Books, cycle.Books{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{
+		r.Periods = append(r.Periods, cycle.PeriodState{Key: cycle.Key{Transition: f.pipeline.Transitions[0], Period: night}, Cycles: []cycle.Status{
 			{Period: string(night), Mode: "same_day", State: "on_hold", Reason: "deadline 13:00 EST passed", Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}},
 			{Period: string(night), Mode: "overnight", State: "published", Batches: []cycle.BatchStatus{{State: cycle.StatePublished}}}}})
 	})
@@ -281,14 +281,14 @@ func TestHandOvers_NamesAHoldNextToWhatFails(t *testing.T) {
 			f.compare(func(r *reconcile.Report) {
 				key := cycle.Key{Transition: f.pipeline.Transitions[0], Period: "2026-02-01"}
 				for range tc.failing {
-					r.Books = append(r.Books, cycle.Books{Key: key, Cycles: []cycle.Status{{Period: "2026-02-01", Mode: "overnight", State: "overdue", Reason: "its deadline has passed"}}})
+					r.Periods = append(r.Periods, cycle.PeriodState{Key: key, Cycles: []cycle.Status{{Period: "2026-02-01", Mode: "overnight", State: "overdue", Reason: "its deadline has passed"}}})
 				}
 				for range tc.broken {
-					r.Books = append(r.Books, cycle.Books{Key: key, Problem: errAway})
+					r.Periods = append(r.Periods, cycle.PeriodState{Key: key, Problem: errAway})
 				}
 				key.Period = night
 				for i := range tc.holds {
-					r.Books = append(r.Books, cycle.Books{Key: key, Cycles: []cycle.Status{{Period: string(night), Mode: fmt.Sprint("mode", i), State: "on_hold",
+					r.Periods = append(r.Periods, cycle.PeriodState{Key: key, Cycles: []cycle.Status{{Period: string(night), Mode: fmt.Sprint("mode", i), State: "on_hold",
 						Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}}}})
 				}
 			})

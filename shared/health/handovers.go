@@ -25,7 +25,7 @@ func handOvers(f *facts) Check {
 		}
 	}
 	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
-		for _, b := range r.Books {
+		for _, b := range r.Periods {
 			if b.Period < r.Since {
 				continue
 			}

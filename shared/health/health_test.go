@@ -370,7 +370,7 @@ func TestSinceSurvivesALookThatCouldNotRememberIt(t *testing.T) {
 	}
 }
 
-// Books are judged though every question to the warehouse takes all the time that it gets,
+// Documents are judged even if every query of the warehouse takes all the time that it gets,
 // and nothing takes longer than all may take together.
 func TestTheLimitsFitIntoTheWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

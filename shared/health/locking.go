@@ -10,7 +10,7 @@ import (
 )
 
 // lockingActive looks at what processors did: two runs of one at once are what locks are
-// to keep apart, and locks that nobody takes keep nothing apart.
+// to prevent, and locks that are not taken prevent nothing.
 func lockingActive(f *facts) Check {
 	if f.pipeline.Health.Runs == "" {
 		return Check{State: OK, Evidence: []string{"the pipeline file has no statement for the history of runs"}}

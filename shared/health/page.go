@@ -167,7 +167,7 @@ func (c *Checker) grid(ctx context.Context, t *pipeline.Transition, days int) Gr
 		g.Modes = append(g.Modes, m.Name)
 	}
 	from, to := t.Window(c.Now(), days)
-	books, err := c.Reconcile.Engine.Books(ctx, t, from, to)
+	periods, err := c.Reconcile.Engine.PeriodStates(ctx, t, from, to)
 	if err != nil {
 		g.Problem = err.Error()
 		return g
@@ -178,14 +178,14 @@ func (c *Checker) grid(ctx context.Context, t *pipeline.Transition, days int) Gr
 		return g
 	}
 	g.Adopted = managed.Words(t)
-	for _, b := range books {
+	for _, b := range periods {
 		g.Rows = append(g.Rows, c.row(t, b, managed.Since != "" && b.Period >= managed.Since))
 	}
 	slices.Reverse(g.Rows)
 	return g
 }
 
-func (c *Checker) row(t *pipeline.Transition, b cycle.Books, managed bool) GridRow {
+func (c *Checker) row(t *pipeline.Transition, b cycle.PeriodState, managed bool) GridRow {
 	cal, format := c.Pipeline.Calendar, "Mon"
 	if cal.Hourly() {
 		format = "Mon 15:04"

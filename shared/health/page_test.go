@@ -110,16 +110,16 @@ func TestPage_RowsNameProblemsAndMaintenanceAndLeaveOtherModesOut(t *testing.T) 
 	tr := w.Pipeline.Transitions[0]
 	c.Pipeline.Health.Maintenance = []pipeline.Maintenance{{From: night, To: night, Reason: "moving"}}
 	key := cycle.Key{Transition: tr, Period: night}
-	row := c.row(tr, cycle.Books{Key: key, Problem: errAway}, true)
+	row := c.row(tr, cycle.PeriodState{Key: key, Problem: errAway}, true)
 	if row.Problem != errAway.Error() || row.Planned != "planned maintenance: moving" || row.Weekday != "Tue" || len(row.Cells) != 0 {
 		t.Errorf("%+v", row)
 	}
 	key.Period = "2026-02-02"
-	row = c.row(tr, cycle.Books{Key: key, Cycles: []cycle.Status{{Mode: "overnight", State: "overdue"}, {Mode: "of_before", State: "overdue"}}}, true)
+	row = c.row(tr, cycle.PeriodState{Key: key, Cycles: []cycle.Status{{Mode: "overnight", State: "overdue"}, {Mode: "of_before", State: "overdue"}}}, true)
 	if row.Planned != "" || row.Problem != "" || len(row.Cells) != 1 || row.Cells[0].State != "overdue" || row.Weekday != "Mon" {
 		t.Errorf("%+v", row)
 	}
-	if row = c.row(tr, cycle.Books{Key: key, Cycles: []cycle.Status{{Mode: "overnight", State: "overdue"}}}, false); row.Cells[0].State != "" || row.Cells[0].Mode != "overnight" {
+	if row = c.row(tr, cycle.PeriodState{Key: key, Cycles: []cycle.Status{{Mode: "overnight", State: "overdue"}}}, false); row.Cells[0].State != "" || row.Cells[0].Mode != "overnight" {
 		t.Errorf("before the adoption: %+v", row)
 	}
 }

@@ -58,7 +58,7 @@ func Parse(data []byte) (*Pipeline, error) {
 	return p, nil
 }
 
-// inGo is how the decoder says that a key is unknown: its type is nobody's business.
+// inGo is how the decoder says that a key is unknown: its Go type is left out.
 var inGo = regexp.MustCompile(`(field \S+ not found) in type (?s:.*)`)
 
 // build turns the file into a Pipeline while the validator notes what is wrong.

@@ -145,7 +145,7 @@ func (n *run) change(ctx context.Context, edit func(*history) bool) error {
 }
 
 // before looks whether a request is done: served, or, while another run has the lock,
-// covered by one that has ended. Completions that nobody has confirmed are published
+// covered by one that has ended. Unconfirmed completions are published
 // first: they are the reason why it may have come again.
 func (n *run) before(ctx context.Context, held bool) (Outcome, bool, error) {
 	b, _, err := n.read(ctx)

@@ -81,8 +81,8 @@ func BenchmarkAYear(b *testing.B) {
 		b.ReportAllocs()
 		calls.Store(0)
 		for range b.N {
-			if books, err := e.Books(b.Context(), tr, from, to); err != nil || len(books) != 365 || !books[364].Recorded {
-				b.Fatal(len(books), err)
+			if periods, err := e.PeriodStates(b.Context(), tr, from, to); err != nil || len(periods) != 365 || !periods[364].Recorded {
+				b.Fatal(len(periods), err)
 			}
 		}
 		b.ReportMetric(float64(calls.Load())/float64(b.N), "calls/op")

@@ -41,7 +41,7 @@ func BesideShadow(ctx context.Context, a *app.App, t *pipeline.Transition, from,
 	if a.Config.Shadow == "" {
 		shadow = a.Shadowed()
 	}
-	books, err := shadow.Engine.Books(ctx, t, from, to)
+	periods, err := shadow.Engine.PeriodStates(ctx, t, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -53,14 +53,14 @@ func BesideShadow(ctx context.Context, a *app.App, t *pipeline.Transition, from,
 		theirs[doc.Ref.ID] = doc.Data
 	}
 	out := []Beside{}
-	for _, b := range books {
+	for _, b := range periods {
 		out = append(out, beside(b, theirs[string(b.Period)])...)
 	}
 	return out, nil
 }
 
 // beside compares one period.
-func beside(b cycle.Books, document map[string]any) (out []Beside) {
+func beside(b cycle.PeriodState, document map[string]any) (out []Beside) {
 	period := string(b.Period)
 	if b.Problem != nil {
 		return []Beside{{Period: period, Verdict: NotKnown, Reason: b.Problem.Error()}}

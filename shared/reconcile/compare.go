@@ -61,16 +61,16 @@ type repair struct {
 	reasons     []string
 }
 
-// compare names every difference. It has no effects and asks nobody.
+// compare names every difference. It has no effects and makes no call.
 func compare(w *world) *comparison {
 	c := &comparison{world: w, findings: []*Finding{}, unknown: append([]string{}, w.problems...), repairs: map[pipeline.Period]*repair{}}
-	if len(w.books) > 0 {
-		if why := w.transition.Unmanaged(w.books[0].At); why != "" {
+	if len(w.periods) > 0 {
+		if why := w.transition.Unmanaged(w.periods[0].At); why != "" {
 			c.unknown = append(c.unknown, why)
 		}
 	}
-	for i := range w.books {
-		b := &w.books[i]
+	for i := range w.periods {
+		b := &w.periods[i]
 		switch {
 		case w.since == "" || b.Period < w.since:
 		case b.Problem != nil:
@@ -88,7 +88,7 @@ func compare(w *world) *comparison {
 		}
 	}
 	doubts := w.ahead
-	for _, b := range w.books {
+	for _, b := range w.periods {
 		doubts = append(doubts, b.Doubts()...)
 	}
 	for _, d := range doubts {
@@ -140,7 +140,7 @@ func (c *comparison) mend(f *Finding, completions ...wire.Completion) {
 	r.reasons = append(r.reasons, reason)
 }
 
-func (c *comparison) unclear(b *cycle.Books, format string, args ...any) {
+func (c *comparison) unclear(b *cycle.PeriodState, format string, args ...any) {
 	c.unknown = append(c.unknown, string(b.Period)+": "+fmt.Sprintf(format, args...))
 }
 
@@ -151,7 +151,7 @@ type sum struct {
 	newest time.Time // row of the tables that could be read
 }
 
-func (c *comparison) period(b *cycle.Books) {
+func (c *comparison) period(b *cycle.PeriodState) {
 	all := sum{known: true}
 	counting := map[string]map[string]policy.Run{} // by mode and processor
 	reported := false

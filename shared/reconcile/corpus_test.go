@@ -344,7 +344,7 @@ func TestNothingIsRepairedOnSilence(t *testing.T) {
 	s.data(night)
 	s.SetDown(true)
 	if _, err := s.rec.Run(t.Context(), s.tr, night, night, "ada@host"); err == nil {
-		t.Error("the books could not be read, and that was an answer")
+		t.Error("the periods could not be read, and that was an answer")
 	}
 }
 

@@ -10,11 +10,11 @@ import (
 
 // document compares the compatibility document with the books or, where nothing is on
 // record, with itself.
-func (c *comparison) document(b *cycle.Books) {
+func (c *comparison) document(b *cycle.PeriodState) {
 	if b.Document == nil && b.At.Sub(c.transition.Calendar().End(b.Period)) > shownFor {
 		return
 	}
-	// It is written last: whoever is at work has not come to it.
+	// It is written last: a process at work has not yet written it.
 	live := func(st cycle.Status) bool { return st.Live }
 	if slices.ContainsFunc(b.Cycles, live) {
 		return
@@ -58,7 +58,7 @@ func (c *comparison) document(b *cycle.Books) {
 
 // foreign looks at a document that others wrote about a period of which nothing is on
 // record.
-func (c *comparison) foreign(b *cycle.Books) {
+func (c *comparison) foreign(b *cycle.PeriodState) {
 	complete := int64(0)
 	for _, p := range c.upstream {
 		if _, ok := b.Document[p.Name].(map[string]any); ok {

@@ -12,7 +12,7 @@ import (
 // has set it off, it need not be again. What we have handed over ourselves in between
 // explains such a run, and then it proves nothing about what we have not. known: it can
 // be told.
-func (c *comparison) handedOver(b *cycle.Books, since time.Time) (yes, known bool) {
+func (c *comparison) handedOver(b *cycle.PeriodState, since time.Time) (yes, known bool) {
 	next, _, known := c.newestNext(b.Period)
 	if !next.After(since) {
 		return false, known
@@ -28,7 +28,7 @@ func (c *comparison) handedOver(b *cycle.Books, since time.Time) (yes, known boo
 }
 
 // handOvers finds what was not handed over.
-func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[string]policy.Run) {
+func (c *comparison) handOvers(b *cycle.PeriodState, all sum, counting map[string]map[string]policy.Run) {
 	for _, st := range b.Cycles {
 		if st.Closed != nil && st.State != string(cycle.StatePublishing) {
 			continue // a person has decided that nothing is to be handed over
@@ -84,7 +84,7 @@ func (c *comparison) handOvers(b *cycle.Books, all sum, counting map[string]map[
 }
 
 // nextPhase finds what was handed over and has had no effect.
-func (c *comparison) nextPhase(b *cycle.Books) {
+func (c *comparison) nextPhase(b *cycle.PeriodState) {
 	var published time.Time
 	mode := ""
 	for _, st := range b.Cycles { // in the order in which a period lives through them

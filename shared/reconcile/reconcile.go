@@ -65,7 +65,7 @@ type Finding struct {
 // Severity of a finding.
 type Severity string
 
-// The severities. What is info needs nobody.
+// The severities. A finding of severity info needs no action.
 const (
 	Info     Severity = "info"
 	Warning  Severity = "warning"
@@ -97,13 +97,13 @@ type Report struct {
 	// What was compared, for those who look at more of it: the books by period, oldest
 	// first, the first period that is ours ("" when nothing was ever recorded), and how much
 	// was expected of each period, as far as known.
-	Books    []cycle.Books             `json:"-"`
+	Periods  []cycle.PeriodState       `json:"-"`
 	Since    pipeline.Period           `json:"-"`
 	Managed  cycle.Managed             `json:"-"`
 	Expected map[pipeline.Period]int64 `json:"-"`
 }
 
-// Left reports whether anything is left that somebody has to look at.
+// Left counts the findings that an operator has to handle.
 func (r Report) Left() int {
 	n := 0
 	for _, f := range r.Findings {
@@ -210,7 +210,7 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 	}
 	c := compare(w)
 	report := Report{Schema: 1, From: from, To: to, Findings: c.findings, Unknown: c.unknown, Tables: c.tables, Shown: c.shown,
-		Books: w.books, Since: w.since, Managed: w.managed, Expected: w.expected}
+		Periods: w.periods, Since: w.since, Managed: w.managed, Expected: w.expected}
 	if actor == "" {
 		return report, nil
 	}
@@ -223,7 +223,7 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 		}
 	}
 	failed := map[pipeline.Period]error{}
-	for _, b := range w.books {
+	for _, b := range w.periods {
 		p := c.repairs[b.Period]
 		if p == nil {
 			continue
@@ -237,7 +237,7 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 		return report, nil
 	}
 	// What is gone by now was repaired; the tables were not touched.
-	if w.books, err = r.Engine.Books(ctx, t, from, to); err != nil {
+	if w.periods, err = r.Engine.PeriodStates(ctx, t, from, to); err != nil {
 		return report, err
 	}
 	after := compare(w)
@@ -266,7 +266,7 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 }
 
 // standing says how a period's cycles stand.
-func standing(b cycle.Books) string {
+func standing(b cycle.PeriodState) string {
 	var out []string
 	for _, st := range b.Cycles {
 		out = append(out, fmt.Sprintf("%s %s (%s)", st.Mode, st.State, st.Reason))
@@ -289,7 +289,7 @@ func (c *comparison) left(f *Finding) string {
 	if f.Type != Untriggered && f.Type != Unpublished {
 		return ""
 	}
-	for _, b := range c.books {
+	for _, b := range c.periods {
 		for _, st := range b.Cycles {
 			if b.Period == f.Period && st.Mode == f.Mode && st.State != string(cycle.StatePublished) {
 				return st.State + ": " + st.Reason

@@ -55,7 +55,7 @@ func (r *Reconciler) Summarise(ctx context.Context, t *pipeline.Transition, from
 		}
 	}
 	var latencies []time.Duration
-	for _, b := range w.books {
+	for _, b := range w.periods {
 		if w.since == "" || b.Period < w.since {
 			continue
 		}
@@ -72,10 +72,10 @@ func (r *Reconciler) Summarise(ctx context.Context, t *pipeline.Transition, from
 }
 
 // cycle adds one cycle, and returns how long its hand-overs took.
-func (s *Summary) cycle(t *pipeline.Transition, books cycle.Books, st cycle.Status) (took []time.Duration) {
+func (s *Summary) cycle(t *pipeline.Transition, period cycle.PeriodState, st cycle.Status) (took []time.Duration) {
 	var first, deadline time.Time
 	if m, known := t.Mode(st.Mode); known && m.Deadline != nil {
-		deadline = t.Calendar().Instant(books.Period, *m.Deadline)
+		deadline = t.Calendar().Instant(period.Period, *m.Deadline)
 	}
 	for _, b := range st.Batches {
 		if b.PublishedAt.IsZero() {
@@ -97,7 +97,7 @@ func (s *Summary) cycle(t *pipeline.Transition, books cycle.Books, st cycle.Stat
 		}
 	}
 	if first.IsZero() {
-		if (st.State == string(policy.Overdue) || st.State == string(cycle.StateOnHold)) && !deadline.IsZero() && books.At.After(deadline) {
+		if (st.State == string(policy.Overdue) || st.State == string(cycle.StateOnHold)) && !deadline.IsZero() && period.At.After(deadline) {
 			s.Cycles++
 		}
 		return took

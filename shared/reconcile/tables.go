@@ -15,7 +15,7 @@ import (
 )
 
 // table compares one table's rows of a period with the runs that have reported them.
-func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Slice, counting map[string]map[string]policy.Run) {
+func (c *comparison) table(b *cycle.PeriodState, p pipeline.Processor, s warehouse.Slice, counting map[string]map[string]policy.Run) {
 	var newest *policy.Run // that counts for any mode
 	mode := ""
 	for _, m := range c.transition.Modes {
@@ -94,7 +94,7 @@ func (c *comparison) table(b *cycle.Books, p pipeline.Processor, s warehouse.Sli
 }
 
 // empty is about a table without rows.
-func (c *comparison) empty(b *cycle.Books, p pipeline.Processor, newest *policy.Run, mode, inFlight string) {
+func (c *comparison) empty(b *cycle.PeriodState, p pipeline.Processor, newest *policy.Run, mode, inFlight string) {
 	expected, known := c.expected[b.Period]
 	switch {
 	case newest == nil, newest.RecordCount != nil && *newest.RecordCount == 0:
@@ -110,7 +110,7 @@ func (c *comparison) empty(b *cycle.Books, p pipeline.Processor, newest *policy.
 
 // missing is about rows of which no run has reported. It reports whether the document
 // should show them.
-func (c *comparison) missing(b *cycle.Books, p pipeline.Processor, s warehouse.Slice, mode string, evidence map[string]any) bool {
+func (c *comparison) missing(b *cycle.PeriodState, p pipeline.Processor, s warehouse.Slice, mode string, evidence map[string]any) bool {
 	f := &Finding{Type: MissingCompletion, Period: b.Period, Mode: mode, Table: p.Table, Severity: Warning, Evidence: evidence,
 		Repair: "record that " + p.Name + " has completed, and evaluate its cycles"}
 	last, reported := b.Newest(p.Name)
@@ -134,7 +134,7 @@ func (c *comparison) missing(b *cycle.Books, p pipeline.Processor, s warehouse.S
 
 // completion stands for the report that is missing. It follows from the rows alone, so
 // that whoever finds them puts the same run on record.
-func (c *comparison) completion(b *cycle.Books, p pipeline.Processor, s warehouse.Slice) wire.Completion {
+func (c *comparison) completion(b *cycle.PeriodState, p pipeline.Processor, s warehouse.Slice) wire.Completion {
 	dataset, table, _ := strings.Cut(p.Table, ".")
 	id := fmt.Sprintf("reconciliation-%s-%d", p.Name, s.Newest.UnixMicro())
 	rows := s.Rows - s.Surplus
@@ -143,7 +143,7 @@ func (c *comparison) completion(b *cycle.Books, p pipeline.Processor, s warehous
 }
 
 // expectation compares a period with the schedule.
-func (c *comparison) expectation(b *cycle.Books, all sum, reported bool) {
+func (c *comparison) expectation(b *cycle.PeriodState, all sum, reported bool) {
 	expected, known := c.expected[b.Period]
 	over := c.transition.Calendar().End(b.Period)
 	for _, m := range c.transition.Modes {
@@ -169,13 +169,13 @@ func (c *comparison) expectation(b *cycle.Books, all sum, reported bool) {
 }
 
 // closed reports whether a person has closed every cycle of a period: it shall never run.
-func closed(b *cycle.Books) bool {
+func closed(b *cycle.PeriodState) bool {
 	return !slices.ContainsFunc(b.Cycles, func(st cycle.Status) bool { return st.Closed == nil })
 }
 
 // absent finds the processors of which nothing has come, neither a row nor a report, of a
 // period that is over.
-func (c *comparison) absent(b *cycle.Books, expected int64) {
+func (c *comparison) absent(b *cycle.PeriodState, expected int64) {
 	reported := map[string]bool{}
 	for i := len(b.Cycles) - 1; i >= 0; i-- {
 		st := b.Cycles[i]
@@ -201,7 +201,7 @@ func (c *comparison) absent(b *cycle.Books, expected int64) {
 }
 
 // deadline is the zero time where a mode has none.
-func (c *comparison) deadline(b *cycle.Books, m pipeline.Mode) time.Time {
+func (c *comparison) deadline(b *cycle.PeriodState, m pipeline.Mode) time.Time {
 	if m.Deadline == nil {
 		return time.Time{}
 	}

@@ -11,8 +11,8 @@ func (c *comparison) localTimestamps() {
 	for _, p := range c.upstream {
 		var newest policy.Run
 		var period pipeline.Period
-		for i := range c.books {
-			b := &c.books[i]
+		for i := range c.periods {
+			b := &c.periods[i]
 			if b.Problem != nil {
 				continue // it is named as unknown
 			}

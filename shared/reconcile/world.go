@@ -18,8 +18,8 @@ type world struct {
 	transition  *pipeline.Transition
 	upstream    []pipeline.Processor // of the phase that hands over, as far as the transition expects them
 	downstream  []pipeline.Processor
-	books       []cycle.Books   // oldest first
-	since       pipeline.Period // the first period that is ours; "" when nothing was ever recorded
+	periods     []cycle.PeriodState // oldest first
+	since       pipeline.Period     // the first period that is ours; "" when nothing was ever recorded
 	tables      map[string]warehouse.Contents
 	expected    map[pipeline.Period]int64
 	locks       []lease.State
@@ -30,11 +30,11 @@ type world struct {
 	managed     cycle.Managed
 	renamed     []cycle.Renaming
 	namesUnread bool          // whether a transition was renamed is not known
-	ahead       []cycle.Doubt // reports about periods that nobody expects yet
+	ahead       []cycle.Doubt // reports about periods that are not expected yet
 	problems    []string      // sources that could not be read
 }
 
-// read reads every source once. Only the books are indispensable.
+// read reads every source once. Only the documents are indispensable.
 func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (*world, error) {
 	w := &world{transition: t, first: t.ID == r.Pipeline.Transitions[0].ID}
 	for _, phase := range r.Pipeline.Phases {
@@ -57,10 +57,10 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 		return nil, err
 	}
 	w.since = w.managed.Since
-	if w.books, err = r.Engine.Books(ctx, t, from, to); err != nil {
+	if w.periods, err = r.Engine.PeriodStates(ctx, t, from, to); err != nil {
 		return nil, err
 	}
-	if w.renamed, err = r.Engine.RenamedTransitions(ctx, r.Pipeline, map[string][]cycle.Books{t.ID: w.books}); err != nil {
+	if w.renamed, err = r.Engine.RenamedTransitions(ctx, r.Pipeline, map[string][]cycle.PeriodState{t.ID: w.periods}); err != nil {
 		w.problems, w.namesUnread = append(w.problems, fmt.Sprintf("%s: whether it was renamed: %v", t.ID, err)), true
 	}
 	var broken []error
@@ -70,9 +70,9 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 	for _, err := range broken {
 		w.problems = append(w.problems, err.Error())
 	}
-	w.renamed = append(w.renamed, cycle.RenamedOf(t, w.books)...)
+	w.renamed = append(w.renamed, cycle.RenamedOf(t, w.periods)...)
 	if r.Planned != nil {
-		w.books = slices.DeleteFunc(w.books, func(b cycle.Books) bool { return r.Planned(b.Period) })
+		w.periods = slices.DeleteFunc(w.periods, func(b cycle.PeriodState) bool { return r.Planned(b.Period) })
 	}
 	w.tables = r.Contents(ctx, w.upstream, from, to)
 	for table, c := range r.Contents(ctx, w.downstream, from, to) {
@@ -87,7 +87,7 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 		w.problems = append(w.problems, err.Error())
 	}
 	if w.locks, w.lockTime, err = r.Locks.List(ctx); err != nil {
-		return nil, fmt.Errorf("read the locks: %w", err) // of the same store as the books
+		return nil, fmt.Errorf("read the locks: %w", err) // of the same store as the documents
 	}
 	if w.first {
 		if w.waiting, err = r.Waiting(ctx); err != nil {

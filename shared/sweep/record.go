@@ -167,7 +167,7 @@ func (s *Sweeper) unfinished(ctx context.Context) (map[place][]string, error) {
 	out := map[place][]string{}
 	for r, err := range s.scan(ctx, firstID, lastID) {
 		switch {
-		case errors.Is(err, errBroken): // whoever needs it is told
+		case errors.Is(err, errBroken): // its readers get the error
 			s.Log.WarnContext(ctx, err.Error())
 		case err != nil:
 			return nil, err

@@ -16,8 +16,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// Books is the recorded state of one period, for comparisons with tables and documents.
-type Books struct {
+// PeriodState is the recorded state of one period, for comparisons with tables and documents.
+type PeriodState struct {
 	Key
 	At       time.Time // of the read, by the server's clock
 	Recorded bool      // whether anything was ever written down
@@ -39,9 +39,9 @@ type Books struct {
 	snapshot *snapshot
 }
 
-// Books reads the periods from one to another, those without any record included, oldest
+// PeriodStates reads the periods from one to another, those without any record included, oldest
 // first: in a constant number of calls, however many there are. It changes nothing.
-func (e *Engine) Books(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) ([]Books, error) {
+func (e *Engine) PeriodStates(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) ([]PeriodState, error) {
 	prefix := t.StoredID() + "_"
 	periods, err := e.scanned(ctx, e.Prefix+periodsCollection, prefix+string(from), prefix+string(to)+"~~")
 	if err != nil {
@@ -66,10 +66,10 @@ func (e *Engine) Books(ctx context.Context, t *pipeline.Transition, from, to pip
 		period, _, _ := strings.Cut(rest, "_")
 		byCycle[period] = append(byCycle[period], doc)
 	}
-	var out []Books
+	var out []PeriodState
 	for p := from; p <= to; p = t.Calendar().Add(p, 1) {
 		key := Key{Transition: t, Period: p}
-		b := Books{Key: key, At: got.ReadTime, engine: e}
+		b := PeriodState{Key: key, At: got.ReadTime, engine: e}
 		var docs []store.Doc
 		for _, ref := range e.periodRefs(key) {
 			docs = append(docs, document(periods, ref))
@@ -81,14 +81,14 @@ func (e *Engine) Books(ctx context.Context, t *pipeline.Transition, from, to pip
 }
 
 // fill sets the state of one period from its documents.
-func (b *Books) fill(periods []store.Doc, shown, hold store.Doc, batches []store.Doc) {
+func (b *PeriodState) fill(periods []store.Doc, shown, hold store.Doc, batches []store.Doc) {
 	s, err := b.engine.listing(b.Key, b.At, periods, shown)
 	if err == nil {
 		listed := map[string]bool{}
 		for _, id := range s.listed {
 			listed[id] = true
 		}
-		// One that came between the scans is not in these books.
+		// One that came between the scans is left out.
 		batches = slices.DeleteFunc(batches, func(d store.Doc) bool { return !listed[d.Ref.ID] })
 		for _, d := range batches {
 			delete(listed, d.Ref.ID)
@@ -149,7 +149,7 @@ func document(docs map[string]store.Doc, ref store.Ref) store.Doc {
 }
 
 // Counting returns, by processor, the newest run that counts for a mode.
-func (b Books) Counting(m pipeline.Mode) map[string]policy.Run {
+func (b PeriodState) Counting(m pipeline.Mode) map[string]policy.Run {
 	newest := map[string]policy.Run{}
 	for _, r := range policy.Counting((&convergence{Engine: b.engine, key: b.Key}).input(b.snapshot, m)) {
 		if old, ok := newest[r.Processor]; !ok || policy.Older(old, r) < 0 {
@@ -161,7 +161,7 @@ func (b Books) Counting(m pipeline.Mode) map[string]policy.Run {
 
 // Newest returns the newest report of a processor, with any status; none where the period
 // cannot be read.
-func (b Books) Newest(processor string) (newest policy.Run, ok bool) {
+func (b PeriodState) Newest(processor string) (newest policy.Run, ok bool) {
 	if b.snapshot == nil {
 		return newest, false
 	}
@@ -175,11 +175,11 @@ func (b Books) Newest(processor string) (newest policy.Run, ok bool) {
 
 // Old reports whether the period ended longer ago than trigger_within, so that a repair
 // hands nothing over.
-func (b Books) Old() bool { return b.old(b.At) }
+func (b PeriodState) Old() bool { return b.old(b.At) }
 
 // WouldCount reports whether a run of a processor that ended at a time would count for
 // a mode.
-func (b Books) WouldCount(m pipeline.Mode, processor string, at time.Time) bool {
+func (b PeriodState) WouldCount(m pipeline.Mode, processor string, at time.Time) bool {
 	run := policy.Run{Completion: &wire.Completion{Processor: processor, Period: b.Period, Status: wire.StatusSuccess, EventTime: at}}
 	return policy.WhyNot((&convergence{Engine: b.engine, key: b.Key}).input(b.snapshot, m), run) == ""
 }
@@ -196,7 +196,7 @@ type Repair struct {
 // document that it did, and converges: what is handed over by that is published with the
 // cause reconciliation, under the mode's policy and within its limits of time like
 // everything else. Of a period that ended longer ago than trigger_within only what is
-// frozen is published ([Books.Old]). The audit record is in the same commit. Idempotent, but for the audit
+// frozen is published ([PeriodState.Old]). The audit record is in the same commit. Idempotent, but for the audit
 // record; two at once, or beside live completions, are harmless.
 func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	at := e.Now()
