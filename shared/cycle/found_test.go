@@ -174,7 +174,7 @@ func TestARequestWhosePlaceWasTakenIsNotCalledRefused(t *testing.T) {
 		}
 	}}
 	_, err := w.trigger(of(pgs))
-	if err == nil || errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "taken the place") {
+	if err == nil || errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "has replaced this one") {
 		t.Errorf("said: %v", err)
 	}
 	if n := len(w.audits()); n != 2 {

@@ -292,7 +292,7 @@ func TestWhoseRequestWasReplacedByForceIsTold(t *testing.T) {
 		}
 		return Readiness{Outcome: Passed}
 	}
-	if _, err := w.trigger(of(pgs, upg)); err == nil || !strings.Contains(err.Error(), "has taken the place of this one") {
+	if _, err := w.trigger(of(pgs, upg)); err == nil || !strings.Contains(err.Error(), "has replaced this one") {
 		t.Errorf("%v", err)
 	}
 }
