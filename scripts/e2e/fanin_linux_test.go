@@ -1,0 +1,125 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/emulatortest"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store/firestore/firestoretest"
+)
+
+// concurrency is how many requests the platform sends to an instance at a time (terraform:
+// max_instance_request_concurrency).
+const concurrency = 80
+
+// Many processors of one period end together and name 200 entities each. One instance answers
+// all, behind a Firestore on which a commit keeps its document for 100 ms.
+func TestManyCompletionsAtOnce_FitIntoOneInstance(t *testing.T) {
+	const n, named = 300, 200
+	needEmulators(t)
+	double := firestoretest.Start(t, emulatortest.Firestore(t), firestoretest.Usual)
+	w := newWorld(t, of(t, subject{name: "wide", mode: "night"}, wide(n)), "FIRESTORE_EMULATOR_HOST="+double.Addr)
+	names := make([]string, named)
+	for i := range names {
+		names[i] = fmt.Sprintf("player%05d", i)
+	}
+	period := w.period(2)
+	began := time.Now()
+	turn := make(chan struct{}, concurrency)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			data, err := json.Marshal(map[string]any{"processor_name": fmt.Sprint("processor_", i), "game_date": period, "status": "success",
+				"execution_id": fmt.Sprint("e", i), "timestamp": w.started.UTC().Format(time.RFC3339Nano), "record_count": 100,
+				"metadata": map[string]any{"is_incremental": true, "entities_changed": names}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			push := fmt.Sprintf(`{"message": {"messageId": "m%d", "publishTime": %q, "data": %q}, "subscription": %q}`, i,
+				time.Now().UTC().Format(time.RFC3339Nano), base64.StdEncoding.EncodeToString(data), w.name("subscriptions", w.tr.Subscription()))
+			resp, err := http.Post(w.process.url.String()+"/transition?transition="+w.tr.ID, "application/json", bytes.NewReader([]byte(push)))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _ = resp.Body.Close(); resp.StatusCode >= 300 {
+				t.Errorf("completion %d is answered %s", i, resp.Status)
+			}
+		})
+	}
+	wg.Wait()
+	took, peak, counts := time.Since(began), w.process.peak(t), double.Counts()
+	t.Logf("%d completions with %d names each: %.1f s, %d MB at most, %d commits of them, %d reads", n, named, took.Seconds(), peak,
+		counts.Commits[w.document("phase_periods", w.tr.ID+"_"+string(period))], counts.Calls["/google.firestore.v1.Firestore/BatchGetDocuments"])
+	w.awaitHandedOver(map[pipeline.Period]int{period: n})
+	if sum := w.audit(map[pipeline.Period]int{period: n}); sum.batches != 1 {
+		t.Errorf("%d batches", sum.batches)
+	}
+	if took > time.Minute {
+		t.Errorf("done after %s, want a minute at most", took)
+	}
+	if peak > 200 {
+		t.Errorf("the instance took %d MB, want 200 at most", peak)
+	}
+}
+
+// wide is a definition of n processors of one phase, all of them critical.
+func wide(n int) []byte {
+	var b strings.Builder
+	b.WriteString("schema: 1\nname: wide\ntime_zone: America/New_York\ncalendar: day\nkinds: {thing: things}\n" +
+		"schedules: [{name: relay, cron: \"*/5 * * * *\", function: reconcile, job: relay}]\nphases:\n  - name: up\n    processors:\n")
+	names := make([]string, n)
+	for i := range n {
+		names[i] = fmt.Sprint("processor_", i)
+		fmt.Fprintf(&b, "      - {name: %s, kind: thing, table: d.t%d, date_column: day, key: [day, id], order_by: processed_at}\n", names[i], i)
+	}
+	all := "[" + strings.Join(names, ", ") + "]"
+	fmt.Fprintf(&b, `  - name: down
+    processors:
+      - {name: cache, kind: thing, table: d.cache, date_column: day, key: [day], order_by: processed_at}
+transitions:
+  - id: up_to_down
+    upstream: {phase: up, topic: completed}
+    downstream: {phase: down, topic: trigger, triggered_by: us, parent_processor: Us, order: %s}
+    compatibility_collection: up_completion
+    trigger_within: 72h
+    modes:
+      - {name: night, event: after, critical: %s, complete: all, counts_from: "00:00", second_runs: ignore}
+`, all, all)
+	return []byte(b.String())
+}
+
+// document is a document's full name.
+func (w *world) document(collection, id string) string {
+	return "projects/" + w.project + "/databases/(default)/documents/" + collection + "/" + id
+}
+
+// peak returns the most memory that the process had, in MB.
+func (p *process) peak(t *testing.T) (mb int) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(p.cmd.Process.Pid), "status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		var kb int
+		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kb); n == 1 {
+			return kb / 1000
+		}
+	}
+	t.Fatal("the system does not say how much memory a process had")
+	return 0
+}
