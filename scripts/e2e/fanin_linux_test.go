@@ -62,11 +62,14 @@ func TestManyCompletionsAtOnce_FitIntoOneInstance(t *testing.T) {
 	}
 	wg.Wait()
 	took, peak, counts := time.Since(began), w.process.peak(t), double.Counts()
-	t.Logf("%d completions with %d names each: %.1f s, %d MB at most, %d commits of them, %d reads", n, named, took.Seconds(), peak,
-		counts.Commits[w.document("phase_periods", w.tr.ID+"_"+string(period))], counts.Calls["/google.firestore.v1.Firestore/BatchGetDocuments"])
+	commits, reads := counts.Commits[w.document("phase_periods", w.tr.ID+"_"+string(period))], counts.Calls["/google.firestore.v1.Firestore/BatchGetDocuments"]
+	t.Logf("%d completions with %d names each: %.1f s, %d MB at most, %d commits to their document, %d reads", n, named, took.Seconds(), peak, commits, reads)
 	w.awaitHandedOver(map[pipeline.Period]int{period: n})
 	if sum := w.audit(map[pipeline.Period]int{period: n}); sum.batches != 1 {
 		t.Errorf("%d batches", sum.batches)
+	}
+	if commits > 30 || reads > 30 { // an evaluation reads twice at least
+		t.Errorf("%d commits and %d reads: not shared", commits, reads)
 	}
 	if took > time.Minute {
 		t.Errorf("done after %s, want a minute at most", took)
