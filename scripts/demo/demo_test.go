@@ -65,12 +65,12 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 		"tell *resolved* 2026-02-03 overnight is handed over\n", "tell *warning* 2026-02-04 overnight was handed over without team_defense_game_summary\n",
 		"tell *critical* 2026-02-05 same_day is overdue: its deadline has passed, or it is too old to be handed over automatically\n", "tell *warning* 2026-02-05 overnight is blocked: its data is not ready\n",
 		"tell *warning* late_upstream is failing\n", "tell 2026-02-06 failing: ",
-		"ok       tracking_accuracy    phase3_to_phase4: 100.0 % (", "ok       hand_overs           2026-02-04 tomorrow: overdue: deadline 2026-02-03 21:00 EST passed", "ok       duplicates           none",
+		"ok       tracking_accuracy    phase3_to_phase4: 100.0 % (", "ok       hand_overs           2026-02-06 tomorrow: overdue: deadline 2026-02-05 21:00 EST passed", "ok       duplicates           none",
 		"failing  late_upstream        nbac_gamebook ran first at 14:45 EST, expected by 08:00 EST\n", "ok       configuration        health tells Slack, by webhook\n",
 	} {
 		_, after, found := strings.Cut(rest, "   "+line)
 		if !found {
-			t.Errorf("no %q after what came before it", line)
+			t.Errorf("no %q after what came before it in\n%s", line, rest)
 			continue
 		}
 		rest = after
