@@ -249,6 +249,15 @@ resource "google_project_iam_member" "counts" {
   member  = module.function["health"].member
 }
 
+# Cloud Monitoring has no time series of an empty subscription: whether it exists, Pub/Sub knows.
+resource "google_pubsub_subscription_iam_member" "sees_dead_letters" {
+  for_each = local.subscriptions
+
+  subscription = google_pubsub_subscription.dead_letter[each.key].id
+  role         = "roles/pubsub.viewer"
+  member       = module.function["health"].member
+}
+
 # Which revisions run and where traffic goes, of the services behind the phases too.
 resource "google_project_iam_member" "sees" {
   project = var.project

@@ -2,6 +2,7 @@ package terraform
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ import (
 var roles = map[string][]string{
 	"google_cloud_run_v2_service_iam_member":  {"roles/run.invoker", "roles/run.viewer"},
 	"google_pubsub_topic_iam_member":          {"roles/pubsub.publisher"},
-	"google_pubsub_subscription_iam_member":   {"roles/pubsub.subscriber"},
+	"google_pubsub_subscription_iam_member":   {"roles/pubsub.subscriber", "roles/pubsub.viewer"},
 	"google_service_account_iam_member":       {"roles/iam.serviceAccountTokenCreator"},
 	"google_secret_manager_secret_iam_member": {"roles/secretmanager.secretAccessor"},
 	"google_bigquery_dataset_iam_member":      {"roles/bigquery.dataEditor", "roles/bigquery.dataViewer"},
@@ -93,6 +94,32 @@ func TestLocks_IdentitiesThatTakeThemSeeJobsOfOthers(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
+}
+
+// Health asks Pub/Sub whether a subscription without a time series exists.
+func TestHealth_SeesEachDeadLetterSubscription(t *testing.T) {
+	inEveryVariant(t, func(t *testing.T, p *plan) {
+		want, got := map[string]bool{}, map[string]bool{}
+		health := ""
+		for _, f := range p.some("google_cloudfunctions2_function") {
+			if f.text("build_config", "0", "entry_point") == "health" {
+				health = "serviceAccount:" + f.text("service_config", "0", "service_account_email")
+			}
+		}
+		for _, s := range p.some("google_pubsub_subscription") {
+			if s.name == "dead_letter" {
+				want[s.text("id")] = true
+			}
+		}
+		for _, m := range p.some("google_pubsub_subscription_iam_member") {
+			if m.text("role") == "roles/pubsub.viewer" && m.text("member") == health {
+				got[m.text("subscription")] = true
+			}
+		}
+		if len(want) == 0 || !maps.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	})
 }
 
 // Of two bindings of one identity to one role the end of either is the end of both.

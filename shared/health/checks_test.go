@@ -151,15 +151,16 @@ func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
 				Evidence: map[string]any{"reported": "player_game_summary", "did_you_mean": "2026-02-03"}})
 			f.compared[transition] = r
 		}, Reconciliation, Failing, `doubtful_report 2062-02-03 "player_game_summary" (did you mean 2026-02-03?)`},
-		"renamed":                {finding(reconcile.Renamed, reconcile.Critical), Reconciliation, Failing, "renamed 2026-02-03"},
-		"leaked_lock":            {finding(reconcile.LeakedLock, reconcile.Warning), Locks, Failing, "leaked_lock"},
-		"quarantine":             {finding(reconcile.QuarantineWaiting, reconcile.Warning), Quarantine, Failing, "quarantine_waiting"},
-		"dead_letters":           {func(f *facts) { f.dead["a-dead-letter"] = 3 }, DeadLetterMessages, Failing, "3 messages wait in a-dead-letter"},
-		"dead_letters_uncounted": {func(f *facts) { delete(f.dead, "a-dead-letter") }, DeadLetterMessages, Unknown, "has no count of its messages"},
-		"dead_letters_away":      {func(f *facts) { f.deadErr = errAway }, DeadLetterMessages, Unknown, "it is away"},
-		"scraper_8_hours_late":   {func(f *facts) { f.firstRun("nbac_gamebook", today, at(today, 14, 45)) }, LateUpstream, Failing, "nbac_gamebook ran first at 14:45 EST, expected by 08:00 EST"},
-		"scraper_missing":        {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}) }, LateUpstream, Failing, "nbac_gamebook has not run on 2026-02-04, expected by 08:00 EST"},
-		"nothing_upstream":       {func(f *facts) { f.firstRuns = nil }, LateUpstream, Failing, "nothing has run upstream"},
+		"renamed":              {finding(reconcile.Renamed, reconcile.Critical), Reconciliation, Failing, "renamed 2026-02-03"},
+		"leaked_lock":          {finding(reconcile.LeakedLock, reconcile.Warning), Locks, Failing, "leaked_lock"},
+		"quarantine":           {finding(reconcile.QuarantineWaiting, reconcile.Warning), Quarantine, Failing, "quarantine_waiting"},
+		"dead_letters":         {func(f *facts) { f.dead["a-dead-letter"] = 3 }, DeadLetterMessages, Failing, "3 messages wait in a-dead-letter"},
+		"dead_letters_gone":    {func(f *facts) { delete(f.dead, "a-dead-letter") }, DeadLetterMessages, Failing, "the subscription a-dead-letter does not exist"},
+		"dead_letters_in_part": {func(f *facts) { f.dead["a-dead-letter"], f.deadErr = 3, errAway }, DeadLetterMessages, Failing, "3 messages wait in a-dead-letter"},
+		"dead_letters_away":    {func(f *facts) { f.deadErr = errAway }, DeadLetterMessages, Unknown, "it is away"},
+		"scraper_8_hours_late": {func(f *facts) { f.firstRun("nbac_gamebook", today, at(today, 14, 45)) }, LateUpstream, Failing, "nbac_gamebook ran first at 14:45 EST, expected by 08:00 EST"},
+		"scraper_missing":      {func(f *facts) { f.firstRun("nbac_gamebook", today, time.Time{}) }, LateUpstream, Failing, "nbac_gamebook has not run on 2026-02-04, expected by 08:00 EST"},
+		"nothing_upstream":     {func(f *facts) { f.firstRuns = nil }, LateUpstream, Failing, "nothing has run upstream"},
 		"nothing_upstream_and_no_schedule": {func(f *facts) {
 			f.firstRuns = nil
 			f.compare(func(r *reconcile.Report) { r.Expected = nil })

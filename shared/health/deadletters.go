@@ -7,10 +7,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/api/monitoring/v3"
 	"google.golang.org/api/option"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -26,22 +30,26 @@ var errNotCounted = errors.New("dead letters: Pub/Sub is an emulator here, which
 // measured is how far back the newest sample is looked for: it may be some minutes late.
 const measured = 15 * time.Minute
 
-// DeadLetters returns how many messages wait in each dead-letter subscription of a
-// deployment, by its name, as Cloud Monitoring counts them, so that none has to be pulled. A
-// subscription without a sample is missing. One call.
+// DeadLetters returns how many messages wait in each dead-letter subscription of a deployment, by
+// its name. Cloud Monitoring counts them, so none has to be pulled. It has no time series of a
+// subscription that stays empty ("the Pubsub subscription is empty": no data is returned,
+// https://github.com/kedacore/keda/issues/5896). So a subscription without one has 0 messages if
+// Pub/Sub knows it, and is missing in the result otherwise. One call, and one more for each
+// subscription without a time series. Counts that are known come with an error about the others.
 func DeadLetters(ctx context.Context, a *app.App, opts ...option.ClientOption) (map[string]int64, error) {
 	service, err := monitoring.NewService(ctx, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("open Cloud Monitoring: %w", err)
 	}
-	var names []string
-	for _, name := range deadLetters(a.Pipeline, a.Config.Prefix) {
-		names = append(names, strconv.Quote(name))
+	names := deadLetters(a.Pipeline, a.Config.Prefix)
+	var quoted []string
+	for _, name := range names {
+		quoted = append(quoted, strconv.Quote(name))
 	}
 	out := map[string]int64{}
 	now := a.Now()
 	err = service.Projects.TimeSeries.List("projects/"+a.Config.Project).
-		Filter(fmt.Sprintf(`metric.type = %q AND resource.labels.subscription_id = one_of(%s)`, undelivered, strings.Join(names, ", "))).
+		Filter(fmt.Sprintf(`metric.type = %q AND resource.labels.subscription_id = one_of(%s)`, undelivered, strings.Join(quoted, ", "))).
 		IntervalStartTime(now.Add(-measured).UTC().Format(time.RFC3339)).IntervalEndTime(now.UTC().Format(time.RFC3339)).
 		Pages(ctx, func(page *monitoring.ListTimeSeriesResponse) error {
 			for _, series := range page.TimeSeries {
@@ -56,7 +64,33 @@ func DeadLetters(ctx context.Context, a *app.App, opts ...option.ClientOption) (
 	if err != nil {
 		return nil, fmt.Errorf("dead letters: %w", err)
 	}
-	return out, nil
+	return out, addEmpty(ctx, a, names, out)
+}
+
+// addEmpty adds a count of 0 for each subscription without a count that exists.
+func addEmpty(ctx context.Context, a *app.App, names []string, counts map[string]int64) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var failed []error
+	for _, name := range names {
+		if _, counted := counts[name]; counted {
+			continue
+		}
+		wg.Go(func() {
+			_, err := a.Broker.Client.SubscriptionAdminClient.GetSubscription(ctx,
+				&pubsubpb.GetSubscriptionRequest{Subscription: "projects/" + a.Config.Project + "/subscriptions/" + name})
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				counts[name] = 0
+			case grpcstatus.Code(err) != codes.NotFound:
+				failed = append(failed, fmt.Errorf("dead letters: read subscription %s: %w", name, err))
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(failed...)
 }
 
 // deadLetters are the names of all dead-letter subscriptions, each once.
@@ -81,14 +115,13 @@ func deadLettersCheck(f *facts) Check {
 	v := verdict{action: "phasectl dead-letter list", whenUnknown: "phasectl dead-letter list"}
 	if f.deadErr != nil {
 		v.notKnown("%v", f.deadErr)
-		return v.check()
 	}
 	for _, name := range f.deadNames {
 		switch n, known := f.dead[name]; {
-		case !known:
-			v.notKnown("%s: Cloud Monitoring has no count of its messages in the last %s", name, measured)
 		case n > 0:
 			v.failing("%d messages wait in %s", n, name)
+		case !known && f.deadErr == nil:
+			v.failing("the subscription %s does not exist: its topic's dead letters are lost; deploy again", name)
 		}
 	}
 	v.ok("none in %d subscriptions", len(f.deadNames))

@@ -21,7 +21,8 @@
 // periods 1, the locks 2 and the newest lock 1. Quarantine, heartbeats and the last report take
 // 1 each. Each further transition adds its periods, names and locks. The warehouse gets 2
 // queries for the tables of a transition and 1 for its schedule, 1 for upstream runs and 1 for
-// the run history. Dead letters and services take 1 call each.
+// the run history. Services take 1 call. Dead letters take 1, and 1 for each subscription without a
+// time series.
 //
 // # Failures
 //

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/api/option"
 
 	"github.com/phasegate/phasegate/shared/app"
@@ -28,7 +29,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func none(context.Context) (map[string]int64, error) { return map[string]int64{}, nil }
+func none(context.Context) (map[string]int64, error) { return nil, errNotCounted }
 
 // checker is one of an application whose dead letters nobody counts.
 func checker(t *testing.T) (*apptest.World, *Checker) {
@@ -218,19 +219,32 @@ func monitoringOf(t *testing.T, status int, pages ...string) (option.ClientOptio
 	return option.WithEndpoint(s.URL), &asked
 }
 
+func series(name string, points ...int) string {
+	var out []string
+	for _, n := range points {
+		out = append(out, fmt.Sprintf(`{"interval":{"endTime":"2026-02-04T17:19:00Z"},"value":{"int64Value":"%d"}}`, n))
+	}
+	return fmt.Sprintf(`{"metric":{"type":%q},"resource":{"type":"pubsub_subscription","labels":{"project_id":"test","subscription_id":%q}},"points":[%s]}`, undelivered, name, strings.Join(out, ","))
+}
+
+// subscribed makes dead-letter subscriptions of topics that exist.
+func subscribed(t *testing.T, w *apptest.World, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		_, err := w.Broker.Client.SubscriptionAdminClient.CreateSubscription(t.Context(), &pubsubpb.Subscription{Name: "projects/test/subscriptions/" + name, Topic: "projects/test/topics/phasegate-sweep"})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestDeadLettersAreCountedByCloudMonitoring(t *testing.T) {
 	w, _ := checker(t)
-	series := func(name string, points ...int) string {
-		var out []string
-		for _, n := range points {
-			out = append(out, fmt.Sprintf(`{"interval":{"endTime":"2026-02-04T17:19:00Z"},"value":{"int64Value":"%d"}}`, n))
-		}
-		return fmt.Sprintf(`{"metric":{"type":%q},"resource":{"type":"pubsub_subscription","labels":{"project_id":"test","subscription_id":%q}},"points":[%s]}`, undelivered, name, strings.Join(out, ","))
-	}
-	endpoint, asked := monitoringOf(t, 200, `{"timeSeries":[`+series("nba-phase3-analytics-complete-dead-letter", 3, 2)+`],"nextPageToken":"x"}`,
-		`{"timeSeries":[`+series("phasegate-reconcile-dead-letter", 0)+`,`+series("phasegate-sweep-dead-letter")+`]}`)
+	const completions, relays, sweeps = "nba-phase3-analytics-complete-dead-letter", "phasegate-reconcile-dead-letter", "phasegate-sweep-dead-letter"
+	subscribed(t, w, completions, relays, sweeps)
+	endpoint, asked := monitoringOf(t, 200, `{"timeSeries":[`+series(completions, 3, 2)+`],"nextPageToken":"x"}`, `{"timeSeries":[`+series(relays, 0)+`,`+series(sweeps)+`]}`)
 	got, err := DeadLetters(t.Context(), w.App, endpoint, option.WithoutAuthentication())
-	want := map[string]int64{"nba-phase3-analytics-complete-dead-letter": 3, "phasegate-reconcile-dead-letter": 0}
+	want := map[string]int64{completions: 3, relays: 0, sweeps: 0}
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, %v, want %v", got, err, want)
 	}
@@ -240,6 +254,33 @@ func TestDeadLettersAreCountedByCloudMonitoring(t *testing.T) {
 	endpoint, _ = monitoringOf(t, http.StatusForbidden)
 	if got, err := DeadLetters(t.Context(), w.App, endpoint, option.WithoutAuthentication()); err == nil || got != nil || !strings.Contains(err.Error(), "denied") {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// Cloud Monitoring has no time series of a subscription that was always empty.
+func TestDeadLetters_SubscriptionWithoutTimeSeriesIsEmptyIfItExists(t *testing.T) {
+	w, c := checker(t)
+	names := deadLetters(w.Pipeline, "")
+	subscribed(t, w, names...)
+	gone := names[0]
+	c.Dead = func(ctx context.Context) (map[string]int64, error) {
+		endpoint, _ := monitoringOf(t, 200, `{}`)
+		return DeadLetters(ctx, w.App, endpoint, option.WithoutAuthentication())
+	}
+	if got := by(c.Run(t.Context()))[DeadLetterMessages]; got.State != OK || got.Evidence[0] != fmt.Sprintf("none in %d subscriptions", len(names)) {
+		t.Errorf("all are empty: %+v", got)
+	}
+	if err := w.Broker.Client.SubscriptionAdminClient.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: "projects/test/subscriptions/" + gone}); err != nil {
+		t.Fatal(err)
+	}
+	if got := by(c.Run(t.Context()))[DeadLetterMessages]; got.State != Failing || !strings.Contains(got.Evidence[0], "the subscription "+gone+" does not exist") {
+		t.Errorf("one does not exist: %+v", got)
+	}
+	if err := w.Broker.Close(); err != nil { // every call fails
+		t.Fatal(err)
+	}
+	if got := by(c.Run(t.Context()))[DeadLetterMessages]; got.State != Unknown || !strings.Contains(got.Evidence[0], "read subscription ") {
+		t.Errorf("Pub/Sub does not answer: %+v", got)
 	}
 }
 
