@@ -126,3 +126,27 @@ func TestRead_FindsBadText(t *testing.T) {
 		t.Errorf("%v problems, want %v", found, want)
 	}
 }
+
+// Emulators have no network and no quotas: a reader must not take their figures for Google Cloud's.
+func TestFigures_OfEmulatorsSaySo(t *testing.T) {
+	for file, header := range map[string]string{"../../README.md": "## Cost", "../../docs/performance.md": "# Performance and cost"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, figures, found := strings.Cut(string(b), header+"\n")
+		figures, _, _ = strings.Cut(figures, "\n## Tests\n")
+		if introduction, _, _ := strings.Cut(figures, "| "); !found || !strings.Contains(introduction, "of Google Cloud") {
+			t.Errorf("%s does not begin with where its figures are from: %q", file, introduction)
+		}
+		const command = "go run ./scripts/emulators"
+		for _, section := range strings.Split(figures, "\n## ") {
+			top, rows, _ := strings.Cut(section, "\n|---")
+			for _, row := range strings.Split(rows, "\n") {
+				if all := top + row; strings.HasPrefix(row, "| ") && strings.Contains(all, command) && !strings.Contains(strings.ReplaceAll(all, command, ""), "emulator") {
+					t.Errorf("%s: no emulator is named: %s", file, row)
+				}
+			}
+		}
+	}
+}
