@@ -188,7 +188,13 @@ func (v *validator) check(path string, f fileCheck, t *Transition, of []Processo
 	if len(holes) == 0 {
 		return []Check{c}
 	}
-	return c.each(of, slices.Contains(holes, "column"))
+	each := c.each(of, slices.Contains(holes, "column"))
+	for _, c := range each {
+		if !v.prunes(path+".sql", c.SQL) {
+			break
+		}
+	}
+	return each
 }
 
 // each states a check for every table, or for every filled column of every table.
@@ -247,6 +253,9 @@ func (v *validator) parameters(path, sql string, known []string, fillable ...str
 			}
 			holes = append(holes, hole)
 		}
+	}
+	if len(holes) == 0 { // else each statement that is made of it is checked
+		v.prunes(path, sql)
 	}
 	return holes
 }

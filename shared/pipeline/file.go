@@ -106,7 +106,7 @@ type fileCheckTable struct {
 
 type fileCheck struct {
 	Name       string   `yaml:"name"`       // unique. The number of minutes_coverage_pct is handed over in the field of that name
-	SQL        string   `yaml:"sql"`        // query for one number, NULL when it cannot be known; knows @period, a DATE or a TIMESTAMP as date_column is. With {table}, {date_column} or {column} it is asked of each processor
+	SQL        string   `yaml:"sql"`        // query for one number, NULL when it cannot be known; knows @period, a DATE or a TIMESTAMP as date_column is. With {table}, {date_column} or {column} it is asked of each processor. A partitioned table of a processor needs a condition on the bare date column
 	Modes      []string `yaml:"modes"`      // Default: all
 	Processors []string `yaml:"processors"` // it is asked before hand-overs of one of them. Default: all
 	Warn       string   `yaml:"warn"`       // what the number must not be, such as `< 80`: then a notification is sent. Default: nothing
@@ -117,7 +117,7 @@ type fileCheck struct {
 type fileHealth struct {
 	Datasets []string `yaml:"datasets"` // that the statements read; the functions may read no others. Default: none
 	Upstream *struct {
-		SQL          string `yaml:"sql"`           // query for the first run of each source on each day from @first to @last, DATEs: name, day, time
+		SQL          string `yaml:"sql"`           // query for the first run of each source on each day from @first to @last, DATEs: name, day, time. A column in a function, such as DATE(started_at, zone), needs a bare range next to it
 		ExpectedBy   string `yaml:"expected_by"`   // local time of the day, such as 08:00
 		FailingAfter string `yaml:"failing_after"` // local time of the day
 	} `yaml:"upstream"` // what has to run before the first phase. Default: nothing is known of it

@@ -63,7 +63,7 @@ var inGo = regexp.MustCompile(`(field \S+ not found) in type (?s:.*)`)
 
 // build turns the file into a Pipeline while the validator notes what is wrong.
 func build(f file) (*Pipeline, *validator) {
-	v := &validator{}
+	v := &validator{tables: map[string]Processor{}}
 	if f.Schema != 1 {
 		v.add("schema", "must be 1, is %d", f.Schema)
 	}
@@ -78,7 +78,6 @@ func build(f file) (*Pipeline, *validator) {
 	phases := map[string]map[string]string{} // phase → processor → entities key
 	owner := map[string]string{}             // processor → path, unique over the pipeline
 	classes := map[string]bool{}
-	tables := map[string]Processor{} // the first that fills it
 	processors := v.names("processor")
 	for i, fp := range f.Phases {
 		path := fmt.Sprintf("phases[%d]", i)
@@ -100,7 +99,7 @@ func build(f file) (*Pipeline, *validator) {
 			processors.formerly(path, pr.Name, pr.Formerly)
 			processor := v.processor(path, pr, f.Kinds)
 			v.unique(path+".class", "class", processor.Class, classes) // two would share their locks
-			v.sameTable(path, processor, tables)
+			v.sameTable(path, processor)
 			phase.Processors = append(phase.Processors, processor)
 		}
 		if len(fp.Processors) == 0 {
@@ -174,10 +173,10 @@ func (v *validator) processor(path string, pr fileProcessor, kinds map[string]st
 
 // sameTable checks that processors of one table agree on what its rows are: two rules for
 // what a duplicate is would undo each other.
-func (v *validator) sameTable(path string, p Processor, tables map[string]Processor) {
-	first, known := tables[p.Table]
+func (v *validator) sameTable(path string, p Processor) {
+	first, known := v.tables[p.Table]
 	if !known {
-		tables[p.Table] = p
+		v.tables[p.Table] = p
 		return
 	}
 	for _, f := range []struct {

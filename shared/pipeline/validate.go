@@ -10,7 +10,10 @@ import (
 )
 
 // validator gathers problems, each with the path of the value it is about.
-type validator struct{ problems []error }
+type validator struct {
+	problems []error
+	tables   map[string]Processor // of the processors: the first that fills each
+}
 
 func (v *validator) add(path, format string, args ...any) {
 	v.problems = append(v.problems, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
