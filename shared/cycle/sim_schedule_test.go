@@ -42,9 +42,10 @@ func (s *simulation) ended(th *simThread) {
 	}
 }
 
-// followed reports whether a message brings the thread's work again if it fails.
+// followed reports whether a message brings the thread's work again if it fails. Messages that
+// only waited behind it find its claim, and leave the work to it.
 func (th *simThread) followed() bool {
-	return slices.ContainsFunc(append(th.messages(), th.stranded...), func(m *simMessage) bool { return m != nil && !m.acked })
+	return slices.ContainsFunc(th.messages(), func(m *simMessage) bool { return m != nil && !m.acked })
 }
 
 // messages are those that the thread handles.

@@ -299,7 +299,11 @@ func (n *run) settle(ctx context.Context, w warehouse.Written) {
 			"removed", w.Removed, "rows", w.Rows, "examples", fmt.Sprint(w.Examples))...)
 	}
 	if w.Doubled != 0 {
-		n.Log.ErrorContext(ctx, fmt.Sprintf("%d duplicate rows after the write: %s", w.Doubled, w.Problem), append(attributes, "event", telemetry.DuplicatesFound,
+		found := fmt.Sprintf("the table has %d duplicate rows after the write", w.Doubled)
+		if w.Doubled < 0 {
+			found = "the duplicate rows after the write could not be counted: " + w.Problem
+		}
+		n.Log.ErrorContext(ctx, found, append(attributes, "event", telemetry.DuplicatesFound,
 			"duplicates", w.Doubled)...)
 		// The rows are written in any case; without this request the nightly sweep finds them.
 		if err := sweep.Ask(ctx, n.Pipeline, n.Prefix, n.Publish, n.Processor.Table, n.Period); err != nil {

@@ -355,7 +355,7 @@ func TestF31_DuplicatesOfOthersAreHandedToTheSweep(t *testing.T) {
 				t.Errorf("%+v, %v", out, err)
 			}
 			job := fmt.Sprintf(`{"job":"sweep","table":%q,"date":"2026-02-03"}`, w.Rename("nba_analytics.player_game_summary"))
-			if broken == nil && fmt.Sprint(w.asked) != "["+job+"]" || broken != nil && !strings.Contains(m.logs.String(), "the sweep was not asked") {
+			if broken == nil && fmt.Sprint(w.asked) != "["+job+"]" || broken != nil && !strings.Contains(m.logs.String(), "the sweep was not requested") {
 				t.Errorf("%s, %s", w.asked, m.logs.String())
 			}
 			if !strings.Contains(m.logs.String(), `"event":"duplicates_found"`) {
