@@ -72,7 +72,9 @@ func (c *Checker) read(ctx context.Context) *facts {
 	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex // of the maps by transition
-	rec := c.patient()
+	patient, end := context.WithTimeoutCause(ctx, c.Patience, fmt.Errorf("no answer within %s", c.Patience))
+	defer end()
+	rec := c.patient(patient)
 	for _, t := range c.Pipeline.Transitions {
 		wg.Go(func() {
 			from, to := t.Window(now, Days)
@@ -82,33 +84,19 @@ func (c *Checker) read(ctx context.Context) *facts {
 			f.compared[t.ID], f.comparedErr[t.ID] = r, err
 		})
 	}
-	wg.Go(func() {
-		ctx, cancel := c.patience(ctx)
-		defer cancel()
-		f.dead, f.deadErr = c.Dead(ctx)
-	})
-	wg.Go(func() {
-		ctx, cancel := c.patience(ctx)
-		defer cancel()
-		f.services, f.servicesErr = c.Services(ctx)
-	})
+	wg.Go(func() { f.dead, f.deadErr = c.Dead(patient) })
+	wg.Go(func() { f.services, f.servicesErr = c.Services(patient) })
 	wg.Go(func() { f.functions, f.statusErr = c.functions(ctx) })
 	var known firsts
 	wg.Go(func() { f.before, known, f.beforeErr = c.remembered(ctx) })
 	h := c.Pipeline.Health
 	cal := c.Pipeline.Calendar.Daily()
 	if h.Upstream != nil {
-		wg.Go(func() {
-			ctx, cancel := c.patience(ctx)
-			defer cancel()
-			f.firstRuns, f.firstErr = c.FirstRuns(ctx, cal.Add(f.day, -usualDays), f.day)
-		})
+		wg.Go(func() { f.firstRuns, f.firstErr = c.FirstRuns(patient, cal.Add(f.day, -usualDays), f.day) })
 	}
 	if h.Runs != "" {
 		wg.Go(func() {
-			ctx, cancel := c.patience(ctx)
-			defer cancel()
-			f.runs, f.runsErr = c.Runs(ctx, cal.Add(f.today, -Days), f.today)
+			f.runs, f.runsErr = c.Runs(patient, cal.Add(f.today, -Days), f.today)
 			f.lockedAt, f.lockedErr = c.locked(ctx, f.lockedRuns())
 		})
 	}
@@ -118,11 +106,6 @@ func (c *Checker) read(ctx context.Context) *facts {
 	f.scheduled = scheduled(f.pipeline, f.functions, known.schedules, f.now)
 	f.statusErr = errors.Join(f.statusErr, f.beforeErr)
 	return f
-}
-
-// patience bounds what one source gets.
-func (c *Checker) patience(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, c.Patience, fmt.Errorf("no answer within %s", c.Patience))
 }
 
 // planned returns the periods without notifications.
@@ -135,23 +118,19 @@ func (f *facts) planned() (out []string) {
 	return out
 }
 
-// patient is the reconciler with limits of time for what it asks the warehouse: an answer
-// that is missing must not delay the other checks.
-func (c *Checker) patient() *reconcile.Reconciler {
+// patient is the reconciler whose queries end with a context: an answer that is missing must not
+// keep the documents from being judged.
+func (c *Checker) patient(ctx context.Context) *reconcile.Reconciler {
 	r := *c.Reconcile
 	r.Planned = func(p pipeline.Period) bool {
 		_, planned := c.Pipeline.Health.Planned(p)
 		return planned
 	}
 	contents, expected := r.Contents, r.Expected
-	r.Contents = func(ctx context.Context, processors []pipeline.Processor, from, to pipeline.Period) map[string]warehouse.Contents {
-		ctx, cancel := context.WithTimeout(ctx, c.Patience/4) // it is asked twice
-		defer cancel()
+	r.Contents = func(_ context.Context, processors []pipeline.Processor, from, to pipeline.Period) map[string]warehouse.Contents {
 		return contents(ctx, processors, from, to)
 	}
-	r.Expected = func(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (map[pipeline.Period]int64, error) {
-		ctx, cancel := context.WithTimeout(ctx, c.Patience/4)
-		defer cancel()
+	r.Expected = func(_ context.Context, t *pipeline.Transition, from, to pipeline.Period) (map[pipeline.Period]int64, error) {
 		return expected(ctx, t, from, to)
 	}
 	return &r

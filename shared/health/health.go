@@ -26,8 +26,8 @@
 //
 // # Failures
 //
-// Each source has a time limit of its own, and all together have [Limit]. A source that fails
-// makes only its own checks unknown.
+// The store gets [Limit]. Every other source gets less, so that a source that hangs makes only its
+// own checks unknown. A query whose time runs out is cancelled.
 package health
 
 import (
@@ -88,8 +88,15 @@ func (r Report) Count(s State) (n int) {
 	return n
 }
 
-// Limit is how long all checks may take together.
-const Limit = 10 * time.Second
+// Limit is how long all checks may take together, and patience what their sources get of it. A
+// query over all tables of a phase takes BigQuery 1 to 4 s. The function ends a job after 60 s.
+const (
+	Limit    = 30 * time.Second
+	patience = 25 * time.Second
+)
+
+// pageLimit is how long the documents of the page may take.
+const pageLimit = 10 * time.Second
 
 // Days is the evaluated window, today included.
 const Days = 7
@@ -109,7 +116,7 @@ type Checker struct {
 	Services func(ctx context.Context) (map[string]deployed.Service, error)
 	Now      func() time.Time
 	Prefix   string // of topics and services
-	// Patience is what one source gets of [Limit].
+	// Patience is what sources other than the store get of [Limit].
 	Patience    time.Duration
 	Day         pipeline.Period // a day, whose upstream runs are checked as of its end; "": today
 	StatePrefix string          // of the names of collections of state
@@ -119,7 +126,7 @@ type Checker struct {
 // New returns the checker of an application.
 func New(a *app.App) *Checker {
 	c := &Checker{Pipeline: a.Pipeline, Store: a.Store, Locks: a.Locks, Reconcile: reconcile.New(a), Now: a.Now,
-		Patience: 8 * time.Second, Prefix: a.Config.Prefix, StatePrefix: a.Config.StatePrefix(), Log: a.Log}
+		Patience: patience, Prefix: a.Config.Prefix, StatePrefix: a.Config.StatePrefix(), Log: a.Log}
 	c.FirstRuns = func(ctx context.Context, from, to pipeline.Period) ([]warehouse.FirstRun, error) {
 		if a.Warehouse == nil {
 			return nil, ErrNoWarehouse

@@ -415,49 +415,68 @@ func TestSinceSurvivesALookThatCouldNotRememberIt(t *testing.T) {
 	}
 }
 
+// slow is a checker whose sources other than the store, which hangs once, wait before they answer.
+func slow(t *testing.T, wait func(context.Context) error) *Checker {
+	t.Helper()
+	p, err := pipeline.Parse(pipeline.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem := memory.New(time.Now)
+	log := slog.New(slog.DiscardHandler)
+	engine := cycle.New(cycle.Config{Store: mem, Now: time.Now, NewID: func() string { return "x" }, Claim: time.Minute, Log: log,
+		Publish: func(context.Context, string, []wire.Outgoing) []cycle.Published { return nil }, Check: cycle.Unchecked})
+	locks := lease.New(lease.Config{Store: mem, Now: time.Now, NewID: func() string { return "x" }, Lease: lease.Max, Log: log})
+	return &Checker{Pipeline: p, Store: &forgetful{Store: mem, hang: true}, Locks: locks, Now: time.Now, Patience: patience, Log: log,
+		Dead:      func(ctx context.Context) (map[string]int64, error) { return nil, wait(ctx) },
+		FirstRuns: func(ctx context.Context, _, _ pipeline.Period) ([]warehouse.FirstRun, error) { return nil, wait(ctx) },
+		Services:  func(ctx context.Context) (map[string]deployed.Service, error) { return nil, wait(ctx) },
+		Runs: func(ctx context.Context, _, _ pipeline.Period) ([]warehouse.ProcessorRun, error) {
+			return nil, wait(ctx)
+		},
+		Reconcile: &reconcile.Reconciler{Pipeline: p, Engine: engine, Locks: locks, Log: log,
+			Waiting: func(context.Context) (int, error) { return 0, nil },
+			Contents: func(ctx context.Context, ps []pipeline.Processor, _, _ pipeline.Period) map[string]warehouse.Contents {
+				if err := wait(ctx); err != nil {
+					return map[string]warehouse.Contents{ps[0].Table: {Problem: err.Error()}}
+				}
+				return map[string]warehouse.Contents{}
+			},
+			Expected: func(ctx context.Context, _ *pipeline.Transition, _, _ pipeline.Period) (map[pipeline.Period]int64, error) {
+				return map[pipeline.Period]int64{}, wait(ctx)
+			}}}
+}
+
 // Documents are judged even if every query of the warehouse takes all the time that it gets,
 // and nothing takes longer than all may take together.
 func TestTheLimitsFitIntoTheWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		c := &Checker{}
-		p, err := pipeline.Parse(pipeline.Default())
-		if err != nil {
-			t.Fatal(err)
-		}
-		mem := memory.New(func() time.Time { return time.Now() })
-		s := &forgetful{Store: mem, hang: true}
-		log := slog.New(slog.DiscardHandler)
-		engine := cycle.New(cycle.Config{Store: mem, Now: time.Now, NewID: func() string { return "x" }, Claim: time.Minute, Log: log,
-			Publish: func(context.Context, string, []wire.Outgoing) []cycle.Published { return nil }, Check: cycle.Unchecked})
-		locks := lease.New(lease.Config{Store: mem, Now: time.Now, NewID: func() string { return "x" }, Lease: lease.Max, Log: log})
-		*c = Checker{Pipeline: p, Store: s, Locks: locks, Now: time.Now, Patience: 8 * time.Second, Log: log,
-			Dead: func(ctx context.Context) (map[string]int64, error) { <-ctx.Done(); return nil, ctx.Err() },
-			FirstRuns: func(ctx context.Context, _, _ pipeline.Period) ([]warehouse.FirstRun, error) {
-				<-ctx.Done()
-				return nil, ctx.Err()
-			},
-			Services: func(ctx context.Context) (map[string]deployed.Service, error) { <-ctx.Done(); return nil, ctx.Err() },
-			Runs: func(ctx context.Context, _, _ pipeline.Period) ([]warehouse.ProcessorRun, error) {
-				<-ctx.Done()
-				return nil, ctx.Err()
-			},
-			Reconcile: &reconcile.Reconciler{Pipeline: p, Engine: engine, Locks: locks, Log: log,
-				Waiting: func(context.Context) (int, error) { return 0, nil },
-				Contents: func(ctx context.Context, ps []pipeline.Processor, _, _ pipeline.Period) map[string]warehouse.Contents {
-					<-ctx.Done()
-					return map[string]warehouse.Contents{ps[0].Table: {Problem: "no answer"}}
-				},
-				Expected: func(ctx context.Context, _ *pipeline.Transition, _, _ pipeline.Period) (map[pipeline.Period]int64, error) {
-					<-ctx.Done()
-					return nil, ctx.Err()
-				}}}
-		got := by(c.Run(t.Context()))
+		got := by(slow(t, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }).Run(t.Context()))
 		if got[Locks].State != OK || got[Quarantine].State != OK || got[DeadLetterMessages].State != Unknown {
 			t.Errorf("%+v", got)
 		}
 		if took := time.Since(began); took > Limit {
 			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+// A query over all tables of a phase takes 1 to 4 s, and reconciliation sends three, one by one.
+func TestChecker_WaitsForQueriesOfSeveralSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got := by(slow(t, func(ctx context.Context) error {
+			select {
+			case <-time.After(4 * time.Second):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}).Run(t.Context()))
+		for _, id := range []string{NextPhase, Duplicates, Locks, Quarantine} {
+			if got[id].State != OK {
+				t.Errorf("%s: %+v", id, got[id])
+			}
 		}
 	})
 }

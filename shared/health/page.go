@@ -113,7 +113,7 @@ func DefaultPageDays(cal pipeline.Calendar) int {
 // ReadPage reads what the page shows of the last days, side by side: in a constant number of
 // calls of the store however many days there are, and without asking the warehouse.
 func ReadPage(ctx context.Context, a *app.App, days int) Page {
-	ctx, cancel := context.WithTimeoutCause(ctx, Limit, fmt.Errorf("no answer within %s", Limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, pageLimit, fmt.Errorf("no answer within %s", pageLimit))
 	defer cancel()
 	c, zone, now := New(a), a.Pipeline.Calendar.Zone(), a.Now()
 	p := Page{Pipeline: a.Config.Prefix + a.Pipeline.Name, Project: a.Config.Project, Zone: zone.String(), Shadow: a.Config.Shadow != "",

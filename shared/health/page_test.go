@@ -1,6 +1,8 @@
 package health
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -226,5 +229,19 @@ func TestPage_TheReportBeginsWithWhatIsWrong(t *testing.T) {
 		if !slices.IsSortedFunc(periods, func(a, b string) int { return strings.Compare(b, a) }) || len(periods) < 3 {
 			t.Errorf("rows: %q", periods)
 		}
+	}
+}
+
+// The page shows the kept report: a warehouse that hangs does not delay it.
+func TestPage_AsksNoWarehouse(t *testing.T) {
+	w, c := checker(t)
+	if err := c.Remember(t.Context(), c.Run(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s %s", r.Method, r.URL) }))
+	defer s.Close()
+	w.App.Warehouse = warehouse.New("test", s.Listener.Addr().String())
+	if p := ReadPage(t.Context(), w.App, 7); p.Problem != "" || len(p.Checks) == 0 {
+		t.Errorf("%+v", p)
 	}
 }
