@@ -102,6 +102,29 @@ type ListingRow struct {
 	Command string
 }
 
+// mostRows bounds the rows of one listing: a page stays readable, however many there are.
+const mostRows = 100
+
+// bound keeps the first rows, bad ones first, and says how many more the command shows.
+func (l *Listing) bound(command string) {
+	more := len(l.Rows) - mostRows
+	if more <= 0 {
+		return
+	}
+	slices.SortStableFunc(l.Rows, func(a, b ListingRow) int {
+		switch {
+		case a.Tone == "bad" && b.Tone != "bad":
+			return -1
+		case b.Tone == "bad" && a.Tone != "bad":
+			return 1
+		}
+		return 0
+	})
+	cells := make([]string, len(l.Rows[0].Cells))
+	cells[1] = fmt.Sprintf("and %d more", more)
+	l.Rows = append(l.Rows[:mostRows], ListingRow{Tone: "calm", Cells: cells, Command: command})
+}
+
 // DefaultPageDays is the number of days that the page shows by default.
 func DefaultPageDays(cal pipeline.Calendar) int {
 	if cal.Hourly() {
@@ -284,6 +307,7 @@ func (c *Checker) locks(ctx context.Context) Listing {
 		}
 		l.Rows = append(l.Rows, row)
 	}
+	l.bound("phasectl locks list")
 	return l
 }
 
@@ -309,6 +333,7 @@ func (c *Checker) sweeps(ctx context.Context, a *app.App) Listing {
 		}
 		l.Rows = append(l.Rows, row)
 	}
+	l.bound("phasectl sweep list")
 	return l
 }
 

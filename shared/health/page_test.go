@@ -1,6 +1,7 @@
 package health
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -243,5 +244,29 @@ func TestPage_AsksNoWarehouse(t *testing.T) {
 	w.App.Warehouse = warehouse.New("test", s.Listener.Addr().String())
 	if p := ReadPage(t.Context(), w.App, 7); p.Problem != "" || len(p.Checks) == 0 {
 		t.Errorf("%+v", p)
+	}
+}
+
+// A listing of any number of locks stays short: leaked ones come first.
+func TestPage_BoundsItsLocks(t *testing.T) {
+	w, c := checker(t)
+	lock := func(id string) {
+		t.Helper()
+		_, err := w.Store.Apply(t.Context(), store.Merge(store.Ref{Collection: "processing_locks", ID: id}, store.F(store.ServerTime, "acquired_at"), store.F("python-1", "execution_id")))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock("Z_2026-02-03")
+	w.SetNow(morning.Add(24 * time.Hour)) // and its process died
+	for n := range 2 * mostRows {
+		lock(fmt.Sprintf("A%03d_2026-02-03", n))
+	}
+	rows := c.locks(t.Context()).Rows
+	if len(rows) != mostRows+1 || rows[0].Cells[0] != "Z_2026-02-03" || rows[1].Cells[0] != "A000_2026-02-03" {
+		t.Fatalf("%d rows, %+v", len(rows), rows[0])
+	}
+	if last := rows[mostRows]; last.Cells[1] != "and 101 more" || last.Command != "phasectl locks list" || len(last.Cells) != len(rows[0].Cells) {
+		t.Errorf("%+v", last)
 	}
 }

@@ -1,7 +1,10 @@
 package lease
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -123,5 +126,51 @@ func TestF29_LeakedLocksAreListed(t *testing.T) {
 	w.once("get", refused)
 	if _, _, err := l.List(t.Context()); !errors.Is(err, errAway) {
 		t.Errorf("unreadable: %v", err)
+	}
+}
+
+// counting counts calls and the documents that they read.
+type counting struct {
+	store.Store
+	calls, documents int
+}
+
+func (c *counting) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
+	c.calls, c.documents = c.calls+1, c.documents+len(refs)
+	return c.Store.Get(ctx, refs...)
+}
+
+func (c *counting) Scan(ctx context.Context, collection, from, to string) iter.Seq2[store.Doc, error] {
+	c.calls++
+	return func(yield func(store.Doc, error) bool) {
+		for doc, err := range c.Store.Scan(ctx, collection, from, to) {
+			if c.documents++; !yield(doc, err) {
+				return
+			}
+		}
+	}
+}
+
+// A released lock leaves no document: a list costs what is locked, whatever was locked before.
+func TestList_CostsTheLocksThatAreHeld(t *testing.T) {
+	w := newWorld(t)
+	l := w.locks("a")
+	for n := range 2000 {
+		got, err := l.Acquire(t.Context(), Key{Class: fmt.Sprint("P", n%100), Period: "2026-02-03"}, fmt.Sprint("run-", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := got.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.advance(time.Second)
+	}
+	w.acquire(l, "run-1")
+	c := &counting{Store: w.mem}
+	counted := *l
+	counted.Store = c
+	states, _, err := counted.List(t.Context())
+	if err != nil || len(states) != 1 || c.calls != 2 || c.documents != 2 {
+		t.Errorf("%d locks, %d calls, %d documents, %v", len(states), c.calls, c.documents, err)
 	}
 }
