@@ -102,7 +102,7 @@ var changes = map[string]change{
 	"F19": {"shared/wire/name.go", `strings.TrimPrefix(name, "Async")`, `name`, "", nil},
 	"F29": {"shared/lease/document.go", `return s.Until.Before(at)`, `return false`, "", nil},
 	"F32": {"shared/dedup/dedup.go", `return bytes.Compare(ha[:], hb[:])`, `return bytes.Compare(ha[:0], hb[:0])`, "TestF32_TheOutcomeDoesNotDependOnTheOrder", nil},
-	"F33": {"shared/health/checks.go", `		return Check{State: Unknown, Evidence: v.unknown, Action: v.look}`, `		return Check{State: OK, Evidence: v.unknown, Action: v.look}`, "", emulatortest.BigQuery},
+	"F33": {"shared/health/checks.go", `		return Check{State: Unknown, Evidence: v.noted(v.unknown), Action: v.whenUnknown}`, `		return Check{State: OK, Evidence: v.noted(v.unknown), Action: v.whenUnknown}`, "", emulatortest.BigQuery},
 	"F46": {"shared/delivery/delivery.go", `w.WriteHeader(http.StatusAccepted)`, `w.WriteHeader(http.StatusBadRequest)`, "", nil},
 	"F48": {"shared/cycle/projection.go", `return !holds(s.compat, f) }`, `return true }`, "", nil},
 	"F58": {"shared/cycle/relay.go", `for n := -relayDays * cal.PerDay(); n <= t.Lead(); n++ {`, `for n := 0; n <= t.Lead(); n++ {`, "", nil},
