@@ -126,10 +126,19 @@ func (s *simulation) watched() {
 		}
 	}
 	for _, b := range s.books.batches {
-		if b.request != "" && b.state != "published" {
+		if b.request != "" && b.state != "published" && !s.forgone(b) {
 			s.isWatched("asked for")
 		}
 	}
+}
+
+// forgone reports whether nothing is left of a request: its cycle is closed, and by a definition
+// that was deployed none of its runs counts.
+func (s *simulation) forgone(b *simBatch) bool {
+	return s.isClosed(b.mode) && slices.ContainsFunc(s.family.versions[:s.final.version+1], func(rules *simRules) bool {
+		i := rules.mode(b.mode)
+		return i < 0 || !slices.ContainsFunc(b.runs, func(key string) bool { return rules.counts(i, s.family.byKey[key]) })
+	})
 }
 
 func (s *simulation) isWatched(why string) {
