@@ -17,11 +17,33 @@ import (
 
 // BigQuery runs a query to its end if its caller has left, and bills it.
 func TestQuery_IsCancelledWhenItsTimeRunsOut(t *testing.T) {
+	p, err := pipeline.Parse(pipeline.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, query := range map[string]func(context.Context, *warehouse.Warehouse) error{
+		"health": func(ctx context.Context, w *warehouse.Warehouse) error {
+			_, err := w.FirstRuns(ctx, p, night, night)
+			if err != nil && !strings.Contains(err.Error(), "no answer within 25s") {
+				t.Error(err)
+			}
+			return err
+		},
+		"sweep": func(ctx context.Context, w *warehouse.Warehouse) error {
+			_, _, err := w.Duplicates(ctx, p.Calendar, p.Phases[0].Processors[0], night, night)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) { cancelled(t, query) })
+	}
+}
+
+func cancelled(t *testing.T, query func(context.Context, *warehouse.Warehouse) error) {
 	out := errors.New("no answer within 25s")
 	ctx, runOut := context.WithCancelCause(t.Context())
 	ctx, end := context.WithTimeout(ctx, time.Hour)
 	defer end()
-	cancelled := ""
+	got := ""
 	limit := ""
 	id := ""
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -33,7 +55,7 @@ func TestQuery_IsCancelledWhenItsTimeRunsOut(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/cancel"):
-			cancelled = r.Method + " " + r.URL.Path + " " + r.URL.Query().Get("location")
+			got = r.Method + " " + r.URL.Path + " " + r.URL.Query().Get("location")
 			fmt.Fprint(w, `{}`)
 		case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/jobs"):
 			id, limit = body.JobReference.JobID, body.Configuration.JobTimeoutMs
@@ -46,15 +68,11 @@ func TestQuery_IsCancelledWhenItsTimeRunsOut(t *testing.T) {
 	defer s.Close()
 	w := warehouse.New("p", s.Listener.Addr().String())
 	defer w.Close()
-	p, err := pipeline.Parse(pipeline.Default())
-	if err != nil {
-		t.Fatal(err)
+	if err := query(ctx, w); err == nil {
+		t.Error("no error")
 	}
-	if _, err := w.FirstRuns(ctx, p, night, night); err == nil || !strings.Contains(err.Error(), out.Error()) {
-		t.Errorf("%v", err)
-	}
-	if want := "POST /projects/p/jobs/" + id + "/cancel EU"; id == "" || cancelled != want {
-		t.Errorf("cancelled %q, want %q", cancelled, want)
+	if want := "POST /projects/p/jobs/" + id + "/cancel EU"; id == "" || got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 	if ms, err := time.ParseDuration(limit + "ms"); err != nil || ms > time.Hour || ms < 59*time.Minute {
 		t.Errorf("the job may take %q ms: %v", limit, err)

@@ -282,21 +282,18 @@ func (w *Warehouse) scan(ctx context.Context, sql string, next func(*bigquery.Ro
 	}
 	q := client.Query(sql)
 	q.MaxBytesBilled, q.Labels = maxWindowBytes, map[string]string{purposeLabel: "sweep"}
-	it, err := q.Read(ctx)
+	it, cancel, err := begun(ctx, q)
+	defer cancel()
 	if err != nil {
 		return 0, err
 	}
 	for err == nil {
 		err = next(it)
 	}
-	job := it.SourceJob()
 	if !errors.Is(err, iterator.Done) {
 		return 0, err
 	}
-	if job == nil { // BigQuery made none for a query so small
-		return 0, nil
-	}
-	status, err := job.Status(ctx)
+	status, err := it.SourceJob().Status(ctx)
 	if err != nil {
 		return 0, err
 	}
