@@ -1,71 +1,3 @@
-// Package cycle is the engine: it records completions and moves each cycle towards
-// the state in which everything that its policy allows has been handed over, once.
-//
-// # The idea
-//
-// A completion is never the reason to trigger the next phase. The reason is the
-// state. [Engine.Record] writes what was reported; [Engine.Converge] reads, decides
-// and acts, over and over, until nothing is left to do or another instance holds the
-// claim. It may be called at any time, by anyone, any number of times at once: by the
-// function that recorded a completion, by the relay, by an operator.
-//
-// # Notions
-//
-//	cycle   (transition, period, mode); the modes of one period are cycles of their own
-//	run     one report of a processor; immutable, identified by a hash of its content
-//	batch   one hand-over: a frozen set of runs and one message a processor among them
-//	claim   the right to work on a batch, for a short time: a holder's id in the batch
-//
-// A cycle has batches 1, 2, 3, …: the first when its policy is met, a further one for
-// what comes later. Nothing is published in any other way.
-//
-// # A batch's states
-//
-//	grace       enough is there for a hand-over without the rest; waiting for the rest
-//	checking    claimed by its creator; readiness is being checked
-//	blocked     readiness failed or is unknown; tried again at next_attempt
-//	publishing  frozen: runs and payloads stand fixed, some messages have no id yet
-//	published   the broker has answered with an id for every message
-//
-// Completions of a period that arrive while earlier ones are handled form a group
-// ([Engine.Complete]): one commit records them, one evaluation follows, and each message is
-// answered for its own record and claim.
-//
-// A person can hold a cycle ([Engine.Hold]): what is not frozen waits, its state is
-// shown as on_hold. A person can ask for a hand-over ([Engine.Trigger]): the batch that
-// the policy has begun takes the runs that were chosen, or a further one is made of
-// them. Either is one compare-and-set or create-if-absent, like every other step.
-//
-// From publishing on, runs and payloads never change. Only [Engine] writes published,
-// and only together with the last missing id.
-//
-// # Protocol
-//
-// Handlers record, then read; so does the holder of a claim after each of its writes.
-// One of the two therefore sees the other: a run that arrives at any moment is either
-// in the snapshot that the holder decides on, or its handler finds the batch done and
-// goes on by itself. There is no transaction and no waiting: creation is
-// create-if-absent, everything after it compare-and-set on the version that was read.
-//
-// # Failures
-//
-//   - A process dies: its claim runs out by the server's clock; the redelivered message
-//     or the relay takes it over and resumes at the first message without an id.
-//   - An answer is lost: the next read tells by the holder's id whose write it was.
-//   - The broker accepts a message and the id is lost: a copy with the same trigger_id
-//     follows, byte for byte. This, a holder that sleeps beyond its claim, and the
-//     broker's own redelivery are the only sources of copies.
-//   - A claim is trusted from the start of the attempt that took it, less a margin; when
-//     that ends, publishing ends by itself.
-//   - A readiness check or the schedule has no answer: that is unknown, which blocks,
-//     is logged by name and asked again; it never passes, and never closes a cycle.
-//   - Anything that logging does cannot change an outcome.
-//
-// # Shadow
-//
-// An engine in shadow records, decides and stores its state as always, in collections
-// of its own. It publishes and projects nothing: "published" means there that the
-// hand-over would have been sent.
 package cycle
 
 import (
@@ -275,9 +207,8 @@ func (c *convergence) holder() string {
 	return id
 }
 
-// safeRemaining returns for how long a claim held under that id may still be used,
-// by the stricter of the monotonic and the wall clock: a machine that was suspended
-// has seen only one of them move.
+// safeRemaining returns for how long a claim held under that id may still be used. The stricter of
+// the monotonic and the wall clock decides: while a machine is suspended, one of them can stand still.
 func (c *convergence) safeRemaining(holder string) time.Duration {
 	began, now := c.taken[holder], c.Now()
 	elapsed := max(now.Sub(began), now.Round(0).Sub(began.Round(0)))

@@ -13,9 +13,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// Doubt is about a report that is most likely a mistake: its processor's name is much like
-// one that is expected, or its period is later than any that is expected. It is recorded and
-// does not count for what was meant.
+// Doubt is about a report that is most likely a mistake. Its processor's name is similar to an
+// expected one, or its period is later than every expected one. The report is recorded as it is.
 type Doubt struct {
 	Period     pipeline.Period `json:"period"`
 	Reported   string          `json:"reported"`     // processor_name as sent

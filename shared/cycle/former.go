@@ -62,9 +62,9 @@ func (m sent) table(tr *pipeline.Transition, name string) string {
 	return name
 }
 
-// adopt finds the modes that have taken the place of one that the definition does not know:
-// there is one mode for each event, so the newest run of what was handed over tells. A mode
-// that was renamed without formerly must not hand the same runs over again.
+// adopt finds the modes that replace one that the definition does not know. Each event belongs to
+// one mode, so the newest run that was handed over shows which mode that is. A mode that was
+// renamed without formerly must not hand over the same runs again.
 func (s *snapshot) adopt(key Key) {
 	modeAt := key.Transition.ModesOf(key.Period)
 	names := map[string]bool{}

@@ -18,8 +18,8 @@ const (
 	// maxGroup bounds the completions of one commit: Firestore takes 10 MiB a commit
 	// (https://cloud.google.com/firestore/quotas), and one completion is 52 KiB at most.
 	maxGroup = 100
-	// slowEvaluation is how long the next evaluation of a period waits for the one before it:
-	// most take some calls of the store; one that checks readiness may take half a minute.
+	// slowEvaluation is how long the next evaluation of a period waits for the one before it.
+	// Most take some calls of the store; one that checks readiness can take half a minute.
 	slowEvaluation = time.Second
 )
 

@@ -85,11 +85,11 @@ func (f *fields) hold() *Hold {
 	return &Hold{Until: f.time("until"), Since: f.time("since"), Actor: f.str("actor"), Reason: f.str("reason"), id: f.str("id")}
 }
 
-// Hold holds a cycle, or with an empty mode every cycle of the transition (the key's
-// period then means nothing), in place of an earlier hold. It lasts from the server's
-// present time. When it returns, every batch of a period that the relay looks after is
-// either frozen, and named in the result, or will not be handed over before the hold
-// ends. Holding again begins anew; the audit record is written in the same commit.
+// Hold holds a cycle, in place of an earlier hold. With an empty mode it holds every cycle of the
+// transition, and the key's period has no meaning. The hold begins at the server's present time.
+// When Hold returns, every batch of the relay's periods is frozen and named in the result, or it
+// is not handed over before the hold ends. Holding again begins anew; the audit record is written
+// in the same commit.
 func (e *Engine) Hold(ctx context.Context, key Key, mode string, lasts time.Duration, actor, reason string) (HoldResult, error) {
 	if most := longest(mode); lasts <= 0 || lasts > most {
 		return HoldResult{}, fmt.Errorf("hold for %s: must be more than nothing and at most %s", lasts, most)
@@ -190,10 +190,9 @@ func (e *Engine) touch(ctx context.Context, key Key, mode string) (publishing []
 	return nil, fmt.Errorf("%s: no end after %d steps", key, maxSteps)
 }
 
-// Release ends the hold of a cycle, or with an empty mode that of the transition, and
-// does what is due, whether anything was held or not: calling again after an error
-// carries on. It ends the hold that it finds and no later one; meeting one that
-// another operator has made meanwhile, it is [ErrRefused].
+// Release ends the hold of a cycle, or with an empty mode that of the transition. Then it does what
+// is due, also if there was no hold: calling again after an error continues. It ends only the hold
+// that it finds. If another operator has made a later one meanwhile, it returns [ErrRefused].
 func (e *Engine) Release(ctx context.Context, key Key, mode, actor, reason string) (HoldResult, error) {
 	key, mode = e.any(key, mode), key.Transition.PresentMode(mode)
 	r, err := e.endHold(ctx, key, mode, actor, reason)

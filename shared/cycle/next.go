@@ -202,9 +202,9 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 // due reports whether there is something to hand over now.
 func (h handing) due() bool { return h.verdict.State == policy.Ready && len(h.runs) > 0 }
 
-// handing works out what a cycle hands over next, b being its unpublished batch or
-// nil: the runs that an operator selected; else, until the cycle has begun, what the mode's policy
-// says, and from then on what is pending.
+// handing works out what a cycle hands over next; b is its unpublished batch or nil. Runs that an
+// operator selected come first. Otherwise the mode's policy decides until the cycle has begun, and
+// from then on it is what is pending.
 func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 	in := c.input(s, m)
 	if b != nil {

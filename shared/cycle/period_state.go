@@ -24,10 +24,9 @@ type PeriodState struct {
 	Cycles   []Status  // by mode
 	Problem  error     // why the period cannot be read; then nothing else is known
 	Full     string    // what the period has no room for, "" when it has room
-	// Document is the compatibility document as it stands, nil when there is none; Wrong
-	// are the names of its fields that differ from the recorded state, and Shown those
-	// of the processors that it rightly shows as complete. A shadow has no such document, and
-	// Shown is nil.
+	// Document is the present compatibility document, nil when there is none. Wrong are the names
+	// of its fields that differ from the recorded state. Shown are the processors that it rightly
+	// shows as complete. A shadow has no such document, and Shown is nil.
 	Document map[string]any
 	Wrong    []string
 	Shown    map[string]bool
@@ -192,12 +191,11 @@ type Repair struct {
 	Before      string // how the period's cycles stood, in words, for the record
 }
 
-// Repair puts completions that nobody reported on record, says in the compatibility
-// document that it did, and converges: what is handed over by that is published with the
-// cause reconciliation, under the mode's policy and within its limits of time like
-// everything else. Of a period that ended longer ago than trigger_within only what is
-// frozen is published ([PeriodState.Old]). The audit record is in the same commit. Idempotent, but for the audit
-// record; two at once, or beside live completions, are harmless.
+// Repair records completions that were not reported, notes it in the compatibility document, and
+// converges. What is then handed over has the cause reconciliation; the mode's policy and its
+// limits of time apply. Of a period that ended longer ago than trigger_within, only what is frozen
+// is published ([PeriodState.Old]). The audit record is in the same commit. Idempotent, except for
+// the audit record; two at once, or live completions at the same time, are harmless.
 func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	at := e.Now()
 	fields := []store.Field{store.F(at.UTC().Format(time.RFC3339), "repaired_at")}

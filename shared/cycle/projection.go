@@ -26,8 +26,8 @@ func (c *convergence) projection(s *snapshot) []store.Field {
 	return append(fields, store.F(store.ServerTime, "_last_update"))
 }
 
-// maxAheadWrites is how often one Converge projects ahead of its work, whoever else
-// writes to the document meanwhile.
+// maxAheadWrites is how often one Converge projects ahead of its work when other processes write
+// to the document meanwhile.
 const maxAheadWrites = 3
 
 // ahead returns the projection if the compatibility document does not show every run
@@ -84,10 +84,10 @@ func projectRun(r policy.Run) map[string]any {
 	}
 }
 
-// counted returns each processor's newest run that counts for any mode, and the mode
-// to show: the most advanced one to which a counting run belongs or in whose time it
-// fell. A run that a mode merely accepts from earlier does not make it the mode
-// shown. As runs only come, the mode only advances.
+// counted returns each processor's newest run that counts for any mode, and the mode to show. That
+// is the most advanced mode to which a counting run belongs or in whose time it fell. A run that a
+// mode accepts from earlier does not make it the mode shown. Runs are never removed, so the mode
+// only advances.
 func (c *convergence) counted(s *snapshot) (newest map[string]policy.Run, mode string) {
 	modes, modeAt := c.key.Transition.Modes, c.key.Transition.ModesOf(c.key.Period)
 	newest, shown := map[string]policy.Run{}, -1

@@ -63,9 +63,9 @@ func (s *snapshot) readSchedule(doc store.Doc) error {
 	return errors.Join(f.err, m.err)
 }
 
-// asks reports whether the schedule decides what becomes of a cycle: one that has
-// neither begun nor any rows would be handed over, or overdue, or stays closed. Where
-// nothing is on record and nothing expected, nothing is asked.
+// asks reports whether the schedule decides what becomes of a cycle: one that has neither begun nor
+// any rows is handed over, overdue, or stays closed. Where nothing is recorded or expected, the
+// schedule is not read.
 func (c *convergence) asks(s *snapshot) bool {
 	if c.Expected == nil || c.scheduleAsked || !s.recorded() && !c.expected || s.now.Before(s.schedule.next()) {
 		return false

@@ -23,8 +23,8 @@ const (
 // name is the hash of its value. Nothing is read or awaited; a redelivery changes
 // nothing, and no later run can overwrite an earlier one.
 //
-// A period whose document is full goes on in a second one, which takes successful runs
-// without their entity lists: what is handed over from such a run is not incremental.
+// A period whose document is full continues in a second one. That takes successful runs without
+// their entity lists: what is handed over from such a run is not incremental.
 // Reports that cannot count are bounded; see room.go.
 func (e *Engine) Record(ctx context.Context, key Key, c wire.Completion) error {
 	shown := c.Processor

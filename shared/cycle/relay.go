@@ -34,14 +34,14 @@ const (
 	checksTake = 45 * time.Second
 )
 
-// Relay converges the periods from a week back to the newest expected or recorded
-// one, and older ones about which a person has asked for something: whatever is due
-// there by time, or was left by a process that died, is finished. A cycle of which
-// nothing is on record has a deadline too, from the first period on that is ours. What is
-// unfinished in the week before is named, and left to reconciliation.
+// Relay converges the periods from a week back to the newest expected or recorded one, and older
+// ones for which an operator requested something. It finishes what is due there by time, and what
+// a process that died has left. From the first period on that is ours, a cycle of which nothing is
+// recorded has a deadline too. What is unfinished in the week before is named, and left to
+// reconciliation.
 //
-// It reads each of these periods once, whatever history there is, and writes only
-// where something is unfinished. Idempotent; two at once are harmless.
+// It reads each of these periods once, for any length of history, and writes only where something
+// is unfinished. Idempotent; two at once are harmless.
 //
 // One period never keeps another from its turn, whether it errs, panics or hangs. The
 // newest comes first. Readiness checks may take [checksTake] together, and then once more

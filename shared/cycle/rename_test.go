@@ -211,15 +211,15 @@ func TestRenamed_NamesWhatTheDefinitionDoesNotSay(t *testing.T) {
 		want    string // "" for none
 	}{
 		"nothing":                {nil, ""},
-		"mode":                   {[]string{"- name: overnight", "- name: late"}, `mode "overnight" has state of 2026-02-03 to 2026-02-03 and the definition does not know it, while "late" has none`},
+		"mode":                   {[]string{"- name: overnight", "- name: late"}, `mode "overnight" has state of 2026-02-03 to 2026-02-03 and is not in the definition; "late" is, and has no state`},
 		"mode_said":              {[]string{"- name: overnight", late}, ""},
 		"mode_declared_new":      {[]string{"- name: overnight", "- name: late\n        formerly: []"}, ""},
 		"mode_of_another_name":   {[]string{"- name: overnight", "- name: late\n        formerly: [night]"}, `mode "overnight"`},
-		"transition":             {[]string{"- id: phase3_to_phase4", "- id: up_to_down"}, `transition "phase3_to_phase4" has state of 2026-02-03 to 2026-02-03 and the definition does not know it, while "up_to_down" has none`},
+		"transition":             {[]string{"- id: phase3_to_phase4", "- id: up_to_down"}, `transition "phase3_to_phase4" has state of 2026-02-03 to 2026-02-03 and is not in the definition; "up_to_down" is, and has no state`},
 		"transition_said":        {[]string{"- id: phase3_to_phase4", "- id: up_to_down\n    formerly: [phase3_to_phase4]"}, ""},
 		"transition_said_second": {[]string{"- id: phase3_to_phase4", "- id: up_to_down\n    formerly: [other, phase3_to_phase4]"}, `transition "phase3_to_phase4"`},
 		"transition_new":         {[]string{"- id: phase3_to_phase4", "- id: up_to_down\n    formerly: []"}, ""},
-		"processor":              {boxScores(""), `processor "player_game_summary" has state of 2026-02-03 to 2026-02-03 and the definition does not know it, while "box_scores" has none`},
+		"processor":              {boxScores(""), `processor "player_game_summary" has state of 2026-02-03 to 2026-02-03 and is not in the definition; "box_scores" is, and has no state`},
 		"processor_said":         {boxScores("        formerly: [" + pgs + "]\n"), ""},
 		"processor_new":          {boxScores("        formerly: []\n"), ""},
 	} {

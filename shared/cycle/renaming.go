@@ -11,8 +11,8 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// Renaming is a name that has state and that the definition does not know, next to one that
-// the definition knows and that has none: most likely they are the same thing.
+// Renaming is a name that has state and is not in the definition, next to one that is in the
+// definition and has no state. Most likely they are the same thing.
 type Renaming struct {
 	What        string // transition, mode or processor
 	Transition  string // of the definition
@@ -22,7 +22,7 @@ type Renaming struct {
 }
 
 func (r Renaming) String() string {
-	return fmt.Sprintf("%s %q has state of %s to %s and the definition does not know it, while %s has none: if it was renamed, write `formerly: [%s]` at its new name, the oldest name first; if not, write `formerly: []` there",
+	return fmt.Sprintf("%s %q has state of %s to %s and is not in the definition; %s is, and has no state. If it was renamed, write `formerly: [%s]` at its new name, the oldest name first. If not, write `formerly: []` there",
 		r.What, r.Old, r.First, r.Last, quoted(r.New), r.Old)
 }
 
@@ -83,8 +83,8 @@ func (s seen) suspect(what, transition, old string, candidates []candidate) (r R
 	return r, true
 }
 
-// RenamedOf finds the modes and processors of a transition that were renamed, as far as its
-// books tell, without the definition saying so.
+// RenamedOf finds the modes and processors of a transition that, by its state, were renamed without
+// formerly in the definition.
 func RenamedOf(t *pipeline.Transition, periods []PeriodState) (out []Renaming) {
 	modes, processors, followers := seen{}, seen{}, map[string]string{}
 	for _, b := range periods {
@@ -154,8 +154,8 @@ func (e *Engine) Renamed(ctx context.Context, p *pipeline.Pipeline) (out []Renam
 	return append(transitions, out...), err
 }
 
-// RenamedTransitions finds transitions whose documents the definition does not know, next to
-// one without any; books are those of each transition.
+// RenamedTransitions finds transitions that have documents and are not in the definition, next to
+// one without any. periods has the state of each transition by its id.
 func (e *Engine) RenamedTransitions(ctx context.Context, p *pipeline.Pipeline, periods map[string][]PeriodState) (out []Renaming, err error) {
 	strangers, err := e.strangers(ctx, p)
 	if err != nil || len(strangers) == 0 {

@@ -16,8 +16,8 @@ import (
 
 // The room of a period. Firestore takes 1 MiB (1,048,576 bytes) a document
 // (https://cloud.google.com/firestore/quotas). It counts a text as its UTF-8 bytes and 1, a
-// field as its name and its value, a map as 32 bytes and its fields, an array as its
-// elements (https://firebase.google.com/docs/firestore/storage-size; store.Size).
+// field as its name and its value, and a map as 32 bytes and its fields
+// (https://firebase.google.com/docs/firestore/storage-size; store.Size).
 //
 // A period has three documents, so that what one kind of entry fills leaves the others
 // their room:
@@ -29,14 +29,15 @@ import (
 //	                   is full: no report
 //
 // A recorded run takes 190 bytes at least, so both documents of reports hold 11,037 runs at
-// most. Each causes one batch at most: its id in batches, 50 bytes and 1 (that of the
-// transition has 25 bytes at most then, that of a mode 12), and its key in the summary, 19 bytes, in two modes at most: 11,037 × (51 + 2 × 19) = 982,293
-// bytes. The control document has 66,283 bytes left for holds and the schedule.
+// most. Each causes one batch at most. Its id takes 51 bytes in batches, if the transition's id
+// has 25 bytes at most and the mode's name 12. Its key takes 19 bytes in the summary, in two modes
+// at most: 11,037 × (51 + 2 × 19) = 982,293 bytes. The control document has 66,283 bytes left for
+// holds and the schedule.
 //
-// Failed, unexpected and other reports that cannot count are dropped, the oldest first,
-// beyond these bounds; so is a success that repeats the newest one in every respect when
-// the first document is full. Nothing else is ever dropped: no success that could count,
-// no batch, no hold, no schedule.
+// Beyond these bounds, failed, unexpected and other reports that cannot count are dropped, the
+// oldest first. When the first document is full, a success that repeats the newest one in every
+// respect is dropped too. Nothing else is: no success that could count, no batch, no hold, no
+// schedule.
 const (
 	maxBad      = 20        // reports of one processor that did not succeed
 	maxUnknown  = 50        // reports of processors that the pipeline does not know

@@ -159,9 +159,8 @@ func (e *Engine) evaluate(ctx context.Context, key Key, last *snapshot, keep map
 // errUnanswered means that the store did not answer.
 var errUnanswered = errors.New("read")
 
-// readBatches reads the period, the first batch of each mode and the compatibility
-// document in one call, and once more if the period lists wanted batches that were not
-// asked for.
+// readBatches reads the period, the first batch of each mode and the compatibility document in one
+// call. It reads once more if the period lists wanted batches that were not among them.
 func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, wanted func(*snapshot, string) bool) (*snapshot, error) {
 	var ids []string
 	asked := map[string]bool{}
@@ -331,8 +330,8 @@ func (f *fields) grace(definition string) (since time.Time, own bool) {
 	return since, true
 }
 
-// fields reads a document's fields and keeps the first that is of another type than
-// we write: such a document was changed by another program, and nothing is decided on it.
+// fields reads a document's fields. Its error names the first that is of another type than we
+// write: another program changed such a document, and nothing is decided on it.
 type fields struct {
 	doc store.Doc
 	err error

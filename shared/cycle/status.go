@@ -64,10 +64,9 @@ func (e *Engine) Status(ctx context.Context, key Key) ([]Status, error) {
 	return e.describe(key, s), nil
 }
 
-// Cycles describes the cycles of the periods from one to another, oldest first: those of
-// which anything is known, and those whose deadline has passed all the same, from the
-// first period on of which anything is known. It reads each period once, and the week
-// before. It changes nothing.
+// Cycles describes the cycles of the periods from one to another, oldest first. It has those of
+// which anything is known, and from the first such period on those whose deadline has passed. It
+// reads each period once, and the week before. It changes nothing.
 func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) ([]Status, error) {
 	var out []Status
 	managed := false
@@ -87,8 +86,8 @@ func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pi
 	return out, nil
 }
 
-// Shown reports whether there is anything to show of the cycle: what is known about it, or,
-// where an earlier period is on record, that its time has come all the same.
+// Shown reports whether there is anything to show of the cycle: what is known about it or, where an
+// earlier period is recorded, that its time has come.
 func (st Status) Shown(managed bool) bool {
 	return st.Recorded() || managed && (st.State == string(policy.Overdue) || st.State == string(StateOnHold) || st.State == string(policy.Closed))
 }
@@ -261,9 +260,9 @@ func describe(t *pipeline.Transition, all map[string]placed, b *batch) BatchStat
 // runName names a run: one execution may have reported twice.
 func runName(r policy.Run) string { return r.Processor + "@" + r.ExecutionID + "#" + r.Key }
 
-// report logs one line for each cycle that this Converge has moved or that is open:
-// the verdict, its sets, its reason and, for a finished hand-over, the seconds from
-// the moment it was due to the broker's last id. It passes these cycles to OnStatus.
+// report logs one line for each cycle that this Converge has moved or that is open. The line has
+// the verdict, its sets and its reason. For a finished hand-over it has the seconds from the
+// moment it was due to the broker's last id. The cycles go to OnStatus too.
 func (c *convergence) report(ctx context.Context, s *snapshot) {
 	if !s.recorded() && !c.expected || c.OnStatus == nil && !c.Log.Enabled(ctx, slog.LevelWarn) {
 		return // the usual period of a relay

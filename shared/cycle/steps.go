@@ -277,9 +277,9 @@ func (c *convergence) expects(s *snapshot, a action) []any {
 	return names
 }
 
-// maxPayloads bounds the payloads of a batch in bytes, so that its document keeps
-// room for what is written later: the broker's ids, and a rival's copies of them, of
-// 300 messages, together with the keys of some 3,000 runs.
+// maxPayloads bounds the payloads of a batch in bytes. Its document keeps room for what is written
+// later: the broker's ids of 300 messages, a rival's copies of them, and the keys of some 3,000
+// runs.
 const maxPayloads = store.MaxDocumentBytes - 256<<10
 
 func blockedReason(r Readiness) string {
