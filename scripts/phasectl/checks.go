@@ -37,6 +37,9 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 		Long: "Verify each check by a dry run of BigQuery, which costs nothing. Its tables and columns must exist, it must yield\n" +
 			"a number, and the query of a hand-over must stay below its limit of bytes. All datasets must be in one location.\n" +
 			"A warning names each table into which processors in Go cannot write rows, and why.\n" +
+			"Dry runs also verify the statements that write each table: merge, merge by key, removal and archive copy.\n" +
+			"An error names the table and the statement. With PHASEGATE_TABLES=read these are skipped. A warning names each\n" +
+			"table without partitions by its date column, and the bytes that each write reads from it.\n" +
 			"Unless PHASEGATE_SHADOW is true, no subscription that the pipeline file replaces may exist:\n" +
 			"two orchestrators would hand over twice. Other subscriptions that push the same messages cause a warning.\n" +
 			"No transition, mode or processor may be renamed without `formerly`:\n" +
@@ -66,6 +69,11 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 			if c.BigQueryHost != "" || !c.Local {
 				all = append(all, locations(cmd.Context(), w, c, p, false))
 				all = append(all, w.VerifyTables(cmd.Context(), p)...)
+				if c.ReadOnly {
+					all = append(all, warehouse.Verification{Name: "writes", Warning: "not verified: this environment only reads the tables (PHASEGATE_TABLES=read)"})
+				} else {
+					all = append(all, w.VerifyWrites(cmd.Context(), p, p.Calendar.At(time.Now()), c.Archive())...)
+				}
 			}
 			all = append(append(all, others...), names(cmd.Context(), c)...)
 			for _, v := range all {

@@ -45,7 +45,7 @@ func TestChecksVerifyFindsWhatCannotBeAsked(t *testing.T) {
 		Schema int
 		Checks []struct{ Name, Problem string }
 	}
-	if err := json.Unmarshal([]byte(stdout), &answer); err != nil || code != 1 || answer.Schema != 1 || len(answer.Checks) != 34 {
+	if err := json.Unmarshal([]byte(stdout), &answer); err != nil || code != 1 || answer.Schema != 1 || len(answer.Checks) != 39 {
 		t.Errorf("%d, %v: %d checks\n%s", code, err, len(answer.Checks), stdout)
 	}
 }
@@ -65,6 +65,22 @@ func TestChecksVerify_WarnsOfTablesThatTakeNoRows(t *testing.T) {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%s\nwithout %s", stdout, want)
 		}
+	}
+}
+
+// The emulator cannot dry-run a MERGE of a query, and says so.
+func TestChecksVerify_VerifiesWritesUnlessTheTablesAreOnlyRead(t *testing.T) {
+	w := atWarehouse(t, sampleNight)
+	code, stdout, stderr := command(t, "checks", "verify")
+	want := "  the BigQuery emulator cannot dry-run merge, merge by key, removal\n"
+	if code != 0 || strings.Count(stdout, "warn     writes into ") != 5 || !strings.Contains(stdout, "warn     writes into "+w.Rename("nba_analytics.player_game_summary")+want) ||
+		!strings.Contains(stdout, "warn     archive copy  dataset phasegate_sweep_archive does not exist, so it is not verified: make deploy creates the dataset\n") {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	t.Setenv("PHASEGATE_TABLES", "read")
+	code, stdout, stderr = command(t, "checks", "verify")
+	if code != 0 || strings.Contains(stdout, "writes into") || !strings.Contains(stdout, "warn     writes  not verified: this environment only reads the tables (PHASEGATE_TABLES=read)\n") {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}
 }
 

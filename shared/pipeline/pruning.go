@@ -7,9 +7,8 @@ import (
 )
 
 // BigQuery leaves partitions unread only if a condition compares the partition column itself with a
-// constant expression: "the left side and right side of the filter should be the column and a
-// constant expression", https://cloud.google.com/bigquery/docs/querying-partitioned-tables. A
-// function around the column, or a join, reads the whole table.
+// constant expression. A function around the column, or a join, reads the whole table.
+// https://cloud.google.com/bigquery/docs/querying-partitioned-tables
 //
 // The check sees names and operators only. It does not resolve aliases, so a condition on a column
 // of the same name in another table satisfies it. It does not follow OR, views or arithmetic.
@@ -183,7 +182,7 @@ func (v *validator) prunes(path, sql string) bool {
 	}
 	for _, w := range s.wrapped() {
 		if !bounded[strings.ToLower(w[1])] {
-			v.add(path, "a condition wraps %s in %s, so BigQuery reads the whole table if %[1]s is its partition column: add a wider range of the bare column, "+
+			v.add(path, "a condition wraps %s in %s, so BigQuery reads the whole table if %[1]s is its partition column. Add a wider range of the bare column, "+
 				"such as %[1]s >= TIMESTAMP_SUB(TIMESTAMP(@first), INTERVAL 1 DAY) AND %[1]s < TIMESTAMP_ADD(TIMESTAMP(@last), INTERVAL 2 DAY)", w[1], w[0])
 		}
 	}

@@ -62,7 +62,7 @@ func TestStatement_IsRefusedWithoutABareConditionOnThePartitionColumn(t *testing
 
 // Every statement of a file is checked, and the error names its place and the fix.
 func TestParse_ChecksThePartitionColumnOfEveryStatement(t *testing.T) {
-	const wrapped = "a condition wraps triggered_at in DATE, so BigQuery reads the whole table if triggered_at is its partition column: add a wider range of the bare column, such as triggered_at >= "
+	const wrapped = "a condition wraps triggered_at in DATE, so BigQuery reads the whole table if triggered_at is its partition column. Add a wider range of the bare column, such as triggered_at >= "
 	for name, tc := range map[string]struct{ from, to, want string }{
 		"upstream":  {"        AND triggered_at >= TIMESTAMP_SUB(TIMESTAMP(@first), INTERVAL 1 DAY) AND triggered_at < TIMESTAMP_ADD(TIMESTAMP(@last), INTERVAL 2 DAY)\n", "", "health.upstream.sql: " + wrapped},
 		"runs":      {"      AND started_at >= TIMESTAMP_SUB(TIMESTAMP(@first), INTERVAL 1 DAY) AND started_at < TIMESTAMP_ADD(TIMESTAMP(@last), INTERVAL 2 DAY)\n", "", "health.runs: a condition wraps started_at in DATE"},

@@ -6,23 +6,33 @@ import (
 	"fmt"
 	"net/http"
 
+	"cloud.google.com/go/bigquery"
 	"google.golang.org/api/googleapi"
 )
 
 // Location returns where BigQuery keeps a dataset, such as US or europe-west3; "" when there is
 // no such dataset.
 func (w *Warehouse) Location(ctx context.Context, dataset string) (string, error) {
-	client, err := w.Client(ctx)
-	if err != nil {
+	meta, err := w.dataset(ctx, dataset)
+	if meta == nil || err != nil {
 		return "", err
 	}
-	meta, err := client.Dataset(dataset).Metadata(ctx)
+	return meta.Location, nil
+}
+
+// dataset returns the metadata of a dataset, nil when there is no such dataset.
+func (w *Warehouse) dataset(ctx context.Context, name string) (*bigquery.DatasetMetadata, error) {
+	client, err := w.Client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := client.Dataset(name).Metadata(ctx)
 	var api *googleapi.Error
 	if errors.As(err, &api) && api.Code == http.StatusNotFound {
-		return "", nil
+		return nil, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("dataset %s: %w", dataset, err)
+		return nil, fmt.Errorf("dataset %s: %w", name, err)
 	}
-	return meta.Location, nil
+	return meta, nil
 }

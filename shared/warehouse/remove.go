@@ -18,6 +18,16 @@ type Removal struct {
 	// as they were, with a column phasegate_kept: false for those that go.
 	Archive       string
 	Before, After Fingerprint
+
+	standIn string // a query for the rows of the archive, where that does not exist: in a dry run
+}
+
+// rows are those of the archive, for behind FROM or USING.
+func (r Removal) rows() string {
+	if r.standIn != "" {
+		return "(" + r.standIn + ")"
+	}
+	return quoted(r.Archive)
 }
 
 // ArchiveKept is how long removed rows are kept.
@@ -39,13 +49,7 @@ func (w *Warehouse) Archive(ctx context.Context, r Removal, s Survey) error {
 		return err
 	}
 	_, name, _ := strings.Cut(r.Archive, ".")
-	sql := fmt.Sprintf(`CREATE TABLE %s OPTIONS (expiration_timestamp = TIMESTAMP '%s', description = 'Rows of %s for %s that shared their keys before a sweep. %s is false for those that it removed.')
-AS SELECT %s.*, ROW_NUMBER() OVER (PARTITION BY %s ORDER BY IF(%s IN UNNEST(@survivors), 0, 1)) = 1 AS %[5]s
-FROM %[9]s AS %[6]s WHERE %[10]s QUALIFY COUNT(*) OVER (PARTITION BY %[7]s) > 1`,
-		quoted(r.Archive), time.Now().Add(ArchiveKept).UTC().Format("2006-01-02 15:04:05"), t.Processor.Table, t.Period, kept,
-		rowAlias, t.key(), hash, quoted(t.Processor.Table), t.slice(rowAlias+"."))
-	job, _, err := w.begin(ctx, exclusive{id: "phasegate-archive-" + name, location: meta.Location, sql: sql, purpose: "archive",
-		parameters: []bigquery.QueryParameter{{Name: "survivors", Value: s.survivors}}})
+	job, _, err := w.begin(ctx, exclusive{id: "phasegate-archive-" + name, location: meta.Location, sql: r.copy(), purpose: "archive", parameters: survivors(s.survivors)})
 	if err != nil {
 		return err
 	}
@@ -54,6 +58,20 @@ FROM %[9]s AS %[6]s WHERE %[10]s QUALIFY COUNT(*) OVER (PARTITION BY %[7]s) > 1`
 		return fmt.Errorf("archive table %s: %w", r.Archive, err)
 	}
 	return w.intact(ctx, r)
+}
+
+// copy is the statement that makes the archive. It names the parameter of [survivors].
+func (r Removal) copy() string {
+	t := r.Target
+	return fmt.Sprintf(`CREATE TABLE %s OPTIONS (expiration_timestamp = TIMESTAMP '%s', description = 'Rows of %s for %s that shared their keys before a sweep. %s is false for those that it removed.')
+AS SELECT %s.*, ROW_NUMBER() OVER (PARTITION BY %s ORDER BY IF(%s IN UNNEST(@survivors), 0, 1)) = 1 AS %[5]s
+FROM %[9]s AS %[6]s WHERE %[10]s QUALIFY COUNT(*) OVER (PARTITION BY %[7]s) > 1`,
+		quoted(r.Archive), time.Now().Add(ArchiveKept).UTC().Format("2006-01-02 15:04:05"), t.Processor.Table, t.Period, kept,
+		rowAlias, t.key(), hash, quoted(t.Processor.Table), t.slice(rowAlias+"."))
+}
+
+func survivors(hashes []string) []bigquery.QueryParameter {
+	return []bigquery.QueryParameter{{Name: "survivors", Value: hashes}}
 }
 
 // intact makes sure that the archive holds what the removal was planned on.
@@ -84,7 +102,7 @@ func (w *Warehouse) archived(ctx context.Context, r Removal) (bigquery.Schema, e
 
 // held are the rows in the archive, for behind a FROM.
 func (r Removal) held(columns bigquery.Schema, where string) string {
-	return fmt.Sprintf("(SELECT %s FROM %s%s) AS %s", columnsOf(columns, ""), quoted(r.Archive), where, rowAlias)
+	return fmt.Sprintf("(SELECT %s FROM %s%s) AS %s", columnsOf(columns, ""), r.rows(), where, rowAlias)
 }
 
 // Remove replaces the rows of the keys concerned by those that stay, by one statement
@@ -166,9 +184,9 @@ func (r Removal) statement(columns bigquery.Schema, planned Fingerprint, which s
 	return fmt.Sprintf(`MERGE %s AS %s USING %s AS %s ON FALSE
 WHEN NOT MATCHED BY TARGET AND %s AND IF(%s AND %s, TRUE, ERROR('%s')) THEN INSERT (%s) VALUES (%s)
 WHEN NOT MATCHED BY SOURCE AND %s AND %s IN (SELECT %s FROM %s AS %s) AND %s THEN DELETE`,
-		quoted(t.Processor.Table), target, quoted(r.Archive), source,
+		quoted(t.Processor.Table), target, r.rows(), source,
 		which, is(planned, r.concerned(columns)), whole, changedMark, columnsOf(columns, ""), columnsOf(columns, source+"."),
-		t.slice(target+"."), t.keyOf(target+"."), t.key(), quoted(r.Archive), rowAlias, whole)
+		t.slice(target+"."), t.keyOf(target+"."), t.key(), r.rows(), rowAlias, whole)
 }
 
 // is the condition that rows, for behind a FROM, have a fingerprint.
@@ -181,7 +199,7 @@ func is(f Fingerprint, rows string) string {
 func (r Removal) concerned(columns bigquery.Schema) string {
 	t := r.Target
 	return fmt.Sprintf("(SELECT %s FROM %s AS %s WHERE %s AND %s IN (SELECT %[5]s FROM %[6]s AS %[3]s)) AS %[3]s",
-		columnsOf(columns, rowAlias+"."), quoted(t.Processor.Table), rowAlias, t.slice(rowAlias+"."), t.key(), quoted(r.Archive))
+		columnsOf(columns, rowAlias+"."), quoted(t.Processor.Table), rowAlias, t.slice(rowAlias+"."), t.key(), r.rows())
 }
 
 // Standing returns what is there now of the keys concerned. An [ErrTarget] says that it

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 
+	"cloud.google.com/go/bigquery"
 	"google.golang.org/api/googleapi"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -100,12 +101,16 @@ func (w *Warehouse) verify(ctx context.Context, t *pipeline.Transition, p pipeli
 	v := Verification{Name: name}
 	var err error
 	if v.Bytes, err = w.dryRun(ctx, t, p, sqls); err != nil {
-		var api *googleapi.Error
-		unasked := errors.As(err, &api) && (api.Code == http.StatusForbidden || api.Code == http.StatusUnauthorized)
-		v.silent = !unasked && !refused(err)
-		v.Problem, v.Unknown = problem(err), unasked || v.silent
+		v.silent = !unasked(err) && !refused(err)
+		v.Problem, v.Unknown = problem(err), unasked(err) || v.silent
 	}
 	return v
+}
+
+// unasked reports whether BigQuery did not let the caller ask.
+func unasked(err error) bool {
+	var api *googleapi.Error
+	return errors.As(err, &api) && (api.Code == http.StatusForbidden || api.Code == http.StatusUnauthorized)
 }
 
 // dryRun returns the bytes that a query would read. ABS takes numbers alone, so a
@@ -121,9 +126,14 @@ func (w *Warehouse) dryRun(ctx context.Context, t *pipeline.Transition, p pipeli
 	if err != nil {
 		return 0, err
 	}
+	return dry(ctx, q)
+}
+
+// dry returns the bytes that a statement would read, at most.
+func dry(ctx context.Context, q *bigquery.Query) (bytes int64, err error) {
 	q.DryRun = true
-	job, err := q.Run(ctx)
-	if err != nil {
+	var job *bigquery.Job
+	if err := patiently(ctx, func() (err error) { job, err = q.Run(ctx); return err }); err != nil {
 		return 0, err
 	}
 	status := job.LastStatus() // a dry run is over at once

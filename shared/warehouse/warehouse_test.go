@@ -185,15 +185,15 @@ func TestCompleteDataVerifiesWithinTheLimitOfBytes(t *testing.T) {
 		t.Errorf("%+v", last)
 	}
 	for sql, want := range map[string]string{
-		"SELECT 'x'":                            "ABS",
-		"SELECT @period":                        "ABS",
-		"SELECT TRUE":                           "ABS",
-		"SELECT 1, 2":                           "Scalar subquery",
-		"SELECT 1) AS c0, (SELECT 2":            "ABS",
-		"DELETE FROM {table} WHERE TRUE":        "Syntax error",
-		"SELECT COUNT(*) FROM {table} -- x":     "",
-		"SELECT COUNT(*) FROM {table} /* x":     "comment",
-		"SELECT MAX(processed_at) FROM {table}": "ABS",
+		"SELECT 'x'":                 "ABS",
+		"SELECT @period":             "ABS",
+		"SELECT TRUE":                "ABS",
+		"SELECT 1, 2":                "Scalar subquery",
+		"SELECT 1) AS c0, (SELECT 2": "ABS",
+		"DELETE FROM {table} WHERE {date_column} = @period":                   "Syntax error",
+		"SELECT COUNT(*) FROM {table} WHERE {date_column} = @period -- x":     "",
+		"SELECT COUNT(*) FROM {table} WHERE {date_column} = @period /* x":     "comment",
+		"SELECT MAX(processed_at) FROM {table} WHERE {date_column} = @period": "ABS",
 	} {
 		tr := w.Transition("sql: SELECT COUNT(*) FROM {table} WHERE {date_column} = @period", "sql: |\n            "+sql)
 		tr.Checks.All, tr.Checks.Expected = tr.Checks.All[:1], ""
