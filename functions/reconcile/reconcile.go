@@ -88,7 +88,7 @@ const (
 )
 
 // nightly compares and repairs, alone. Its window follows from when it was asked for, so
-// that a request that comes again on the next day is about the same periods. One that
+// that a request that is redelivered on the next day is about the same periods. One that
 // ends early is tried again: what was repaired is no finding any more.
 func nightly(ctx context.Context, a *app.App, e wire.Envelope) error {
 	key := lease.Key{Class: nightlyLock, Period: a.Pipeline.Calendar.At(e.PublishTime)}

@@ -47,7 +47,7 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) e
 		return &wire.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by sweep; sweep is"}
 	}
 	s, err := sweep.New(a)
-	if err != nil { // coming again changes nothing
+	if err != nil { // a redelivery changes nothing
 		a.Log.ErrorContext(ctx, "the sweep cannot run: "+err.Error(), "event", telemetry.CheckUnknown, "check", "duplicates")
 		return nil
 	}
@@ -58,7 +58,7 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) e
 	if s.Refuses() == nil {
 		o.Fix = func(p pipeline.Processor) bool { return p.Duplicates == pipeline.DuplicatesRemove }
 	}
-	// By when it was asked for: what comes again on the next day is about the same periods.
+	// By when it was requested: a redelivery on the next day is about the same periods.
 	o.From, o.To = a.Pipeline.Window(e.PublishTime, days)
 	if job.Date != "" {
 		period, err := a.Pipeline.Calendar.Parse(job.Date)
@@ -80,8 +80,8 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) e
 	return delivery.Periodic(ctx, a, e, job.Job, run)
 }
 
-// conclude answers for a sweep. What may go well the next time comes again, and finds what
-// is left; what asking again does not change is told, and keeps the heartbeat away.
+// conclude answers for a sweep. What can succeed the next time is an error: the redelivery finds
+// what is left. What a redelivery does not change is logged, and there is no heartbeat.
 func conclude(ctx context.Context, a *app.App, job wire.Job, r sweep.Report) error {
 	var bytes int64
 	var busy, again []error

@@ -63,11 +63,11 @@ func reportCommand(f *flags) *cobra.Command {
 
 // besideShadow prints the hand-overs of the shadow next to those of another orchestrator.
 func besideShadow(cmd *cobra.Command, f *flags, w windowFlags, asJSON bool) error {
-	all := []reconcile.Beside{}
+	all := []reconcile.ShadowCycle{}
 	var zone *time.Location
 	err := w.each(cmd.Context(), f.open, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {
 		zone = a.Pipeline.Calendar.Zone()
-		some, err := reconcile.BesideShadow(cmd.Context(), a, t, from, to)
+		some, err := reconcile.CompareShadow(cmd.Context(), a, t, from, to)
 		if err != nil {
 			return exitError{exitUnknown, err}
 		}
@@ -97,7 +97,7 @@ func besideShadow(cmd *cobra.Command, f *flags, w windowFlags, asJSON bool) erro
 	return nil
 }
 
-func printBeside(w io.Writer, all []reconcile.Beside, count map[reconcile.Verdict]int, zone *time.Location) error {
+func printBeside(w io.Writer, all []reconcile.ShadowCycle, count map[reconcile.Verdict]int, zone *time.Location) error {
 	var b strings.Builder
 	table := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	at := func(t time.Time) string {

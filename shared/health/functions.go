@@ -57,9 +57,8 @@ func owed(p *pipeline.Pipeline, s pipeline.Schedule, now time.Time) time.Time {
 	return due
 }
 
-// missedBefore returns a former cron of a schedule and the time at which the job was due by it,
-// where the job had not come to its end when the present cron was first seen. A new cron alone
-// must not make a dead job ok.
+// missedBefore returns a former cron of a schedule, and when the job was due by it, if the job had
+// not ended before the present cron was first seen. A new cron alone must not make a dead job ok.
 func (f *facts) missedBefore(s pipeline.Schedule, last, first time.Time) (former string, missed time.Time) {
 	for _, key := range sorted(f.scheduled) {
 		name, cron, _ := strings.Cut(key, " ")

@@ -16,10 +16,10 @@
 // # Guarantees
 //
 // The checks read their sources at the same time, in a constant number of calls for any number
-// of periods. The store gets 14. The state of the periods takes 4, the start of management 1 (and 1
-// more until a relay has recorded it), transitions with another name 2, reports about later
-// periods 1, the locks 2 and the newest lock 1. Quarantine, heartbeats and the last report take
-// 1 each. Each further transition adds its periods, names and locks. The warehouse gets 2
+// of periods. The store gets 14. The state of the periods takes 4, and the start of management 1,
+// with 1 more until a relay has recorded it. Transitions with another name take 2, reports about
+// later periods 1, the locks 2 and the newest lock 1. Quarantine, heartbeats and the last report
+// take 1 each. Each further transition adds its periods, names and locks. The warehouse gets 2
 // queries for the tables of a transition and 1 for its schedule, 1 for upstream runs and 1 for
 // the run history. Services take 1 call. Dead letters take 1, and 1 for each subscription without a
 // time series.
@@ -147,8 +147,8 @@ func New(a *app.App) *Checker {
 	return c
 }
 
-// How much evidence a check keeps: a report of all checks stays far below a document's 1 MiB,
-// and a line below what the log takes, however much there is to say.
+// How much evidence a check keeps. A report of all checks stays far below a document's 1 MiB, and a
+// log line below its limit.
 const (
 	mostEvidence      = 100     // items
 	mostEvidenceBytes = 8 << 10 // of all items

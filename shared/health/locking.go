@@ -24,7 +24,7 @@ func lockingActive(f *facts) Check {
 		return v.check()
 	}
 	v.overlaps(f)
-	runs := f.lockedRuns() // those that could be read: what they show is so, whatever the others are
+	runs := f.lockedRuns() // those that could be read
 	// Runs of before the deployment could take no lock.
 	early := slices.IndexFunc(runs, func(r warehouse.ProcessorRun) bool { return r.Began.Before(f.deployed()) })
 	if early >= 0 {
@@ -45,8 +45,8 @@ func lockingActive(f *facts) Check {
 	return v.check()
 }
 
-// unlocked is by how much the last run may be younger than the last lock: one that is
-// turned away, or wrote its history by a clock of its own, takes none.
+// unlocked is how much later than the last lock the last run may be. A run that is refused, or that
+// writes its history by its own clock, takes no lock.
 const unlocked = time.Hour
 
 // mostShown bounds the evidence of one kind.

@@ -133,8 +133,8 @@ func DefaultPageDays(cal pipeline.Calendar) int {
 	return PageDays
 }
 
-// ReadPage reads what the page shows of the last days, side by side: in a constant number of
-// calls of the store however many days there are, and without asking the warehouse.
+// ReadPage reads what the page shows of the last days. It reads all sources at the same time, in a
+// constant number of calls of the store for any number of days, and without the warehouse.
 func ReadPage(ctx context.Context, a *app.App, days int) Page {
 	ctx, cancel := context.WithTimeoutCause(ctx, pageLimit, fmt.Errorf("no answer within %s", pageLimit))
 	defer cancel()

@@ -109,8 +109,7 @@ func (f *facts) anything(day pipeline.Period) (yes, known bool) {
 	return yes, known
 }
 
-// todo reports whether something was expected of a transition's periods before a day, of
-// those that are looked at.
+// todo reports whether something was expected of a transition's compared periods before a day.
 func (f *facts) todo(t *pipeline.Transition, before pipeline.Period) (yes, known bool) {
 	for p, n := range f.compared[t.ID].Expected {
 		if f.pipeline.Calendar.Day(p) < before {

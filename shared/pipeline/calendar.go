@@ -53,9 +53,8 @@ func (c Calendar) Zone() *time.Location { return c.zone }
 // season: two hours in a year look alike without.
 func (c Calendar) Local(t time.Time) string { return t.In(c.zone).Format("2006-01-02 15:04 MST") }
 
-// Parse checks that s names a period: exactly YYYY-MM-DD, a date that exists, and far
-// enough from the year 10000 that what is reckoned from it has four digits too; of an
-// hour exactly YYYY-MM-DDTHH.
+// Parse checks that s names a period: exactly YYYY-MM-DD, or YYYY-MM-DDTHH of an hour. The date must
+// exist, and be so far from the year 10000 that what is computed from it has four digits too.
 func (c Calendar) Parse(s string) (Period, error) {
 	layout, form := time.DateOnly, "date of the form YYYY-MM-DD"
 	if c.hourly {

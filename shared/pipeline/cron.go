@@ -56,7 +56,7 @@ func parseCron(s string) (cron, error) {
 // cronSet reads one field: a list of numbers, ranges and steps.
 func cronSet(field int, word string) (set uint64, err error) {
 	f := cronFields[field]
-	bad := fmt.Errorf("%q is no %s: write *, a number from %d to %d, a range such as %d-%d, a step of * or of a range such as */2, or a list of these", clip(word), f.name, f.min, f.max, f.min, f.min+1)
+	bad := fmt.Errorf("%q is no %s: write *, a number from %d to %d, a range such as %d-%d, a step such as */2, or a list of these", clip(word), f.name, f.min, f.max, f.min, f.min+1)
 	number := func(s string) (int, bool) {
 		if i := slices.Index(f.names, strings.ToLower(s)); i >= 0 {
 			return f.min + i, true

@@ -81,7 +81,7 @@ func TestCron_FormsThatCloudSchedulerDoesNotRead(t *testing.T) {
 		}
 	}
 	_, err := parseCron("*/90 * * * *")
-	if want := `"*/90" is no minute: write *, a number from 0 to 59, a range such as 0-1, a step of * or of a range such as */2, or a list of these`; err == nil || err.Error() != want {
+	if want := `"*/90" is no minute: write *, a number from 0 to 59, a range such as 0-1, a step such as */2, or a list of these`; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -7,9 +7,9 @@ import "fmt"
 type Health struct {
 	Datasets []string // that the statements read; the functions may read no others
 	Upstream *Upstream
-	// Runs yields the runs of processors that began on the dates from @first to @last:
-	// processor (name or class), date of the data, run id, when it began, when it ended
-	// (NULL while it has not). "" when no such history is kept.
+	// Runs yields the runs of processors that began on the dates from @first to @last. Its
+	// columns are processor (name or class), date of the data, run id, begin, and end (NULL
+	// while it runs). "" when no such history is kept.
 	Runs string
 	// DigestAt is the local time from which the digest of the day is sent.
 	DigestAt Offset

@@ -88,7 +88,7 @@ type Transition struct {
 	Order                   []string
 	CompatibilityCollection string
 	TriggerWithin           time.Duration // after the period's end; of the needed runs' event times
-	ManagedSince            Period        // reconciliation leaves earlier periods alone; "": from the first on record on
+	ManagedSince            Period        // reconciliation does not judge earlier periods; "": from the first recorded one on
 	HandOver                *HandOver     // nil: no alert on the duration
 	Modes                   []Mode        // in the order in which a period lives through them
 	Checks                  *Checks       // nil: hand-overs are not checked

@@ -320,15 +320,13 @@ func rank(t *pipeline.Transition, mode string) int {
 	return len(t.Modes)
 }
 
-// Pending returns the counting runs that a further hand-over has to take: all
-// uncovered ones of every processor that was never handed over, or that has run
-// again with a difference that its consumers must see. covered holds the keys of
-// the runs in earlier batches of the cycle. late tells whether one of the
-// processors was never handed over before.
+// Pending returns the counting runs that a further hand-over has to take. These are all uncovered
+// runs of each processor that was never handed over, or that ran again with a difference that its
+// consumers must see. covered holds the keys of the runs in earlier batches of the cycle. late
+// tells whether one of the processors was never handed over before.
 //
-// Runs that came too late after the period's end to trigger anything by themselves
-// are not pending, nor are those of a processor that the mode did not expect when the
-// cycle's first hand-over was frozen.
+// Runs that came too late after the period's end to trigger anything are not pending. Neither are
+// runs of a processor that the mode did not expect when the cycle's first hand-over was frozen.
 //
 // What a processor has run again is pending once Mode.SecondRunsEvery has passed since it
 // was last handed over again; until then it is [Collected].

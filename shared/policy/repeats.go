@@ -5,10 +5,9 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// Repeats reports whether a successful run says nothing that the newest run of its
-// processor on record does not say: no cycle of the period would be decided otherwise, and
-// no message would carry other data, without it. One that names entities, or does not say
-// which have changed, never does.
+// Repeats reports whether a successful run adds nothing to the newest recorded run of its processor.
+// Without it every cycle of the period is decided as with it, and every message has the same data.
+// A run that names entities, or does not say which have changed, never repeats another.
 func Repeats(t *pipeline.Transition, p pipeline.Period, newest, r Run) bool {
 	limit := lastInTime(Input{Transition: t, Period: p})
 	if r.Processor != newest.Processor || r.Status != newest.Status || !Whole(*r.Completion) || !Whole(*newest.Completion) ||

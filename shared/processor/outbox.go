@@ -146,7 +146,7 @@ func (n *run) change(ctx context.Context, edit func(*history) bool) error {
 
 // before looks whether a request is done: served, or, while another run has the lock,
 // covered by one that has ended. Unconfirmed completions are published
-// first: they are the reason why it may have come again.
+// first: they can be the reason for its redelivery.
 func (n *run) before(ctx context.Context, held bool) (Outcome, bool, error) {
 	b, _, err := n.read(ctx)
 	if err != nil {
@@ -194,8 +194,7 @@ func (n *run) publish(ctx context.Context, completions []outgoing) error {
 	return errors.Join(errs...)
 }
 
-// finish puts a completion on record and publishes it. From the record on the request is
-// served, whatever happens.
+// finish records a completion and publishes it. Once it is recorded, the request is served.
 func (n *run) finish(ctx context.Context, made Output, w warehouse.Written) (Outcome, error) {
 	status := wire.StatusSuccess
 	switch {

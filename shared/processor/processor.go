@@ -136,9 +136,8 @@ type Outcome struct {
 	Served, Covered bool
 }
 
-// Run does one run, or finds that it was done. An error means that the request must
-// come again: another run has the lock ([*lease.HeldError]), or something failed that
-// may not fail the next time.
+// Run does one run, or finds that it was done. An error means that the request must be redelivered:
+// another run has the lock ([*lease.HeldError]), or something failed that can succeed the next time.
 func (r *Runner) Run(ctx context.Context, name string, period pipeline.Period, req Request, work Work) (Outcome, error) {
 	phase, pr, ok := r.Pipeline.Processor(name)
 	if !ok {

@@ -122,8 +122,8 @@ func (c *comparison) add(f *Finding) {
 	c.findings = append(c.findings, f)
 }
 
-// mend adds a finding that the engine mends when it looks at the period again, with
-// these completions on record.
+// mend adds a finding that the engine repairs when it evaluates the period again, with these
+// completions recorded.
 func (c *comparison) mend(f *Finding, completions ...wire.Completion) {
 	f.repairable = true
 	c.add(f)

@@ -8,8 +8,8 @@ import (
 	"github.com/phasegate/phasegate/shared/policy"
 )
 
-// document compares the compatibility document with the books or, where nothing is on
-// record, with itself.
+// document compares the compatibility document with the recorded state or, where nothing is
+// recorded, with itself.
 func (c *comparison) document(b *cycle.PeriodState) {
 	if b.Document == nil && b.At.Sub(c.transition.Calendar().End(b.Period)) > shownFor {
 		return
@@ -56,8 +56,7 @@ func (c *comparison) document(b *cycle.PeriodState) {
 	}
 }
 
-// foreign looks at a document that others wrote about a period of which nothing is on
-// record.
+// foreign checks a document that others wrote about a period of which nothing is recorded.
 func (c *comparison) foreign(b *cycle.PeriodState) {
 	complete := int64(0)
 	for _, p := range c.upstream {

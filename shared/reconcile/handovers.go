@@ -8,10 +8,9 @@ import (
 	"github.com/phasegate/phasegate/shared/policy"
 )
 
-// handedOver reports whether the next phase has run about a period after a time: whoever
-// has set it off, it need not be again. What we have handed over ourselves in between
-// explains such a run, and then it proves nothing about what we have not. known: it can
-// be told.
+// handedOver reports whether the next phase has run for a period after a time. Then it needs no
+// further trigger. A hand-over of ours in between explains such a run: then it proves nothing about
+// the rest. known is false where the next phase's tables could not be read.
 func (c *comparison) handedOver(b *cycle.PeriodState, since time.Time) (yes, known bool) {
 	next, _, known := c.newestNext(b.Period)
 	if !next.After(since) {

@@ -94,9 +94,9 @@ type Report struct {
 	// Of so many tables with rows, each counted once a period, so many are shown as
 	// complete by the compatibility document.
 	Tables, Shown int `json:"-"`
-	// What was compared, for those who look at more of it: the books by period, oldest
-	// first, the first period that is ours ("" when nothing was ever recorded), and how much
-	// was expected of each period, as far as known.
+	// What was compared: the state by period, oldest first, and the first period that is ours. That
+	// is "" when nothing was ever recorded. Expected is how much work a period should bring, where
+	// that is known.
 	Periods  []cycle.PeriodState       `json:"-"`
 	Since    pipeline.Period           `json:"-"`
 	Managed  cycle.Managed             `json:"-"`

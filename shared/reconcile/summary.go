@@ -31,8 +31,8 @@ type Summary struct {
 	Unknown  []string `json:"unknown"`
 }
 
-// Latency is the time from when a hand-over was due to the broker's last answer, over
-// all hand-overs that a policy has caused, in seconds; by the nearest rank, 0 without any.
+// Latency is the time from when a hand-over was due to the broker's last answer, in seconds, for the
+// hand-overs that a policy has caused. Percentiles are by the nearest rank, and 0 without any.
 type Latency struct {
 	Count int     `json:"count"`
 	P50   float64 `json:"p50"`

@@ -132,8 +132,8 @@ func (c *comparison) missing(b *cycle.PeriodState, p pipeline.Processor, s wareh
 	return true
 }
 
-// completion stands for the report that is missing. It follows from the rows alone, so
-// that whoever finds them puts the same run on record.
+// completion stands for the report that is missing. It follows from the rows alone, so that every
+// process that finds them records the same run.
 func (c *comparison) completion(b *cycle.PeriodState, p pipeline.Processor, s warehouse.Slice) wire.Completion {
 	dataset, table, _ := strings.Cut(p.Table, ".")
 	id := fmt.Sprintf("reconciliation-%s-%d", p.Name, s.Newest.UnixMicro())

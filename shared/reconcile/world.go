@@ -24,7 +24,7 @@ type world struct {
 	expected    map[pipeline.Period]int64
 	locks       []lease.State
 	lockTime    time.Time // of the server's clock, of the look at them
-	first       bool      // what belongs to no transition is told with the pipeline's first
+	first       bool      // what belongs to no transition is reported with the pipeline's first
 	waiting     int       // in quarantine
 	givenUp     int       // dead letters
 	managed     cycle.Managed

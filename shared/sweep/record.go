@@ -91,7 +91,7 @@ func (s *Sweeper) create(ctx context.Context, r *record) error {
 		store.F(fingerprintField(r.Before), "before"), store.F(fingerprintField(r.After), "after"), store.F(r.Archive, "archive"),
 		store.F(store.ServerTime, "planned_at"), store.F(store.ServerTime, "changed_at")), act.Write(s.Prefix, s.Now(), s.NewID()))
 	if err != nil {
-		return fmt.Errorf("sweep %s: %w", r.ID, err) // if it is there, whoever comes next finds it, and that nothing came of it
+		return fmt.Errorf("sweep %s: %w", r.ID, err) // if it was written, the next sweep finds it, and that nothing came of it
 	}
 	r.version = versions[0]
 	act.Log(ctx, s.Log)
@@ -153,7 +153,7 @@ func (s *Sweeper) scan(ctx context.Context, from, to string) iter.Seq2[*record, 
 	}
 }
 
-// Ids of all sweeps lie between these, whatever the clocks said by which they were made.
+// Ids of all sweeps lie between these, by any clock.
 const firstID, lastID = "0", "9~"
 
 // place is one period of a table.

@@ -26,7 +26,7 @@ func (r *removal) target() warehouse.Target {
 	return warehouse.Target{Processor: r.processor, Period: r.part.Period, Calendar: r.Pipeline.Calendar}
 }
 
-// preview is what a removal would do, as far as it can be told without doing it.
+// preview is what a removal would do, as far as it is known without doing it.
 func (r *removal) preview(ctx context.Context, d warehouse.Duplicates) {
 	if why := r.order.refusal(d); why != "" {
 		r.part.is(Refused, "%s", why)
@@ -176,10 +176,9 @@ func (r *removal) apply(ctx context.Context, held *lease.Lease, rec *record, sur
 	return r.step(ctx, rec, applied)
 }
 
-// resume brings to an end what earlier removals and undoings have left. Whoever comes here
-// has their locks and has taken their tokens: nothing happens by them any more. The rows
-// tell what has; where they were written anew since, or cannot be compared, what they were
-// made into is nobody's to undo.
+// resume ends what earlier removals and undoings have left. The caller has their locks and has
+// fenced their tokens: they do nothing any more. The rows show what was done. Where the rows were
+// written anew since, or cannot be compared, the removal can no longer be undone.
 func (s *Sweeper) resume(ctx context.Context, ids []string) error {
 	for _, id := range ids {
 		rec, err := s.record(ctx, id)
@@ -218,10 +217,10 @@ func (s *Sweeper) resume(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// locked does something under the locks of all that write a table. The context ends with
-// the first lock that is lost; held is the one under whose token is written: one is enough,
-// for what is written changes nothing unless the rows are as planned. do returns nil when
-// everything that it has begun has ended.
+// locked does something under the locks of all processors that write a table. The context ends with
+// the first lock that is lost. held is the lock under whose token do writes: one is enough, because
+// what is written changes nothing unless the rows are as planned. do returns nil when everything
+// that it has begun has ended.
 func (s *Sweeper) locked(ctx context.Context, table string, period pipeline.Period, execution string, do func(ctx context.Context, held *lease.Lease) error) (err error) {
 	var all []*lease.Lease
 	defer func() {

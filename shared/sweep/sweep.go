@@ -94,7 +94,7 @@ type Part struct {
 	Rows       int64           `json:"rows"`
 	Duplicates int64           `json:"duplicates"` // rows too many
 	Keys       int64           `json:"keys"`       // that have several rows
-	Identical  *int64          `json:"identical"`  // keys whose rows differ in nothing; null: not looked at
+	Identical  *int64          `json:"identical"`  // keys whose rows differ in nothing; null: not compared
 	Removed    int64           `json:"removed"`
 	State      State           `json:"state"`
 	Severity   string          `json:"severity"`
@@ -129,7 +129,7 @@ func (r Report) Left() (n int64) {
 	return n
 }
 
-// Open counts the parts about which somebody has to do something. A later sweep ends the
+// Open counts the parts that an operator has to handle. A later sweep ends the
 // unfinished removals of other periods that are busy.
 func (r Report) Open() (n int) {
 	for _, p := range r.Tables {

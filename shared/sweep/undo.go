@@ -75,9 +75,9 @@ type Undone struct {
 	err      error
 }
 
-// Undo puts back what a removal, or all removals of a sweep, have taken away: exactly, or
-// not at all. A removal that is undone stays so. The error joins what could not be undone,
-// for whatever reason: each [Undone] says for which.
+// Undo restores the rows of a removal, or of all removals of a sweep: exactly, or not at all. A
+// removal that is undone stays so. The error joins what could not be undone; each [Undone] has its
+// reason.
 func (s *Sweeper) Undo(ctx context.Context, id, actor, reason string) ([]Undone, error) {
 	if err := s.Refuses(); err != nil {
 		return nil, err

@@ -18,13 +18,13 @@ const (
 	Alike      Verdict = "alike"       // both have handed it over, or would have
 	OnlyOurs   Verdict = "only_ours"   // the other has not
 	OnlyTheirs Verdict = "only_theirs" // we would not have: to be understood before taking over
-	OtherMode  Verdict = "other_mode"  // the other's document tells of one mode a date, and of another one
+	OtherMode  Verdict = "other_mode"  // the other's document has one mode for a date, and it is another one
 	NotKnown   Verdict = "unknown"     // it cannot be read
 )
 
-// Beside is one cycle of the shadow, compared with the state that another orchestrator wrote
+// ShadowCycle is one cycle of the shadow, compared with the state that another orchestrator wrote
 // in the compatibility document.
-type Beside struct {
+type ShadowCycle struct {
 	Period  string    `json:"period"`
 	Mode    string    `json:"mode"` // "" where the other tells neither it nor when
 	Ours    time.Time `json:"ours,omitzero"`
@@ -33,10 +33,10 @@ type Beside struct {
 	Reason  string    `json:"reason"` // in words: why we would have, or not yet
 }
 
-// BesideShadow compares the shadow of an application, or one that is in shadow itself, with
+// CompareShadow compares the shadow of an application, or one that is in shadow itself, with
 // what others wrote into the compatibility documents of the periods from one to another. In
-// five calls, whatever their number; it changes nothing.
-func BesideShadow(ctx context.Context, a *app.App, t *pipeline.Transition, from, to pipeline.Period) ([]Beside, error) {
+// five calls for any number of periods; it changes nothing.
+func CompareShadow(ctx context.Context, a *app.App, t *pipeline.Transition, from, to pipeline.Period) ([]ShadowCycle, error) {
 	shadow := a
 	if a.Config.Shadow == "" {
 		shadow = a.Shadowed()
@@ -52,18 +52,18 @@ func BesideShadow(ctx context.Context, a *app.App, t *pipeline.Transition, from,
 		}
 		theirs[doc.Ref.ID] = doc.Data
 	}
-	out := []Beside{}
+	out := []ShadowCycle{}
 	for _, b := range periods {
-		out = append(out, beside(b, theirs[string(b.Period)])...)
+		out = append(out, compareShadow(b, theirs[string(b.Period)])...)
 	}
 	return out, nil
 }
 
-// beside compares one period.
-func beside(b cycle.PeriodState, document map[string]any) (out []Beside) {
+// compareShadow compares one period.
+func compareShadow(b cycle.PeriodState, document map[string]any) (out []ShadowCycle) {
 	period := string(b.Period)
 	if b.Problem != nil {
-		return []Beside{{Period: period, Verdict: NotKnown, Reason: b.Problem.Error()}}
+		return []ShadowCycle{{Period: period, Verdict: NotKnown, Reason: b.Problem.Error()}}
 	}
 	triggered, _ := document["_triggered"].(bool)
 	at, _ := document["_triggered_at"].(time.Time)
@@ -73,7 +73,7 @@ func beside(b cycle.PeriodState, document map[string]any) (out []Beside) {
 	}
 	matched := !triggered
 	for _, st := range b.Cycles {
-		one := Beside{Period: period, Mode: st.Mode, Verdict: OnlyOurs, Reason: st.State + ": " + st.Reason}
+		one := ShadowCycle{Period: period, Mode: st.Mode, Verdict: OnlyOurs, Reason: st.State + ": " + st.Reason}
 		for _, batch := range st.Batches {
 			if batch.State == cycle.StatePublished && one.Ours.IsZero() {
 				one.Ours, one.Reason = batch.PublishedAt, batch.Reason
@@ -92,7 +92,7 @@ func beside(b cycle.PeriodState, document map[string]any) (out []Beside) {
 		out = append(out, one)
 	}
 	if !matched {
-		out = append(out, Beside{Period: period, Mode: mode, Theirs: at, Verdict: OnlyTheirs, Reason: "it was not handed over here"})
+		out = append(out, ShadowCycle{Period: period, Mode: mode, Theirs: at, Verdict: OnlyTheirs, Reason: "it was not handed over here"})
 	}
 	return out
 }
