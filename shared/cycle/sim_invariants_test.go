@@ -356,7 +356,7 @@ func (s *simulation) answered(th *simThread) {
 	for _, id := range th.ids {
 		batch, table, _ := strings.Cut(s.books.ids[id], "/")
 		if b := s.books.batches[batch]; b.messages[table].ID != id && !slices.Contains(b.copies, id) {
-			s.fail("%s answers, and nobody has written down %s of %s", th, id, s.books.ids[id])
+			s.fail("%s answers, and has not written down %s of %s", th, id, s.books.ids[id])
 		}
 	}
 }
