@@ -33,9 +33,9 @@ type Duplicates struct {
 	Newest   time.Time
 }
 
-// Duplicates asks for the periods of a table, from one to another, in which rows share a
-// key or have none, or belong to no period: one query with literal dates, over the key's
-// columns and order_by alone. bytes is what it read.
+// Duplicates finds the periods of a table, from one to another, with rows that share a key, have no
+// key, or belong to no period. It is one query with literal dates, over the key's columns and
+// order_by alone. bytes is what it read.
 func (w *Warehouse) Duplicates(ctx context.Context, cal pipeline.Calendar, p pipeline.Processor, from, to pipeline.Period) (found []Duplicates, bytes int64, err error) {
 	t := Target{Processor: p}
 	stray := ""
@@ -98,8 +98,8 @@ func (t Target) withoutKey() string {
 const hash = "TO_HEX(SHA256(TO_JSON_STRING(" + rowAlias + ")))"
 
 // Fingerprint stands for a multiset of rows: how many there are, and the sums of two
-// parts of their SHA-256, of 40 bits each. So it depends on no order, and a row that is
-// there twice counts twice. Eight million rows stay below 2^63.
+// parts of their SHA-256, of 40 bits each. So it depends on no order, and two equal rows count
+// twice. Eight million rows stay below 2^63.
 type Fingerprint struct{ Rows, A, B int64 }
 
 const fingerprintDigits = 10 // hexadecimal, of each part
@@ -134,9 +134,8 @@ type Survey struct {
 // maxKeys bounds what one removal can be about: its survivors go along in one request.
 const maxKeys = 50_000
 
-// Survey reads the rows that share a key, and decides which of each key stays: by the rule
-// by which rows are told apart before they are written, and by no other. It changes
-// nothing. An [ErrTarget] says that nothing can be removed from the table as it is.
+// Survey reads the rows that share a key, and decides which of each key stays. The rule is that by
+// which rows are de-duplicated before they are written. It changes nothing. An [ErrTarget] says that nothing can be removed from the table as it is.
 func (w *Warehouse) Survey(ctx context.Context, t Target) (Survey, error) {
 	meta, err := w.metadata(ctx, t.Processor.Table)
 	if err != nil {

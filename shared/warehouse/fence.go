@@ -8,10 +8,10 @@ import (
 // JobID names the one job by which something is written under a lock's token.
 func JobID(lock, nonce string) string { return "phasegate-" + lock + "-" + nonce }
 
-// Fence makes sure that nothing is written into a table, dataset.table, under tokens of a
-// lock any more: it takes their job ids with a job each that does nothing, or, where an id
-// was used, waits for that job's end. After nil nothing can happen under them; before, not
-// even when there is no such table ([ErrTarget]). Idempotent; without tokens it makes no call.
+// Fence makes sure that nothing is written into a table, dataset.table, under tokens of a lock any
+// more. It takes each token's job id with a job that does nothing. Where an id was used, it waits for
+// that job's end. Only after nil is it sure that nothing happens under them; without such a table it
+// is not ([ErrTarget]). Idempotent; without tokens it makes no call.
 func (w *Warehouse) Fence(ctx context.Context, table, lock string, nonces ...string) error {
 	if len(nonces) == 0 {
 		return nil

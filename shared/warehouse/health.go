@@ -48,8 +48,8 @@ type ProcessorRun struct {
 	Ended     time.Time // UTC; zero when it has not, or died
 }
 
-// ProcessorRuns asks for the runs that began on the days from one to another, whatever the
-// calendar's periods are. What could be read comes with an error about the rest.
+// ProcessorRuns reads the runs that began on the days from one to another, also where periods are
+// hours. What could be read comes with an error about the rest.
 func (w *Warehouse) ProcessorRuns(ctx context.Context, p *pipeline.Pipeline, from, to pipeline.Period) ([]ProcessorRun, error) {
 	var out []ProcessorRun
 	err := w.rows(ctx, p.Health.Runs, "health", window(p.Calendar.Daily(), from, to), func(row []bigquery.Value) error {

@@ -27,7 +27,7 @@ var decided = []struct {
 	// Two statements change one partition; the library does not retry either.
 	// https://cloud.google.com/bigquery/docs/transactions#concurrency
 	{"", "Could not serialize access to ", repeat},
-	// Two statements change a table at once and 20 wait; the next one fails: "Resources exceeded during query execution:
+	// Two statements change a table at once and 20 wait. The next one fails: "Resources exceeded during query execution:
 	// Too many DML statements outstanding against table mlab-sandbox:tmp_ndt.ndt5, limit is 20",
 	// https://github.com/m-lab/etl-gardener/issues/293
 	{"resourcesExceeded", "Too many DML statements outstanding against table ", repeat},
@@ -52,8 +52,8 @@ var decided = []struct {
 	// A much larger request gets a page without a reason: "Error 413 (Request Entity Too Large)!!1",
 	// https://github.com/googleapis/google-cloud-python/issues/4864
 	{"", "Error 413 (Request Entity Too Large)", final},
-	// A value, or a row above 100 MB: "Error while reading data, error message: JSON table encountered too many errors, giving
-	// up.", https://github.com/r-dbi/bigrquery/issues/344; "… JSON parsing error in row starting at position 116704618: Row
+	// A value: "Error while reading data, error message: JSON table encountered too many errors, […]",
+	// https://github.com/r-dbi/bigrquery/issues/344. A row above 100 MB: "… JSON parsing error in row starting at position 116704618: Row
 	// size is larger than: 104857600.", https://github.com/m-lab/etl/pull/1133
 	{"invalid", "Error while reading data, error message: JSON ", final},
 	// "… is not allowed for this operation because it is currently a VIEW.", https://github.com/mozilla/bigquery-etl/issues/1836

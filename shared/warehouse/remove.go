@@ -38,10 +38,9 @@ const kept = ours + "kept"
 // ErrChanged says that the rows concerned are not any more what a removal was planned on.
 var ErrChanged = errors.New("the rows have changed since")
 
-// Archive copies all rows of the keys of a survey into the removal's archive table,
-// which it makes by one statement within BigQuery, and makes sure that it holds exactly
-// those of the survey: if not, they have changed since ([ErrChanged]). A table of another
-// removal must not have the name.
+// Archive copies all rows of the keys of a survey into the removal's archive table, by one statement
+// within BigQuery. Then it checks that the table holds exactly the rows of the survey: if not, they
+// have changed since ([ErrChanged]). No table of another removal may have the name.
 func (w *Warehouse) Archive(ctx context.Context, r Removal, s Survey) error {
 	t := r.Target
 	meta, err := w.metadata(ctx, t.Processor.Table)
@@ -105,16 +104,15 @@ func (r Removal) held(columns bigquery.Schema, where string) string {
 	return fmt.Sprintf("(SELECT %s FROM %s%s) AS %s", columnsOf(columns, ""), r.rows(), where, rowAlias)
 }
 
-// Remove replaces the rows of the keys concerned by those that stay, by one statement
-// under a job id of the right, if they, and what lies in the archive, are as planned when it
-// happens; else it changes nothing, and says so ([ErrChanged]). Serialization conflicts are
-// tried again with a new token.
+// Remove replaces the rows of the keys concerned by those that stay, by one statement under a job id
+// of the right. If these rows or those of the archive are not as planned then, it changes nothing
+// and returns [ErrChanged]. Serialization conflicts are retried with a new token.
 func (w *Warehouse) Remove(ctx context.Context, right Right, r Removal) error {
 	return w.replace(ctx, right, r, r.Before, ours+"source."+kept)
 }
 
-// Restorable returns an [ErrTarget] where Restore would have to refuse, whatever the rows are:
-// the table is another, or its columns are. It writes nothing.
+// Restorable returns an [ErrTarget] where Restore has to refuse for any rows: the table or its columns
+// have changed. It writes nothing.
 func (w *Warehouse) Restorable(ctx context.Context, r Removal) error {
 	_, _, err := w.unchanged(ctx, r)
 	return err
@@ -140,9 +138,8 @@ func (w *Warehouse) unchanged(ctx context.Context, r Removal) (*bigquery.TableMe
 	return meta, columns, nil
 }
 
-// Restore is the undoing of Remove: it puts all rows of the keys concerned back as they
-// were, if those are what Remove has left and the archive still has them. An [ErrTarget]
-// says that it can do so no more.
+// Restore undoes Remove: it restores all rows of the keys concerned, if they are what Remove has left
+// and the archive still has the others. An [ErrTarget] means that this is no longer possible.
 func (w *Warehouse) Restore(ctx context.Context, right Right, r Removal) error {
 	if err := w.intact(ctx, r); err != nil { // the statement asks again, unless there is nothing at all
 		return err
@@ -172,11 +169,11 @@ func (w *Warehouse) replace(ctx context.Context, right Right, r Removal, planned
 const changedMark = "phasegate: the rows have changed"
 
 // statement replaces rows if their fingerprint is the planned one, and the archive is
-// whole. The guard of the rows stands where rows are inserted, and fails the whole
-// statement: of a condition that is false in both clauses one could not tell that nothing
-// has happened. That of the archive stands in both: without a row to insert the first is
-// never asked, and then nothing may be deleted either. None is correlated, so each is asked
-// once, about the tables as the statement found them.
+// whole. The guard of the rows is in the INSERT clause, and fails the whole statement: a condition
+// that is false in both clauses would not show that nothing has happened. The guard of the archive is
+// in both clauses: without a row to insert, the first is never evaluated, and then nothing may be
+// deleted either. No guard is correlated. So each is evaluated once, on the tables as they were when
+// the statement began.
 func (r Removal) statement(columns bigquery.Schema, planned Fingerprint, which string) string {
 	const target, source = ours + "target", ours + "source"
 	t := r.Target
@@ -202,8 +199,8 @@ func (r Removal) concerned(columns bigquery.Schema) string {
 		columnsOf(columns, rowAlias+"."), quoted(t.Processor.Table), rowAlias, t.slice(rowAlias+"."), t.key(), r.rows())
 }
 
-// Standing returns what is there now of the keys concerned. An [ErrTarget] says that it
-// cannot be told any more.
+// Standing returns the fingerprint of the present rows of the keys concerned. An [ErrTarget] means
+// that it can no longer be read.
 func (w *Warehouse) Standing(ctx context.Context, r Removal) (Fingerprint, error) {
 	columns, err := w.archived(ctx, r)
 	if err != nil {

@@ -167,9 +167,9 @@ func loadable(v any) any {
 	case *big.Rat:
 		return decimal(v)
 	case int64:
-		// https://cloud.google.com/bigquery/docs/loading-data-cloud-storage-json: "If you use the
-		// BigQuery API to load an integer outside the range of [-2^53+1, 2^53-1] […] into an
-		// integer (INT64) column, pass it as a string to avoid data corruption."
+		// "If you use the BigQuery API to load an integer outside the range of [-2^53+1, 2^53-1] […],
+		// pass it as a string to avoid data corruption."
+		// https://cloud.google.com/bigquery/docs/loading-data-cloud-storage-json
 		if v <= -1<<53 || v >= 1<<53 {
 			return fmt.Sprint(v)
 		}

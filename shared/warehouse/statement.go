@@ -49,8 +49,7 @@ func (t Target) keys(alias string) string {
 func (t Target) keyOf(alias string) string { return "TO_JSON_STRING(STRUCT(" + t.keys(alias) + "))" }
 
 // merge is the statement that puts the staged rows in the place of the period's, or of
-// those with their keys, at once. It joins nothing: a row that was there twice goes
-// twice. Rows that leave out the same columns share an INSERT without these columns, so
+// those with their keys, at once. It joins nothing, so it also replaces duplicates. Rows that leave out the same columns share an INSERT without these columns, so
 // that BigQuery fills in the defaults. An [ErrTarget] says that the statement would be too long.
 func (t Target) merge(schema bigquery.Schema, rows []dedup.Row, target, staging string) (string, error) {
 	scope := t.slice("t.")
@@ -82,7 +81,7 @@ func (t Target) merge(schema bigquery.Schema, rows []dedup.Row, target, staging 
 		}
 		fmt.Fprintf(&b, "\nWHEN NOT MATCHED BY TARGET%s THEN INSERT (%s) VALUES (%s)", condition, strings.Join(columns, ", "), strings.Join(values, ", "))
 		if b.Len() > maxStatement {
-			return "", fmt.Errorf("%w: %s: the rows leave out %d different sets of columns with a default, and a statement of more than %d bytes would be needed: set these columns in each row, or leave the same ones out",
+			return "", fmt.Errorf("%w: %s: the rows leave out %d different sets of columns with a default, so the statement exceeds %d bytes: set these columns in every row, or in none",
 				ErrTarget, t.Processor.Table, len(patterns), maxStatement)
 		}
 	}

@@ -288,8 +288,8 @@ func fitJSON(f *bigquery.FieldSchema, v any) (any, error) {
 	return out, nil
 }
 
-// jsonNumbers makes each number exactly what BigQuery will store: "Only accept numbers that can be
-// stored without loss" is the rule of its JSON, which holds INT64, UINT64 and FLOAT64
+// jsonNumbers makes each number exactly what BigQuery will store. Its JSON holds INT64, UINT64 and
+// FLOAT64: "Only accept numbers that can be stored without loss"
 // (https://cloud.google.com/bigquery/docs/reference/standard-sql/json_functions#parse_json).
 // https://cloud.google.com/bigquery/docs/json-data: "nesting limit of 500".
 func jsonNumbers(v any, depth int) (any, error) {

@@ -24,11 +24,10 @@ type Verification struct {
 	silent bool // BigQuery did not answer at all
 }
 
-// Verify asks BigQuery, in dry runs that cost nothing and read nothing, about every
-// statement of a transition's checks: do its tables and columns exist, does it yield a
-// number, and does a whole hand-over of each mode stay below the limit of bytes. A
-// statement is asked about by itself where a whole query has a problem. When BigQuery
-// does not answer at all, that is the whole result.
+// Verify dry-runs every statement of a transition's checks, which costs nothing and reads nothing. It
+// checks that the tables and columns exist, that the result is a number, and that a whole hand-over
+// of each mode stays below the limit of bytes. Where a whole query has a problem, each statement is
+// dry-run by itself. If BigQuery does not answer at all, that is the whole result.
 func (w *Warehouse) Verify(ctx context.Context, t *pipeline.Transition, p pipeline.Period) []Verification {
 	if t.Checks == nil {
 		return nil

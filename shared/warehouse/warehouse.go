@@ -3,12 +3,11 @@
 //
 // # Questions
 //
-// The questions are those of the pipeline's definition ([pipeline.Checks]): statements
-// that yield one number each. All that a hand-over needs go into one query, as scalar
-// subqueries side by side, so that a cycle costs one query however many checks there
-// are. Only when that query is refused for what it says (a column is gone, say) each
-// statement is asked by itself, so that one broken check is known by its name and does
-// not hide the others' answers.
+// The questions are those of the pipeline's definition ([pipeline.Checks]): statements that yield
+// one number each. All statements of a hand-over are scalar subqueries of one query, so a cycle
+// costs one query for any number of checks. If BigQuery refuses that query as invalid, for example
+// because a column was dropped, each statement is a query of its own. So one broken check is known
+// by its name and does not hide the others' answers.
 //
 // # Promises
 //
@@ -19,11 +18,10 @@
 //
 // # Writes
 //
-// A job id can be used once in a project and location. What is written under a lock's
-// token is the one job of that id ([JobID]), and nothing else: whoever takes the id first
-// with a job that does nothing ([Warehouse.Fence]) knows that no earlier run writes any
-// more. A write ([Warehouse.Write]) is a load into a table of its own and one MERGE, with
-// the partition as a literal, which has happened or has not.
+// A job id can be used once in a project and location. Under a lock's token only the one job of that
+// id writes ([JobID]). A process that takes the id with a job that does nothing ([Warehouse.Fence])
+// is sure that no earlier run writes any more. A write ([Warehouse.Write]) is a load into a table of
+// its own and one MERGE, with the partition as a literal; it happens or does not.
 //
 // The client is made at the first question and, when that fails, at the next again.
 package warehouse

@@ -65,23 +65,23 @@ type Written struct {
 var ErrTarget = errors.New("the table does not take the rows")
 
 const (
-	// stagingKept is how long what was loaded is kept: longer than anybody can still merge
-	// it. It is not removed: that would be one more call for each write.
+	// stagingKept is how long the loaded rows are kept: longer than a merge of them can still
+	// begin. The table is not removed: that would be one more call for each write.
 	stagingKept = 24 * time.Hour
 	// maxTries bounds how often a write is tried that a rival's keeps from happening, or
 	// a quota.
 	maxTries = 6
 )
 
-// Write puts rows into their table: de-duplicated, staged by a load job, and merged by
-// one statement, which either has happened or has not. It happens under a job id of the
-// right, once: an answer that is lost is found again, and a writer whose lock was taken
-// meanwhile gets [ErrFenced] and changes nothing. What passes by itself (two statements
-// on one partition, a quota) is tried again with a new token.
+// Write de-duplicates rows, stages them by a load job, and merges them into their table by one
+// statement, which either happens or does not. It has a job id of the right and happens once: an
+// answer that is lost is read again. A writer whose lock was taken meanwhile gets [ErrFenced] and
+// changes nothing. A transient conflict (two statements on one partition, a quota) is retried with a
+// new token.
 //
-// Every row is of the period. Without rows nothing is written. An [ErrTarget] or a
-// [*RowError], a [*dedup.KeyError] is permanent. What stands in the table afterwards is
-// looked at and reported; a finding there is no error, for the write has happened.
+// Every row is of the period. Without rows nothing is written. An [ErrTarget], a [*RowError] or a
+// [*dedup.KeyError] is permanent. Duplicates in the table after the write are counted and reported;
+// they are no error, because the write has happened.
 func (w *Warehouse) Write(ctx context.Context, right Right, t Target, rows []dedup.Row) (Written, error) {
 	meta, err := w.metadata(ctx, t.Processor.Table)
 	if err != nil {
@@ -144,8 +144,8 @@ func replaceable(name string, meta *bigquery.TableMetadata) error {
 	return nil
 }
 
-// rule says how the rows of the target are told apart. An [ErrTarget] says that they are
-// not, in the table as it is, or that they cannot be replaced.
+// rule returns how the rows of the target are de-duplicated. An [ErrTarget] means that the present
+// table does not allow that, or that its rows cannot be replaced.
 func (t Target) rule(meta *bigquery.TableMetadata) (dedup.Rule, error) {
 	if err := replaceable(t.Processor.Table, meta); err != nil {
 		return dedup.Rule{}, err

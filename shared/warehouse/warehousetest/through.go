@@ -48,10 +48,9 @@ func (answer) Error() string { return "answered in its place" }
 // ErrCut cuts the connection in the place of an answer.
 var ErrCut = errors.New("the connection is cut")
 
-// Through returns the same warehouse as somebody else's client sees it: each of its
-// requests is carried out by pass, which may call forward, change its answer, or fail: with
-// a [*Refusal], with [ErrCut], or with another error, after which the library does not try
-// again. It needs the emulator.
+// Through returns the same warehouse for another client. Each of its requests goes to pass. That may
+// call forward, change its answer, or fail with a [*Refusal], with [ErrCut], or with an error after
+// which the library does not retry. It needs the emulator.
 func (w *World) Through(pass func(r *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error) *warehouse.Warehouse {
 	w.t.Helper()
 	wh := warehouse.New(w.Project, w.proxy(pass))
