@@ -1,11 +1,13 @@
 package terraform
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -37,25 +39,47 @@ func doubled(t *testing.T, surplus int) string {
 	}
 	const fingerprint = "which:INTEGER n:INTEGER a:INTEGER b:INTEGER"
 	after := fmt.Sprintf("%%d 1 %d %[1]d", surplus)
+	result := func(sql string) string {
+		switch {
+		case surplus > 0 && strings.Contains(sql, "COUNTIF") && strings.Contains(sql, "`player_game_summary`"):
+			return answer("day:DATE rows:INTEGER keys:INTEGER surplus:INTEGER same:INTEGER without:INTEGER oldest:INTEGER newest:INTEGER",
+				fmt.Sprintf("%s 1000 1 %d 0 0 %d %[3]d", day, surplus, at))
+		case strings.Contains(sql, "COUNTIF"):
+			return answer("day:DATE rows:INTEGER")
+		case strings.Contains(sql, "AS phasegate_key"):
+			return answer("phasegate_key:STRING phasegate_hash:STRING game_date:DATE player_lookup:STRING processed_at:TIMESTAMP", copies...)
+		case strings.Contains(sql, "UNION ALL"):
+			return answer(fingerprint, fmt.Sprintf("0 %d %d %[2]d", surplus+1, sum), fmt.Sprintf(after, 1))
+		case strings.Contains(sql, "SELECT 0, f.*"):
+			return answer(fingerprint, fmt.Sprintf(after, 0))
+		}
+		return answer("n:INTEGER", "0")
+	}
+	var mu sync.Mutex
+	results := map[string]string{} // by job
 	return serve(t, func(path, body string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		id := path[strings.LastIndex(path, "/")+1:]
 		switch {
 		case strings.Contains(path, "/tables"):
 			return `{"type":"TABLE","schema":{"fields":[{"name":"game_date","type":"DATE"},{"name":"player_lookup","type":"STRING"},{"name":"processed_at","type":"TIMESTAMP"}]}}`
-		case surplus > 0 && strings.Contains(body, "COUNTIF") && strings.Contains(body, "`player_game_summary`"):
-			return answer("day:DATE rows:INTEGER keys:INTEGER surplus:INTEGER same:INTEGER without:INTEGER oldest:INTEGER newest:INTEGER",
-				fmt.Sprintf("%s 1000 1 %d 0 0 %d %[3]d", day, surplus, at))
-		case strings.Contains(body, "COUNTIF"):
-			return answer("day:DATE rows:INTEGER")
-		case strings.Contains(body, "AS phasegate_key"):
-			return answer("phasegate_key:STRING phasegate_hash:STRING game_date:DATE player_lookup:STRING processed_at:TIMESTAMP", copies...)
-		case strings.Contains(body, "UNION ALL"):
-			return answer(fingerprint, fmt.Sprintf("0 %d %d %[2]d", surplus+1, sum), fmt.Sprintf(after, 1))
-		case strings.Contains(body, "SELECT 0, f.*"):
-			return answer(fingerprint, fmt.Sprintf(after, 0))
-		case strings.Contains(path, "/queries"): // of a job that has ended
-			return answer("n:INTEGER", "0")
+		case strings.HasSuffix(path, "/queries"): // in one call
+			return result(body)
+		case strings.Contains(path, "/queries/"):
+			if text, begun := results[id]; begun {
+				return text
+			}
+			return result("")
+		case strings.HasSuffix(path, "/jobs"):
+			var job struct{ JobReference struct{ JobID string } }
+			if err := json.Unmarshal([]byte(body), &job); err != nil {
+				t.Error(err)
+			}
+			id = job.JobReference.JobID
+			results[id] = result(body)
 		}
-		return `{"status":{"state":"DONE"},"jobReference":{"projectId":"test","jobId":"j"},"configuration":{"query":{"query":"SELECT 1"}}}`
+		return fmt.Sprintf(`{"status":{"state":"DONE"},"statistics":{"query":{}},"jobReference":{"projectId":"test","jobId":%q},"configuration":{"query":{"query":"SELECT 1"}}}`, id)
 	})
 }
 
