@@ -62,7 +62,7 @@ NOT_RACED := OfAMonth|AMonthIn|AMonthOf|AtOnce_OnFirestore
 test-all: build/bqemu build/tested ## Run all other tests: on the emulators, in a browser, with the race detector, larger counts
 	$(GO) run ./scripts/emulators -- make --no-print-directory test-emulated
 	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestSimulation$$|TestEverySchedule|TestCrashMatrix' ./shared/cycle -sim.seeds=20000 -sim.preemptions=2 -crash.all
-	$(GOTEST) -- -shuffle=on -timeout 20m -run TestAMonthsBill ./scripts/demo -bill.large
+	$(GOTEST) -- -shuffle=on -timeout 20m -run TestBill_MonthlyCostOfPipelines ./scripts/demo -bill.large
 
 .PHONY: test-emulated
 test-emulated:
@@ -92,7 +92,7 @@ soak: build/bqemu ## Large counts: 300,000 worlds, schedules with 3 preemptions,
 	$(MAKE) sim SEEDS=300000
 	$(MAKE) explore PREEMPTIONS=3
 	REQUIRE_EMULATORS=1 E2E_MINUTES=$(MINUTES) $(GO) run ./scripts/emulators -- \
-		$(GO) test $(RACE) -count=1 -timeout 0 -v -run TestNothingIsLost ./scripts/e2e
+		$(GO) test $(RACE) -count=1 -timeout 0 -v -run TestKill_ ./scripts/e2e
 
 .PHONY: hooks
 hooks: ## Have git check each commit: format, vet, pipeline file, that the functions stage and build

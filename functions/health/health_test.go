@@ -28,7 +28,7 @@ func ask(w *apptest.World, method, path, data string) *httptest.ResponseRecorder
 	return rec
 }
 
-func TestTheHourlyLookLeavesALineACheckAReportAndAHeartbeat(t *testing.T) {
+func TestHealth_HourlyJobLogsReportsAndLeavesHeartbeat(t *testing.T) {
 	w := apptest.New(t, now)
 	if rec := ask(w, "POST", "/", `{"job":"health"}`); rec.Code != 204 {
 		t.Fatalf("%d %s", rec.Code, rec.Body)
@@ -58,7 +58,7 @@ func TestTheHourlyLookLeavesALineACheckAReportAndAHeartbeat(t *testing.T) {
 	}
 }
 
-func TestWhatIsRunningIsTold(t *testing.T) {
+func TestHealth_NamesFunctionAndReportsStoreFailure(t *testing.T) {
 	w := apptest.New(t, now)
 	for _, path := range []string{"/", "/healthz"} {
 		if rec := ask(w, "GET", path, ""); rec.Code != 200 || !strings.Contains(rec.Body.String(), `"name":"health"`) {
@@ -74,7 +74,7 @@ func TestWhatIsRunningIsTold(t *testing.T) {
 	}
 }
 
-func TestAJobThatIsNotUnderstoodIsPutAside(t *testing.T) {
+func TestHealth_InvalidJobIsQuarantined(t *testing.T) {
 	for data, field := range map[string]string{`{"job":"relay"}`: "job", `{"job":"health","table":"x"}`: "table", `{"job":"health","date":"2026-02-03"}`: "date"} {
 		w := apptest.New(t, now)
 		if rec := ask(w, "POST", "/", data); rec.Code != 202 || w.Doc(t, "quarantine", "job-1").Data["field"] != field {

@@ -12,7 +12,7 @@ import (
 )
 
 // What changes is told when it does, and once a day how everything is.
-func TestChangesAreToldAndADigestADay(t *testing.T) {
+func TestHealth_NotifiesOfChangesAndSendsDailyDigest(t *testing.T) {
 	w, slack := apptest.New(t, now.Add(-2*time.Hour)), notifytest.New(t) // 10:20 in New York
 	w.Notifier.Slack, w.App.Config.Slack = slack.Channel, slack.Channel
 	look := func(hours int, want, not string) {

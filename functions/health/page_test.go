@@ -28,7 +28,7 @@ func browse(w *apptest.World, path string) *httptest.ResponseRecorder {
 	return rec
 }
 
-func TestTheStatusPage(t *testing.T) {
+func TestStatusPage_ShowsState(t *testing.T) {
 	w := apptest.New(t, now)
 	tr := w.Pipeline.Transitions[0]
 	for _, name := range []string{"player_game_summary", `"><script>alert(1)</script>`} {
@@ -70,7 +70,7 @@ func TestTheStatusPage(t *testing.T) {
 }
 
 // What cannot be read is said in its place, and nothing is taken for empty.
-func TestAPageThatCannotReadSaysSo(t *testing.T) {
+func TestStatusPage_ReportsFailedReads(t *testing.T) {
 	w := apptest.New(t, now)
 	w.SetDown(true)
 	rec := browse(w, "/")
@@ -126,7 +126,7 @@ func season(t testing.TB, w *apptest.World, days int) {
 	w.SetNow(now)
 }
 
-func TestNinetyDaysTakeAsManyCallsAsSeven(t *testing.T) {
+func TestStatusPage_NinetyDaysNeedAsManyCallsAsSeven(t *testing.T) {
 	w := apptest.New(t, now)
 	season(t, w, 95)
 	calls := &atomic.Int64{}

@@ -12,7 +12,7 @@ import (
 )
 
 // The secret of the channel is in no log line, document, answer or page, whatever Slack does.
-func TestTheChannelsSecretIsNowhere(t *testing.T) {
+func TestSecret_OfChannelNeverAppears(t *testing.T) {
 	const secret = "T0-B0-veryhush"
 	repeats := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // as some proxies do
 		w.WriteHeader(http.StatusForbidden)

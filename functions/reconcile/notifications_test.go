@@ -12,7 +12,7 @@ import (
 )
 
 // What time brings is told by the relay, once each, and when it is over.
-func TestTheRelayTellsWhatTimeBrings(t *testing.T) {
+func TestRelay_NotifiesOfTimeBasedChangesOnce(t *testing.T) {
 	w, slack := apptest.New(t, now), notifytest.New(t)
 	w.Notifier.Slack = slack.Channel
 	tr := w.Pipeline.Transitions[0]

@@ -42,7 +42,7 @@ func recorded(t *testing.T, w *apptest.World) {
 	}
 }
 
-func TestTheRelayFinishesWhatWasLeft(t *testing.T) {
+func TestRelay_FinishesIncompleteWork(t *testing.T) {
 	w := apptest.New(t, now)
 	recorded(t, w)
 	for range 2 { // the second finds nothing to do
@@ -55,7 +55,7 @@ func TestTheRelayFinishesWhatWasLeft(t *testing.T) {
 	}
 }
 
-func TestTheRelayLooksSevenPeriodsBackAndNoFurther(t *testing.T) {
+func TestRelay_EvaluatesOnlyLastSevenPeriods(t *testing.T) {
 	for days, want := range map[int]int{7: 5, 8: 0} {
 		w := apptest.New(t, now)
 		recorded(t, w)
@@ -69,7 +69,7 @@ func TestTheRelayLooksSevenPeriodsBackAndNoFurther(t *testing.T) {
 	}
 }
 
-func TestAnUnknownJobIsQuarantined(t *testing.T) {
+func TestReconcile_UnknownJobIsQuarantined(t *testing.T) {
 	for _, data := range []string{`{"job":"dance"}`, `{"job":"sweep"}`, `{}`, `[]`, `relay`, `{"job":"relay","speed":9}`, `{"job":"relay","date":"2026-02-03"}`, `{"job":"relay","table":"x"}`} {
 		w := apptest.New(t, now)
 		if rec := job(w, data); rec.Code != 202 || !w.Doc(t, "quarantine", "job-1").Exists {
@@ -78,7 +78,7 @@ func TestAnUnknownJobIsQuarantined(t *testing.T) {
 	}
 }
 
-func TestARelayThatCannotReadSaysSo(t *testing.T) {
+func TestRelay_ReportsFailedReads(t *testing.T) {
 	w := apptest.New(t, now)
 	w.SetDown(true)
 	if rec := job(w, `{"job":"relay"}`); rec.Code != 503 {
@@ -92,7 +92,7 @@ func TestARelayThatCannotReadSaysSo(t *testing.T) {
 
 // The nightly job repairs, says what it found, and leaves its heartbeat last; and two of
 // them do not run at once.
-func TestTheNightlyJobRepairsAndReports(t *testing.T) {
+func TestNightly_RepairsAndReports(t *testing.T) {
 	w := apptest.New(t, now)
 	recorded(t, w) // and nobody looked
 	w.SetNow(now.Add(5 * time.Hour))
@@ -132,7 +132,7 @@ func TestTheNightlyJobRepairsAndReports(t *testing.T) {
 	}
 }
 
-func TestANightlyJobThatCannotReadSaysSo(t *testing.T) {
+func TestNightly_ReportsFailedReads(t *testing.T) {
 	w := apptest.New(t, now)
 	w.SetDown(true)
 	if rec := job(w, `{"job":"nightly"}`); rec.Code != 503 {
@@ -189,7 +189,7 @@ func denying(t *testing.T) (host string) {
 }
 
 // A check that cannot be asked leaves no heartbeat, and is not asked again and again.
-func TestVerifyLeavesAHeartbeatOnlyIfEveryCheckCanBeAsked(t *testing.T) {
+func TestVerify_LeavesHeartbeatOnlyIfEveryCheckRuns(t *testing.T) {
 	for name, tc := range map[string]struct {
 		edit  func(w *apptest.World)
 		beats bool
@@ -215,7 +215,7 @@ func TestVerifyLeavesAHeartbeatOnlyIfEveryCheckCanBeAsked(t *testing.T) {
 	}
 }
 
-func TestAHeartbeatIsTheLastThingThatARelayDoes(t *testing.T) {
+func TestRelay_WritesHeartbeatLast(t *testing.T) {
 	w := apptest.New(t, now)
 	recorded(t, w)
 	if rec := job(w, `{"job":"relay"}`); rec.Code != 204 {
@@ -232,7 +232,7 @@ func TestAHeartbeatIsTheLastThingThatARelayDoes(t *testing.T) {
 	}
 }
 
-func TestARelayInShadowBeatsInItsOwnBooks(t *testing.T) {
+func TestRelay_ShadowHeartbeatStaysInShadowState(t *testing.T) {
 	w := apptest.New(t, now)
 	h := reconcile.New(func(context.Context) (*app.App, error) { return w.App, nil })
 	rec := httptest.NewRecorder()

@@ -95,7 +95,7 @@ func (w *world) want(marked, unmarked int64) {
 
 func (w *world) heartbeats() int { return len(w.logs.Lines("event", "heartbeat")) }
 
-func TestTheNightlySweepRemovesWhereItMay(t *testing.T) {
+func TestSweep_RemovesDuplicatesOnlyWherePermitted(t *testing.T) {
 	w := newWorld(t, "")
 	w.doubled(marked, "2026-02-03")
 	w.doubled(unmarked, "2026-02-03")
@@ -121,7 +121,7 @@ func TestTheNightlySweepRemovesWhereItMay(t *testing.T) {
 	}
 }
 
-func TestAShadowRemovesNothing(t *testing.T) {
+func TestSweep_ShadowRemovesNothing(t *testing.T) {
 	w := newWorld(t, "shadow_")
 	w.doubled(marked, "2026-02-03")
 	if code := w.job(`{"job":"sweep"}`); code != 204 {
@@ -140,7 +140,7 @@ func TestSweep_RemovesNothingWhereAnotherEnvironmentWrites(t *testing.T) {
 	w.want(5, 0)
 }
 
-func TestWhatCannotBeSweptComesAgainOnlyIfThatHelps(t *testing.T) {
+func TestSweep_IsRetriedForLockButNotForMissingTable(t *testing.T) {
 	w := newWorld(t, "")
 	w.doubled(marked, "2026-02-03")
 	held, err := w.Locks.Acquire(t.Context(), lease.Key{Class: "UpcomingTeamGameContextProcessor", Period: "2026-02-03"}, "run-1")
@@ -163,7 +163,7 @@ func TestWhatCannotBeSweptComesAgainOnlyIfThatHelps(t *testing.T) {
 	}
 }
 
-func TestAJobThatIsNotUnderstoodIsPutAside(t *testing.T) {
+func TestSweep_InvalidJobIsQuarantined(t *testing.T) {
 	for data, field := range map[string]string{
 		`{"job":"relay"}`: "job", `{"job":"sweep","table":"roster_history"}`: "table", `{"job":"sweep","date":"YESTERDAY"}`: "date", `{"job":"sweep","speed":9}`: "speed",
 	} {
@@ -178,7 +178,7 @@ func TestAJobThatIsNotUnderstoodIsPutAside(t *testing.T) {
 	}
 }
 
-func TestWithoutAWarehouseNothingComesAgain(t *testing.T) {
+func TestSweep_WithoutWarehouseIsNotRetried(t *testing.T) {
 	w := apptest.New(t, now)
 	h := sweep.New(func(context.Context) (*app.App, error) { return w.App, nil })
 	rec := httptest.NewRecorder()

@@ -22,7 +22,7 @@ func one(t *testing.T, s *notifytest.Server) string {
 	return strings.Join(got, "")
 }
 
-func TestPeopleAreToldAtOnceAndOnce(t *testing.T) {
+func TestNotification_IsSentAtOnceAndOnlyOnce(t *testing.T) {
 	w, slack := apptest.New(t, now), notifytest.New(t)
 	w.Notifier.Slack = slack.Channel
 	h := handler(w)
@@ -59,7 +59,7 @@ func TestPeopleAreToldAtOnceAndOnce(t *testing.T) {
 }
 
 // Whatever Slack does, a hand-over neither waits for it nor fails with it.
-func TestAHandOverDoesNotDependOnSlack(t *testing.T) {
+func TestHandOver_DoesNotDependOnSlack(t *testing.T) {
 	var published int
 	w := apptest.New(t, now)
 	ill := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
@@ -85,7 +85,7 @@ func TestAHandOverDoesNotDependOnSlack(t *testing.T) {
 	}
 }
 
-func TestAShadowTellsNobodyOfItsCycles(t *testing.T) {
+func TestShadow_SendsNoCycleNotifications(t *testing.T) {
 	w, slack := apptest.New(t, now), notifytest.New(t)
 	w.Notifier.Slack = slack.Channel
 	failed := completed(five[0])

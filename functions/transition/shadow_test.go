@@ -11,7 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/delivery"
 )
 
-func TestInShadowEverythingIsDecidedAndNothingHandedOver(t *testing.T) {
+func TestShadow_EvaluatesWithoutHandOver(t *testing.T) {
 	w := apptest.New(t, now)
 	h := handler(w)
 	for i, name := range five {
@@ -59,7 +59,7 @@ func TestInShadowEverythingIsDecidedAndNothingHandedOver(t *testing.T) {
 	}
 }
 
-func TestAHopelessMessageInShadowStaysInItsBooks(t *testing.T) {
+func TestShadow_InvalidMessageStaysInShadowState(t *testing.T) {
 	for name, padding := range map[string]int{"small": 0, "too_large_for_a_document": 2 << 20} {
 		t.Run(name, func(t *testing.T) {
 			w := apptest.New(t, now)
@@ -91,7 +91,7 @@ func TestAHopelessMessageInShadowStaysInItsBooks(t *testing.T) {
 }
 
 // A subscription set up with a wrong value must not be taken for an active one.
-func TestAnUnknownShadowIsRetriedUntilItsDeadLetter(t *testing.T) {
+func TestShadow_UnknownValueIsRetriedUntilDeadLettered(t *testing.T) {
 	w := apptest.New(t, now)
 	if rec := deliver(handler(w), "/?shadow=yes", "1", completed(five[0])); rec.Code != 503 || !strings.Contains(rec.Body.String(), `?shadow="yes"`) {
 		t.Errorf("%d %s", rec.Code, rec.Body)

@@ -48,7 +48,7 @@ func completed(processor string) map[string]any {
 var five = []string{"PlayerGameSummaryProcessor", "TeamDefenseGameSummaryProcessor", "TeamOffenseGameSummaryProcessor",
 	"AsyncUpcomingPlayerGameContextProcessor", "upcoming_team_game_context"}
 
-func TestFiveCompletionsTriggerThePhase(t *testing.T) {
+func TestTransition_FiveCompletionsTriggerPhase(t *testing.T) {
 	w := apptest.New(t, now)
 	h := handler(w)
 	for i, name := range five {
@@ -90,7 +90,7 @@ func TestF10_ARedeliveryOfARunAlreadyOnRecordStillTriggers(t *testing.T) {
 	}
 }
 
-func TestAnUnknownTransitionIsAnErrorOfTheSubscriptionNotOfTheMessage(t *testing.T) {
+func TestTransition_UnknownIDIsSubscriptionErrorAndRetried(t *testing.T) {
 	w := apptest.New(t, now)
 	rec := deliver(handler(w), "/?transition=phase9", "1", completed(five[0]))
 	if rec.Code != 503 || !strings.Contains(rec.Body.String(), `"phase9"`) || !strings.Contains(rec.Body.String(), "phase3_to_phase4") {
@@ -101,7 +101,7 @@ func TestAnUnknownTransitionIsAnErrorOfTheSubscriptionNotOfTheMessage(t *testing
 	}
 }
 
-func TestALiveClaimIsLeftToItsHolder(t *testing.T) {
+func TestTransition_LeavesActiveClaimToHolder(t *testing.T) {
 	for name, tc := range map[string]struct {
 		claimMessage string
 		status       int
@@ -139,7 +139,7 @@ func TestALiveClaimIsLeftToItsHolder(t *testing.T) {
 	}
 }
 
-func TestHostileNamesNeverBecomeFieldNames(t *testing.T) {
+func TestTransition_HostileNamesNeverBecomeFieldNames(t *testing.T) {
 	w := apptest.New(t, now)
 	h := handler(w)
 	hostile := []string{"a.b.c", "_mode", "__name__", "a/b", strings.Repeat("x", 2000), "_completed_count", "pl\u0430yer_game_summary", "`", "batches", "\x00"}
@@ -192,7 +192,7 @@ func TestF46_AMessageWithoutADateIsQuarantinedAndAnsweredForGood(t *testing.T) {
 	}
 }
 
-func TestAMessageWithTenThousandEntitiesIsRecordedWithTheFirstOfThem(t *testing.T) {
+func TestTransition_TooManyEntitiesAreTruncated(t *testing.T) {
 	w := apptest.New(t, now)
 	c := completed(five[0])
 	names := make([]string, 10_000)

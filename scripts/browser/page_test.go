@@ -89,7 +89,7 @@ func (n *night) cell(ctx context.Context, period, mode string) string {
 	return ask[string](n, ctx, fmt.Sprintf(`document.querySelector('[id="phase3_to_phase4-%s"] td[data-of="%s"]').textContent.replace(/\s+/g, " ").trim()`, period, mode))
 }
 
-func TestThePageInABrowser(t *testing.T) {
+func TestStatusPage_WorksInBrowser(t *testing.T) {
 	ctx, n := chromium(t), newNight(t, hostile)
 	n.plant()
 	n.open(ctx, "", 1280, 900, false)

@@ -130,11 +130,11 @@ const (
 )
 
 // large300 also plays the pipeline of 300 processors: 15 s, where the two others take one.
-var large300 = flag.Bool("bill.large", false, "TestAMonthsBill plays a pipeline of 300 processors, too")
+var large300 = flag.Bool("bill.large", false, "TestBill_MonthlyCostOfPipelines plays a pipeline of 300 processors, too")
 
-// TestAMonthsBill plays a day, or two of its hours, of three pipelines after a fortnight of
+// TestBill_MonthlyCostOfPipelines plays a day, or two of its hours, of three pipelines after a fortnight of
 // others, and prints what thirty such days come to. docs/performance.md has the table.
-func TestAMonthsBill(t *testing.T) {
+func TestBill_MonthlyCostOfPipelines(t *testing.T) {
 	retail, err := os.ReadFile("retail.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store/sqlite"
 )
 
-func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T) {
+func TestDemo_WithWarehouseBlocksAndReleasesCycle(t *testing.T) {
 	program := emulatortest.BigQuery(t)
 	var out bytes.Buffer
 	file := filepath.Join(t.TempDir(), "store.db")
@@ -83,7 +83,7 @@ func TestWithAWarehouseProcessorsRunAndTheStoryBlocksAndFreesACycle(t *testing.T
 
 // The retail story needs no warehouse: an hour that comes twice on the clock, a chain of two
 // transitions, a crash, a straggler, a second run, a hold.
-func TestAPipelineByTheHourIsHandedOverFromPhaseToPhase(t *testing.T) {
+func TestDemo_HourlyPipelineHandsOverAllPhases(t *testing.T) {
 	var out bytes.Buffer
 	file := filepath.Join(t.TempDir(), "store.db")
 	env, result, err := Run(t.Context(), &out, false, local.Options{

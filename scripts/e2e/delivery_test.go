@@ -18,7 +18,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestCompletionsAreHandedOverOnce(t *testing.T) { onBoth(t, completionsAreHandedOverOnce) }
+func TestHandOver_CompletionsPublishOnce(t *testing.T) { onBoth(t, completionsAreHandedOverOnce) }
 
 func completionsAreHandedOverOnce(t *testing.T, s subject) {
 	w := newWorld(t, s)
@@ -68,7 +68,7 @@ func completionsAreHandedOverOnce(t *testing.T, s subject) {
 	}
 }
 
-func TestAMessageThatCanNeverBeProcessedIsQuarantinedAndNeverRedelivered(t *testing.T) {
+func TestTransition_InvalidMessageIsQuarantinedAndNotRedelivered(t *testing.T) {
 	onBoth(t, aMessageThatCanNeverBeProcessedIsQuarantinedAndNeverRedelivered)
 }
 
@@ -102,7 +102,7 @@ func aMessageThatCanNeverBeProcessedIsQuarantinedAndNeverRedelivered(t *testing.
 	w.awaitHandedOver(w.all(w.period(1)))
 }
 
-func TestWhatIsPublishedWhileTheFunctionIsStoppedIsDeliveredLater(t *testing.T) {
+func TestDelivery_MessagesWaitForStoppedFunction(t *testing.T) {
 	onBoth(t, whatIsPublishedWhileTheFunctionIsStoppedIsDeliveredLater)
 }
 
@@ -137,7 +137,7 @@ func whatIsPublishedWhileTheFunctionIsStoppedIsDeliveredLater(t *testing.T, s su
 }
 
 // A request that has come in when the process is told to end is answered.
-func TestATerminatedProcessAnswersWhatItHasBegun(t *testing.T) {
+func TestShutdown_TerminatedProcessAnswersOpenRequests(t *testing.T) {
 	onBoth(t, aTerminatedProcessAnswersWhatItHasBegun)
 }
 
@@ -192,7 +192,7 @@ func aTerminatedProcessAnswersWhatItHasBegun(t *testing.T, s subject) {
 }
 
 // Nobody redelivers here: the relay alone finds what the dead process left.
-func TestTheRelayFinishesWhatAKilledProcessLeft(t *testing.T) {
+func TestRelay_FinishesWorkOfKilledProcess(t *testing.T) {
 	onBoth(t, theRelayFinishesWhatAKilledProcessLeft)
 }
 

@@ -36,7 +36,7 @@ const (
 //
 // E2E_SEED repeats the messages and the moments, as far as the machine does the same
 // at the same speed; E2E_MINUTES goes on for longer, with a fresh world each round.
-func TestNothingIsLostWhenTheProcessIsKilled(t *testing.T) {
+func TestKill_LosesAndDuplicatesNothing(t *testing.T) {
 	needEmulators(t)
 	seed, n := rand.Uint64(), kills
 	if testing.Short() {

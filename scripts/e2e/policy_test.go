@@ -48,7 +48,7 @@ func (w *world) awaitState(p pipeline.Period, state string) batch {
 	return b
 }
 
-func TestGraceEndsInTheRelay(t *testing.T) { onBoth(t, graceEndsInTheRelay) }
+func TestRelay_HandsOverAfterGracePeriod(t *testing.T) { onBoth(t, graceEndsInTheRelay) }
 
 func graceEndsInTheRelay(t *testing.T, s subject) {
 	t.Parallel()
@@ -73,7 +73,7 @@ func graceEndsInTheRelay(t *testing.T, s subject) {
 	w.audit(w.all(p))
 }
 
-func TestADeadlineHandsOverOrHolds(t *testing.T) { onBoth(t, aDeadlineHandsOverOrHolds) }
+func TestDeadline_HandsOverOrMarksOverdue(t *testing.T) { onBoth(t, aDeadlineHandsOverOrHolds) }
 
 func aDeadlineHandsOverOrHolds(t *testing.T, s subject) {
 	t.Parallel()
@@ -112,7 +112,7 @@ func aDeadlineHandsOverOrHolds(t *testing.T, s subject) {
 	}
 }
 
-func TestAnOperatorHoldsReleasesAndSendsAgain(t *testing.T) {
+func TestOperator_HoldsReleasesAndTriggersAgain(t *testing.T) {
 	onBoth(t, anOperatorHoldsReleasesAndSendsAgain)
 }
 
@@ -169,7 +169,7 @@ func anOperatorHoldsReleasesAndSendsAgain(t *testing.T, s subject) {
 	}
 }
 
-func TestWhatWasGivenUpOrSetAsideIsHandedOverAgain(t *testing.T) {
+func TestReplay_HandsOverDeadLettersAndQuarantine(t *testing.T) {
 	onBoth(t, whatWasGivenUpOrSetAsideIsHandedOverAgain)
 }
 

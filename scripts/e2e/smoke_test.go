@@ -12,7 +12,7 @@ import (
 
 // On Firestore and Pub/Sub themselves: what a smoke test leaves reaches nobody, and it
 // can be repeated at once.
-func TestSmokeTriesADeploymentInShadow(t *testing.T) { onBoth(t, smokeTriesADeploymentInShadow) }
+func TestSmoke_ChecksDeploymentInShadow(t *testing.T) { onBoth(t, smokeTriesADeploymentInShadow) }
 
 func smokeTriesADeploymentInShadow(t *testing.T, s subject) {
 	s.definition = s.production

@@ -16,7 +16,7 @@ func playing(t *testing.T) (p *process, emulators []actor, command actor) {
 	return p, s.enter(2), s.enter(1)[0]
 }
 
-func TestTheCommandRunsBesideBothEmulatorsAndItsStatusIsPassedOn(t *testing.T) {
+func TestEmulators_RunWithCommandAndReturnItsStatus(t *testing.T) {
 	for _, code := range []int{0, 3} {
 		p, emulators, command := playing(t)
 		for _, e := range emulators {
@@ -42,7 +42,7 @@ func TestTheCommandRunsBesideBothEmulatorsAndItsStatusIsPassedOn(t *testing.T) {
 	}
 }
 
-func TestEverythingEndsWithASignal(t *testing.T) {
+func TestEmulators_SignalEndsEverything(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		p, emulators, command := playing(t)
 		if err := p.cmd.Process.Signal(sig); err != nil {
@@ -56,7 +56,7 @@ func TestEverythingEndsWithASignal(t *testing.T) {
 	}
 }
 
-func TestEverythingEndsWhenTheProcessThatStartedItIsKilled(t *testing.T) {
+func TestEmulators_KilledParentEndsEverything(t *testing.T) {
 	s := newStage(t, fakeGcloud)
 	s.parent = `"$@" & wait`
 	p := s.run()
@@ -69,7 +69,7 @@ func TestEverythingEndsWhenTheProcessThatStartedItIsKilled(t *testing.T) {
 	}
 }
 
-func TestASignalWhileTheEmulatorsStartEndsThem(t *testing.T) {
+func TestEmulators_SignalDuringStartEndsThem(t *testing.T) {
 	s := newStage(t, strings.Replace(fakeGcloud, "PART=emulator", "PART=mute", 1))
 	p := s.run()
 	emulators := s.enter(2)
@@ -82,7 +82,7 @@ func TestASignalWhileTheEmulatorsStartEndsThem(t *testing.T) {
 	}
 }
 
-func TestAnEmulatorThatDiesEndsTheCommand(t *testing.T) {
+func TestEmulators_DeadEmulatorEndsCommand(t *testing.T) {
 	p, emulators, command := playing(t)
 	if err := syscall.Kill(emulators[0].PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestAnEmulatorThatDiesEndsTheCommand(t *testing.T) {
 	}
 }
 
-func TestAnEmulatorThatFailsToStartEndsTheOtherAndShowsItsLog(t *testing.T) {
+func TestEmulators_FailedStartEndsOtherAndShowsLog(t *testing.T) {
 	s := newStage(t, strings.Replace(fakeGcloud, "PART", "test $1 = beta && echo 'no Java' && exit 1\nPART", 1))
 	p := s.run()
 	p.want(exitFailed, "the Pub/Sub emulator ended while it started", "no Java")
@@ -103,7 +103,7 @@ func TestAnEmulatorThatFailsToStartEndsTheOtherAndShowsItsLog(t *testing.T) {
 	}
 }
 
-func TestAnAddressInTheEnvironmentIsUsedAndNotStarted(t *testing.T) {
+func TestEmulators_AddressFromEnvironmentIsUsed(t *testing.T) {
 	s := newStage(t, fakeGcloud)
 	s.env = []string{"FIRESTORE_EMULATOR_HOST=127.0.0.1:7"}
 	p := s.run()
@@ -126,7 +126,7 @@ func TestAnAddressInTheEnvironmentIsUsedAndNotStarted(t *testing.T) {
 	p.want(0)
 }
 
-func TestWithoutGcloudTheCommandRunsWithoutEmulators(t *testing.T) {
+func TestEmulators_CommandRunsWithoutGcloud(t *testing.T) {
 	s := newStage(t, "")
 	p := s.run()
 	command := s.enter(1)[0]
@@ -137,7 +137,7 @@ func TestWithoutGcloudTheCommandRunsWithoutEmulators(t *testing.T) {
 	p.want(4, "gcloud is not installed: tests that need the emulators are skipped")
 }
 
-func TestWithoutAnEmulatorsComponentTheCommandRunsWithoutEmulators(t *testing.T) {
+func TestEmulators_CommandRunsWithoutComponent(t *testing.T) {
 	s := newStage(t, "")
 	bin := filepath.Join(s.path, "sdk", "bin")
 	for _, dir := range []string{bin, filepath.Join(s.path, "sdk", "platform", "cloud-firestore-emulator")} {
@@ -156,7 +156,7 @@ func TestWithoutAnEmulatorsComponentTheCommandRunsWithoutEmulators(t *testing.T)
 	p.want(0, "gcloud has no Pub/Sub emulator (component pubsub-emulator)")
 }
 
-func TestWithoutGcloudWhereItIsRequiredNothingRuns(t *testing.T) {
+func TestEmulators_RequiredGcloudMissingRunsNothing(t *testing.T) {
 	s := newStage(t, "")
 	s.env = []string{"REQUIRE_EMULATORS=1"}
 	s.run().want(exitFailed, "gcloud is not installed, and REQUIRE_EMULATORS=1")
@@ -165,7 +165,7 @@ func TestWithoutGcloudWhereItIsRequiredNothingRuns(t *testing.T) {
 	}
 }
 
-func TestTheBigQueryEmulatorThatIsBuiltRunsBesideTheCommand(t *testing.T) {
+func TestEmulators_BuiltBigQueryRunsWithCommand(t *testing.T) {
 	s := newStage(t, "")
 	s.build(fakeBqemu)
 	s.env = []string{"FIRESTORE_EMULATOR_HOST=" + elsewhere, "PUBSUB_EMULATOR_HOST=" + elsewhere, "PATH=/usr/bin:/bin", "REQUIRE_EMULATORS=1"}
@@ -194,7 +194,7 @@ func TestTheBigQueryEmulatorThatIsBuiltRunsBesideTheCommand(t *testing.T) {
 	p.want(0)
 }
 
-func TestWhereTheBigQueryEmulatorIsNotBuiltTheOthersRun(t *testing.T) {
+func TestEmulators_OthersRunWithoutBigQuery(t *testing.T) {
 	s := newStage(t, fakeGcloud)
 	s.build("")
 	p := s.run()
@@ -217,7 +217,7 @@ func TestWhereTheBigQueryEmulatorIsNotBuiltTheOthersRun(t *testing.T) {
 	}
 }
 
-func TestWrongUse(t *testing.T) {
+func TestEmulators_WrongUsageIsRefused(t *testing.T) {
 	newStage(t, fakeGcloud).run("--").want(exitUsage, "usage")
 	newStage(t, fakeGcloud).run("no-such-command").want(exitNotFound, "no-such-command")
 }

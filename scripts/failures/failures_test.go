@@ -60,7 +60,7 @@ func tests(cell string) (out [][2]string) {
 	return out
 }
 
-func TestEveryFailureModeHasATestThatExists(t *testing.T) {
+func TestFailureModes_EachHasExistingTest(t *testing.T) {
 	all := rows(t)
 	for n := 1; n <= 59; n++ {
 		id := fmt.Sprintf("F%02d", n)
@@ -108,12 +108,12 @@ var changes = map[string]change{
 	"F58": {"shared/cycle/relay.go", `for n := -relayDays * cal.PerDay(); n <= t.Lead(); n++ {`, `for n := 0; n <= t.Lead(); n++ {`, "", nil},
 }
 
-// TestChangesTurnTheirTestsRed makes each change in an overlay, so that no file is touched,
+// TestFailureModes_ChangesMakeTestsFail makes each change in an overlay, so that no file is touched,
 // and runs the tests of its row in their package.
-func TestChangesTurnTheirTestsRed(t *testing.T) { turnRed(t, false) }
+func TestFailureModes_ChangesMakeTestsFail(t *testing.T) { turnRed(t, false) }
 
 // The same of rows whose test needs an emulator.
-func TestChangesTurnTheirTestsRed_OnEmulators(t *testing.T) { turnRed(t, true) }
+func TestFailureModes_ChangesMakeTestsFailOnEmulators(t *testing.T) { turnRed(t, true) }
 
 func turnRed(t *testing.T, onEmulators bool) {
 	all := rows(t)

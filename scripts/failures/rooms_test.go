@@ -12,7 +12,7 @@ import (
 var room = regexp.MustCompile("(?m)^\\| `(shared/[a-z/]+)` \\| [^|]* \\|([^|]*)\\|$")
 
 // Who may import whom stands in docs/architecture.md, and nowhere an arrow more.
-func TestPackagesImportWhatTheArchitectureSays(t *testing.T) {
+func TestPackages_ImportOnlyWhatArchitectureAllows(t *testing.T) {
 	page, err := os.ReadFile("../../docs/architecture.md")
 	if err != nil {
 		t.Fatal(err)

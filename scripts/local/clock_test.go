@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestAdvanceToNeverGoesBack(t *testing.T) {
+func TestClock_AdvanceToNeverGoesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := at("2026-02-03 12:00")
 		c := NewClock(start)
@@ -30,7 +30,7 @@ func TestAdvanceToNeverGoesBack(t *testing.T) {
 	})
 }
 
-func TestTheClockRunsOnByItself(t *testing.T) {
+func TestClock_AdvancesByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, real := NewClock(at("2026-02-03 12:00")), NewClock(time.Time{})
 		if !real.Now().Equal(time.Now()) {
@@ -46,7 +46,7 @@ func TestTheClockRunsOnByItself(t *testing.T) {
 	})
 }
 
-func TestUntilWakesWhenTheClockIsSetForward(t *testing.T) {
+func TestClock_UntilWakesWhenClockAdvances(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, began := NewClock(at("2026-02-03 12:00")), time.Now()
 		woken := make(chan error, 1)
@@ -66,7 +66,7 @@ func TestUntilWakesWhenTheClockIsSetForward(t *testing.T) {
 	})
 }
 
-func TestUntilEndsWithItsContext(t *testing.T) {
+func TestClock_UntilEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewClock(time.Time{})
 		ctx, cancel := context.WithCancel(t.Context())

@@ -66,7 +66,7 @@ func TestF04_TheMessageHasEveryFieldThatTheNextPhaseReads(t *testing.T) {
 }
 
 // A double that takes everything proves nothing.
-func TestTheStrictReaderRefusesWhatLacksAField(t *testing.T) {
+func TestStrictReader_RefusesMissingField(t *testing.T) {
 	for data, want := range map[string]int{
 		`{"source_table":"t","analysis_date":"2026-02-03","success":true}`:       http.StatusOK,
 		`{"source_table":"t","game_date":"2026-02-03","success":false}`:          http.StatusOK,

@@ -11,7 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestBackoffDoublesFromTenSecondsToTenMinutes(t *testing.T) {
+func TestBackoff_DoublesFromTenSecondsToTenMinutes(t *testing.T) {
 	for i, want := range []time.Duration{10, 20, 40, 80, 160, 320, 600, 600} {
 		if got := backoff(minBackoff, i+1); got != want*time.Second {
 			t.Errorf("after attempt %d: %s, want %ds", i+1, got, want)
@@ -27,7 +27,7 @@ func TestBackoffDoublesFromTenSecondsToTenMinutes(t *testing.T) {
 	}
 }
 
-func TestRedeliveriesComeAfterTheirBackoffAndNoSooner(t *testing.T) {
+func TestDispatcher_RedeliversOnlyAfterBackoff(t *testing.T) {
 	t.Parallel()
 	down := newConsumer()
 	var mu sync.Mutex
@@ -67,7 +67,7 @@ func TestRedeliveriesComeAfterTheirBackoffAndNoSooner(t *testing.T) {
 	}
 }
 
-func TestASlowMessageHoldsNobodyUp(t *testing.T) {
+func TestDispatcher_SlowMessageDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	seen, began, release := newConsumer(), make(chan struct{}), make(chan struct{})
 	var answered atomic.Bool
@@ -113,7 +113,7 @@ func TestASlowMessageHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-func TestTheBrokerKeepsPublishTimesByTheClock(t *testing.T) {
+func TestBroker_PublishTimesFollowClock(t *testing.T) {
 	t.Parallel()
 	c := newConsumer()
 	var times []time.Time

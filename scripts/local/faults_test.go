@@ -69,7 +69,7 @@ func failing(k int, lost bool) func(*Options) {
 	}
 }
 
-func TestRedeliveryFinishesWhatAFailingStoreLeft(t *testing.T) {
+func TestRedelivery_RecoversFromFailingStore(t *testing.T) {
 	for _, lost := range []bool{false, true} {
 		for _, k := range []int{1, 2, 4, 7, 12, 20} {
 			t.Run(fmt.Sprintf("first_%d_calls_lost_%t", k, lost), func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestRedeliveryFinishesWhatAFailingStoreLeft(t *testing.T) {
 	}
 }
 
-func TestAConsumersRefusalsAreRedeliveredWithBackoff(t *testing.T) {
+func TestConsumer_RefusedMessagesAreRedeliveredWithBackoff(t *testing.T) {
 	for _, status := range []int{http.StatusServiceUnavailable, http.StatusBadRequest} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			t.Parallel()
@@ -215,7 +215,7 @@ func TestF05_AnEndpointThatAlwaysFailsEndsInTheDeadLetter(t *testing.T) {
 	}
 }
 
-func TestAMessageForAnUnknownTransitionIsKeptForRetry(t *testing.T) {
+func TestTransition_MessageForUnknownTransitionIsRetried(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "memory")
 	data, err := json.Marshal(done(pgs, "2026-02-03 12:00"))

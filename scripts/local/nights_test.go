@@ -41,7 +41,7 @@ func (w *world) cycleOf(period string) cycle.Status {
 
 // The clock goes forward in the first night and back in the second; local times stay
 // where people set them, and a grace period is the time that passes.
-func TestNightsWithAGracePeriod(t *testing.T) {
+func TestNights_GracePeriodAcrossClockChanges(t *testing.T) {
 	for _, tc := range []struct{ period, morning string }{
 		{"2026-02-03", "2026-02-04"}, {"2026-03-07", "2026-03-08"}, {"2026-10-31", "2026-11-01"},
 	} {
@@ -71,7 +71,7 @@ func TestNightsWithAGracePeriod(t *testing.T) {
 	}
 }
 
-func TestNightsThatAreHeldAtTheirDeadline(t *testing.T) {
+func TestNights_IncompleteCycleIsOverdueAtDeadline(t *testing.T) {
 	for _, tc := range []struct{ period, morning, deadline string }{
 		{"2026-02-03", "2026-02-04", "2026-02-04T15:00:00Z"},
 		{"2026-03-07", "2026-03-08", "2026-03-08T14:00:00Z"},
@@ -114,7 +114,7 @@ func degrading(t *testing.T) func(*Options) {
 	return func(o *Options) { o.Config.PipelineFile = file }
 }
 
-func TestADeadlineThatHandsOver(t *testing.T) {
+func TestDeadline_HandsOverIncompleteCycle(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind, degrading(t))
 		w.atTime("2026-02-04 06:00", done(pgs, "2026-02-04 06:00"), done(upg, "2026-02-04 06:00"))
@@ -131,7 +131,7 @@ func TestADeadlineThatHandsOver(t *testing.T) {
 	})
 }
 
-func TestAHeldCycleWaitsForItsReleaseOrItsEnd(t *testing.T) {
+func TestHold_EndsByReleaseOrExpiry(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind)
 		key := cycle.Key{Transition: w.tr, Period: night}
@@ -150,7 +150,7 @@ func TestAHeldCycleWaitsForItsReleaseOrItsEnd(t *testing.T) {
 	})
 }
 
-func TestAnOperatorsHandOverReachesTheNextPhase(t *testing.T) {
+func TestTrigger_OperatorHandOverReachesNextPhase(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind)
 		w.phase4.answer = strict
@@ -243,7 +243,7 @@ func TestRelay_ThatAlwaysFailsRunsOnceAnInterval(t *testing.T) {
 
 // Each relay leaves a heartbeat by the environment's clock, and does nothing else to
 // what is finished. The first relay of all records since when periods are ours.
-func TestRelaysLeaveAHeartbeatAndNothingElse(t *testing.T) {
+func TestRelay_OnlyAddsHeartbeatToFinishedCycle(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind)
 		w.atTime("2026-02-04 06:05", morning()...)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestCompletionsInOrderAreHandedOverOnce(t *testing.T) {
+func TestHandOver_CompletionsInOrderPublishOnce(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind)
 		w.phase4.answer = strict
@@ -22,7 +22,7 @@ func TestCompletionsInOrderAreHandedOverOnce(t *testing.T) {
 	})
 }
 
-func TestTheOrderOfCompletionsDoesNotMatter(t *testing.T) {
+func TestHandOver_DoesNotDependOnCompletionOrder(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		for range 3 {
 			seed := rand.Uint64()
@@ -41,7 +41,7 @@ func TestTheOrderOfCompletionsDoesNotMatter(t *testing.T) {
 	})
 }
 
-func TestCompletionsAllAtOnceAreHandedOverOnce(t *testing.T) {
+func TestHandOver_ConcurrentCompletionsPublishOnce(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind)
 		w.atTime("2026-02-04 06:05", morning()...)
@@ -51,7 +51,7 @@ func TestCompletionsAllAtOnceAreHandedOverOnce(t *testing.T) {
 	})
 }
 
-func TestCompletionsPublishedThreeTimesAreHandedOverOnce(t *testing.T) {
+func TestHandOver_TripleCompletionsPublishOnce(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind)
 		w.atTime("2026-02-04 06:05", slices.Concat(morning(), morning(), morning())...)
@@ -68,7 +68,7 @@ func TestCompletionsPublishedThreeTimesAreHandedOverOnce(t *testing.T) {
 
 // The upcoming processors do not run again for a night that is over, and the teams'
 // summaries end on its evening: all of them count for the morning's hand-over.
-func TestEveningAndEarlierRunsBelongToOneOvernightHandOver(t *testing.T) {
+func TestHandOver_OvernightIncludesEveningAndEarlierRuns(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind, func(o *Options) { o.Clock = NewClock(at("2026-02-02 12:00")) })
 		w.atTime("2026-02-02 17:00", done(utg, "2026-02-02 17:00"))
@@ -89,7 +89,7 @@ func TestEveningAndEarlierRunsBelongToOneOvernightHandOver(t *testing.T) {
 	})
 }
 
-func TestEachModeOfADateIsHandedOverByItself(t *testing.T) {
+func TestHandOver_ModesOfDateAreIndependent(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind, func(o *Options) { o.Clock = NewClock(at("2026-02-02 12:00")) })
 		for _, when := range []string{"2026-02-02 17:00", "2026-02-03 10:30"} {

@@ -35,7 +35,7 @@ func checked(t *testing.T, days ...sample.Day) (*world, *warehousetest.World) {
 	}), wh
 }
 
-func TestABlockedHandOverIsFreedByTheRelayWhenItsDataIsThere(t *testing.T) {
+func TestRelay_HandsOverBlockedCycleWhenDataArrives(t *testing.T) {
 	w, wh := checked(t, sample.Day{Date: night, Games: 10, Players: 35, Minutes: 25, Context: 30})
 	w.atTime("2026-02-04 06:05", morning()...)
 	const why = "readiness fail: minutes_coverage_pct is 71.43, blocks when < 80"
@@ -74,7 +74,7 @@ func TestABlockedHandOverIsFreedByTheRelayWhenItsDataIsThere(t *testing.T) {
 }
 
 // F17, end to end: the column goes, the check is unknown and seen, nothing is handed over.
-func TestARenamedColumnBlocksAndIsSeen(t *testing.T) {
+func TestReadiness_RenamedColumnBlocksAndIsReported(t *testing.T) {
 	w, wh := checked(t, sample.Day{Date: night, Games: 10, Players: 35, Minutes: 35, Context: 30})
 	wh.Exec("CREATE TABLE nba_analytics.other AS SELECT * EXCEPT (minutes_played), minutes_played AS minutes FROM nba_analytics.player_game_summary",
 		"DROP TABLE nba_analytics.player_game_summary",
@@ -89,7 +89,7 @@ func TestARenamedColumnBlocksAndIsSeen(t *testing.T) {
 	}
 }
 
-func TestADateWithoutGamesIsClosedAndRowsReopenIt(t *testing.T) {
+func TestReadiness_DateWithoutGamesClosesAndRowsReopenIt(t *testing.T) {
 	w, _ := checked(t, sample.Day{Date: "2026-02-02", Games: 4, Players: 35, Minutes: 35, Context: 30}) // none on 2026-02-03
 	w.atTime("2026-02-03 10:35", done(upg, "2026-02-03 10:35", with("record_count", 0)), done(utg, "2026-02-03 10:35", with("record_count", 0)))
 	if s := w.status("same_day"); s.State != "closed" {
@@ -108,7 +108,7 @@ func TestADateWithoutGamesIsClosedAndRowsReopenIt(t *testing.T) {
 	}
 }
 
-func TestBigQueryRunsAndEndsWithTheEnvironment(t *testing.T) {
+func TestBigQuery_RunsAndEndsWithEnvironment(t *testing.T) {
 	program := emulatortest.BigQuery(t)
 	w := newWorld(t, "memory", func(o *Options) { o.BigQuery = program })
 	if w.BigQuery == "" || w.App.Config.BigQueryHost != w.BigQuery {
@@ -136,7 +136,7 @@ func TestBigQueryRunsAndEndsWithTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestAPipelineWithoutChecksStartsNoBigQuery(t *testing.T) {
+func TestBigQuery_IsNotStartedWithoutChecks(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
 	before, rest, _ := strings.Cut(string(pipeline.Default()), "    checks:\n")
 	_, after, _ := strings.Cut(rest, "\n# Jobs")
@@ -149,7 +149,7 @@ func TestAPipelineWithoutChecksStartsNoBigQuery(t *testing.T) {
 	}
 }
 
-func TestABigQueryThatDoesNotStartIsAnError(t *testing.T) {
+func TestBigQuery_FailedStartIsError(t *testing.T) {
 	for _, program := range []string{"/no/such/program", "/bin/false", "/bin/echo"} {
 		b, err := startBigQuery(t.Context(), program, 0)
 		if err == nil || b != nil || !strings.Contains(err.Error(), program) {
@@ -158,7 +158,7 @@ func TestABigQueryThatDoesNotStartIsAnError(t *testing.T) {
 	}
 }
 
-func TestTheEmulatorEndsWhenItIsToldToOrLeftAlone(t *testing.T) {
+func TestBigQuery_EndsOnSignalOrClosedInput(t *testing.T) {
 	program := emulatortest.BigQuery(t)
 	for name, end := range map[string]func(cmd *exec.Cmd, input interface{ Close() error }) error{
 		"stdin_closed": func(_ *exec.Cmd, input interface{ Close() error }) error { return input.Close() },

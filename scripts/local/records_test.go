@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestAFailedRunAfterASuccessfulOneChangesNothing(t *testing.T) {
+func TestCompletion_FailedRunAfterSuccessChangesNothing(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind)
 		w.atTime("2026-02-04 06:05", morning()...)
@@ -30,7 +30,7 @@ func TestAFailedRunAfterASuccessfulOneChangesNothing(t *testing.T) {
 	})
 }
 
-func TestOneExecutionThatReportsAnotherCountIsTwoRuns(t *testing.T) {
+func TestCompletion_OtherRowCountIsSecondRun(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind)
 		w.atTime("2026-02-04 06:05", morning()...)
@@ -51,7 +51,7 @@ func TestOneExecutionThatReportsAnotherCountIsTwoRuns(t *testing.T) {
 	})
 }
 
-func TestTheRelayHandsOverWhenNotBeforeComes(t *testing.T) {
+func TestRelay_HandsOverAtNotBefore(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind, func(o *Options) { o.Schedule = true })
 		var rs []report
@@ -75,7 +75,7 @@ func TestTheRelayHandsOverWhenNotBeforeComes(t *testing.T) {
 	})
 }
 
-func TestDocumentsInAFileOutliveTheEnvironment(t *testing.T) {
+func TestStore_FileOutlivesEnvironment(t *testing.T) {
 	t.Parallel()
 	stores := openStore(t, "sqlite")
 	w := newWorld(t, "", func(o *Options) { o.Stores = stores })

@@ -28,7 +28,7 @@ func scheduled(t *testing.T, start, cron string) (*world, *consumer) {
 	}), jobs
 }
 
-func TestSchedulesFollowLocalTimeAcrossAChangeOfClocks(t *testing.T) {
+func TestSchedule_FollowsLocalTimeAcrossClockChanges(t *testing.T) {
 	for name, tc := range map[string]struct {
 		start string
 		utc   []time.Time // of 05:00 on the days from the one after start
@@ -56,7 +56,7 @@ func TestSchedulesFollowLocalTimeAcrossAChangeOfClocks(t *testing.T) {
 	}
 }
 
-func TestTimesThatWereSleptThroughAreSentOnce(t *testing.T) {
+func TestSchedule_MissedTimesAreSentOnce(t *testing.T) {
 	t.Parallel()
 	w, jobs := scheduled(t, "2026-02-03 12:00", "0 * * * *")
 	w.Clock.AdvanceTo(at("2026-02-04 12:30"))
@@ -69,7 +69,7 @@ func TestTimesThatWereSleptThroughAreSentOnce(t *testing.T) {
 	}
 }
 
-func TestAScheduleThatNeverComesEnds(t *testing.T) {
+func TestSchedule_ImpossibleTimeIsLoggedAndEnds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "memory")
 	s := pipeline.Schedule{Name: "never", Cron: "0 0 31 2 *", Function: "reconcile", Job: "relay"}

@@ -34,7 +34,7 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-func TestFunctionsAreServedAtTheirNamesAndBelow(t *testing.T) {
+func TestServe_ServesFunctionsAtNamesAndSubpaths(t *testing.T) {
 	t.Parallel()
 	paths := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "path "+r.URL.Path) })
 	s, err := Serve(0, notOpened, []string{"transition"}, map[string]http.Handler{"extra": paths})
@@ -64,7 +64,7 @@ func TestFunctionsAreServedAtTheirNamesAndBelow(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeServedIsAnError(t *testing.T) {
+func TestServe_InvalidNameOrPortIsError(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -96,7 +96,7 @@ func TestWhatCannotBeServedIsAnError(t *testing.T) {
 	}
 }
 
-func TestDrainLetsARequestInFlightFinishAndRefusesNewOnes(t *testing.T) {
+func TestServe_DrainFinishesOpenRequestAndRefusesNew(t *testing.T) {
 	t.Parallel()
 	began, release := make(chan struct{}), make(chan struct{})
 	slow := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -24,7 +24,7 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-func TestTheSameCheckoutGivesTheSameArchives(t *testing.T) {
+func TestPackaging_SameCheckoutGivesSameArchives(t *testing.T) {
 	names := functionNames(t)
 	one, two := checkout(t), checkout(t)
 	err := filepath.WalkDir(two, func(name string, d fs.DirEntry, err error) error {
@@ -55,7 +55,7 @@ func TestTheSameCheckoutGivesTheSameArchives(t *testing.T) {
 	}
 }
 
-func TestAnArchiveHoldsWhatItsFunctionNeedsAndNoMore(t *testing.T) {
+func TestArchive_HoldsOnlyWhatFunctionNeeds(t *testing.T) {
 	names := functionNames(t)
 	root := checkout(t)
 	put(t, root, "shared/cycle/testdata/x.json", "{}")
@@ -169,7 +169,7 @@ func checkImports(t *testing.T, all files) {
 	}
 }
 
-func TestSharedCodeBehindASymlinkIsInTheArchiveItself(t *testing.T) {
+func TestArchive_IncludesSymlinkedSharedCode(t *testing.T) {
 	names := functionNames(t)
 	root, elsewhere := checkout(t), filepath.Join(t.TempDir(), "policy")
 	plain := packIn(t, root)
@@ -185,7 +185,7 @@ func TestSharedCodeBehindASymlinkIsInTheArchiveItself(t *testing.T) {
 	}
 }
 
-func TestPipelineReplacesTheEmbeddedDefinition(t *testing.T) {
+func TestPackaging_PipelineFlagReplacesEmbeddedDefinition(t *testing.T) {
 	names := functionNames(t)
 	root := checkout(t)
 	other := append(pipeline.Default(), "# another one\n"...)
@@ -206,7 +206,7 @@ func TestPipelineReplacesTheEmbeddedDefinition(t *testing.T) {
 	}
 }
 
-func TestAWrongPipelineIsRefusedAndNothingIsWritten(t *testing.T) {
+func TestPackaging_InvalidPipelineWritesNothing(t *testing.T) {
 	root := checkout(t)
 	t.Chdir(root)
 	put(t, root, "bad.yaml", "schema: 1\nname: x\nsurprise: 1\n")
@@ -223,7 +223,7 @@ func TestAWrongPipelineIsRefusedAndNothingIsWritten(t *testing.T) {
 	}
 }
 
-func TestTheHashTellsWhatAnArchiveHolds(t *testing.T) {
+func TestHash_ChangesWithArchiveContent(t *testing.T) {
 	root := checkout(t)
 	hash := func(args ...string) string {
 		t.Helper()
@@ -266,7 +266,7 @@ func TestTheHashTellsWhatAnArchiveHolds(t *testing.T) {
 	}
 }
 
-func TestOlderArchivesOfAFunctionGo(t *testing.T) {
+func TestArchive_ReplacesOlderArchivesOfFunction(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"sweep-aaaaaaaaaaaa.zip", "sweep-late-aaaaaaaaaaaa.zip", "other-aaaaaaaaaaaa.zip", "sweep-notes.zip"} {
 		put(t, dir, name, "old")
@@ -285,7 +285,7 @@ func TestOlderArchivesOfAFunctionGo(t *testing.T) {
 	}
 }
 
-func TestWrongUsage(t *testing.T) {
+func TestPackaging_WrongUsageIsRefused(t *testing.T) {
 	for _, args := range [][]string{{"--speed"}, {"transition"}} {
 		if code := run(t.Context(), args, io.Discard, io.Discard); code != exitUsage {
 			t.Errorf("%v: exit %d", args, code)

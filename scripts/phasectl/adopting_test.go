@@ -157,7 +157,7 @@ func (a *adoption) count(ctx context.Context, name, date string) error {
 
 // A pipeline whose dates another orchestrator hands over is adopted as docs/adopting.md
 // says, and given back: each date is handed over by one of them, at no time by both.
-func TestAPipelineIsAdoptedAndGivenBack(t *testing.T) {
+func TestAdoption_PipelineIsAdoptedAndReturned(t *testing.T) {
 	definition := regexp.MustCompile(`(?s)\n    checks:\n.*?\nschedules:`).ReplaceAllString(string(pipeline.Default()), "\nschedules:")
 	definition = strings.Replace(definition, "topic: "+completions+"\n", "topic: "+completions+"\n      replaces: ["+oldFeed+"]\n", 1)
 	dir := t.TempDir()

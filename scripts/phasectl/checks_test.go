@@ -27,7 +27,7 @@ func atWarehouse(t *testing.T, days ...sample.Day) *warehousetest.World {
 
 var sampleNight = sample.Day{Date: "2026-02-03", Games: 10, Players: 35, Minutes: 30, Context: 30}
 
-func TestChecksVerifyFindsWhatCannotBeAsked(t *testing.T) {
+func TestChecksVerify_FindsChecksThatCannotRun(t *testing.T) {
 	w := atWarehouse(t, sampleNight)
 	code, stdout, stderr := command(t, "checks", "verify")
 	if code != 0 || stderr != "" || !strings.Contains(stdout, "ok       minutes_coverage_pct\n") || !strings.Contains(stdout, "ok       all of overnight  at most ") ||
@@ -84,7 +84,7 @@ func TestChecksVerify_VerifiesWritesUnlessTheTablesAreOnlyRead(t *testing.T) {
 	}
 }
 
-func TestChecksRunShowsValuesAgainstBounds(t *testing.T) {
+func TestChecksRun_ShowsValuesAndBounds(t *testing.T) {
 	w := atWarehouse(t, sampleNight)
 	code, stdout, stderr := command(t, "checks", "run", "--date", "2026-02-03", "--mode", "overnight")
 	if code != 0 || stderr != "" || !strings.HasPrefix(stdout, "2026-02-03 overnight: pass\n") ||
@@ -104,7 +104,7 @@ func TestChecksRunShowsValuesAgainstBounds(t *testing.T) {
 	}
 }
 
-func TestChecksRefuseWhatTheyCannotAnswer(t *testing.T) {
+func TestChecks_RefuseInvalidFlagsAndMissingWarehouse(t *testing.T) {
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "p")
 	for name, tc := range map[string]struct {
 		env  [2]string

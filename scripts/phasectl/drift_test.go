@@ -104,7 +104,7 @@ func checkout(t *testing.T, hash string) string {
 
 const driftHash = "0123456789ab"
 
-func TestDriftNamesWhatDiffers(t *testing.T) {
+func TestDrift_NamesDifferences(t *testing.T) {
 	running(t)
 	dir := checkout(t, driftHash)
 	replace := func(path, old, with string) func(project) {
@@ -151,7 +151,7 @@ func TestDriftNamesWhatDiffers(t *testing.T) {
 	}
 }
 
-func TestDriftListsWhatItIgnores(t *testing.T) {
+func TestDrift_ListsIgnoredResources(t *testing.T) {
 	running(t)
 	p := sound(driftHash)
 	p[jobsPath] = strings.Replace(p[jobsPath], `{"jobs":[`, `{"jobs":[`+job("nightly-odds", "PAUSED", "0 0 * * *")+",", 1)
@@ -168,7 +168,7 @@ func TestDriftListsWhatItIgnores(t *testing.T) {
 }
 
 // What a function says that it has run is held against what is deployed, too.
-func TestDriftKnowsWhatHasRun(t *testing.T) {
+func TestDrift_ComparesSourceThatHasRun(t *testing.T) {
 	s := running(t)
 	sound(driftHash).serve(t)
 	if err := s.App.Heartbeat(t.Context(), "reconcile", "relay"); err != nil { // of this test's binary

@@ -42,7 +42,7 @@ func loggingAnswers(t *testing.T, answers ...string) *[]logging.ListLogEntriesRe
 
 const oneLine = `{"entries":[{"timestamp":"2026-02-04T12:00:03Z","jsonPayload":{"shadow_event":"finding"}}]}`
 
-func TestADrillShowsThatCheckEventAndNoticeCome(t *testing.T) {
+func TestDrill_ShowsCheckEventAndNotification(t *testing.T) {
 	s, received := runningNow(t)
 	asked := loggingAnswers(t, `{}`, oneLine)
 	want(t, 0, []string{
@@ -76,7 +76,7 @@ func TestADrillShowsThatCheckEventAndNoticeCome(t *testing.T) {
 	}
 }
 
-func TestADrillSaysWhatDoesNotCome(t *testing.T) {
+func TestDrill_NamesMissingSignals(t *testing.T) {
 	s, _ := runningNow(t)
 	// A machine's lines are in no Cloud Logging, and that is not fine.
 	want(t, 2, []string{"unknown  event: lines of this machine"}, "drill")

@@ -8,7 +8,7 @@ import (
 	"github.com/phasegate/phasegate/shared/lease"
 )
 
-func TestHealthSaysWhatIsWrongByItsExitStatus(t *testing.T) {
+func TestHealth_ExitStatusReflectsState(t *testing.T) {
 	s := running(t)
 	// There is no warehouse: nothing is failing, and not everything is known.
 	want(t, 2, []string{"unknown  tracking_accuracy", "no BigQuery is configured", "unknown  hand_overs", "ok       dead_letters",

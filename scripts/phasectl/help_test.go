@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func TestEveryCommandShowsAnExampleAndItsExitStatus(t *testing.T) {
+func TestHelp_EveryCommandHasExampleAndExitStatus(t *testing.T) {
 	var look func(cmd *cobra.Command)
 	look = func(cmd *cobra.Command) {
 		if cmd.Name() == "completion" || cmd.Name() == "help" {
@@ -28,7 +28,7 @@ func TestEveryCommandShowsAnExampleAndItsExitStatus(t *testing.T) {
 	look(newRoot())
 }
 
-func TestAShellCompletesWhatThePipelineFileNames(t *testing.T) {
+func TestShellCompletion_SuggestsNamesFromPipelineFile(t *testing.T) {
 	for _, tc := range []struct {
 		words []string
 		want  []string

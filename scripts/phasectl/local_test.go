@@ -37,7 +37,7 @@ func get(t *testing.T, url string) string {
 	return string(body)
 }
 
-func TestLocalAnnouncesItselfAndCleansUp(t *testing.T) {
+func TestLocal_ReportsReadyAndCleansUp(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "it's here")
 	_, first, stop := start(t, "local", "--data", data, "--port-base", "0", "--json")
 	m := object(t, first)
@@ -95,7 +95,7 @@ func TestLocal_RefusesAFolderOnWhichAnotherOneRuns(t *testing.T) {
 	object(t, again)
 }
 
-func TestEnvNamesTheWarehouseWhereThereIsOne(t *testing.T) {
+func TestEnv_NamesWarehouseIfPresent(t *testing.T) {
 	data := t.TempDir()
 	for host, want := range map[string]bool{"127.0.0.1:9050": true, "": false} {
 		b, err := json.Marshal(ready{Project: "p", PubSub: "127.0.0.1:8085", BigQuery: host})
@@ -112,7 +112,7 @@ func TestEnvNamesTheWarehouseWhereThereIsOne(t *testing.T) {
 	}
 }
 
-func TestLocalNamesThePipelineAbsolutely(t *testing.T) {
+func TestLocal_UsesAbsolutePipelinePath(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "p.yaml")
 	definition, err := os.ReadFile("../../shared/pipeline/nba.yaml")
@@ -132,7 +132,7 @@ func TestLocalNamesThePipelineAbsolutely(t *testing.T) {
 	}
 }
 
-func TestServeAnnouncesItselfAndDrains(t *testing.T) {
+func TestServe_ReportsReadyAndDrains(t *testing.T) {
 	_, first, stop := start(t, "serve", "transition", "--port", "0", "--project", "p")
 	m := object(t, first)
 	url, _ := m["url"].(string)
@@ -195,7 +195,7 @@ func night(t *testing.T) {
 	}
 }
 
-func TestStatusAsText(t *testing.T) {
+func TestStatus_PrintsText(t *testing.T) {
 	night(t)
 	code, stdout, _ := command(t, "status", "--date", "2026-02-03")
 	for _, part := range []string{"2026-02-03  same_day   published  2 of 2 complete\n", "batch 1  published  all_complete, 2 of 2 messages sent\n                     upcoming_team_game_context@m0\n",
@@ -215,7 +215,7 @@ func TestStatusAsText(t *testing.T) {
 	}
 }
 
-func TestStatusAsJSON(t *testing.T) {
+func TestStatus_PrintsJSON(t *testing.T) {
 	night(t)
 	_, stdout, _ := command(t, "status", "--date", "2026-02-03", "--json")
 	m := object(t, stdout)

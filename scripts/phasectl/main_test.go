@@ -119,7 +119,7 @@ func object(t *testing.T, s string) map[string]any {
 	return m
 }
 
-func TestAMistypedStoreIsNotAnEmptyOne(t *testing.T) {
+func TestStore_MistypedPathIsError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "stroe.db")
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "p")
 	t.Setenv("PHASEGATE_STORE", "sqlite:"+file)
@@ -132,7 +132,7 @@ func TestAMistypedStoreIsNotAnEmptyOne(t *testing.T) {
 	}
 }
 
-func TestExitCodes(t *testing.T) {
+func TestPhasectl_ExitCodes(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -183,7 +183,7 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-func TestAnInternalErrorIs70(t *testing.T) {
+func TestPhasectl_InternalErrorIsExitStatus70(t *testing.T) {
 	data := t.TempDir()
 	if err := os.Mkdir(filepath.Join(data, readyFile), 0o700); err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestAnInternalErrorIs70(t *testing.T) {
 	}
 }
 
-func TestVersion(t *testing.T) {
+func TestVersion_PrintsVersionAndSourceHash(t *testing.T) {
 	_, stdout, _ := command(t, "version", "--json")
 	m := object(t, stdout)
 	if len(m) != 3 || m["schema"] != 1.0 || m["version"] == "" || m["source_hash"] == "" {
@@ -204,7 +204,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-func TestDemoLosesAndDoublesNothing(t *testing.T) {
+func TestDemo_LosesAndDuplicatesNothing(t *testing.T) {
 	code, stdout, stderr := command(t, "demo")
 	lines := strings.Split(strings.TrimRight(stdout, "\n"), "\n")
 	last := lines[len(lines)-1]
@@ -221,7 +221,7 @@ func TestDemoLosesAndDoublesNothing(t *testing.T) {
 	}
 }
 
-func TestDemoTellsWhenTheNightGoesWrong(t *testing.T) {
+func TestDemo_ReportsFailedNight(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
 	eager := strings.ReplaceAll(string(pipeline.Default()), "second_runs: ignore", "second_runs: resend_if_changed")
 	if err := os.WriteFile(file, []byte(eager), 0o600); err != nil {

@@ -149,7 +149,7 @@ func want(t *testing.T, code int, parts []string, args ...string) string {
 	return stdout
 }
 
-func TestTriggerHandsOverAgain(t *testing.T) {
+func TestTrigger_HandsOverAgain(t *testing.T) {
 	s := running(t)
 	s.night("2026-02-03")
 	want(t, 0, []string{"2026-02-03 overnight: would hand over batch 2 of player_game_summary, team_defense_game_summary"},
@@ -160,7 +160,7 @@ func TestTriggerHandsOverAgain(t *testing.T) {
 	want(t, 0, []string{"batch 2  published  operator, 1 of 1 messages sent"}, "status", "--date", "2026-02-03")
 }
 
-func TestTriggerOverARangeSaysWhatItRefused(t *testing.T) {
+func TestTrigger_RangeListsRefusedCycles(t *testing.T) {
 	s := running(t)
 	s.night("2026-02-02")
 	s.night("2026-02-03")
@@ -181,7 +181,7 @@ func TestTriggerOverARangeSaysWhatItRefused(t *testing.T) {
 	}
 }
 
-func TestARangeIsPacedAndSaysHowToGoOn(t *testing.T) {
+func TestTrigger_RangeIsPacedAndNamesResumeCommand(t *testing.T) {
 	s := running(t)
 	s.night("2026-02-02")
 	s.night("2026-02-03")
@@ -201,7 +201,7 @@ func TestARangeIsPacedAndSaysHowToGoOn(t *testing.T) {
 	}
 }
 
-func TestHoldAndRelease(t *testing.T) {
+func TestHold_KeepsCycleOnHoldUntilRelease(t *testing.T) {
 	s := running(t)
 	want(t, 0, []string{"2026-02-03 overnight is on hold until ", `phasectl release 2026-02-03 overnight --reason`},
 		"hold", "2026-02-03", "overnight", "--for", "6h", "--reason", "scores are wrong")
@@ -234,7 +234,7 @@ func TestHoldAndRelease(t *testing.T) {
 	}
 }
 
-func TestQuarantineCanBeReadAndReplayed(t *testing.T) {
+func TestQuarantine_CanBeReadAndReplayed(t *testing.T) {
 	s := running(t)
 	for _, name := range five[:4] {
 		s.report(completion(name, "2026-02-03"))
@@ -278,7 +278,7 @@ func TestQuarantineCanBeReadAndReplayed(t *testing.T) {
 	want(t, 1, []string{"not in quarantine"}, "quarantine", "show", "no-such")
 }
 
-func TestDeadLettersCanBeReadAndReplayed(t *testing.T) {
+func TestDeadLetter_CanBeReadAndReplayed(t *testing.T) {
 	s := running(t)
 	for _, name := range five[:4] {
 		s.report(completion(name, "2026-02-03"))
@@ -314,7 +314,7 @@ func TestDeadLettersCanBeReadAndReplayed(t *testing.T) {
 
 // A dead letter that cannot be handled now either stays, and one that is too large for
 // quarantine is nowhere else.
-func TestADeadLetterIsNotAcknowledgedBeforeItIsSafe(t *testing.T) {
+func TestDeadLetter_IsAcknowledgedOnlyAfterSafeStorage(t *testing.T) {
 	s := running(t)
 	large := completion(five[0], "YESTERDAY")
 	large["error_message"] = strings.Repeat("x", 2<<20)
@@ -329,7 +329,7 @@ func TestADeadLetterIsNotAcknowledgedBeforeItIsSafe(t *testing.T) {
 	want(t, 0, []string{id}, "dead-letter", "list")
 }
 
-func TestOperatorsMistakesAreNamed(t *testing.T) {
+func TestOperator_MistakesAreNamed(t *testing.T) {
 	s := running(t)
 	_ = s
 	for name, tc := range map[string]struct {
@@ -361,7 +361,7 @@ func TestOperatorsMistakesAreNamed(t *testing.T) {
 }
 
 // Whoever interrupts a range is told where to go on, whatever was under way.
-func TestAnInterruptedRangeNamesTheFirstThatWasNotAskedFor(t *testing.T) {
+func TestTrigger_InterruptedRangeNamesFirstCycleNotRequested(t *testing.T) {
 	s := running(t)
 	for _, date := range []string{"2026-02-01", "2026-02-02", "2026-02-03"} {
 		s.night(date)
@@ -390,7 +390,7 @@ func (i *interrupting) Write(b []byte) (int, error) {
 
 // A command that failed half-way says that it must not be repeated, and repeating it
 // does no harm.
-func TestATriggerWhoseMessagesAreNotConfirmedIsNotRepeated(t *testing.T) {
+func TestTrigger_UnconfirmedMessagesAreNotPublishedAgain(t *testing.T) {
 	s := running(t)
 	s.night("2026-02-03")
 	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // nobody answers there
@@ -400,7 +400,7 @@ func TestATriggerWhoseMessagesAreNotConfirmedIsNotRepeated(t *testing.T) {
 	want(t, 1, []string{"is being sent with these runs: it goes on by itself"}, args...)
 }
 
-func TestExplainNamesTheCommandThatHelps(t *testing.T) {
+func TestExplain_SuggestsFix(t *testing.T) {
 	s := running(t)
 	failed := completion(five[0], "2026-02-03")
 	failed["status"] = "failed"

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestReconcileSaysWhatIsLeftByItsExitStatus(t *testing.T) {
+func TestReconcile_ExitStatusReflectsFindings(t *testing.T) {
 	running(t)
 	for _, bad := range [][]string{{"--days", "0"}, {"--days", "366"}, {"--to", "2026-02-03"}, {"--from", "yesterday"}, {"--from", "2026-02-03", "--to", "2026-02-01"}} {
 		if code, _, stderr := command(t, append([]string{"reconcile"}, bad...)...); code != 64 || !strings.Contains(stderr, "--") {

@@ -29,7 +29,7 @@ func (o other) triggered(t *testing.T, period, mode, reason string, at time.Time
 
 // Beside another orchestrator a shadow decides and writes nothing of the other's; the report
 // says where they differ, and does not say that all is well where the other knows more.
-func TestTheShadowIsComparedWithTheOrchestratorBesideIt(t *testing.T) {
+func TestReportShadow_ComparesWithOtherOrchestrator(t *testing.T) {
 	s := running(t)
 	old, shadow := other{s.App}, s.App.Shadowed()
 	tr := s.App.Pipeline.Transitions[0]

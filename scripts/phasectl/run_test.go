@@ -180,7 +180,7 @@ func TestF26_AHeldLockIsAnAnswerThatComesAgain(t *testing.T) {
 	}
 }
 
-func TestWaitingEndsWithTheCaller(t *testing.T) {
+func TestRun_WaitEndsWithCaller(t *testing.T) {
 	d := newDesk(t)
 	hold := d.pipe("hold")
 	first := d.begin(underLock("echo begun; cat " + hold.path)...)
@@ -193,7 +193,7 @@ func TestWaitingEndsWithTheCaller(t *testing.T) {
 	first.end(t, 0)
 }
 
-func TestTheExitStatusIsTheCommands(t *testing.T) {
+func TestRun_ReturnsExitStatusOfCommand(t *testing.T) {
 	d := newDesk(t)
 	text := filepath.Join(t.TempDir(), "text")
 	if err := os.WriteFile(text, []byte("no program"), 0o600); err != nil {
@@ -221,7 +221,7 @@ func TestTheExitStatusIsTheCommands(t *testing.T) {
 	}
 }
 
-func TestRunNamesWhatIsWrongWithItsFlags(t *testing.T) {
+func TestRun_NamesInvalidFlags(t *testing.T) {
 	newDesk(t)
 	for _, c := range []struct {
 		args []string
@@ -256,7 +256,7 @@ func TestF30_WithoutTheLockNothingRuns(t *testing.T) {
 }
 
 // A lock that is taken away ends the command, one way or another, and it is not done.
-func TestACommandThatLosesItsLockIsEnded(t *testing.T) {
+func TestRun_LostLockEndsCommand(t *testing.T) {
 	for _, c := range []struct {
 		name, script string
 		want         int
@@ -292,7 +292,7 @@ func TestACommandThatLosesItsLockIsEnded(t *testing.T) {
 }
 
 // An exit status of 0 from a command that was asked to stop does not say that it was done.
-func TestACallerThatStopsEndsTheCommandAndGivesTheLockBack(t *testing.T) {
+func TestRun_StoppedCallerEndsCommandAndReleasesLock(t *testing.T) {
 	for name, c := range map[string]struct {
 		script string
 		want   int
@@ -315,7 +315,7 @@ func TestACallerThatStopsEndsTheCommandAndGivesTheLockBack(t *testing.T) {
 }
 
 // What a command leaves running would work on without the lock.
-func TestWhatACommandLeftBehindIsEnded(t *testing.T) {
+func TestRun_EndsProcessesThatCommandLeft(t *testing.T) {
 	d := newDesk(t)
 	for name, start := range map[string]string{"in_its_group": "", "in_a_session_of_its_own": "setsid "} {
 		if name != "in_its_group" && runtime.GOOS != "linux" {
@@ -332,12 +332,12 @@ func TestWhatACommandLeftBehindIsEnded(t *testing.T) {
 	}
 }
 
-func TestLocksReleaseWantsAReason(t *testing.T) {
+func TestLocksRelease_RequiresReason(t *testing.T) {
 	newDesk(t)
 	want(t, 64, []string{"--reason: is required"}, "locks", "release", lockKey)
 }
 
-func TestLeakedAndForeignLocksAreShownAsSuch(t *testing.T) {
+func TestLocks_ShowLeakedAndForeignLocks(t *testing.T) {
 	d := newDesk(t)
 	old := sqliteAt(t, d.file, time.Now().Add(-time.Hour))
 	if _, err := old.Apply(t.Context(), store.Create(store.Ref{Collection: "processing_locks", ID: "OldProcessor_2026-02-03"},
@@ -365,7 +365,7 @@ func sqliteAt(t *testing.T, file string, at time.Time) store.Store {
 }
 
 // A completion that is published reaches the engine as a processor's own does.
-func TestACompletionIsPublishedWithTheCommandsStatus(t *testing.T) {
+func TestRun_PublishesCompletionWithCommandStatus(t *testing.T) {
 	s := running(t)
 	publish := func(processor, script string) []string {
 		return []string{"run", "--processor", processor, "--date", "2026-02-03", "--publish", "--", "sh", "-c", script}
@@ -403,7 +403,7 @@ func TestACompletionIsPublishedWithTheCommandsStatus(t *testing.T) {
 
 // Before the command reads anything, no earlier run writes any more; after it, neither
 // does what the command may have begun.
-func TestARunTakesTheRightToWriteFromEarlierRuns(t *testing.T) {
+func TestRun_RevokesWriteRightOfEarlierRuns(t *testing.T) {
 	w, d := atWarehouse(t), newDesk(t)
 	t.Setenv("GOOGLE_CLOUD_PROJECT", w.Project)
 	ref := store.Ref{Collection: "lock_tokens", ID: lockKey}

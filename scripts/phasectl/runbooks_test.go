@@ -17,7 +17,7 @@ var (
 )
 
 // Whoever is woken by an alert types what the runbook and the notification say.
-func TestCommandsOfRunbooksAndAlertsExist(t *testing.T) {
+func TestRunbooks_CommandsExist(t *testing.T) {
 	files, err := filepath.Glob("../../docs/runbooks/*.md")
 	if err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func runningNow(t *testing.T) (s *system, received *atomic.Int64) {
 	return s, received
 }
 
-func TestSmokeCompletesACycleInShadowAsOftenAsItIsCalled(t *testing.T) {
+func TestSmoke_CompletesShadowCycleOnEveryCall(t *testing.T) {
 	// Otherwise the third call waits two minutes for what ran again.
 	every := filepath.Join(t.TempDir(), "nba.yaml")
 	quick := regexp.MustCompile(`(?m)^( *)second_runs: resend_if_changed.*$`).ReplaceAll(pipeline.Default(), []byte("$0\n${1}second_runs_every: 1s"))
@@ -105,7 +105,7 @@ func TestSmokeCompletesACycleInShadowAsOftenAsItIsCalled(t *testing.T) {
 	}
 }
 
-func TestSmokeNamesWhatDoesNotWork(t *testing.T) {
+func TestSmoke_NamesFailures(t *testing.T) {
 	subscription := func(s *system, name string) string {
 		return "projects/phasegate-local/subscriptions/" + name
 	}
@@ -154,7 +154,7 @@ func (s *system) push(name, url string) {
 	}
 }
 
-func TestSmokeIsOneObjectInJSON(t *testing.T) {
+func TestSmoke_PrintsOneJSONObject(t *testing.T) {
 	runningNow(t)
 	var got struct {
 		Schema  int
@@ -167,7 +167,7 @@ func TestSmokeIsOneObjectInJSON(t *testing.T) {
 	}
 }
 
-func TestSmokeDoesNotTakeWhatItCannotTellForFine(t *testing.T) {
+func TestSmoke_UnreadableStoreIsUnknown(t *testing.T) {
 	s, _ := runningNow(t)
 	a := *s.App
 	a.Store = blind{s.App.Store}
@@ -192,7 +192,7 @@ func (blind) Get(context.Context, ...store.Ref) (store.Snapshot, error) {
 	return store.Snapshot{}, errBlind
 }
 
-func TestSmokeTellsWhenAnotherSourceRuns(t *testing.T) {
+func TestSmoke_DetectsOtherSourceRunning(t *testing.T) {
 	s, _ := runningNow(t)
 	a := *s.App
 	a.Store = foreign{s.App.Store}
@@ -219,7 +219,7 @@ func (f foreign) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, er
 	return got, err
 }
 
-func TestSmokeStopsWhenItIsInterrupted(t *testing.T) {
+func TestSmoke_StopsWhenInterrupted(t *testing.T) {
 	s, _ := runningNow(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	a := *s.App
@@ -245,7 +245,7 @@ func TestSmokeStopsWhenItIsInterrupted(t *testing.T) {
 
 // At any time of any day there is a cycle that can be completed, on a day with an hour
 // too many or too few as well.
-func TestSmokeFindsACycleAtAnyTime(t *testing.T) {
+func TestSmoke_FindsCycleAtAnyTime(t *testing.T) {
 	p, err := pipeline.Parse(pipeline.Default())
 	if err != nil {
 		t.Fatal(err)
@@ -270,7 +270,7 @@ func TestSmokeFindsACycleAtAnyTime(t *testing.T) {
 }
 
 // A mode that hands over once is no place for a second try.
-func TestSmokeTakesACycleOnlyOnceWhereSecondRunsAreIgnored(t *testing.T) {
+func TestSmoke_UsesCycleOnceIfSecondRunsIgnored(t *testing.T) {
 	mode := pipeline.Mode{Name: "same_day", SecondRuns: pipeline.SecondRunsIgnore}
 	done := []cycle.Status{{Mode: "overnight", Batches: []cycle.BatchStatus{{}}}, {Mode: "same_day", Batches: []cycle.BatchStatus{{}}}}
 	if free(done, mode) || !free(done[:1], mode) || !free(nil, mode) {
@@ -282,7 +282,7 @@ func TestSmokeTakesACycleOnlyOnceWhereSecondRunsAreIgnored(t *testing.T) {
 }
 
 // Whoever works in shadow works on the same books as the functions.
-func TestALocalEnvironmentInShadowSaysSo(t *testing.T) {
+func TestLocal_ReportsShadowMode(t *testing.T) {
 	t.Setenv("PHASEGATE_SHADOW", "true")
 	data := t.TempDir()
 	_, first, _ := start(t, "local", "--data", data, "--port-base", "0", "--json")
@@ -294,7 +294,7 @@ func TestALocalEnvironmentInShadowSaysSo(t *testing.T) {
 	}
 }
 
-func TestTheDemoHandsOverInAnyMode(t *testing.T) {
+func TestDemo_HandsOverInShadowEnvironment(t *testing.T) {
 	t.Setenv("PHASEGATE_SHADOW", "true")
 	want(t, 0, []string{"lost=0 doubled=0"}, "demo")
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store/sqlite"
 )
 
-func TestSweepFindsRemovesAndPutsBack(t *testing.T) {
+func TestSweep_FindsRemovesAndRestoresRows(t *testing.T) {
 	w := atWarehouse(t)
 	if w.Host == "" {
 		t.Skip("what is removed is removed from an emulator")

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestValidateIsTheThreeInOne(t *testing.T) {
+func TestValidate_CombinesHealthReconcileAndDrift(t *testing.T) {
 	running(t)
 	sound(driftHash).serve(t)
 	dir := checkout(t, driftHash)

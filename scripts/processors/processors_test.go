@@ -127,7 +127,7 @@ func TestF25_EveryProcessorOfThePipelineRunTwiceAtOnceWritesOnce(t *testing.T) {
 }
 
 // The players' summary is what was scraped last, and the cache is of more nights than one.
-func TestRowsAreMadeOfWhatWasScraped(t *testing.T) {
+func TestProcessors_BuildRowsFromScrapedData(t *testing.T) {
 	w := newWorld(t)
 	for period, players := range map[pipeline.Period]int{"2026-02-02": 140, "2026-02-03": 348} {
 		out, err := w.Run(t.Context(), "player_game_summary", period, processor.Request{}, w.Work)

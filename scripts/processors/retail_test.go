@@ -43,7 +43,7 @@ func retail(t *testing.T) *pipeline.Pipeline {
 // Both hours are 02:00 to 03:00 on the pipeline's clock.
 const summer, winter = pipeline.Period("2026-10-25T00"), pipeline.Period("2026-10-25T01")
 
-func TestTablesOfAPipelineByTheHour(t *testing.T) {
+func TestRetail_WritesTablesOfHourlyPipeline(t *testing.T) {
 	w, p := warehousetest.Alone(t), retail(t)
 	data := sample.Data{Client: w.Sample().Client}
 	if err := createRetail(t.Context(), data, p); err != nil {

@@ -164,7 +164,7 @@ func TestF37_EachFilterFiresOnARecordedBadLineAndIsSilentOnAGoodNight(t *testing
 // A smoke test completes a cycle past its deadline, one processor after the other.
 // A line is one alert's business, beside the two that count errors of whatever kind; the
 // report of reconciliation says several things.
-func TestALineSetsOffOneAlert(t *testing.T) {
+func TestAlerts_LogLineTriggersOneAlert(t *testing.T) {
 	_, bad, _ := recordings(t)
 	all := filters(t, planned(t, nil))
 	both := map[string]bool{}
@@ -206,7 +206,7 @@ func TestAlerts_HoldByPersonSetsOffNone(t *testing.T) {
 	}
 }
 
-func TestWhatHappensInShadowSetsOffNoAlert(t *testing.T) {
+func TestAlerts_ShadowTriggersNone(t *testing.T) {
 	recordings(t)
 	events, all := 0, filters(t, planned(t, nil))
 	for _, e := range sharedRecordings.shadow {
@@ -224,7 +224,7 @@ func TestWhatHappensInShadowSetsOffNoAlert(t *testing.T) {
 	}
 }
 
-func TestAlertsOnLatencyTellWarnFromCritical(t *testing.T) {
+func TestAlerts_LatencySeparatesWarnFromCritical(t *testing.T) {
 	all := filters(t, planned(t, nil))
 	fires := func(key string, seconds float64) bool {
 		e := logged("phasegate-transition", map[string]any{"severity": "INFO", "event": "batch_published",
@@ -277,7 +277,7 @@ func eventNames(t *testing.T) map[string]bool {
 
 var eventComparison = regexp.MustCompile(`jsonPayload\.event=\(?"([^"]*(?:" OR "[^"]*)*)"`)
 
-func TestEveryEventInAFilterIsOneThatTheCodeReallyLogs(t *testing.T) {
+func TestAlerts_FilterEventsAreLoggedByCode(t *testing.T) {
 	_, _, all := recordings(t)
 	emitted := map[string]bool{}
 	for _, e := range all {
@@ -316,7 +316,7 @@ func TestEveryEventInAFilterIsOneThatTheCodeReallyLogs(t *testing.T) {
 }
 
 // Fields that filters and extractors read are fields that the code writes.
-func TestEveryFieldInAFilterIsOneThatTheCodeReallyWrites(t *testing.T) {
+func TestAlerts_FilterFieldsAreWrittenByCode(t *testing.T) {
 	_, _, all := recordings(t)
 	p := planned(t, nil)
 	for _, i := range p.some("google_logging_metric") {

@@ -127,7 +127,7 @@ func TestF50_TheDeployedTopologyIsTheOneThatIsTriedLocally(t *testing.T) {
 	}
 }
 
-func TestNamesAreThoseOfTheCode(t *testing.T) {
+func TestTerraform_NamesMatchCode(t *testing.T) {
 	p, deployed := nba(t), deployedRoutes(t, planned(t, nil))
 	want := map[string]route{}
 	for _, tr := range p.Transitions {
@@ -147,7 +147,7 @@ func TestNamesAreThoseOfTheCode(t *testing.T) {
 	}
 }
 
-func TestFunctionsAreThoseOfTheCode(t *testing.T) {
+func TestTerraform_FunctionsMatchCode(t *testing.T) {
 	folders, err := os.ReadDir("../../functions")
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func TestFunctionsAreThoseOfTheCode(t *testing.T) {
 
 // A request ends by itself before the platform ends it, and before Pub/Sub gives up
 // waiting for the answer.
-func TestTimeLimitsStandInOrder(t *testing.T) {
+func TestTimeLimits_AreInOrder(t *testing.T) {
 	unopened := func(context.Context) (*app.App, error) { return nil, fmt.Errorf("not opened by this test") }
 	own := map[string]delivery.Function{
 		"transition": transition.New(unopened).(delivery.Function), "reconcile": reconcile.New(unopened).(delivery.Function),
@@ -201,7 +201,7 @@ func TestTimeLimitsStandInOrder(t *testing.T) {
 // are for machines of developers, and a bot speaks to the channel, as for the alerts.
 var unset = []string{"SLACK_WEBHOOK_URL", "PIPELINE_FILE", "PHASEGATE_LEASE", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"}
 
-func TestTheEnvironmentIsTheOneThatTheCodeReads(t *testing.T) {
+func TestEnvironment_MatchesVariablesThatCodeReads(t *testing.T) {
 	read := map[string]bool{}
 	if _, err := app.ConfigFromEnv(func(name string) string { read[name] = true; return "" }); err == nil {
 		t.Fatal("an empty environment is accepted")
@@ -290,7 +290,7 @@ func TestF54_EveryScheduleOfThePipelineIsAJobInItsTimeZone(t *testing.T) {
 }
 
 // Fields without an index are those that would need many entries, and exist.
-func TestCollectionsAndFieldsAreThoseThatTheCodeWrites(t *testing.T) {
+func TestFirestore_CollectionsAndFieldsMatchCode(t *testing.T) {
 	recordings(t)
 	written := sharedRecordings.written
 	for _, f := range planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-")}).some("google_firestore_field") {
@@ -334,7 +334,7 @@ func TestCollectionsAndFieldsAreThoseThatTheCodeWrites(t *testing.T) {
 }
 
 // The archive's name, and what is said when it is missing or of another checkout.
-func TestArchivesAreFoundByTheHashOfTheSource(t *testing.T) {
+func TestArchives_AreFoundBySourceHash(t *testing.T) {
 	for _, o := range planned(t, nil).some("google_storage_bucket_object") {
 		if !regexp.MustCompile(`^[a-z]+-` + hash + `\.zip$`).MatchString(o.text("name")) {
 			t.Errorf("%s: object %s", o.address, o.text("name"))

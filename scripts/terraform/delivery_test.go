@@ -133,7 +133,7 @@ func subscriptionsIn(query string) (out []string) {
 
 // Pub/Sub's agent gives up a message only if it may publish to the dead letter and
 // acknowledge the original; it signs pushes in the name of the delivering identity.
-func TestTheAgentOfPubSubMayDoWhatDeadLettersNeed(t *testing.T) {
+func TestPubSubAgent_HasRightsForDeadLetters(t *testing.T) {
 	inEveryVariant(t, func(t *testing.T, p *plan) {
 		const agent = "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
 		granted := map[string]bool{}
@@ -165,7 +165,7 @@ func TestF49_OnlyTheDeliveringIdentityMayCallAFunction(t *testing.T) {
 		callers := map[string]string{} // service → who may call it
 		for _, m := range p.some("google_cloud_run_v2_service_iam_member") {
 			if m.name == "view" {
-				continue // people: TestTheStatusPageIsForThoseWhoAreNamed
+				continue // people: TestStatusPage_IsOnlyForNamedViewers
 			}
 			if m.text("role") != "roles/run.invoker" || callers[m.text("name")] != "" {
 				t.Errorf("%s: %s, beside %q", m.address, m.text("role"), callers[m.text("name")])
@@ -203,7 +203,7 @@ func TestF49_OnlyTheDeliveringIdentityMayCallAFunction(t *testing.T) {
 
 // Who is named sees the page of health, and nothing of any other function; without anybody
 // nothing comes in from outside.
-func TestTheStatusPageIsForThoseWhoAreNamed(t *testing.T) {
+func TestStatusPage_IsOnlyForNamedViewers(t *testing.T) {
 	for name, viewers := range map[string][]string{"nobody": nil, "two": {"group:data@example.com", "user:ada@example.com"}} {
 		t.Run(name, func(t *testing.T) {
 			set := cty.SetValEmpty(cty.String)

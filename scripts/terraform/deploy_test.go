@@ -16,7 +16,7 @@ import (
 )
 
 // What packaging makes of this checkout is what Terraform looks for.
-func TestArchivesOfThisCheckoutAreTheOnesThatAreDeployed(t *testing.T) {
+func TestDeploy_UsesArchivesOfThisCheckout(t *testing.T) {
 	dir := t.TempDir()
 	out, err := exec.Command("go", "run", "../packaging", "--out", dir).CombinedOutput()
 	if err != nil {
@@ -62,7 +62,7 @@ func inOrder(text string, parts ...string) (missing string) {
 	return ""
 }
 
-func TestMakeDeployPacksAppliesAndTries(t *testing.T) {
+func TestMakeDeploy_PackagesAppliesAndRunsSmokeTest(t *testing.T) {
 	for name, tc := range map[string]struct {
 		args  []string
 		parts []string
@@ -216,7 +216,7 @@ func TestScripts_TakeNoOutputOfAFailedCommand(t *testing.T) {
 	}
 }
 
-func TestMakeSaysWhatADeploymentNeeds(t *testing.T) {
+func TestMake_NamesMissingSettings(t *testing.T) {
 	for want, args := range map[string][]string{
 		"PROJECT= is required": {"deploy", "REGION=us-central1"}, "REGION= is required": {"plan", "PROJECT=my-project"},
 	} {
@@ -228,7 +228,7 @@ func TestMakeSaysWhatADeploymentNeeds(t *testing.T) {
 
 // phasectl works on the same state as the functions, whatever a shell still has of another
 // environment or of emulators: with what the deployment prints, and with what make deploy gives it.
-func TestExportsAreTheFunctionsEnvironment(t *testing.T) {
+func TestExports_MatchFunctionEnvironment(t *testing.T) {
 	makefile, err := os.ReadFile("../../Makefile")
 	if err != nil {
 		t.Fatal(err)

@@ -155,7 +155,7 @@ func (c comparison) holds(e entry) bool {
 	return got >= value
 }
 
-func TestTheEvaluatorReadsFiltersAsCloudLoggingDoes(t *testing.T) {
+func TestFilterEvaluator_MatchesCloudLogging(t *testing.T) {
 	var e entry
 	if err := json.Unmarshal([]byte(`{"resource":{"type":"cloud_run_revision","labels":{"service_name":"phasegate-transition"}},
 		"logName":"projects/p/logs/run.googleapis.com%2Fstdout","severity":"ERROR","jsonPayload":{"event":"batch_published","seconds":300.5,"function":"transition"}}`), &e); err != nil {
@@ -194,7 +194,7 @@ func TestTheEvaluatorReadsFiltersAsCloudLoggingDoes(t *testing.T) {
 	}
 }
 
-func TestOtherOperatorsAreRefused(t *testing.T) {
+func TestFilterEvaluator_RefusesOtherOperators(t *testing.T) {
 	for _, text := range []string{
 		``, `error`, `severity>ERROR`, `severity!="INFO"`, `jsonPayload.seconds!=3`, `severity<=INFO`, `NOT severity=ERROR`, `severity>=ERROR OR severity=INFO`,
 		`(severity>=ERROR)`, `jsonPayload.event=~"batch.*"`, `severity>=LOUD`, `jsonPayload.event=batch_published`, `jsonPayload.event=*`,

@@ -368,7 +368,7 @@ func TestF37_QueriesReadMetricsThatExistAndCountsAreCounts(t *testing.T) {
 
 // What is said about cycles opens an incident a cycle: one that has been open for hours
 // does not hide the next.
-func TestWhatIsSaidAboutCyclesIsCountedByCycle(t *testing.T) {
+func TestAlerts_CountPerCycle(t *testing.T) {
 	p := planned(t, nil)
 	policies := policies(t, p)
 	for key, by := range map[string][]string{
@@ -399,7 +399,7 @@ func TestWhatIsSaidAboutCyclesIsCountedByCycle(t *testing.T) {
 }
 
 // Pages of docs/runbooks and alerts stand for each other.
-func TestEveryAlertHasItsRunbookAndEveryRunbookItsAlert(t *testing.T) {
+func TestRunbooks_MatchAlertsOneToOne(t *testing.T) {
 	p := planned(t, nil)
 	pages := map[string]bool{}
 	for key := range policies(t, p) {

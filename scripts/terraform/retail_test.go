@@ -9,7 +9,7 @@ import (
 )
 
 // What is deployed follows from the pipeline file, whatever it is about.
-func TestThePlanOfAPipelineByTheHour(t *testing.T) {
+func TestTerraform_PlansHourlyPipeline(t *testing.T) {
 	file, err := filepath.Abs("../demo/retail.yaml")
 	if err != nil {
 		t.Fatal(err)

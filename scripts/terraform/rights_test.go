@@ -31,7 +31,7 @@ var roles = map[string][]string{
 		"roles/bigquery.jobUser", "roles/monitoring.viewer", "roles/run.viewer"},
 }
 
-func TestNobodyMayDoMoreThanIsListed(t *testing.T) {
+func TestRights_AreOnlyThoseListed(t *testing.T) {
 	inEveryVariant(t, func(t *testing.T, p *plan) {
 		for _, i := range p.instances {
 			if strings.Contains(i.value.GoString(), "allUsers") || strings.Contains(i.value.GoString(), "allAuthenticatedUsers") {
@@ -145,7 +145,7 @@ func TestRights_EachIsGrantedOnce(t *testing.T) {
 
 // A function publishes to what it hands over to and to its own dead letters, and in
 // shadow to nothing at all.
-func TestAShadowHasNoRightToPublish(t *testing.T) {
+func TestRights_ShadowMayNotPublish(t *testing.T) {
 	publishers := func(vars map[string]cty.Value) map[string]int {
 		out := map[string]int{}
 		for _, m := range planned(t, vars).some("google_pubsub_topic_iam_member") {
@@ -235,7 +235,7 @@ func TestDatasets_AreWhereTheTablesAre(t *testing.T) {
 
 // The sweep writes into the datasets of the tables that it may remove duplicates from, and
 // into its quarantine: no others, and in shadow nothing.
-func TestTheSweepWritesWhereItMay(t *testing.T) {
+func TestRights_SweepWritesOnlyListedDatasets(t *testing.T) {
 	// Of the pipeline's tables and of the quarantine.
 	editors := func(vars map[string]cty.Value) (out []string) {
 		for _, m := range planned(t, vars).some("google_bigquery_dataset_iam_member") {
@@ -285,7 +285,7 @@ func TestTheSweepWritesWhereItMay(t *testing.T) {
 }
 
 // Processors that take our locks get what that needs, and no table of anybody's.
-func TestProcessorsGetLocksStagingJobsAndReports(t *testing.T) {
+func TestRights_ProcessorsGetLocksStagingJobsAndReports(t *testing.T) {
 	const account = "phase3@my-project.iam.gserviceaccount.com"
 	p := planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-"), "processors": cty.SetVal([]cty.Value{cty.StringVal(account)})})
 	var got []string
@@ -314,7 +314,7 @@ func TestProcessorsGetLocksStagingJobsAndReports(t *testing.T) {
 // named are the attributes by which two environments would meet in one project.
 var named = []string{"name", "role_id", "account_id", "dataset_id", "secret_id", "display_name", "collection"}
 
-func TestTwoEnvironmentsShareNoName(t *testing.T) {
+func TestEnvironments_ShareNoName(t *testing.T) {
 	names := func(prefix string) map[string]string {
 		out := map[string]string{}
 		for _, i := range planned(t, map[string]cty.Value{"prefix": cty.StringVal(prefix), "slack_channel": cty.StringVal("#a")}).instances {
@@ -342,7 +342,7 @@ func TestTwoEnvironmentsShareNoName(t *testing.T) {
 
 // A token must reach no state: only write-only arguments and the variable itself may
 // name it.
-func TestTheSlackTokenIsKeptInNoState(t *testing.T) {
+func TestSlackToken_IsInNoTerraformState(t *testing.T) {
 	p := planned(t, map[string]cty.Value{"slack_channel": cty.StringVal("#alerts"), "slack_token": cty.StringVal("xoxb-secret")})
 	v := p.module.blocks["variable.slack_token"].Body
 	for _, attribute := range []string{"ephemeral", "sensitive"} {

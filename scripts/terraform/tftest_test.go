@@ -14,7 +14,7 @@ import (
 
 // The files of terraform/tests are for terraform test, which needs the provider. Their
 // runs hold here as well: every assertion is worked out, every refusal expected.
-func TestTheFilesOfTerraformTestHold(t *testing.T) {
+func TestTerraformTest_FilesHold(t *testing.T) {
 	t.Chdir(root)
 	files, err := filepath.Glob("tests/*.tftest.hcl")
 	if err != nil || len(files) != 2 {

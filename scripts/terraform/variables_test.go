@@ -16,7 +16,7 @@ import (
 // Intervals are told from cron expressions in HCL. Each must be as long as the longest
 // regular pause, by the parser that the definition is validated with; a clock that is
 // set back once a year makes it an hour longer.
-func TestHeartbeatWindowsFollowFromTheSchedules(t *testing.T) {
+func TestHeartbeatWindows_FollowSchedules(t *testing.T) {
 	for cron, known := range map[string]bool{
 		"*/5 * * * *": true, "*/1 * * * *": true, "*/7 * * * *": true, "17 */6 * * *": true, "5 * * * *": true, "30 6 * * *": true, "0 3 * * 1": true, " */5  *   * * * ": true,
 		"*/5 6-9 * * *": false, "0 6 1 * *": false, "0,30 * * * *": false, "0 6 * * 1-5": false, "* * * * *": false,
@@ -91,7 +91,7 @@ func seconds(t *testing.T, s string) time.Duration {
 }
 
 // Durations of the definition are read twice: here by Terraform's expressions.
-func TestDurationsMeanTheSameInBothLanguages(t *testing.T) {
+func TestDurations_AreEqualInTerraformAndGo(t *testing.T) {
 	for _, d := range []string{"90s", "5m", "1h30m", "2h", "1h1m1s", "0h10s"} {
 		changed := strings.Replace(string(pipeline.Default()), "warn: 5m, critical: 15m", "warn: "+d+", critical: 23h", 1)
 		file := definition(t, changed)
@@ -103,7 +103,7 @@ func TestDurationsMeanTheSameInBothLanguages(t *testing.T) {
 	}
 }
 
-func TestVariablesAreDescribedTypedAndRefuseWhatIsWrong(t *testing.T) {
+func TestVariables_AreDescribedTypedAndValidated(t *testing.T) {
 	p := planned(t, nil)
 	for _, name := range p.module.names("variable.") {
 		b := p.module.blocks["variable."+name].Body
@@ -158,7 +158,7 @@ func tryPlan(t *testing.T, vars map[string]cty.Value) (*plan, error) {
 }
 
 // The example is one that works.
-func TestTheExampleSetsVariablesThatExist(t *testing.T) {
+func TestExample_SetsOnlyExistingVariables(t *testing.T) {
 	b, err := os.ReadFile(root + "/terraform.tfvars.example")
 	if err != nil {
 		t.Fatal(err)

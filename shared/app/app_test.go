@@ -21,7 +21,7 @@ func env(vars map[string]string) func(string) string {
 	return func(name string) string { return vars[name] }
 }
 
-func TestConfigDefaults(t *testing.T) {
+func TestConfig_Defaults(t *testing.T) {
 	c, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p"}))
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +34,7 @@ func TestConfigDefaults(t *testing.T) {
 	}
 }
 
-func TestConfigNamesEveryProblemAtOnce(t *testing.T) {
+func TestConfig_ReportsAllProblemsAtOnce(t *testing.T) {
 	_, err := app.ConfigFromEnv(env(map[string]string{"PHASEGATE_STORE": "redis", "PHASEGATE_PREFIX": "a/b",
 		"PHASEGATE_CLAIM": "soon", "PHASEGATE_LEASE": "11m", "PHASEGATE_SHADOW": "True", "PHASEGATE_TABLES": "none"}))
 	if err == nil {
@@ -64,7 +64,7 @@ func TestConfig_ReadOnlyTables(t *testing.T) {
 	}
 }
 
-func TestAShadowHasBooksOfItsOwn(t *testing.T) {
+func TestShadow_HasItsOwnState(t *testing.T) {
 	for name, tc := range map[string]struct{ shadow, prefix, books string }{
 		"default":         {"", "", ""},
 		"active":          {"false", "dev-", "dev-"},
@@ -87,7 +87,7 @@ func TestAShadowHasBooksOfItsOwn(t *testing.T) {
 
 // A shell that was pointed at the local environment before must not hand production's
 // messages to an emulator.
-func TestAnEmulatorsBrokerBesideGooglesDocumentsIsRefused(t *testing.T) {
+func TestConfig_RefusesPubSubEmulatorWithRealFirestore(t *testing.T) {
 	vars := map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PUBSUB_EMULATOR_HOST": "127.0.0.1:8085"}
 	if _, err := app.ConfigFromEnv(env(vars)); err == nil || !strings.Contains(err.Error(), `PUBSUB_EMULATOR_HOST: "127.0.0.1:8085"`) {
 		t.Errorf("%v", err)
@@ -103,7 +103,7 @@ func TestAnEmulatorsBrokerBesideGooglesDocumentsIsRefused(t *testing.T) {
 	}
 }
 
-func TestStores(t *testing.T) {
+func TestConfig_AcceptsKnownStores(t *testing.T) {
 	for name, ok := range map[string]bool{"firestore": true, "firestore:other": true, "sqlite:/tmp/x.db": true, "memory": true,
 		"firestore:": false, "sqlite": false, "sqlite:": false, "memory:x": false, "Firestore": false} {
 		_, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PHASEGATE_STORE": name}))
@@ -113,7 +113,7 @@ func TestStores(t *testing.T) {
 	}
 }
 
-func TestAPipelineFileReplacesTheEmbeddedOne(t *testing.T) {
+func TestConfig_PipelineFileReplacesEmbeddedFile(t *testing.T) {
 	bad := filepath.Join(t.TempDir(), "p.yaml")
 	if err := os.WriteFile(bad, []byte("schema: 2\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -127,7 +127,7 @@ func TestAPipelineFileReplacesTheEmbeddedOne(t *testing.T) {
 }
 
 // What a deployed function links is what can fail in it.
-func TestFunctionsLinkFirestoreAlone(t *testing.T) {
+func TestFunctions_LinkOnlyFirestoreStore(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "github.com/phasegate/phasegate/functions/...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
@@ -147,7 +147,7 @@ func TestFunctionsLinkFirestoreAlone(t *testing.T) {
 
 // What runs on this machine never asks Google's warehouse, and what runs beside
 // Google's documents always does.
-func TestTheWarehouseIsWhereTheDocumentsAre(t *testing.T) {
+func TestConfig_WarehouseIsLocalIfStoreIsLocal(t *testing.T) {
 	for name, tc := range map[string]struct {
 		vars  map[string]string
 		local bool

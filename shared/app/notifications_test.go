@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-func TestWhatIsToldOfACycle(t *testing.T) {
+func TestNotifications_FollowCycleStatus(t *testing.T) {
 	all := pipeline.Mode{Name: "overnight", Critical: []string{"a"}, Optional: []string{"b"}, Complete: pipeline.CompleteAll}
 	critical := all
 	critical.Complete = pipeline.CompleteCritical

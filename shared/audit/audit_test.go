@@ -18,7 +18,7 @@ import (
 
 var record = Record{Action: "hold", Actor: "ada@host", Reason: "wrong scores", Transition: "t", Period: "2026-02-03", Mode: "overnight", Detail: "t_2026-02-03_overnight"}
 
-func TestARecordIsPartOfTheCommitThatItIsAbout(t *testing.T) {
+func TestRecord_IsPartOfItsCommit(t *testing.T) {
 	now := time.Date(2026, 2, 4, 11, 5, 0, 123000, time.UTC)
 	s := memory.New(func() time.Time { return now })
 	ctx := context.Background()
@@ -56,7 +56,7 @@ func TestARecordIsPartOfTheCommitThatItIsAbout(t *testing.T) {
 	}
 }
 
-func TestIdsSortByTime(t *testing.T) {
+func TestRecord_IDsSortByTime(t *testing.T) {
 	var ids []string
 	for i := range 5 {
 		at := time.Date(2026, 2, 4, 11, 5, 0, i*1000, time.FixedZone("", i*3600)).Add(time.Duration(i) * time.Hour)
@@ -67,7 +67,7 @@ func TestIdsSortByTime(t *testing.T) {
 	}
 }
 
-func TestALineSaysWhoDidWhat(t *testing.T) {
+func TestRecord_LineNamesActorAndAction(t *testing.T) {
 	var b bytes.Buffer
 	record.Log(context.Background(), slog.New(slog.NewJSONHandler(&b, nil)))
 	var line map[string]any

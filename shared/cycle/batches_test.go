@@ -26,7 +26,7 @@ func described(st Status) []string {
 	return out
 }
 
-func TestALateOptionalProcessorIsHandedOverInABatchOfItsOwn(t *testing.T) {
+func TestBatch_LateOptionalProcessorHasItsOwnBatch(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 10:30"))
 	w.mustDeliver(run(upg, "2026-02-03 10:31"), run(utg, "2026-02-03 10:45"))
@@ -39,7 +39,7 @@ func TestALateOptionalProcessorIsHandedOverInABatchOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestSecondRunsAreHandedOverAsThePolicySays(t *testing.T) {
+func TestSecondRuns_AreHandedOverByPolicy(t *testing.T) {
 	first := run(pgs, "2026-02-04 06:03", count(280))
 	for name, tc := range map[string]struct {
 		second wire.Completion
@@ -68,7 +68,7 @@ func TestSecondRunsAreHandedOverAsThePolicySays(t *testing.T) {
 	}
 }
 
-func TestOddsUpdatesOfTheSameDayTriggerNothing(t *testing.T) {
+func TestSecondRuns_SameDayOddsUpdatesTriggerNothing(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 10:30"))
 	w.mustDeliver(run(upg, "2026-02-03 10:31"), run(utg, "2026-02-03 10:31"))
@@ -82,7 +82,7 @@ func TestOddsUpdatesOfTheSameDayTriggerNothing(t *testing.T) {
 }
 
 // A second, changed run may arrive while the first batch is in any of its states.
-func TestASecondRunIsHandedOverOnceWhateverTheFirstBatchIsDoing(t *testing.T) {
+func TestSecondRuns_AreHandedOverOnceInAnyStateOfFirstBatch(t *testing.T) {
 	second := run(pgs, "2026-02-04 06:04", count(348))
 	for name, tc := range map[string]struct {
 		disturb func(w *world)
@@ -173,7 +173,7 @@ func (w *world) eachRunOnce() {
 	}
 }
 
-func TestAMessageUnitesTheRunsOfItsProcessor(t *testing.T) {
+func TestTrigger_MessageCombinesRunsOfProcessor(t *testing.T) {
 	for name, tc := range map[string]struct {
 		runs        []wire.Completion
 		incremental bool
@@ -223,7 +223,7 @@ func TestAMessageUnitesTheRunsOfItsProcessor(t *testing.T) {
 // Whatever arrives in whatever order, with redeliveries, broker failures and relays
 // in between: each run is handed over at most once a cycle, hand-overs end, and what
 // is pending at the end is nothing.
-func TestAnyStreamOfRunsIsHandedOverOnceAndEnds(t *testing.T) {
+func TestHandOver_AnyRunSequenceIsHandedOverOnceAndEnds(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		w := newWorld(t, "memory")
 		w.clock.set(at("2026-02-02 16:00"))

@@ -65,7 +65,7 @@ func TestF06_APublisherThatDiesIsResumedAfterItsClaim(t *testing.T) {
 	}
 }
 
-func TestTheClaimIsGoodToTheLastMicrosecondOfTheServersClock(t *testing.T) {
+func TestClaim_IsValidToLastMicrosecondOfServerTime(t *testing.T) {
 	claimed := at("2026-02-04 06:00")
 	b := &batch{Holder: "x", ClaimedAt: claimed, Claim: time.Minute}
 	for after, live := range map[time.Duration]bool{0: true, time.Minute: true, time.Minute + time.Microsecond: false, -time.Hour: true} {
@@ -75,7 +75,7 @@ func TestTheClaimIsGoodToTheLastMicrosecondOfTheServersClock(t *testing.T) {
 	}
 }
 
-func TestALongCheckRenewsTheClaimBeforePublishing(t *testing.T) {
+func TestClaim_LongCheckRenewsClaimBeforePublishing(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
 		w.pass(40 * time.Second)
@@ -94,7 +94,7 @@ func TestALongCheckRenewsTheClaimBeforePublishing(t *testing.T) {
 	}
 }
 
-func TestAHolderThatSleepsBeyondItsClaimLooksAgainBeforeItPublishes(t *testing.T) {
+func TestClaim_HolderResumingAfterExpiryDoesNotPublishAgain(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	slept := false
@@ -124,7 +124,7 @@ func TestAHolderThatSleepsBeyondItsClaimLooksAgainBeforeItPublishes(t *testing.T
 	}
 }
 
-func TestPublishingEndsWhenTheTrustInTheClaimDoes(t *testing.T) {
+func TestClaim_PublishingStopsWhenSafeTimeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, tr: nba(t), clock: &clock{}, broker: &broker{}, log: &syncBuffer{}}
 		offset := time.Until(at("2026-02-04 06:05"))
@@ -159,7 +159,7 @@ func TestPublishingEndsWhenTheTrustInTheClaimDoes(t *testing.T) {
 	})
 }
 
-func TestARivalsIdsAreKeptAsCopies(t *testing.T) {
+func TestClaim_MessageIDsOfSecondHolderAreKeptAsCopies(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	rivalled := false
@@ -317,7 +317,7 @@ func TestF58_TheRelayFindsWhatNobodyPublished(t *testing.T) {
 	}
 }
 
-func TestABlockedHandOverIsTriedAgainLaterAndLater(t *testing.T) {
+func TestBlocked_RetryIntervalIncreases(t *testing.T) {
 	w := newWorld(t, "memory")
 	outcome := Readiness{Outcome: Failed, Reasons: []string{"minutes coverage 71 %, 80 % needed"}}
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness { return outcome }
@@ -350,7 +350,7 @@ func TestABlockedHandOverIsTriedAgainLaterAndLater(t *testing.T) {
 	}
 }
 
-func TestWhateverDoesNotPassBlocks(t *testing.T) {
+func TestBlocked_AnyOutcomeExceptPassBlocks(t *testing.T) {
 	for _, outcome := range []Outcome{Unknown, Failed, "", "passed"} {
 		w := newWorld(t, "memory")
 		w.engine.Check = func(context.Context, Key, string, []string) Readiness {

@@ -41,7 +41,7 @@ func idleDay(t *testing.T, driver string) (*world, *timetable) {
 
 func zero(processor, when string) wire.Completion { return run(processor, when, count(0)) }
 
-func TestADateWithoutGamesAndWithoutRunsIsClosedAtItsDeadline(t *testing.T) {
+func TestClosed_DateWithoutGamesOrRunsClosesAtDeadline(t *testing.T) {
 	for driver := range drivers {
 		t.Run(driver, func(t *testing.T) {
 			w, s := idleDay(t, driver)
@@ -71,7 +71,7 @@ func TestADateWithoutGamesAndWithoutRunsIsClosedAtItsDeadline(t *testing.T) {
 	}
 }
 
-func TestRunsWithoutRowsDoNotOpenADateWithoutGames(t *testing.T) {
+func TestClosed_RunsWithoutRowsDoNotOpenDateWithoutGames(t *testing.T) {
 	w, s := idleDay(t, "memory")
 	checked, asked := 0, s.asked
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness { checked++; return Readiness{Outcome: Failed} }
@@ -88,7 +88,7 @@ func TestRunsWithoutRowsDoNotOpenADateWithoutGames(t *testing.T) {
 	}
 }
 
-func TestARunThatDoesNotSayHowManyRowsOpensADate(t *testing.T) {
+func TestClosed_RunWithoutRecordCountOpensDate(t *testing.T) {
 	w, _ := idleDay(t, "memory")
 	w.mustDeliver(run(upg, "2026-02-03 10:35", func(c *wire.Completion) { c.RecordCount = nil }))
 	if st := w.statuses()["same_day"]; st.State != "published" {
@@ -96,7 +96,7 @@ func TestARunThatDoesNotSayHowManyRowsOpensADate(t *testing.T) {
 	}
 }
 
-func TestACorrectedScheduleReopensAClosedDateAndClosesAHeldOne(t *testing.T) {
+func TestClosed_CorrectedScheduleReopensClosedDateAndClosesOverdueDate(t *testing.T) {
 	w, s := idleDay(t, "memory")
 	w.clock.set(at("2026-02-04 10:00"))
 	w.relay()
@@ -163,7 +163,7 @@ func TestF45_AFailedLookUpClosesNothing(t *testing.T) {
 	}
 }
 
-func TestAScheduleThatSaysNoGamesLaterReleasesABlockedBatch(t *testing.T) {
+func TestClosed_LaterScheduleWithoutGamesClosesBlockedCycle(t *testing.T) {
 	w, s := idleDay(t, "memory")
 	s.games["2026-02-03"] = 4
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
@@ -189,7 +189,7 @@ func TestAScheduleThatSaysNoGamesLaterReleasesABlockedBatch(t *testing.T) {
 
 // The process dies, or its answer is lost, around the write of a look-up: the next one
 // asks again, or finds it done.
-func TestALookUpThatIsInterruptedIsDoneByTheNextRelay(t *testing.T) {
+func TestClosed_NextRelayFinishesInterruptedScheduleQuery(t *testing.T) {
 	for _, applied := range []bool{false, true} {
 		w, _ := idleDay(t, "memory")
 		w.clock.set(at("2026-02-04 10:00"))
@@ -229,7 +229,7 @@ func (s interrupted) Apply(ctx context.Context, ws ...store.Write) ([]store.Vers
 	return s.Store.Apply(ctx, ws...)
 }
 
-func TestADateOfWhichNothingIsOnRecordIsNotAskedAboutBeforeTheFirst(t *testing.T) {
+func TestClosed_ScheduleIsNotQueriedBeforeFirstRecord(t *testing.T) {
 	w := newWorld(t, "memory")
 	s := &timetable{}
 	w.engine.Expected = s.expected
@@ -240,7 +240,7 @@ func TestADateOfWhichNothingIsOnRecordIsNotAskedAboutBeforeTheFirst(t *testing.T
 	}
 }
 
-func TestReadinessIsKeptAndLogged(t *testing.T) {
+func TestReadiness_IsStoredAndLogged(t *testing.T) {
 	w := newWorld(t, "memory")
 	seventy, full := 71.4, 100.0
 	checks := []policy.CheckResult{{Name: "minutes_coverage_pct", State: "fail", Value: &seventy, Block: "< 80"}, {Name: "null_pct.x", State: "unknown", Problem: "no column"}}
@@ -294,7 +294,7 @@ func TestF16_ATolerableUnknownIsSeenAndNotVerified(t *testing.T) {
 
 // A run that comes to a blocked batch may be the repair: it is looked at when it comes,
 // however long the batch was to wait. A redelivery is no other run.
-func TestARunThatComesToABlockedBatchIsLookedAtAtOnce(t *testing.T) {
+func TestBlocked_NewRunIsEvaluatedImmediately(t *testing.T) {
 	w := newWorld(t, "memory")
 	checks, ready := 0, Readiness{Outcome: Failed, Reasons: []string{"8 of 10 games"}}
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness { checks++; return ready }
@@ -320,7 +320,7 @@ func TestARunThatComesToABlockedBatchIsLookedAtAtOnce(t *testing.T) {
 }
 
 // A schedule that hangs must not eat the relay: it is asked once.
-func TestARelayWaitsForAHangingScheduleOnce(t *testing.T) {
+func TestRelay_WaitsForUnresponsiveScheduleOnce(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-01 12:00"))
 	w.mustDeliver(run("roster_history", "2026-02-01 12:00", func(c *wire.Completion) { c.Period = "2026-02-01" }))
@@ -344,7 +344,7 @@ func TestARelayWaitsForAHangingScheduleOnce(t *testing.T) {
 }
 
 // One outage is one line, however many checks it leaves without an answer.
-func TestOneReasonIsOneLine(t *testing.T) {
+func TestReadiness_LogsOneLinePerReason(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
 		return Readiness{Outcome: Unknown, Checks: []policy.CheckResult{{Name: "a", State: "unknown", Problem: "away"}, {Name: "b", State: "unknown", Problem: "no column"},

@@ -24,7 +24,7 @@ func overnight() []wire.Completion {
 
 var five = []string{pgs, tdef, toff, upg, utg}
 
-func TestEveningTeamsMorningPlayersAndYesterdaysUpcomingMakeOneHandOver(t *testing.T) {
+func TestHandOver_CombinesEveningMorningAndEarlierRuns(t *testing.T) {
 	for driver := range drivers {
 		t.Run(driver, func(t *testing.T) {
 			w := newWorld(t, driver)
@@ -55,7 +55,7 @@ func TestEveningTeamsMorningPlayersAndYesterdaysUpcomingMakeOneHandOver(t *testi
 	}
 }
 
-func TestAnyOrderOfArrivalHandsOverTheSame(t *testing.T) {
+func TestHandOver_DoesNotDependOnArrivalOrder(t *testing.T) {
 	morning := []wire.Completion{
 		run(pgs, "2026-02-04 06:00"), run(tdef, "2026-02-04 06:01"), run(toff, "2026-02-04 06:02"),
 		run(upg, "2026-02-04 06:03"), run(utg, "2026-02-04 06:04"),
@@ -92,7 +92,7 @@ func permute(n int, f func([]int)) {
 	rec(0)
 }
 
-func TestRedeliveryChangesNothing(t *testing.T) {
+func TestRecord_RedeliveryChangesNothing(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
@@ -123,7 +123,7 @@ func (w *world) versions() map[string]store.Version {
 	return out
 }
 
-func TestAFailedRunAfterASuccessfulOneChangesNothing(t *testing.T) {
+func TestRecord_FailedRunAfterSuccessChangesNothing(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
@@ -138,7 +138,7 @@ func TestAFailedRunAfterASuccessfulOneChangesNothing(t *testing.T) {
 	}
 }
 
-func TestOneExecutionReportingAnotherCountIsTwoRuns(t *testing.T) {
+func TestRecord_SameExecutionWithDifferentCountIsSecondRun(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:00"))
 	w.mustDeliver(run(pgs, "2026-02-04 06:00", execution("e"), count(280)), run(pgs, "2026-02-04 06:00", execution("e"), count(348)))
@@ -148,7 +148,7 @@ func TestOneExecutionReportingAnotherCountIsTwoRuns(t *testing.T) {
 	}
 }
 
-func TestACompletionThatCompletesNothingTakesThreeCalls(t *testing.T) {
+func TestRecord_CompletionWithoutHandOverTakesAtMostThreeCalls(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:00"))
 	for _, c := range []wire.Completion{run(tdef, "2026-02-04 06:00"), run(toff, "2026-02-04 06:01")} {
@@ -165,7 +165,7 @@ func TestACompletionThatCompletesNothingTakesThreeCalls(t *testing.T) {
 	}
 }
 
-func TestBeforeNotBeforeACompleteCycleWaitsForTheRelay(t *testing.T) {
+func TestRelay_HandsOverCompleteCycleAtNotBefore(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	cs := overnight()
@@ -191,7 +191,7 @@ func TestBeforeNotBeforeACompleteCycleWaitsForTheRelay(t *testing.T) {
 	}
 }
 
-func TestOneLogLineSaysWhatWasHandedOverAndHowLongItTook(t *testing.T) {
+func TestHandOver_LogsContentAndDurationInOneLine(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:00"))
 	for _, name := range five[:4] {

@@ -51,7 +51,7 @@ func halfSent(t *testing.T) *world {
 	return w
 }
 
-func TestADefinitionThatDropsAProcessorStillKeepsWhatWasFrozen(t *testing.T) {
+func TestDefinition_RemovedProcessorKeepsFrozenBatch(t *testing.T) {
 	w := halfSent(t)
 	w.tr = changed(t, "        - "+utg+"\n", "", ", "+utg+"]", "]", "["+utg+"]", "[]")
 	w.converge("2026-02-03")
@@ -63,7 +63,7 @@ func TestADefinitionThatDropsAProcessorStillKeepsWhatWasFrozen(t *testing.T) {
 	}
 }
 
-func TestADefinitionThatRenamesAModeStillKeepsWhatWasFrozen(t *testing.T) {
+func TestDefinition_RenamedModeKeepsFrozenBatch(t *testing.T) {
 	w := halfSent(t)
 	w.tr = changed(t, "name: overnight", "name: night")
 	w.converge("2026-02-03")
@@ -78,7 +78,7 @@ func TestADefinitionThatRenamesAModeStillKeepsWhatWasFrozen(t *testing.T) {
 	}
 }
 
-func TestABatchThatSomebodyDeletedStopsItsPeriodLoudly(t *testing.T) {
+func TestDamage_DeletedBatchStopsPeriodWithError(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.converge("2026-02-03")
@@ -92,7 +92,7 @@ func TestABatchThatSomebodyDeletedStopsItsPeriodLoudly(t *testing.T) {
 	}
 }
 
-func TestADocumentThatSomebodyBrokeIsNotDecidedOn(t *testing.T) {
+func TestDamage_InvalidPeriodDocumentIsNotEvaluated(t *testing.T) {
 	for name, field := range map[string]store.Field{
 		"batches_no_list":   store.F("oops", "batches"),
 		"batches_not_names": store.F([]any{int64(1)}, "batches"),
@@ -115,7 +115,7 @@ func TestADocumentThatSomebodyBrokeIsNotDecidedOn(t *testing.T) {
 	}
 }
 
-func TestABatchThatSomebodyBrokeIsNotSent(t *testing.T) {
+func TestDamage_InvalidBatchIsNotPublished(t *testing.T) {
 	for name, field := range map[string]store.Field{
 		"payload_no_text": store.F(int64(1), "messages", utg, "payload"),
 		"payload_empty":   store.F("", "messages", utg, "payload"),
@@ -154,7 +154,7 @@ func (w *world) fill(ref store.Ref, free int) {
 	}
 }
 
-func TestAPeriodThatIsFullToItsLastByteIsStillHandedOver(t *testing.T) {
+func TestPeriod_FullDocumentIsStillHandedOver(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.fill(store.Ref{Collection: "phase_periods", ID: "phase3_to_phase4_2026-02-03"}, 0)
@@ -167,7 +167,7 @@ func TestAPeriodThatIsFullToItsLastByteIsStillHandedOver(t *testing.T) {
 	w.eachRunOnce()
 }
 
-func TestALargeHandOverKeepsRoomForTheBrokersIDs(t *testing.T) {
+func TestHandOver_LargeBatchKeepsRoomForBrokerIDs(t *testing.T) {
 	for _, entityCount := range []int{40, 60, 80, 100, 120, 140} {
 		w := newWorld(t, "memory")
 		w.tr = wide(t, 300)
@@ -196,7 +196,7 @@ func TestALargeHandOverKeepsRoomForTheBrokersIDs(t *testing.T) {
 	}
 }
 
-func TestAShortClaimOnASlowStoreStillPublishes(t *testing.T) {
+func TestClaim_ShortClaimOnSlowStoreStillPublishes(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.engine.Claim = time.Second
 	w.ready()
@@ -224,7 +224,7 @@ func (s *slow) Apply(ctx context.Context, ws ...store.Write) ([]store.Version, e
 	return s.counting.Apply(ctx, ws...)
 }
 
-func TestTheRelayCrossesMidnightWithoutSkippingADay(t *testing.T) {
+func TestRelay_SkipsNoDayAtMidnight(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 23:59:59"))
 	var read []string
@@ -254,7 +254,7 @@ func (s *watching) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, 
 	return s.counting.Get(ctx, refs...)
 }
 
-func TestTheReasonOfAFurtherBatchIsItsOwn(t *testing.T) {
+func TestBatch_LaterBatchHasItsOwnReason(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	night := overnight()
@@ -279,7 +279,7 @@ func TestTheReasonOfAFurtherBatchIsItsOwn(t *testing.T) {
 	}
 }
 
-func TestTheModeShownOnlyAdvances(t *testing.T) {
+func TestProjection_ModeOnlyAdvances(t *testing.T) {
 	runs := []wire.Completion{
 		run(utg, "2026-02-02 17:06"), run(upg, "2026-02-03 09:00"), run(upg, "2026-02-03 10:30"),
 		run(toff, "2026-02-03 22:40"), run(pgs, "2026-02-03 23:50"),
@@ -301,7 +301,7 @@ func TestTheModeShownOnlyAdvances(t *testing.T) {
 	})
 }
 
-func TestOneInstanceLogsAHandOver(t *testing.T) {
+func TestHandOver_IsLoggedByOneInstance(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	done := make(chan error)

@@ -54,7 +54,7 @@ func (e *Engine) mustExplain(t *testing.T, key Key) string {
 }
 
 // What is published stays as it is, whatever the definition says afterwards.
-func TestAProcessorThatTheDefinitionGainsReopensNothingPublished(t *testing.T) {
+func TestDefinition_AddedProcessorDoesNotReopenPublishedCycle(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.tr = changed(t, unknown...)
 	w.clock.set(at("2026-02-02 17:00"))
@@ -82,7 +82,7 @@ func TestAProcessorThatTheDefinitionGainsReopensNothingPublished(t *testing.T) {
 
 // An open cycle is decided again: the grace period of a quorum that holds no more is
 // over, and begins anew when it comes to hold.
-func TestAnOpenCycleIsDecidedAgainByTheNewDefinition(t *testing.T) {
+func TestDefinition_OpenCycleIsEvaluatedByNewDefinition(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:00"))
 	w.mustDeliver(run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02"), run(utg, "2026-02-04 06:03"))
@@ -106,7 +106,7 @@ func TestAnOpenCycleIsDecidedAgainByTheNewDefinition(t *testing.T) {
 
 // A batch whose data is not ready waits like any other for a processor that the
 // definition gains, and has a grace period of its own for it.
-func TestABlockedBatchIsDecidedAgainToo(t *testing.T) {
+func TestDefinition_BlockedBatchIsEvaluatedByNewDefinition(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.tr = changed(t, unknown...)
 	ready := Readiness{Outcome: Failed, Reasons: []string{"no rows"}}
@@ -135,7 +135,7 @@ func TestABlockedBatchIsDecidedAgainToo(t *testing.T) {
 
 // A processor that the definition loses between a request and its hand-over is not
 // claimed to have run.
-func TestARequestForAProcessorThatTheDefinitionDropped(t *testing.T) {
+func TestDefinition_RequestForRemovedProcessorClaimsNoRun(t *testing.T) {
 	w := halfSent(t)
 	w.broker.fail = func(int, wire.Trigger) error { return errBroker }
 	w.pass(2 * time.Minute)

@@ -21,7 +21,7 @@ func (w *world) explain(mode string) Explanation {
 	return x
 }
 
-func TestExplainNamesEveryRunAndWhatBecameOfIt(t *testing.T) {
+func TestExplain_ShowsEveryRunAndItsOutcome(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
@@ -44,7 +44,7 @@ func TestExplainNamesEveryRunAndWhatBecameOfIt(t *testing.T) {
 	}
 }
 
-func TestExplainOfACycleThatNothingIsKnownOf(t *testing.T) {
+func TestExplain_ShowsCycleWithoutDocumentAsOverdue(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 11:00"))
 	x := w.explain("overnight")
@@ -53,7 +53,7 @@ func TestExplainOfACycleThatNothingIsKnownOf(t *testing.T) {
 	}
 }
 
-func TestExplainShowsWhoHasTheClaim(t *testing.T) {
+func TestExplain_ShowsClaimHolder(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.engine.Publish = func(context.Context, string, []wire.Outgoing) []Published { panic("dies") }
@@ -72,7 +72,7 @@ func TestExplainShowsWhoHasTheClaim(t *testing.T) {
 }
 
 // A run that comes after trigger_within must not take along those that were in time.
-func TestALateBackfillDoesNotStrandABlockedHandOver(t *testing.T) {
+func TestBlocked_LateBackfillDoesNotPreventHandOver(t *testing.T) {
 	w := newWorld(t, "memory")
 	outcome := Failed
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness { return Readiness{Outcome: outcome} }

@@ -18,7 +18,7 @@ import (
 
 // A holder whose claim has run out may only be asleep: what it decided before the hold
 // must not be written after it.
-func TestAHoldReachesAHolderThatSleptBeyondItsClaim(t *testing.T) {
+func TestHold_AppliesToHolderResumingAfterClaimExpiry(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	checks := 0
@@ -42,7 +42,7 @@ func TestAHoldReachesAHolderThatSleptBeyondItsClaim(t *testing.T) {
 
 // A request behind a batch that another is publishing is nobody's yet: the one who
 // publishes goes on with it at once, not when a claim has run out.
-func TestARequestBehindAnotherBatchIsLeftUnclaimed(t *testing.T) {
+func TestTrigger_RequestBehindPublishingBatchIsUnclaimed(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.broker.fail = func(_ int, tr wire.Trigger) error {
@@ -68,7 +68,7 @@ func TestARequestBehindAnotherBatchIsLeftUnclaimed(t *testing.T) {
 
 // A run in a time for which no mode is declared can count for the one mode that names
 // its processor. It is nobody's earlier run, and its mode is the one to show.
-func TestARunInNoModesTimeShowsTheModeThatItCountsFor(t *testing.T) {
+func TestProjection_RunOutsideModeTimesShowsModeItCountsFor(t *testing.T) {
 	w := newWorld(t, "memory")
 	before, rest, _ := strings.Cut(string(pipeline.Default()), "      - name: tomorrow\n")
 	_, overnight, _ := strings.Cut(rest, "      - name: overnight\n")
@@ -85,7 +85,7 @@ func TestARunInNoModesTimeShowsTheModeThatItCountsFor(t *testing.T) {
 }
 
 // What completed too late does not keep a grace period alive whose quorum holds no more.
-func TestAQuorumThatHoldsNoMoreEndsItsGraceAlthoughTheRestCameTooLate(t *testing.T) {
+func TestGrace_EndsIfQuorumIsNoLongerMetDespiteLateRuns(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(run(upg, "2026-02-02 17:05"), run(utg, "2026-02-02 17:06"), run(tdef, "2026-02-07 01:00"), run(toff, "2026-02-07 01:01"),
@@ -115,7 +115,7 @@ func TestAQuorumThatHoldsNoMoreEndsItsGraceAlthoughTheRestCameTooLate(t *testing
 
 // A relay that has found a period settled does not take it off the list of those that
 // are watched when somebody holds it meanwhile, although the list has it already.
-func TestAHoldOfAPeriodThatIsWatchedAlreadyKeepsItWatched(t *testing.T) {
+func TestHold_WatchedPeriodOnHoldRemainsWatched(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.hold("overnight", time.Hour)
@@ -160,7 +160,7 @@ func (a *answeredTwice) Apply(ctx context.Context, ws ...store.Write) ([]store.V
 
 // A request that was made, and whose place somebody's forced request has taken before
 // its maker could see it, is not said to have been refused.
-func TestARequestWhosePlaceWasTakenIsNotCalledRefused(t *testing.T) {
+func TestTrigger_ReplacedRequestIsNotReportedAsRefused(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness { return Readiness{Outcome: Failed} }
 	w.ready()

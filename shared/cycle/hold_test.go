@@ -62,7 +62,7 @@ func (w *world) audits() (out []string) {
 	return out
 }
 
-func TestAHeldCycleIsHandedOverWhenTheHoldEnds(t *testing.T) {
+func TestHold_CycleIsHandedOverWhenHoldEnds(t *testing.T) {
 	for driver := range drivers {
 		for _, mode := range []string{"overnight", ""} {
 			t.Run(driver+"/"+mode, func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestAHeldCycleIsHandedOverWhenTheHoldEnds(t *testing.T) {
 	}
 }
 
-func TestAReleaseHandsOverAtOnce(t *testing.T) {
+func TestRelease_HandsOverImmediately(t *testing.T) {
 	for _, mode := range []string{"overnight", ""} {
 		w := newWorld(t, "memory")
 		w.ready()
@@ -120,7 +120,7 @@ func TestAReleaseHandsOverAtOnce(t *testing.T) {
 }
 
 // A hold of one cycle is not another's.
-func TestAHoldIsOfItsCycleAlone(t *testing.T) {
+func TestHold_AppliesToItsCycleOnly(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 10:00"))
 	w.hold("overnight", 22*time.Hour)
@@ -132,7 +132,7 @@ func TestAHoldIsOfItsCycleAlone(t *testing.T) {
 }
 
 // What is frozen goes on, and the caller is told; what follows is on hold.
-func TestAHoldThatArrivesWhileABatchIsPublishingTakesEffectAfterIt(t *testing.T) {
+func TestHold_DuringPublishingAppliesToNextBatch(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	var r HoldResult
@@ -162,7 +162,7 @@ func TestAHoldThatArrivesWhileABatchIsPublishingTakesEffectAfterIt(t *testing.T)
 
 // The checks take minutes. Whoever started them before the hold decided without it,
 // and must not be able to write what it decided.
-func TestAHoldDuringTheChecksIsInTime(t *testing.T) {
+func TestHold_DuringChecksPreventsHandOver(t *testing.T) {
 	for _, mode := range []string{"overnight", ""} {
 		w := newWorld(t, "memory")
 		w.ready()
@@ -189,7 +189,7 @@ func TestAHoldDuringTheChecksIsInTime(t *testing.T) {
 }
 
 // A hold is no reason to start the grace period later.
-func TestAGracePeriodRunsDuringAHold(t *testing.T) {
+func TestHold_GracePeriodContinues(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:00"))
 	w.hold("overnight", 40*time.Minute)
@@ -201,7 +201,7 @@ func TestAGracePeriodRunsDuringAHold(t *testing.T) {
 	}
 }
 
-func TestAHoldMustEndSoonEnoughToBeRemembered(t *testing.T) {
+func TestHold_RejectsDurationOutsideLimits(t *testing.T) {
 	w := newWorld(t, "memory")
 	for mode, most := range map[string]time.Duration{"overnight": MaxHold, "": MaxWholeHold} {
 		for _, d := range []time.Duration{0, -time.Hour, most + time.Second} {
@@ -214,7 +214,7 @@ func TestAHoldMustEndSoonEnoughToBeRemembered(t *testing.T) {
 }
 
 // A period with no byte left keeps its hold in its second document.
-func TestAFullPeriodCanBeHeld(t *testing.T) {
+func TestHold_FullPeriodCanBePutOnHold(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.fill(store.Ref{Collection: "phase_periods", ID: "phase3_to_phase4_2026-02-03"}, 0)
@@ -229,7 +229,7 @@ func TestAFullPeriodCanBeHeld(t *testing.T) {
 	}
 }
 
-func TestADamagedHoldIsNotTakenForNone(t *testing.T) {
+func TestHold_DamagedHoldIsNotIgnored(t *testing.T) {
 	for name, f := range map[string]struct {
 		id string
 		f  store.Field
@@ -252,7 +252,7 @@ func TestADamagedHoldIsNotTakenForNone(t *testing.T) {
 }
 
 // Whatever the clock of the machine that asks says: a hold lasts from the server's time.
-func TestAHoldLastsFromTheServersTime(t *testing.T) {
+func TestHold_DurationStartsAtServerTime(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	other := w.newEngine()
@@ -268,7 +268,7 @@ func TestAHoldLastsFromTheServersTime(t *testing.T) {
 }
 
 // A hold may last until its period is older than what the relay looks after.
-func TestAHoldThatOutlivesTheRelaysWindowEndsInAHandOver(t *testing.T) {
+func TestHold_EndsInHandOverBeyondRelayWindow(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.hold("overnight", 10*24*time.Hour)
@@ -291,7 +291,7 @@ func TestAHoldThatOutlivesTheRelaysWindowEndsInAHandOver(t *testing.T) {
 }
 
 // A release ends the hold that it found, not one that came after.
-func TestAReleaseDoesNotEndAHoldThatItNeverSaw(t *testing.T) {
+func TestRelease_DoesNotEndNewerHold(t *testing.T) {
 	for _, mode := range []string{"overnight", ""} {
 		w := newWorld(t, "memory")
 		w.ready()
@@ -319,7 +319,7 @@ func TestAReleaseDoesNotEndAHoldThatItNeverSaw(t *testing.T) {
 }
 
 // A release whose hand-over failed is carried on by the next one.
-func TestAReleaseThatFailedCanBeRepeated(t *testing.T) {
+func TestRelease_FailedReleaseCanBeRepeated(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.hold("overnight", 5*time.Hour)
@@ -335,7 +335,7 @@ func TestAReleaseThatFailedCanBeRepeated(t *testing.T) {
 }
 
 // Of two holds, one in a full period's second document, the later one is in force.
-func TestALaterHoldIsInForceWhereverItStands(t *testing.T) {
+func TestHold_LaterHoldAppliesInEitherDocument(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.fill(store.Ref{Collection: "phase_periods", ID: "phase3_to_phase4_2026-02-03"}, 300)
@@ -360,7 +360,7 @@ func TestALaterHoldIsInForceWhereverItStands(t *testing.T) {
 }
 
 // Old periods in which somebody asked for something are put on hold with the rest.
-func TestAHoldOfTheTransitionReachesWatchedPeriods(t *testing.T) {
+func TestHold_OfTransitionIncludesWatchedPeriods(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
@@ -386,7 +386,7 @@ func TestAHoldOfTheTransitionReachesWatchedPeriods(t *testing.T) {
 
 // The hold of a whole transition, in force or over, is about no period: those from before
 // the first completion stay nobody's business.
-func TestAHoldOfTheTransitionMakesNoPeriodOurs(t *testing.T) {
+func TestHold_OfTransitionDoesNotChangeManagedSince(t *testing.T) {
 	w, s := idleDay(t, "memory")
 	first := func() string {
 		p, err := w.engine.ManagedSince(context.Background(), w.tr)

@@ -10,7 +10,7 @@ import (
 )
 
 // Where periods are hours, the relay looks at as many days of them.
-func TestTheRelayLooksAtDaysOfHours(t *testing.T) {
+func TestRelay_CoversSameDaysForHourlyPeriods(t *testing.T) {
 	file, err := os.ReadFile("../../scripts/demo/retail.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestThreeThousandRunsOfAPeriodAreAllRecorded(t *testing.T) {
+func TestRecord_KeepsThreeThousandRunsOfPeriod(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 22:40"))
 	var long []string
@@ -60,7 +60,7 @@ func TestThreeThousandRunsOfAPeriodAreAllRecorded(t *testing.T) {
 	}
 }
 
-func TestAHandOverLargerThanADocumentGoesWithoutEntities(t *testing.T) {
+func TestHandOver_LargerThanDocumentOmitsEntities(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.tr = wide(t, 300)
 	w.clock.set(at("2026-02-04 06:00"))
@@ -83,7 +83,7 @@ func TestAHandOverLargerThanADocumentGoesWithoutEntities(t *testing.T) {
 	}
 }
 
-func TestManyCompletionsAtOnceAreAllRecordedInOneBatch(t *testing.T) {
+func TestRecord_ConcurrentCompletionsAreHandedOverInOneBatch(t *testing.T) {
 	manyCompletionsAtOnce(t, "memory", "sqlite")
 }
 

@@ -16,7 +16,7 @@ import (
 // Every call that an operator's action makes goes wrong in every way. Then either
 // nothing was done and nothing is on record, or it was done once, is on record, and
 // the relay finishes it. A success that was reported is one.
-func TestOperatorActionsSurviveEveryCall(t *testing.T) {
+func TestOperatorActions_SurviveFailureOfEveryCall(t *testing.T) {
 	for name, tc := range map[string]struct {
 		prepare func(n *night)
 		act     func(e *Engine, w *world) error

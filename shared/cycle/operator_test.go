@@ -38,7 +38,7 @@ func of(processors ...string) func(*Request) {
 }
 func force(r *Request) { r.Force = true }
 
-func TestAnOperatorsHandOverSendsEverythingAgain(t *testing.T) {
+func TestTrigger_PublishesAllRunsAgain(t *testing.T) {
 	for driver := range drivers {
 		t.Run(driver, func(t *testing.T) {
 			w := newWorld(t, driver)
@@ -76,7 +76,7 @@ func TestAnOperatorsHandOverSendsEverythingAgain(t *testing.T) {
 	}
 }
 
-func TestWhatAnOperatorMayHandOver(t *testing.T) {
+func TestTrigger_AcceptsOrRefusesRequest(t *testing.T) {
 	critical := []wire.Completion{run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02")}
 	for name, tc := range map[string]struct {
 		runs    []wire.Completion
@@ -146,7 +146,7 @@ func request(edits []func(*Request)) (r Request) {
 }
 
 // At most one batch of a cycle is unfrozen: the one that waits takes what was asked for.
-func TestAnOperatorsHandOverTakesTheBatchThatWaits(t *testing.T) {
+func TestTrigger_ReusesWaitingBatch(t *testing.T) {
 	for name, prepare := range map[string]func(w *world){
 		"grace": func(w *world) {
 			w.mustDeliver(run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02"), run(utg, "2026-02-04 06:03"))
@@ -185,7 +185,7 @@ func TestAnOperatorsHandOverTakesTheBatchThatWaits(t *testing.T) {
 }
 
 // Whoever is checking when the operator comes sends what the operator chose.
-func TestAnOperatorsHandOverDuringTheChecksIsTheOneThatIsSent(t *testing.T) {
+func TestTrigger_RequestDuringChecksReplacesSelection(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	checks := 0
@@ -207,7 +207,7 @@ func TestAnOperatorsHandOverDuringTheChecksIsTheOneThatIsSent(t *testing.T) {
 
 // A part that was forced ahead does not make the rest late: until the critical ones
 // have gone, the policy decides.
-func TestAPartialHandOverDoesNotBeginTheCycle(t *testing.T) {
+func TestTrigger_PartialHandOverDoesNotStartCycle(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 23:00"))
 	w.mustDeliver(run(toff, "2026-02-03 23:10"))
@@ -230,7 +230,7 @@ func TestAPartialHandOverDoesNotBeginTheCycle(t *testing.T) {
 }
 
 // A hand-over that is still publishing is finished first.
-func TestAnOperatorsHandOverFollowsItsPredecessor(t *testing.T) {
+func TestTrigger_FollowsUnfinishedBatch(t *testing.T) {
 	w := halfSent(t)
 	w.pass(2 * time.Minute)
 	if p, err := w.trigger(of(pgs)); err != nil || p.N != 2 {
@@ -243,7 +243,7 @@ func TestAnOperatorsHandOverFollowsItsPredecessor(t *testing.T) {
 }
 
 // Two people who ask at once get two hand-overs, or one of them is told.
-func TestARequestIsNotQuietlyReplacedByAnother(t *testing.T) {
+func TestTrigger_RequestIsNotReplacedWithoutError(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
@@ -280,7 +280,7 @@ func TestARequestIsNotQuietlyReplacedByAnother(t *testing.T) {
 	}
 }
 
-func TestWhoseRequestWasReplacedByForceIsTold(t *testing.T) {
+func TestTrigger_ReportsReplacementByForcedRequest(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	checks := 0
@@ -299,7 +299,7 @@ func TestWhoseRequestWasReplacedByForceIsTold(t *testing.T) {
 
 // While the broker is down, the command fails and its batch is frozen. Asking again is
 // not asking for more.
-func TestARepeatedRequestIsNotAnotherOne(t *testing.T) {
+func TestTrigger_RepeatedRequestCreatesNoBatch(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
@@ -322,7 +322,7 @@ func TestARepeatedRequestIsNotAnotherOne(t *testing.T) {
 }
 
 // A hand-over of a period of any age is finished by the relay.
-func TestAnOldHandOverThatCouldNotGoAtOnceIsFinishedByTheRelay(t *testing.T) {
+func TestTrigger_RelayFinishesBlockedHandOverOfOldPeriod(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
@@ -345,7 +345,7 @@ func TestAnOldHandOverThatCouldNotGoAtOnceIsFinishedByTheRelay(t *testing.T) {
 }
 
 // What was forced through is what was chosen, and nothing that comes into its place.
-func TestForceIsOfTheChosenRunsAlone(t *testing.T) {
+func TestTrigger_ForceAppliesToSelectedRunsOnly(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
@@ -385,7 +385,7 @@ func TestForceIsOfTheChosenRunsAlone(t *testing.T) {
 }
 
 // A request without force waits for its data whatever the deadline's policy says.
-func TestADeadlineDoesNotForceARequest(t *testing.T) {
+func TestTrigger_DeadlineDoesNotForceRequest(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.tr = degrading(t)
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
@@ -405,7 +405,7 @@ func TestADeadlineDoesNotForceARequest(t *testing.T) {
 
 // Whoever asks for two of three does not ask for the third: that one goes as the policy
 // says.
-func TestAChosenPartDoesNotBringTheRestAlong(t *testing.T) {
+func TestTrigger_SelectionExcludesOtherProcessors(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 05:00"))
 	w.mustDeliver(run(pgs, "2026-02-04 06:01"), run(upg, "2026-02-04 06:02"), run(tdef, "2026-02-04 06:02"))

@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestThreeModesOfADateShareOneProjection(t *testing.T) {
+func TestProjection_ThreeModesShareOneDocument(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	type flags struct {
@@ -43,7 +43,7 @@ func TestThreeModesOfADateShareOneProjection(t *testing.T) {
 	}
 }
 
-func TestAProjectionThatACrashLeftBehindIsCaughtUpByTheRelay(t *testing.T) {
+func TestProjection_RelayUpdatesProjectionAfterCrash(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.engine.Store = &failing{Store: w.store, collection: "phase3_completion"}
@@ -59,7 +59,7 @@ func TestAProjectionThatACrashLeftBehindIsCaughtUpByTheRelay(t *testing.T) {
 	}
 }
 
-func TestWhatOtherToolsWroteIsCorrectedAndTheirOwnFieldsKept(t *testing.T) {
+func TestProjection_CorrectsForeignValuesAndKeepsForeignFields(t *testing.T) {
 	w := newWorld(t, "memory")
 	ref := store.Ref{Collection: "phase3_completion", ID: "2026-02-03"}
 	_, err := w.store.Apply(context.Background(), store.Create(ref,
@@ -80,7 +80,7 @@ func TestWhatOtherToolsWroteIsCorrectedAndTheirOwnFieldsKept(t *testing.T) {
 	}
 }
 
-func TestFiftyConvergersDoNotFightOverTheProjection(t *testing.T) {
+func TestProjection_ConcurrentUpdatesTakeFewStoreCalls(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 22:40"))
 	for _, name := range []string{toff, tdef} {

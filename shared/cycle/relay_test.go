@@ -33,7 +33,7 @@ func (w *world) overdue() (out []string) {
 
 func (s *syncBuffer) reset() { s.mu.Lock(); defer s.mu.Unlock(); s.b.Reset() }
 
-func TestTheRelayHoldsAtTheDeadlineAndCompletenessEndsIt(t *testing.T) {
+func TestRelay_CycleIsOverdueAtDeadlineUntilComplete(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()[:4]...)
@@ -103,7 +103,7 @@ func TestF20_ADeadlineGoesThroughTheSameEngine(t *testing.T) {
 
 // Data that is not ready is looked at again at the deadline, and then the policy holds
 // or hands over, saying that nothing was verified.
-func TestABlockedCycleAtItsDeadline(t *testing.T) {
+func TestDeadline_BlockedCycleFollowsPolicy(t *testing.T) {
 	for name, tc := range map[string]struct {
 		tr    func(t *testing.T) *pipeline.Transition
 		state string
@@ -157,7 +157,7 @@ func TestABlockedCycleAtItsDeadline(t *testing.T) {
 
 // A date of which nothing at all arrived is as late as any other, once something was
 // ever recorded: before that, nobody expects anything.
-func TestAPeriodWithoutAnyDocumentHasADeadlineToo(t *testing.T) {
+func TestRelay_PeriodWithoutDocumentHasDeadline(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 11:00"))
 	w.relay() // the deployment's first
@@ -224,7 +224,7 @@ func (l watchless) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, 
 }
 
 // The longer an outage lasts, the less it may be forgotten.
-func TestSilenceIsReportedForAsLongAsItLasts(t *testing.T) {
+func TestRelay_ReportsMissingCompletionsWhileOutageLasts(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.relay()
 	w.ready()
@@ -240,7 +240,7 @@ func TestSilenceIsReportedForAsLongAsItLasts(t *testing.T) {
 }
 
 // An evening run that fails belongs to a mode in whose time it does not lie.
-func TestAFailureIsShownWhereItIsMissed(t *testing.T) {
+func TestCycles_ShowFailureInModeThatMissesProcessor(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 22:00"))
 	w.mustDeliver(run(pgs, "2026-02-03 23:00", status(wire.StatusFailed)))
@@ -261,7 +261,7 @@ func TestAFailureIsShownWhereItIsMissed(t *testing.T) {
 }
 
 // A processor may report for days that nobody expects yet.
-func TestTheRelayLooksAheadAsFarAsAnythingIsRecorded(t *testing.T) {
+func TestRelay_EvaluatesAllRecordedFuturePeriods(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 17:00"))
 	c := run(upg, "2026-02-03 17:00", func(c *wire.Completion) { c.Period = "2026-02-09" })
@@ -285,7 +285,7 @@ func TestTheRelayLooksAheadAsFarAsAnythingIsRecorded(t *testing.T) {
 	}
 }
 
-func TestTheRelayIsBoundedWhateverLiesAhead(t *testing.T) {
+func TestRelay_LimitsFuturePeriodsPerPass(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 17:00"))
 	p := pipeline.Period("2026-03-01")
@@ -309,7 +309,7 @@ func TestTheRelayIsBoundedWhateverLiesAhead(t *testing.T) {
 }
 
 // What the relay no longer acts on, it names.
-func TestTheRelayNamesWhatItLeavesToReconciliation(t *testing.T) {
+func TestRelay_ReportsUnpublishedCyclesItNoLongerResumes(t *testing.T) {
 	w := halfSent(t) // 2026-02-03: two of five sent
 	for _, tc := range []struct{ now, want string }{
 		{"2026-02-11 12:00", "unpublished 2026-02-03 overnight"},
@@ -329,7 +329,7 @@ func TestTheRelayNamesWhatItLeavesToReconciliation(t *testing.T) {
 	}
 }
 
-func TestAPeriodThatCannotBeReadIsNamedAndStopsNothingElse(t *testing.T) {
+func TestRelay_NamesUnreadablePeriodAndProcessesOthers(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	for _, p := range []string{"2026-01-25", "2026-01-30"} { // before the window, and in it
@@ -390,7 +390,7 @@ func TestF48_TheRelayTouchesNothingThatIsFinished(t *testing.T) {
 }
 
 // Two relays at once, and any number of handlers: one hands over.
-func TestTwoRelaysAtOnceAreHarmless(t *testing.T) {
+func TestRelay_ConcurrentRelaysHandOverOnce(t *testing.T) {
 	for driver := range drivers {
 		w := newWorld(t, driver)
 		w.ready()

@@ -20,7 +20,7 @@ func (w *world) shadow() {
 	w.engine = New(c)
 }
 
-func TestAShadowDecidesAsAlwaysAndHandsNothingOver(t *testing.T) {
+func TestShadow_EvaluatesLikeActiveEngineAndPublishesNothing(t *testing.T) {
 	story := []wire.Completion{
 		run(upg, "2026-02-02 17:10"), run(tdef, "2026-02-03 23:50"), run(toff, "2026-02-03 23:51"),
 		run(utg, "2026-02-04 00:10"), run(pgs, "2026-02-04 06:03"),
@@ -87,7 +87,7 @@ func TestAShadowDecidesAsAlwaysAndHandsNothingOver(t *testing.T) {
 }
 
 // A shadow beside an active engine on one store: neither sees the other's runs.
-func TestAShadowLeavesTheBooksOfTheActiveEngineAlone(t *testing.T) {
+func TestShadow_DoesNotChangeStateOfActiveEngine(t *testing.T) {
 	w := newWorld(t, "memory")
 	active := w.engine
 	w.mustDeliver(run(pgs, "2026-02-04 06:03"))
@@ -117,7 +117,7 @@ func TestAShadowLeavesTheBooksOfTheActiveEngineAlone(t *testing.T) {
 	}
 }
 
-func TestDocumentsOfAShadowExpireAndNoOthers(t *testing.T) {
+func TestShadow_OnlyItsDocumentsExpire(t *testing.T) {
 	five := []wire.Completion{run(tdef, "2026-02-03 23:50"), run(toff, "2026-02-03 23:51"), run(upg, "2026-02-04 00:10"),
 		run(utg, "2026-02-04 00:10"), run(pgs, "2026-02-04 06:03")}
 	w := newWorld(t, "memory")

@@ -188,9 +188,9 @@ func (s *simulation) interleave(queues [2]string) {
 	}
 }
 
-// TestTheSimulationFollowsFromItsSeed plays seeds twice and compares every line that a
+// TestSimulation_SameSeedGivesSameResult plays seeds twice and compares every line that a
 // person would read.
-func TestTheSimulationFollowsFromItsSeed(t *testing.T) {
+func TestSimulation_SameSeedGivesSameResult(t *testing.T) {
 	for range 50 {
 		seed := 1 + rand.Uint64N(1_000_000)
 		var first, second strings.Builder

@@ -25,7 +25,7 @@ func row(player string, points any, team any, at any) Row {
 	return Row{"game_date": "2026-02-03", "player_lookup": player, "points": points, "team": team, "processed_at": at}
 }
 
-func TestOneRowOfEachKeyIsLeft(t *testing.T) {
+func TestApply_KeepsOneRowOfEachKey(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		rows []Row
@@ -65,7 +65,7 @@ func TestOneRowOfEachKeyIsLeft(t *testing.T) {
 
 // The incident: two runs of one processor, 18 seconds apart, and the second wrote what
 // the first had written.
-func TestTheIncidentsRowsAreRemoved(t *testing.T) {
+func TestApply_RemovesRowsOfIncident(t *testing.T) {
 	var rows []Row
 	for i := range 348 {
 		rows = append(rows, row(fmt.Sprintf("player%03d", i), i, "LAL", early))
@@ -88,7 +88,7 @@ func TestTheIncidentsRowsAreRemoved(t *testing.T) {
 	}
 }
 
-func TestExamplesTellCopiesFromVersions(t *testing.T) {
+func TestExamples_DistinguishCopiesFromVersions(t *testing.T) {
 	got, err := rule.Apply([]Row{row("a", 1, "LAL", late), row("a", 1, "LAL", late), row("b", 1, "LAL", late), row("b", 1, "LAL", late), row("b", 2, "LAL", late)})
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestF32_TheOutcomeDoesNotDependOnTheOrder(t *testing.T) {
 	}
 }
 
-func TestARowWithoutAKeyIsAnError(t *testing.T) {
+func TestApply_RowWithoutKeyIsError(t *testing.T) {
 	for _, c := range []struct {
 		value any
 		want  string
@@ -142,7 +142,7 @@ func TestARowWithoutAKeyIsAnError(t *testing.T) {
 	}
 }
 
-func TestARuleNamesWhatTheTableDoesNotHave(t *testing.T) {
+func TestRule_NamesMissingColumns(t *testing.T) {
 	_, err := Rule{Key: []string{"game_date", "playr_lookup"}, OrderBy: "processed", Columns: rule.Columns}.Apply(nil)
 	if err == nil || err.Error() != "key column \"playr_lookup\" is not in the table\norder column \"processed\" is not in the table" {
 		t.Errorf("%v", err)
@@ -171,7 +171,7 @@ var classes = [][]any{
 	{civil.Date{Year: 2026, Month: 2, Day: 3}}, {"2026-02-03"}, {civil.DateTime{Date: civil.Date{Year: 2026, Month: 2, Day: 3}}}, {civil.Time{Hour: 1}},
 }
 
-func TestKeysAreTheirValues(t *testing.T) {
+func TestKeys_MatchIfValuesMatch(t *testing.T) {
 	one := Rule{Key: []string{"k"}, OrderBy: "k", Columns: []string{"k"}}
 	key := func(v any) string {
 		k, bad := one.appendKey(nil, Row{"k": v})
@@ -193,7 +193,7 @@ func TestKeysAreTheirValues(t *testing.T) {
 	}
 }
 
-func TestAnyTwoValuesCompareOneWay(t *testing.T) {
+func TestValues_HaveTotalOrder(t *testing.T) {
 	all := []any{nil, []any{1}, map[string]any{"a": 1}}
 	for _, class := range classes {
 		all = append(all, class...)
@@ -213,7 +213,7 @@ func TestAnyTwoValuesCompareOneWay(t *testing.T) {
 }
 
 // Keys whose values run together to one text.
-func TestKeysDoNotRunTogether(t *testing.T) {
+func TestKeys_OfSeveralColumnsStayDistinct(t *testing.T) {
 	rows := []Row{}
 	for _, k := range [][2]any{{"a", "bc"}, {"ab", "c"}, {"", "abc"}, {"a_b", "c"}, {"a", "b_c"}, {"a|b", "c"}, {"a", "b|c"}, {"a\x00", "b"}, {"a", "\x00b"}, {1, 11}, {11, 1}} {
 		r := row("", 1, "LAL", late)
@@ -226,7 +226,7 @@ func TestKeysDoNotRunTogether(t *testing.T) {
 	}
 }
 
-func TestTheCanonicalTextIsJSON(t *testing.T) {
+func TestCanonical_TextIsJSON(t *testing.T) {
 	r := Rule{Key: []string{"a"}, OrderBy: "a", Columns: []string{"a"}}
 	for _, v := range []any{nil, true, 1, 0.5, "a\"\\\n\u2028é", []byte{0xff}, late, civil.Date{Year: 2026, Month: 2, Day: 3}, big.NewRat(1, 10),
 		[]any{1, "x", nil}, map[string]any{"z": 1, "a": []any{}}, math.NaN(), math.Inf(1), 1e300, uint64(math.MaxUint64)} {

@@ -56,7 +56,7 @@ func keysOf(t *rapid.T, rs []Row) map[string]bool {
 	return out
 }
 
-func TestProperties(t *testing.T) {
+func TestApply_KeepsEachKeyExactlyOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := rows().Draw(t, "rows")
 		got, err := rule.Apply(in)

@@ -51,7 +51,7 @@ func post(h http.Handler, body string) *httptest.ResponseRecorder {
 	return rec
 }
 
-func TestAnswers(t *testing.T) {
+func TestErrors_MatchTheirStatus(t *testing.T) {
 	for name, tc := range map[string]struct {
 		err    error
 		status int
@@ -77,7 +77,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-func TestGetTellsWhatRuns(t *testing.T) {
+func TestGet_ReportsNameVersionAndSourceHash(t *testing.T) {
 	w := apptest.New(t, now)
 	rec := httptest.NewRecorder()
 	function(w, refuse).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/", nil))
@@ -91,7 +91,7 @@ func TestGetTellsWhatRuns(t *testing.T) {
 	}
 }
 
-func TestOtherMethodsAreRefused(t *testing.T) {
+func TestFunction_RefusesOtherMethods(t *testing.T) {
 	w := apptest.New(t, now)
 	rec := httptest.NewRecorder()
 	function(w, refuse).ServeHTTP(rec, httptest.NewRequest(http.MethodDelete, "/", nil))
@@ -100,7 +100,7 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 	}
 }
 
-func TestAFunctionThatCouldNotStartTriesAgainAtTheNextRequest(t *testing.T) {
+func TestFunction_FailedStartIsRetriedByNextRequest(t *testing.T) {
 	w := apptest.New(t, now)
 	tries := 0
 	lazy := &app.Lazy{Open: func(context.Context) (*app.App, error) {
@@ -120,7 +120,7 @@ func TestAFunctionThatCouldNotStartTriesAgainAtTheNextRequest(t *testing.T) {
 	}
 }
 
-func TestQuarantineKeepsTheMessageAsItWas(t *testing.T) {
+func TestQuarantine_KeepsMessageUnchanged(t *testing.T) {
 	w := apptest.New(t, now)
 	body := envelope("4711", `{"game_date":"TODAY"}`)
 	post(function(w, refuse), string(body))
@@ -143,7 +143,7 @@ func TestQuarantineKeepsTheMessageAsItWas(t *testing.T) {
 	}
 }
 
-func TestARedeliveredHopelessMessageIsQuarantinedOnce(t *testing.T) {
+func TestQuarantine_RedeliveredInvalidMessageIsKeptOnce(t *testing.T) {
 	w := apptest.New(t, now)
 	f := function(w, refuse)
 	for range 3 {
@@ -160,7 +160,7 @@ func TestARedeliveredHopelessMessageIsQuarantinedOnce(t *testing.T) {
 	}
 }
 
-func TestTheReasonInQuarantineIsThatOfTheLastRefusal(t *testing.T) {
+func TestQuarantine_ReasonIsThatOfLastRefusal(t *testing.T) {
 	w := apptest.New(t, now)
 	for _, problem := range []string{"is no date", "is too old"} {
 		post(function(w, func(wire.Envelope) error {
@@ -172,7 +172,7 @@ func TestTheReasonInQuarantineIsThatOfTheLastRefusal(t *testing.T) {
 	}
 }
 
-func TestTwoMessagesWithOneIDAreBothKept(t *testing.T) {
+func TestQuarantine_KeepsTwoMessagesWithSameID(t *testing.T) {
 	w := apptest.New(t, now)
 	f := function(w, refuse)
 	for range 2 {
@@ -188,7 +188,7 @@ func TestTwoMessagesWithOneIDAreBothKept(t *testing.T) {
 	}
 }
 
-func TestNothingIsAcknowledgedThatCouldNotBeKept(t *testing.T) {
+func TestQuarantine_FailedStoreWriteIsNotAcknowledged(t *testing.T) {
 	w := apptest.New(t, now)
 	f := function(w, refuse)
 	w.SetDown(true)
@@ -201,7 +201,7 @@ func TestNothingIsAcknowledgedThatCouldNotBeKept(t *testing.T) {
 	}
 }
 
-func TestABodyThatIsNoEnvelopeIsKeptUnderItsHash(t *testing.T) {
+func TestQuarantine_InvalidEnvelopeIsKeptUnderItsHash(t *testing.T) {
 	for _, body := range []string{"", "not json", `{"message":{}}`, `{"message":{"messageId":"../../x","publishTime":"2026-02-04T11:00:00Z","data":"???"}}`} {
 		w := apptest.New(t, now)
 		f := function(w, func(wire.Envelope) error { t.Error("handled"); return nil })
@@ -215,7 +215,7 @@ func TestABodyThatIsNoEnvelopeIsKeptUnderItsHash(t *testing.T) {
 	}
 }
 
-func TestAMessageTooLargeForADocumentGoesToTheDeadLetterTopicOnce(t *testing.T) {
+func TestQuarantine_OversizedMessageIsDeadLetteredOnce(t *testing.T) {
 	w := apptest.New(t, now)
 	f := function(w, refuse)
 	data := `{"game_date":"TODAY","padding":"` + strings.Repeat("x", 2<<20) + `"}`
@@ -242,7 +242,7 @@ func TestAMessageTooLargeForADocumentGoesToTheDeadLetterTopicOnce(t *testing.T) 
 	}
 }
 
-func TestAnOversizedMessageIsNotAcknowledgedBeforeItIsHandedOn(t *testing.T) {
+func TestQuarantine_OversizedMessageIsPublishedBeforeAck(t *testing.T) {
 	w := apptest.New(t, now)
 	f := function(w, refuse)
 	data := strings.Repeat("x", 1<<20)
@@ -256,7 +256,7 @@ func TestAnOversizedMessageIsNotAcknowledgedBeforeItIsHandedOn(t *testing.T) {
 	}
 }
 
-func TestTheTraceOfTheRequestIsOnItsLogLines(t *testing.T) {
+func TestFunction_LogLinesCarryRequestTrace(t *testing.T) {
 	w := apptest.New(t, now)
 	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(string(envelope("1", "{}"))))
 	r.Header.Set("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")

@@ -18,7 +18,7 @@ func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-func TestAPlatformThatDoesNotAnswerIsGivenUp(t *testing.T) {
+func TestRead_UnresponsivePlatformTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		d := Read(t.Context(), "p", option.WithHTTPClient(&http.Client{Transport: silent{}}))

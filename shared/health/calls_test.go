@@ -34,7 +34,7 @@ func (c counted) Apply(context.Context, ...store.Write) ([]store.Version, error)
 }
 
 // A look takes as many calls as the package says, however much is on record.
-func TestALookTakesAConstantNumberOfCalls(t *testing.T) {
+func TestRun_MakesConstantNumberOfCalls(t *testing.T) {
 	w, _ := checker(t)
 	tr, calls := w.Pipeline.Transitions[0], &atomic.Int64{}
 	s := counted{w.Store, calls}

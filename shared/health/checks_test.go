@@ -99,7 +99,7 @@ func (f *facts) addCycle(st cycle.Status) {
 
 var errAway = errors.New("it is away")
 
-func TestWhereNothingIsWrongEverythingIsOK(t *testing.T) {
+func TestChecks_HealthyPipelineIsOK(t *testing.T) {
 	for id, c := range judged(sound(t)) {
 		if c.State != OK && id != ExpectedProcessors || len(c.Evidence) == 0 || c.Action != "" {
 			t.Errorf("%s: %+v", id, c)
@@ -109,7 +109,7 @@ func TestWhereNothingIsWrongEverythingIsOK(t *testing.T) {
 
 // Each thing that goes wrong is noticed by its own check, which says what and which command
 // helps, and by no other that has nothing to do with it.
-func TestEachThingThatGoesWrongIsNoticed(t *testing.T) {
+func TestChecks_EachProblemIsFoundByItsOwnCheck(t *testing.T) {
 	relayAt := func(at time.Time) func(*facts) {
 		return func(f *facts) { f.functions["reconcile"].heartbeats["relay"] = at }
 	}
@@ -277,7 +277,7 @@ func (f *facts) function(name, source, definition string) {
 }
 
 // What is quiet for a reason is ok, and says why.
-func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
+func TestChecks_NormalSilenceIsExplained(t *testing.T) {
 	for name, c := range map[string]struct {
 		quiet    func(*facts)
 		check    string
@@ -403,7 +403,7 @@ func TestWhatIsQuietForAReasonSaysSo(t *testing.T) {
 }
 
 // Planned work is quiet, and says so; what has nothing to do with its dates is not.
-func TestPlannedMaintenanceIsQuietAndSaysSo(t *testing.T) {
+func TestMaintenance_PlannedWorkIsOKAndExplained(t *testing.T) {
 	file := strings.Replace(string(pipeline.Default()), "\n  unseen_days:", "\n  maintenance: [{from: 2026-02-02, to: 2026-02-03, reason: tables move}]\n  unseen_days:", 1)
 	planned, err := pipeline.Parse([]byte(file))
 	if err != nil {
@@ -449,7 +449,7 @@ func TestPlannedMaintenanceIsQuietAndSaysSo(t *testing.T) {
 }
 
 // While a whole transition is on hold its cycles are quiet, and the hold is not.
-func TestAPlannedPauseIsToldOnce(t *testing.T) {
+func TestHandOvers_TransitionOnHoldIsReportedOnce(t *testing.T) {
 	f := sound(t)
 	for range 3 {
 		f.addCycle(cycle.Status{State: "on_hold", Reason: "deadline passed", Hold: &cycle.Hold{Whole: true, Until: morning.Add(time.Hour), Actor: "ada", Reason: "maintenance"}})
@@ -459,7 +459,7 @@ func TestAPlannedPauseIsToldOnce(t *testing.T) {
 	}
 }
 
-func TestManyOverlapsAreSummedUp(t *testing.T) {
+func TestChecks_ManyOverlapsAreSummarised(t *testing.T) {
 	f := sound(t)
 	f.runs = nil
 	for i := range 20 {
@@ -471,7 +471,7 @@ func TestManyOverlapsAreSummedUp(t *testing.T) {
 }
 
 // Without records the answer is unknown if work was expected.
-func TestNothingOnRecordIsNotFine(t *testing.T) {
+func TestChecks_MissingRecordsAreUnknown(t *testing.T) {
 	f := sound(t)
 	f.compare(func(r *reconcile.Report) { r.Since, r.Tables, r.Shown, r.Periods = "", 0, 0, nil })
 	got := judged(f)
@@ -515,7 +515,7 @@ func TestLockingActive_RunsOfBeforeTheDeploymentTakeNoLock(t *testing.T) {
 }
 
 // What is dead stays failing for longer than what is usual can change.
-func TestADeadScraperStaysFailing(t *testing.T) {
+func TestLateUpstream_DeadScraperStaysFailing(t *testing.T) {
 	for dead := 1; dead <= 13; dead++ {
 		f := sound(t)
 		f.firstRuns = nil
@@ -531,7 +531,7 @@ func TestADeadScraperStaysFailing(t *testing.T) {
 	}
 }
 
-func TestEvidenceIsNeverEmpty(t *testing.T) {
+func TestChecks_EvidenceIsNeverEmpty(t *testing.T) {
 	f := sound(t)
 	p := *f.pipeline
 	p.Schedules = nil

@@ -49,7 +49,7 @@ func by(r Report) map[string]Check {
 }
 
 // Without a warehouse nothing about data is known, and nothing is taken for fine.
-func TestWhatCannotBeReadIsUnknown(t *testing.T) {
+func TestRun_UnreadableSourceIsUnknown(t *testing.T) {
 	w, c := checker(t)
 	got := by(c.Run(t.Context()))
 	for _, id := range []string{TrackingAccuracy, NextPhase, Duplicates, Reconciliation, LateUpstream, ExpectedProcessors, LockingActive, DeadLetterMessages, Heartbeats, DeployedCode, DeployedServices, Configuration} {
@@ -70,7 +70,7 @@ func TestWhatCannotBeReadIsUnknown(t *testing.T) {
 }
 
 // A source that hangs costs its own time, and keeps nothing else from being judged.
-func TestASourceThatHangsStopsNoOther(t *testing.T) {
+func TestRun_HangingSourceDoesNotStopOthers(t *testing.T) {
 	ended := make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select {
@@ -103,7 +103,7 @@ func TestASourceThatHangsStopsNoOther(t *testing.T) {
 
 // What a check was before, and since when, is known from the last look; and the last report
 // can be read until it is too old.
-func TestAReportIsKept(t *testing.T) {
+func TestRemember_KeepsReport(t *testing.T) {
 	w, c := checker(t)
 	if last, err := c.Last(t.Context()); err != nil || last.Overall != Unknown || last.Checks[0].ID != ReportAge || !last.Checks[0].Since.Equal(morning) {
 		t.Errorf("before the first: %+v, %v", last, err)
@@ -133,7 +133,7 @@ func TestAReportIsKept(t *testing.T) {
 	}
 }
 
-func TestAProcessorThatIsWaitedForAndNeverReportsIsFound(t *testing.T) {
+func TestChecks_SilentRequiredProcessorIsFound(t *testing.T) {
 	w, c := checker(t)
 	tr := w.Pipeline.Transitions[0]
 	c.Reconcile.Expected = func(context.Context, *pipeline.Transition, pipeline.Period, pipeline.Period) (map[pipeline.Period]int64, error) {
@@ -238,7 +238,7 @@ func subscribed(t *testing.T, w *apptest.World, names ...string) {
 	}
 }
 
-func TestDeadLettersAreCountedByCloudMonitoring(t *testing.T) {
+func TestDeadLetters_AreCountedByCloudMonitoring(t *testing.T) {
 	w, _ := checker(t)
 	const completions, relays, sweeps = "nba-phase3-analytics-complete-dead-letter", "phasegate-reconcile-dead-letter", "phasegate-sweep-dead-letter"
 	subscribed(t, w, completions, relays, sweeps)
@@ -284,7 +284,7 @@ func TestDeadLetters_SubscriptionWithoutTimeSeriesIsEmptyIfItExists(t *testing.T
 	}
 }
 
-func TestTheReportIsOneObject(t *testing.T) {
+func TestReport_IsOneJSONObject(t *testing.T) {
 	_, c := checker(t)
 	b, err := json.Marshal(c.Run(t.Context()))
 	var m map[string]any
@@ -303,7 +303,7 @@ func TestTheReportIsOneObject(t *testing.T) {
 }
 
 // A deployment is seen when its first function has done a job; the others have until theirs.
-func TestADeploymentComesFunctionByFunction(t *testing.T) {
+func TestHeartbeats_DeploymentIsCheckedPerFunction(t *testing.T) {
 	w, c := checker(t)
 	deployed := app.SourceHash
 	t.Cleanup(func() { app.SourceHash = deployed })
@@ -398,7 +398,7 @@ func (s *forgetful) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot,
 	return s.Store.Get(ctx, refs...)
 }
 
-func TestSinceSurvivesALookThatCouldNotRememberIt(t *testing.T) {
+func TestRemember_FailureKeepsSinceTime(t *testing.T) {
 	w, c := checker(t)
 	s := &forgetful{Store: c.Store}
 	c.Store = s
@@ -449,7 +449,7 @@ func slow(t *testing.T, wait func(context.Context) error) *Checker {
 
 // Documents are judged even if every query of the warehouse takes all the time that it gets,
 // and nothing takes longer than all may take together.
-func TestTheLimitsFitIntoTheWhole(t *testing.T) {
+func TestRun_SourceLimitsFitIntoTotalLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		got := by(slow(t, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }).Run(t.Context()))

@@ -11,7 +11,7 @@ import (
 )
 
 // Where periods are hours, days are still what people and windows count in.
-func TestHealthOfAPipelineByTheHour(t *testing.T) {
+func TestRun_HourlyPipeline(t *testing.T) {
 	file, err := os.ReadFile("../../scripts/demo/retail.yaml")
 	if err != nil {
 		t.Fatal(err)

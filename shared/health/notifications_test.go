@@ -8,7 +8,7 @@ import (
 	"github.com/phasegate/phasegate/shared/notify"
 )
 
-func TestWhatPeopleAreToldOfAReport(t *testing.T) {
+func TestNotifications_FollowReport(t *testing.T) {
 	before := morning.Add(-time.Hour)
 	r := Report{At: morning, Checks: []Check{
 		{ID: Duplicates, State: OK, Evidence: []string{"none"}, Since: before},
@@ -37,7 +37,7 @@ func TestWhatPeopleAreToldOfAReport(t *testing.T) {
 	}
 }
 
-func TestTheDaysDigest(t *testing.T) {
+func TestNotifications_DailyDigest(t *testing.T) {
 	w, c := checker(t)
 	for local, due := range map[time.Time]bool{at(today, 10, 59): false, at(today, 11, 0): true, at(today, 23, 59): true} {
 		w.SetNow(local)

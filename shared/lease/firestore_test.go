@@ -39,7 +39,7 @@ func openFirestore(t testing.TB, project string) store.Store {
 }
 
 // Leases and pauses are as long as in production; the test does not wait for them (forward).
-func TestHistoriesOnFirestoreAreLinearizable(t *testing.T) {
+func TestHistory_IsLinearizableOnFirestore(t *testing.T) {
 	emulatortest.Firestore(t)
 	const histories, workers, lease = 200, 20, Max
 	// How long before its commit a field's time was taken, only the call's start bounds.
@@ -106,7 +106,7 @@ func (p transactional) release(ctx context.Context) error { _, err := p.doc.Dele
 
 // What the double of a processor in another language does in memory is done here with
 // the client that such processors use.
-func TestALockIsSharedWithTransactionsOfOtherLanguages(t *testing.T) {
+func TestLock_IsSharedWithTransactionsOfOtherLanguages(t *testing.T) {
 	emulatortest.Firestore(t)
 	id := project()
 	s := openFirestore(t, id)

@@ -2,5 +2,5 @@
 
 package lease
 
-// histories is how many TestHistoriesAreLinearizable plays.
+// histories is how many TestHistory_IsLinearizable plays.
 const histories = 10_000

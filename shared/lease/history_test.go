@@ -313,7 +313,7 @@ func remember(t *testing.T, seed uint64) (ops []porcupine.Operation, problem err
 // A first write lands, its answer is lost, and by the time it is read back it has expired
 // and is a rival's: who looked meanwhile saw a holder that never learns of it. Without
 // anything gone wrong on the way there is no such holder.
-func TestAHolderThatNeverKnewIsOneOnlyWhereAnAnswerWasLost(t *testing.T) {
+func TestHistory_UnawareHolderRequiresLostResponse(t *testing.T) {
 	for _, lost := range []bool{true, false} {
 		h := &history{clock: synctestClock{}, rng: rand.New(rand.NewPCG(1, 1)), clients: 3}
 		first, rival, other := &client{history: h}, &client{history: h, id: 1}, &client{history: h, id: 2}
@@ -333,7 +333,7 @@ func TestAHolderThatNeverKnewIsOneOnlyWhereAnAnswerWasLost(t *testing.T) {
 	}
 }
 
-func TestHistoriesAreLinearizable(t *testing.T) {
+func TestHistory_IsLinearizable(t *testing.T) {
 	var calls, unknown atomic.Int64
 	t.Cleanup(func() {
 		t.Logf("%d histories of %d calls, %d of them without an answer", histories, calls.Load(), unknown.Load())

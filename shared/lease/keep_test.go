@@ -24,7 +24,7 @@ func bubble(t *testing.T, test func(t *testing.T, w *world, l *Locks)) {
 	})
 }
 
-func TestWorkIsKeptLockedForAsLongAsItTakes(t *testing.T) {
+func TestKeep_RenewsLockUntilWorkEnds(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, l *Locks) {
 		got := w.acquire(l, "run-1")
 		work, stop := got.Keep(t.Context())
@@ -46,7 +46,7 @@ func TestWorkIsKeptLockedForAsLongAsItTakes(t *testing.T) {
 }
 
 // A third of the lease: three tries, less the margin, before it is lost.
-func TestALeaseIsRenewedAtAThirdOfItsTime(t *testing.T) {
+func TestKeep_RenewsAtThirdOfLease(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, l *Locks) {
 		got := w.acquire(l, "run-1")
 		var writes atomic.Int64
@@ -65,7 +65,7 @@ func TestALeaseIsRenewedAtAThirdOfItsTime(t *testing.T) {
 	})
 }
 
-func TestTheWorkEndsWhenTrustDoes(t *testing.T) {
+func TestKeep_EndsWorkWhenSafeTimeEnds(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, l *Locks) {
 		began := time.Now()
 		got := w.acquire(l, "run-1")
@@ -84,7 +84,7 @@ func TestTheWorkEndsWhenTrustDoes(t *testing.T) {
 	})
 }
 
-func TestTheWorkEndsWhenTheLockIsTaken(t *testing.T) {
+func TestKeep_EndsWorkWhenLockIsTaken(t *testing.T) {
 	for name, take := range map[string]func(w *world){
 		"deleted": func(w *world) { w.apply(store.DeleteIf(w.doc(locksCollection).Ref, w.doc(locksCollection).Version)) },
 		"overwritten": func(w *world) {
@@ -109,7 +109,7 @@ func TestTheWorkEndsWhenTheLockIsTaken(t *testing.T) {
 }
 
 // The store answers again before trust has ended: the work has noticed nothing.
-func TestRenewingIsTriedUntilItIsDone(t *testing.T) {
+func TestKeep_RetriesFailedRenewal(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, l *Locks) {
 		got := w.acquire(l, "run-1")
 		work, stop := got.Keep(t.Context())
@@ -125,7 +125,7 @@ func TestRenewingIsTriedUntilItIsDone(t *testing.T) {
 }
 
 // Who is being stopped may still write: the lock is kept until the work has ended.
-func TestACancelledCallerKeepsTheLockUntilItsWorkHasEnded(t *testing.T) {
+func TestKeep_CancelledCallerKeepsLockUntilWorkEnds(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, l *Locks) {
 		got := w.acquire(l, "run-1")
 		ctx, cancel := context.WithCancel(t.Context())
@@ -141,7 +141,7 @@ func TestACancelledCallerKeepsTheLockUntilItsWorkHasEnded(t *testing.T) {
 }
 
 // A log that nobody reads any more must keep nobody from ending the work.
-func TestAStalledLogDoesNotKeepTheWorkGoing(t *testing.T) {
+func TestKeep_StalledLogDoesNotDelayEndOfWork(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, l *Locks) {
 		got := w.acquire(l, "run-1")
 		stalled := make(stall)
@@ -172,7 +172,7 @@ func (hanging) Apply(ctx context.Context, _ ...store.Write) ([]store.Version, er
 }
 
 // Whoever is being stopped has seconds, and a renewal that hangs takes them.
-func TestStoppingDoesNotWaitForARenewalThatHangs(t *testing.T) {
+func TestKeep_StopDoesNotWaitForHangingRenewal(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, l *Locks) {
 		got := w.acquire(l, "run-1")
 		l.Store = hanging{l.Store}
@@ -189,7 +189,7 @@ func TestStoppingDoesNotWaitForARenewalThatHangs(t *testing.T) {
 
 // A process that was stopped, or a machine that was suspended, wakes with its timers
 // still to come; on the latter the monotonic clock has stood still.
-func TestAPausedHolderNoticesBeforeItWorksOn(t *testing.T) {
+func TestKeep_PausedHolderDetectsLossBeforeWork(t *testing.T) {
 	for name, jump := range map[string]func(t time.Time) time.Time{
 		"both_clocks_moved": func(t time.Time) time.Time { return t.Add(9 * time.Minute) },
 		"wall_clock_alone":  func(t time.Time) time.Time { return t.Round(0).Add(9 * time.Minute) },
@@ -220,7 +220,7 @@ func TestAPausedHolderNoticesBeforeItWorksOn(t *testing.T) {
 	}
 }
 
-func TestWaitingEndsWithTheLockOrTheCaller(t *testing.T) {
+func TestWait_EndsWithLockOrCaller(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, l *Locks) {
 		first := w.acquire(l, "run-1")
 		_, stop := first.Keep(t.Context())

@@ -12,7 +12,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-func TestAHeldLockSaysWhoHasItSinceAndUntil(t *testing.T) {
+func TestAcquire_HeldErrorNamesHolderAndTimes(t *testing.T) {
 	w := newWorld(t)
 	w.acquire(w.locks("a"), "run-1")
 	w.advance(time.Minute)
@@ -29,7 +29,7 @@ func TestAHeldLockSaysWhoHasItSinceAndUntil(t *testing.T) {
 }
 
 // An execution is no licence: its first try may still be at work.
-func TestASecondTryOfOneExecutionIsARival(t *testing.T) {
+func TestAcquire_SecondTryOfExecutionIsRefused(t *testing.T) {
 	w := newWorld(t)
 	l := w.locks("a")
 	w.acquire(l, "run-1")
@@ -37,7 +37,7 @@ func TestASecondTryOfOneExecutionIsARival(t *testing.T) {
 	w.held(err, "run-1")
 }
 
-func TestTheDocumentIsTheOneThatOtherLanguagesKnow(t *testing.T) {
+func TestAcquire_WritesDocumentOfOtherLanguages(t *testing.T) {
 	w := newWorld(t)
 	w.acquire(w.locks("worker-1"), "run-1")
 	want := map[string]any{
@@ -165,7 +165,7 @@ func TestF30_WithoutTheLockThereIsNoLease(t *testing.T) {
 	}
 }
 
-func TestALostAnswerIsRecognisedAsOwn(t *testing.T) {
+func TestAcquire_RecognisesOwnWriteAfterLostResponse(t *testing.T) {
 	for _, f := range []fault{lost, retried} {
 		t.Run(fmt.Sprint(f), func(t *testing.T) {
 			w := newWorld(t)
@@ -191,7 +191,7 @@ func TestALostAnswerIsRecognisedAsOwn(t *testing.T) {
 }
 
 // The driver's second try meets its first, and what is there cannot be read.
-func TestAnOwnWriteThatCannotBeReadIsNoRivals(t *testing.T) {
+func TestAcquire_UnreadableOwnWriteIsNotHeldByOther(t *testing.T) {
 	w := newWorld(t)
 	written := false
 	w.harm(func(op string) fault {
@@ -210,7 +210,7 @@ func TestAnOwnWriteThatCannotBeReadIsNoRivals(t *testing.T) {
 
 // A renewal whose answer was lost may have been written long ago: only one that
 // answered makes trust longer.
-func TestTrustCountsFromTheAttemptThatAnswered(t *testing.T) {
+func TestRenew_SafeTimeCountsFromConfirmedAttempt(t *testing.T) {
 	w := newWorld(t)
 	got := w.acquire(w.locks("a"), "run-1")
 	w.advance(4 * time.Minute)
@@ -231,7 +231,7 @@ func TestTrustCountsFromTheAttemptThatAnswered(t *testing.T) {
 	w.check("check", got.Check(), ErrLost)
 }
 
-func TestAnAcquisitionThatTookTooLongIsConfirmedBeforeItIsTrusted(t *testing.T) {
+func TestAcquire_SlowAcquisitionIsConfirmedFirst(t *testing.T) {
 	w := newWorld(t)
 	l := w.locks("a")
 	slow := func(got string) fault { // the answer to the write comes after most of the lease
@@ -250,7 +250,7 @@ func TestAnAcquisitionThatTookTooLongIsConfirmedBeforeItIsTrusted(t *testing.T) 
 	}
 }
 
-func TestNobodyIsGivenALockWhenTheCallerHasGone(t *testing.T) {
+func TestAcquire_CancelledCallerGetsNoLock(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	w.harm(func(got string) fault {
@@ -267,7 +267,7 @@ func TestNobodyIsGivenALockWhenTheCallerHasGone(t *testing.T) {
 	w.acquire(w.locks("b"), "run-2") // and nobody has to wait for it
 }
 
-func TestTokensAreOrderedAcrossReleasesDeletesAndHolders(t *testing.T) {
+func TestToken_OrderSurvivesReleaseDeleteAndHolder(t *testing.T) {
 	w := newWorld(t) // its clock stands
 	var last store.Version
 	for i := range 20 {
@@ -290,7 +290,7 @@ func TestTokensAreOrderedAcrossReleasesDeletesAndHolders(t *testing.T) {
 	}
 }
 
-func TestWhatHappensToALockIsLogged(t *testing.T) {
+func TestLock_TransitionsAreLogged(t *testing.T) {
 	w := newWorld(t)
 	var logs bytes.Buffer
 	l := w.locksAt("a", w.time, &logs)

@@ -26,7 +26,7 @@ func (w *world) records() []store.Doc {
 	return out
 }
 
-func TestALockIsTakenAwayWithARecord(t *testing.T) {
+func TestBreak_RevokesLockAndRecordsIt(t *testing.T) {
 	for _, f := range []fault{healthy, retried, lost} {
 		w := newWorld(t)
 		l := w.locks("a")
@@ -47,7 +47,7 @@ func TestALockIsTakenAwayWithARecord(t *testing.T) {
 	}
 }
 
-func TestATakenAwayLockLeavesNoRecordWhenItWasNotThere(t *testing.T) {
+func TestBreak_MissingLockLeavesNoRecord(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.locks("a").Break(t.Context(), key.String(), byAda)
 	w.check("break", err, ErrNotLocked)
@@ -57,7 +57,7 @@ func TestATakenAwayLockLeavesNoRecordWhenItWasNotThere(t *testing.T) {
 }
 
 // A renewal in between is no reason not to do what was asked for.
-func TestALockIsTakenAwayAlthoughItIsRenewed(t *testing.T) {
+func TestBreak_RevokesLockDespiteRenewal(t *testing.T) {
 	w := newWorld(t)
 	l := w.locks("a")
 	got := w.acquire(l, "run-1")
@@ -78,7 +78,7 @@ func TestALockIsTakenAwayAlthoughItIsRenewed(t *testing.T) {
 }
 
 // Whoever has the lock by then is not the one whom the operator saw.
-func TestAnothersLockIsNotTakenAway(t *testing.T) {
+func TestBreak_KeepsLockOfNewHolder(t *testing.T) {
 	w := newWorld(t)
 	l := w.locks("a")
 	got := w.acquire(l, "run-1")

@@ -62,7 +62,7 @@ func (p python) release() {
 	}
 }
 
-func TestPythonDoesNotTakeALockThatIsRenewed(t *testing.T) {
+func TestPython_DoesNotTakeRenewedLock(t *testing.T) {
 	w := newWorld(t)
 	got := w.acquire(w.locks("a"), "run-1")
 	p := python{w: w, execution: "python-1"}
@@ -75,7 +75,7 @@ func TestPythonDoesNotTakeALockThatIsRenewed(t *testing.T) {
 	}
 }
 
-func TestALockThatPythonTookOverIsLost(t *testing.T) {
+func TestPython_TakeOverLosesLock(t *testing.T) {
 	for _, merges := range []bool{true, false} {
 		w := newWorld(t)
 		got := w.acquire(w.locks("a"), "run-1")
@@ -102,7 +102,7 @@ func TestALockThatPythonTookOverIsLost(t *testing.T) {
 
 // It deletes on release whoever holds the lock: noticed at the next renewal, and at the
 // latest before the work is taken for done.
-func TestALockThatPythonDeletedIsLost(t *testing.T) {
+func TestPython_DeleteLosesLock(t *testing.T) {
 	w := newWorld(t)
 	p := python{w: w, execution: "python-1"}
 	if !p.acquire() {
@@ -202,7 +202,7 @@ func TestAcquire_FreesALockWithoutATimeThatPythonNeverTakes(t *testing.T) {
 }
 
 // Both find it stale, and one is faster.
-func TestAStaleLockIsTakenOverByOne(t *testing.T) {
+func TestPython_StaleLockIsTakenOverOnce(t *testing.T) {
 	w := newWorld(t)
 	w.acquire(w.locks("a"), "run-1")
 	w.advance(10*time.Minute + time.Second)
@@ -220,7 +220,7 @@ func TestAStaleLockIsTakenOverByOne(t *testing.T) {
 	w.held(err, "python-1")
 }
 
-func TestPythonSeesAReleasedLockAsFree(t *testing.T) {
+func TestPython_SeesReleasedLockAsFree(t *testing.T) {
 	w := newWorld(t)
 	w.check("release", w.acquire(w.locks("a"), "run-1").Release(t.Context()), nil)
 	if !(python{w: w, execution: "python-1"}).acquire() {
@@ -229,7 +229,7 @@ func TestPythonSeesAReleasedLockAsFree(t *testing.T) {
 }
 
 // Whatever a document says that is not ours, it is waited for, and shown.
-func TestADocumentOfUnknownFormIsForeign(t *testing.T) {
+func TestDocument_UnknownFormIsForeign(t *testing.T) {
 	for name, fields := range map[string][]store.Field{
 		"empty":              nil,
 		"another_owner":      {store.F("run-1", "execution_id"), store.F("run-0", "owner"), store.F("n", "nonce"), store.F(1, "lease_ms"), store.F(start, "acquired_at"), store.F(start, "since")},

@@ -19,7 +19,7 @@ func (w *world) listed() []string {
 	return got
 }
 
-func TestANewTokenIsListedBesideTheOldOne(t *testing.T) {
+func TestRearm_ListsNewTokenNextToOldToken(t *testing.T) {
 	for _, f := range []fault{healthy, lost, retried} {
 		w := newWorld(t)
 		got := w.acquire(w.locks("a"), "run-1")
@@ -57,7 +57,7 @@ func TestANewTokenIsListedBesideTheOldOne(t *testing.T) {
 }
 
 // A token that was never written down must not be one: whoever comes next has to know it.
-func TestATokenThatWasNotWrittenIsNotUsed(t *testing.T) {
+func TestRearm_UnwrittenTokenIsNotUsed(t *testing.T) {
 	w := newWorld(t)
 	got := w.acquire(w.locks("a"), "run-1")
 	first := got.Token()
@@ -74,7 +74,7 @@ func TestATokenThatWasNotWrittenIsNotUsed(t *testing.T) {
 	}
 }
 
-func TestNobodyGetsANewTokenForALockThatIsLost(t *testing.T) {
+func TestRearm_LostLockGetsNoNewToken(t *testing.T) {
 	w := newWorld(t)
 	got := w.acquire(w.locks("a"), "run-1")
 	w.apply(store.DeleteIf(w.doc(locksCollection).Ref, w.doc(locksCollection).Version))
@@ -91,7 +91,7 @@ func TestNobodyGetsANewTokenForALockThatIsLost(t *testing.T) {
 }
 
 // Settling meets acquisitions of others, which must not be undone.
-func TestSettlingForgetsNobodyElse(t *testing.T) {
+func TestSettle_KeepsTokensOfOtherHolders(t *testing.T) {
 	w := newWorld(t)
 	got := w.acquire(w.locks("a"), "run-1")
 	once := true

@@ -50,7 +50,7 @@ var (
 	well    = Notification{Subject: "cycle_x", Title: "x is handed over"}
 )
 
-func TestWhatIsToldAndWhatIsNot(t *testing.T) {
+func TestNotify_RepeatedNotificationsAreSuppressed(t *testing.T) {
 	again := Notification{Subject: "q", State: "waiting", Severity: Warning, Title: "one more", Again: time.Hour}
 	for name, tc := range map[string]struct {
 		told   []Notification
@@ -87,7 +87,7 @@ func TestWhatIsToldAndWhatIsNot(t *testing.T) {
 	}
 }
 
-func TestAMessageSaysWhatItIsAndWhatHelps(t *testing.T) {
+func TestMessage_NamesProblemAndFix(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	info := Notification{Subject: "digest", State: "2026-02-04", Severity: Info, Title: "a <good> `night`"}
 	d.Notify(t.Context(), overdue, blocked, info) // the later one about a subject is what is
@@ -105,7 +105,7 @@ func TestAMessageSaysWhatItIsAndWhatHelps(t *testing.T) {
 }
 
 // What others have sent stands in a title as one line of a bounded length.
-func TestATitleIsOneLine(t *testing.T) {
+func TestMessage_TitleIsOneLine(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	d.Notify(t.Context(), Notification{Subject: "q", State: "waiting", Severity: Warning, Title: "bad: x\n:red_circle: *critical* forged <!channel> " + strings.Repeat("y", 5000)})
 	got := d.said()
@@ -114,7 +114,7 @@ func TestATitleIsOneLine(t *testing.T) {
 	}
 }
 
-func TestAStormIsOneMessageOfABoundedSize(t *testing.T) {
+func TestNotify_StormIsOneMessageOfBoundedSize(t *testing.T) {
 	for _, reason := range []string{"é", "x&<", "\n"} { // escaping and quoting make it longer
 		d := newDesk(t, answer{status: 200, body: "ok"})
 		var storm []Notification
@@ -138,7 +138,7 @@ func TestAStormIsOneMessageOfABoundedSize(t *testing.T) {
 }
 
 // What could not be sent is said, without the secret, and sent when it is said again.
-func TestWhatSlackDoesNotTakeIsToldLater(t *testing.T) {
+func TestNotify_FailedSendIsRetriedByNextEvaluation(t *testing.T) {
 	for name, tc := range map[string]struct {
 		first  answer
 		reason string
@@ -172,7 +172,7 @@ func TestWhatSlackDoesNotTakeIsToldLater(t *testing.T) {
 }
 
 // Who asks whether it was sent is not told so while it is left for later.
-func TestTryDoesNotSayThatItWasSentWhenItWasNot(t *testing.T) {
+func TestSend_DeferredNotificationIsError(t *testing.T) {
 	d := newDesk(t, answer{status: 429, retryAfter: "90"}, answer{status: 200, body: "ok"})
 	if err := d.Send(t.Context(), blocked); err == nil {
 		t.Error("left alone: no error")
@@ -219,7 +219,7 @@ func (b *broken) Apply(ctx context.Context, writes ...store.Write) ([]store.Vers
 }
 
 // A process that dies anywhere has told it, or leaves it to whoever says it again.
-func TestNothingIsLostWhereverItDies(t *testing.T) {
+func TestNotify_CrashLosesNoNotification(t *testing.T) {
 	for _, err := range []error{errors.New("the connection broke"), store.ErrConflict} {
 		for _, done := range []bool{false, true} {
 			for step := 1; step <= 2; step++ {
@@ -263,7 +263,7 @@ func (s *slow) Apply(ctx context.Context, writes ...store.Write) ([]store.Versio
 
 // One that stood still between telling and noting does not note over what others, who have
 // taken it over, have told since: what begins again would not be told.
-func TestWhoStoodStillNotesNothingOverOthers(t *testing.T) {
+func TestNotify_StalledNotifierDoesNotOverwriteState(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	other, alone := *d.Notifier, Notification{Subject: "alone", State: "failing", Title: "y"}
 	d.Store = &slow{Store: d.Store, meanwhile: func() {
@@ -283,7 +283,7 @@ func TestWhoStoodStillNotesNothingOverOthers(t *testing.T) {
 	}
 }
 
-func TestOfManyWhoSayItOneTells(t *testing.T) {
+func TestNotify_ConcurrentCallersSendOnce(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	var mu sync.Mutex
 	next := d.NewID
@@ -299,7 +299,7 @@ func TestOfManyWhoSayItOneTells(t *testing.T) {
 }
 
 // Telling holds nothing up: not a Slack that hangs, nor a caller that has gone.
-func TestTellingEnds(t *testing.T) {
+func TestNotify_EndsWithoutSlackOrCaller(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -335,7 +335,7 @@ func (s silent) Apply(ctx context.Context, writes ...store.Write) ([]store.Versi
 	return s.Store.Apply(ctx, writes...)
 }
 
-func TestASlackAndAStoreThatHangAreGivenUp(t *testing.T) {
+func TestNotify_HangingSlackAndStoreTimeOut(t *testing.T) {
 	client.Transport = silent{}
 	t.Cleanup(func() { client.Transport = nil })
 	d := newDesk(t, answer{status: 200, body: "ok"})
@@ -352,7 +352,7 @@ func TestASlackAndAStoreThatHangAreGivenUp(t *testing.T) {
 	})
 }
 
-func TestWhatIsNotedIsCollected(t *testing.T) {
+func TestCollect_ReturnsAllNotes(t *testing.T) {
 	Note(t.Context(), blocked) // nobody collects
 	outer, all := Collect(t.Context())
 	var wg sync.WaitGroup

@@ -83,7 +83,7 @@ func (s *slackServer) byToken() Slack {
 	return c
 }
 
-func TestWhatSlackAnswers(t *testing.T) {
+func TestSlack_ResponseDecidesRetryAndError(t *testing.T) {
 	ok, apiOK := answer{status: 200, body: "ok"}, answer{status: 200, body: `{"ok":true,"channel":"C1"}`}
 	busy := answer{status: 503, body: "upstream of /services/" + theSecret}
 	for name, tc := range map[string]struct {
@@ -131,7 +131,7 @@ func TestWhatSlackAnswers(t *testing.T) {
 }
 
 // It is given up when the time for it is over, and says why.
-func TestASlackThatHangsIsGivenUp(t *testing.T) {
+func TestSlack_HangingRequestTimesOut(t *testing.T) {
 	s := newSlack(t, answer{hangs: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -142,7 +142,7 @@ func TestASlackThatHangsIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestTheSecretIsInNoErrorAndNoPrint(t *testing.T) {
+func TestSlack_SecretIsNeverPrinted(t *testing.T) {
 	gone := newSlack(t, answer{status: 200})
 	gone.Close()
 	for name, c := range map[string]Slack{"gone": gone.byWebhook(), "gone_api": gone.byToken(),
@@ -163,7 +163,7 @@ func TestTheSecretIsInNoErrorAndNoPrint(t *testing.T) {
 	}
 }
 
-func TestChannels(t *testing.T) {
+func TestSlack_EnvironmentSelectsChannel(t *testing.T) {
 	for name, tc := range map[string]struct {
 		env  map[string]string
 		want string // of Problem, or of the channel

@@ -27,7 +27,7 @@ func instant(t *testing.T, s string) time.Time {
 	return at
 }
 
-func TestPeriodsAreDatesThatExist(t *testing.T) {
+func TestCalendar_AcceptsOnlyExistingDates(t *testing.T) {
 	c := calendarOf(t, "America/New_York")
 	for _, s := range []string{"2026-02-03", "2024-02-29", "1900-01-01", "9899-12-31"} {
 		if p, err := c.Parse(s); err != nil || string(p) != s {
@@ -45,7 +45,7 @@ func TestPeriodsAreDatesThatExist(t *testing.T) {
 	}
 }
 
-func TestAPeriodOfAnotherMakingPanics(t *testing.T) {
+func TestCalendar_InvalidPeriodPanics(t *testing.T) {
 	for _, p := range []Period{"", "TODAY", "2026-02-30"} {
 		func() {
 			defer func() {
@@ -58,7 +58,7 @@ func TestAPeriodOfAnotherMakingPanics(t *testing.T) {
 	}
 }
 
-func TestAddGoesFromPeriodToPeriod(t *testing.T) {
+func TestCalendar_AddMovesByPeriods(t *testing.T) {
 	c := calendarOf(t, "America/New_York")
 	for _, tc := range []struct {
 		from Period
@@ -75,7 +75,7 @@ func TestAddGoesFromPeriodToPeriod(t *testing.T) {
 	}
 }
 
-func TestLocalTimesBecomeInstants(t *testing.T) {
+func TestCalendar_LocalTimeBecomesInstant(t *testing.T) {
 	for _, tc := range []struct {
 		zone   string
 		period Period
@@ -130,7 +130,7 @@ func TestLocalTimesBecomeInstants(t *testing.T) {
 	}
 }
 
-func TestDaysAreAsLongAsTheZoneHasThem(t *testing.T) {
+func TestCalendar_DayLengthFollowsZone(t *testing.T) {
 	for _, tc := range []struct {
 		zone   string
 		period Period
@@ -154,7 +154,7 @@ var zones = []string{
 	"Australia/Lord_Howe", "Pacific/Apia", "Pacific/Kiritimati", "Asia/Kathmandu", "UTC",
 }
 
-func TestAPeriodIsWhatLiesBetweenItsStartAndItsEnd(t *testing.T) {
+func TestCalendar_PeriodSpansStartToEnd(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		c := calendarOf(t, rapid.SampledFrom(zones).Draw(rt, "zone"))
 		at := time.Unix(rapid.Int64Range(0, 2_500_000_000).Draw(rt, "at"), 0)
@@ -183,7 +183,7 @@ func TestAPeriodIsWhatLiesBetweenItsStartAndItsEnd(t *testing.T) {
 	})
 }
 
-func TestPeriodsOfTheSameCalendarSortByTime(t *testing.T) {
+func TestCalendar_PeriodsSortByTime(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		c := calendarOf(t, rapid.SampledFrom(zones).Draw(rt, "zone"))
 		at := rapid.Int64Range(0, 2_500_000_000)
@@ -194,7 +194,7 @@ func TestPeriodsOfTheSameCalendarSortByTime(t *testing.T) {
 	})
 }
 
-func TestModeFollowsFromTheEventTimeInThePipelinesZone(t *testing.T) {
+func TestMode_FollowsLocalEventTime(t *testing.T) {
 	tr := nbaPipeline(t).Transitions[0]
 	for at, want := range map[string]string{
 		"2026-02-02T17:30:00-05:00":      "tomorrow",
@@ -219,7 +219,7 @@ func TestModeFollowsFromTheEventTimeInThePipelinesZone(t *testing.T) {
 	}
 }
 
-func TestOffsetsAreReadBackAsTheyAreWritten(t *testing.T) {
+func TestOffset_RoundTrips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := Offset{Periods: rapid.IntRange(-999, 999).Draw(t, "days"), Minute: rapid.IntRange(0, 24*60-1).Draw(t, "minute")}
 		if got, err := NewCalendar(time.UTC).ParseOffset(want.String()); err != nil || got != want {
@@ -228,7 +228,7 @@ func TestOffsetsAreReadBackAsTheyAreWritten(t *testing.T) {
 	})
 }
 
-func TestOffsetsHaveOneSpelling(t *testing.T) {
+func TestOffset_HasOneSpelling(t *testing.T) {
 	for s, want := range map[string]Offset{
 		"00:00": {}, "18:00": {Minute: 1080}, "-1d 16:30": {Periods: -1, Minute: 990}, "+1d 05:00": {Periods: 1, Minute: 300}, "+999d 23:59": {Periods: 999, Minute: 1439},
 	} {

@@ -11,7 +11,7 @@ import (
 )
 
 // The values of the contract: what is asked of which mode, and where it warns and blocks.
-func TestTheDefaultsChecks(t *testing.T) {
+func TestDefault_Checks(t *testing.T) {
 	tr := nbaPipeline(t).Transitions[0]
 	if c := tr.Checks; c.Timeout != 30*time.Second || c.MaxBytesBilled != 1e9 || c.Expected == "" {
 		t.Errorf("timeout %s, %d bytes, expected %q", c.Timeout, c.MaxBytesBilled, c.Expected)
@@ -52,7 +52,7 @@ func TestTheDefaultsChecks(t *testing.T) {
 	}
 }
 
-func TestACheckIsStatedForEveryTableWithQuotedNames(t *testing.T) {
+func TestCheck_QuotesNamesOfEachTable(t *testing.T) {
 	c := Check{Name: "n", SQL: "SELECT {column} FROM {table} WHERE {date_column} = @period AND {column} > 0", Processors: []string{"p", "q"}}
 	of := []Processor{
 		{Name: "p", Table: "d.select", DateColumn: "from", Filled: []string{"order", "by"}},
@@ -81,7 +81,7 @@ const (
 	at         = "transitions[0].checks"
 )
 
-func TestEveryProblemOfAChecksIsNamed(t *testing.T) {
+func TestCheck_NamesEachProblem(t *testing.T) {
 	for name, tc := range map[string]struct{ from, to, want string }{
 		"unknown_field":     {`block: "< 1"`, `severity: block`, "line {line}: field severity not found"},
 		"timeout":           {"timeout: 30s", "timeout: soon", at + `.timeout: "soon" is no positive duration`},
@@ -125,7 +125,7 @@ func TestEveryProblemOfAChecksIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhatLooksLikeAParameterInALiteralOrACommentIsNone(t *testing.T) {
+func TestCheck_IgnoresParametersInLiteralsAndComments(t *testing.T) {
 	definition, _ := change(t, firstCheck, "sql: |\n            SELECT COUNT(*) /* @b; {x} */ FROM {table} -- it's @c;\n"+
 		"            WHERE name NOT IN ('a@b;', \"it's {y}\", '''@d ' {z}''', r'\\d', '@e') AND {date_column} = @period # @f")
 	p, err := Parse([]byte(definition))
@@ -137,7 +137,7 @@ func TestWhatLooksLikeAParameterInALiteralOrACommentIsNone(t *testing.T) {
 	}
 }
 
-func TestAPipelineWithoutChecksIsOne(t *testing.T) {
+func TestParse_AcceptsPipelineWithoutChecks(t *testing.T) {
 	before, rest, _ := strings.Cut(string(Default()), "    checks:\n")
 	_, after, _ := strings.Cut(rest, "\n# Jobs")
 	p, err := Parse([]byte(before + "\n# Jobs" + after))
@@ -146,7 +146,7 @@ func TestAPipelineWithoutChecksIsOne(t *testing.T) {
 	}
 }
 
-func TestBounds(t *testing.T) {
+func TestBound_CrossesAtItsLimit(t *testing.T) {
 	for _, tc := range []struct {
 		bound         string
 		below, at, up bool // crossed by 79, 80 and 81

@@ -13,7 +13,7 @@ func hoursOf(t *testing.T, zone string) Calendar {
 	return NewHourly(calendarOf(t, zone).Zone())
 }
 
-func TestHoursAreNamedInUTC(t *testing.T) {
+func TestHours_AreNamedInUTC(t *testing.T) {
 	c := hoursOf(t, "Asia/Kolkata")
 	for _, s := range []string{"2026-02-03T00", "2026-02-03T23", "1900-01-01T00", "9899-12-31T23"} {
 		if p, err := c.Parse(s); err != nil || string(p) != s {
@@ -31,7 +31,7 @@ func TestHoursAreNamedInUTC(t *testing.T) {
 	}
 }
 
-func TestAnHourIsAnHourWhateverTheLocalClockDoes(t *testing.T) {
+func TestHours_IgnoreClockChanges(t *testing.T) {
 	for _, tc := range []struct {
 		zone, at, period, day string
 	}{
@@ -55,7 +55,7 @@ func TestAnHourIsAnHourWhateverTheLocalClockDoes(t *testing.T) {
 	}
 }
 
-func TestAWindowBeginsWithItsFirstDay(t *testing.T) {
+func TestHours_WindowBeginsWithItsFirstDay(t *testing.T) {
 	for _, tc := range []struct {
 		zone, at string
 		days     int
@@ -77,7 +77,7 @@ func TestAWindowBeginsWithItsFirstDay(t *testing.T) {
 	}
 }
 
-func TestTimesOfAnHour(t *testing.T) {
+func TestHours_OffsetBecomesInstant(t *testing.T) {
 	c := hoursOf(t, "Europe/Berlin")
 	for s, want := range map[string]string{":00": "2026-02-03T14:00:00Z", ":20": "2026-02-03T14:20:00Z", "+1h :05": "2026-02-03T15:05:00Z", "-2h :50": "2026-02-03T12:50:00Z", "+12h :00": "2026-02-04T02:00:00Z"} {
 		o, err := c.ParseOffset(s)
@@ -92,7 +92,7 @@ func TestTimesOfAnHour(t *testing.T) {
 	}
 }
 
-func TestHoursFollowEachOther(t *testing.T) {
+func TestHours_FollowEachOther(t *testing.T) {
 	c := hoursOf(t, "Europe/Berlin")
 	rapid.Check(t, func(t *rapid.T) {
 		at := time.Unix(rapid.Int64Range(0, 4e9).Draw(t, "at"), 0)

@@ -197,7 +197,7 @@ var problems = map[string]struct {
 	"cron_zone":          {"*/5 * * * *", "TZ=UTC */5 * * * *", `schedules[0].cron: "TZ=UTC */5 * * * *" names a time zone`},
 }
 
-func TestEveryProblemIsNamedWithPlaceAndValue(t *testing.T) {
+func TestParse_NamesPlaceAndValueOfEachProblem(t *testing.T) {
 	for name, tc := range problems {
 		t.Run(name, func(t *testing.T) {
 			definition, line := change(t, tc.from, tc.to)
@@ -224,7 +224,7 @@ func wantProblem(t *testing.T, err error, want string) {
 	t.Errorf("no line begins with %q in:\n%v", want, err)
 }
 
-func TestAllProblemsAreReportedAtOnce(t *testing.T) {
+func TestParse_ReportsAllProblemsAtOnce(t *testing.T) {
 	var pairs, wants []string
 	for _, name := range []string{
 		"unknown_field", "wrong_type", "schema", "zone", "kind_unknown", "key_empty", "partition", "downstream_topic",
@@ -253,7 +253,7 @@ func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoDefinitionIsRefused(t *testing.T) {
+func TestParse_RefusesInvalidDefinition(t *testing.T) {
 	for name, data := range map[string]string{
 		"empty": "", "comment": "# nothing\n", "null": "null", "number": "5", "list": "- a\n", "not_yaml": "a: [", "tab": "a:\n\t- b\n", "binary": "\x00\xff",
 	} {
@@ -263,7 +263,7 @@ func TestWhatIsNoDefinitionIsRefused(t *testing.T) {
 	}
 }
 
-func TestTransitionsWhoseDocumentsWouldMingleAreRefused(t *testing.T) {
+func TestParse_RefusesTransitionsWithMixedDocuments(t *testing.T) {
 	_, rest, _ := strings.Cut(string(Default()), "transitions:\n")
 	first, _, _ := strings.Cut(rest, "\n# Jobs")
 	for id, want := range map[string]string{
@@ -283,7 +283,7 @@ func TestTransitionsWhoseDocumentsWouldMingleAreRefused(t *testing.T) {
 	}
 }
 
-func TestTransitionsShareNeitherTopicNorCollection(t *testing.T) {
+func TestParse_RefusesSharedTopicOrCollection(t *testing.T) {
 	_, rest, _ := strings.Cut(string(Default()), "transitions:\n")
 	first, _, _ := strings.Cut(rest, "\n# Jobs")
 	definition, _ := change(t, first, first+strings.Replace(first, "id: phase3_to_phase4", "id: other", 1))
@@ -295,7 +295,7 @@ func TestTransitionsShareNeitherTopicNorCollection(t *testing.T) {
 	wantProblem(t, err, `transitions[0].compatibility_collection: "phase_periods" is one of our own collections`)
 }
 
-func TestAPeriodsDocumentCarriesAtMost300Processors(t *testing.T) {
+func TestParse_LimitsTransitionTo300Processors(t *testing.T) {
 	for n, want := range map[int]string{300: "", 301: "transitions[0].downstream.order: 301 processors"} {
 		var processors, order, optional strings.Builder
 		for i := 5; i < n; i++ {

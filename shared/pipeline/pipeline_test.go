@@ -18,7 +18,7 @@ func nbaPipeline(t *testing.T) *Pipeline {
 	return p
 }
 
-func TestTheDefaultsTablesAndKeys(t *testing.T) {
+func TestDefault_TablesAndKeys(t *testing.T) {
 	class := map[string]string{"player_game_summary": "PlayerGameSummaryProcessor", "team_defense_game_summary": "TeamDefenseGameSummaryProcessor",
 		"team_offense_game_summary": "TeamOffenseGameSummaryProcessor", "upcoming_player_game_context": "AsyncUpcomingPlayerGameContextProcessor",
 		"upcoming_team_game_context": "UpcomingTeamGameContextProcessor", "player_composite_factors": "PlayerCompositeFactorsProcessor",
@@ -56,7 +56,7 @@ func TestTheDefaultsTablesAndKeys(t *testing.T) {
 	}
 }
 
-func TestAProcessorIsFoundByItsNameOrItsClass(t *testing.T) {
+func TestProcessor_IsFoundByNameOrClass(t *testing.T) {
 	p := nbaPipeline(t)
 	for name, want := range map[string]string{"player_game_summary": "phase_3_analytics player_game_summary", "PlayerGameSummaryProcessor": "phase_3_analytics player_game_summary",
 		"MLFeatureStoreProcessor": "phase_4_precompute ml_feature_store_v2", "MlFeatureStoreV2Processor": " ", "": " "} {
@@ -67,7 +67,7 @@ func TestAProcessorIsFoundByItsNameOrItsClass(t *testing.T) {
 	}
 }
 
-func TestTheTransitionThatWaitsForAProcessor(t *testing.T) {
+func TestReportsTo_FindsTransitionOfProcessor(t *testing.T) {
 	p := nbaPipeline(t)
 	if tr := p.ReportsTo("player_game_summary"); tr != p.Transitions[0] {
 		t.Errorf("%v", tr)
@@ -77,7 +77,7 @@ func TestTheTransitionThatWaitsForAProcessor(t *testing.T) {
 	}
 }
 
-func TestTheDefaultsTransition(t *testing.T) {
+func TestDefault_Transition(t *testing.T) {
 	p := nbaPipeline(t)
 	want := &Transition{
 		ID: "phase3_to_phase4", UpstreamPhase: "phase_3_analytics", UpstreamTopic: "nba-phase3-analytics-complete",
@@ -110,7 +110,7 @@ func TestTheDefaultsTransition(t *testing.T) {
 	}
 }
 
-func TestATransitionKnowsItsPipeline(t *testing.T) {
+func TestTransition_KnowsItsPipeline(t *testing.T) {
 	p := nbaPipeline(t)
 	tr := p.Transitions[0]
 	if tr.Calendar() != p.Calendar || tr.Definition() != p.Hash || len(p.Hash) != 12 {
@@ -131,7 +131,7 @@ func TestATransitionKnowsItsPipeline(t *testing.T) {
 	}
 }
 
-func TestAModeNamesItsProcessors(t *testing.T) {
+func TestMode_NamesItsProcessors(t *testing.T) {
 	tr := nbaPipeline(t).Transitions[0]
 	for mode, names := range map[string]map[string]bool{
 		"tomorrow":  {"upcoming_player_game_context": true, "upcoming_team_game_context": true, "player_game_summary": false, "": false},
@@ -152,7 +152,7 @@ func TestAModeNamesItsProcessors(t *testing.T) {
 	}
 }
 
-func TestTransitionsAreFoundByID(t *testing.T) {
+func TestTransition_IsFoundByID(t *testing.T) {
 	p := nbaPipeline(t)
 	for id, want := range map[string]bool{"": true, "phase3_to_phase4": true, "phase4_to_phase5": false} {
 		if tr, ok := p.Transition(id); ok != want || ok && tr != p.Transitions[0] {
@@ -165,7 +165,7 @@ func TestTransitionsAreFoundByID(t *testing.T) {
 	}
 }
 
-func TestNamesOfTopicsAndSubscriptions(t *testing.T) {
+func TestPipeline_TopicAndSubscriptionNames(t *testing.T) {
 	p := nbaPipeline(t)
 	for got, want := range map[string]string{
 		p.Transitions[0].Subscription():                  "nba-phase3-analytics-complete-transition",
@@ -179,7 +179,7 @@ func TestNamesOfTopicsAndSubscriptions(t *testing.T) {
 	}
 }
 
-func TestTheHashIsOfTheFilesBytes(t *testing.T) {
+func TestHash_CoversBytesOfFile(t *testing.T) {
 	hashes := map[string]bool{}
 	for _, definition := range []string{string(Default()), strings.Replace(string(Default()), "quorum_pct: 60", "quorum_pct: 61", 1), string(Default()) + "#\n"} {
 		p, err := Parse([]byte(definition))
@@ -193,7 +193,7 @@ func TestTheHashIsOfTheFilesBytes(t *testing.T) {
 	}
 }
 
-func TestTheDefaultCannotBeChangedFromOutside(t *testing.T) {
+func TestDefault_CannotBeModified(t *testing.T) {
 	clear(Default())
 	nbaPipeline(t)
 }

@@ -133,7 +133,7 @@ var (
 
 // Types say which keys there are, and comments what people are told of them; whether that
 // is so, only the parser says. A key that is new needs its place in everyKey.
-func TestTheReferenceIsHeldAgainstTheParser(t *testing.T) {
+func TestReference_MatchesParser(t *testing.T) {
 	fresh := func() (definition any) {
 		if err := yaml.Unmarshal([]byte(everyKey), &definition); err != nil {
 			t.Fatal(err)

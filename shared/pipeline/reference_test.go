@@ -125,7 +125,7 @@ func decoded(path string, t reflect.Type) (names []string) {
 	return names
 }
 
-func TestTheReferenceOfTheConfigurationIsCurrent(t *testing.T) {
+func TestReference_IsCurrent(t *testing.T) {
 	types := described(t)
 	lines := keys(t, types, "", types["file"])
 	var names []string
@@ -149,7 +149,7 @@ func TestTheReferenceOfTheConfigurationIsCurrent(t *testing.T) {
 }
 
 // What the reference calls a default is what a file without the key comes to.
-func TestDefaultsAreWhatTheReferenceSays(t *testing.T) {
+func TestReference_DefaultsMatchParser(t *testing.T) {
 	p, err := Parse(minimal)
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ func modesCounting(tr *pipeline.Transition, p pipeline.Period, r Run) []string {
 	return counting
 }
 
-func TestForWhichModesARunCounts(t *testing.T) {
+func TestCounting_SelectsModesOfRun(t *testing.T) {
 	tr := nba(t)
 	for _, tc := range []struct {
 		name string
@@ -64,7 +64,7 @@ func TestForWhichModesARunCounts(t *testing.T) {
 
 // A mode that accepts earlier runs of one processor does not accept those of another,
 // and no mode accepts later ones.
-func TestOnlyEarlierRunsOfTheNamedProcessorsAreAccepted(t *testing.T) {
+func TestCounting_AcceptsEarlierRunsOfNamedProcessorsOnly(t *testing.T) {
 	tr := nba(t, "accept_earlier: [upcoming_player_game_context, upcoming_team_game_context]", "accept_earlier: [upcoming_team_game_context]",
 		`counts_from: "10:00"`, `counts_from: "10:00"`+"\n        accept_earlier: [upcoming_player_game_context]")
 	for _, tc := range []struct {
@@ -138,7 +138,7 @@ func TestDecide_WaitsForContextsWhileOnlyStaleOnesAreOnRecord(t *testing.T) {
 
 // Without a mode for the time before the period, a run of that time has no mode of
 // its own, so that it is an earlier run of no mode.
-func TestARunOfATimeThatNoModeDeclares(t *testing.T) {
+func TestCounting_RunOutsideDeclaredModesIsNotAcceptedAsEarlier(t *testing.T) {
 	tr := nba(t, `      - name: tomorrow
         event: before
         critical: [upcoming_player_game_context]
@@ -163,7 +163,7 @@ func TestARunOfATimeThatNoModeDeclares(t *testing.T) {
 	}
 }
 
-func TestCountingWhenTheClockChanges(t *testing.T) {
+func TestCounting_UsesLocalTimeAcrossClockChange(t *testing.T) {
 	tr := nba(t)
 	for _, tc := range []struct {
 		name      string
@@ -203,7 +203,7 @@ func TestCountingWhenTheClockChanges(t *testing.T) {
 	}
 }
 
-func TestCountingRunsComeOldestFirst(t *testing.T) {
+func TestCounting_ReturnsOldestRunsFirst(t *testing.T) {
 	want := []Run{run(toff, "2026-02-03 23:00"), run(pgs, "2026-02-04 01:00", key("a")), run(tdef, "2026-02-04 01:00", key("b")), run(pgs, "2026-02-04 06:00")}
 	in := input(t, nba(t), "overnight", "", "", []Run{want[3], want[2], run(pgs, "2026-02-04 00:30", failed("")), want[0], want[1]})
 	given := slices.Clone(in.Runs)

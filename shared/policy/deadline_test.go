@@ -16,7 +16,7 @@ func handOver(t *testing.T, replace ...string) *pipeline.Transition {
 	return nba(t, append([]string{nbaDeadline, nbaDeadline + "\n        at_deadline: hand_over"}, replace...)...)
 }
 
-func TestADeadlineThatHandsOverTakesWhatIsCompleteIfTheCriticalOnesAre(t *testing.T) {
+func TestDeadline_HandsOverCompleteProcessorsIfCriticalOnesAreComplete(t *testing.T) {
 	critical := runs("2026-02-04 06:10", pgs, upg) // 40 %: no quorum
 	degraded := func(v Verdict) Verdict {
 		v.Satisfied, v.Missing = names(pgs, upg), names(tdef, toff, utg)
@@ -48,7 +48,7 @@ func TestADeadlineThatHandsOverTakesWhatIsCompleteIfTheCriticalOnesAre(t *testin
 	}})
 }
 
-func TestADeadlineThatHandsOverEndsAGracePeriod(t *testing.T) {
+func TestDeadline_HandOverPolicyEndsGracePeriod(t *testing.T) {
 	three := runs("2026-02-04 09:40", pgs, upg, utg)
 	sets := func(v Verdict) Verdict {
 		v.Satisfied, v.Missing = names(pgs, upg, utg), names(tdef, toff)
@@ -109,7 +109,7 @@ func TestF44_DeadlinesLieAfterTheGamesInLocalTime(t *testing.T) {
 
 // A processor that the definition gains after the first hand-over reopens nothing; one
 // that was expected then, and had not come, is late.
-func TestWhatIsLateIsJudgedByTheFirstHandOver(t *testing.T) {
+func TestPending_LateProcessorsDependOnFirstHandOver(t *testing.T) {
 	rs := runs("2026-02-04 05:10", pgs, tdef, toff, upg, utg)
 	in := input(t, nba(t), "overnight", "2026-02-04 07:00", "", rs)
 	covered := coveredBy(rs[0], rs[3])
@@ -136,7 +136,7 @@ func TestWhatIsLateIsJudgedByTheFirstHandOver(t *testing.T) {
 }
 
 // The person on call wants to see a failure before any deadline.
-func TestAFailedCriticalProcessorIsNamedAtOnce(t *testing.T) {
+func TestVerdict_NamesFailedCriticalProcessorBeforeDeadline(t *testing.T) {
 	in := input(t, nba(t), "overnight", "2026-02-04 06:05", "", []Run{
 		run(pgs, "2026-02-04 06:02", failed("DataQualityError")), run(utg, "2026-02-04 06:01", status("no_data")),
 		run(tdef, "2026-02-04 06:00", failed("Timeout")), run(tdef, "2026-02-04 06:04")})

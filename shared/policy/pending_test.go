@@ -24,7 +24,7 @@ func coveredBy(rs ...Run) map[string]bool {
 	return covered
 }
 
-func TestWhichRunsAHandOverTakes(t *testing.T) {
+func TestPending_SelectsRunsForHandOver(t *testing.T) {
 	evening, night := run(pgs, "2026-02-03 23:00"), run(pgs, "2026-02-04 01:15")
 	team, upcoming := run(toff, "2026-02-04 06:00"), run(upg, "2026-02-03 10:40")
 	for _, tc := range []struct {
@@ -119,7 +119,7 @@ func TestWhichRunsAHandOverTakes(t *testing.T) {
 }
 
 // What another mode's batches covered is not covered here: each cycle has its own.
-func TestARunIsHandedOverInEveryModeForWhichItCounts(t *testing.T) {
+func TestPending_RunIsHandedOverInEachModeItCountsFor(t *testing.T) {
 	for _, mode := range []string{"same_day", "overnight"} {
 		r := run(upg, "2026-02-03 10:40")
 		if got, late := Pending(input(t, nba(t), mode, "", "", []Run{r}), nil); !late || !cmp.Equal(keysOf(got), names(r.Key)) {

@@ -8,7 +8,7 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-func TestWaitingSaysWhatIsMissingAndWhenToLookAgain(t *testing.T) {
+func TestVerdict_WaitingNamesMissingProcessorsAndNextCheck(t *testing.T) {
 	deadline := at("2026-02-04 10:00")
 	check(t, nba(t), []decision{{
 		name: "overnight_without_a_run", mode: "overnight", now: "2026-02-04 02:00",
@@ -58,7 +58,7 @@ func TestWaitingSaysWhatIsMissingAndWhenToLookAgain(t *testing.T) {
 	}})
 }
 
-func TestWithoutADeadlineOnlyARunChangesAnything(t *testing.T) {
+func TestDecide_WithoutDeadlineOnlyRunChangesVerdict(t *testing.T) {
 	check(t, nba(t, `deadline: "13:00"`, `not_before: "10:30"`), []decision{{
 		name: "waits_for_good", mode: "same_day", now: "2026-02-05 12:00",
 		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(upg, utg),
@@ -70,7 +70,7 @@ func TestWithoutADeadlineOnlyARunChangesAnything(t *testing.T) {
 	}})
 }
 
-func TestGraceBeginsWithTheQuorumAndEndsInAHandOver(t *testing.T) {
+func TestGrace_BeginsWithQuorumAndEndsWithHandOver(t *testing.T) {
 	three, four := runs("2026-02-04 05:40", pgs, upg, utg), runs("2026-02-04 05:40", pgs, upg, utg, toff)
 	const sum3 = "player_game_summary and upcoming_player_game_context complete, 3 of 5"
 	const missing2 = "; missing team_defense_game_summary and team_offense_game_summary"
@@ -120,7 +120,7 @@ func TestGraceBeginsWithTheQuorumAndEndsInAHandOver(t *testing.T) {
 }
 
 // Three of five are 60 %: the quorum is met by exactly as many, not by nearly as many.
-func TestTheQuorumIsMetExactly(t *testing.T) {
+func TestQuorum_IsMetAtExactPercentage(t *testing.T) {
 	three := runs("2026-02-04 05:40", pgs, upg, utg)
 	for pct, want := range map[string]State{"1": Grace, "59": Grace, "60": Grace, "61": Waiting, "100": Waiting} {
 		tr := nba(t, "quorum_pct: 60", "quorum_pct: "+pct)
@@ -130,7 +130,7 @@ func TestTheQuorumIsMetExactly(t *testing.T) {
 	}
 }
 
-func TestReadyNamesItsCauseAndSinceWhen(t *testing.T) {
+func TestVerdict_ReadyNamesCauseAndStartTime(t *testing.T) {
 	check(t, nba(t), []decision{{
 		name: "all_complete_since_not_before", mode: "overnight", now: "2026-02-04 05:00", runs: runs("2026-02-04 01:30", utg, upg, toff, tdef, pgs),
 		want: Verdict{State: Ready, Cause: "all_complete", Satisfied: names(pgs, tdef, toff, upg, utg), Missing: names(),
@@ -167,7 +167,7 @@ func TestReadyNamesItsCauseAndSinceWhen(t *testing.T) {
 	}})
 }
 
-func TestHeldSaysWhyAPersonIsNeeded(t *testing.T) {
+func TestVerdict_OverdueNamesReason(t *testing.T) {
 	check(t, nba(t), []decision{{
 		name: "overnight_deadline", mode: "overnight", now: "2026-02-04 10:00", runs: runs("2026-02-04 05:10", pgs, tdef, toff, utg),
 		want: Verdict{State: Overdue, Satisfied: names(pgs, tdef, toff, utg), Missing: names(upg),
@@ -199,7 +199,7 @@ func TestHeldSaysWhyAPersonIsNeeded(t *testing.T) {
 	}})
 }
 
-func TestWhatCameInTimeIsHandedOverWhateverCameTooLate(t *testing.T) {
+func TestDecide_RunsInTimeAreHandedOverDespiteLateRuns(t *testing.T) {
 	inTime := runs("2026-02-04 05:10", pgs, tdef, upg, utg)
 	check(t, nba(t), []decision{{
 		name: "the_last_moment_is_in_time", mode: "overnight", now: "2026-02-07 00:10", runs: append(runs("2026-02-07 00:00", toff), inTime...),
@@ -263,7 +263,7 @@ func TestDecide_JudgesEachRunOfAProcessorByItself(t *testing.T) {
 
 // The clock goes forward on 2026-03-08 and back on 2026-11-01: the local times of the
 // policy stay where people set them, durations are what has passed.
-func TestNightsInWhichTheClockChanges(t *testing.T) {
+func TestPolicy_LocalTimesHoldAcrossClockChange(t *testing.T) {
 	for _, tc := range []struct {
 		period              pipeline.Period
 		notBefore, deadline string // UTC

@@ -7,7 +7,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestWhatAProcessorReportsCannotWriteToATerminal(t *testing.T) {
+func TestVerdict_EscapesAndShortensReportedErrorType(t *testing.T) {
 	tr := nba(t)
 	m, _ := tr.Mode("overnight")
 	for name, tc := range map[string]struct{ reported, want string }{

@@ -205,7 +205,7 @@ func anyCovered(t *rapid.T, rs []Run) map[string]bool {
 	return covered
 }
 
-func TestTheOrderInWhichRunsAreReadDecidesNothing(t *testing.T) {
+func TestDecide_ResultDoesNotDependOnRunOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := situations(t)
 		covered := anyCovered(t, in.Runs)
@@ -221,7 +221,7 @@ func TestTheOrderInWhichRunsAreReadDecidesNothing(t *testing.T) {
 	})
 }
 
-func TestSatisfiedAndMissingAreTheModesProcessorsInTheOrderOfMessages(t *testing.T) {
+func TestVerdict_SatisfiedAndMissingFollowMessageOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := situations(t)
 		v := Decide(in)
@@ -250,7 +250,7 @@ func TestSatisfiedAndMissingAreTheModesProcessorsInTheOrderOfMessages(t *testing
 }
 
 // State only grows: what a further run does is never to take something back.
-func TestAFurtherRunTakesNothingBack(t *testing.T) {
+func TestDecide_AdditionalRunRevertsNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := situations(t)
 		before := Decide(in)
@@ -277,7 +277,7 @@ func TestAFurtherRunTakesNothingBack(t *testing.T) {
 }
 
 // The engine creates no empty batch; with these promises it never has to refuse one.
-func TestTheFirstHandOverIsWhatItsVerdictSays(t *testing.T) {
+func TestPending_FirstHandOverMatchesVerdict(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := situations(t)
 		v := Decide(in)
@@ -311,7 +311,7 @@ func TestTheFirstHandOverIsWhatItsVerdictSays(t *testing.T) {
 }
 
 // The properties would hold of nothing if hardly anything but waiting were drawn.
-func TestTheSituationsDrawnHaveEveryOutcome(t *testing.T) {
+func TestSituations_CoverEveryOutcome(t *testing.T) {
 	seen := map[string]int{}
 	generator := rapid.Custom(situations)
 	for seed := range 500 {
@@ -342,7 +342,7 @@ func firstHalf(in Input) map[string]bool {
 	return coveredBy(counting[:(len(counting)+1)/2]...)
 }
 
-func TestPendingAreCountingUncoveredRunsAndHandOversEnd(t *testing.T) {
+func TestPending_ReturnsCountingUncoveredRunsUntilNoneRemain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := situations(t)
 		covered := anyCovered(t, in.Runs)
@@ -373,7 +373,7 @@ func TestPendingAreCountingUncoveredRunsAndHandOversEnd(t *testing.T) {
 
 // Runs arrive in any order and hand-overs happen at any time between them. Each run
 // goes once, in the end nothing is left, and every processor with a run in time went.
-func TestEachRunIsHandedOverAtMostOnceInAnyOrder(t *testing.T) {
+func TestPending_HandsOverEachRunAtMostOnceInAnyOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := situations(t)
 		arriving, covered := in.Runs, map[string]bool{}
@@ -411,7 +411,7 @@ func TestEachRunIsHandedOverAtMostOnceInAnyOrder(t *testing.T) {
 // NextCheck is a promise: until then a look finds nothing new, and then it does. With
 // it states go from waiting to grace or ready, from grace to ready, from waiting to
 // overdue, and never back.
-func TestNothingChangesUntilTheNextCheck(t *testing.T) {
+func TestDecide_VerdictIsUnchangedUntilNextCheck(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := situations(t)
 		in.GraceStart = time.Time{}

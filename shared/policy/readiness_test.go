@@ -13,7 +13,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestAssessHoldsEveryNumberAgainstItsBounds(t *testing.T) {
+func TestAssess_ComparesEachNumberWithItsBounds(t *testing.T) {
 	coverage := pipeline.Check{Name: pipeline.MinutesCoverage, Warn: &pipeline.Bound{Op: "<", Limit: 90}, Block: &pipeline.Bound{Op: "<", Limit: 80}}
 	nulls := pipeline.Check{Name: "null_pct", Warn: &pipeline.Bound{Op: ">=", Limit: 5}, Unknown: pipeline.UnknownWarns}
 	for name, tc := range map[string]struct {
@@ -58,7 +58,7 @@ func TestAssessHoldsEveryNumberAgainstItsBounds(t *testing.T) {
 	}
 }
 
-func TestOneReasonNamesManyChecks(t *testing.T) {
+func TestAssess_GroupsChecksWithSameReason(t *testing.T) {
 	checks := []pipeline.Check{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}
 	down := Measurement{Problem: "down"}
 	r := Assess(checks, []Measurement{down, down, down, down})
@@ -69,7 +69,7 @@ func TestOneReasonNamesManyChecks(t *testing.T) {
 
 // Whatever is answered: passing means that every check which may block was answered,
 // and with a number on the right side of its bound.
-func TestNothingPassesThatIsNotKnownToBeRight(t *testing.T) {
+func TestAssess_PassesOnlyIfEveryBlockingCheckIsWithinBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		bound := rapid.Ptr(rapid.Custom(func(t *rapid.T) pipeline.Bound {
 			return pipeline.Bound{Op: rapid.SampledFrom([]string{"<", "<=", ">", ">="}).Draw(t, "op"), Limit: float64(rapid.IntRange(-2, 2).Draw(t, "limit"))}
@@ -112,7 +112,7 @@ func encodable(r Readiness) bool {
 
 // What the schedule says matters only to a cycle that comes to nothing, and closes it
 // only when it is known.
-func TestAnEmptyCycleIsClosedOnlyByAScheduleThatSaysSo(t *testing.T) {
+func TestPolicy_ClosesEmptyCycleOnlyIfScheduleExpectsNothing(t *testing.T) {
 	tr := nba(t)
 	m, _ := tr.Mode("same_day")
 	none, some := int64(0), int64(208)

@@ -6,7 +6,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestWhyNotSaysWhatIsWrongWithARun(t *testing.T) {
+func TestWhyNot_NamesReasonRunDoesNotCount(t *testing.T) {
 	tr := nba(t)
 	for name, tc := range map[string]struct {
 		mode string

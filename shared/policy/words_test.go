@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestAFailedProcessorIsNamedWithItsErrorAtOnce(t *testing.T) {
+func TestVerdict_NamesFailedProcessorWithErrorImmediately(t *testing.T) {
 	upcoming := runs("2026-02-03 10:40", upg, utg)
 	const before = "upcoming_player_game_context complete, 2 of 5, not every critical one; missing player_game_summary, team_defense_game_summary and team_offense_game_summary"
 	for _, tc := range []struct {
@@ -45,7 +45,7 @@ func TestAFailedProcessorIsNamedWithItsErrorAtOnce(t *testing.T) {
 	}
 }
 
-func TestAFailureStandsInAllThatWaitsOrIsHeld(t *testing.T) {
+func TestVerdict_ReasonIncludesFailureWhenWaitingOrOverdue(t *testing.T) {
 	rs := []Run{run(upg, "2026-02-02 18:00", failed("Timeout")), run(upg, "2026-02-03 10:40", failed("KeyError"))}
 	for _, tc := range []struct{ mode, now, want string }{
 		{"tomorrow", "2026-02-02 19:00", "; upcoming_player_game_context reported failed at 2026-02-02 18:00 EST (Timeout)"},
@@ -58,7 +58,7 @@ func TestAFailureStandsInAllThatWaitsOrIsHeld(t *testing.T) {
 	}
 }
 
-func TestIgnoredIsWhatWasReportedInAModesTimeAndCountsNowhere(t *testing.T) {
+func TestVerdict_IgnoredListsReportsOfModeTimeThatCountForNoMode(t *testing.T) {
 	rs := []Run{
 		run("roster_history", "2026-02-04 06:00", unknown),
 		run("defense_zone_analytics", "2026-02-04 06:00", unknown),
@@ -83,7 +83,7 @@ func TestIgnoredIsWhatWasReportedInAModesTimeAndCountsNowhere(t *testing.T) {
 	}
 }
 
-func TestAVerdictNamesItsPolicyAndDefinition(t *testing.T) {
+func TestVerdict_NamesPolicyAndDefinition(t *testing.T) {
 	tr := nba(t)
 	for mode, want := range map[string]string{
 		"tomorrow":  "complete: critical, deadline -1d 21:00",
@@ -108,7 +108,7 @@ func marshal(t *testing.T, v any) string {
 
 // A verdict is stored as JSON and read by people and by scripts: lists are lists even
 // when they are empty, and what does not apply is left out.
-func TestAStoredVerdictHasListsAndNoEmptyTimes(t *testing.T) {
+func TestVerdict_JSONHasEmptyListsAndOmitsZeroTimes(t *testing.T) {
 	b := marshal(t, Decide(input(t, nba(t), "same_day", "2026-02-03 14:00", "", runs("2026-02-03 10:40", upg, utg))))
 	for _, want := range []string{`"missing":[]`, `"ignored":[]`, `"cause":"all_complete"`, `"since":"2026-02-03T15:40:00Z"`} {
 		if !strings.Contains(b, want) {

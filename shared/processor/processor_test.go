@@ -16,7 +16,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestARunWritesReportsAndGivesTheLockBack(t *testing.T) {
+func TestRun_WritesReportsAndReleasesLock(t *testing.T) {
 	w := newWorld(t)
 	m := w.machine()
 	var told Run
@@ -195,7 +195,7 @@ func TestF27_AWriterPausedBeyondItsLeaseChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAFailureHasItsCategory(t *testing.T) {
+func TestRun_FailureHasCategory(t *testing.T) {
 	w := newWorld(t)
 	for i, c := range []struct {
 		name     string
@@ -249,7 +249,7 @@ func TestAHopelessFailure_IsNoAnswerUntilTheBrokerHasConfirmedIt(t *testing.T) {
 	}
 }
 
-func TestWorkThatTakesTooLongHasFailed(t *testing.T) {
+func TestRun_TimeoutIsFailure(t *testing.T) {
 	w := newWorld(t)
 	m := w.machine()
 	m.runner.TimeLimit = time.Millisecond
@@ -262,7 +262,7 @@ func TestWorkThatTakesTooLongHasFailed(t *testing.T) {
 	}
 }
 
-func TestPartialAndEmptyRunsSaySo(t *testing.T) {
+func TestRun_ReportsPartialAndEmptyResults(t *testing.T) {
 	w := newWorld(t)
 	m := w.machine()
 	for _, c := range []struct {

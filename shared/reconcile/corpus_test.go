@@ -85,7 +85,7 @@ var corpus = map[string]struct {
 	}, "next_phase_missing", false, 0},
 }
 
-func TestEachFindingIsNamedAndMendedIfItCanBe(t *testing.T) {
+func TestReconcile_EachFindingIsNamedAndRepairedIfPossible(t *testing.T) {
 	for name, c := range corpus {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
@@ -121,7 +121,7 @@ func TestEachFindingIsNamedAndMendedIfItCanBe(t *testing.T) {
 }
 
 // Two things that are wrong at once, on two nights, are found and mended as each by itself.
-func TestPairsAreFoundAndMended(t *testing.T) {
+func TestReconcile_PairsOfFindingsAreRepaired(t *testing.T) {
 	names := slices.Sorted(maps.Keys(corpus))
 	for _, one := range names {
 		for _, other := range names {
@@ -237,7 +237,7 @@ func anything(rt *rapid.T, s *scene) {
 	}
 }
 
-func TestReconcilingTwiceIsReconcilingOnce(t *testing.T) {
+func TestReconcile_IsIdempotent(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newScene(t)
 		anything(rt, s)
@@ -271,7 +271,7 @@ func TestReconcilingTwiceIsReconcilingOnce(t *testing.T) {
 
 // Two at once, beside completions that arrive meanwhile: in the end everything is on
 // record, and each run is in one hand-over.
-func TestTwoAtOnceBesideLiveCompletionsAreHarmless(t *testing.T) {
+func TestReconcile_ConcurrentRunsAndCompletionsAreSafe(t *testing.T) {
 	for range 30 {
 		s := newScene(t)
 		s.first()
@@ -317,7 +317,7 @@ func TestTwoAtOnceBesideLiveCompletionsAreHarmless(t *testing.T) {
 }
 
 // A source that fails halfway: nothing is repaired on its silence.
-func TestNothingIsRepairedOnSilence(t *testing.T) {
+func TestReconcile_FailedSourcePreventsRepair(t *testing.T) {
 	for _, p := range []string{"player_game_summary", "team_offense_game_summary"} {
 		s := newScene(t)
 		s.first()
@@ -350,7 +350,7 @@ func TestNothingIsRepairedOnSilence(t *testing.T) {
 
 // A run whose time is over in the middle has repaired what it has, and the next one does
 // the rest.
-func TestARunThatIsCutOffIsCarriedOn(t *testing.T) {
+func TestReconcile_InterruptedRunIsResumed(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	for _, p := range []pipeline.Period{"2026-02-02", night} {

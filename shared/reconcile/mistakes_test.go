@@ -19,7 +19,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestAHandOverWhoseDataIsNotReadyIsNotRepaired(t *testing.T) {
+func TestReconcile_HandOverWithoutReadyDataIsNotRepaired(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.data(night)
@@ -43,7 +43,7 @@ func TestAHandOverWhoseDataIsNotReadyIsNotRepaired(t *testing.T) {
 	}
 }
 
-func TestNothingIsHandedOverWhileTheNextPhaseCannotBeRead(t *testing.T) {
+func TestReconcile_UnreadableNextPhasePreventsHandOver(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.data(night)
@@ -56,7 +56,7 @@ func TestNothingIsHandedOverWhileTheNextPhaseCannotBeRead(t *testing.T) {
 	}
 }
 
-func TestRowsOfARunThatFailedAreNoSuccess(t *testing.T) {
+func TestReconcile_RowsOfFailedRunAreNoSuccess(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.data(night)
@@ -77,7 +77,7 @@ func TestRowsOfARunThatFailedAreNoSuccess(t *testing.T) {
 	}
 }
 
-func TestAnOptionalCompletionThatWasLostIsHandedOver(t *testing.T) {
+func TestReconcile_LostOptionalCompletionIsHandedOver(t *testing.T) {
 	s := newScene(t)
 	s.SetNow(wrote(night).Add(time.Minute))
 	s.first()
@@ -100,7 +100,7 @@ func TestAnOptionalCompletionThatWasLostIsHandedOver(t *testing.T) {
 	}
 }
 
-func TestANightOfWhichOnlyTheDayBeforeCameIsMissing(t *testing.T) {
+func TestReconcile_FindsMissingOvernightRows(t *testing.T) {
 	s := newScene(t)
 	s.expected[night] = 10
 	at := time.Date(2026, 2, 3, 15, 32, 0, 0, time.UTC) // 10:32 local: same_day
@@ -125,7 +125,7 @@ func TestANightOfWhichOnlyTheDayBeforeCameIsMissing(t *testing.T) {
 	}
 }
 
-func TestEvidenceOfAnEarlierModeProvesNothing(t *testing.T) {
+func TestReconcile_IgnoresEvidenceOfEarlierMode(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.data(night)
@@ -148,7 +148,7 @@ func TestEvidenceOfAnEarlierModeProvesNothing(t *testing.T) {
 	}
 }
 
-func TestFreshRowsThatWereReportedAreNotUnknown(t *testing.T) {
+func TestReconcile_ReportedFreshRowsAreNotUnknown(t *testing.T) {
 	s := newScene(t)
 	s.good(night)
 	const today = "2026-02-04"
@@ -172,7 +172,7 @@ func TestFreshRowsThatWereReportedAreNotUnknown(t *testing.T) {
 	}
 }
 
-func TestAHandOverUnderWayIsNoDrift(t *testing.T) {
+func TestReconcile_HandOverInProgressIsNoDrift(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.data(night)
@@ -192,7 +192,7 @@ func TestAHandOverUnderWayIsNoDrift(t *testing.T) {
 	}
 }
 
-func TestRowsThatARunIsReplacingAreNoPhantom(t *testing.T) {
+func TestReconcile_RowsBeingReplacedAreNoPhantom(t *testing.T) {
 	s := newScene(t)
 	s.good(night)
 	s.slice(table("player_game_summary"), night, warehouse.Slice{})
@@ -204,7 +204,7 @@ func TestRowsThatARunIsReplacingAreNoPhantom(t *testing.T) {
 	}
 }
 
-func TestAFlagBesideFailedRunsIsDrift(t *testing.T) {
+func TestReconcile_FlagNextToFailedRunsIsDrift(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.expected[night] = 0
@@ -219,7 +219,7 @@ func TestAFlagBesideFailedRunsIsDrift(t *testing.T) {
 	}
 }
 
-func TestAProcessorEnteredByHandIsDrift(t *testing.T) {
+func TestReconcile_ManuallyEnteredProcessorIsDrift(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.data(night)
@@ -231,7 +231,7 @@ func TestAProcessorEnteredByHandIsDrift(t *testing.T) {
 	}
 }
 
-func TestAShadowHasNoDocument(t *testing.T) {
+func TestReconcile_ShadowHasNoDocument(t *testing.T) {
 	s := newScene(t)
 	s.Engine.Shadow = true
 	s.good(night)
@@ -240,7 +240,7 @@ func TestAShadowHasNoDocument(t *testing.T) {
 	}
 }
 
-func TestAHoldBeforeTheDeadlineIsNotLate(t *testing.T) {
+func TestSummary_HoldBeforeDeadlineIsNotLate(t *testing.T) {
 	s := newScene(t)
 	s.good(night)
 	const tomorrow = "2026-02-05"
@@ -256,7 +256,7 @@ func TestAHoldBeforeTheDeadlineIsNotLate(t *testing.T) {
 	}
 }
 
-func TestTheReportOfAFoundRunChangesNothing(t *testing.T) {
+func TestReconcile_LateReportOfRepairedRunChangesNothing(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.data(night)
@@ -277,7 +277,7 @@ func TestTheReportOfAFoundRunChangesNothing(t *testing.T) {
 	}
 }
 
-func TestARunWithoutACountOnADayWithoutGamesIsNoPhantom(t *testing.T) {
+func TestReconcile_RunWithoutCountOnDayWithoutGamesIsNoPhantom(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.expected[night] = 0
@@ -294,7 +294,7 @@ func TestARunWithoutACountOnADayWithoutGamesIsNoPhantom(t *testing.T) {
 	}
 }
 
-func TestWhatTheRelayIsAboutToHandOverIsNoFinding(t *testing.T) {
+func TestReconcile_PendingHandOverIsNoFinding(t *testing.T) {
 	s := newScene(t)
 	at := time.Date(2026, 2, 4, 4, 30, 0, 0, time.UTC) // 23:30 local
 	s.SetNow(at.Add(time.Minute))
@@ -317,7 +317,7 @@ func TestWhatTheRelayIsAboutToHandOverIsNoFinding(t *testing.T) {
 	}
 }
 
-func TestATableOfTheNextPhaseWithoutARowIsFound(t *testing.T) {
+func TestReconcile_FindsEmptyTableOfNextPhase(t *testing.T) {
 	s := newScene(t)
 	s.good(night)
 	s.slice("nba_precompute.player_composite_factors", night, warehouse.Slice{})
@@ -328,7 +328,7 @@ func TestATableOfTheNextPhaseWithoutARowIsFound(t *testing.T) {
 	}
 }
 
-func TestInAnOldPeriodOnlyWhatWasPromisedIsSent(t *testing.T) {
+func TestReconcile_OldPeriodSendsOnlyRecordedBatches(t *testing.T) {
 	s := newScene(t)
 	s.good("2026-01-20")
 	const old = "2026-01-28"
@@ -357,7 +357,7 @@ func TestInAnOldPeriodOnlyWhatWasPromisedIsSent(t *testing.T) {
 	}
 }
 
-func TestWhatWasBlockedAMomentAgoIsNoFinding(t *testing.T) {
+func TestReconcile_RecentlyBlockedCycleIsNoFinding(t *testing.T) {
 	s := newScene(t)
 	at := time.Date(2026, 2, 4, 14, 57, 0, 0, time.UTC) // three minutes before the deadline
 	s.SetNow(at.Add(time.Minute))
@@ -433,7 +433,7 @@ func TestF31_DuplicatesAreHandedToTheSweep(t *testing.T) {
 }
 
 // A shadow publishes nothing, no job for the sweep either.
-func TestAShadowAsksNoSweep(t *testing.T) {
+func TestReconcile_ShadowRequestsNoSweep(t *testing.T) {
 	s := newScene(t)
 	r := New(s.App.Shadowed())
 	if err := r.Sweep(t.Context(), table("player_game_summary"), night); err == nil || len(s.PubSub.Messages()) != 0 {

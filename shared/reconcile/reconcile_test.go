@@ -18,7 +18,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestNothingIsFoundWhereEverythingIsRight(t *testing.T) {
+func TestReconcile_CorrectStateHasNoFindings(t *testing.T) {
 	s := newScene(t)
 	s.good("2026-02-02")
 	s.good(night)
@@ -29,7 +29,7 @@ func TestNothingIsFoundWhereEverythingIsRight(t *testing.T) {
 	}
 }
 
-func TestWhatARepairHandsOverSaysSo(t *testing.T) {
+func TestReconcile_RepairHandOverIsMarked(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.data(night)
@@ -60,7 +60,7 @@ func TestWhatARepairHandsOverSaysSo(t *testing.T) {
 	}
 }
 
-func TestWhatLiesAsideIsFound(t *testing.T) {
+func TestReconcile_FindsQuarantineDeadLettersAndLeakedLocks(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	if _, err := s.Store.Apply(t.Context(), store.Create(store.Ref{Collection: "quarantine", ID: "m1"}, store.F("TODAY", "reason")),
@@ -139,7 +139,7 @@ func TestF23_WhatIsTooOldIsPutOnRecordAndNotHandedOver(t *testing.T) {
 }
 
 // On the day of adoption, what others have handed over is not sent again.
-func TestWhatTheNextPhaseHasRunAboutIsNotHandedOverAgain(t *testing.T) {
+func TestReconcile_HandOverCoveredByNextPhaseIsNotRepeated(t *testing.T) {
 	s := newScene(t)
 	s.first()
 	s.data(night)
@@ -161,7 +161,7 @@ func TestWhatTheNextPhaseHasRunAboutIsNotHandedOverAgain(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotSettledOrAttributableIsUnknown(t *testing.T) {
+func TestReconcile_UnsettledOrAmbiguousRowsAreUnknown(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(s *scene)
 		says string

@@ -27,7 +27,7 @@ import (
 // The night that this began with: 1 of 5 shown complete and the flag set by hand, while
 // all five tables were there and nothing had been sent. On Firestore's and BigQuery's
 // emulators.
-func TestTheNightOfOneInFiveBecomesWhole(t *testing.T) {
+func TestReconcile_IncidentNightIsRepaired(t *testing.T) {
 	emulatortest.Firestore(t)
 	w := warehousetest.NBA(t)
 	data := w.Sample()

@@ -8,7 +8,7 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-func TestTheSummaryCountsWhatHappened(t *testing.T) {
+func TestSummary_CountsOutcomes(t *testing.T) {
 	s := newScene(t)
 	cal := s.tr.Calendar()
 	at := func(p pipeline.Period, hour int) {
@@ -56,7 +56,7 @@ func TestTheSummaryCountsWhatHappened(t *testing.T) {
 	}
 }
 
-func TestPercentilesAreOfTheNearestRank(t *testing.T) {
+func TestSummary_PercentilesUseNearestRank(t *testing.T) {
 	var all []time.Duration
 	for i := range 100 {
 		all = append(all, time.Duration(100-i)*time.Second)

@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-func TestSizeIsFirestoresSum(t *testing.T) {
+func TestSize_MatchesFirestore(t *testing.T) {
 	ref := store.Ref{Collection: "tasks", ID: "my_task_id"} // 6 + 11 + 16
 	for _, c := range []struct {
 		name string
@@ -32,7 +32,7 @@ func TestSizeIsFirestoresSum(t *testing.T) {
 	}
 }
 
-func TestLargestDocument(t *testing.T) {
+func TestCheckApply_LimitsDocumentSize(t *testing.T) {
 	ref := store.Ref{Collection: "c", ID: "d"}
 	fits := func(a, b int) error {
 		_, err := store.CheckApply([]store.Write{
@@ -49,7 +49,7 @@ func TestLargestDocument(t *testing.T) {
 	}
 }
 
-func TestCheckApplyLeavesItsArgumentsAlone(t *testing.T) {
+func TestCheckApply_DoesNotModifyArguments(t *testing.T) {
 	local := time.Date(2026, 2, 3, 4, 5, 6, 789, time.FixedZone("", 3600))
 	value := map[string]any{"n": 1, "at": local}
 	writes := []store.Write{store.Merge(store.Ref{Collection: "c", ID: "d"}, store.F(value, "b"), store.F(1, "a"))}
@@ -66,7 +66,7 @@ func TestCheckApplyLeavesItsArgumentsAlone(t *testing.T) {
 	}
 }
 
-func TestResolveLeavesTheDocumentAlone(t *testing.T) {
+func TestResolve_DoesNotModifyDocument(t *testing.T) {
 	inner := map[string]any{"n": int64(1), "list": []any{"x"}}
 	doc := store.Doc{Ref: store.Ref{Collection: "c", ID: "d"}, Exists: true, Version: 5, Data: map[string]any{"m": inner}}
 	w := store.Merge(doc.Ref, store.F(int64(2), "m", "n"), store.F(store.Union("y"), "m", "list"), store.F(math.NaN(), "new"))

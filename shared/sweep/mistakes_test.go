@@ -24,7 +24,7 @@ func (p *process) diesAt(word string) {
 
 // The rows were removed, the sweeper died before it said so. The next sweep finds no
 // Duplicates in its first look and never reads the books.
-func TestARemovalWhoseProcessDiedIsBookedByTheNextSweep(t *testing.T) {
+func TestSweep_RecordsRemovalAfterCrash(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -48,7 +48,7 @@ func TestARemovalWhoseProcessDiedIsBookedByTheNextSweep(t *testing.T) {
 }
 
 // And whoever books it tells it.
-func TestARemovalThatIsBookedLaterIsTold(t *testing.T) {
+func TestSweep_LateRecordedRemovalIsNotified(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -67,7 +67,7 @@ func TestARemovalThatIsBookedLaterIsTold(t *testing.T) {
 }
 
 // The guard rail is asked about another look than that which decides.
-func TestTheGuardRailIsAboutWhatGoes(t *testing.T) {
+func TestSweep_GuardRailCountsRowsUnderLock(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -85,7 +85,7 @@ func TestTheGuardRailIsAboutWhatGoes(t *testing.T) {
 }
 
 // The other way round.
-func TestWhatSomebodyElseHasCleanedIsNotLeft(t *testing.T) {
+func TestSweep_IgnoresDuplicatesRemovedBeforeSurvey(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, append(twice(), row("e", "1", "12"), row("f", "1", "12"), row("g", "1", "12"), row("c", "1", "40"))...)
 	p := w.process()
@@ -96,7 +96,7 @@ func TestWhatSomebodyElseHasCleanedIsNotLeft(t *testing.T) {
 }
 
 // The statement itself says that it has removed nothing.
-func TestWhatSomebodyElseHasRemovedIsNotOurs(t *testing.T) {
+func TestSweep_CountsOnlyItsOwnRemovals(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -110,7 +110,7 @@ func TestWhatSomebodyElseHasRemovedIsNotOurs(t *testing.T) {
 }
 
 // The archive was changed since.
-func TestAnUndoingLooksIntoTheArchive(t *testing.T) {
+func TestUndo_RefusesChangedArchive(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]string{
 		"rewritten": "UPDATE %s SET points = 99 WHERE NOT phasegate_kept",
@@ -133,7 +133,7 @@ func TestAnUndoingLooksIntoTheArchive(t *testing.T) {
 }
 
 // One record of another table that cannot be read.
-func TestARecordThatCannotBeReadStopsNoOtherTable(t *testing.T) {
+func TestSweep_UnreadableRecordDoesNotStopOtherTables(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -151,7 +151,7 @@ func TestARecordThatCannotBeReadStopsNoOtherTable(t *testing.T) {
 }
 
 // A clock that was wrong.
-func TestARemovalByAClockThatWasWrongCanBeUndone(t *testing.T) {
+func TestUndo_RestoresRemovalRecordedWithWrongClock(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	before := w.json("nba_analytics.player_game_summary")
@@ -174,7 +174,7 @@ func TestARemovalByAClockThatWasWrongCanBeUndone(t *testing.T) {
 }
 
 // The undoing dies right after its statement, and a sweep comes next.
-func TestAnUndoingWhoseProcessDiedIsBookedByTheNextSweep(t *testing.T) {
+func TestSweep_RecordsUndoAfterCrash(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -193,7 +193,7 @@ func TestAnUndoingWhoseProcessDiedIsBookedByTheNextSweep(t *testing.T) {
 }
 
 // While another writer is at work, tokens that were never used must not pile up.
-func TestASweepThatIsTurnedAwayLeavesNoToken(t *testing.T) {
+func TestSweep_BusyTableLeavesNoToken(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	w.addWriter()
@@ -214,7 +214,7 @@ func TestASweepThatIsTurnedAwayLeavesNoToken(t *testing.T) {
 }
 
 // An event without a fact wakes somebody.
-func TestWhatIsGoneIsNotToldAsFound(t *testing.T) {
+func TestSweep_VanishedDuplicatesAreNotNotified(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -228,7 +228,7 @@ func TestWhatIsGoneIsNotToldAsFound(t *testing.T) {
 }
 
 // Rows removed, then written right after by somebody else.
-func TestWhatIsRewrittenRightAfterIsToldAsRemoved(t *testing.T) {
+func TestSweep_RewrittenRowsCountAsRemoved(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -248,7 +248,7 @@ func (w *world) recreate(rows ...string) {
 	}
 }
 
-func TestWithAColumnMoreNothingIsUndone(t *testing.T) {
+func TestUndo_RefusesTableWithNewColumn(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -260,7 +260,7 @@ func TestWithAColumnMoreNothingIsUndone(t *testing.T) {
 	}
 }
 
-func TestAColumnThatCameSinceDoesNotHideARemoval(t *testing.T) {
+func TestSweep_NewColumnDoesNotHideRemoval(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -309,7 +309,7 @@ func (w *world) lossy(at int) (*process, *int) {
 	return p, n
 }
 
-func TestEachAnswerMayBeLost(t *testing.T) {
+func TestSweep_SurvivesLossOfEachResponse(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p, n := w.lossy(0)
@@ -341,7 +341,7 @@ func TestEachAnswerMayBeLost(t *testing.T) {
 }
 
 // The lock is lost right before the statement, and another sweep comes.
-func TestALockThatIsLostBeforeTheStatement(t *testing.T) {
+func TestSweep_LostLockPreventsRemoval(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"survivors", "MERGE"} {
 		t.Run(at, func(t *testing.T) {
@@ -359,7 +359,7 @@ func TestALockThatIsLostBeforeTheStatement(t *testing.T) {
 	}
 }
 
-func TestSweepsAtOnce(t *testing.T) {
+func TestSweep_ConcurrentSweepsRemoveOnce(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	before := w.json("nba_analytics.player_game_summary")
@@ -377,7 +377,7 @@ func TestSweepsAtOnce(t *testing.T) {
 }
 
 // What the library cannot read does not pass by itself.
-func TestWhatCannotBeReadIsNotAskedAgain(t *testing.T) {
+func TestSweep_UnreadableTypeIsNotRetried(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores+", line STRUCT<seen TIMESTAMP>")
 	for _, r := range twice() {
@@ -390,7 +390,7 @@ func TestWhatCannotBeReadIsNotAskedAgain(t *testing.T) {
 	}
 }
 
-func TestUndoingsAtOnce(t *testing.T) {
+func TestUndo_ConcurrentUndosRestoreOnce(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	before := w.json("nba_analytics.player_game_summary")
@@ -409,7 +409,7 @@ func TestUndoingsAtOnce(t *testing.T) {
 	}
 }
 
-func TestAnUndoingThatLosesItsLock(t *testing.T) {
+func TestUndo_LostLockRestoresOnce(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	before := w.json("nba_analytics.player_game_summary")
@@ -429,7 +429,7 @@ func TestAnUndoingThatLosesItsLock(t *testing.T) {
 }
 
 // All of the archive is gone, the table is there.
-func TestAnEmptyArchive(t *testing.T) {
+func TestUndo_RefusesEmptyArchive(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -441,7 +441,7 @@ func TestAnEmptyArchive(t *testing.T) {
 }
 
 // Several sweeps of one key, undone in the wrong order and in the right one.
-func TestSeveralSweepsOfOneKey(t *testing.T) {
+func TestUndo_RestoresSeveralSweepsOfOneKey(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -464,7 +464,7 @@ func TestSeveralSweepsOfOneKey(t *testing.T) {
 
 // Somebody changes what lies in the archive right before the statement: the last row of a
 // key would be another, or there would be none.
-func TestTheArchiveChangesRightBeforeTheRemoval(t *testing.T) {
+func TestSweep_ChangedArchivePreventsRemoval(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]string{"another": "UPDATE %s SET points = 77 WHERE phasegate_kept", "none": "DELETE FROM %s WHERE phasegate_kept"} {
 		t.Run(name, func(t *testing.T) {

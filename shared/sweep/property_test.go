@@ -199,7 +199,7 @@ func TestF32_ASweepKeepsWhatTheWriteWouldHaveKept(t *testing.T) {
 }
 
 // Every table of the pipeline can be swept, and gives back what it had.
-func TestEveryTableOfThePipeline(t *testing.T) {
+func TestSweep_EachPipelineTableCanBeSweptAndUndone(t *testing.T) {
 	w := newWorld(t, warehousetest.NBA(t))
 	if err := w.Sample().CreateFurther(t.Context()); err != nil {
 		t.Fatal(err)
@@ -243,7 +243,7 @@ func TestEveryTableOfThePipeline(t *testing.T) {
 }
 
 // Columns may be called whatever they like, but ours.
-func TestHostileNamesStandForThemselves(t *testing.T) {
+func TestColumns_HostileNamesAreTakenLiterally(t *testing.T) {
 	const names = "`select` STRING, `day` INT64, `k` INT64, `n` INT64, `h` STRING, `r` STRING, `t` STRING, `s` STRING, `f` INT64, `a` INT64, `b` INT64, `times` INT64, `without` BOOL"
 	for name, c := range map[string]struct {
 		column string

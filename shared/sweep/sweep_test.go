@@ -17,7 +17,7 @@ import (
 )
 
 // The incident: two runs of one processor, 18 seconds apart, and 72 players twice.
-func TestSeventyTwoDuplicatesGoAndComeBack(t *testing.T) {
+func TestSweep_IncidentDuplicatesAreRemovedAndRestored(t *testing.T) {
 	t.Parallel()
 	day := warehousetest.Complete
 	day.Date = night
@@ -73,7 +73,7 @@ func TestSeventyTwoDuplicatesGoAndComeBack(t *testing.T) {
 	}
 }
 
-func TestWhatStaysOfAKey(t *testing.T) {
+func TestSweep_KeepsSurvivingRow(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores,
 		row("alone", "1", "12"), row("newest", "1", "12"), row("newest", "2", "30"),
@@ -100,7 +100,7 @@ func twice() []string {
 	return []string{row("a", "1", "12"), row("b", "1", "12"), row("c", "1", "12"), row("d", "1", "12"), row("d", "1", "30")}
 }
 
-func TestGuardRails(t *testing.T) {
+func TestSweep_GuardRails(t *testing.T) {
 	many := func(n, copies int) []string {
 		var out []string
 		for i := range n {
@@ -154,7 +154,7 @@ func TestGuardRails(t *testing.T) {
 }
 
 // How much may go is counted, not measured.
-func TestTenThousandRowsMayGo(t *testing.T) {
+func TestSweep_Removes10000RowsWithoutForce(t *testing.T) {
 	for surplus, refused := range map[int64]bool{10_000: false, 10_001: true} {
 		if got := (Order{}).refusal(found(surplus, 1_000_000)); (got != "") != refused {
 			t.Errorf("%d: %q", surplus, got)
@@ -165,7 +165,7 @@ func TestTenThousandRowsMayGo(t *testing.T) {
 	}
 }
 
-func TestRowsInAStreamingBufferStay(t *testing.T) {
+func TestSweep_KeepsRowsInStreamingBuffer(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -182,7 +182,7 @@ func TestRowsInAStreamingBufferStay(t *testing.T) {
 	w.want("nba_analytics.player_game_summary", before)
 }
 
-func TestAProcessorAtWorkIsLeftAlone(t *testing.T) {
+func TestSweep_SkipsTableOfRunningProcessor(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -205,7 +205,7 @@ func TestAProcessorAtWorkIsLeftAlone(t *testing.T) {
 }
 
 // Two processors may fill one table: the sweep waits for both.
-func TestAllThatWriteATableAreLockedOut(t *testing.T) {
+func TestSweep_LocksAllProcessorsOfTable(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	w.addWriter()
@@ -265,7 +265,7 @@ func TestF31_ARunWithoutALockInBetween(t *testing.T) {
 }
 
 // Rows of other keys are nobody's business here, and stay.
-func TestRowsOfOtherKeysMayComeInBetween(t *testing.T) {
+func TestSweep_AllowsNewRowsOfOtherKeys(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -276,7 +276,7 @@ func TestRowsOfOtherKeysMayComeInBetween(t *testing.T) {
 	}
 }
 
-func TestAnUndoingPutsBackExactlyOrNothing(t *testing.T) {
+func TestUndo_RestoresExactlyOrNothing(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -297,7 +297,7 @@ func TestAnUndoingPutsBackExactlyOrNothing(t *testing.T) {
 }
 
 // A sweep of several periods is undone as one, and each of its parts by itself.
-func TestASweepOfSeveralPeriods(t *testing.T) {
+func TestUndo_CoversSweepOfSeveralPeriods(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	for _, r := range twice() {
@@ -382,7 +382,7 @@ func TestF31_ACrashAfterEachStep(t *testing.T) {
 }
 
 // The same for an undoing.
-func TestACrashAfterEachStepOfAnUndoing(t *testing.T) {
+func TestUndo_ResumesAfterCrashAtEachStep(t *testing.T) {
 	undoing := func(p *process) {
 		dies := p.dies
 		p.dies = 0
@@ -404,7 +404,7 @@ func TestACrashAfterEachStepOfAnUndoing(t *testing.T) {
 }
 
 // A table that cannot be read is unknown, and stops no other.
-func TestOneTableStopsNoOther(t *testing.T) {
+func TestSweep_UnreadableTableDoesNotStopOthers(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
 	p := w.process()
@@ -428,7 +428,7 @@ func found(surplus, rows int64) warehouse.Duplicates {
 	return warehouse.Duplicates{Rows: rows, Surplus: surplus}
 }
 
-func TestSeverities(t *testing.T) {
+func TestSeverity_FollowsDuplicateCount(t *testing.T) {
 	for n, want := range map[int64]string{0: "", 1: "info", 5: "info", 6: "warning", 20: "warning", 21: "critical"} {
 		if got := Severity(n); got != want {
 			t.Errorf("%d: %q, want %q", n, got, want)

@@ -11,7 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
-func TestLinesAreAsCloudLoggingReadsThem(t *testing.T) {
+func TestLog_LinesMatchCloudLogging(t *testing.T) {
 	var b bytes.Buffer
 	log, err := telemetry.New(&b, "debug")
 	if err != nil {
@@ -37,7 +37,7 @@ func TestLinesAreAsCloudLoggingReadsThem(t *testing.T) {
 	}
 }
 
-func TestTheLevelIsTheEnvironments(t *testing.T) {
+func TestLog_LevelComesFromEnvironment(t *testing.T) {
 	var b bytes.Buffer
 	log, err := telemetry.New(&b, "")
 	if err != nil {
@@ -56,7 +56,7 @@ type broken struct{}
 
 func (broken) Write([]byte) (int, error) { return 0, errors.New("closed") }
 
-func TestABrokenLogIsNobodysProblem(t *testing.T) {
+func TestLog_BrokenWriterFailsNoCaller(t *testing.T) {
 	log, err := telemetry.New(broken{}, "")
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func TestABrokenLogIsNobodysProblem(t *testing.T) {
 	log.Error("into the void")
 }
 
-func TestEventsInShadowAreOnRecordUnderAnotherName(t *testing.T) {
+func TestLog_ShadowEventsHaveOtherName(t *testing.T) {
 	var b bytes.Buffer
 	log, err := telemetry.New(&b, "")
 	if err != nil {

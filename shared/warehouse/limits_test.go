@@ -60,7 +60,7 @@ func front(t testing.TB, host string, answer func(http.ResponseWriter, map[strin
 	return s.Listener.Addr().String(), func() []map[string]any { mu.Lock(); defer mu.Unlock(); return seen }
 }
 
-func TestACycleIsOneQueryWithLimits(t *testing.T) {
+func TestCheck_CycleIsOneQueryWithLimits(t *testing.T) {
 	w, night := warehousetest.Shared(t)
 	if w.Host == "" {
 		t.Skip("what stands between needs the emulator")
@@ -83,7 +83,7 @@ func TestACycleIsOneQueryWithLimits(t *testing.T) {
 
 // What passes by itself is not asked statement by statement: that would be nineteen
 // queries where one was too many.
-func TestWhatTheWarehouseCannotAnswerIsUnknown(t *testing.T) {
+func TestCheck_WarehouseErrorIsUnknown(t *testing.T) {
 	fail := func(code int, reason, message string) func(http.ResponseWriter, map[string]any) bool {
 		return func(w http.ResponseWriter, _ map[string]any) bool {
 			w.Header().Set("Content-Type", "application/json")
@@ -144,7 +144,7 @@ func nba(t *testing.T, pairs ...string) *pipeline.Transition {
 }
 
 // A warehouse that takes the connection and never answers.
-func TestSilenceIsUnknownAfterTheTimeout(t *testing.T) {
+func TestCheck_TimeoutIsUnknown(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func TestSilenceIsUnknownAfterTheTimeout(t *testing.T) {
 	}
 }
 
-func TestAPipelineWithoutChecksAsksNothing(t *testing.T) {
+func TestCheck_PipelineWithoutChecksRunsNoQuery(t *testing.T) {
 	tr := nba(t)
 	w := warehouse.New("p", "127.0.0.1:1")
 	if r := w.Check(t.Context(), tr, night, "weekly", tr.Order); r.Outcome != policy.NotChecked || r.Verified() {

@@ -44,7 +44,7 @@ func (b *books) standing(r warehouse.Removal, want warehouse.Fingerprint) {
 	}
 }
 
-func TestARemovalLeavesTheRightRowOfEachKey(t *testing.T) {
+func TestRemove_KeepsSurvivingRowOfEachKey(t *testing.T) {
 	b := newBooks(t, scores, "PARTITION BY game_date")
 	b.Exec(`INSERT INTO nba_analytics.scores VALUES
 		(DATE '2026-02-02', 'other', 1, TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-02', 'other', 1, TIMESTAMP '2026-02-04 11:00:00'),
@@ -78,7 +78,7 @@ func TestARemovalLeavesTheRightRowOfEachKey(t *testing.T) {
 	b.standing(r, s.Before)
 }
 
-func TestARemovalChangesNothingOnceTheRowsHaveChanged(t *testing.T) {
+func TestRemove_ChangedRowsPreventRemoval(t *testing.T) {
 	for name, change := range map[string]string{
 		"rewritten": "UPDATE nba_analytics.scores SET points = 9 WHERE player_lookup = 'a'",
 		"appended":  "INSERT INTO nba_analytics.scores VALUES (DATE '2026-02-03', 'a', 1, TIMESTAMP '2026-02-04 11:00:00')",

@@ -104,7 +104,7 @@ func (p *between) serve(t *testing.T, in *warehousetest.World) *warehouse.Wareho
 	return w
 }
 
-func TestAWriteThatARivalKeptFromHappeningIsTriedWithANewToken(t *testing.T) {
+func TestWrite_RetriesWithNewTokenAfterConflict(t *testing.T) {
 	b := newBooks(t, scores, "")
 	p := &between{fails: 1, reason: "invalidQuery"}
 	w := p.serve(t, b.World)
@@ -126,7 +126,7 @@ func TestAWriteThatARivalKeptFromHappeningIsTriedWithANewToken(t *testing.T) {
 }
 
 // What does not pass by itself is not tried again.
-func TestAWriteThatCannotHappenFails(t *testing.T) {
+func TestWrite_PermanentErrorIsNotRetried(t *testing.T) {
 	b := newBooks(t, scores, "")
 	p := &between{fails: 1, reason: "invalid"}
 	right := b.right()
@@ -138,7 +138,7 @@ func TestAWriteThatCannotHappenFails(t *testing.T) {
 }
 
 // The lock was lost in the meantime: there is no next token, and nothing is written.
-func TestAWriteWithoutANewTokenDoesNotHappen(t *testing.T) {
+func TestWrite_LostLockPreventsRetry(t *testing.T) {
 	b := newBooks(t, scores, "")
 	p := &between{fails: 1, reason: "invalidQuery"}
 	right := b.right()
@@ -150,7 +150,7 @@ func TestAWriteWithoutANewTokenDoesNotHappen(t *testing.T) {
 	b.want("")
 }
 
-func TestAWriteWhoseAnswerIsLostIsFoundAgain(t *testing.T) {
+func TestWrite_LostResponseIsRecovered(t *testing.T) {
 	b := newBooks(t, scores, "")
 	p := &between{lost: 1}
 	right := b.right()

@@ -19,7 +19,7 @@ func field(typ bigquery.FieldType) *bigquery.FieldSchema {
 }
 
 // What a column takes, and the line that is loaded. An empty line: it takes it not.
-func TestValuesAreLoadedAsTheirColumnsType(t *testing.T) {
+func TestValues_AreLoadedByColumnType(t *testing.T) {
 	at := time.Date(2026, 2, 4, 6, 3, 12, 123456789, time.FixedZone("", -5*3600))
 	for _, c := range []struct {
 		typ   bigquery.FieldType
@@ -61,7 +61,7 @@ func TestValuesAreLoadedAsTheirColumnsType(t *testing.T) {
 	}
 }
 
-func TestListsAreLoadedAsLists(t *testing.T) {
+func TestValues_ListsAreLoadedAsLists(t *testing.T) {
 	list := field(bigquery.StringFieldType)
 	list.Repeated = true
 	for _, c := range []struct {

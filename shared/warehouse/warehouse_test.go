@@ -26,7 +26,7 @@ var good = func() sample.Day {
 	return d
 }()
 
-func TestCompleteDataPasses(t *testing.T) {
+func TestCheck_CompleteDataPasses(t *testing.T) {
 	w, night := warehousetest.Shared(t)
 	tr := w.Transition()
 	r := w.Check(t.Context(), tr, night, "overnight", tr.Order)
@@ -52,7 +52,7 @@ func of(n int) string {
 
 // What is done to a good night's rows, and what becomes of each check and the whole.
 // Every night is a date of its own.
-func TestEveryCheckPassesWarnsAndFails(t *testing.T) {
+func TestCheck_EachCheckPassesWarnsAndFails(t *testing.T) {
 	const players, offense = "nba_analytics.player_game_summary", "nba_analytics.team_offense_game_summary"
 	for _, tc := range []struct {
 		sql     string // on the rows of the night
@@ -143,7 +143,7 @@ func TestF17_ChangedTablesMakeTheirChecksUnknownAndNoOthers(t *testing.T) {
 	}
 }
 
-func TestAScheduleOfAnotherShapeMakesUnknownWhatIsMeasuredByIt(t *testing.T) {
+func TestCheck_ChangedScheduleSchemaIsUnknown(t *testing.T) {
 	w := warehousetest.NBA(t, good)
 	tr := w.Transition()
 	for _, sql := range []string{
@@ -166,7 +166,7 @@ func TestAScheduleOfAnotherShapeMakesUnknownWhatIsMeasuredByIt(t *testing.T) {
 	}
 }
 
-func TestCompleteDataVerifiesWithinTheLimitOfBytes(t *testing.T) {
+func TestCheck_CompleteDataStaysWithinByteLimit(t *testing.T) {
 	w, night := warehousetest.Shared(t)
 	before := w.Count("nba_analytics.player_game_summary")
 	vs := w.Verify(t.Context(), w.Transition(), night)
@@ -208,7 +208,7 @@ func TestCompleteDataVerifiesWithinTheLimitOfBytes(t *testing.T) {
 	}
 }
 
-func TestNamesThatAreKeywordsAreQuoted(t *testing.T) {
+func TestCheck_KeywordNamesAreQuoted(t *testing.T) {
 	w, _ := warehousetest.Shared(t)
 	w.Exec("CREATE TABLE nba_analytics.`select` (`from` DATE, `order` INT64, k STRING, processed_at TIMESTAMP)",
 		"INSERT INTO nba_analytics.`select` (`from`, `order`, k) VALUES ('2026-02-03', NULL, 'a'), ('2026-02-03', 1, 'b'), ('2026-02-04', NULL, 'c')")
@@ -245,7 +245,7 @@ func TestF18_GamesAreMatchedByTeamsWhateverTheirIds(t *testing.T) {
 	}
 }
 
-func TestPostponedAndCancelledGamesAreNotExpected(t *testing.T) {
+func TestExpected_ExcludesPostponedAndCancelledGames(t *testing.T) {
 	w, night := warehousetest.Shared(t)
 	on := " WHERE game_date = '" + string(night) + "' AND "
 	w.Exec("DELETE FROM nba_analytics.player_game_summary" + on + "team_abbr" + of(4))
@@ -287,7 +287,7 @@ func TestF57_PlayedGamesAreNoMatterOfTheSameDayCycle(t *testing.T) {
 	}
 }
 
-func TestOnlyTheTablesOfAHandOverAreChecked(t *testing.T) {
+func TestCheck_CoversOnlyTablesOfHandOver(t *testing.T) {
 	w, night := warehousetest.Shared(t)
 	tr := w.Transition("FROM nba_analytics.player_game_summary", "FROM nba_analytics.no_such_table")
 	if r := w.Check(t.Context(), tr, night, "overnight", []string{utg}); r.Outcome != policy.Passed || len(r.Checks) != 3 || r.MinutesCoverage != nil {

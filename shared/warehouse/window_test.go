@@ -20,7 +20,7 @@ func upstream(t *testing.T, w *warehousetest.World) (*pipeline.Transition, []pip
 	return p.Transitions[0], p.Phases[0].Processors
 }
 
-func TestContentsTellsWhatEachTableHoldsOfEachPeriod(t *testing.T) {
+func TestContents_CountsRowsOfEachTableAndPeriod(t *testing.T) {
 	w := warehousetest.NBA(t, sample.Day{Date: "2026-02-02", Games: 4, Players: 35, Minutes: 35, Context: 30})
 	tr, processors := upstream(t, w)
 	w.Exec(`INSERT INTO nba_analytics.team_offense_game_summary (game_date, team_abbr, processed_at) VALUES
@@ -52,7 +52,7 @@ func TestContentsTellsWhatEachTableHoldsOfEachPeriod(t *testing.T) {
 }
 
 // What reconciliation expects of a period is what the engine expects of it.
-func TestExpectedByPeriodAgreesWithExpected(t *testing.T) {
+func TestExpectedByPeriod_AgreesWithExpected(t *testing.T) {
 	w := warehousetest.NBA(t, sample.Day{Date: "2026-02-02", Games: 4}, sample.Day{Date: "2026-02-03", Games: 10})
 	tr, _ := upstream(t, w)
 	w.Exec("UPDATE nba_raw.v_nbac_schedule_latest SET game_status_text = 'Postponed' WHERE game_date = DATE '2026-02-03' AND home_team_tricode = 'LAL'",

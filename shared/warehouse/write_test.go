@@ -124,7 +124,7 @@ func (b *books) want(points string) {
 	}
 }
 
-func TestAWriteReplacesThePeriod(t *testing.T) {
+func TestWrite_ReplacesPeriod(t *testing.T) {
 	b := newBooks(t, scores, "PARTITION BY game_date")
 	b.Exec(`INSERT INTO nba_analytics.scores VALUES (DATE '2026-02-02', 'old', 1, TIMESTAMP '2026-02-03 11:00:00'),
 		(DATE '2026-02-03', 'gone', 1, TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-03', 'a', 1, TIMESTAMP '2026-02-04 11:00:00'),
@@ -141,7 +141,7 @@ func TestAWriteReplacesThePeriod(t *testing.T) {
 	}
 }
 
-func TestAWriteByKeyLeavesTheOthers(t *testing.T) {
+func TestWrite_ByKeyKeepsRowsOfOtherKeys(t *testing.T) {
 	b := newBooks(t, scores, "PARTITION BY game_date")
 	b.Exec(`INSERT INTO nba_analytics.scores VALUES (DATE '2026-02-02', 'a', 1, TIMESTAMP '2026-02-03 11:00:00'),
 		(DATE '2026-02-03', 'a', 1, TIMESTAMP '2026-02-04 11:00:00'), (DATE '2026-02-03', 'a', 1, TIMESTAMP '2026-02-04 11:00:00'),
@@ -158,7 +158,7 @@ func TestAWriteByKeyLeavesTheOthers(t *testing.T) {
 	b.want("2026-02-02:a=1 <nil>=5 a=10 a=11 b=20 stays=1 twice=1 twice=1")
 }
 
-func TestNothingIsWrittenWithoutRows(t *testing.T) {
+func TestWrite_WithoutRowsChangesNothing(t *testing.T) {
 	b := newBooks(t, scores, "")
 	b.mustWrite(score("a", 10, first))
 	if got := b.mustWrite(); got.Rows != 0 || got.JobID != "" {
@@ -168,7 +168,7 @@ func TestNothingIsWrittenWithoutRows(t *testing.T) {
 }
 
 // The zombie: it was paused beyond its lease, and its successor has made sure.
-func TestAFencedWriterChangesNothing(t *testing.T) {
+func TestWrite_FencedWriterChangesNothing(t *testing.T) {
 	b := newBooks(t, scores, "PARTITION BY game_date")
 	zombie, successor := b.right(), b.right()
 	for range 2 {
@@ -214,7 +214,7 @@ func TestFence_HoldsHoweverManyJobsCameSince(t *testing.T) {
 }
 
 // Whoever writes again under the same token has lost the answer, and has written.
-func TestAWriteHappensOnceUnderItsToken(t *testing.T) {
+func TestWrite_HappensOncePerToken(t *testing.T) {
 	b := newBooks(t, scores, "")
 	right := b.right()
 	for range 2 {
@@ -227,7 +227,7 @@ func TestAWriteHappensOnceUnderItsToken(t *testing.T) {
 	b.want("a=12")
 }
 
-func TestTablesOfEveryForm(t *testing.T) {
+func TestWrite_FitsTablesOfEveryForm(t *testing.T) {
 	columns := `game_date DATE NOT NULL, player_lookup STRING, points INT64, processed_at TIMESTAMP, minutes FLOAT64, salary NUMERIC, exact BIGNUMERIC, started BOOL,
 		tip_off DATETIME, clock TIME, tags ARRAY<STRING>, line STRUCT<made INT64>, plays ARRAY<STRUCT<moment TIMESTAMP>>, extra JSON`
 	full := dedup.Row{"game_date": civil.Date{Year: 2026, Month: 2, Day: 3}, "player_lookup": "a", "points": 12.0, "processed_at": first.Format(time.RFC3339Nano),
@@ -259,7 +259,7 @@ func TestTablesOfEveryForm(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotFitIsNamed(t *testing.T) {
+func TestWrite_NamesMismatchOfTableOrRow(t *testing.T) {
 	b := newBooks(t, scores, "")
 	for name, c := range map[string]struct {
 		edit func(*warehouse.Target)
@@ -296,7 +296,7 @@ func TestWhatDoesNotFitIsNamed(t *testing.T) {
 }
 
 // Names that a schema may have stand for themselves.
-func TestHostileNamesStandForThemselves(t *testing.T) {
+func TestColumns_HostileNamesAreTakenLiterally(t *testing.T) {
 	b := newBooks(t, "game_date DATE, `select` STRING, `from` INT64, processed_at TIMESTAMP", "")
 	b.target.Processor.Key = []string{"game_date", "select"}
 	b.mustWrite(dedup.Row{"game_date": string(night), "select": "'; DROP TABLE scores; --", "from": 1, "processed_at": first})

@@ -53,7 +53,7 @@ func structured(t *testing.T, fields map[string]any) *http.Request {
 	return r
 }
 
-func TestCloudEventCarriesTheSameEnvelope(t *testing.T) {
+func TestCloudEvent_CarriesSameEnvelope(t *testing.T) {
 	bare := `{"message":{"data":"eyJhIjoxfQ=="}}`
 	byEvent := wire.Envelope{
 		MessageID: "event-1", PublishTime: time.Date(2026, 2, 4, 11, 0, 0, 500_000_000, time.UTC), Data: []byte(`{"a":1}`),
@@ -86,7 +86,7 @@ func TestCloudEventCarriesTheSameEnvelope(t *testing.T) {
 	}
 }
 
-func TestMalformedCloudEventIsPermanent(t *testing.T) {
+func TestCloudEvent_MalformedIsPermanent(t *testing.T) {
 	batch := post("[" + push + "]")
 	batch.Header.Set("Content-Type", "application/cloudevents-batch+json")
 	for name, tc := range map[string]struct {
@@ -118,7 +118,7 @@ func TestMalformedCloudEventIsPermanent(t *testing.T) {
 	}
 }
 
-func TestCancelledRequestDoesNotHoldUpTheNext(t *testing.T) {
+func TestCloudEvent_CancelledRequestDoesNotBlockNext(t *testing.T) {
 	for range 3 {
 		r := binary(push)
 		ctx, cancel := context.WithCancel(t.Context())

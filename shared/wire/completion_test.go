@@ -13,7 +13,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestCompletionOfTheContract(t *testing.T) {
+func TestCompletion_MatchesContract(t *testing.T) {
 	c, warnings, err := wire.DecodeCompletion(delivered(string(testdata(t, "completion.json"))), nba(t))
 	if err != nil {
 		t.Fatal(err)
@@ -23,7 +23,7 @@ func TestCompletionOfTheContract(t *testing.T) {
 	golden(t, "completion.golden.json", []byte(value+"\n"))
 }
 
-func TestCompletionWithTheRequiredFieldsAlone(t *testing.T) {
+func TestCompletion_RequiredFieldsSuffice(t *testing.T) {
 	c, warnings := decode(t, report())
 	wantWarnings(t, warnings)
 	want := wire.Completion{
@@ -38,7 +38,7 @@ func TestCompletionWithTheRequiredFieldsAlone(t *testing.T) {
 
 // What the broker gave up comes back under another message id. Without an execution_id
 // only the rest of the report can tell that it is the same.
-func TestAReportWithoutAnExecutionIsTheSameUnderAnotherMessageID(t *testing.T) {
+func TestRecord_WithoutExecutionIsSameUnderOtherMessageID(t *testing.T) {
 	tr := nba(t)
 	keyOf := func(id, data string) string {
 		c, _, err := wire.DecodeCompletion(wire.Envelope{MessageID: id, PublishTime: time.Date(2026, 2, 4, 11, 3, 13, 0, time.UTC), Data: []byte(data)}, tr)
@@ -63,7 +63,7 @@ func TestAReportWithoutAnExecutionIsTheSameUnderAnotherMessageID(t *testing.T) {
 	}
 }
 
-func TestNullIsAbsent(t *testing.T) {
+func TestCompletion_NullIsAbsent(t *testing.T) {
 	keys := []string{
 		"execution_id", "correlation_id", "timestamp", "phase", "output_table", "output_dataset", "record_count", "records_failed",
 		"duration_seconds", "parent_processor", "trigger_source", "trigger_message_id", "error_message", "error_type", "metadata",
@@ -83,7 +83,7 @@ func TestNullIsAbsent(t *testing.T) {
 	}
 }
 
-func TestAnEmptyTextIsAbsent(t *testing.T) {
+func TestCompletion_EmptyStringIsAbsent(t *testing.T) {
 	bare, _ := decode(t, report())
 	c, warnings := decode(t, report(`"phase":""`, `"timestamp":""`, `"execution_id":""`, `"correlation_id":""`))
 	wantWarnings(t, warnings)
@@ -109,7 +109,7 @@ func TestWhatPythonWritesForNoNumber_IsNullWithAWarning(t *testing.T) {
 	}
 }
 
-func TestKeysAreMatchedExactly(t *testing.T) {
+func TestCompletion_KeysAreMatchedExactly(t *testing.T) {
 	c, _ := decode(t, report(`"Status":"failed"`, `"GAME_DATE":"2020-01-01"`, `"Record_Count":5`, `"Metadata":{"is_incremental":true}`,
 		`"metadata":{"Is_Incremental":true}`, `"unknown":{"a":[1]}`))
 	bare, _ := decode(t, report())
@@ -118,7 +118,7 @@ func TestKeysAreMatchedExactly(t *testing.T) {
 	}
 }
 
-func TestMalformedCompletionIsPermanent(t *testing.T) {
+func TestCompletion_MalformedIsPermanent(t *testing.T) {
 	long := strings.Repeat("x", 5000)
 	for name, tc := range map[string]struct {
 		data  string
@@ -185,7 +185,7 @@ func TestMalformedCompletionIsPermanent(t *testing.T) {
 	}
 }
 
-func TestEveryStatusIsTaken(t *testing.T) {
+func TestCompletion_EveryStatusIsAccepted(t *testing.T) {
 	for _, s := range []wire.Status{"success", "partial", "failed", "no_data", "skipped"} {
 		if c, _ := decode(t, report(fmt.Sprintf(`"status":%q`, s))); c.Status != s {
 			t.Errorf("status %q, want %q", c.Status, s)
@@ -193,7 +193,7 @@ func TestEveryStatusIsTaken(t *testing.T) {
 	}
 }
 
-func TestTimestampIsReadInEverySpelling(t *testing.T) {
+func TestTimestamp_EverySpellingIsDecoded(t *testing.T) {
 	at := func(micros int) time.Time { return time.Date(2026, 2, 4, 11, 3, 12, micros*1000, time.UTC) }
 	for written, want := range map[string]time.Time{
 		"2026-02-04T11:03:12.123456+00:00":    at(123456),
@@ -217,7 +217,7 @@ func TestTimestampIsReadInEverySpelling(t *testing.T) {
 	}
 }
 
-func TestImplausibleTimestampGivesWayToThePublishTime(t *testing.T) {
+func TestTimestamp_ImplausibleIsReplacedByPublishTime(t *testing.T) {
 	cut := published.Truncate(time.Microsecond)
 	for _, tc := range []struct {
 		name     string
@@ -248,7 +248,7 @@ func TestImplausibleTimestampGivesWayToThePublishTime(t *testing.T) {
 	}
 }
 
-func TestTheEventTimeDecidesTheMode(t *testing.T) {
+func TestCompletion_EventTimeDecidesMode(t *testing.T) {
 	// 03:30Z on 4 February is still the evening of the 3rd in New York.
 	e := delivered(report(`"timestamp":"2026-02-04T03:30:00"`))
 	e.PublishTime = time.Date(2026, 2, 4, 12, 0, 0, 0, time.UTC)
@@ -261,7 +261,7 @@ func TestTheEventTimeDecidesTheMode(t *testing.T) {
 	}
 }
 
-func TestIdentitiesFallBack(t *testing.T) {
+func TestCompletion_IdentityFallsBack(t *testing.T) {
 	for name, tc := range map[string]struct {
 		data                   string
 		execution, correlation string
@@ -278,14 +278,14 @@ func TestIdentitiesFallBack(t *testing.T) {
 	}
 }
 
-func TestReportedNameIsClippedOnARuneBoundary(t *testing.T) {
+func TestCompletion_ReportedNameIsCutAtRuneBoundary(t *testing.T) {
 	c, _ := decode(t, report(`"processor_name":"x`+strings.Repeat("é", 1000)+`"`))
 	if len(c.Reported) != 199 || !utf8.ValidString(c.Reported) {
 		t.Errorf("reported name has %d bytes, valid UTF-8: %v", len(c.Reported), utf8.ValidString(c.Reported))
 	}
 }
 
-func TestRecordIsTheSameForEveryDelivery(t *testing.T) {
+func TestRecord_IsSameForEveryDelivery(t *testing.T) {
 	data := string(testdata(t, "completion.json"))
 	first := delivered(data)
 	second := first
@@ -312,7 +312,7 @@ func TestRecordIsTheSameForEveryDelivery(t *testing.T) {
 	}
 }
 
-func TestParseCompletionRefusesWhatIsNone(t *testing.T) {
+func TestParseCompletion_RefusesOtherText(t *testing.T) {
 	c, _ := decode(t, report())
 	_, value := c.Record()
 	for _, bad := range []string{"", "{}", "null", "[]", value + "x", value[:len(value)-1], strings.Replace(value, `"period"`, `"p"`, 1)} {
@@ -322,7 +322,7 @@ func TestParseCompletionRefusesWhatIsNone(t *testing.T) {
 	}
 }
 
-func TestWithoutEntitiesIsMarkedTruncated(t *testing.T) {
+func TestWithoutEntities_MarksTruncation(t *testing.T) {
 	listed, _ := decode(t, report(`"metadata":{"is_incremental":true,"entities_changed":["a"]}`))
 	if got := listed.WithoutEntities(); got.Entities != nil || !got.Truncated || !got.Incremental {
 		t.Errorf("with a list: %+v", got)

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestADeadLetterBecomesWhatItWas(t *testing.T) {
+func TestOriginal_RestoresDeadLetter(t *testing.T) {
 	when := time.Date(2026, 2, 4, 11, 3, 12, 500_000_000, time.UTC)
 	dead := time.Date(2026, 2, 5, 9, 0, 0, 0, time.UTC)
 	for name, tc := range map[string]struct {

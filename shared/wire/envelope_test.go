@@ -41,7 +41,7 @@ func hashOf(s string) string {
 	return "sha256-" + hex.EncodeToString(sum[:])[:32]
 }
 
-func TestPushEnvelopeIsRead(t *testing.T) {
+func TestEnvelope_PushIsDecoded(t *testing.T) {
 	only := func(e wire.Envelope) wire.Envelope {
 		return wire.Envelope{MessageID: e.MessageID, PublishTime: e.PublishTime, Data: e.Data}
 	}
@@ -83,7 +83,7 @@ func TestPushEnvelopeIsRead(t *testing.T) {
 	}
 }
 
-func TestMalformedEnvelopeIsPermanentAndKeepsWhatCouldBeRead(t *testing.T) {
+func TestEnvelope_MalformedIsPermanentAndKeepsReadableFields(t *testing.T) {
 	change := func(from, to string) string {
 		if !strings.Contains(push, from) {
 			t.Fatalf("%q is not in the push", from)
@@ -140,7 +140,7 @@ func TestMalformedEnvelopeIsPermanentAndKeepsWhatCouldBeRead(t *testing.T) {
 	}
 }
 
-func TestBodyReadsOnAfterAProblem(t *testing.T) {
+func TestEnvelope_InvalidFieldKeepsOtherFields(t *testing.T) {
 	got, err := wire.FromRequest(post(strings.ReplaceAll(push, "2026-02-04T", "2026-02-34T")))
 	wantPermanent(t, err, "message.publishTime")
 	want := pushed
@@ -150,7 +150,7 @@ func TestBodyReadsOnAfterAProblem(t *testing.T) {
 	}
 }
 
-func TestClientThatGoesAwayIsNoPermanentError(t *testing.T) {
+func TestFromRequest_DisconnectedClientIsNoPermanentError(t *testing.T) {
 	gone := errors.New("connection reset")
 	r := httptest.NewRequest(http.MethodPost, "/", io.MultiReader(strings.NewReader(push[:40]), iotest.ErrReader(gone)))
 	_, err := wire.FromRequest(r)
@@ -160,7 +160,7 @@ func TestClientThatGoesAwayIsNoPermanentError(t *testing.T) {
 	}
 }
 
-func TestLargestMessageFitsAndALargerBodyIsCut(t *testing.T) {
+func TestEnvelope_LargestMessageFitsAndLargerIsCut(t *testing.T) {
 	data := bytes.Repeat([]byte("x"), 10<<20)
 	body := `{"message":{"messageId":"1","publishTime":"2026-02-04T11:03:13Z","data":"` + base64.StdEncoding.EncodeToString(data) + `"}}`
 	got, err := wire.FromRequest(post(body))
@@ -189,7 +189,7 @@ func envelopes() *rapid.Generator[wire.Envelope] {
 	})
 }
 
-func TestPushIsReadBackAsItWas(t *testing.T) {
+func TestPush_RoundTrips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := envelopes().Draw(t, "envelope")
 		sent := want
@@ -204,7 +204,7 @@ func TestPushIsReadBackAsItWas(t *testing.T) {
 	})
 }
 
-func TestPushWithoutPublishTimeIsRefusedAgain(t *testing.T) {
+func TestPush_WithoutPublishTimeIsRefusedAgain(t *testing.T) {
 	e, err := wire.FromRequest(post(`{"processor_name":"posted without an envelope"}`))
 	wantPermanent(t, err, "message")
 	again, err := wire.FromRequest(post(string(e.Push())))
@@ -214,7 +214,7 @@ func TestPushWithoutPublishTimeIsRefusedAgain(t *testing.T) {
 	}
 }
 
-func TestDocumentIDIsSafe(t *testing.T) {
+func TestDocumentID_IsSafe(t *testing.T) {
 	for id, same := range map[string]bool{
 		"987": true, "sha256-00ff": true, "a.b_c-D": true, "_x_": true, "...": true, strings.Repeat("9", 200): true,
 		"": false, ".": false, "..": false, "__": false, "__x__": false, "____": false, "a/b": false, "ü": false, "a b": false,
@@ -230,7 +230,7 @@ func TestDocumentIDIsSafe(t *testing.T) {
 	}
 }
 
-func TestDocumentIDIsSafeForAnyMessageID(t *testing.T) {
+func TestDocumentID_IsSafeForAnyMessageID(t *testing.T) {
 	safe := regexp.MustCompile(`^[A-Za-z0-9_.-]{1,200}$`)
 	rapid.Check(t, func(t *rapid.T) {
 		e := wire.Envelope{MessageID: rapid.String().Draw(t, "id")}

@@ -7,7 +7,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestJobsAreRead(t *testing.T) {
+func TestJob_IsDecoded(t *testing.T) {
 	for data, want := range map[string]wire.Job{
 		`{"job":"relay"}`:   {Job: wire.JobRelay},
 		`{"job":"nightly"}`: {Job: wire.JobNightly},
@@ -22,7 +22,7 @@ func TestJobsAreRead(t *testing.T) {
 	}
 }
 
-func TestAJobThatIsNotUnderstoodIsPermanent(t *testing.T) {
+func TestJob_InvalidIsPermanent(t *testing.T) {
 	for _, tc := range []struct{ data, field, part string }{
 		{``, "data", "is required"},
 		{`relay`, "data", "(relay)"},

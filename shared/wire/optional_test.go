@@ -11,7 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestCountsAreReadInEverySpelling(t *testing.T) {
+func TestCount_EverySpellingIsDecoded(t *testing.T) {
 	for written, want := range map[string]int64{
 		`348`: 348, `348.0`: 348, `"348"`: 348, `"348.0"`: 348, `"0348"`: 348, `3.48e2`: 348, `348E0`: 348, `0`: 0, `-0`: 0,
 		`9007199254740992`: 1 << 53, `9007199254740992.0`: 1 << 53,
@@ -24,7 +24,7 @@ func TestCountsAreReadInEverySpelling(t *testing.T) {
 	}
 }
 
-func TestMalformedCountBecomesAbsentWithAWarning(t *testing.T) {
+func TestCount_MalformedBecomesAbsentWithWarning(t *testing.T) {
 	for _, written := range []string{
 		`-1`, `"-1"`, `348.5`, `"348.5"`, `348.00000000000000000001`, `1.5e0`, `-1e0`, `9007199254740993`, `9007199254740993.0`,
 		`9007199254740992.5`, `"9007199254740993"`, `99999999999999999999`, `1e300`, `1e999999999`, `" 348 "`, `""`, `"+348"`,
@@ -38,7 +38,7 @@ func TestMalformedCountBecomesAbsentWithAWarning(t *testing.T) {
 	}
 }
 
-func TestDurationIsAFiniteNumberOfSeconds(t *testing.T) {
+func TestDuration_IsFiniteNumberOfSeconds(t *testing.T) {
 	for written, want := range map[string]float64{`28.9`: 28.9, `0`: 0, `60`: 60, `1e3`: 1000} {
 		c, warnings := decode(t, report(`"duration_seconds":`+written))
 		wantWarnings(t, warnings)
@@ -68,7 +68,7 @@ var optionalTexts = map[string]func(wire.Completion) string{
 	"error_type":         func(c wire.Completion) string { return c.ErrorType },
 }
 
-func TestOptionalStringsHave1024Bytes(t *testing.T) {
+func TestOptional_StringsHave1024Bytes(t *testing.T) {
 	for key, get := range optionalTexts {
 		t.Run(key, func(t *testing.T) {
 			longest := strings.Repeat("é", 512)
@@ -93,7 +93,7 @@ func TestOptionalStringsHave1024Bytes(t *testing.T) {
 	}
 }
 
-func TestALongErrorMessageKeepsItsBeginning(t *testing.T) {
+func TestOptional_LongErrorMessageKeepsBeginning(t *testing.T) {
 	c, warnings := decode(t, report(fmt.Sprintf(`"error_message":"x%s"`, strings.Repeat("é", 5000))))
 	wantWarnings(t, warnings)
 	if want := "x" + strings.Repeat("é", 511); c.ErrorMessage != want {
@@ -110,7 +110,7 @@ func names(i, n int) string {
 	return "[" + strings.Join(list, ",") + "]"
 }
 
-func TestEntityLists(t *testing.T) {
+func TestEntities_ListsAreDecoded(t *testing.T) {
 	long := strings.Repeat("x", 256)
 	for name, tc := range map[string]struct {
 		metadata    string
@@ -151,7 +151,7 @@ func TestEntityLists(t *testing.T) {
 	}
 }
 
-func TestEntityListsAreCappedAndSaySo(t *testing.T) {
+func TestEntities_LongListsAreCutAndMarked(t *testing.T) {
 	full := names(0, wire.MaxEntities)
 	again := strings.TrimSuffix(full, "]") + "," + strings.TrimPrefix(full, "[")
 	for _, tc := range []struct {

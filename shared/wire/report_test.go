@@ -9,7 +9,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-func TestAReportIsReadAsItWasMeant(t *testing.T) {
+func TestReport_RoundTrips(t *testing.T) {
 	end := time.Date(2026, 2, 4, 11, 3, 12, 123456000, time.UTC)
 	r := wire.Report{ProcessorName: "player_game_summary", Phase: "phase_3_analytics", ExecutionID: "run-1", CorrelationID: "run-1", GameDate: "2026-02-03",
 		OutputTable: "player_game_summary", OutputDataset: "nba_analytics", Status: wire.StatusFailed, Timestamp: wire.Timestamp(end),
@@ -32,7 +32,7 @@ func TestAReportIsReadAsItWasMeant(t *testing.T) {
 	}
 }
 
-func TestAReportThatNobodyWouldTakeIsNotEncoded(t *testing.T) {
+func TestReport_InvalidIsNotEncoded(t *testing.T) {
 	_, err := wire.Report{}.Encode()
 	for _, want := range []string{"processor_name is empty", "game_date is empty", "status is empty", "execution_id is empty"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

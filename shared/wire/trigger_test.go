@@ -40,12 +40,12 @@ func encoded(t *testing.T, trigger wire.Trigger) []byte {
 	return out
 }
 
-func TestTriggerOfTheContract(t *testing.T) {
+func TestTrigger_MatchesContract(t *testing.T) {
 	out := encoded(t, trigger())
 	golden(t, "trigger.golden.json", append(out, '\n'))
 }
 
-func TestTriggerBeginsWithTheContractsBytes(t *testing.T) {
+func TestTrigger_BeginsWithBytesOfContract(t *testing.T) {
 	var example bytes.Buffer
 	if err := json.Compact(&example, testdata(t, "phase4_trigger.json")); err != nil {
 		t.Fatal(err)
@@ -56,7 +56,7 @@ func TestTriggerBeginsWithTheContractsBytes(t *testing.T) {
 	}
 }
 
-func TestTriggerOfAFullRun(t *testing.T) {
+func TestTrigger_FullRun(t *testing.T) {
 	full := trigger()
 	full.MinutesCoverage, full.Incremental = nil, false
 	for name, entities := range map[string]map[string][]string{
@@ -72,7 +72,7 @@ func TestTriggerOfAFullRun(t *testing.T) {
 	}
 }
 
-func TestTriggerIsWrittenAsItIs(t *testing.T) {
+func TestTrigger_TextIsNotEscaped(t *testing.T) {
 	odd := trigger()
 	odd.CorrelationID = "<a&b>"
 	data := encoded(t, odd)
@@ -81,7 +81,7 @@ func TestTriggerIsWrittenAsItIs(t *testing.T) {
 	}
 }
 
-func TestTriggerWithoutIdentityIsRefused(t *testing.T) {
+func TestTrigger_WithoutIdentityIsRefused(t *testing.T) {
 	for field, spoil := range map[string]func(*wire.Trigger){
 		"source_table":  func(t *wire.Trigger) { t.SourceTable = "" },
 		"analysis_date": func(t *wire.Trigger) { t.AnalysisDate = "" },
@@ -101,7 +101,7 @@ func TestTriggerWithoutIdentityIsRefused(t *testing.T) {
 	}
 }
 
-func TestDecodeTriggerReadsWhatEncodeWrote(t *testing.T) {
+func TestDecodeTrigger_RoundTrips(t *testing.T) {
 	for _, want := range []wire.Trigger{trigger(), {
 		SourceTable: "t", AnalysisDate: "d", GameDate: "d", TriggerID: "i",
 		Timestamp: wire.Timestamp(time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC)), EntitiesChanged: map[string][]string{},
@@ -116,7 +116,7 @@ func TestDecodeTriggerReadsWhatEncodeWrote(t *testing.T) {
 	}
 }
 
-func TestDecodeTriggerNeedsWhatTodaysReadersNeed(t *testing.T) {
+func TestDecodeTrigger_RequiresFieldsOfCurrentReaders(t *testing.T) {
 	for _, data := range []string{
 		`{"source_table":"t","analysis_date":"2026-02-03","success":true}`,
 		`{"source_table":"t","game_date":"2026-02-03","success":true,"Source_Table":"u","other":1}`,
@@ -146,7 +146,7 @@ func TestDecodeTriggerNeedsWhatTodaysReadersNeed(t *testing.T) {
 	}
 }
 
-func TestTimestampIsWrittenAsPythonWritesIt(t *testing.T) {
+func TestTimestamp_IsWrittenAsInPython(t *testing.T) {
 	east := time.FixedZone("", 2*3600)
 	for want, at := range map[string]time.Time{
 		`"2026-02-04T11:05:00.000000+00:00"`: time.Date(2026, 2, 4, 13, 5, 0, 0, east),
@@ -159,7 +159,7 @@ func TestTimestampIsWrittenAsPythonWritesIt(t *testing.T) {
 	}
 }
 
-func TestTimestampRoundTrips(t *testing.T) {
+func TestTimestamp_RoundTrips(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := time.UnixMicro(rapid.Int64Range(-62_000_000_000_000_000, 253_000_000_000_000_000).Draw(t, "µs")).UTC()
 		written, err := json.Marshal(wire.Timestamp(want))
@@ -173,7 +173,7 @@ func TestTimestampRoundTrips(t *testing.T) {
 	})
 }
 
-func TestTriggersBytesAreTheSameEachTime(t *testing.T) {
+func TestTrigger_BytesAreDeterministic(t *testing.T) {
 	first := string(encoded(t, trigger()))
 	for i := range 20 {
 		if again := string(encoded(t, trigger())); again != first {

@@ -124,14 +124,14 @@ func testdata(t testing.TB, name string) []byte {
 	return b
 }
 
-func TestPermanentErrorNamesFieldAndValue(t *testing.T) {
+func TestPermanentError_NamesFieldAndValue(t *testing.T) {
 	err := fmt.Errorf("decode: %w", &wire.PermanentError{Field: "status", Value: `"done"`, Problem: "is unknown"})
 	if got, want := err.Error(), `decode: status: is unknown ("done")`; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
-func TestOnlySuccessAndPartialCount(t *testing.T) {
+func TestStatus_OnlySuccessAndPartialCount(t *testing.T) {
 	counts := map[wire.Status]bool{
 		wire.StatusSuccess: true, wire.StatusPartial: true,
 		wire.StatusFailed: false, wire.StatusNoData: false, wire.StatusSkipped: false, "": false,

@@ -33,7 +33,7 @@ func open(t *testing.T) *firestore.Store {
 	return s
 }
 
-func TestBlindMergesIntoOneDocumentAllSucceed(t *testing.T) {
+func TestMerge_ConcurrentMergesOfOneDocumentSucceed(t *testing.T) {
 	emulatortest.Firestore(t)
 	s := open(t)
 	for _, writers := range []int{5, 21, 100, 300} {

@@ -18,7 +18,7 @@ import (
 
 var busy = status.Error(codes.Aborted, "too much contention")
 
-func TestRetryGoesOnUntilSuccess(t *testing.T) {
+func TestRetry_ContinuesUntilSuccess(t *testing.T) {
 	for _, code := range []codes.Code{
 		codes.Aborted, codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded, codes.Internal,
 	} {
@@ -37,7 +37,7 @@ func TestRetryGoesOnUntilSuccess(t *testing.T) {
 	}
 }
 
-func TestRetryStopsAtAnAnswer(t *testing.T) {
+func TestRetry_StopsAtFinalResponse(t *testing.T) {
 	for _, answer := range []error{
 		store.ErrExists, store.ErrConflict, store.ErrTooLarge, store.ErrInvalid,
 		status.Error(codes.PermissionDenied, "no"), status.Error(codes.Unauthenticated, "who"), status.Error(codes.NotFound, "no database"),
@@ -56,7 +56,7 @@ func TestRetryStopsAtAnAnswer(t *testing.T) {
 	}
 }
 
-func TestRetryEndsWithTheCallersContext(t *testing.T) {
+func TestRetry_EndsWithCallerContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 7 * time.Second
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -83,7 +83,7 @@ func TestRetryEndsWithTheCallersContext(t *testing.T) {
 	})
 }
 
-func TestRetryWithoutADeadlineGivesUp(t *testing.T) {
+func TestRetry_StopsAfterDefaultTimeWithoutDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		err := retry(t.Context(), "apply", func(context.Context) error { return busy })
@@ -96,7 +96,7 @@ func TestRetryWithoutADeadlineGivesUp(t *testing.T) {
 	})
 }
 
-func TestRetryEndsAnAttemptWithoutAnswer(t *testing.T) {
+func TestRetry_EndsAttemptWithoutResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
@@ -114,7 +114,7 @@ func TestRetryEndsAnAttemptWithoutAnswer(t *testing.T) {
 	})
 }
 
-func TestPausesGrowAndDiffer(t *testing.T) {
+func TestRetry_PausesGrowAndDiffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sums [10]time.Duration
 		const rounds = 200
@@ -141,7 +141,7 @@ func TestPausesGrowAndDiffer(t *testing.T) {
 	})
 }
 
-func TestAnswers(t *testing.T) {
+func TestErrors_MatchTheirStatus(t *testing.T) {
 	ref := store.Ref{Collection: "c", ID: "doc"}
 	create, merge := store.Create(ref), store.Merge(ref)
 	mergeIf, deleteIf := store.MergeIf(ref, 1), store.DeleteIf(ref, 1)

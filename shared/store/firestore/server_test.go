@@ -80,7 +80,7 @@ var doc = store.Ref{Collection: "c", ID: "doc"}
 
 // A commit whose answer is lost is repeated, and the repetition meets the first:
 // what package store warns of.
-func TestLostAnswerIsRepeatedAndMeetsItself(t *testing.T) {
+func TestApply_RetryAfterLostResponseMeetsFirstWrite(t *testing.T) {
 	commits := 0
 	s := (&script{commit: func(*pb.CommitRequest) (*pb.CommitResponse, error) {
 		if commits++; commits == 1 {
@@ -93,7 +93,7 @@ func TestLostAnswerIsRepeatedAndMeetsItself(t *testing.T) {
 	}
 }
 
-func TestLockTimeoutsAreRepeated(t *testing.T) {
+func TestApply_LockTimeoutIsRetried(t *testing.T) {
 	var requests []*pb.CommitRequest
 	s := (&script{commit: func(r *pb.CommitRequest) (*pb.CommitResponse, error) {
 		if requests = append(requests, r); len(requests) < 4 {
@@ -112,7 +112,7 @@ func TestLockTimeoutsAreRepeated(t *testing.T) {
 	}
 }
 
-func TestTooLargeIsNotSent(t *testing.T) {
+func TestApply_OversizedDocumentIsNotSent(t *testing.T) {
 	s := (&script{commit: func(*pb.CommitRequest) (*pb.CommitResponse, error) {
 		t.Error("sent")
 		return nil, status.Error(codes.InvalidArgument, "maximum entity size")
@@ -125,7 +125,7 @@ func TestTooLargeIsNotSent(t *testing.T) {
 
 // The client asks anew for the documents that a broken answer lacks; those are of
 // a later snapshot than the others.
-func TestBrokenAnswerDoesNotMixSnapshots(t *testing.T) {
+func TestGet_BrokenResponseDoesNotMixSnapshots(t *testing.T) {
 	snapshots := int64(0)
 	inTransaction := 0
 	s := (&script{
@@ -161,7 +161,7 @@ func TestBrokenAnswerDoesNotMixSnapshots(t *testing.T) {
 	}
 }
 
-func TestBrokenScanGoesOnBehindTheLastDocument(t *testing.T) {
+func TestScan_ResumesAfterLastDocument(t *testing.T) {
 	const ids = 10
 	queries := 0
 	s := (&script{query: func(r *pb.RunQueryRequest, out pb.Firestore_RunQueryServer) error {
@@ -197,7 +197,7 @@ func TestBrokenScanGoesOnBehindTheLastDocument(t *testing.T) {
 	}
 }
 
-func TestForeignKindsAreRead(t *testing.T) {
+func TestGet_ReadsForeignValueTypes(t *testing.T) {
 	s := (&script{batchGet: func(r *pb.BatchGetDocumentsRequest, out pb.Firestore_BatchGetDocumentsServer) error {
 		d := document(r.Documents[0], 1)
 		d.Fields = map[string]*pb.Value{

@@ -20,7 +20,7 @@ func TestConformanceWhileTheClockStands(t *testing.T) {
 	storetest.Run(t, func(*testing.T) store.Store { return memory.New(func() time.Time { return at }) })
 }
 
-func TestVersionsGrowWhileTheClockGoesBack(t *testing.T) {
+func TestVersion_GrowsWhenClockGoesBack(t *testing.T) {
 	start := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
 	var calls atomic.Int64
 	s := memory.New(func() time.Time { return start.Add(-time.Duration(calls.Add(1)) * time.Minute) })
@@ -45,7 +45,7 @@ func TestVersionsGrowWhileTheClockGoesBack(t *testing.T) {
 	}
 }
 
-func TestVersionIsTheClocksTime(t *testing.T) {
+func TestVersion_IsTimeOfClock(t *testing.T) {
 	at := time.Date(2026, 2, 3, 4, 5, 6, 789, time.FixedZone("", 3600))
 	s := memory.New(func() time.Time { return at })
 	for n := range 3 {

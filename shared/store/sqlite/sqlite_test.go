@@ -75,7 +75,7 @@ func open(t testing.TB, file string) *sqlite.Store {
 
 var ref = store.Ref{Collection: "c", ID: "doc"}
 
-func TestReopenedFileKeepsEverythingAndVersionsGrow(t *testing.T) {
+func TestSQLite_ReopenedFileKeepsDocumentsAndVersionsGrow(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "store.db")
 	// Each process's clock is an hour behind the former one's.
 	clock := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
@@ -130,7 +130,7 @@ func TestReopenedFileKeepsEverythingAndVersionsGrow(t *testing.T) {
 	}
 }
 
-func TestHandlesOpenANewFileTogether(t *testing.T) {
+func TestSQLite_ConcurrentHandlesOpenNewFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "store.db")
 	errs := make([]error, 8)
 	var wg sync.WaitGroup
@@ -160,7 +160,7 @@ func TestHandlesOpenANewFileTogether(t *testing.T) {
 	}
 }
 
-func TestLockedFileIsWaitedForUntilTheDeadline(t *testing.T) {
+func TestSQLite_LockedFileIsAwaitedUntilDeadline(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "store.db")
 	s := open(t, file)
 	foreign, err := sql.Open("sqlite", file)
@@ -204,7 +204,7 @@ func TestLockedFileIsWaitedForUntilTheDeadline(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesWhatIsNoStore(t *testing.T) {
+func TestSQLite_OpenRefusesOtherFiles(t *testing.T) {
 	dir := t.TempDir()
 	text := filepath.Join(dir, "text")
 	if err := os.WriteFile(text, []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
@@ -234,7 +234,7 @@ func TestOpenRefusesWhatIsNoStore(t *testing.T) {
 	}
 }
 
-func TestFileNamesAreLiteral(t *testing.T) {
+func TestSQLite_FileNamesAreLiteral(t *testing.T) {
 	for _, name := range []string{"a b.db", "a?mode=memory.db", "a#b.db", "a%20b.db", "ä☃.db"} {
 		file := filepath.Join(t.TempDir(), name)
 		s := open(t, file)
