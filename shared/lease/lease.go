@@ -3,10 +3,8 @@
 //
 // # Documents
 //
-//	processing_locks/{class}_{period}   the holder of the lock; shared with processors in
-//	                                    other languages, which know four of its fields
-//	lock_tokens/{class}_{period}        the outstanding fencing tokens: those that are not
-//	                                    yet revoked
+//	processing_locks/{class}_{period}   the holder; other languages know four of its fields
+//	lock_tokens/{class}_{period}        the outstanding fencing tokens: not yet revoked
 //
 // Acquiring a lock writes both in one commit. There is no transaction and no waiting for
 // a rival: creation is create-if-absent, every other write is compare-and-set.
