@@ -102,6 +102,9 @@ func (s *simulation) created(th *simThread, w store.Write, b *simBatch, index in
 	if b.selected {
 		return
 	}
+	if closedIn(th.seen.Docs, b.mode) {
+		s.fail("%s is begun by %s, who has seen that its cycle is closed", b.id, th)
+	}
 	s.mayRepair(th, b, th.seen.ReadTime)
 	rules, visible, began := th.rules, s.visible(th.seen), s.books.began[b.mode]
 	due, _ := rules.due(index, visible, s.coveredBy(b.mode, b.n), began, s.kept(b.mode, b.n, th.seen.ReadTime))

@@ -133,11 +133,16 @@ func (s *simulation) closed(mode string, r CloseResult) {
 
 // isClosed reports whether a closing is on record.
 func (s *simulation) isClosed(mode string) bool {
+	var docs []store.Doc
 	for _, end := range []string{"", "~overflow", "~control"} {
-		closed, _ := s.doc(store.Ref{Collection: periodsCollection, ID: simID + "_" + string(simPeriod) + end}).Data["closed"].(map[string]any)
-		if closed[mode] != nil {
-			return true
-		}
+		docs = append(docs, s.doc(store.Ref{Collection: periodsCollection, ID: simID + "_" + string(simPeriod) + end}))
 	}
-	return false
+	return closedIn(docs, mode)
+}
+
+func closedIn(docs []store.Doc, mode string) bool {
+	return slices.ContainsFunc(docs, func(d store.Doc) bool {
+		closed, _ := d.Data["closed"].(map[string]any)
+		return d.Ref.Collection == periodsCollection && closed[mode] != nil
+	})
 }
