@@ -134,7 +134,7 @@ locals {
       severity = "ERROR"
       query    = "sum by (mode, period, transition, type) (increase(${local.metric.finding},found_by=\"relay\"}[${local.relay_window}s])) > 0"
       command  = "phasectl status --date ${local.grouped.period} --project ${var.project}"
-      about    = "Period ${local.grouped.period} of ${local.grouped.transition}, mode ${local.grouped.mode} (empty: all of its modes), finding ${local.grouped.type}. The command shows the state of each cycle of the period. A cycle that has to be handed over late is handed over with phasectl trigger; of one that has not, nothing is to be done."
+      about    = "Period ${local.grouped.period} of ${local.grouped.transition}, mode ${local.grouped.mode} (empty: all of its modes), finding ${local.grouped.type}. The command shows the state of each cycle of the period. Hand over a late cycle with phasectl trigger, or close it with phasectl close: either ends the finding."
     } },
     { check-unknown = {
       title      = "A readiness check, or the schedule, has no answer"

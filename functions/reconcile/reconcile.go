@@ -69,7 +69,7 @@ func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) e
 func relay(ctx context.Context, a *app.App, e wire.Envelope) error {
 	var naming sync.WaitGroup
 	var unnamed error
-	naming.Go(func() { unnamed = guarded(ctx, a, "locks", func() error { return nameLeakedLocks(ctx, a) }) })
+	naming.Go(func() { unnamed = guarded(ctx, a, "part", "locks", func() error { return nameLeakedLocks(ctx, a) }) })
 	err := eachTransition(ctx, a, func(t *pipeline.Transition) error { return a.Engine.Relay(ctx, t, e.MessageID) })
 	naming.Wait()
 	if err := errors.Join(err, unnamed); err != nil {
@@ -134,18 +134,19 @@ func eachTransition(ctx context.Context, a *app.App, do func(*pipeline.Transitio
 	errs := make([]error, len(a.Pipeline.Transitions))
 	var working sync.WaitGroup
 	for i, t := range a.Pipeline.Transitions {
-		working.Go(func() { errs[i] = guarded(ctx, a, t.ID, func() error { return do(t) }) })
+		working.Go(func() { errs[i] = guarded(ctx, a, "transition", t.ID, func() error { return do(t) }) })
 	}
 	working.Wait()
 	return errors.Join(errs...)
 }
 
-// guarded turns a panic of one part of a job into an error.
-func guarded(ctx context.Context, a *app.App, part string, do func() error) (err error) {
+// guarded turns a panic of one part of a job into an error. The log names the part: what it is, and
+// which.
+func guarded(ctx context.Context, a *app.App, what, part string, do func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%s: panic: %v", part, r)
-			a.Log.ErrorContext(ctx, err.Error(), "transition", part, "stack", string(debug.Stack()))
+			a.Log.ErrorContext(ctx, err.Error(), what, part, "stack", string(debug.Stack()))
 		}
 	}()
 	return do()

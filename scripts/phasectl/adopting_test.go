@@ -36,7 +36,7 @@ const (
 	oldFeed     = completions + "-consumer" // as the local environment names what it makes for a consumer
 )
 
-// deploy starts the functions, in shadow or not, with or without the orchestrator before beside
+// deploy starts the functions, in shadow or not, with or without the earlier orchestrator next to
 // them, on the documents that there are.
 func (a *adoption) deploy(shadow bool, at time.Time, old bool) {
 	t := a.t

@@ -263,7 +263,7 @@ func wantKeys(t *testing.T, m map[string]any, strs, arrays string) {
 	}
 }
 
-// An environment with a prefix writes tables only if that is said, so the commands beside it must
+// An environment with a prefix writes tables only if that is said, so the commands next to it must
 // be told.
 func TestEnv_SaysThatAnEnvironmentWithAPrefixWrites(t *testing.T) {
 	var out strings.Builder

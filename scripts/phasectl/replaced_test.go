@@ -69,7 +69,7 @@ func TestReplaced_PatternsNameSubscriptionsOfEventarc(t *testing.T) {
 	}
 }
 
-// A push subscription that nobody named may feed another orchestrator: the guard shows it, and
+// A push subscription that is not named may feed another orchestrator: the guard shows it, and
 // refuses nothing.
 func TestReplaced_WarnsOfPushSubscriptionsThatAreNotNamed(t *testing.T) {
 	c := feeding(t, map[string]string{ours: "https://ours.example.com/", madeByEventarc: "https://orchestrator.example.com/", madeForAnother: "https://dashboard.example.com/", "pulled": ""})

@@ -29,7 +29,7 @@ func reportCommand(f *flags) *cobra.Command {
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if shadow {
-				return besideShadow(cmd, f, w, asJSON)
+				return printShadow(cmd, f, w, asJSON)
 			}
 			all, unknown := []reconcile.Summary{}, 0
 			err := w.each(cmd.Context(), f.open, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {
@@ -61,8 +61,8 @@ func reportCommand(f *flags) *cobra.Command {
 	return cmd
 }
 
-// besideShadow prints the hand-overs of the shadow next to those of another orchestrator.
-func besideShadow(cmd *cobra.Command, f *flags, w windowFlags, asJSON bool) error {
+// printShadow prints the hand-overs of the shadow next to those of another orchestrator.
+func printShadow(cmd *cobra.Command, f *flags, w windowFlags, asJSON bool) error {
 	all := []reconcile.ShadowCycle{}
 	var zone *time.Location
 	err := w.each(cmd.Context(), f.open, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {

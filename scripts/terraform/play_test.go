@@ -41,7 +41,7 @@ type play struct {
 	contents map[string]map[pipeline.Period]warehouse.Slice // by table
 	scraped  []warehouse.FirstRun
 	runs     []warehouse.ProcessorRun
-	refused  []*push // deliveries that come again
+	refused  []*push // deliveries that are retried
 	messages int
 }
 
@@ -248,7 +248,7 @@ func (w *play) message(function string, data []byte) *push {
 	return m
 }
 
-// deliverAndRetry pushes a message; one that is refused comes again.
+// deliverAndRetry pushes a message; one that is refused is redelivered.
 func (w *play) deliverAndRetry(m *push) {
 	rr := httptest.NewRecorder()
 	h := handlers[m.function](func(context.Context) (*app.App, error) { return w.App, nil })

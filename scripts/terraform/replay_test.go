@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// firing is when an alert has notified somebody.
+// firing is when an alert has sent a notification.
 type firing struct {
 	key, title, labels string
 	at                 time.Time

@@ -51,7 +51,7 @@ func TestHeartbeatWindows_FollowSchedules(t *testing.T) {
 	}
 }
 
-// A job that has just been deployed has left no heartbeat yet: its absence is told after its first
+// A job that has just been deployed has left no heartbeat yet: its absence is reported after its first
 // run was due. A job that runs too rarely for Monitoring is watched by health, or refused.
 func TestHeartbeatAbsence_IsNotToldBeforeTheFirstRun(t *testing.T) {
 	for cron, watched := range map[string]bool{

@@ -230,7 +230,7 @@ var scenes = map[string]struct {
 }
 
 // crashAll plays every case on both stores. Without it, what follows a disturbed delivery on
-// SQLite, or beside a rival, is one of the aftermaths in turn; else it is each.
+// SQLite, or next to a rival, is one of the aftermaths in turn; else it is each.
 var crashAll = flag.Bool("crash.all", false, "TestCrashMatrix plays every case on every store")
 
 func TestCrashMatrix(t *testing.T) {

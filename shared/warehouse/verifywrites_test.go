@@ -188,6 +188,8 @@ func TestVerifyWrites_WarnsOfTablesThatAWriteReadsWhole(t *testing.T) {
 	} {
 		if v, there := found["writes into "+d.Rename(table)]; !there || v.Problem != "" || v.Warning != want {
 			t.Errorf("%s: %+v, want %q", table, v, want)
+		} else if named := strings.Contains(want, fmt.Sprintf(" %d bytes", v.Bytes)); named != (want != "") || want == "" && v.Bytes != 0 {
+			t.Errorf("%s: %d bytes, want those of %q", table, v.Bytes, want)
 		}
 	}
 }
