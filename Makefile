@@ -40,7 +40,7 @@ local: build ## Run the whole system on this machine until Ctrl-C
 
 # What the outcome of a test depends on. A folder's time changes when a file is removed.
 # make test-all runs make test first, unless it has passed since any of these changed.
-TESTED := $(shell find functions shared scripts terraform docs .ci .github go.mod go.sum Makefile README.md \( -type f -o -type d \) -not -path '*/.terraform*')
+TESTED := $(shell find functions shared scripts terraform docs .ci .github go.mod go.sum Makefile README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md \( -type f -o -type d \) -not -path '*/.terraform*')
 GOTEST := $(GO) run ./scripts/gotest
 
 .PHONY: test

@@ -19,7 +19,7 @@ import (
 func main() {
 	roots := os.Args[1:]
 	if len(roots) == 0 {
-		roots = []string{"README.md", "docs", "functions", "scripts", "shared", "terraform"}
+		roots = []string{"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "functions", "scripts", "shared", "terraform"}
 	}
 	problems := 0
 	for _, root := range roots {
