@@ -153,7 +153,7 @@ func guarded(ctx context.Context, a *app.App, what, part string, do func() error
 }
 
 // nameLeakedLocks logs the leaked locks: they expired long ago, no run has asked for them
-// since, and their runs did not finish.
+// since, and their runs did not finish. It deletes the oldest of many.
 func nameLeakedLocks(ctx context.Context, a *app.App) error {
 	locks, at, err := a.Locks.List(ctx)
 	if err != nil {
@@ -166,7 +166,14 @@ func nameLeakedLocks(ctx context.Context, a *app.App) error {
 				"period", s.Key[i:], "execution_id", s.Execution, "instance", s.Instance, "renewed", s.Renewed)
 		}
 	}
-	return nil
+	if a.Config.Shadow != "" {
+		return nil // the locks are not the shadow's own
+	}
+	deleted, err := a.Locks.Trim(ctx, locks, at)
+	if deleted > 0 {
+		a.Log.WarnContext(ctx, fmt.Sprintf("%d leaked locks were deleted: the newest %d are kept", deleted, lease.MostLeaked))
+	}
+	return err
 }
 
 // verify asks the warehouse about the readiness checks as the function that will have

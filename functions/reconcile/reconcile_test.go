@@ -2,9 +2,12 @@ package reconcile_test
 
 import (
 	"context"
+	"fmt"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -243,5 +247,58 @@ func TestRelay_ShadowHeartbeatStaysInShadowState(t *testing.T) {
 	}
 	if n := len(w.Logs.Lines("event", "heartbeat")); n != 0 {
 		t.Errorf("%d lines that are taken for the relay's heartbeat", n)
+	}
+}
+
+// lockReads counts the documents of locks and tokens that are read.
+type lockReads struct {
+	store.Store
+	documents *atomic.Int64
+}
+
+func (r lockReads) Scan(ctx context.Context, collection, from, to string) iter.Seq2[store.Doc, error] {
+	return func(yield func(store.Doc, error) bool) {
+		for doc, err := range r.Store.Scan(ctx, collection, from, to) {
+			if r.documents.Add(1); !yield(doc, err) {
+				return
+			}
+		}
+	}
+}
+
+// 3,000 runs die, each with a lock of its own, and none is repeated.
+func TestRelay_BoundsLeakedLocks(t *testing.T) {
+	const died = 3000
+	w := apptest.New(t, now)
+	for n := range died {
+		if _, err := w.Locks.Acquire(t.Context(), lease.Key{Class: fmt.Sprint("P", n), Period: "2026-02-03"}, "run"); err != nil {
+			t.Fatal(err)
+		}
+		w.SetNow(w.Now().Add(time.Millisecond))
+	}
+	w.SetNow(w.Now().Add(time.Hour))
+	if _, err := w.Locks.Acquire(t.Context(), lease.Key{Class: "AtWork", Period: "2026-02-03"}, "run"); err != nil {
+		t.Fatal(err)
+	}
+	documents := &atomic.Int64{}
+	w.Locks.Store = lockReads{w.Locks.Store, documents}
+	w.Config.Shadow = "shadow_"
+	for _, want := range []int64{died + 1, died + 1, lease.MostLeaked + 1} {
+		documents.Store(0)
+		if rec := job(w, `{"job":"relay"}`); rec.Code != 204 {
+			t.Fatalf("%d %s", rec.Code, rec.Body)
+		}
+		if got := documents.Load(); got != want {
+			t.Errorf("a relay reads %d documents of locks, want %d", got, want)
+		}
+		w.Config.Shadow = "" // which deletes nothing
+	}
+	for _, id := range []string{"AtWork_2026-02-03", fmt.Sprintf("P%d_2026-02-03", died-1)} {
+		if !w.Doc(t, "processing_locks", id).Exists {
+			t.Errorf("%s is gone", id)
+		}
+	}
+	if id := "P0_2026-02-03"; w.Doc(t, "processing_locks", id).Exists || !w.Doc(t, "lock_tokens", id).Exists {
+		t.Error("want the oldest lock deleted and its token outstanding")
 	}
 }

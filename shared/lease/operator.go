@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/audit"
@@ -27,6 +28,35 @@ func (l *Locks) List(ctx context.Context) ([]State, time.Time, error) {
 		out = append(out, s)
 	}
 	return out, snap.ReadTime, nil
+}
+
+const (
+	// MostLeaked is how many leaked locks keep their documents.
+	MostLeaked = 100
+	// mostDeletes bounds one commit.
+	mostDeletes = 100
+)
+
+// Trim deletes the leaked locks of a list but the newest [MostLeaked], so that no number of dead
+// runs makes a list long. A leaked lock is free, with or without its document, and its tokens
+// stay outstanding. A lock that a run has taken since is kept; the next Trim deletes the others of its commit.
+func (l *Locks) Trim(ctx context.Context, states []State, at time.Time) (deleted int, err error) {
+	leaked := slices.DeleteFunc(slices.Clone(states), func(s State) bool { return !s.Leaked(at) })
+	slices.SortStableFunc(leaked, func(a, b State) int { return b.Renewed.Compare(a.Renewed) })
+	leaked = leaked[min(MostLeaked, len(leaked)):]
+	for some := range slices.Chunk(leaked, mostDeletes) {
+		var writes []store.Write
+		for _, s := range some {
+			writes = append(writes, store.DeleteIf(l.lockRef(s.Key), s.version))
+		}
+		switch _, err := l.Store.Apply(ctx, writes...); {
+		case err == nil:
+			deleted += len(some)
+		case !errors.Is(err, store.ErrConflict):
+			return deleted, fmt.Errorf("delete leaked locks: %w", err)
+		}
+	}
+	return deleted, nil
 }
 
 // ErrNotLocked says that a lock has no document.

@@ -174,3 +174,40 @@ func TestList_CostsTheLocksThatAreHeld(t *testing.T) {
 		t.Errorf("%d locks, %d calls, %d documents, %v", len(states), c.calls, c.documents, err)
 	}
 }
+
+// A lock that a run has taken since it was listed is kept, whatever becomes of the others.
+func TestTrim_KeepsALockThatWasTakenSince(t *testing.T) {
+	w := newWorld(t)
+	l := w.locks("a")
+	for n := range MostLeaked + 2 {
+		if _, err := l.Acquire(t.Context(), Key{Class: fmt.Sprint("P", n), Period: "2026-02-03"}, "dead"); err != nil {
+			t.Fatal(err)
+		}
+		w.advance(time.Millisecond)
+	}
+	w.advance(time.Hour)
+	states, at, err := l.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := l.Acquire(t.Context(), Key{Class: "P0", Period: "2026-02-03"}, "next")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := l.Trim(t.Context(), states, at); n != 0 || err != nil {
+		t.Errorf("%d deleted, %v", n, err)
+	}
+	w.check("the new holder", taken.Renew(t.Context()), nil)
+	if states, at, err = l.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.once("apply", lost)
+	_, err = l.Trim(t.Context(), states, at)
+	w.check("a lost answer", err, errAway)
+	if n, err := l.Trim(t.Context(), states, at); n != 0 || err != nil { // it was deleted
+		t.Errorf("%d deleted, %v", n, err)
+	}
+	if states, _, err = l.List(t.Context()); err != nil || len(states) != MostLeaked+1 {
+		t.Errorf("%d locks, %v", len(states), err)
+	}
+}
