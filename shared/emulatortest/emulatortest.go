@@ -1,5 +1,5 @@
-// Package emulatortest is asked by tests that need more than Go: an emulator, or a
-// browser. Where it is missing, the test is skipped with one line of one form, by which
+// Package emulatortest is asked by tests that need more than Go: an emulator, a browser or
+// Python. Where it is missing, the test is skipped with one line of one form, by which
 // make test counts such tests and names the command that runs them. With
 // REQUIRE_EMULATORS=1 the test fails instead; with TEST_ALONE=1, which make test sets, it is
 // skipped even where Chromium is installed.
@@ -41,6 +41,16 @@ func Browser(t testing.TB) string {
 		}
 	}
 	missing(t, "Chromium")
+	return ""
+}
+
+// Python returns the interpreter of Python 3.
+func Python(t testing.TB) string {
+	t.Helper()
+	if program, err := exec.LookPath("python3"); err == nil {
+		return program
+	}
+	missing(t, "Python 3")
 	return ""
 }
 
