@@ -11,6 +11,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/safetime"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -207,12 +208,9 @@ func (c *convergence) holder() string {
 	return id
 }
 
-// safeRemaining returns for how long a claim held under that id may still be used. The stricter of
-// the monotonic and the wall clock decides: while a machine is suspended, one of them can stand still.
+// safeRemaining returns for how long a claim held under that id may still be used.
 func (c *convergence) safeRemaining(holder string) time.Duration {
-	began, now := c.taken[holder], c.Now()
-	elapsed := max(now.Sub(began), now.Round(0).Sub(began.Round(0)))
-	return c.Claim - c.Claim/10 - elapsed
+	return safetime.Left(c.Claim, c.taken[holder], c.Now())
 }
 
 func (c *convergence) mine(b *batch) bool { _, ok := c.taken[b.Holder]; return ok }

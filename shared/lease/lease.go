@@ -50,6 +50,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/safetime"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
@@ -166,9 +167,7 @@ func (l *Lease) remaining() time.Duration { l.mu.Lock(); defer l.mu.Unlock(); re
 
 // left returns for how long the lease may still be relied upon; l.mu is held.
 func (l *Lease) left() time.Duration {
-	now := l.locks.Now()
-	elapsed := max(now.Sub(l.confirmed), now.Round(0).Sub(l.confirmed.Round(0)))
-	return l.locks.Lease - l.locks.Lease/10 - elapsed
+	return safetime.Left(l.locks.Lease, l.confirmed, l.locks.Now())
 }
 
 // Grace returns the time in which work under a lost lease must end: half of the rest of the
