@@ -29,6 +29,8 @@ func (f *flags) complete(cmd *cobra.Command) {
 				return local.FunctionNames(), cobra.ShellCompDirectiveNoFileComp
 			case len(before) == 1 && (name == "explain" || name == "hold" || name == "release"):
 				return f.names("mode"), cobra.ShellCompDirectiveNoFileComp
+			case len(before) == 0 && name == "complete":
+				return f.names("processor"), cobra.ShellCompDirectiveNoFileComp
 			}
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

@@ -108,7 +108,7 @@ func newRoot() *cobra.Command {
 	var f flags
 	root.PersistentFlags().StringVar(&f.project, "project", "", "Google Cloud project (default $GOOGLE_CLOUD_PROJECT)")
 	root.PersistentFlags().StringVar(&f.pipeline, "pipeline", "", "pipeline definition FILE (default $PIPELINE_FILE, else the embedded nba.yaml)")
-	root.AddCommand(statusCommand(&f), explainCommand(&f), triggerCommand(&f), holdCommand(&f), releaseCommand(&f), closeCommand(&f),
+	root.AddCommand(statusCommand(&f), explainCommand(&f), triggerCommand(&f), holdCommand(&f), releaseCommand(&f), closeCommand(&f), completeCommand(&f),
 		quarantineCommand(&f), deadLetterCommand(&f), runCommand(&f), locksCommand(&f), reconcileCommand(&f), reportCommand(&f), sweepCommand(&f), healthCommand(&f),
 		serveCommand(&f), localCommand(&f), checksCommand(&f), envCommand(), demoCommand(&f), smokeCommand(&f), drillCommand(&f), driftCommand(&f), validateCommand(&f), versionCommand())
 	f.complete(root)
