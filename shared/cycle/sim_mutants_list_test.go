@@ -101,11 +101,11 @@ var simMutants = []simMutant{
 	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {`},
 
 	{"claim_trusted_for_ever", 29, "cycle.go",
-		`	return c.Claim - c.Claim/10 - elapsed`,
+		`	return safetime.Left(c.Claim, c.taken[holder], c.Now())`,
 		`	if mutant("claim_trusted_for_ever") {
 		return c.Claim
 	}
-	return c.Claim - c.Claim/10 - elapsed`},
+	return safetime.Left(c.Claim, c.taken[holder], c.Now())`},
 	{"claim_not_given_back", 515, "next.go",
 		`	case a.do == idle && held:`,
 		`	case a.do == idle && held && mutant("claim_not_given_back"):
@@ -273,11 +273,11 @@ var simMutants = []simMutant{
 		`	if exists && !s.Expired(snap.ReadTime) {`,
 		`	if exists && !s.Expired(snap.ReadTime) && !(mutant("lock_taken_before_its_end") && s.Expired(snap.ReadTime.Add(l.Lease/2))) {`},
 	{"lock_trusted_for_ever", 1, "../lease/lease.go",
-		`	return l.locks.Lease - l.locks.Lease/10 - elapsed`,
+		`	return safetime.Left(l.locks.Lease, l.confirmed, l.locks.Now())`,
 		`	if mutant("lock_trusted_for_ever") {
 		return l.locks.Lease
 	}
-	return l.locks.Lease - l.locks.Lease/10 - elapsed`},
+	return safetime.Left(l.locks.Lease, l.confirmed, l.locks.Now())`},
 	{"lock_trusted_from_the_answer", 10407, "../lease/lease.go",
 		`		if err == nil {
 			l.mu.Lock()
