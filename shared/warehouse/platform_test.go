@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/phasegate/phasegate/shared/warehouse"
+	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
 )
 
 // A sweep and the processors fence each other's tokens after a crash. They have identities of
@@ -54,11 +55,11 @@ func TestFence_WaitsForTheRunningJobOfAnotherIdentity(t *testing.T) {
 	p.Held, p.Arrived, p.Granted["sweep"] = make(chan struct{}), func(queued bool) { arrived <- queued }, true
 	asked := make(chan struct{})
 	once := sync.OnceFunc(func() { close(asked) })
-	p.Throttles = func(_ int, r *http.Request) int {
+	p.Fails = func(_ int, r *http.Request) error {
 		if user, _, _ := r.BasicAuth(); user == "sweep" && strings.Contains(r.URL.Path, "/queries/") {
 			once()
 		}
-		return 0
+		return nil
 	}
 	used := b.only()
 	written, fenced := make(chan error, 1), make(chan error, 1)
@@ -85,7 +86,7 @@ func TestWrite_HappensAlthoughARequestIsThrottled(t *testing.T) {
 	b := newBooks(t, scores, "")
 	whole := b.Platform()
 	n := 0
-	whole.Throttles = func(i int, _ *http.Request) int { n = i + 1; return 0 }
+	whole.Fails = func(i int, _ *http.Request) error { n = i + 1; return nil }
 	if _, err := whole.As("processor").Write(atMost(t), b.only(), b.target, rowsOf(score("a", 10, first))); err != nil || n < 7 {
 		t.Fatalf("%d requests, %v", n, err)
 	}
@@ -95,12 +96,12 @@ func TestWrite_HappensAlthoughARequestIsThrottled(t *testing.T) {
 				t.Parallel()
 				p := b.Platform()
 				path := ""
-				p.Throttles = func(i int, r *http.Request) int {
+				p.Fails = func(i int, r *http.Request) error {
 					if i != at {
-						return 0
+						return nil
 					}
 					path = r.Method + " " + r.URL.Path
-					return status
+					return warehousetest.Throttled(status)
 				}
 				got, err := p.As("processor").Write(atMost(t), b.only(), b.target, rowsOf(score("a", 10, first)))
 				if err != nil || got.Doubled != 0 || got.Problem != "" {
@@ -120,13 +121,13 @@ func TestFence_HoldsAlthoughARequestIsThrottled(t *testing.T) {
 		t.Fatal(err)
 	}
 	throttled := map[string]bool{}
-	p.Throttles = func(_ int, r *http.Request) int { // each kind of request once
+	p.Fails = func(_ int, r *http.Request) error { // each kind of request once
 		key := r.Method + " " + r.URL.Path
 		if throttled[key] {
-			return 0
+			return nil
 		}
 		throttled[key] = true
-		return http.StatusTooManyRequests
+		return warehousetest.Throttled(http.StatusTooManyRequests)
 	}
 	if err := p.As("sweep").Fence(atMost(t), b.target.Processor.Table, lockOf, nonce(used)); err != nil || len(throttled) < 4 {
 		t.Errorf("%d requests throttled, %v", len(throttled), err)
