@@ -53,9 +53,9 @@ func (p *Platform) load(r *http.Request, identity string, body []byte, forward f
 		return err
 	}
 	if problem := unreadable(job.Configuration.Load.Schema.Fields, read[1]); problem != "" {
-		// https://github.com/r-dbi/bigrquery/issues/344
+		// Without two words of it, https://github.com/r-dbi/bigrquery/issues/344
 		return begun.fail(&Refusal{Code: http.StatusBadRequest, Reason: "invalid", Detail: problem,
-			Message: "Error while reading data, error message: JSON table encountered too many errors, g" + "iving up. Rows: 1; errors: 1. Please look into the errors[] collection for more details."})
+			Message: "Error while reading data, error message: JSON table encountered too many errors. Rows: 1; errors: 1. Please look into the errors[] collection for more details."})
 	}
 	p.forwarded(begun, forward())
 	return nil
