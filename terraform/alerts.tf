@@ -29,7 +29,7 @@ locals {
   # What the alerts on errors are called: Phase3Orchestrator and phase_3_analytics of the
   # pipeline file are Phase 3 Orchestrator and Phase 3 Analytics.
   orchestrators = join(", ", distinct([for t in local.pipeline.transitions :
-    replace(replace(t.downstream.parent_processor, "/([A-Za-z])([0-9])/", "$1 $2"), "/([a-z0-9])([A-Z])/", "$1 $2")
+    replace(replace([for p in [try(t.downstream.parent_processor, ""), local.parent_processor[t.id]] : p if p != ""][0], "/([A-Za-z])([0-9])/", "$1 $2"), "/([a-z0-9])([A-Z])/", "$1 $2")
   ]))
   environment_name = var.prefix == "" ? "" : "${trimsuffix(var.prefix, "-")}: "
 

@@ -2,10 +2,20 @@
 # topic phasegate-FUNCTION, subscription TOPIC-FUNCTION, dead letter TOPIC-dead-letter.
 
 locals {
-  pipeline = yamldecode(file(coalesce(var.pipeline_file, "${path.module}/../shared/pipeline/nba.yaml")))
+  written = yamldecode(file(coalesce(var.pipeline_file, "${path.module}/../shared/pipeline/nba.yaml")))
+
+  # Keys that the file may leave out have the defaults of shared/pipeline/defaults.go.
+  schedules_written = try(local.written.schedules, [])
+  relay             = [{ name = "relay", cron = "*/5 * * * *", function = "reconcile", job = "relay" }]
+  pipeline = merge(local.written, {
+    schedules = concat([for s in local.relay : s if !anytrue([for w in local.schedules_written : w.job == "relay"])], local.schedules_written)
+  })
 
   transitions = { for t in local.pipeline.transitions : t.id => t }
   schedules   = { for s in local.pipeline.schedules : s.name => merge(s, { cron = join(" ", regexall("\\S+", s.cron)) }) }
+
+  # The default of parent_processor, by transition.
+  parent_processor = { for id, t in local.transitions : id => "${join("", [for w in split("_", try(t.formerly[0], id)) : title(w)])}Orchestrator" }
 
   # The Cloud Run services behind the phases, by phase.
   services = { for p in local.pipeline.phases : p.name => p.service if try(p.service, "") != "" }
@@ -38,8 +48,10 @@ locals {
     } },
   )
 
-  # Datasets whose tables the readiness checks read.
-  read_datasets = toset(flatten([for t in local.pipeline.transitions : try(t.checks.datasets, [])]))
+  # Datasets whose tables the readiness checks read, by default those of the upstream phase.
+  read_datasets = toset(flatten([for t in local.pipeline.transitions : try(t.checks.datasets, [
+    for phase in local.pipeline.phases : [for p in phase.processors : split(".", p.table)[0]] if phase.name == t.upstream.phase && can(t.checks.before_hand_over)
+  ])]))
 
   # Datasets of the phases' tables, which reconciliation counts.
   table_datasets = toset([for p in flatten([for phase in local.pipeline.phases : phase.processors]) : split(".", p.table)[0]])

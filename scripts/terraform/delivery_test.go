@@ -34,7 +34,7 @@ func twoTransitions(t *testing.T) string {
 	text := string(pipeline.Default())
 	_, rest, _ := strings.Cut(text, "transitions:\n")
 	first, jobs, _ := strings.Cut(rest, "\n# Jobs")
-	second := strings.NewReplacer("id: phase3_to_phase4", "id: phase4_to_phase5", "topic: nba-phase3-analytics-complete", "topic: nba-phase4-trigger",
+	second := strings.NewReplacer("id: phase3_to_phase4", "id: phase4_to_phase5", "topic: nba-phase3-analytics-complete", "topic: nba-phase4-complete",
 		"topic: nba-phase4-trigger", "topic: nba-phase5-trigger", "compatibility_collection: phase3_completion", "compatibility_collection: phase4_completion",
 		"    hand_over: {warn: 5m, critical: 15m}\n", "").Replace(first)
 	text = strings.Replace(text, first+"\n# Jobs"+jobs, first+second+"\n# Jobs"+jobs+"  - name: again\n    cron: \"30 6 * * *\"\n    function: reconcile\n    job: relay\n", 1)

@@ -13,6 +13,12 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
+// scheduled is the default pipeline with another cron expression. It has no deadline, before which a
+// relay would have to run.
+func scheduled(old, cron string) string {
+	return strings.NewReplacer(old, `"`+cron+`"`, `deadline: "+1d 10:00"`, "").Replace(string(pipeline.Default()))
+}
+
 // Intervals are told from cron expressions in HCL. Each must be as long as the longest
 // regular pause, by the parser that the definition is validated with; a clock that is
 // set back once a year makes it an hour longer.
@@ -21,8 +27,7 @@ func TestHeartbeatWindows_FollowSchedules(t *testing.T) {
 		"*/5 * * * *": true, "*/1 * * * *": true, "*/7 * * * *": true, "17 */6 * * *": true, "5 * * * *": true, "30 6 * * *": true, "0 3 * * 1": true, " */5  *   * * * ": true,
 		"*/5 6-9 * * *": false, "0 6 1 * *": false, "0,30 * * * *": false, "0 6 * * 1-5": false, "* * * * *": false,
 	} {
-		changed := strings.Replace(string(pipeline.Default()), `"*/5 * * * *"`, `"`+cron+`"`, 1)
-		p := planned(t, map[string]cty.Value{"pipeline_file": cty.StringVal(definition(t, changed))})
+		p := planned(t, map[string]cty.Value{"pipeline_file": cty.StringVal(definition(t, scheduled(`"*/5 * * * *"`, cron)))})
 		if refused := len(p.failed) == 1 && strings.Contains(p.failed[0], "relay: cron "+cron); refused == known {
 			t.Errorf("%s: refused %v: %q", cron, refused, p.failed)
 		}
@@ -58,8 +63,7 @@ func TestHeartbeatAbsence_IsNotToldBeforeTheFirstRun(t *testing.T) {
 		"*/5 * * * *": true, "7 * * * *": true, "17 */6 * * *": true, "17 */12 * * *": true, "17 */23 * * *": true, "30 6 * * *": false, "0 6 * * 1": false,
 	} {
 		for job, old := range map[string]string{"relay": `"*/5 * * * *"`, "health": `"5 * * * *"`} {
-			changed := strings.Replace(string(pipeline.Default()), old, `"`+cron+`"`, 1)
-			p := planned(t, map[string]cty.Value{"pipeline_file": cty.StringVal(definition(t, changed))})
+			p := planned(t, map[string]cty.Value{"pipeline_file": cty.StringVal(definition(t, scheduled(old, cron)))})
 			if refused := slices.ContainsFunc(p.failed, func(why string) bool { return strings.Contains(why, "health: cron "+cron) }); refused != (job == "health" && !watched) {
 				t.Errorf("%s %s: refused %v: %q", job, cron, refused, p.failed)
 			}

@@ -102,12 +102,12 @@ func (v *validator) checks(path string, f *fileChecks, t *Transition, of []Proce
 	if f == nil {
 		return nil
 	}
-	c := &Checks{Timeout: v.atLeast(path+".timeout", f.Timeout, time.Second, "30s"), MaxBytesBilled: f.MaxBytesBilled, Expected: f.Expected, ExpectedByPeriod: f.ByPeriod}
+	c := &Checks{Timeout: v.atLeast(path+".timeout", f.Timeout, time.Second, "30s"), MaxBytesBilled: *f.MaxBytesBilled, Expected: f.Expected, ExpectedByPeriod: f.ByPeriod}
 	if c.Timeout > maxQueryTime {
 		v.add(path+".timeout", "%s is more than %s, for which a claim is good", c.Timeout, maxQueryTime)
 	}
-	if f.MaxBytesBilled < 1 {
-		v.add(path+".max_bytes_billed", "must be positive, is %d", f.MaxBytesBilled)
+	if c.MaxBytesBilled < 1 {
+		v.add(path+".max_bytes_billed", "must be positive, is %d", c.MaxBytesBilled)
 	}
 	names := map[string]bool{}
 	for i, name := range f.Datasets {
@@ -120,7 +120,7 @@ func (v *validator) checks(path string, f *fileChecks, t *Transition, of []Proce
 	c.Datasets = f.Datasets
 	for _, p := range of {
 		// Else {table} would name what the functions may not read.
-		if dataset, _, _ := strings.Cut(p.Table, "."); t.Expects(p.Name) && !names[dataset] {
+		if dataset, _, _ := strings.Cut(p.Table, "."); t.Expects(p.Name) && dataset != "" && !names[dataset] {
 			names[dataset] = true
 			v.add(path+".datasets", "%q, that of %s, is missing", clip(dataset), p.Name)
 		}
@@ -154,6 +154,7 @@ func (v *validator) checks(path string, f *fileChecks, t *Transition, of []Proce
 
 // check reads one check and states it for each table and column that it is about.
 func (v *validator) check(path string, f fileCheck, t *Transition, of []Processor) []Check {
+	before := len(v.problems)
 	c := Check{Name: f.Name, SQL: f.SQL, Modes: f.Modes, Processors: f.Processors,
 		Warn: v.bound(path+".warn", f.Warn), Block: v.bound(path+".block", f.Block),
 		Unknown: Unknown(cmp.Or(f.Unknown, string(UnknownBlocks)))}
@@ -165,30 +166,30 @@ func (v *validator) check(path string, f fileCheck, t *Transition, of []Processo
 	for i, name := range f.Modes {
 		at := fmt.Sprintf("%s.modes[%d]", path, i)
 		if _, ok := t.Mode(name); !ok {
-			v.add(at, "unknown mode %q", clip(name))
+			v.add(at, "unknown mode %q%s", clip(name), DidYouMean(name, t.modeNames()))
 		}
 		v.unique(at, "mode", name, seen)
 	}
 	for i, name := range f.Processors {
 		at := fmt.Sprintf("%s.processors[%d]", path, i)
 		if !t.Expects(name) {
-			v.add(at, "%q is expected by no mode", clip(name))
+			v.add(at, "%q is expected by no mode%s", clip(name), DidYouMean(name, t.Order))
 		}
 		v.unique(at, "processor", name, seen)
 	}
 	if len(c.Modes) == 0 {
-		for _, m := range t.Modes {
-			c.Modes = append(c.Modes, m.Name)
-		}
+		c.Modes = t.modeNames()
 	}
 	if len(c.Processors) == 0 {
 		c.Processors = t.Order
 	}
 	holes := v.statement(path+".sql", f.SQL, "table", "date_column", "column")
 	if len(holes) == 0 {
+		v.asked(path, c, t, 1, before)
 		return []Check{c}
 	}
 	each := c.each(of, slices.Contains(holes, "column"))
+	v.asked(path, c, t, len(each), before)
 	for _, c := range each {
 		if !v.prunes(path+".sql", c.SQL) {
 			break

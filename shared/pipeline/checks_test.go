@@ -85,10 +85,8 @@ func TestCheck_NamesEachProblem(t *testing.T) {
 	for name, tc := range map[string]struct{ from, to, want string }{
 		"unknown_field":     {`block: "< 1"`, `severity: block`, "line {line}: field severity not found"},
 		"timeout":           {"timeout: 30s", "timeout: soon", at + `.timeout: "soon" is no positive duration`},
-		"timeout_missing":   {"timeout: 30s # of a query\n", "\n", at + `.timeout: "" is no positive duration`},
 		"timeout_long":      {"timeout: 30s", "timeout: 51s", at + ".timeout: 51s is more than 50s"},
 		"bytes":             {"max_bytes_billed: 1000000000", "max_bytes_billed: 0", at + ".max_bytes_billed: must be positive, is 0"},
-		"bytes_missing":     {"max_bytes_billed: 1000000000", "", at + ".max_bytes_billed: must be positive, is 0"},
 		"dataset":           {"datasets: [nba_raw, nba_analytics]", "datasets: [nba_raw, nba_analytics, \"a`b\"]", at + ".datasets[2]: \"a`b\" is no dataset"},
 		"dataset_twice":     {"datasets: [nba_raw, nba_analytics]", "datasets: [nba_raw, nba_analytics, nba_raw]", at + `.datasets[2]: dataset "nba_raw" is declared twice`},
 		"dataset_missing":   {"datasets: [nba_raw, nba_analytics]", "datasets: [nba_raw]", at + `.datasets: "nba_analytics", that of player_game_summary, is missing`},

@@ -7,12 +7,12 @@ type file struct {
 	Schema      int               `yaml:"schema"`      // 1
 	Name        string            `yaml:"name"`        // of the pipeline, for people and in notices
 	TimeZone    string            `yaml:"time_zone"`   // such as Europe/Berlin: of local times, of schedules, of days
-	Calendar    string            `yaml:"calendar"`    // what a period is: `day`, written 2026-02-03 and bounded by midnight in time_zone; or `hour`, written 2026-02-03T14, in UTC
-	Kinds       map[string]string `yaml:"kinds"`       // kind of a processor → the key under which its changed entities stand in a trigger's entities_changed
+	Calendar    string            `yaml:"calendar"`    // what a period is: `day`, written 2026-02-03 and bounded by midnight in time_zone; or `hour`, written 2026-02-03T14, in UTC. Default: day
+	Kinds       map[string]string `yaml:"kinds"`       // kind of a processor → the key under which its changed entities stand in a trigger's entities_changed. Default: `{entity: entities}`
 	Phases      []filePhase       `yaml:"phases"`      // stages of the pipeline
 	Transitions []fileTransition  `yaml:"transitions"` // from one phase to the next; one's downstream may be another's upstream
 	Health      *fileHealth       `yaml:"health"`      // what the health checks ask besides. Default: nothing
-	Schedules   []fileSchedule    `yaml:"schedules"`   // jobs that the scheduler sends; the relay must be one of them
+	Schedules   []fileSchedule    `yaml:"schedules"`   // jobs that the scheduler sends. Default: the relay, every five minutes; it is added unless one of them is the job relay
 }
 
 type filePhase struct {
@@ -24,7 +24,7 @@ type filePhase struct {
 type fileProcessor struct {
 	Name       string   `yaml:"name"`        // unique over all phases; what transitions call it, and source_table of its triggers
 	Formerly   []string `yaml:"formerly"`    // names that it had, the oldest first: what is stored stays under the oldest, and completions with any of them count. `[]` says that it never had another. Default: none
-	Kind       string   `yaml:"kind"`        // one of `kinds`
+	Kind       string   `yaml:"kind"`        // one of `kinds`. Default: the only one
 	Class      string   `yaml:"class"`       // the name by which its runs lock each other out, in every language; unique. Default: the oldest name in CamelCase with Processor behind it
 	Table      string   `yaml:"table"`       // that it fills, dataset.table
 	DateColumn string   `yaml:"date_column"` // says to which period a row belongs: a DATE where periods are days, a TIMESTAMP at the beginning of the hour where they are hours
@@ -46,12 +46,12 @@ type fileTransition struct {
 	Downstream struct {
 		Phase           string   `yaml:"phase"`            // that is handed over to
 		Topic           string   `yaml:"topic"`            // of its triggers
-		TriggeredBy     string   `yaml:"triggered_by"`     // triggered_by of the triggers
-		ParentProcessor string   `yaml:"parent_processor"` // parent_processor of the triggers
-		Order           []string `yaml:"order"`            // of the messages of one hand-over: each processor that any mode names, once; 300 at most
+		TriggeredBy     string   `yaml:"triggered_by"`     // triggered_by of the triggers. Default: the oldest id of the transition
+		ParentProcessor string   `yaml:"parent_processor"` // parent_processor of the triggers. Default: the oldest id of the transition in CamelCase with Orchestrator behind it
+		Order           []string `yaml:"order"`            // of the messages of one hand-over: each processor that any mode names, once; 300 at most. Default: in the order of the phase
 	} `yaml:"downstream"`
-	CompatibilityCollection string `yaml:"compatibility_collection"` // of the documents, one a period, that others read
-	TriggerWithin           string `yaml:"trigger_within"`           // automatic hand-overs happen while the needed runs end within this time after the period's end, such as 72h; older ones are overdue. At least 1h, or 5m where periods are hours
+	CompatibilityCollection string `yaml:"compatibility_collection"` // of the documents, one a period, that others read. Default: the oldest id of the transition with _completion behind it
+	TriggerWithin           string `yaml:"trigger_within"`           // automatic hand-overs happen while the needed runs end within this time after the period's end, such as 72h; older ones are overdue. At least 1h, or 5m where periods are hours. Default: 72h
 	ManagedSince            string `yaml:"managed_since"`            // reconciliation compares no earlier period. Default: the first recorded one, which the first relay stores once
 	HandOver                *struct {
 		Warn     string `yaml:"warn"`     // whole seconds, such as 5m
@@ -65,19 +65,19 @@ type fileMode struct {
 	Name     string   `yaml:"name"`     // unique in the transition
 	Formerly []string `yaml:"formerly"` // as of a processor: names that it had. Default: none
 	Event    string   `yaml:"event"`    // runs that end `before`, `within` or `after` the period belong to this mode
-	Critical []string `yaml:"critical"` // processors without which nothing is handed over; at least one
+	Critical []string `yaml:"critical"` // processors without which nothing is handed over; at least one. Default: all of the phase that are not optional
 	Optional []string `yaml:"optional"` // the others that are waited for. Default: none
-	Complete string   `yaml:"complete"` // when it is complete at once: `all` or `critical`
+	Complete string   `yaml:"complete"` // when it is complete at once: `all` or `critical`. Default: all
 	Grace    *struct {
 		QuorumPct int    `yaml:"quorum_pct"` // of all processors, 1 to 100
 		After     string `yaml:"after"`      // such as 30m, since critical ones and quorum were there; less than from counts_from to the deadline
 	} `yaml:"grace"` // hands over without some optional ones. Default: never
-	CountsFrom    string   `yaml:"counts_from"`    // runs that ended earlier do not count. Not after the end of event. A time relative to the period, of days on the local clock: `18:00`, `-1d 16:30`, `+1d 05:00`; of hours: `:20`, `-1h :50`, `+2h :05`
+	CountsFrom    string   `yaml:"counts_from"`    // runs that ended earlier do not count. Not after the end of event. A time relative to the period, of days on the local clock: `18:00`, `-1d 16:30`, `+1d 05:00`; of hours: `:20`, `-1h :50`, `+2h :05`. Default: the beginning of event; for before, one period before the period
 	AcceptEarlier []string `yaml:"accept_earlier"` // processors of which a run counts here too if it counts for the earlier mode in whose time it ended, from that mode's `counts_from` on. Default: none
 	NotBefore     string   `yaml:"not_before"`     // a time as counts_from: nothing is handed over before. No later than the end of trigger_within. Default: at once
 	Deadline      string   `yaml:"deadline"`       // a time as counts_from: a cycle that is not complete by then is overdue, and people are notified. Not before counts_from, not_before and the beginning of event, no later than the end of trigger_within. Default: none
 	AtDeadline    string   `yaml:"at_deadline"`    // `hold`, or `hand_over` the complete processors, if all critical ones are complete. Default: hold
-	SecondRuns    string   `yaml:"second_runs"`    // what a further run of a processor means that was handed over: `ignore` or `resend_if_changed`
+	SecondRuns    string   `yaml:"second_runs"`    // what a further run of a processor means that was handed over: `ignore` or `resend_if_changed`. Default: resend_if_changed
 	// A processor that reports another count each time must not set the next phase off each time.
 	SecondRunsEvery string `yaml:"second_runs_every"` // with resend_if_changed: the least time, at most 24h, between two such further hand-overs of one processor; its runs in between are collected and go together. Default: 2m
 }
@@ -90,9 +90,9 @@ type fileSchedule struct {
 }
 
 type fileChecks struct {
-	Timeout        string           `yaml:"timeout"`            // of one query, 50s at most
-	MaxBytesBilled int64            `yaml:"max_bytes_billed"`   // of one query
-	Datasets       []string         `yaml:"datasets"`           // that the statements read; the functions may read no others
+	Timeout        string           `yaml:"timeout"`            // of one query, 50s at most. Default: 30s
+	MaxBytesBilled *int64           `yaml:"max_bytes_billed"`   // of one query. Default: 1000000000
+	Datasets       []string         `yaml:"datasets"`           // that the statements read; the functions may read no others. Default: those of the tables of the upstream phase
 	Tables         []fileCheckTable `yaml:"tables"`             // queries that the statements can name like tables. Default: none
 	Expected       string           `yaml:"expected"`           // query for how many units of work @period should bring; 0: nothing is to come. Default: not known
 	ByPeriod       string           `yaml:"expected_by_period"` // query for the same about @first to @last: period, number. Default: not known

@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -37,7 +36,7 @@ func Parse(data []byte) (*Pipeline, error) {
 			return nil, fmt.Errorf("pipeline definition: %w", err)
 		}
 		for _, e := range te.Errors {
-			shape = append(shape, errors.New(inGo.ReplaceAllString(e, "$1")))
+			shape = append(shape, errors.New(explainKey(e, &root)))
 		}
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
@@ -58,19 +57,21 @@ func Parse(data []byte) (*Pipeline, error) {
 	return p, nil
 }
 
-// inGo is how the decoder says that a key is unknown: its Go type is left out.
-var inGo = regexp.MustCompile(`(field \S+ not found) in type (?s:.*)`)
-
 // build turns the file into a Pipeline while the validator notes what is wrong.
 func build(f file) (*Pipeline, *validator) {
-	v := &validator{tables: map[string]Processor{}}
-	if f.Schema != 1 {
+	v := &validator{tables: map[string]Processor{}, phases: map[string]string{}}
+	taken := f.defaults()
+	switch f.Schema {
+	case 1:
+	case 0:
+		v.add("schema", "is required: write schema: 1")
+	default:
 		v.add("schema", "must be 1, is %d", f.Schema)
 	}
 	v.name("name", f.Name)
 	zone := v.zone("time_zone", f.TimeZone)
 	v.oneOf("calendar", f.Calendar, "day", "hour")
-	p := &Pipeline{Name: f.Name, Calendar: Calendar{zone: zone, hourly: f.Calendar == "hour"}, Kinds: f.Kinds}
+	p := &Pipeline{Name: f.Name, Calendar: Calendar{zone: zone, hourly: f.Calendar == "hour"}, Kinds: f.Kinds, Defaults: taken}
 	for kind, key := range f.Kinds {
 		v.name("kinds", kind)
 		v.name("kinds."+kind, key)
@@ -95,7 +96,7 @@ func build(f file) (*Pipeline, *validator) {
 				v.add(path+".name", "processor %q is declared twice, first at %s", pr.Name, first)
 			}
 			owner[pr.Name] = path
-			phases[fp.Name][pr.Name] = f.Kinds[pr.Kind]
+			phases[fp.Name][pr.Name], v.phases[pr.Name] = f.Kinds[pr.Kind], fp.Name
 			processors.formerly(path, pr.Name, pr.Formerly)
 			processor := v.processor(path, pr, f.Kinds)
 			v.unique(path+".class", "class", processor.Class, classes) // two would share their locks
@@ -126,24 +127,26 @@ func build(f file) (*Pipeline, *validator) {
 		}
 		p.Schedules = append(p.Schedules, Schedule(s))
 	}
-	if !slices.ContainsFunc(p.Schedules, func(s Schedule) bool { return s.Job == "relay" }) {
-		v.add("schedules", "no job relay: no job would finish grace periods, deadlines and the hand-overs of dead processes")
+	if !slices.ContainsFunc(p.Schedules, func(s Schedule) bool { return s.Job == relaySchedule.Job }) { // else it has its default
+		i := slices.IndexFunc(p.Schedules, func(s Schedule) bool { return s.Name == relaySchedule.Name })
+		v.add(fmt.Sprintf("schedules[%d].name", i), "%q is the name of another job than relay, which finishes grace periods, deadlines and the hand-overs of dead processes: rename this schedule", relaySchedule.Name)
+	}
+	if len(v.problems) == 0 { // else some of the times are not known
+		v.relays(p)
 	}
 	return p, v
 }
 
 func (v *validator) processor(path string, pr fileProcessor, kinds map[string]string) Processor {
 	v.name(path+".name", pr.Name)
-	if kinds[pr.Kind] == "" {
-		v.add(path+".kind", "unknown kind %q", pr.Kind)
-	}
-	if pr.Class == "" {
-		pr.Class = classOf(stored(pr.Name, pr.Formerly))
+	if names := slices.Sorted(maps.Keys(kinds)); kinds[pr.Kind] == "" {
+		v.add(path+".kind", "unknown kind %q: kinds has %s%s", clip(pr.Kind), strings.Join(names, ", "), DidYouMean(pr.Kind, names))
 	}
 	v.class(path+".class", pr.Class)
 	v.table(path+".table", pr.Table)
 	v.column(path+".date_column", pr.DateColumn)
 	v.column(path+".order_by", pr.OrderBy)
+	v.ordered(path, pr)
 	if len(pr.Key) == 0 {
 		v.add(path+".key", "is empty")
 	}
@@ -153,18 +156,12 @@ func (v *validator) processor(path string, pr fileProcessor, kinds map[string]st
 		v.column(at, col)
 		v.unique(at, "column", col, seen)
 	}
-	if pr.Partition == "" {
-		pr.Partition = string(PartitionByDate)
-	}
 	v.oneOf(path+".partition", pr.Partition, string(PartitionByDate), string(PartitionByDateFilter), string(PartitionNone))
 	seen = map[string]bool{}
 	for k, col := range pr.Filled {
 		at := fmt.Sprintf("%s.filled[%d]", path, k)
 		v.column(at, col)
 		v.unique(at, "column", col, seen)
-	}
-	if pr.Duplicates == "" {
-		pr.Duplicates = string(DuplicatesReport)
 	}
 	v.oneOf(path+".duplicates", pr.Duplicates, string(DuplicatesReport), string(DuplicatesRemove))
 	return Processor{Name: pr.Name, Formerly: pr.Formerly, Class: pr.Class, Kind: pr.Kind, Table: pr.Table, DateColumn: pr.DateColumn,
@@ -217,8 +214,6 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 			}
 			v.unique(at, "subscription", name, replaced)
 		}
-		v.required(path+".downstream.triggered_by", ft.Downstream.TriggeredBy)
-		v.required(path+".downstream.parent_processor", ft.Downstream.ParentProcessor)
 		v.name(path+".compatibility_collection", ft.CompatibilityCollection)
 		v.unique(path+".compatibility_collection", "collection", ft.CompatibilityCollection, collections)
 		if slices.Contains(ownCollections, ft.CompatibilityCollection) {
@@ -262,6 +257,7 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 		p.Transitions = append(p.Transitions, t)
 	}
 	former.done()
+	v.chain(p.Transitions)
 	for i, a := range p.Transitions {
 		for _, b := range p.Transitions {
 			if strings.HasPrefix(b.StoredID(), a.StoredID()+"_") {
@@ -303,8 +299,6 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 		if from := v.optionalOffset(t.calendar, path+".counts_from", fm.CountsFrom); from != nil {
 			m.CountsFrom = *from
 			v.times(path, m, t.TriggerWithin)
-		} else if fm.CountsFrom == "" {
-			v.add(path+".counts_from", "is required")
 		}
 		if fm.Grace != nil {
 			if fm.Grace.QuorumPct < 1 || fm.Grace.QuorumPct > 100 {
@@ -324,14 +318,11 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 }
 
 func (v *validator) secondRunsEvery(path string, fm fileMode) time.Duration {
-	switch {
-	case fm.SecondRuns != string(SecondRunsResend):
+	if fm.SecondRuns != string(SecondRunsResend) {
 		if fm.SecondRunsEvery != "" {
 			v.add(path+".second_runs_every", "means nothing with second_runs: ignore; remove it, or say resend_if_changed")
 		}
 		return 0
-	case fm.SecondRunsEvery == "":
-		return defaultSecondRunsEvery
 	}
 	d := v.duration(path+".second_runs_every", fm.SecondRunsEvery)
 	if d > 24*time.Hour {
@@ -353,6 +344,9 @@ func (v *validator) atDeadline(path string, fm fileMode) AtDeadline {
 
 // sets checks a mode's processors against each other and against the phase.
 func (v *validator) sets(path string, m Mode, t *Transition) {
+	if t.kinds == nil {
+		return // the phase is unknown, and reported
+	}
 	if len(m.Critical) == 0 {
 		v.add(path+".critical", "is empty")
 	}
@@ -364,7 +358,7 @@ func (v *validator) sets(path string, m Mode, t *Transition) {
 		for i, name := range set.names {
 			at := fmt.Sprintf("%s.%s[%d]", path, set.field, i)
 			if _, ok := t.kinds[name]; !ok {
-				v.add(at, "unknown processor %q in phase %q", name, t.UpstreamPhase)
+				v.add(at, "unknown processor %q in phase %q%s", clip(name), t.UpstreamPhase, v.meantProcessor(name, t))
 			}
 			switch first := where[name]; {
 			case first == set.field:
@@ -395,12 +389,12 @@ func (v *validator) order(path string, t *Transition) {
 	for i, name := range t.Order {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		if !expected[name] {
-			v.add(at, "%q is expected by no mode", name)
+			v.add(at, "%q is expected by no mode%s", clip(name), DidYouMean(name, sortedKeys(expected)))
 		}
 		v.unique(at, "processor", name, seen)
 	}
 	for _, name := range sortedKeys(expected) {
-		if !seen[name] {
+		if _, known := t.kinds[name]; known && !seen[name] {
 			v.add(path, "%q is missing", name)
 		}
 	}

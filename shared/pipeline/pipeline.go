@@ -30,7 +30,8 @@ type Pipeline struct {
 	Transitions []*Transition
 	Health      Health
 	Schedules   []Schedule
-	Hash        string // first 12 hex digits of the SHA-256 of the file's bytes
+	Defaults    []TakenDefault // keys that the file leaves out, in its order
+	Hash        string         // first 12 hex digits of the SHA-256 of the file's bytes
 }
 
 // Phase is a stage of the pipeline.
@@ -163,7 +164,7 @@ func (t *Transition) Subscription() string { return Subscription(t.UpstreamTopic
 
 // ShadowTopic returns the name of the topic whose completions are handled in the
 // shadow of the transition: recorded and decided in collections of its own, never handed over.
-func (t *Transition) ShadowTopic() string { return "phasegate-shadow-" + t.ID }
+func (t *Transition) ShadowTopic() string { return ownTopics + "shadow-" + t.ID }
 
 // Mode returns the mode that has, or had, that name.
 func (t *Transition) Mode(name string) (Mode, bool) {
@@ -190,6 +191,13 @@ func (t *Transition) ModesOf(p Period) func(event time.Time) string {
 		}
 		return ""
 	}
+}
+
+func (t *Transition) modeNames() (names []string) {
+	for _, m := range t.Modes {
+		names = append(names, m.Name)
+	}
+	return names
 }
 
 // HandOver says how long a hand-over may take, from the moment it is due to the
@@ -271,9 +279,6 @@ const (
 	SecondRunsResend SecondRuns = "resend_if_changed"
 )
 
-// defaultSecondRunsEvery is Mode.SecondRunsEvery where the file does not say.
-const defaultSecondRunsEvery = 2 * time.Minute
-
 // Schedule is a job that the platform's scheduler sends.
 type Schedule struct {
 	Name     string
@@ -282,8 +287,11 @@ type Schedule struct {
 	Job      string
 }
 
+// ownTopics begins the names of the topics that only Phasegate uses.
+const ownTopics = "phasegate-"
+
 // Topic returns the name of the topic to which the job is sent.
-func (s Schedule) Topic() string { return "phasegate-" + s.Function }
+func (s Schedule) Topic() string { return ownTopics + s.Function }
 
 // JobTopic returns the name of the topic that a function's jobs are sent to; false when
 // the pipeline schedules none for it, and then there is no such topic.

@@ -117,7 +117,7 @@ func parsed(t *testing.T, definition any) (*Pipeline, []string) {
 	if err != nil {
 		return nil, strings.Split(strings.TrimPrefix(err.Error(), "pipeline definition: "), "\n")
 	}
-	p.Hash = ""
+	p.Hash, p.Defaults = "", nil
 	for _, tr := range p.Transitions {
 		tr.definition = ""
 	}

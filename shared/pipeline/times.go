@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -54,25 +55,60 @@ func (v *validator) times(path string, m Mode, within time.Duration) {
 	}
 }
 
-// graces checks each grace period against its mode's deadline. It begins with the first runs
-// that count: of earlier modes, where a mode accepts those.
+// graces checks each grace period against its mode's deadline. It begins with the last critical
+// processor, and no critical one counts earlier than earliest says.
 func (v *validator) graces(path string, modes []Mode) {
 	for i, m := range modes {
 		if m.Grace == nil || m.Deadline == nil {
 			continue
 		}
-		from := m.CountsFrom
-		if len(m.AcceptEarlier) > 0 {
-			for _, earlier := range modes[:i] {
-				if earlier.CountsFrom.since() < from.since() {
-					from = earlier.CountsFrom
+		from, of := begun(modes, i)
+		if room := m.Deadline.since() - from.since(); room > 0 && m.Grace.After >= room {
+			v.add(fmt.Sprintf("%s.modes[%d].grace.after", path, i), "%s from %q on, when %s can count first, ends after the deadline, %q: shorten grace.after or move the deadline", m.Grace.After, from, of, m.Deadline)
+		}
+	}
+}
+
+// begun returns when the critical processors of a mode can first all be complete, and the last of
+// them.
+func begun(modes []Mode, i int) (from Offset, last string) {
+	from = modes[i].CountsFrom // one without critical processors is reported elsewhere
+	for j, name := range modes[i].Critical {
+		if at := earliest(modes, i, name); j == 0 || at.since() > from.since() {
+			from, last = at, name
+		}
+	}
+	return from, last
+}
+
+// earliest returns when a run of a processor can count first for a mode. It counts from
+// counts_from on. If other modes name the processor too, it also has to end in the mode's own
+// time, or in that of an earlier mode from which this one accepts it.
+func earliest(modes []Mode, i int, processor string) Offset {
+	m := modes[i]
+	at, shared := m.CountsFrom, false
+	for j, other := range modes {
+		shared = shared || j != i && other.named[processor]
+	}
+	if !shared {
+		return at
+	}
+	if begin := (Offset{Periods: 1, hourly: at.hourly}); m.Event == After && at.since() < begin.since() {
+		at = begin
+	}
+	if begin := (Offset{hourly: at.hourly}); m.Event == Within && at.since() < begin.since() {
+		at = begin
+	}
+	if slices.Contains(m.AcceptEarlier, processor) {
+		for j, other := range modes[:i] {
+			if other.named[processor] {
+				if from := earliest(modes[:j+1], j, processor); from.since() < at.since() {
+					at = from
 				}
 			}
 		}
-		if room := m.Deadline.since() - from.since(); room > 0 && m.Grace.After >= room {
-			v.add(fmt.Sprintf("%s.modes[%d].grace.after", path, i), "%s from counts_from, %q, on ends after the deadline, %q: shorten grace.after or move the deadline", m.Grace.After, from, m.Deadline)
-		}
 	}
+	return at
 }
 
 // atLeast reads a duration that would be a mistake if it were shorter.

@@ -13,6 +13,7 @@ import (
 type validator struct {
 	problems []error
 	tables   map[string]Processor // of the processors: the first that fills each
+	phases   map[string]string    // processor → phase
 }
 
 func (v *validator) add(path, format string, args ...any) {
@@ -53,18 +54,6 @@ func (v *validator) class(path, s string) {
 	}
 }
 
-// classOf returns how processors' classes are named unless the definition says
-// otherwise: player_game_summary is PlayerGameSummaryProcessor.
-func classOf(name string) string {
-	var b strings.Builder
-	for _, word := range strings.Split(name, "_") {
-		if word != "" {
-			b.WriteString(strings.ToUpper(word[:1]) + word[1:])
-		}
-	}
-	return b.String() + "Processor"
-}
-
 func (v *validator) table(path, s string) {
 	if !tableForm.MatchString(s) {
 		v.add(path, "%q is no table of the form dataset.table", clip(s))
@@ -92,15 +81,9 @@ func (v *validator) seconds(path, s string) time.Duration {
 	return v.duration(path, s)
 }
 
-func (v *validator) required(path, s string) {
-	if s == "" {
-		v.add(path, "is required")
-	}
-}
-
 func (v *validator) oneOf(path, s string, allowed ...string) {
 	if !slices.Contains(allowed, s) {
-		v.add(path, "%q is not one of %s", clip(s), strings.Join(allowed, ", "))
+		v.add(path, "%q is not one of %s%s", clip(s), strings.Join(allowed, ", "), DidYouMean(s, allowed))
 	}
 }
 
@@ -113,14 +96,24 @@ func (v *validator) unique(path, what, s string, seen map[string]bool) {
 
 func (v *validator) phase(path, s string, phases map[string]map[string]string) {
 	if phases[s] == nil {
-		v.add(path, "unknown phase %q", clip(s))
+		names := slices.Sorted(maps.Keys(phases))
+		v.add(path, "unknown phase %q: phases has %s%s", clip(s), strings.Join(names, ", "), DidYouMean(s, names))
 	}
+}
+
+// meantProcessor says where a processor is that is not in a transition's upstream phase, or which
+// of that phase was probably meant.
+func (v *validator) meantProcessor(name string, t *Transition) string {
+	if phase := v.phases[name]; phase != "" {
+		return fmt.Sprintf("; it is in phase %q", phase)
+	}
+	return DidYouMean(name, slices.Sorted(maps.Keys(t.kinds)))
 }
 
 func (v *validator) zone(path, s string) *time.Location {
 	zone, err := time.LoadLocation(s)
 	if err != nil || s == "" || s == "Local" {
-		v.add(path, "unknown time zone %q", clip(s))
+		v.add(path, "unknown time zone %q: write a name of the tz database, such as Europe/Berlin or UTC", clip(s))
 		return time.UTC
 	}
 	return zone

@@ -46,7 +46,8 @@ func definitions(t *rapid.T) string {
 			rapid.SampledFrom([]string{"ignore", "resend_if_changed"}).Draw(t, "second"), offset(from))
 		longest := 9
 		if deadline != never {
-			longest = min(longest, deadline-from-1)
+			begin := map[string]int{"before": from, "within": 0, "after": 24}[event] // of a processor that other modes name, too
+			longest = min(longest, deadline-max(from, begin)-1)
 		}
 		if longest > 0 && rapid.IntRange(0, 2).Draw(t, "has grace") < 2 {
 			fmt.Fprintf(&modes, "        grace: {quorum_pct: %d, after: %dh}\n", rapid.SampledFrom([]int{1, 34, 50, 60, 67, 80, 100}).Draw(t, "quorum"), rapid.IntRange(1, longest).Draw(t, "after"))
@@ -58,7 +59,7 @@ func definitions(t *rapid.T) string {
 			fmt.Fprintf(&modes, "        not_before: %q\n", offset(notBefore))
 		}
 		if deadline != never {
-			fmt.Fprintf(&modes, "        deadline: %q\n        at_deadline: %s\n", offset(deadline), rapid.SampledFrom([]string{"hold", "hand_over"}).Draw(t, "at deadline"))
+			fmt.Fprintf(&modes, "        deadline: %q\n        at_deadline: %s\n", offset(deadline), rapid.SampledFrom([]string{"hold", "hand_over", "hand_over"}).Draw(t, "at deadline"))
 		}
 	}
 	order := slices.DeleteFunc(rapid.Permutation(processors).Draw(t, "order"), func(name string) bool { return !expected[name] })
