@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -39,48 +40,93 @@ type PeriodState struct {
 }
 
 // PeriodStates reads the periods from one to another, those without any record included, oldest
-// first: in a constant number of calls, however many there are. It changes nothing.
+// first: in a constant number of calls, however many there are. It changes nothing, and holds the
+// documents of one period at a time.
 func (e *Engine) PeriodStates(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) ([]PeriodState, error) {
-	prefix := t.StoredID() + "_"
-	periods, err := e.scanned(ctx, e.Prefix+periodsCollection, prefix+string(from), prefix+string(to)+"~~")
-	if err != nil {
-		return nil, fmt.Errorf("read the periods: %w", err)
-	}
-	// After the periods, so that every listed batch exists.
-	batches, err := e.scanned(ctx, e.Prefix+triggersCollection, prefix+string(from), prefix+string(to)+"~~")
-	if err != nil {
-		return nil, fmt.Errorf("read the hand-overs: %w", err)
-	}
-	shown, err := e.scanned(ctx, e.Prefix+t.CompatibilityCollection, string(from), string(to))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", t.CompatibilityCollection, err)
-	}
 	got, err := e.Store.Get(ctx, e.holdRef(t))
 	if err != nil {
 		return nil, fmt.Errorf("read the hold of %s: %w", t.ID, err)
 	}
-	byCycle := map[string][]store.Doc{} // by period
-	for id, doc := range batches {
-		rest := strings.TrimPrefix(id, prefix)
-		period, _, _ := strings.Cut(rest, "_")
-		byCycle[period] = append(byCycle[period], doc)
-	}
+	prefix := t.StoredID() + "_"
+	periods := e.reader(ctx, e.Prefix+periodsCollection, prefix, string(from), string(to)+"~~")
+	defer periods.stop()
+	batches := e.reader(ctx, e.Prefix+triggersCollection, prefix, string(from), string(to)+"~~")
+	defer batches.stop()
+	shown := e.reader(ctx, e.Prefix+t.CompatibilityCollection, "", string(from), string(to))
+	defer shown.stop()
 	var out []PeriodState
 	for p := from; p <= to; p = t.Calendar().Add(p, 1) {
-		key := Key{Transition: t, Period: p}
-		b := PeriodState{Key: key, At: got.ReadTime, engine: e}
-		var docs []store.Doc
-		for _, ref := range e.periodRefs(key) {
-			docs = append(docs, document(periods, ref))
+		b := PeriodState{Key: Key{Transition: t, Period: p}, At: got.ReadTime, engine: e}
+		of, err := periods.of(p)
+		if err != nil {
+			return nil, fmt.Errorf("read the periods: %w", err)
 		}
-		b.fill(docs, document(shown, e.projectionRef(key)), got.Docs[0], byCycle[string(p)])
+		handed, err := batches.of(p) // after the period, so that most listed batches exist
+		if err != nil {
+			return nil, fmt.Errorf("read the hand-overs: %w", err)
+		}
+		view, err := shown.of(p)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", t.CompatibilityCollection, err)
+		}
+		var docs []store.Doc
+		for _, ref := range e.periodRefs(b.Key) {
+			docs = append(docs, document(of, ref))
+		}
+		var cycles []store.Doc
+		for id, doc := range handed {
+			if period, _, _ := strings.Cut(strings.TrimPrefix(id, prefix), "_"); period == string(p) {
+				cycles = append(cycles, doc)
+			}
+		}
+		b.fill(ctx, docs, document(view, e.projectionRef(b.Key)), got.Docs[0], cycles)
+		b.slim()
 		out = append(out, b)
 	}
 	return out, nil
 }
 
+// reader reads a collection once, period by period.
+type reader struct {
+	prefix string // of the ids, before the period
+	next   func() (store.Doc, error, bool)
+	stop   func()
+	head   *store.Doc // read and not yet taken
+}
+
+func (e *Engine) reader(ctx context.Context, collection, prefix, from, to string) *reader {
+	r := &reader{prefix: prefix}
+	r.next, r.stop = iter.Pull2(e.Store.Scan(ctx, collection, prefix+from, prefix+to))
+	return r
+}
+
+// of returns the documents whose id begins with a period, by id. Periods must ascend.
+func (r *reader) of(p pipeline.Period) (map[string]store.Doc, error) {
+	docs := map[string]store.Doc{}
+	for {
+		if r.head == nil {
+			doc, err, ok := r.next()
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				return docs, nil
+			}
+			r.head = &doc
+		}
+		id := strings.TrimPrefix(r.head.Ref.ID, r.prefix)
+		switch {
+		case strings.HasPrefix(id, string(p)):
+			docs[r.head.Ref.ID] = *r.head
+		case id > string(p):
+			return docs, nil
+		}
+		r.head = nil
+	}
+}
+
 // fill sets the state of one period from its documents.
-func (b *PeriodState) fill(periods []store.Doc, shown, hold store.Doc, batches []store.Doc) {
+func (b *PeriodState) fill(ctx context.Context, periods []store.Doc, shown, hold store.Doc, batches []store.Doc) {
 	s, err := b.engine.listing(b.Key, b.At, periods, shown)
 	if err == nil {
 		listed := map[string]bool{}
@@ -92,10 +138,20 @@ func (b *PeriodState) fill(periods []store.Doc, shown, hold store.Doc, batches [
 		for _, d := range batches {
 			delete(listed, d.Ref.ID)
 		}
+		var refs []store.Ref // of those that were created while the collection was read
 		for id := range listed {
-			batches = append(batches, store.Doc{Ref: b.engine.batchRef(id)})
+			refs = append(refs, b.engine.batchRef(id))
 		}
-		err = b.engine.complete(b.Key, s, periods, hold, batches)
+		if len(refs) > 0 {
+			var got store.Snapshot
+			if got, err = b.engine.Store.Get(ctx, refs...); err != nil {
+				err = fmt.Errorf("%w %s: %w", errUnanswered, b.Key, err)
+			}
+			batches = append(batches, got.Docs...)
+		}
+		if err == nil {
+			err = b.engine.complete(b.Key, s, periods, hold, batches)
+		}
 	}
 	if err != nil {
 		b.Problem = err
@@ -129,15 +185,34 @@ func (b *PeriodState) fill(periods []store.Doc, shown, hold store.Doc, batches [
 	}
 }
 
-func (e *Engine) scanned(ctx context.Context, collection, from, to string) (map[string]store.Doc, error) {
-	docs := map[string]store.Doc{}
-	for doc, err := range e.Store.Scan(ctx, collection, from, to) {
-		if err != nil {
-			return nil, err
-		}
-		docs[doc.Ref.ID] = doc
+// slim drops what only an evaluation needs: payloads, lists of entities, documents. A week of an
+// hourly pipeline has several hundred documents of up to a megabyte.
+func (b *PeriodState) slim() {
+	if b.snapshot == nil {
+		return
 	}
-	return docs, nil
+	b.snapshot.periods, b.snapshot.compat = nil, store.Doc{}
+	for i, r := range b.snapshot.runs {
+		if len(r.Entities) > 0 {
+			bare := r.WithoutEntities()
+			b.snapshot.runs[i].Completion = &bare
+		}
+	}
+	for _, of := range b.snapshot.batches {
+		for _, batch := range of {
+			batch.Messages = nil
+		}
+	}
+	if b.Document != nil {
+		bare := map[string]any{}
+		for name, v := range b.Document {
+			if _, isRun := v.(map[string]any); isRun {
+				v = map[string]any{}
+			}
+			bare[name] = v
+		}
+		b.Document = bare
+	}
 }
 
 func document(docs map[string]store.Doc, ref store.Ref) store.Doc {
