@@ -168,7 +168,7 @@ func unknownProcessor(p *pipeline.Pipeline, name string) string {
 			return fmt.Sprintf("the pipeline has no processor %q: did you mean %s?", name, meant)
 		}
 	}
-	if meant, _ := wire.Nearest(name, append(slices.Clone(known), classes...)); meant != "" {
+	if meant, _ := pipeline.Nearest(name, append(slices.Clone(known), classes...)); meant != "" {
 		return fmt.Sprintf("the pipeline has no processor %q: did you mean %s?", name, meant)
 	}
 	return fmt.Sprintf("the pipeline has no processor %q: it has %s, and their classes", name, strings.Join(known, ", "))

@@ -47,7 +47,7 @@ func doubt(t *pipeline.Transition, c *wire.Completion, now time.Time) *Doubt {
 		for p := last; p >= cal.AddDays(today, -relayDays); p = cal.Add(p, -1) {
 			expected = append(expected, string(p))
 		}
-		d.DidYouMean, _ = wire.Nearest(string(c.Period), expected)
+		d.DidYouMean, _ = pipeline.Nearest(string(c.Period), expected)
 		return &d
 	}
 	if c.Processor != "" {

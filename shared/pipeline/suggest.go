@@ -11,44 +11,59 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Suggest returns the name that most resembles a mistyped one, "" if none does. Of two that
-// resemble it equally the first counts.
-func Suggest(typed string, names []string) (best string) {
-	if typed == "" {
-		return ""
+// Nearest returns the candidate with the fewest typing errors to a word, the first of
+// several, and how many: two at most, and one in a short word. "" when none is like it.
+func Nearest(word string, candidates []string) (nearest string, errors int) {
+	most := 2
+	if len(word) < 6 {
+		most = 1
 	}
-	least := max(1, len(typed)/3) + 1
-	for _, name := range names {
-		if d := edits(strings.ToLower(typed), strings.ToLower(name)); d < least && name != typed {
-			best, least = name, d
+	errors = most + 1
+	for _, c := range candidates {
+		if d := distance(word, c, errors); d < errors {
+			nearest, errors = c, d
 		}
 	}
-	return best
+	return nearest, errors
 }
 
-// edits counts the letters to insert, to remove or to replace, and the pairs of neighbours to
-// swap, that make one word of another.
-func edits(a, b string) int {
-	rows := [3][]int{make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)}
-	for j := range rows[1] {
-		rows[1][j] = j
+// distance counts the typing errors between two words: a letter too many, one missing, one
+// that is another, two that are swapped. It is limit where there are as many or more.
+func distance(a, b string, limit int) int {
+	if len(a)-len(b) >= limit || len(b)-len(a) >= limit {
+		return limit
 	}
-	for i := range len(a) {
-		twoAbove, above, row := rows[0], rows[1], rows[2]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
+	before, last, now := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		now[0] = i
+		for j := 1; j <= len(b); j++ {
+			other := 1
+			if a[i-1] == b[j-1] {
+				other = 0
 			}
-			row[j+1] = min(above[j+1]+1, row[j]+1, above[j]+cost)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], twoAbove[j-1]+1)
+			now[j] = min(last[j]+1, now[j-1]+1, last[j-1]+other)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				now[j] = min(now[j], before[j-2]+1)
 			}
 		}
-		rows = [3][]int{above, row, twoAbove}
+		before, last, now = last, now, before
 	}
-	return rows[1][len(b)]
+	return min(last[len(b)], limit)
+}
+
+// Suggest is Nearest in any case of the letters; "" also if nothing was typed.
+func Suggest(typed string, names []string) string {
+	lower := make([]string, len(names))
+	for i, name := range names {
+		lower[i] = strings.ToLower(name)
+	}
+	if best, _ := Nearest(strings.ToLower(typed), lower); best != "" && typed != "" {
+		return names[slices.Index(lower, best)]
+	}
+	return ""
 }
 
 // DidYouMean is the end of a sentence about a name that is not known: a suggestion, or nothing.

@@ -1,0 +1,341 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+func pipelineCommand(f *flags) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "pipeline",
+		Short:   "Check a pipeline file, or show what a change of it means",
+		Example: "  phasectl pipeline check pipeline.yaml\n  phasectl pipeline diff pipeline.yaml",
+		Args:    args(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(pipelineCheckCommand(), pipelineDiffCommand(f))
+	return cmd
+}
+
+func pipelineCheckCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check FILE",
+		Short: "Check a pipeline file, and say in words what it means",
+		Long: "Check a pipeline file, without a project. Print for each transition and mode the processors, the earliest time, the\n" +
+			"grace period and the deadline, with an example in the pipeline's time zone. Print the defaults of keys that the\n" +
+			"file leaves out, and warnings: settings without effect, and what nothing watches.\n" +
+			"`phasectl checks verify` compares the file with the tables of BigQuery.\n\n" +
+			"Exit status: 0 the file is valid, with or without warnings, 1 it has problems.",
+		Example: "  phasectl pipeline check pipeline.yaml\n  phasectl pipeline check pipeline.yaml --json",
+		Args:    exactly(1, "FILE", "pipeline.yaml"),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			p, problems, err := readPipeline(a[0])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				answer := understood{Schema: 1, File: a[0], Valid: p != nil, Problems: problems}
+				if p != nil {
+					answer.describe(p, time.Now())
+				}
+				err = printLine(cmd.OutOrStdout(), answer)
+			} else if p != nil {
+				err = printUnderstood(cmd.OutOrStdout(), a[0], p, time.Now())
+			} else {
+				err = printProblems(cmd.OutOrStdout(), a[0], problems)
+			}
+			if err == nil && p == nil {
+				err = exitError{exitFindings, fmt.Errorf("%s has %d problems", a[0], len(problems))}
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// readPipeline reads a file: the pipeline, or what is wrong with it.
+func readPipeline(file string) (*pipeline.Pipeline, []string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, nil, usage(fmt.Errorf("FILE: %w", err))
+	}
+	p, err := pipeline.Parse(data)
+	if err == nil {
+		return p, []string{}, nil
+	}
+	problems := []string{}
+	for _, one := range joined(errors.Unwrap(err)) {
+		problems = append(problems, one.Error())
+	}
+	return nil, problems, nil
+}
+
+// joined takes apart what errors.Join has joined.
+func joined(err error) []error {
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		return several.Unwrap()
+	}
+	return []error{err}
+}
+
+func printProblems(w io.Writer, file string, problems []string) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s is not valid:\n", file)
+	for _, one := range problems {
+		fmt.Fprintf(&b, "  %s\n", plain(one))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// understood is a pipeline in words, as check prints it.
+type understood struct {
+	Schema      int                    `json:"schema"`
+	File        string                 `json:"file"`
+	Valid       bool                   `json:"valid"`
+	Problems    []string               `json:"problems"`
+	Name        string                 `json:"name,omitempty"`
+	Hash        string                 `json:"hash,omitempty"`
+	Calendar    string                 `json:"calendar,omitempty"`
+	TimeZone    string                 `json:"time_zone,omitempty"`
+	Phases      []understoodPhase      `json:"phases,omitempty"`
+	Transitions []understoodTransition `json:"transitions,omitempty"`
+	Schedules   []understoodSchedule   `json:"schedules,omitempty"`
+	Defaults    []understoodDefault    `json:"defaults,omitempty"`
+	Warnings    []string               `json:"warnings"`
+}
+
+type understoodPhase struct {
+	Name       string   `json:"name"`
+	Processors []string `json:"processors"`
+}
+
+type understoodTransition struct {
+	ID         string           `json:"id"`
+	Upstream   string           `json:"upstream"`
+	Downstream string           `json:"downstream"`
+	Reads      string           `json:"reads"`
+	Sends      string           `json:"sends"`
+	Checks     int              `json:"checks"`
+	Modes      []understoodMode `json:"modes"`
+}
+
+// understoodMode has a sentence for each part of a mode's policy.
+type understoodMode struct {
+	Name     string   `json:"name"`
+	Runs     string   `json:"runs"`
+	Critical []string `json:"critical"`
+	Optional []string `json:"optional"`
+	Complete string   `json:"complete"`
+	Counts   string   `json:"counts"`
+	Earliest string   `json:"earliest"`
+	Grace    string   `json:"grace"`
+	Deadline string   `json:"deadline"`
+	Again    string   `json:"again"`
+}
+
+type understoodSchedule struct {
+	Job  string `json:"job"`
+	Cron string `json:"cron"`
+	Zone string `json:"zone"`
+	Next string `json:"next"`
+}
+
+type understoodDefault struct {
+	Path  string `json:"path"`
+	Value string `json:"value"`
+}
+
+func (u *understood) describe(p *pipeline.Pipeline, now time.Time) {
+	u.Name, u.Hash, u.TimeZone, u.Warnings, u.Calendar = p.Name, p.Hash, p.Calendar.Zone().String(), p.Warnings(), "day"
+	if p.Calendar.Hourly() {
+		u.Calendar = "hour"
+	}
+	for _, phase := range p.Phases {
+		of := understoodPhase{Name: phase.Name}
+		for _, pr := range phase.Processors {
+			of.Processors = append(of.Processors, pr.Name)
+		}
+		u.Phases = append(u.Phases, of)
+	}
+	for _, t := range p.Transitions {
+		of := understoodTransition{ID: t.ID, Upstream: t.UpstreamPhase, Downstream: t.DownstreamPhase, Reads: t.UpstreamTopic, Sends: t.DownstreamTopic}
+		if t.Checks != nil {
+			of.Checks = len(t.Checks.All)
+		}
+		for _, m := range t.Modes {
+			of.Modes = append(of.Modes, describeMode(p.Calendar, m, p.Calendar.At(now)))
+		}
+		u.Transitions = append(u.Transitions, of)
+	}
+	for _, s := range p.Schedules {
+		u.Schedules = append(u.Schedules, understoodSchedule{s.Job, s.Cron, p.Zone(s).String(), p.Calendar.Local(p.NextDue(s, now))})
+	}
+	u.Defaults = groupDefaults(p.Defaults)
+}
+
+// describeMode says what a mode means; today is the period of the examples.
+func describeMode(c pipeline.Calendar, m pipeline.Mode, today pipeline.Period) understoodMode {
+	at := func(o pipeline.Offset) string {
+		return fmt.Sprintf("%s (of %s: %s)", offsetWords(c, o), today, c.Local(c.Instant(today, o)))
+	}
+	u := understoodMode{Name: m.Name, Runs: fmt.Sprintf("that end %s the %s", m.Event, periodWord(c)), Critical: m.Critical, Optional: append([]string{}, m.Optional...),
+		Complete: "when all processors are complete", Counts: "runs that end at or after " + at(m.CountsFrom),
+		Earliest: "at once when complete", Grace: "none: it waits for all processors", Deadline: "none", Again: "further runs of a processor are ignored"}
+	if m.Complete == pipeline.CompleteCritical {
+		u.Complete, u.Grace = "when the critical processors are complete", "none: it never waits for optional processors"
+	}
+	if len(m.AcceptEarlier) > 0 {
+		u.Counts += "; of " + strings.Join(m.AcceptEarlier, ", ") + " also runs that count for an earlier mode"
+	}
+	if m.NotBefore != nil {
+		u.Earliest = at(*m.NotBefore)
+	}
+	if m.Grace != nil {
+		u.Grace = fmt.Sprintf("%s after the critical processors and %d %% of all are complete: then without the rest", short(m.Grace.After), m.Grace.QuorumPct)
+	}
+	if m.Deadline != nil {
+		u.Deadline = at(*m.Deadline) + ": a cycle that is not complete is then overdue, and people are notified"
+		if m.AtDeadline == pipeline.DeadlineHandOver {
+			u.Deadline = at(*m.Deadline) + ": then without the optional processors that are missing; without a critical one it is overdue"
+		}
+	}
+	if m.SecondRuns == pipeline.SecondRunsResend {
+		u.Again = fmt.Sprintf("further runs of a processor with changed data are handed over again, every %s at most", short(m.SecondRunsEvery))
+	}
+	return u
+}
+
+func periodWord(c pipeline.Calendar) string {
+	if c.Hourly() {
+		return "hour"
+	}
+	return "day"
+}
+
+// offsetWords says a time relative to a period: 05:00 on the next day.
+func offsetWords(c pipeline.Calendar, o pipeline.Offset) string {
+	clock, unit := fmt.Sprintf("%02d:%02d on", o.Minute/60, o.Minute%60), "day"
+	if c.Hourly() {
+		clock, unit = fmt.Sprintf("%d minutes past", o.Minute), "hour"
+	}
+	switch o.Periods {
+	case 0:
+		return clock + " the same " + unit
+	case 1:
+		return clock + " the next " + unit
+	case -1:
+		return clock + " the " + unit + " before"
+	}
+	if o.Periods < 0 {
+		return fmt.Sprintf("%s the %s that is %d %ss earlier", clock, unit, -o.Periods, unit)
+	}
+	return fmt.Sprintf("%s the %s that is %d %ss later", clock, unit, o.Periods, unit)
+}
+
+// short writes a duration without its zero parts: 30m, not 30m0s.
+func short(d time.Duration) string {
+	s := strings.TrimSuffix(d.String(), "0s")
+	if s == "" || !strings.HasSuffix(s, "m") {
+		return d.String()
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+var indexes = regexp.MustCompile(`^phases\[\d+\]\.processors\[\d+\]`)
+
+// groupDefaults has one line for each key of all processors.
+func groupDefaults(taken []pipeline.TakenDefault) (out []understoodDefault) {
+	at, values := map[string]int{}, map[string][]string{}
+	for _, d := range taken {
+		path := indexes.ReplaceAllString(d.Path, "phases[].processors[]")
+		if i, known := at[path]; !known {
+			at[path] = len(out)
+			out = append(out, understoodDefault{path, d.Value})
+		} else if path == d.Path {
+			out[i].Value += ", " + d.Value
+		}
+		values[path] = append(values[path], d.Value)
+	}
+	for i, d := range out {
+		all := values[d.Path]
+		if !strings.HasPrefix(d.Path, "phases[].") || len(all) == 1 {
+			continue
+		}
+		same := true
+		for _, value := range all {
+			same = same && value == all[0]
+		}
+		if out[i].Value = fmt.Sprintf("%s (%d times)", all[0], len(all)); !same {
+			out[i].Value = fmt.Sprintf("from the name, such as %s (%d times)", all[0], len(all))
+		}
+	}
+	return out
+}
+
+func printUnderstood(w io.Writer, file string, p *pipeline.Pipeline, now time.Time) error {
+	var u understood
+	u.describe(p, now)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s is valid: pipeline %s, hash %s\n", file, u.Name, u.Hash)
+	written, in := "written "+string(p.Calendar.At(now)), u.TimeZone
+	if p.Calendar.Hourly() {
+		in = "UTC; local times are those of " + u.TimeZone
+	}
+	fmt.Fprintf(&b, "  a period is %s in %s, %s\n", map[bool]string{true: "an hour", false: "a day"}[p.Calendar.Hourly()], in, written)
+	for _, phase := range u.Phases {
+		fmt.Fprintf(&b, "  phase %s: %s\n", phase.Name, strings.Join(phase.Processors, ", "))
+	}
+	for _, t := range u.Transitions {
+		fmt.Fprintf(&b, "\ntransition %s: from %s to %s\n  completions from topic %s, triggers to topic %s\n", t.ID, t.Upstream, t.Downstream, t.Reads, t.Sends)
+		for _, m := range t.Modes {
+			fmt.Fprintf(&b, "  mode %s, of runs %s\n", m.Name, m.Runs)
+			row := func(name, value string) {
+				if value != "" {
+					fmt.Fprintf(&b, "    %-9s %s\n", name, value)
+				}
+			}
+			row("critical", strings.Join(m.Critical, ", "))
+			row("optional", strings.Join(m.Optional, ", "))
+			row("complete", m.Complete)
+			row("counts", m.Counts)
+			row("earliest", m.Earliest)
+			row("grace", m.Grace)
+			row("deadline", m.Deadline)
+			row("again", m.Again)
+		}
+		fmt.Fprintf(&b, "  checks before a hand-over: %d\n", t.Checks)
+	}
+	b.WriteString("\nschedules\n")
+	for _, s := range u.Schedules {
+		fmt.Fprintf(&b, "  %-8s %s in %s, next %s\n", s.Job, s.Cron, s.Zone, s.Next)
+	}
+	if len(u.Defaults) > 0 {
+		b.WriteString("\ndefaults of keys that the file leaves out\n")
+		for _, d := range u.Defaults {
+			fmt.Fprintf(&b, "  %s: %s\n", d.Path, d.Value)
+		}
+	}
+	if len(u.Warnings) > 0 {
+		b.WriteString("\nwarnings\n")
+		for _, warning := range u.Warnings {
+			fmt.Fprintf(&b, "  %s\n", warning)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
