@@ -35,8 +35,8 @@ demo: build ## Replay a night of the NBA pipeline on this machine; PIPELINE=reta
 	@build/phasectl demo $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')
 
 .PHONY: local
-local: build ## Run the whole system on this machine until Ctrl-C
-	@build/phasectl local
+local: build ## Run the whole system on this machine until Ctrl-C; with build/bqemu its tables have rows
+	@build/phasectl local $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)') $(if $(wildcard build/bqemu),--seed)
 
 # What the outcome of a test depends on. A folder's time changes when a file is removed.
 # make test-all runs make test first, unless it has passed since any of these changed.

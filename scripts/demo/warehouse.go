@@ -44,11 +44,6 @@ func (d *demo) openWarehouse(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, dataset := range []string{d.env.App.Config.Staging(), d.env.App.Config.Archive()} {
-		if err := client.Dataset(dataset).Create(ctx, nil); err != nil {
-			return fmt.Errorf("create dataset %s: %w", dataset, err)
-		}
-	}
 	p := processors.New(d.env.App, data)
 	publish := p.Publish
 	p.Publish = func(ctx context.Context, topic string, msgs []wire.Outgoing) []cycle.Published {

@@ -12,13 +12,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // Options say what to start.
@@ -28,12 +28,12 @@ type Options struct {
 	Clock         *Clock
 	PubSubPort    int // 0 picks a free one
 	FunctionsPort int // 0 picks a free one
-	// BigQuery is the emulator's program, started when the pipeline has readiness checks
-	// and the configuration names no running one; "" means that there is none, and
-	// nothing is checked then.
+	// BigQuery is the emulator's program, started unless the configuration names a running one;
+	// "" means that there is none, and nothing is checked, written or swept then.
 	BigQuery     string
-	BigQueryPort int // 0 picks a free one
-	Schedule     bool
+	BigQueryPort int                     // 0 picks a free one
+	Seed         bool                    // makes the tables that the pipeline file names, with some rows
+	Schedule     bool                    // sends the jobs, that of health at once
 	Consumers    map[string]http.Handler // by topic: pushed to, like a downstream service
 	Slack        func(text string)       // receives the messages for Slack; nil: there is no Slack
 	Logs         io.Writer               // of the functions
@@ -43,7 +43,7 @@ type Options struct {
 // Environment is a running one.
 type Environment struct {
 	PubSub    string            // host:port
-	BigQuery  string            // host:port, "" while nothing needs it
+	BigQuery  string            // host:port, "" where there is none
 	Functions map[string]string // name → URL
 	Slack     string            // address of a webhook, "" where there is none
 	App       *app.App          // the functions' own
@@ -92,6 +92,9 @@ func (e *Environment) start(ctx context.Context, o Options) (err error) {
 	if e.App, err = app.Open(ctx, o.Config, o.Stores(o.Clock.Now), o.Clock.Now, o.Logs); err != nil {
 		return err
 	}
+	if err := furnish(ctx, e.App, o.Seed); err != nil {
+		return err
+	}
 	open := func(context.Context) (*app.App, error) { return e.App, nil }
 	consumers := map[string]http.Handler{}
 	for topic, h := range o.Consumers {
@@ -127,28 +130,26 @@ func (e *Environment) start(ctx context.Context, o Options) (err error) {
 	if o.Schedule {
 		from := o.Clock.Now()
 		for _, s := range e.App.Pipeline.Schedules {
+			if s.Job == wire.JobHealth { // the status page has a report at once, not in an hour
+				if err := SendJob(ctx, e.App, s); err != nil {
+					return err
+				}
+			}
 			e.running.Go(func() { schedule(running, e.App, o.Clock, from, s, o.Errors) })
 		}
 	}
 	return nil
 }
 
-// findBigQuery starts the emulator if something needs it.
-func (e *Environment) findBigQuery(ctx context.Context, o *Options) error {
-	p, err := o.Config.LoadPipeline()
-	if err != nil {
-		return err
-	}
-	needed := slices.ContainsFunc(p.Transitions, func(t *pipeline.Transition) bool { return t.Checks != nil })
-	if needed && o.Config.BigQueryHost == "" && o.BigQuery != "" {
+// findBigQuery starts the emulator unless one runs.
+func (e *Environment) findBigQuery(ctx context.Context, o *Options) (err error) {
+	if o.Config.BigQueryHost == "" && o.BigQuery != "" {
 		if e.bigQuery, err = startBigQuery(ctx, o.BigQuery, o.BigQueryPort); err != nil {
 			return err
 		}
 		o.Config.BigQueryHost = e.bigQuery.Addr
 	}
-	if needed {
-		e.BigQuery = o.Config.BigQueryHost
-	}
+	e.BigQuery = o.Config.BigQueryHost
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -27,10 +28,13 @@ type pubsubServer struct {
 	*pstest.GServer
 	Addr string // host:port
 
-	inner *pstest.Server
-	grpc  *grpc.Server
-	now   func() time.Time
-	news  *signal // raised by each message that is published
+	inner    *pstest.Server
+	listener net.Listener
+	serving  sync.WaitGroup
+	grpc     *grpc.Server
+	http     *http.Server // of REST
+	now      func() time.Time
+	news     *signal // raised by each message that is published
 
 	mu            sync.RWMutex
 	published     map[string]*timestamppb.Timestamp // by message id
@@ -47,13 +51,17 @@ func servePubSub(port int, now func() time.Time) (*pubsubServer, error) {
 	inner := pstest.NewServerWithAddress("127.0.0.1:0")
 	began := now()
 	inner.SetTimeNowFunc(func() time.Time { return began })
-	s := &pubsubServer{GServer: &inner.GServer, Addr: l.Addr().String(), inner: inner,
+	s := &pubsubServer{GServer: &inner.GServer, Addr: l.Addr().String(), inner: inner, listener: l,
 		now: now, news: newSignal(), published: map[string]*timestamppb.Timestamp{}, subscriptions: map[string]*subscription{}}
 	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(2*app.MaxPublish), grpc.UnaryInterceptor(s.administer))
 	pubsubpb.RegisterPublisherServer(s.grpc, s)
 	pubsubpb.RegisterSubscriberServer(s.grpc, s)
-	// It ends when it is stopped; nothing else can end a listener on loopback.
-	go func() { _ = s.grpc.Serve(l) }()
+	s.http = s.rest()
+	calls, requests := newLane(l.Addr()), newLane(l.Addr())
+	// They end when they are stopped; nothing else can end a listener on loopback.
+	s.serving.Go(func() { split(l, calls, requests) })
+	s.serving.Go(func() { _ = s.grpc.Serve(calls) })
+	s.serving.Go(func() { _ = s.http.Serve(requests) })
 	return s, nil
 }
 
@@ -118,7 +126,10 @@ func (s *pubsubServer) stamped(ms []*pubsubpb.ReceivedMessage) []*pubsubpb.Recei
 
 // Close ends every call. What was not acknowledged is gone.
 func (s *pubsubServer) Close() {
+	_ = s.listener.Close() // never an error that matters: it is closed after it
+	_ = s.http.Close()
 	s.grpc.Stop()
+	s.serving.Wait()
 	_ = s.inner.Close() // never an error
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
@@ -136,16 +137,17 @@ func TestBigQuery_RunsAndEndsWithEnvironment(t *testing.T) {
 	}
 }
 
-func TestBigQuery_IsNotStartedWithoutChecks(t *testing.T) {
+// Sweeps and fenced writes need BigQuery as well.
+func TestBigQuery_IsStartedWithoutChecks(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
 	before, rest, _ := strings.Cut(string(pipeline.Default()), "    checks:\n")
 	_, after, _ := strings.Cut(rest, "\n# Jobs")
 	if err := os.WriteFile(file, []byte(before+"\n# Jobs"+after), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, "memory", func(o *Options) { o.BigQuery, o.Config.PipelineFile = "/no/such/program", file })
-	if w.BigQuery != "" {
-		t.Errorf("%q", w.BigQuery)
+	_, err := Start(t.Context(), Options{Config: app.Config{Project: "test", PipelineFile: file}, Clock: NewClock(time.Time{}), BigQuery: "/bin/false"})
+	if err == nil || !strings.Contains(err.Error(), "start BigQuery: /bin/false") {
+		t.Error(err)
 	}
 }
 

@@ -51,18 +51,25 @@ func defaultData() string {
 func localCommand(f *flags) *cobra.Command {
 	var data string
 	var base int
-	var asJSON bool
+	var asJSON, seed bool
 	cmd := &cobra.Command{
 		Use:     "local",
 		Short:   "Run the whole system on this machine until interrupted",
-		Example: "  phasectl local\n  phasectl local --pipeline my-pipeline.yaml --port-base 0 --data /tmp/mine",
+		Example: "  phasectl local --seed\n  phasectl local --pipeline my-pipeline.yaml --port-base 0 --data /tmp/mine",
 		Long: "Run Pub/Sub (port 8085), the functions (8088) and a scheduler in this process, on the loopback\n" +
-			"interface, with documents in a SQLite file. Notifications for Slack are printed. BigQuery\n" +
-			"(9050) runs too, if the pipeline has readiness checks and bqemu is in the folder of phasectl (make build/bqemu);\n" +
-			"otherwise no data is checked. In another terminal:\n\n" +
+			"interface, with documents in a SQLite file. Notifications for Slack are printed. Pub/Sub takes gRPC, and by REST\n" +
+			"requests to publish. BigQuery (9050) runs too if bqemu is in the folder of phasectl (make build/bqemu), with the\n" +
+			"datasets for staged and archived rows. Without BigQuery no data is checked, written or swept.\n\n" +
+			"--seed makes the tables of the pipeline file, with rows for the periods of the last day that are over. Of another\n" +
+			"pipeline than the embedded one, a table has the columns that the file names, and no table is made that only\n" +
+			"statements name. Existing tables stay as they are.\n\n" +
+			"In another terminal:\n\n" +
 			"  eval \"$(phasectl env)\"\n  phasectl status",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if seed && bigQueryProgram() == "" && f.getenv(nil)("BIGQUERY_EMULATOR_HOST") == "" {
+				return usage(errors.New("--seed: there is no BigQuery to make tables in: run make build/bqemu"))
+			}
 			if err := os.MkdirAll(data, 0o700); err != nil {
 				return usage(fmt.Errorf("--data: %w", err))
 			}
@@ -75,7 +82,7 @@ func localCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := local.Options{Config: c, Clock: local.NewClock(time.Time{}), PubSubPort: 8085, FunctionsPort: 8088, BigQueryPort: 9050, BigQuery: bigQueryProgram(), Schedule: true,
+			o := local.Options{Config: c, Clock: local.NewClock(time.Time{}), PubSubPort: 8085, FunctionsPort: 8088, BigQueryPort: 9050, BigQuery: bigQueryProgram(), Seed: seed, Schedule: true,
 				Logs: cmd.ErrOrStderr(), Errors: complain(cmd.ErrOrStderr())}
 			if cmd.Flags().Changed("port-base") {
 				o.PubSubPort, o.FunctionsPort, o.BigQueryPort = base, base+1, base+2
@@ -96,7 +103,7 @@ func localCommand(f *flags) *cobra.Command {
 			if c.Shadow != "" {
 				r.Shadow = true
 			}
-			if err := announce(cmd.OutOrStdout(), data, r, asJSON); err != nil {
+			if err := announce(cmd.OutOrStdout(), data, r, seed, asJSON); err != nil {
 				return errors.Join(err, env.Close())
 			}
 			select {
@@ -108,6 +115,7 @@ func localCommand(f *flags) *cobra.Command {
 	}
 	dataFlag(cmd, &data)
 	cmd.Flags().IntVar(&base, "port-base", 0, "Pub/Sub on this port, functions and BigQuery on the next, instead of 8085, 8088 and 9050; 0 picks free ones")
+	cmd.Flags().BoolVar(&seed, "seed", false, "make the tables of the pipeline file in BigQuery, with sample rows")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object when ready")
 	return cmd
 }
@@ -157,7 +165,7 @@ func localConfig(f *flags, store string) (app.Config, error) {
 	return c, err
 }
 
-func announce(w io.Writer, data string, r ready, asJSON bool) error {
+func announce(w io.Writer, data string, r ready, seeded, asJSON bool) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -168,29 +176,32 @@ func announce(w io.Writer, data string, r ready, asJSON bool) error {
 	if asJSON {
 		return printLine(w, r)
 	}
-	_, err = fmt.Fprintf(w, "Phasegate runs locally. Pub/Sub %s, documents in %s\n", r.PubSub, strings.TrimPrefix(r.Store, "sqlite:"))
-	bigQuery := "none: data is not checked; with checks in the pipeline file and make build/bqemu it is"
-	if r.BigQuery != "" {
-		bigQuery = r.BigQuery + ", empty: until its tables are there, checks have no answer"
+	var out strings.Builder
+	line := func(service, address string) { fmt.Fprintf(&out, "  %-12s %s\n", service, address) }
+	fmt.Fprintf(&out, "Phasegate runs locally, as project %s. Stop with Ctrl-C.\n", r.Project)
+	line("Pub/Sub", r.PubSub+"  gRPC; REST: POST http://"+r.PubSub+"/v1/projects/"+r.Project+"/topics/TOPIC:publish")
+	switch {
+	case r.BigQuery == "":
+		line("BigQuery", "none: no data is checked, written or swept; make build/bqemu builds one")
+	case seeded:
+		line("BigQuery", r.BigQuery+"  with the tables of the pipeline file and sample rows")
+	default:
+		line("BigQuery", r.BigQuery+"  no tables yet: create them, or start with --seed")
 	}
-	if err == nil {
-		_, err = fmt.Fprintf(w, "  %-12s %s\n", "BigQuery", bigQuery)
-	}
+	line("documents", strings.TrimPrefix(r.Store, "sqlite:"))
 	for _, name := range local.FunctionNames() {
-		if err == nil {
-			_, err = fmt.Fprintf(w, "  %-12s %s\n", name, r.Functions[name])
-		}
+		line(name, r.Functions[name])
 	}
-	if err == nil {
-		_, err = fmt.Fprintf(w, "  %-12s %s/\n", "status page", r.Functions["health"])
+	line("status page", r.Functions["health"]+"/")
+	if r.Slack != "" {
+		line("Slack", r.Slack+"  messages are printed here")
 	}
-	if err == nil {
-		env := "phasectl env"
-		if data != defaultData() {
-			env += " --data " + data
-		}
-		_, err = fmt.Fprintln(w, "In another terminal:  eval \"$("+env+")\"; phasectl status     Stop with Ctrl-C.")
+	env := "phasectl env"
+	if data != defaultData() {
+		env += " --data " + shellQuote(data)
 	}
+	fmt.Fprintf(&out, "In another terminal:  eval \"$(%s)\"; phasectl status\n", env)
+	_, err = io.WriteString(w, out.String())
 	return err
 }
 

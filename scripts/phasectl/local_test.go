@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -74,6 +75,36 @@ func TestLocal_ReportsReadyAndCleansUp(t *testing.T) {
 	}
 	if code, _, _ := command(t, "env", "--data", data); code != 2 {
 		t.Errorf("env afterwards: %d, want 2", code)
+	}
+}
+
+func TestLocal_NamesEachServiceWithItsAddress(t *testing.T) {
+	data := t.TempDir()
+	out, _, _ := start(t, "local", "--data", data, "--port-base", "0")
+	b, err := os.ReadFile(filepath.Join(data, readyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r ready
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatal(err)
+	}
+	lines := "\n  Pub/Sub      " + r.PubSub + "  gRPC; REST: POST http://" + r.PubSub + "/v1/projects/phasegate-local/topics/TOPIC:publish" +
+		"\n  BigQuery     none: no data is checked, written or swept; make build/bqemu builds one" +
+		"\n  documents    " + filepath.Join(data, "store.db")
+	for _, name := range local.FunctionNames() {
+		lines += fmt.Sprintf("\n  %-12s %s", name, r.Functions[name])
+	}
+	lines += "\n  status page  " + r.Functions["health"] + "/\n  Slack        " + r.Slack + "  messages are printed here\nIn another terminal:  eval \"$(phasectl env --data '" + data + "')\"; phasectl status\n"
+	if !strings.HasPrefix(out.String(), "Phasegate runs locally, as project phasegate-local. Stop with Ctrl-C."+lines) {
+		t.Errorf("%s\nwant\n%s", out.String(), lines)
+	}
+}
+
+func TestLocal_RefusesToSeedWithoutBigQuery(t *testing.T) {
+	code, stdout, stderr := command(t, "local", "--data", t.TempDir(), "--port-base", "0", "--seed")
+	if code != 64 || stdout != "" || !strings.Contains(stderr, "--seed: there is no BigQuery to make tables in: run make build/bqemu") {
+		t.Errorf("%d %q %q", code, stdout, stderr)
 	}
 }
 

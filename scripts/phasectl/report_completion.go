@@ -27,6 +27,9 @@ import (
 // maxRows is the largest record_count that the reader of a completion takes.
 const maxRows = 1 << 53
 
+// settleWithin bounds the wait for the steps that follow a completion, such as readiness checks.
+const settleWithin = 15 * time.Second
+
 // statuses are those that a completion can have.
 var statuses = []wire.Status{wire.StatusSuccess, wire.StatusPartial, wire.StatusFailed, wire.StatusNoData, wire.StatusSkipped}
 
@@ -281,16 +284,39 @@ func (c *reported) print(ctx context.Context, w io.Writer, a *app.App) error {
 	case c.Recorded:
 		fmt.Fprintf(w, "%s for %s is recorded, as execution %s\n", said, c.Period, c.ExecutionID)
 	}
-	statuses, err := a.Engine.Status(ctx, cycle.Key{Transition: c.t, Period: c.Period})
-	if err != nil {
+	st, err := c.settled(ctx, a)
+	switch {
+	case err != nil:
 		return exitError{exitUnknown, err}
+	case st.Mode == "":
+		_, err = fmt.Fprintf(w, "  a run that ends now belongs to no mode of %s\n", c.t.ID)
+	default:
+		_, err = fmt.Fprintf(w, "  %s is %s: %s\n", c.t.Called(c.Period, st.Mode), st.State, plain(st.Reason))
 	}
-	for _, st := range statuses {
-		if st.Mode == c.Mode {
-			_, err = fmt.Fprintf(w, "  %s is %s: %s\n", c.t.Called(c.Period, st.Mode), st.State, plain(st.Reason))
-			return err
-		}
-	}
-	_, err = fmt.Fprintf(w, "  a run that ends now belongs to no mode of %s\n", c.t.ID)
 	return err
+}
+
+// settled returns the state of the cycle once no step is under way that this completion has begun,
+// or as it is after some seconds.
+func (c *reported) settled(ctx context.Context, a *app.App) (st cycle.Status, err error) {
+	err = awaitFor(ctx, settleWithin, func(ctx context.Context) (bool, error) {
+		statuses, err := a.Engine.Status(ctx, cycle.Key{Transition: c.t, Period: c.Period})
+		if err != nil {
+			return false, err
+		}
+		for _, s := range statuses {
+			if s.Mode == c.Mode {
+				st = s
+			}
+		}
+		switch cycle.State(st.State) {
+		case cycle.StateChecking, cycle.StatePublishing, cycle.StateGrace:
+			return len(st.Missing) > 0, nil
+		}
+		return true, nil
+	})
+	if errors.Is(err, errWaited) {
+		err = nil
+	}
+	return st, err
 }
