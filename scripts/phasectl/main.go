@@ -110,7 +110,7 @@ func newRoot() *cobra.Command {
 	root.PersistentFlags().StringVar(&f.pipeline, "pipeline", "", "pipeline definition FILE (default $PIPELINE_FILE, else the embedded nba.yaml)")
 	root.AddCommand(statusCommand(&f), explainCommand(&f), triggerCommand(&f), holdCommand(&f), releaseCommand(&f), closeCommand(&f), completeCommand(&f),
 		quarantineCommand(&f), deadLetterCommand(&f), runCommand(&f), locksCommand(&f), reconcileCommand(&f), reportCommand(&f), sweepCommand(&f), healthCommand(&f),
-		serveCommand(&f), localCommand(&f), checksCommand(&f), envCommand(), demoCommand(&f), smokeCommand(&f), drillCommand(&f), driftCommand(&f), validateCommand(&f), pipelineCommand(&f), versionCommand())
+		serveCommand(&f), localCommand(&f), checksCommand(&f), envCommand(), demoCommand(&f), smokeCommand(&f), drillCommand(&f), driftCommand(&f), validateCommand(&f), pipelineCommand(&f), initCommand(&f), versionCommand())
 	f.complete(root)
 	return root
 }

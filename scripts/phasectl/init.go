@@ -1,0 +1,377 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/warehouse"
+)
+
+//go:embed init.yaml.tmpl
+var initTemplate string
+
+func initCommand(f *flags) *cobra.Command {
+	var d draft
+	var datasets []string
+	var overwrite, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Write the pipeline file of a new pipeline, from BigQuery tables or from answers",
+		Long: "Write a commented pipeline file that is valid. With --dataset, once for each phase in order, it has the tables of\n" +
+			"these datasets: their partition columns, declared primary keys or clustering, and timestamps. Without, it asks\n" +
+			"questions; answers can also come from a pipe. It marks each value that it guesses with \"decide\".\n" +
+			"A file that exists is replaced only with --overwrite.\n\n" +
+			"Exit status: 0 written, 1 the file exists, or a dataset has no usable table, 2 BigQuery could not be read.",
+		Example: "  phasectl init\n  phasectl init --dataset shop_raw --dataset shop_clean --dataset shop_marts --time-zone Europe/Berlin --project my-project",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := os.Lstat(d.File); err == nil && !overwrite {
+				return exitError{exitFindings, fmt.Errorf("--file: %s exists: name another file, or replace it with --overwrite", d.File)}
+			}
+			var err error
+			if len(datasets) > 0 {
+				err = d.fromTables(cmd.Context(), f, datasets)
+			} else {
+				err = d.fromAnswers(newQuestions(cmd))
+			}
+			if err != nil {
+				return err
+			}
+			data, err := d.render()
+			if err != nil {
+				return err
+			}
+			if err := writeNew(d.File, data, overwrite); err != nil {
+				return err
+			}
+			return d.report(cmd.OutOrStdout(), data, asJSON)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringArrayVar(&datasets, "dataset", nil, "BigQuery dataset with the tables of a phase; once for each phase, in order")
+	fl.StringVar(&d.File, "file", "pipeline.yaml", "file to write")
+	fl.StringVar(&d.Name, "name", "", "name of the pipeline (default: asked, or what the datasets' names begin with)")
+	fl.StringVar(&d.Zone, "time-zone", "", "time zone such as Europe/Berlin (default: asked, or UTC)")
+	fl.BoolVar(&overwrite, "overwrite", false, "replace the file if it exists")
+	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// draft is what is known of a new pipeline.
+type draft struct {
+	File, Name, Zone    string
+	ZoneGuessed, Hourly bool
+	Phases              []draftPhase
+}
+
+type draftPhase struct {
+	Name       string
+	Processors []draftProcessor
+	LeftOut    []string // tables, with the reason
+}
+
+type draftProcessor struct {
+	Name, Table, Date, OrderBy, Partition string
+	Key                                   []string
+	DateNote, KeyNote, OrderNote          string // comments
+}
+
+type draftTransition struct{ ID, From, To, Reads, Sends, Last string }
+
+// Transitions lead from each phase to the next.
+func (d draft) Transitions() (out []draftTransition) {
+	for i := range d.Phases[1:] {
+		from, to := d.Phases[i], d.Phases[i+1]
+		out = append(out, draftTransition{ID: from.Name + "_to_" + to.Name, From: from.Name, To: to.Name,
+			Reads: topicOf(d.Name, from.Name, "complete"), Sends: topicOf(d.Name, to.Name, "trigger"), Last: from.Processors[len(from.Processors)-1].Name})
+	}
+	return out
+}
+
+// topicOf names a topic after the pipeline and a phase, which may begin with the pipeline's name.
+func topicOf(name, phase, what string) string {
+	return dashed(name) + "-" + dashed(strings.TrimPrefix(phase, name+"_")) + "-" + what
+}
+
+func dashed(name string) string { return strings.ReplaceAll(name, "_", "-") }
+
+// render writes the file, and reads it back: a file that is not valid is never written.
+func (d draft) render() ([]byte, error) {
+	t := template.Must(template.New("init").Funcs(template.FuncMap{"join": func(words []string) string { return strings.Join(words, ", ") }, "dashed": dashed}).Parse(initTemplate))
+	var out bytes.Buffer
+	if err := t.Execute(&out, d); err != nil {
+		return nil, err
+	}
+	if _, err := pipeline.Parse(out.Bytes()); err != nil {
+		return nil, fmt.Errorf("no file was written, because it would not be valid: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+// writeNew writes a file at once: a process that dies leaves the old file or none. Of two that
+// write at the same time one is refused, unless both overwrite.
+func writeNew(file string, data []byte, overwrite bool) error {
+	temp, err := os.CreateTemp(filepath.Dir(file), ".phasectl-init-*")
+	if err != nil {
+		return usage(fmt.Errorf("--file: %w", err))
+	}
+	defer os.Remove(temp.Name())
+	_, err = temp.Write(data)
+	if err := errors.Join(err, temp.Chmod(0o644), temp.Sync(), temp.Close()); err != nil {
+		return fmt.Errorf("--file: %w", err)
+	}
+	if overwrite {
+		err = os.Rename(temp.Name(), file)
+	} else {
+		err = os.Link(temp.Name(), file)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return exitError{exitFindings, fmt.Errorf("--file: %s exists: name another file, or replace it with --overwrite", file)}
+	}
+	if err != nil {
+		return fmt.Errorf("--file: %w", err)
+	}
+	return nil
+}
+
+func (d draft) report(w io.Writer, data []byte, asJSON bool) error {
+	decide, processors, leftOut := []string{}, 0, []string{}
+	for i, line := range strings.Split(string(data), "\n") {
+		if _, what, found := strings.Cut(line, "# decide"); found {
+			decide = append(decide, fmt.Sprintf("line %d%s", i+1, what))
+		}
+	}
+	phases := []string{}
+	for _, phase := range d.Phases {
+		phases, processors, leftOut = append(phases, phase.Name), processors+len(phase.Processors), append(leftOut, phase.LeftOut...)
+	}
+	if asJSON {
+		return printLine(w, map[string]any{"schema": 1, "file": d.File, "name": d.Name, "phases": phases, "processors": processors, "left_out": leftOut, "decide": decide})
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "wrote %s: %d processors in %d phases, %d transitions\n", d.File, processors, len(phases), len(phases)-1)
+	for _, table := range leftOut {
+		fmt.Fprintf(&b, "  left out: %s\n", table)
+	}
+	fmt.Fprintf(&b, "%d lines say decide. Next:\n  phasectl pipeline check %s\n  phasectl local --pipeline %[2]s\n", len(decide), d.File)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// questions asks on a terminal, or reads the answers of a pipe.
+type questions struct {
+	ctx  context.Context // of the command: an interrupt ends the wait for an answer
+	in   *bufio.Reader
+	out  io.Writer
+	echo bool // the answers are not typed, so they are shown
+}
+
+func newQuestions(cmd *cobra.Command) *questions {
+	in := cmd.InOrStdin()
+	file, ok := in.(*os.File)
+	return &questions{ctx: cmd.Context(), in: bufio.NewReader(in), out: cmd.ErrOrStderr(), echo: !ok || !terminal(file)}
+}
+
+// ask repeats a question until the answer is one; an empty answer is the default.
+func (q *questions) ask(question, fallback string, check func(string) error) (string, error) {
+	for {
+		prompt := question
+		if fallback != "" {
+			prompt += " [" + fallback + "]"
+		}
+		_, _ = fmt.Fprint(q.out, prompt+": ") // as the logs: the last resort
+		line, err := q.line()
+		answer := strings.TrimSpace(line)
+		if q.echo {
+			_, _ = fmt.Fprintln(q.out, answer)
+		}
+		if answer == "" {
+			answer = fallback
+		}
+		switch problem := check(answer); {
+		case problem == nil && (err == nil || line != ""):
+			return answer, nil
+		case err != nil:
+			return "", usage(fmt.Errorf("no answer to %q: answer the questions of phasectl init, or name the datasets with --dataset", question))
+		default:
+			_, _ = fmt.Fprintf(q.out, "  %v\n", problem)
+		}
+	}
+}
+
+// line reads a line, and waits no longer when the command is interrupted.
+func (q *questions) line() (string, error) {
+	type read struct {
+		line string
+		err  error
+	}
+	got := make(chan read, 1)
+	go func() {
+		line, err := q.in.ReadString('\n')
+		got <- read{line, err}
+	}()
+	select {
+	case r := <-got:
+		return r.line, r.err
+	case <-q.ctx.Done():
+		return "", q.ctx.Err()
+	}
+}
+
+var (
+	safeName    = regexp.MustCompile(`^[a-z][a-z0-9_]{0,99}$`)
+	datasetName = regexp.MustCompile(`^[A-Za-z0-9_]{1,300}$`)
+	safeColumn  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,299}$`)
+)
+
+func checkName(s string) error {
+	if !safeName.MatchString(s) {
+		return fmt.Errorf("%q is no name: write lower-case letters, digits and _, a letter first", s)
+	}
+	return nil
+}
+
+func checkColumn(s string) error {
+	if !safeColumn.MatchString(s) {
+		return fmt.Errorf("%q is no column", s)
+	}
+	return nil
+}
+
+// checkList checks each name of a list, and that none is a duplicate.
+func checkList(least int, check func(string) error) func(string) error {
+	return func(s string) error {
+		names, seen := listed(s), map[string]bool{}
+		if len(names) < least {
+			return fmt.Errorf("write at least %d, separated by commas", least)
+		}
+		for _, name := range names {
+			if err := check(name); err != nil {
+				return err
+			}
+			if seen[name] {
+				return fmt.Errorf("%q is a duplicate", name)
+			}
+			seen[name] = true
+		}
+		return nil
+	}
+}
+
+// listed splits a list at commas and blanks.
+func listed(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+}
+
+func checkZone(s string) error {
+	if _, err := time.LoadLocation(s); err != nil || s == "Local" || s == "" {
+		return fmt.Errorf("%q is no time zone: write a name such as Europe/Berlin or UTC", s)
+	}
+	return nil
+}
+
+// fromAnswers asks for what a pipeline needs.
+func (d *draft) fromAnswers(q *questions) (err error) {
+	ask := func(into *string, question, fallback string, check func(string) error) {
+		if err == nil && *into == "" {
+			*into, err = q.ask(question, fallback, check)
+		}
+	}
+	var calendar, phases string
+	if err := d.checkFlags(); err != nil {
+		return err
+	}
+	ask(&d.Name, "Name of the pipeline, such as shop", "", checkName)
+	ask(&d.Zone, "Time zone", "UTC", checkZone)
+	ask(&calendar, "A period is a day or an hour", "day", func(s string) error {
+		if s != "day" && s != "hour" {
+			return errors.New("write day or hour")
+		}
+		return nil
+	})
+	ask(&phases, "Phases in order, such as raw, clean, marts", "", checkList(2, checkName))
+	d.Hourly = calendar == "hour"
+	seen := map[string]bool{}
+	unused := func(name string) error {
+		if seen[name] {
+			return fmt.Errorf("%q is a processor of an earlier phase", name)
+		}
+		return checkName(name)
+	}
+	for _, name := range listed(phases) {
+		var processors string
+		ask(&processors, "Processors of "+name+", such as orders, refunds", "", checkList(1, unused))
+		phase := draftPhase{Name: name}
+		for _, processor := range listed(processors) {
+			seen[processor] = true
+			phase.Processors = append(phase.Processors, draftProcessor{Name: processor, Table: d.Name + "_" + name + "." + processor})
+		}
+		d.Phases = append(d.Phases, phase)
+	}
+	date, like := "", map[bool]string{true: "hour", false: "day"}[d.Hourly]
+	var key, order string
+	ask(&date, "Column that has the period, in each table", like, checkColumn)
+	ask(&key, "Columns that make a row unique, in most tables", date+", id", checkList(1, checkColumn))
+	ask(&order, "Column with the time at which a row was written", "updated_at", func(s string) error {
+		switch {
+		case s == date:
+			return fmt.Errorf("%q is the column that has the period, which is the same in all rows of a period", s)
+		case strings.Contains(", "+strings.Join(listed(key), ", ")+",", ", "+s+","):
+			return fmt.Errorf("%q is one of the columns that make a row unique", s)
+		}
+		return checkColumn(s)
+	})
+	for i := range d.Phases {
+		for j := range d.Phases[i].Processors {
+			pr := &d.Phases[i].Processors[j]
+			pr.Date, pr.Key, pr.OrderBy = date, listed(key), order
+			if j == 0 {
+				pr.KeyNote = "decide, here and below: the columns that make a row of the table unique"
+			}
+		}
+	}
+	return err
+}
+
+// checkFlags checks what was given as a flag instead of an answer.
+func (d *draft) checkFlags() error {
+	if d.Name != "" {
+		if err := checkName(d.Name); err != nil {
+			return usage(fmt.Errorf("--name: %w", err))
+		}
+	}
+	if d.Zone != "" {
+		if err := checkZone(d.Zone); err != nil {
+			return usage(fmt.Errorf("--time-zone: %w", err))
+		}
+	}
+	return nil
+}
+
+// warehouseOf opens BigQuery without a pipeline file.
+func warehouseOf(f *flags) (*warehouse.Warehouse, error) {
+	c, err := app.ConfigFromEnv(f.getenv(nil))
+	if err != nil {
+		return nil, usage(err)
+	}
+	if c.Local && c.BigQueryHost == "" {
+		return nil, exitError{exitUnknown, errors.New("the documents are on this machine and BIGQUERY_EMULATOR_HOST is not set: Google's BigQuery is not asked")}
+	}
+	return warehouse.New(c.Project, c.BigQueryHost), nil
+}
