@@ -170,8 +170,23 @@ func (d draft) report(w io.Writer, data []byte, asJSON bool) error {
 		fmt.Fprintf(&b, "  left out: %s\n", table)
 	}
 	fmt.Fprintf(&b, "%d lines say decide. Next:\n  phasectl pipeline check %s\n  phasectl local --pipeline %[2]s\n", len(decide), d.File)
+	fmt.Fprintf(&b, "and in another terminal:\n  eval \"$(phasectl env)\"\n  phasectl complete %s %s --reason \"first try\"    # and each other processor of %s\n  phasectl status\n",
+		d.Phases[0].Processors[0].Name, d.past(time.Now()), d.Phases[0].Name)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// past is the newest period that is over.
+func (d draft) past(now time.Time) pipeline.Period {
+	zone, err := time.LoadLocation(d.Zone)
+	if err != nil { // it was checked
+		zone = time.UTC
+	}
+	cal := pipeline.NewCalendar(zone)
+	if d.Hourly {
+		cal = pipeline.NewHourly(zone)
+	}
+	return cal.Add(cal.At(now), -1)
 }
 
 // questions asks on a terminal, or reads the answers of a pipe.

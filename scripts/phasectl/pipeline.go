@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -256,33 +257,30 @@ func short(d time.Duration) string {
 	return s
 }
 
-var indexes = regexp.MustCompile(`^phases\[\d+\]\.processors\[\d+\]`)
+var indexes = regexp.MustCompile(`\[\d+\]`)
 
-// groupDefaults has one line for each key of all processors.
+// groupDefaults has one line for a key that gets the same default in several places, and for the
+// processors' keys, of which there may be hundreds.
 func groupDefaults(taken []pipeline.TakenDefault) (out []understoodDefault) {
-	at, values := map[string]int{}, map[string][]string{}
+	values, shown := map[string][]string{}, map[string]bool{}
 	for _, d := range taken {
-		path := indexes.ReplaceAllString(d.Path, "phases[].processors[]")
-		if i, known := at[path]; !known {
-			at[path] = len(out)
-			out = append(out, understoodDefault{path, d.Value})
-		} else if path == d.Path {
-			out[i].Value += ", " + d.Value
-		}
-		values[path] = append(values[path], d.Value)
+		key := indexes.ReplaceAllString(d.Path, "[]")
+		values[key] = append(values[key], d.Value)
 	}
-	for i, d := range out {
-		all := values[d.Path]
-		if !strings.HasPrefix(d.Path, "phases[].") || len(all) == 1 {
-			continue
+	for _, d := range taken {
+		key := indexes.ReplaceAllString(d.Path, "[]")
+		all := values[key]
+		same := !slices.ContainsFunc(all, func(value string) bool { return value != all[0] })
+		switch {
+		case len(all) == 1 || !same && !strings.HasPrefix(key, "phases[]."):
+			out = append(out, understoodDefault{d.Path, d.Value})
+		case shown[key]:
+		case same:
+			out = append(out, understoodDefault{key, fmt.Sprintf("%s (%d times)", d.Value, len(all))})
+		default:
+			out = append(out, understoodDefault{key, fmt.Sprintf("from the name, such as %s (%d times)", d.Value, len(all))})
 		}
-		same := true
-		for _, value := range all {
-			same = same && value == all[0]
-		}
-		if out[i].Value = fmt.Sprintf("%s (%d times)", all[0], len(all)); !same {
-			out[i].Value = fmt.Sprintf("from the name, such as %s (%d times)", all[0], len(all))
-		}
+		shown[key] = true
 	}
 	return out
 }
