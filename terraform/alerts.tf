@@ -133,7 +133,7 @@ locals {
       title    = "A period was left unfinished, or is full"
       severity = "ERROR"
       query    = "sum by (mode, period, transition, type) (increase(${local.metric.finding},found_by=\"relay\"}[${local.relay_window}s])) > 0"
-      command  = "phasectl status --date ${local.grouped.period} --project ${var.project}"
+      command  = "phasectl status ${local.grouped.period} --project ${var.project}"
       about    = "Period ${local.grouped.period} of ${local.grouped.transition}, mode ${local.grouped.mode} (empty: all of its modes), finding ${local.grouped.type}. The command shows the state of each cycle of the period. Hand over a late cycle with phasectl trigger, or close it with phasectl close: either ends the finding."
     } },
     { check-unknown = {

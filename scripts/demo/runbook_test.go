@@ -53,16 +53,16 @@ func everyCommandOfTheRunbookRuns(t *testing.T, p phasectl) {
 		t.Fatal(err)
 	}
 	exits := map[string]int{ // where it matters; else 0, 1 or 2
-		`phasectl status --date 2026-02-03`: 0, `phasectl explain 2026-02-03 overnight`: 0,
-		`phasectl trigger --date 2026-02-03 --mode overnight --reason "Phase 4 lost its tables" --dry-run`: 0, `phasectl trigger --date 2026-02-03 --mode overnight --reason "Phase 4 lost its tables"`: 0,
+		`phasectl status 2026-02-03`: 0, `phasectl explain 2026-02-03 overnight`: 0,
+		`phasectl trigger 2026-02-03 overnight --reason "Phase 4 lost its tables" --dry-run`: 0, `phasectl trigger 2026-02-03 overnight --reason "Phase 4 lost its tables"`: 0,
 		`phasectl sweep list`: 0, `phasectl quarantine list`: 0, `phasectl dead-letter list`: 0, `phasectl locks list`: 0,
 		`phasectl quarantine replay --all --reason "the pipeline file knows the processor now"`: 1, `phasectl dead-letter replay --all --reason "BigQuery is back"`: 0,
 		`phasectl hold --for 6h --reason "the week of 2 February is computed again"`: 0, `phasectl release --reason "the week is complete"`: 0,
-		`phasectl trigger --from 2026-02-03 --to 2026-02-04 --mode overnight --pace 1s --reason "computed again"`:                   0,
-		`phasectl hold 2026-02-06 overnight --for 12h --reason "the league corrects its box scores"`:                                0,
-		`phasectl release 2026-02-06 overnight --reason "the box scores are corrected"`:                                             0,
-		`phasectl trigger --date 2026-02-03 --mode overnight --reason "BigQuery is down, the tables were compared by hand" --force`: 0,
-		`phasectl checks verify`: 0, `phasectl checks run --date 2026-02-03 --mode overnight`: 0, `phasectl health`: 1, `phasectl health --date 2026-02-06`: 1,
+		`phasectl trigger --from 2026-02-03 --to 2026-02-04 --mode overnight --pace 1s --reason "computed again"`:     0,
+		`phasectl hold 2026-02-06 overnight --for 12h --reason "the league corrects its box scores"`:                  0,
+		`phasectl release 2026-02-06 overnight --reason "the box scores are corrected"`:                               0,
+		`phasectl trigger 2026-02-03 overnight --reason "BigQuery is down, the tables were compared by hand" --force`: 0,
+		`phasectl checks verify`: 0, `phasectl checks run 2026-02-03 overnight`: 0, `phasectl health`: 1, `phasectl health 2026-02-06`: 1,
 	}
 	ran := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^    (\S.*)$`).FindAllStringSubmatch(string(text), -1) {

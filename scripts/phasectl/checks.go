@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,19 +18,10 @@ import (
 )
 
 func checksCommand(f *flags) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "checks",
-		Short:   "Verify the readiness checks against the warehouse, or run them",
-		Example: "  phasectl checks verify\n  phasectl checks run --date 2026-02-03 --mode overnight",
-		Args:    args(cobra.NoArgs),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(checksVerifyCommand(f), checksRunCommand(f))
-	return cmd
+	return group("checks", "Verify the readiness checks against the warehouse, or run them", checksVerifyCommand(f), checksRunCommand(f))
 }
 
 func checksVerifyCommand(f *flags) *cobra.Command {
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Verify, at no cost, the checks, the subscriptions that the pipeline replaces, and renamed names",
@@ -47,69 +38,67 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 			"Exit status: 0 all is ok, with or without warnings, 1 a problem was found, 2 something could not be verified.",
 		Example: "  phasectl checks verify --pipeline my-pipeline.yaml --project my-project",
 		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, p, w, err := f.warehouse()
-			if err != nil {
-				return err
-			}
-			defer w.Close()
-			others, err := replaced(cmd.Context(), c, p)
-			if err != nil {
-				return err
-			}
-			all, bad, unknown := []warehouse.Verification{}, 0, 0
-			for _, t := range p.Transitions {
-				for _, v := range w.Verify(cmd.Context(), t, p.Calendar.At(time.Now())) {
-					if len(p.Transitions) > 1 {
-						v.Name = t.ID + ": " + v.Name
-					}
-					all = append(all, v)
-				}
-			}
-			if c.BigQueryHost != "" || !c.Local {
-				all = append(all, locations(cmd.Context(), w, c, p, false))
-				all = append(all, w.VerifyTables(cmd.Context(), p)...)
-				if c.ReadOnly {
-					all = append(all, warehouse.Verification{Name: "writes", Warning: "not verified: this environment only reads the tables (PHASEGATE_TABLES=read)"})
-				} else {
-					all = append(all, w.VerifyWrites(cmd.Context(), p, p.Calendar.At(time.Now()), c.Archive())...)
-				}
-			}
-			all = append(append(all, others...), names(cmd.Context(), c)...)
-			for _, v := range all {
-				switch {
-				case v.Unknown:
-					unknown++
-				case v.Problem != "":
-					bad++
-				}
-			}
-			if asJSON {
-				err = printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "checks": all})
-			} else {
-				err = printVerifications(cmd.OutOrStdout(), all)
-			}
-			switch {
-			case err != nil:
-				return err
-			case bad > 0:
-				return exitError{exitFindings, fmt.Errorf("%d of %d verifications failed", bad, len(all))}
-			case unknown > 0:
-				return exitError{exitUnknown, fmt.Errorf("%d of %d verifications could not be made", unknown, len(all))}
-			}
-			return nil
-		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return answers(f, cmd, func(ctx context.Context) (*verified, error) {
+		c, p, w, err := f.warehouse()
+		if err != nil {
+			return nil, err
+		}
+		defer w.Close()
+		others, err := replaced(ctx, c, p)
+		if err != nil {
+			return nil, err
+		}
+		r := &verified{[]warehouse.Verification{}}
+		for _, t := range p.Transitions {
+			f.progress("%s: verifying its checks…", t.ID)
+			for _, v := range w.Verify(ctx, t, p.Calendar.At(time.Now())) {
+				v.Name = t.Prefix() + v.Name
+				r.Checks = append(r.Checks, v)
+			}
+		}
+		if c.BigQueryHost != "" || !c.Local {
+			f.progress("verifying tables and writes…")
+			r.Checks = append(r.Checks, locations(ctx, w, c, p, false))
+			r.Checks = append(r.Checks, w.VerifyTables(ctx, p)...)
+			if c.ReadOnly {
+				r.Checks = append(r.Checks, warehouse.Verification{Name: "writes", Warning: "not verified: this environment only reads the tables (PHASEGATE_TABLES=read)"})
+			} else {
+				r.Checks = append(r.Checks, w.VerifyWrites(ctx, p, p.Calendar.At(time.Now()), c.Archive())...)
+			}
+		}
+		r.Checks = append(append(r.Checks, others...), names(ctx, c)...)
+		bad, unknown := 0, 0
+		for _, v := range r.Checks {
+			switch {
+			case v.Unknown:
+				unknown++
+			case v.Problem != "":
+				bad++
+			}
+		}
+		switch {
+		case bad > 0:
+			return r, exitError{exitFindings, fmt.Errorf("%d of %d verifications failed", bad, len(r.Checks))}
+		case unknown > 0:
+			return r, exitError{exitUnknown, fmt.Errorf("%d of %d verifications could not be made", unknown, len(r.Checks))}
+		}
+		return r, nil
+	})
 }
 
-func printVerifications(w io.Writer, all []warehouse.Verification) error {
-	var b strings.Builder
-	if len(all) == 0 {
-		b.WriteString("the pipeline declares no checks\n")
+// verified is what was verified.
+type verified struct {
+	Checks []warehouse.Verification `json:"checks"`
+}
+
+func (r *verified) text(p *page) {
+	if len(r.Checks) == 0 {
+		p.line("the pipeline declares no checks")
+		return
 	}
-	for _, v := range all {
+	p.table("STATE", "CHECK")
+	for _, v := range r.Checks {
 		state, note := "ok", ""
 		switch {
 		case v.Unknown:
@@ -121,79 +110,62 @@ func printVerifications(w io.Writer, all []warehouse.Verification) error {
 		case strings.Contains(v.Name, "all of "):
 			note = fmt.Sprintf("at most %d bytes read", v.Bytes)
 		}
-		b.WriteString(strings.TrimSpace(fmt.Sprintf("%-8s %s  %s", state, v.Name, note)) + "\n")
+		if p.row(state, v.Name); note != "" {
+			p.detail("%s", note)
+		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+}
+
+type checksRunOptions struct {
+	*flags
+	subject
 }
 
 func checksRunCommand(f *flags) *cobra.Command {
-	var date, mode, transition string
-	var asJSON bool
+	o := checksRunOptions{flags: f}
 	cmd := &cobra.Command{
-		Use:   "run --date DATE --mode MODE",
+		Use:   "run PERIOD [MODE]",
 		Short: "Run the checks of a hand-over of all that a mode expects, and show values against bounds",
 		Long: "Run the checks of a hand-over of all that a mode expects, and show values against bounds.\n" +
 			"Nothing is recorded and nothing handed over.\n\n" +
 			"Exit status: 0 pass, 1 fail, 2 unknown.",
-		Example: "  phasectl checks run --date 2026-02-03 --mode overnight",
-		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, required := range []struct{ flag, value string }{{"--date", date}, {"--mode", mode}} {
-				if required.value == "" {
-					return usage(fmt.Errorf("%s: is required", required.flag))
-				}
-			}
-			_, p, w, err := f.warehouse()
-			if err != nil {
-				return err
-			}
-			defer w.Close()
-			t, ok := p.Transition(transition)
-			if !ok {
-				return usage(fmt.Errorf("--transition: %q: the pipeline has %s", transition, p.TransitionIDs()))
-			}
-			period, err := p.Calendar.Parse(date)
-			if err != nil {
-				return usage(fmt.Errorf("--date: %w", err))
-			}
-			m, ok := t.Mode(mode)
-			if !ok {
-				return usage(fmt.Errorf("--mode: %q: %s has %s", mode, t.ID, modeNames(t)))
-			}
-			r := checksRun{Schema: 1, Transition: t.ID, Period: period, Mode: m.Name,
-				Readiness: w.Check(cmd.Context(), t, period, m.Name, slices.Concat(m.Critical, m.Optional))}
-			if n, err := w.Expected(cmd.Context(), t, period); err != nil {
-				r.ExpectedProblem = err.Error()
-			} else {
-				r.Expected = &n
-			}
-			if asJSON {
-				err = printLine(cmd.OutOrStdout(), r)
-			} else {
-				err = r.print(cmd.OutOrStdout())
-			}
-			switch {
-			case err != nil:
-				return err
-			case r.Outcome == policy.Failed:
-				return exitError{exitFindings, errors.New("the data is not ready")}
-			case r.Outcome != policy.Passed:
-				return exitError{exitUnknown, fmt.Errorf("readiness is %s", strings.ReplaceAll(string(r.Outcome), "_", " "))}
-			}
-			return nil
-		},
+		Example: "  phasectl checks run 2026-02-03 overnight",
 	}
-	cmd.Flags().StringVar(&date, "date", "", "the period, such as 2026-02-03")
-	cmd.Flags().StringVar(&mode, "mode", "", "the mode")
-	cmd.Flags().StringVar(&transition, "transition", "", "id of the transition (default: the pipeline's only one)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	o.takes(cmd, 2)
+	return answers(f, cmd, o.run)
+}
+
+func (o *checksRunOptions) run(ctx context.Context) (*checksRun, error) {
+	if err := o.needsPeriod(); err != nil {
+		return nil, err
+	}
+	_, p, w, err := o.warehouse()
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	key, m, err := o.one(p, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	r := &checksRun{Transition: key.Transition.ID, Period: key.Period, Mode: m.Name,
+		Readiness: w.Check(ctx, key.Transition, key.Period, m.Name, slices.Concat(m.Critical, m.Optional))}
+	if n, err := w.Expected(ctx, key.Transition, key.Period); err != nil {
+		r.ExpectedProblem = err.Error()
+	} else {
+		r.Expected = &n
+	}
+	switch {
+	case r.Outcome == policy.Failed:
+		return r, exitError{exitFindings, errors.New("the data is not ready")}
+	case r.Outcome != policy.Passed:
+		return r, exitError{exitUnknown, fmt.Errorf("readiness is %s", strings.ReplaceAll(string(r.Outcome), "_", " "))}
+	}
+	return r, nil
 }
 
 // checksRun is the answer of checks run.
 type checksRun struct {
-	Schema          int             `json:"schema"`
 	Transition      string          `json:"transition"`
 	Period          pipeline.Period `json:"period"`
 	Mode            string          `json:"mode"`
@@ -202,19 +174,16 @@ type checksRun struct {
 	policy.Readiness
 }
 
-func (r checksRun) print(w io.Writer) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s: %s\n", r.Period, r.Mode, r.Outcome)
+func (r *checksRun) text(p *page) {
+	p.line("%s %s: %s", r.Period, r.Mode, r.Outcome)
 	for _, c := range r.Checks {
-		fmt.Fprintf(&b, "  %s\n", checkLine(c))
+		p.line("  %s", checkLine(c))
 	}
 	if r.Expected != nil {
-		fmt.Fprintf(&b, "  expected of the period: %d\n", *r.Expected)
+		p.line("  expected of the period: %d", *r.Expected)
 	} else {
-		fmt.Fprintf(&b, "  expected of the period: unknown, %s\n", r.ExpectedProblem)
+		p.line("  expected of the period: unknown, %s", r.ExpectedProblem)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
 // checkLine shows the value of a check and its bounds.
@@ -248,5 +217,6 @@ func (f *flags) warehouse() (app.Config, *pipeline.Pipeline, *warehouse.Warehous
 	if asks && c.Local && c.BigQueryHost == "" {
 		return c, nil, nil, exitError{exitUnknown, errors.New("the documents are on this machine and BIGQUERY_EMULATOR_HOST is not set: Google's warehouse is not asked about them")}
 	}
+	f.opened = &opened{c, p}
 	return c, p, warehouse.New(c.Project, c.BigQueryHost), nil
 }

@@ -112,8 +112,8 @@ func TestChecks_RefuseInvalidFlagsAndMissingWarehouse(t *testing.T) {
 		code int
 		part string
 	}{
-		"date":       {args: []string{"run", "--date", "yesterday", "--mode", "overnight"}, code: 64, part: `--date: "yesterday"`},
-		"mode":       {args: []string{"run", "--date", "2026-02-03", "--mode", "weekly"}, code: 64, part: `--mode: "weekly": phase3_to_phase4 has tomorrow, same_day, overnight`},
+		"date":       {args: []string{"run", "--date", "tomorrow", "--mode", "overnight"}, code: 64, part: `PERIOD: "tomorrow"`},
+		"mode":       {args: []string{"run", "--date", "2026-02-03", "--mode", "weekly"}, code: 64, part: `MODE: "weekly": phase3_to_phase4 has tomorrow, same_day, overnight`},
 		"transition": {args: []string{"run", "--date", "2026-02-03", "--mode", "overnight", "--transition", "x"}, code: 64, part: `--transition: "x"`},
 		"local":      {env: [2]string{"PHASEGATE_STORE", "sqlite:x.db"}, args: []string{"verify"}, code: 2, part: "BIGQUERY_EMULATOR_HOST is not set"},
 		"emulator":   {env: [2]string{"FIRESTORE_EMULATOR_HOST", "127.0.0.1:1"}, args: []string{"run", "--date", "2026-02-03", "--mode", "overnight"}, code: 2, part: "BIGQUERY_EMULATOR_HOST is not set"},

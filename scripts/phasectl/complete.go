@@ -27,7 +27,9 @@ func (f *flags) complete(cmd *cobra.Command) {
 			switch name := cmd.Name(); {
 			case name == "serve":
 				return local.FunctionNames(), cobra.ShellCompDirectiveNoFileComp
-			case len(before) == 1 && (name == "explain" || name == "hold" || name == "release"):
+			case cmd.Flags().Lookup("period") != nil && len(before) == 0:
+				return []string{"today", "yesterday"}, cobra.ShellCompDirectiveNoFileComp
+			case cmd.Flags().Lookup("mode") != nil && len(before) == 1:
 				return f.names("mode"), cobra.ShellCompDirectiveNoFileComp
 			case len(before) == 0 && name == "complete":
 				return f.names("processor"), cobra.ShellCompDirectiveNoFileComp

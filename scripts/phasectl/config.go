@@ -5,11 +5,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/production"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/store/sqlite"
@@ -19,6 +23,18 @@ import (
 type flags struct {
 	project, pipeline string
 	differs           bool // an acting command goes on with another definition than the deployed one
+	json              bool // the answer is one JSON object
+
+	stdout, stderr io.Writer
+	opened         *opened                         // what the answer is about, once it is known
+	headed         bool                            // the answer has its first line
+	types          map[*cobra.Command]reflect.Type // of the answer of each command
+}
+
+// opened is what a command has opened.
+type opened struct {
+	config   app.Config
+	pipeline *pipeline.Pipeline
 }
 
 // getenv is the environment with the flags over it and defaults below it.
@@ -79,5 +95,6 @@ func (f *flags) openLogging(ctx context.Context, level string, w io.Writer) (*ap
 	if err != nil {
 		return nil, exitError{exitUnknown, err}
 	}
+	f.opened = &opened{a.Config, a.Pipeline}
 	return a, nil
 }

@@ -5,7 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -26,14 +26,8 @@ import (
 )
 
 func deadLetterCommand(f *flags) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "dead-letter",
-		Short: "List messages whose delivery failed 100 times, deliver them again, or discard them",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(deadLetterList(f), deadLetterReplay(f), deadLetterDiscard(f))
-	return cmd
+	return group("dead-letter", "List messages whose delivery failed 100 times, deliver them again, or discard them",
+		deadLetterList(f), deadLetterReplay(f), deadLetterDiscard(f))
 }
 
 // deadLetter is one dead-lettered message.
@@ -183,39 +177,41 @@ func topicFlag(cmd *cobra.Command, topic *string) {
 
 func deadLetterList(f *flags) *cobra.Command {
 	var topic string
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List dead-lettered messages, up to 1000 of each subscription",
 		Example: "  phasectl dead-letter list\n  phasectl dead-letter list --topic nba-phase3-analytics-complete",
 		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			a, err := f.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			ds, err := allDead(cmd.Context(), a, topic, maxDead)
-			if err != nil {
-				return err
-			}
-			if err := giveBack(cmd.Context(), a, ds); err != nil {
-				return exitError{exitUnknown, err}
-			}
-			if asJSON {
-				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "messages": ds})
-			}
-			return printDead(cmd.OutOrStdout(), a, ds)
-		},
 	}
 	topicFlag(cmd, &topic)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return answers(f, cmd, func(ctx context.Context) (*deadLetters, error) {
+		a, err := f.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer a.Close()
+		ds, err := allDead(ctx, a, topic, maxDead)
+		if err != nil {
+			return nil, err
+		}
+		if err := giveBack(ctx, a, ds); err != nil {
+			return nil, exitError{exitUnknown, err}
+		}
+		return &deadLetters{ds}, nil
+	})
 }
 
-func printDead(w io.Writer, a *app.App, ds []deadLetter) error {
-	var b strings.Builder
-	for _, d := range ds {
+type deadLetters struct {
+	Messages []deadLetter `json:"messages"`
+}
+
+func (r *deadLetters) text(p *page) {
+	if len(r.Messages) == 0 {
+		p.line("no dead-lettered messages")
+		return
+	}
+	p.table("PUBLISHED", "ID", "TOPIC", "FAILURE")
+	for _, d := range r.Messages {
 		after := "after " + d.Attempts + " attempts"
 		if d.Attempts == "" {
 			after = "too large for quarantine"
@@ -224,73 +220,44 @@ func printDead(w io.Writer, a *app.App, ds []deadLetter) error {
 		if len(data) > 100 {
 			data = strings.ToValidUTF8(data[:100], "") + "…"
 		}
-		fmt.Fprintf(&b, "%s  %s  %s, %s  %s\n", localTime(a, d.PublishTime), d.ID, d.Topic, after, quoted([]string{data}))
+		p.row(p.at(d.PublishTime), d.ID, d.Topic, after)
+		p.detail("%s", quoted([]string{data}))
 	}
-	if len(ds) == 0 {
-		b.WriteString("no dead-lettered messages\n")
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
 func deadLetterReplay(f *flags) *cobra.Command {
-	var topic, reason string
-	var all bool
+	o := messagesOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "replay ID... | --all",
 		Short: "Deliver dead-lettered messages to their function again",
 		Long: "Deliver dead letters, with their original times, to the handler that failed, in this process. A message that is\n" +
 			"accepted or put in quarantine is removed. One that fails again, or is too large for quarantine, stays.",
 		Example: "  phasectl dead-letter replay --all --reason \"BigQuery is back\"",
-		RunE: func(cmd *cobra.Command, ids []string) error {
-			a, err := f.openToReplay(cmd, ids, all, reason)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			ds, err := allDead(cmd.Context(), a, topic, maxDead)
-			if err != nil {
-				return err
-			}
-			return replayDead(cmd, a, ds, ids, reason)
-		},
+		Args:    o.chosen,
 	}
-	topicFlag(cmd, &topic)
-	cmd.Flags().BoolVar(&all, "all", false, "everything, up to 1000 messages a subscription")
-	reasonFlag(cmd, &reason)
-	f.differsFlag(cmd)
-	return cmd
+	topicFlag(cmd, &o.topic)
+	cmd.Flags().BoolVar(&o.all, "all", false, "everything, up to 1000 messages a subscription")
+	o.acts(f, cmd)
+	return answers(f, cmd, func(ctx context.Context) (*tally, error) {
+		return o.eachDead(ctx, "accepted", "deliver again", replayOne)
+	})
 }
 
 func deadLetterDiscard(f *flags) *cobra.Command {
-	var topic, reason string
+	o := messagesOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "discard ID...",
 		Short: "Remove dead-lettered messages without delivering them",
 		Long: "Write an audit record with the message's data, then acknowledge it: the broker deletes it. Discarding it again after\n" +
 			"an error carries on. Its document in quarantine, if it has one, is marked as discarded.",
 		Example: "  phasectl dead-letter discard 4711 --reason \"the period is closed\"",
-		Args:    some("ID", "4711, which phasectl dead-letter list shows"),
-		RunE: func(cmd *cobra.Command, ids []string) error {
-			if err := checkReason(reason); err != nil {
-				return err
-			}
-			a, err := f.openToAct(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			ds, err := allDead(cmd.Context(), a, topic, maxDead)
-			if err != nil {
-				return err
-			}
-			return eachDead(cmd, a, ds, ids, "discarded", func(d deadLetter) error { return discardOne(cmd.Context(), a, d, reason) })
-		},
+		Args:    some("ID", "4711, which phasectl dead-letter list shows", &o.ids),
 	}
-	topicFlag(cmd, &topic)
-	reasonFlag(cmd, &reason)
-	f.differsFlag(cmd)
-	return cmd
+	topicFlag(cmd, &o.topic)
+	o.acts(f, cmd)
+	return answers(f, cmd, func(ctx context.Context) (*tally, error) {
+		return o.eachDead(ctx, "discarded", "discard", discardOne)
+	})
 }
 
 // maxDiscarded bounds how much of a discarded message its audit record keeps.
@@ -332,38 +299,39 @@ func discardOne(ctx context.Context, a *app.App, d deadLetter, reason string) er
 	return nil
 }
 
-// replayDead hands over the named ones, all without names, and gives back the rest.
-func replayDead(cmd *cobra.Command, a *app.App, ds []deadLetter, ids []string, reason string) error {
-	return eachDead(cmd, a, ds, ids, "", func(d deadLetter) error { return replayOne(cmd.Context(), a, d, reason) })
-}
-
 // eachDead does something about the named ones, about all without names, and gives back those
 // about which it was not done.
-func eachDead(cmd *cobra.Command, a *app.App, ds []deadLetter, ids []string, verb string, do func(deadLetter) error) error {
-	t := tally{verb: verb}
-	var stay []deadLetter
-	found := map[string]bool{}
+func (o *messagesOptions) eachDead(ctx context.Context, verb, would string, do func(context.Context, *app.App, deadLetter, string) error) (t *tally, err error) {
+	a, err := o.checked(ctx, o.flags)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	ds, err := allDead(ctx, a, o.topic, maxDead)
+	if err != nil {
+		return nil, err
+	}
+	stay := map[string]deadLetter{}
 	for _, d := range ds {
-		if len(ids) > 0 && !slices.Contains(ids, d.ID) {
-			stay = append(stay, d)
-			continue
-		}
-		found[d.ID] = true
-		err := do(d)
-		t.add(cmd.OutOrStdout(), d.ID, err)
-		if err != nil {
-			stay = append(stay, d)
+		if stay[d.ID] = d; o.all {
+			o.ids = append(o.ids, d.ID)
 		}
 	}
-	for _, id := range ids {
-		if !found[id] {
-			t.add(cmd.OutOrStdout(), id, fmt.Errorf("%w: no such message among the dead letters", errRefusedAgain))
+	t, err = o.each(ctx, verb, would, func(id string) error {
+		d, found := stay[id]
+		if !found {
+			return fmt.Errorf("%w: no such message among the dead letters", errRefusedAgain)
 		}
+		err := do(ctx, a, d, o.reason)
+		if err == nil {
+			delete(stay, id)
+		}
+		return err
+	})
+	if failed := giveBack(ctx, a, slices.Collect(maps.Values(stay))); failed != nil {
+		err = exitError{exitUnknown, failed}
 	}
-	if err := giveBack(cmd.Context(), a, stay); err != nil {
-		return exitError{exitUnknown, err}
-	}
-	return t.end(cmd.OutOrStdout())
+	return t, err
 }
 
 // replayOne hands over one dead letter, notes that, and only then acknowledges it: a
@@ -373,7 +341,7 @@ func replayOne(ctx context.Context, a *app.App, d deadLetter, reason string) err
 		return err
 	}
 	err := handOver(ctx, a, d.place, d.original)
-	outcome := "taken"
+	outcome := "accepted"
 	switch {
 	case errors.Is(err, errRefusedAgain) && d.Quarantine == "":
 		outcome = "set aside in quarantine"

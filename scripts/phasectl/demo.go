@@ -55,7 +55,7 @@ func demoCommand(f *flags) *cobra.Command {
 				if err := printEnv(out, ready{Project: c.Project, PubSub: env.PubSub, BigQuery: env.BigQuery, Store: c.Store, Pipeline: c.PipelineFile}); err != nil {
 					return err
 				}
-				fmt.Fprintf(out, "phasectl status --date %s\n", result.Period)
+				fmt.Fprintf(out, "phasectl status %s\n", result.Period)
 				fmt.Fprintln(out, "The status page: "+env.Functions["health"]+"/")
 				<-cmd.Context().Done()
 			}
@@ -69,19 +69,4 @@ func demoCommand(f *flags) *cobra.Command {
 	cmd.Flags().BoolVar(&keep, "keep", false, "leave the environment running until interrupted")
 	cmd.Flags().BoolVar(&verbose, "logs", false, "print the functions' log lines to standard error")
 	return cmd
-}
-
-// colourful reports whether w is a terminal whose user has not asked for plain
-// text (https://no-color.org).
-func colourful(w io.Writer) bool {
-	f, ok := underlying(w).(*os.File)
-	if !ok {
-		return false
-	}
-	return terminal(f) && os.Getenv("NO_COLOR") == ""
-}
-
-func terminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

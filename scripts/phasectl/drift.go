@@ -25,9 +25,14 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
+type driftOptions struct {
+	*flags
+	dir     string
+	verbose bool
+}
+
 func driftCommand(f *flags) *cobra.Command {
-	var dir string
-	var verbose, asJSON bool
+	o := driftOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "drift",
 		Short: "Compare what is deployed with a checkout: source, revisions, traffic, schedules, services",
@@ -38,27 +43,28 @@ func driftCommand(f *flags) *cobra.Command {
 			"Exit status: 0 nothing differs, 1 something does, 2 something could not be read.",
 		Example: "  phasectl drift --project my-project\n  phasectl drift --source ~/phasegate --verbose",
 		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := f.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			d, err := newDrift(cmd.Context(), a, dir)
-			if err != nil {
-				return err
-			}
-			ignored := []string{}
-			if verbose || asJSON {
-				ignored = d.ignored()
-			}
-			return printChecks(cmd.OutOrStdout(), d.checks(), ignored, asJSON, "nothing differs", "the deployment differs from the checkout", "not everything could be read")
-		},
 	}
-	cmd.Flags().StringVar(&dir, "source", ".", "folder of the checkout")
-	cmd.Flags().BoolVar(&verbose, "verbose", false, "list ignored services and jobs as well")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	cmd.Flags().StringVar(&o.dir, "source", ".", "folder of the checkout")
+	cmd.Flags().BoolVar(&o.verbose, "verbose", false, "list ignored services and jobs as well")
+	return answers(f, cmd, o.run)
+}
+
+func (o *driftOptions) run(ctx context.Context) (*checklist, error) {
+	a, err := o.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	o.progress("reading the checkout and the deployment…")
+	d, err := newDrift(ctx, a, o.dir)
+	if err != nil {
+		return nil, err
+	}
+	r, err := checklistOf(d.checks(), "nothing differs", "the deployment differs from the checkout", "not everything could be read")
+	if o.verbose || o.json {
+		r.Ignored = d.ignored()
+	}
+	return r, err
 }
 
 // platformOptions point the clients of the platform elsewhere, in tests.

@@ -20,7 +20,6 @@ import (
 
 func drillCommand(f *flags) *cobra.Command {
 	var timeout time.Duration
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "drill",
 		Short: "Report a harmless fault, and show that health finds it and that Slack is notified",
@@ -30,19 +29,17 @@ func drillCommand(f *flags) *cobra.Command {
 			"Exit status: 0 all steps succeeded, 1 a step failed, 2 a step could not be tried.",
 		Example: "  phasectl drill --project my-project",
 		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := newSmoke(cmd, f, "drill", timeout)
-			if err != nil {
-				return err
-			}
-			defer s.app.Close()
-			s.drill(cmd.Context())
-			return s.report(cmd.OutOrStdout(), asJSON)
-		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Minute, "how long each step may take; the first request after a deployment starts an instance")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return answers(f, cmd, func(ctx context.Context) (*checklist, error) {
+		s, err := newSmoke(ctx, f, "drill", timeout)
+		if err != nil {
+			return nil, err
+		}
+		defer s.app.Close()
+		s.drill(ctx)
+		return s.answer()
+	})
 }
 
 // drill goes the way that a fault goes, and ends where it is not noticed.

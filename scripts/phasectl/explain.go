@@ -2,12 +2,11 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,49 +15,45 @@ import (
 	"github.com/phasegate/phasegate/shared/policy"
 )
 
+type explainOptions struct {
+	*flags
+	subject
+}
+
 func explainCommand(f *flags) *cobra.Command {
-	var transition string
-	var asJSON bool
+	o := explainOptions{flags: f}
 	cmd := &cobra.Command{
-		Use:     "explain PERIOD MODE",
+		Use:     "explain PERIOD [MODE]",
 		Short:   "Show why a cycle was not handed over, when it is checked next, and the suggested command",
-		Example: "  phasectl explain 2026-02-03 overnight",
-		Args:    exactly(2, "PERIOD MODE", "2026-02-03 overnight"),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			app, err := f.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer app.Close()
-			t, ok := app.Pipeline.Transition(transition)
-			if !ok {
-				return usage(fmt.Errorf("--transition: %q: the pipeline has %s", transition, app.Pipeline.TransitionIDs()))
-			}
-			p, err := app.Pipeline.Calendar.Parse(a[0])
-			if err != nil {
-				return usage(fmt.Errorf("PERIOD: %w", err))
-			}
-			m, ok := t.Mode(a[1])
-			if !ok {
-				return usage(fmt.Errorf("MODE: %q: %s has %s", a[1], t.ID, modeNames(t)))
-			}
-			x, err := app.Engine.Explain(cmd.Context(), cycle.Key{Transition: t, Period: p}, m)
-			if err != nil {
-				return exitError{exitUnknown, err}
-			}
-			if asJSON {
-				return printLine(cmd.OutOrStdout(), struct {
-					Schema int `json:"schema"`
-					cycle.Explanation
-					Help string `json:"help"`
-				}{1, x, help(x, t)})
-			}
-			return printExplanation(cmd.OutOrStdout(), x, t)
-		},
+		Example: "  phasectl explain 2026-02-03 overnight\n  phasectl explain yesterday overnight --json",
 	}
-	cmd.Flags().StringVar(&transition, "transition", "", "id of the transition (default: the pipeline's only one)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	o.takes(cmd, 2)
+	return answers(f, cmd, o.run)
+}
+
+// explainAnswer is everything that is known about one cycle.
+type explainAnswer struct {
+	cycle.Explanation
+	Help string `json:"help"`
+
+	transition *pipeline.Transition
+}
+
+func (o *explainOptions) run(ctx context.Context) (*explainAnswer, error) {
+	a, err := o.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	key, m, err := o.one(a.Pipeline, a.Now())
+	if err != nil {
+		return nil, err
+	}
+	x, err := a.Engine.Explain(ctx, key, m)
+	if err != nil {
+		return nil, exitError{exitUnknown, err}
+	}
+	return &explainAnswer{x, help(x, key.Transition), key.Transition}, nil
 }
 
 func modeNames(t *pipeline.Transition) string {
@@ -72,14 +67,14 @@ func modeNames(t *pipeline.Transition) string {
 // help names the one thing to do about a cycle, with the command that does it.
 func help(x cycle.Explanation, t *pipeline.Transition) string {
 	trigger := func(rest string) string {
-		return fmt.Sprintf(`phasectl trigger --date %s --mode %s%s%s --reason "…"`, x.Period, x.Mode, rest, t.Option())
+		return commandFor("trigger", t, x.Period, x.Mode) + rest + ` --reason "…"`
 	}
 	if x.State == string(cycle.StateOnHold) {
-		words := []string{x.Period, x.Mode}
+		period, mode := x.Period, x.Mode
 		if x.Hold.Whole {
-			words = nil
+			period, mode = "", ""
 		}
-		return "the cycle is on hold until the hold ends; to release it now: " + releaseLine(t, words)
+		return "the cycle is on hold until the hold ends; to release it now: " + commandFor("release", t, period, mode) + ` --reason "…"`
 	}
 	switch cycle.State(x.State) {
 	case cycle.StatePublished:
@@ -130,46 +125,38 @@ func tables(messages map[string]string, t *pipeline.Transition) []string {
 	return slices.SortedFunc(maps.Keys(messages), func(a, b string) int { return cmp.Or(rank(a)-rank(b), strings.Compare(a, b)) })
 }
 
-func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) error {
-	zone := t.Calendar().Zone()
-	local := func(at time.Time) string { return at.In(zone).Format("2006-01-02 15:04:05 MST") }
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s is %s\n", x.Cycle, x.State)
-	row := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
-	}
+func (x *explainAnswer) text(p *page) {
+	p.line("%s is %s", x.Cycle, x.State)
+	row := func(name, format string, args ...any) { p.line("  %-10s %s", name, fmt.Sprintf(format, args...)) }
+	more := func(format string, args ...any) { p.line("             "+format, args...) }
 	row("why", "%s", x.Reason)
 	row("policy", "%s", x.Policy)
 	if len(x.Missing) > 0 {
 		row("missing", "%s", strings.Join(x.Missing, ", "))
 	}
 	if !x.NextCheck.IsZero() {
-		row("next check", "%s, by the relay; a completion is evaluated at once", local(x.NextCheck))
+		row("next check", "%s, by the relay; a completion is evaluated at once", p.at(x.NextCheck))
 	}
 	if x.Hold != nil {
-		row("hold", "by %s since %s until %s: %s", quoted([]string{x.Hold.Actor}), local(x.Hold.Since), local(x.Hold.Until), quoted([]string{x.Hold.Reason}))
+		row("hold", "by %s since %s until %s: %s", quoted([]string{x.Hold.Actor}), p.at(x.Hold.Since), p.at(x.Hold.Until), quoted([]string{x.Hold.Reason}))
 	}
 	if x.Claim != nil {
 		state := "ran out"
 		if x.Claim.Live {
-			state = "is good until " + local(x.Claim.Until)
+			state = "is good until " + p.at(x.Claim.Until)
 		}
-		row("claim", "taken %s for message %s, %s", local(x.Claim.Since), x.Claim.MessageID, state)
+		row("claim", "taken %s for message %s, %s", p.at(x.Claim.Since), x.Claim.MessageID, state)
 	}
 	for _, batch := range x.Batches {
 		row(fmt.Sprintf("batch %d", batch.N), "%s: %s by %s, %s", batch.State, batch.Cause, batch.Actor, batch.Reason)
-		for _, table := range tables(batch.Messages, t) {
-			id := batch.Messages[table]
-			if id == "" {
-				id = "not sent"
-			}
-			fmt.Fprintf(&b, "             %s → %s\n", table, id)
+		for _, table := range tables(batch.Messages, x.transition) {
+			more("%s → %s", table, cmp.Or(batch.Messages[table], "not sent"))
 		}
 	}
 	if x.Readiness != nil {
 		row("readiness", "%s", x.Readiness.Outcome)
 		for _, c := range x.Readiness.Checks {
-			fmt.Fprintf(&b, "             %s\n", checkLine(c))
+			more("%s", checkLine(c))
 		}
 	}
 	for _, r := range x.Runs {
@@ -180,9 +167,7 @@ func printExplanation(w io.Writer, x cycle.Explanation, t *pipeline.Transition) 
 		case !r.Counts:
 			verdict = "does not count: " + r.Why
 		}
-		row("run", "%s  %s %s (%s): %s", local(r.EventTime), quoted([]string{r.Processor}), r.Status, quoted([]string{r.ExecutionID}), verdict)
+		row("run", "%s  %s %s (%s): %s", p.at(r.EventTime), quoted([]string{r.Processor}), r.Status, quoted([]string{r.ExecutionID}), verdict)
 	}
-	row("fix", "%s", help(x, t))
-	_, err := io.WriteString(w, b.String())
-	return err
+	row("fix", "%s", x.Help)
 }

@@ -230,7 +230,7 @@ func complain(w io.Writer) func(string, ...any) {
 	}
 }
 
-func envCommand() *cobra.Command {
+func envCommand(f *flags) *cobra.Command {
 	var data string
 	cmd := &cobra.Command{
 		Use:     "env",

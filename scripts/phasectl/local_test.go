@@ -229,7 +229,7 @@ func night(t *testing.T) {
 func TestStatus_PrintsText(t *testing.T) {
 	night(t)
 	code, stdout, _ := command(t, "status", "--date", "2026-02-03")
-	for _, part := range []string{"2026-02-03  same_day   published  2 of 2 complete\n", "batch 1  published  all_complete, 2 of 2 messages sent\n                     upcoming_team_game_context@m0\n",
+	for _, part := range []string{"2026-02-03  same_day   published  2 of 2 complete\n", "batch 1  published  all_complete, 2 of 2 messages sent\n      upcoming_team_game_context@m0\n",
 		"2026-02-03  overnight  ", `ignored: "roster\x1b[31m"`} {
 		if code != 0 || !strings.Contains(stdout, part) {
 			t.Errorf("%d, %q does not contain %q", code, stdout, part)
@@ -238,10 +238,10 @@ func TestStatus_PrintsText(t *testing.T) {
 	if strings.Contains(stdout, "\x1b") {
 		t.Errorf("a reported name writes to the terminal: %q", stdout)
 	}
-	if code, stdout, _ := command(t, "status", "--date", "2025-02-03"); code != 0 || stdout != "no completions are recorded in this window\nadopted on 2026-02-03; earlier days are not judged\n" {
+	if code, stdout, _ := command(t, "status", "--date", "2025-02-03"); code != 0 || stdout != "project phasegate-local, pipeline nba, environment this machine\nno completions are recorded in this window\nadopted on 2026-02-03; earlier days are not judged\n" {
 		t.Errorf("%d %q", code, stdout)
 	}
-	if code, _, stderr := command(t, "status", "--date", "yesterday"); code != 64 || !strings.Contains(stderr, "--date") {
+	if code, _, stderr := command(t, "status", "--date", "tomorrow"); code != 64 || !strings.Contains(stderr, "PERIOD") {
 		t.Errorf("%d %q, want 64", code, stderr)
 	}
 }
@@ -271,7 +271,7 @@ func TestStatus_PrintsJSON(t *testing.T) {
 			wantKeys(t, b, "id cause actor reason state", "runs")
 		}
 	}
-	if _, stdout, _ = command(t, "status", "--date", "2025-02-03", "--json"); stdout != `{"ahead":[],"cycles":[],"managed_since":{"phase3_to_phase4":"2026-02-03"},"schema":1}`+"\n" {
+	if _, stdout, _ = command(t, "status", "--date", "2025-02-03", "--json"); stdout != `{"schema":1,"cycles":[],"ahead":[],"managed_since":{"phase3_to_phase4":"2026-02-03"}}`+"\n" {
 		t.Errorf("no records: %q", stdout)
 	}
 }
@@ -320,7 +320,7 @@ func TestStatus_NamesTheDateOfAdoptionAndJudgesNoEarlierDay(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, day := range []string{"2026-01-31", "2026-02-01", "2026-02-02"} {
-		if code, stdout, _ := command(t, "status", "--date", day); code != 0 || stdout != "no completions are recorded in this window\nadopted on 2026-02-03; earlier days are not judged\n" {
+		if code, stdout, _ := command(t, "status", "--date", day); code != 0 || stdout != "project phasegate-local, pipeline nba, environment this machine\nno completions are recorded in this window\nadopted on 2026-02-03; earlier days are not judged\n" {
 			t.Errorf("%s: %d %q", day, code, stdout)
 		}
 	}

@@ -1,107 +1,120 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/lease"
 )
 
 func locksCommand(f *flags) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "locks",
-		Short: "List the locks of processors, and revoke one",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(locksList(f), locksRelease(f))
-	return cmd
+	return group("locks", "List the locks of processors, and revoke one", locksList(f), locksRelease(f))
 }
+
+// lockState is how a lock stands.
+type lockState string
+
+const (
+	lockHeld    lockState = "held"
+	lockExpired lockState = "expired"
+	lockLeaked  lockState = "leaked"
+)
 
 // lockLine is a lock as it is shown.
 type lockLine struct {
 	Key       string    `json:"key"`
-	State     string    `json:"state"` // held, expired, leaked
+	State     lockState `json:"state"`
 	Execution string    `json:"execution_id"`
 	Instance  string    `json:"instance"`
 	Foreign   bool      `json:"foreign"` // of a processor in another language
 	Since     time.Time `json:"since"`
 	Renewed   time.Time `json:"renewed"`
-	Until     time.Time `json:"until"`
+	// RenewedAgo is how many seconds before the listing the lock was renewed, by the server's clock.
+	RenewedAgo int64     `json:"renewed_seconds_ago"`
+	Until      time.Time `json:"until"`
 }
 
 func lineOf(s lease.State, at time.Time) lockLine {
-	l := lockLine{Key: s.Key, State: "held", Execution: s.Execution, Instance: s.Instance, Foreign: s.Foreign, Since: s.Since, Renewed: s.Renewed, Until: s.Until}
+	l := lockLine{Key: s.Key, State: lockHeld, Execution: s.Execution, Instance: s.Instance, Foreign: s.Foreign, Since: s.Since, Renewed: s.Renewed, RenewedAgo: int64(at.Sub(s.Renewed).Seconds()), Until: s.Until}
 	switch {
 	case s.Leaked(at):
-		l.State = "leaked"
+		l.State = lockLeaked
 	case s.Expired(at):
-		l.State = "expired"
+		l.State = lockExpired
 	}
 	return l
 }
 
-func (l lockLine) text(a *app.App) string {
-	what := map[string]string{
-		"held":    "until " + localTime(a, l.Until) + " unless it is renewed",
-		"expired": "not renewed since " + localTime(a, l.Renewed) + ": the next run gets it",
-		"leaked":  "not renewed since " + localTime(a, l.Renewed) + ", and no run has asked for it",
-	}[l.State]
-	foreign := ""
-	if l.Foreign {
-		foreign = "  (not by Phasegate: waited for until " + localTime(a, l.Until) + ")"
-	}
-	return fmt.Sprintf("%s  %s  since %s, %s\n    execution %s on %s%s", plain(l.Key), l.State, localTime(a, l.Since), what,
-		quoted([]string{l.Execution}), quoted([]string{l.Instance}), foreign)
-}
-
 func locksList(f *flags) *cobra.Command {
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List the locks that have a document: holder, start and end",
+		Short:   "List the locks that have a document: holder, last renewal and end",
 		Example: "  phasectl locks list --json",
 		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := f.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			states, at, err := a.Locks.List(cmd.Context())
-			if err != nil {
-				return exitError{exitUnknown, err}
-			}
-			lines := []lockLine{}
-			for _, s := range states {
-				lines = append(lines, lineOf(s, at))
-			}
-			if asJSON {
-				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "locks": lines})
-			}
-			if len(lines) == 0 {
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), "nothing is locked")
-				return err
-			}
-			for _, l := range lines {
-				if _, err := fmt.Fprintln(cmd.OutOrStdout(), l.text(a)); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return answers(f, cmd, func(ctx context.Context) (*locksAnswer, error) {
+		a, err := f.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer a.Close()
+		states, at, err := a.Locks.List(ctx)
+		if err != nil {
+			return nil, exitError{exitUnknown, err}
+		}
+		r := &locksAnswer{Locks: []lockLine{}}
+		for _, s := range states {
+			r.Locks = append(r.Locks, lineOf(s, at))
+		}
+		return r, nil
+	})
+}
+
+type locksAnswer struct {
+	Locks []lockLine `json:"locks"`
+}
+
+func (r *locksAnswer) text(p *page) {
+	if len(r.Locks) == 0 {
+		p.line("nothing is locked")
+		return
+	}
+	p.table("LOCK", "STATE", "ALIVE", "LAST RENEWED", "SINCE")
+	for _, l := range r.Locks {
+		alive := "yes"
+		if l.State != lockHeld {
+			alive = "no"
+		}
+		p.row(l.Key, string(l.State), alive, fmt.Sprintf("%d s ago", l.RenewedAgo), p.at(l.Since))
+		p.detail("execution %s on %s", quoted([]string{l.Execution}), quoted([]string{l.Instance}))
+		switch l.State {
+		case lockHeld:
+			p.detail("until %s unless it is renewed", p.at(l.Until))
+		case lockExpired:
+			p.detail("not renewed since %s: the next run gets it", p.at(l.Renewed))
+		default:
+			p.detail("not renewed since %s, and no run has asked for it: run the processor again, or phasectl locks release %s --reason \"…\"", p.at(l.Renewed), l.Key)
+		}
+		if l.Foreign {
+			p.detail("not by Phasegate: waited for until %s", p.at(l.Until))
+		}
+	}
+}
+
+type lockReleaseOptions struct {
+	*flags
+	act
+	key string
 }
 
 func locksRelease(f *flags) *cobra.Command {
-	var reason string
+	o := lockReleaseOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "release KEY",
 		Short: "Revoke a lock from its holder",
@@ -109,29 +122,55 @@ func locksRelease(f *flags) *cobra.Command {
 			"it over. A live holder learns of it at its next renewal, within a third of its lease, and is ended soon after; until\n" +
 			"then two runs may be at work.",
 		Example: "  phasectl locks release PlayerGameSummaryProcessor_2026-02-03 --reason \"its machine is gone\"",
-		Args:    exactly(1, "KEY", "PlayerGameSummaryProcessor_2026-02-03"),
-		RunE: func(cmd *cobra.Command, keys []string) error {
-			if err := checkReason(reason); err != nil {
-				return err
-			}
-			a, err := f.openToAct(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			s, err := a.Locks.Break(cmd.Context(), keys[0], audit.Record{Action: "lock_release", Actor: actor(), Reason: reason})
-			if errors.Is(err, lease.ErrNotLocked) {
-				return exitError{exitFindings, err}
-			}
-			if err != nil {
-				return exitError{exitUnknown, err}
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is free; it was held by execution %s on %s since %s\n", plain(s.Key),
-				quoted([]string{s.Execution}), quoted([]string{s.Instance}), localTime(a, s.Since))
-			return err
-		},
+		Args:    exactly("KEY", "PlayerGameSummaryProcessor_2026-02-03", &o.key),
 	}
-	reasonFlag(cmd, &reason)
-	f.differsFlag(cmd)
-	return cmd
+	o.acts(f, cmd)
+	return answers(f, cmd, o.run)
+}
+
+// lockReleased is a lock that was revoked, or would be.
+type lockReleased struct {
+	DryRun bool     `json:"dry_run"`
+	Lock   lockLine `json:"lock"`
+}
+
+func (r *lockReleased) text(p *page) {
+	holder := fmt.Sprintf("held by execution %s on %s since %s, last renewed %d s ago", quoted([]string{r.Lock.Execution}), quoted([]string{r.Lock.Instance}), p.at(r.Lock.Since), r.Lock.RenewedAgo)
+	if r.DryRun {
+		p.line("would revoke %s, which is %s", r.Lock.Key, holder)
+		return
+	}
+	p.line("%s is free; it was %s", r.Lock.Key, holder)
+}
+
+func (o *lockReleaseOptions) run(ctx context.Context) (*lockReleased, error) {
+	a, err := o.checked(ctx, o.flags)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	states, at, err := a.Locks.List(ctx)
+	if err != nil {
+		return nil, exitError{exitUnknown, err}
+	}
+	i := slices.IndexFunc(states, func(s lease.State) bool { return s.Key == o.key })
+	if i < 0 {
+		return nil, exitError{exitFindings, fmt.Errorf("%s: %w", o.key, lease.ErrNotLocked)}
+	}
+	r := &lockReleased{DryRun: o.dryRun, Lock: lineOf(states[i], at)}
+	if ok, err := o.confirmed(ctx, "revoke %s from execution %s on %s, last renewed %d s ago", o.key, r.Lock.Execution, r.Lock.Instance, r.Lock.RenewedAgo); !ok {
+		if err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
+	s, err := a.Locks.Break(ctx, o.key, audit.Record{Action: "lock_release", Actor: actor(), Reason: o.reason})
+	switch {
+	case errors.Is(err, lease.ErrNotLocked):
+		return nil, exitError{exitFindings, err}
+	case err != nil:
+		return nil, exitError{exitUnknown, err}
+	}
+	r.Lock = lineOf(s, at)
+	return r, nil
 }

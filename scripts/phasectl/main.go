@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
 	"strings"
 	"syscall"
 
@@ -63,7 +64,7 @@ func main() {
 // run is one call of the command; it returns its exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
-	root.SetArgs(args)
+	root.SetArgs(distances(args))
 	out := &checkedOutput{Writer: stdout}
 	root.SetOut(out)
 	root.SetErr(stderr)
@@ -88,47 +89,67 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func newRoot() *cobra.Command {
+	root, _ := newCommands()
+	return root
+}
+
+// newCommands returns the command with all that are below it, and their flags.
+func newCommands() (*cobra.Command, *flags) {
+	f := &flags{types: map[*cobra.Command]reflect.Type{}}
 	root := &cobra.Command{
 		Use:           "phasectl",
 		Short:         "Watch and operate the hand-overs between the phases of a pipeline",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usage(fmt.Errorf("unknown command %q", args[0]))
-			}
-			return cmd.Help()
-		},
+		RunE:          unknownOrHelp,
 	}
 	root.Version = app.Version
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetUsageTemplate(root.UsageTemplate() + "\nExit status: 0 ok, 1 findings, 2 could not check, 64 usage, 70 internal error, unless said otherwise above.\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	var f flags
 	root.PersistentFlags().StringVar(&f.project, "project", "", "Google Cloud project (default $GOOGLE_CLOUD_PROJECT)")
 	root.PersistentFlags().StringVar(&f.pipeline, "pipeline", "", "pipeline definition FILE (default $PIPELINE_FILE, else the embedded nba.yaml)")
-	root.AddCommand(statusCommand(&f), explainCommand(&f), triggerCommand(&f), holdCommand(&f), releaseCommand(&f), closeCommand(&f), completeCommand(&f),
-		quarantineCommand(&f), deadLetterCommand(&f), runCommand(&f), locksCommand(&f), reconcileCommand(&f), reportCommand(&f), sweepCommand(&f), healthCommand(&f),
-		serveCommand(&f), localCommand(&f), checksCommand(&f), envCommand(), demoCommand(&f), smokeCommand(&f), drillCommand(&f), driftCommand(&f), validateCommand(&f), pipelineCommand(&f), initCommand(&f), versionCommand())
+	for _, g := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"first", "First day:", []*cobra.Command{demoCommand(f), initCommand(f), pipelineCommand(f), localCommand(f), envCommand(f)}},
+		{"daily", "Every day:", []*cobra.Command{dailyCommand(f), statusCommand(f), explainCommand(f), healthCommand(f), reportCommand(f)}},
+		{"repair", "Repair:", []*cobra.Command{triggerCommand(f), holdCommand(f), releaseCommand(f), closeCommand(f), completeCommand(f), reconcileCommand(f), sweepCommand(f),
+			locksCommand(f), quarantineCommand(f), deadLetterCommand(f)}},
+		{"adopt", "Adopt:", []*cobra.Command{runCommand(f), checksCommand(f), smokeCommand(f), drillCommand(f), driftCommand(f)}},
+		{"develop", "Develop:", []*cobra.Command{serveCommand(f), versionCommand(f)}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, cmd := range g.commands {
+			cmd.GroupID = g.id
+			root.AddCommand(cmd)
+		}
+	}
+	root.SetHelpCommandGroupID("develop")
+	root.SetCompletionCommandGroupID("develop")
 	f.complete(root)
-	return root
+	return root, f
 }
 
-// exactly wants arguments, which an example shows.
-func exactly(n int, words, example string) cobra.PositionalArgs {
+// exactly wants as many words of its own as there are values, such as an id. An example shows them.
+func exactly(words, example string, values ...*string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, a []string) error {
-		if len(a) != n {
+		if len(a) != len(values) {
 			return usage(fmt.Errorf("wants %s, such as %s; got %d arguments", words, example, len(a)))
+		}
+		for i, v := range values {
+			*v = a[i]
 		}
 		return nil
 	}
 }
 
-// some wants one argument or more, which an example shows.
-func some(word, example string) cobra.PositionalArgs {
+// some wants one word of its own or more, such as ids.
+func some(word, example string, values *[]string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, a []string) error {
-		if len(a) == 0 {
+		if *values = a; len(a) == 0 {
 			return usage(fmt.Errorf("wants at least one %s, such as %s", word, example))
 		}
 		return nil

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -16,19 +16,11 @@ import (
 )
 
 func pipelineCommand(f *flags) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "pipeline",
-		Short:   "Check a pipeline file, or show what a change of it means",
-		Example: "  phasectl pipeline check pipeline.yaml\n  phasectl pipeline diff pipeline.yaml",
-		Args:    args(cobra.NoArgs),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(pipelineCheckCommand(), pipelineDiffCommand(f))
-	return cmd
+	return group("pipeline", "Check a pipeline file, or show what a change of it means", pipelineCheckCommand(f), pipelineDiffCommand(f))
 }
 
-func pipelineCheckCommand() *cobra.Command {
-	var asJSON bool
+func pipelineCheckCommand(f *flags) *cobra.Command {
+	var file string
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Check a pipeline file, and say in words what it means",
@@ -38,31 +30,20 @@ func pipelineCheckCommand() *cobra.Command {
 			"`phasectl checks verify` compares the file with the tables of BigQuery.\n\n" +
 			"Exit status: 0 the file is valid, with or without warnings, 1 it has problems.",
 		Example: "  phasectl pipeline check pipeline.yaml\n  phasectl pipeline check pipeline.yaml --json",
-		Args:    exactly(1, "FILE", "pipeline.yaml"),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			p, problems, err := readPipeline(a[0])
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				answer := understood{Schema: 1, File: a[0], Valid: p != nil, Problems: problems}
-				if p != nil {
-					answer.describe(p, time.Now())
-				}
-				err = printLine(cmd.OutOrStdout(), answer)
-			} else if p != nil {
-				err = printUnderstood(cmd.OutOrStdout(), a[0], p, time.Now())
-			} else {
-				err = printProblems(cmd.OutOrStdout(), a[0], problems)
-			}
-			if err == nil && p == nil {
-				err = exitError{exitFindings, fmt.Errorf("%s has %d problems", a[0], len(problems))}
-			}
-			return err
-		},
+		Args:    exactly("FILE", "pipeline.yaml", &file),
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return answers(f, cmd, func(context.Context) (*understood, error) {
+		p, problems, err := readPipeline(file)
+		if err != nil {
+			return nil, err
+		}
+		u := &understood{File: file, Valid: p != nil, Problems: problems, Warnings: []string{}, p: p, now: time.Now()}
+		if p == nil {
+			return u, exitError{exitFindings, fmt.Errorf("%s has %d problems", file, len(problems))}
+		}
+		u.describe(p, u.now)
+		return u, nil
+	})
 }
 
 // readPipeline reads a file: the pipeline, or what is wrong with it.
@@ -90,19 +71,8 @@ func joined(err error) []error {
 	return []error{err}
 }
 
-func printProblems(w io.Writer, file string, problems []string) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s is not valid:\n", file)
-	for _, one := range problems {
-		fmt.Fprintf(&b, "  %s\n", plain(one))
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
 // understood is a pipeline in words, as check prints it.
 type understood struct {
-	Schema      int                    `json:"schema"`
 	File        string                 `json:"file"`
 	Valid       bool                   `json:"valid"`
 	Problems    []string               `json:"problems"`
@@ -115,6 +85,9 @@ type understood struct {
 	Schedules   []understoodSchedule   `json:"schedules,omitempty"`
 	Defaults    []understoodDefault    `json:"defaults,omitempty"`
 	Warnings    []string               `json:"warnings"`
+
+	p   *pipeline.Pipeline
+	now time.Time
 }
 
 type understoodPhase struct {
@@ -285,26 +258,32 @@ func groupDefaults(taken []pipeline.TakenDefault) (out []understoodDefault) {
 	return out
 }
 
-func printUnderstood(w io.Writer, file string, p *pipeline.Pipeline, now time.Time) error {
-	var u understood
-	u.describe(p, now)
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s is valid: pipeline %s, hash %s\n", file, u.Name, u.Hash)
+func (u *understood) text(b *page) {
+	if !u.Valid {
+		b.line("%s is not valid:", u.File)
+		for _, one := range u.Problems {
+			b.line("  %s", one)
+		}
+		return
+	}
+	p, now, file := u.p, u.now, u.File
+	b.line("%s is valid: pipeline %s, hash %s", file, u.Name, u.Hash)
 	written, in := "written "+string(p.Calendar.At(now)), u.TimeZone
 	if p.Calendar.Hourly() {
 		in = "UTC; local times are those of " + u.TimeZone
 	}
-	fmt.Fprintf(&b, "  a period is %s in %s, %s\n", map[bool]string{true: "an hour", false: "a day"}[p.Calendar.Hourly()], in, written)
+	b.line("  a period is %s in %s, %s", map[bool]string{true: "an hour", false: "a day"}[p.Calendar.Hourly()], in, written)
 	for _, phase := range u.Phases {
-		fmt.Fprintf(&b, "  phase %s: %s\n", phase.Name, strings.Join(phase.Processors, ", "))
+		b.line("  phase %s: %s", phase.Name, strings.Join(phase.Processors, ", "))
 	}
 	for _, t := range u.Transitions {
-		fmt.Fprintf(&b, "\ntransition %s: from %s to %s\n  completions from topic %s, triggers to topic %s\n", t.ID, t.Upstream, t.Downstream, t.Reads, t.Sends)
+		b.title("transition %s: from %s to %s", t.ID, t.Upstream, t.Downstream)
+		b.line("  completions from topic %s, triggers to topic %s", t.Reads, t.Sends)
 		for _, m := range t.Modes {
-			fmt.Fprintf(&b, "  mode %s, of runs %s\n", m.Name, m.Runs)
+			b.line("  mode %s, of runs %s", m.Name, m.Runs)
 			row := func(name, value string) {
 				if value != "" {
-					fmt.Fprintf(&b, "    %-9s %s\n", name, value)
+					b.line("    %-9s %s", name, value)
 				}
 			}
 			row("critical", strings.Join(m.Critical, ", "))
@@ -316,24 +295,22 @@ func printUnderstood(w io.Writer, file string, p *pipeline.Pipeline, now time.Ti
 			row("deadline", m.Deadline)
 			row("again", m.Again)
 		}
-		fmt.Fprintf(&b, "  checks before a hand-over: %d\n", t.Checks)
+		b.line("  checks before a hand-over: %d", t.Checks)
 	}
-	b.WriteString("\nschedules\n")
+	b.title("schedules")
 	for _, s := range u.Schedules {
-		fmt.Fprintf(&b, "  %-8s %s in %s, next %s\n", s.Job, s.Cron, s.Zone, s.Next)
+		b.line("  %-8s %s in %s, next %s", s.Job, s.Cron, s.Zone, s.Next)
 	}
 	if len(u.Defaults) > 0 {
-		b.WriteString("\ndefaults of keys that the file leaves out\n")
+		b.title("defaults of keys that the file leaves out")
 		for _, d := range u.Defaults {
-			fmt.Fprintf(&b, "  %s: %s\n", d.Path, d.Value)
+			b.line("  %s: %s", d.Path, d.Value)
 		}
 	}
 	if len(u.Warnings) > 0 {
-		b.WriteString("\nwarnings\n")
+		b.title("warnings")
 		for _, warning := range u.Warnings {
-			fmt.Fprintf(&b, "  %s\n", warning)
+			b.line("  %s", warning)
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }

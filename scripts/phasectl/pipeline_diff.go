@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -20,8 +19,8 @@ import (
 )
 
 func pipelineDiffCommand(f *flags) *cobra.Command {
+	var file string
 	var days int
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "diff FILE",
 		Short: "Show what a changed pipeline file means for open cycles and for the deployment",
@@ -31,51 +30,39 @@ func pipelineDiffCommand(f *flags) *cobra.Command {
 			"`make plan` shows each change of the deployment.\n\n" +
 			"Exit status: 0 nothing differs, 1 something does, 2 the open cycles could not be read.",
 		Example: "  phasectl pipeline diff changed.yaml --pipeline pipeline.yaml --project my-project\n  phasectl pipeline diff changed.yaml --json",
-		Args:    exactly(1, "FILE", "changed.yaml"),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			if days < 1 || days > pipeline.MaxDays {
-				return usage(fmt.Errorf("--days: %d is not within 1 to %d", days, pipeline.MaxDays))
-			}
-			now, err := app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
-			if err != nil {
-				return usage(err)
-			}
-			then, problems, err := readPipeline(a[0])
-			if err != nil {
-				return err
-			}
-			if then == nil {
-				return usage(fmt.Errorf("FILE: %s is not valid: %s", a[0], plain(strings.Join(problems, "; "))))
-			}
-			d := difference{Schema: 1, Before: now.Hash, After: then.Hash, Rules: rules(now, then), Deployment: deployment(now, then), Cycles: []cycleChange{}, Names: []string{}}
-			unread := d.read(cmd.Context(), f, a[0], now, then, days)
-			if unread != nil {
-				d.Unknown = plain(unread.Error())
-			}
-			if asJSON {
-				err = printLine(cmd.OutOrStdout(), d)
-			} else {
-				err = d.print(cmd.OutOrStdout())
-			}
-			switch {
-			case err != nil:
-				return err
-			case unread != nil:
-				return exitError{exitUnknown, fmt.Errorf("the open cycles could not be read: %w", unread)}
-			case d.Before != d.After && d.found() > 0:
-				return exitError{exitFindings, fmt.Errorf("%d differences", d.found())}
-			}
-			return nil
-		},
+		Args:    exactly("FILE", "changed.yaml", &file),
 	}
 	cmd.Flags().IntVar(&days, "days", 7, "how many days of cycles are compared, today included")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return answers(f, cmd, func(ctx context.Context) (*difference, error) {
+		if days < 1 || days > pipeline.MaxDays {
+			return nil, usage(fmt.Errorf("--days: %d is not within 1 to %d", days, pipeline.MaxDays))
+		}
+		now, err := app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
+		if err != nil {
+			return nil, usage(err)
+		}
+		then, problems, err := readPipeline(file)
+		if err != nil {
+			return nil, err
+		}
+		if then == nil {
+			return nil, usage(fmt.Errorf("FILE: %s is not valid: %s", file, plain(strings.Join(problems, "; "))))
+		}
+		d := &difference{Before: now.Hash, After: then.Hash, Rules: rules(now, then), Deployment: deployment(now, then), Cycles: []cycleChange{}, Names: []string{}}
+		err = d.read(ctx, f, file, now, then, days)
+		switch {
+		case err != nil:
+			d.Unknown = plain(err.Error())
+			return d, exitError{exitUnknown, fmt.Errorf("the open cycles could not be read: %w", err)}
+		case d.Before != d.After && d.found() > 0:
+			return d, exitError{exitFindings, fmt.Errorf("%d differences", d.found())}
+		}
+		return d, nil
+	})
 }
 
 // difference is what a changed pipeline file means.
 type difference struct {
-	Schema     int           `json:"schema"`
 	Before     string        `json:"before"` // hashes of the files
 	After      string        `json:"after"`
 	Rules      []change      `json:"rules"`
@@ -324,45 +311,43 @@ func stateWords(c pipeline.Calendar, st cycle.Status, known bool) string {
 	return s
 }
 
-func (d difference) print(w io.Writer) error {
-	var b strings.Builder
+func (d *difference) text(b *page) {
 	if d.Before == d.After {
-		fmt.Fprintf(&b, "the files are equal: hash %s\n", d.Before)
-		_, err := io.WriteString(w, b.String())
-		return err
+		b.line("the files are equal: hash %s", d.Before)
+		return
 	}
-	fmt.Fprintf(&b, "pipeline file %s becomes %s\n", d.Before, d.After)
+	b.line("pipeline file %s becomes %s", d.Before, d.After)
 	list := func(title, none string, changes []change) {
-		fmt.Fprintf(&b, "\n%s\n", title)
+		b.title("%s", title)
 		if len(changes) == 0 {
-			fmt.Fprintf(&b, "  %s\n", none)
+			b.line("  %s", none)
 		}
 		for _, c := range changes {
 			switch {
 			case c.Before == "":
-				fmt.Fprintf(&b, "  + %s: %s\n", c.What, c.After)
+				b.line("  + %s: %s", c.What, c.After)
 			case c.After == "":
-				fmt.Fprintf(&b, "  - %s: %s\n", c.What, c.Before)
+				b.line("  - %s: %s", c.What, c.Before)
 			default:
-				fmt.Fprintf(&b, "  ~ %s: %s → %s\n", c.What, c.Before, c.After)
+				b.line("  ~ %s: %s → %s", c.What, c.Before, c.After)
 			}
 		}
 	}
 	list("rules", "none differs", d.Rules)
 	list("deployment", "nothing differs", d.Deployment)
-	b.WriteString("\nopen cycles\n")
+	b.title("open cycles")
 	switch {
 	case d.Unknown != "":
-		fmt.Fprintf(&b, "  unknown: %s\n", d.Unknown)
+		b.line("  unknown: %s", d.Unknown)
 	case len(d.Cycles) == 0:
-		b.WriteString("  none is decided differently\n")
+		b.line("  none is decided differently")
 	}
 	for _, c := range d.Cycles {
-		fmt.Fprintf(&b, "  %s %s of %s\n    before  %s\n    after   %s\n", c.Period, c.Mode, c.Transition, c.Before, c.After)
+		b.line("  %s %s of %s", c.Period, c.Mode, c.Transition)
+		b.line("    before  %s", c.Before)
+		b.line("    after   %s", c.After)
 	}
 	for _, name := range d.Names {
-		fmt.Fprintf(&b, "  renamed? %s\n", plain(name))
+		b.line("  renamed? %s", plain(name))
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }

@@ -18,9 +18,14 @@ func TestPlain_ShowsJoinedErrorsInOneLineAndNoControlCharacters(t *testing.T) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
-	var out bytes.Buffer
 	var all tally
-	all.add(&out, "4711", joined)
+	all.add("4711", joined)
+	p := &page{}
+	all.text(p)
+	var out bytes.Buffer
+	if err := p.writeTo(&out); err != nil {
+		t.Fatal(err)
+	}
 	if want := "4711: store is down; locks: store is down; no heartbeat\n"; out.String() != want {
 		t.Errorf("a replay that failed prints %q, want %q", out.String(), want)
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -22,14 +21,8 @@ import (
 )
 
 func quarantineCommand(f *flags) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "quarantine",
-		Short: "List invalid messages, deliver them again, or discard them",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(quarantineList(f), quarantineShow(f), quarantineReplay(f), quarantineDiscard(f))
-	return cmd
+	return group("quarantine", "List invalid messages, deliver them again, or discard them",
+		quarantineList(f), quarantineShow(f), quarantineReplay(f), quarantineDiscard(f))
 }
 
 // quarantined reads what is waiting, newest first; with all, what was replayed or discarded too.
@@ -49,45 +42,55 @@ func quarantined(ctx context.Context, a *app.App, all bool) ([]delivery.Quaranti
 }
 
 func quarantineList(f *flags) *cobra.Command {
-	var all, asJSON bool
+	var all bool
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the messages in quarantine that were neither replayed nor discarded, newest first",
 		Example: "  phasectl quarantine list",
 		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := f.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			qs, err := quarantined(cmd.Context(), a, all)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "messages": qs})
-			}
-			if len(qs) == 0 {
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), "nothing is in quarantine")
-				return err
-			}
-			for _, q := range qs {
-				replayed := ""
-				if !q.ReplayedAt.IsZero() {
-					replayed = "  (replayed " + localTime(a, q.ReplayedAt) + " by " + q.ReplayedBy + ")"
-				}
-				if !q.DiscardedAt.IsZero() {
-					replayed += "  (discarded " + localTime(a, q.DiscardedAt) + " by " + q.DiscardedBy + ")"
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s  %s%s\n", localTime(a, q.ReceivedAt), quoted([]string{q.ID}), q.Function, quoted([]string{q.Reason}), replayed)
-			}
-			return nil
-		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "include replayed and discarded messages")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return answers(f, cmd, func(ctx context.Context) (*quarantineAnswer, error) {
+		a, err := f.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer a.Close()
+		qs, err := quarantined(ctx, a, all)
+		if err != nil {
+			return nil, err
+		}
+		return &quarantineAnswer{qs}, nil
+	})
+}
+
+type quarantineAnswer struct {
+	Messages []delivery.Quarantined `json:"messages"`
+}
+
+func (r *quarantineAnswer) text(p *page) {
+	if len(r.Messages) == 0 {
+		p.line("nothing is in quarantine")
+		return
+	}
+	p.table("RECEIVED", "ID", "FUNCTION", "STATE")
+	for _, q := range r.Messages {
+		state := "waiting"
+		switch {
+		case !q.DiscardedAt.IsZero():
+			state = "discarded"
+		case !q.ReplayedAt.IsZero():
+			state = "replayed"
+		}
+		p.row(p.at(q.ReceivedAt), quoted([]string{q.ID}), q.Function, state)
+		p.detail("%s", quoted([]string{q.Reason}))
+		if !q.ReplayedAt.IsZero() {
+			p.detail("replayed %s by %s", p.at(q.ReplayedAt), q.ReplayedBy)
+		}
+		if !q.DiscardedAt.IsZero() {
+			p.detail("discarded %s by %s", p.at(q.DiscardedAt), q.DiscardedBy)
+		}
+	}
 }
 
 func localTime(a *app.App, t time.Time) string {
@@ -95,64 +98,82 @@ func localTime(a *app.App, t time.Time) string {
 }
 
 func quarantineShow(f *flags) *cobra.Command {
-	return &cobra.Command{
+	var id string
+	cmd := &cobra.Command{
 		Use:     "show ID",
 		Short:   "Show one message: its origin, the reason for the quarantine, and its data",
 		Example: "  phasectl quarantine list\n  phasectl quarantine show 1234567890",
-		Args:    exactly(1, "ID", "1234567890, which phasectl quarantine list shows"),
-		RunE: func(cmd *cobra.Command, ids []string) error {
-			a, err := f.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			q, err := delivery.GetQuarantined(cmd.Context(), a, ids[0])
-			if errors.Is(err, delivery.ErrNotQuarantined) {
-				return exitError{exitFindings, err}
-			}
-			if err != nil {
-				return exitError{exitUnknown, err}
-			}
-			return printQuarantined(cmd.OutOrStdout(), a, q)
-		},
+		Args:    exactly("ID", "1234567890, which phasectl quarantine list shows", &id),
 	}
+	return answers(f, cmd, func(ctx context.Context) (*quarantineMessage, error) {
+		a, err := f.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer a.Close()
+		q, err := delivery.GetQuarantined(ctx, a, id)
+		if errors.Is(err, delivery.ErrNotQuarantined) {
+			return nil, exitError{exitFindings, err}
+		}
+		if err != nil {
+			return nil, exitError{exitUnknown, err}
+		}
+		return messageOf(q), nil
+	})
 }
 
-func printQuarantined(w io.Writer, a *app.App, q delivery.Quarantined) error {
-	var b strings.Builder
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&b, "  %-10s %s\n", name, value)
-		}
-	}
-	fmt.Fprintf(&b, "%s\n", quoted([]string{q.ID}))
-	row("reason", quoted([]string{q.Reason}))
-	row("received", localTime(a, q.ReceivedAt))
-	row("function", q.Function)
-	row("topic", q.Topic)
-	data, help := q.Head, "it is too large to be kept here: phasectl dead-letter replay"
+// quarantineMessage is one message, with what was published.
+type quarantineMessage struct {
+	delivery.Quarantined
+	PublishTime time.Time         `json:"publish_time,omitzero"`
+	Attributes  map[string]string `json:"attributes"`
+	Data        string            `json:"data"`
+	Help        string            `json:"help"`
+}
+
+func messageOf(q delivery.Quarantined) *quarantineMessage {
+	m := &quarantineMessage{Quarantined: q, Attributes: map[string]string{}, Data: q.Head, Help: "it is too large to be kept here: phasectl dead-letter replay"}
 	if q.Cut {
-		help = "only its beginning is kept, because it is larger than Pub/Sub takes: let its sender send it again"
+		m.Help = "only its beginning is kept, because it is larger than Pub/Sub takes: let its sender send it again"
 	}
 	if e, err := envelopeOf(q); err == nil {
-		row("published", localTime(a, e.PublishTime))
-		for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {
-			row("attribute", quoted([]string{name + "=" + e.Attributes[name]}))
-		}
-		data, help = string(e.Data), `phasectl quarantine replay `+q.ID+` --reason "…", once the cause is removed`
+		m.PublishTime, m.Attributes, m.Data = e.PublishTime, e.Attributes, string(e.Data)
+		m.Help = `once the cause is removed: phasectl quarantine replay ` + q.ID + ` --reason "…"; if it must never be handed over: phasectl quarantine discard ` + q.ID + ` --reason "…"`
 	}
-	row("data", quoted([]string{data}))
 	if !q.ReplayedAt.IsZero() {
-		row("replayed", localTime(a, q.ReplayedAt)+" by "+q.ReplayedBy)
-		help = "nothing is to be done: it was replayed and taken"
+		m.Help = "nothing is to be done: it was replayed and accepted"
 	}
 	if !q.DiscardedAt.IsZero() {
-		row("discarded", localTime(a, q.DiscardedAt)+" by "+q.DiscardedBy)
-		help = "nothing is to be done: it was discarded; phasectl quarantine replay still hands it over"
+		m.Help = "nothing is to be done: it was discarded; phasectl quarantine replay still hands it over"
 	}
-	row("help", help)
-	_, err := io.WriteString(w, b.String())
-	return err
+	return m
+}
+
+func (m *quarantineMessage) text(p *page) {
+	p.line("%s", quoted([]string{m.ID}))
+	row := func(name, value string) {
+		if value != "" {
+			p.line("  %-10s %s", name, value)
+		}
+	}
+	row("reason", quoted([]string{m.Reason}))
+	row("received", p.at(m.ReceivedAt))
+	row("function", m.Function)
+	row("topic", m.Topic)
+	if !m.PublishTime.IsZero() {
+		row("published", p.at(m.PublishTime))
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Attributes)) {
+		row("attribute", quoted([]string{name + "=" + m.Attributes[name]}))
+	}
+	row("data", quoted([]string{m.Data}))
+	if !m.ReplayedAt.IsZero() {
+		row("replayed", p.at(m.ReplayedAt)+" by "+m.ReplayedBy)
+	}
+	if !m.DiscardedAt.IsZero() {
+		row("discarded", p.at(m.DiscardedAt)+" by "+m.DiscardedBy)
+	}
+	row("fix", m.Help)
 }
 
 // envelopeOf returns the delivery that was kept.
@@ -167,80 +188,106 @@ func envelopeOf(q delivery.Quarantined) (wire.Envelope, error) {
 	return wire.FromRequest(r)
 }
 
+// messagesOptions are of the commands that do something about messages, one by one or all.
+type messagesOptions struct {
+	*flags
+	act
+	ids   []string
+	all   bool
+	topic string // of dead letters
+}
+
+// chosen wants either ids or --all.
+func (o *messagesOptions) chosen(_ *cobra.Command, ids []string) error {
+	if o.ids = ids; o.all == (len(ids) > 0) {
+		return usage(errors.New("wants either ids or --all"))
+	}
+	return nil
+}
+
 func quarantineReplay(f *flags) *cobra.Command {
-	var all bool
-	var reason string
+	o := messagesOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "replay ID... | --all",
 		Short: "Deliver messages from quarantine to their function again, unchanged",
 		Long: "Deliver the original message, with its times and ids, to the handler that refused it, in this process and with\n" +
 			"the pipeline file of this command. A message that is accepted is marked; one that is refused again stays.",
 		Example: "  phasectl quarantine replay 4711 --reason \"the definition knows the date now\"",
-		RunE: func(cmd *cobra.Command, ids []string) error {
-			a, err := f.openToReplay(cmd, ids, all, reason)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			if all {
-				qs, err := quarantined(cmd.Context(), a, false)
-				if err != nil {
-					return err
-				}
-				for _, q := range slices.Backward(qs) { // as they came
-					ids = append(ids, q.ID)
-				}
-			}
-			var t tally
-			for _, id := range ids {
-				t.add(cmd.OutOrStdout(), id, replayQuarantined(cmd.Context(), a, id, reason))
-			}
-			return t.end(cmd.OutOrStdout())
-		},
+		Args:    o.chosen,
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "all messages that were not replayed yet")
-	reasonFlag(cmd, &reason)
-	f.differsFlag(cmd)
-	return cmd
+	cmd.Flags().BoolVar(&o.all, "all", false, "all messages that were not replayed yet")
+	o.acts(f, cmd)
+	return answers(f, cmd, func(ctx context.Context) (*tally, error) {
+		a, err := o.checked(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		defer a.Close()
+		if o.all {
+			qs, err := quarantined(ctx, a, false)
+			if err != nil {
+				return nil, err
+			}
+			for _, q := range slices.Backward(qs) { // as they came
+				o.ids = append(o.ids, q.ID)
+			}
+		}
+		return o.each(ctx, "accepted", "deliver again", func(id string) error { return replayQuarantined(ctx, a, id, o.reason) })
+	})
 }
 
 func quarantineDiscard(f *flags) *cobra.Command {
-	var reason string
+	o := messagesOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "discard ID...",
 		Short: "Discard messages in quarantine without delivering them",
 		Long: "Mark messages as discarded, so that health no longer counts them. Their documents stay, with the actor and the\n" +
 			"reason. Discarding a message that is already replayed or discarded changes nothing.",
 		Example: "  phasectl quarantine discard 4711 --reason \"a test message\"",
-		Args:    some("ID", "4711, which phasectl quarantine list shows"),
-		RunE: func(cmd *cobra.Command, ids []string) error {
-			if err := checkReason(reason); err != nil {
-				return err
-			}
-			a, err := f.openToAct(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			t := tally{verb: "discarded"}
-			for _, id := range ids {
-				done, err := delivery.MarkDiscarded(cmd.Context(), a, id, audit.Record{Action: "quarantine_discard", Actor: actor(), Reason: reason,
-					Detail: fmt.Sprintf("message %s was discarded: %s", id, reason)}, rand.Text())
-				if err == nil && !done {
-					_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: replayed or discarded before\n", quoted([]string{id}))
-					if err != nil {
-						return err
-					}
-					continue
-				}
-				t.add(cmd.OutOrStdout(), id, err)
-			}
-			return t.problem()
-		},
+		Args:    some("ID", "4711, which phasectl quarantine list shows", &o.ids),
 	}
-	reasonFlag(cmd, &reason)
-	f.differsFlag(cmd)
-	return cmd
+	o.acts(f, cmd)
+	return answers(f, cmd, func(ctx context.Context) (*tally, error) {
+		a, err := o.checked(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		defer a.Close()
+		return o.each(ctx, "discarded", "discard", func(id string) error {
+			done, err := delivery.MarkDiscarded(ctx, a, id, audit.Record{Action: "quarantine_discard", Actor: actor(), Reason: o.reason,
+				Detail: fmt.Sprintf("message %s was discarded: %s", id, o.reason)}, rand.Text())
+			if err == nil && !done {
+				return errBefore
+			}
+			return err
+		})
+	})
+}
+
+// errBefore: nothing is left to do about a message.
+var errBefore = errors.New("replayed or discarded before")
+
+// each says what would be done about the messages, asks, and does it. An interrupt ends it between
+// two messages.
+func (o *messagesOptions) each(ctx context.Context, verb, would string, do func(id string) error) (*tally, error) {
+	t := &tally{DryRun: o.dryRun, verb: verb, Messages: []settled{}}
+	for i, id := range o.ids {
+		if o.dryRun {
+			t.Messages = append(t.Messages, settled{ID: id, Outcome: "would " + would})
+			continue
+		}
+		if i == 0 {
+			if ok, err := o.confirmed(ctx, "%s %d messages: %s", would, len(o.ids), quoted(o.ids)); !ok {
+				return nil, err
+			}
+		}
+		if ctx.Err() != nil {
+			return t, exitError{exitFindings, fmt.Errorf("stopped: %d of %d messages were handled; the others wait as before", i, len(o.ids))}
+		}
+		o.progress("%d of %d: %s", i+1, len(o.ids), id)
+		t.add(id, do(id))
+	}
+	return t, t.problem()
 }
 
 func replayQuarantined(ctx context.Context, a *app.App, id, reason string) error {
@@ -281,48 +328,56 @@ func plain(s string) string {
 	}, s)
 }
 
-// tally counts what became of replayed messages.
+// settled is what became of a message.
+type settled struct {
+	ID      string `json:"id"`
+	Outcome string `json:"outcome"`
+}
+
+// tally counts what became of messages.
 type tally struct {
-	verb                  string // "" is taken
-	done, refused, failed int
+	DryRun   bool      `json:"dry_run"`
+	Messages []settled `json:"messages"`
+	Done     int       `json:"done"`
+	Refused  int       `json:"refused"`
+	Failed   int       `json:"failed"`
+
+	verb string
 }
 
-func (t *tally) word() string {
-	if t.verb == "" {
-		return "taken"
+func (t *tally) text(p *page) {
+	if len(t.Messages) == 0 {
+		p.line("no message waits")
 	}
-	return t.verb
+	for _, m := range t.Messages {
+		p.line("%s: %s", quoted([]string{m.ID}), m.Outcome)
+	}
 }
 
-func (t *tally) add(w io.Writer, id string, err error) {
+func (t *tally) add(id string, err error) {
+	outcome := t.verb
 	switch {
 	case err == nil:
-		t.done++
-		fmt.Fprintf(w, "%s: %s\n", quoted([]string{id}), t.word())
+		t.Done++
+	case errors.Is(err, errBefore):
+		outcome = err.Error()
 	case errors.Is(err, errRefusedAgain), errors.Is(err, delivery.ErrNotQuarantined):
-		t.refused++
-		fmt.Fprintf(w, "%s: %s\n", quoted([]string{id}), plain(err.Error()))
+		t.Refused++
+		outcome = err.Error()
 	default:
-		t.failed++
-		fmt.Fprintf(w, "%s: %s\n", quoted([]string{id}), plain(err.Error()))
+		t.Failed++
+		outcome = err.Error()
 	}
-}
-
-func (t *tally) end(w io.Writer) error {
-	if *t == (tally{}) {
-		_, err := fmt.Fprintln(w, "nothing waits to be replayed")
-		return err
-	}
-	return t.problem()
+	t.Messages = append(t.Messages, settled{id, outcome})
 }
 
 // problem is the error of what was not done; nil where all is.
 func (t *tally) problem() error {
 	switch {
-	case t.failed > 0:
-		return exitError{exitUnknown, fmt.Errorf("%d %s, %d refused, %d failed; nothing is lost, try again", t.done, t.word(), t.refused, t.failed)}
-	case t.refused > 0:
-		return exitError{exitFindings, fmt.Errorf("%d %s, %d refused", t.done, t.word(), t.refused)}
+	case t.Failed > 0:
+		return exitError{exitUnknown, fmt.Errorf("%d %s, %d refused, %d failed; nothing is lost, try again", t.Done, t.verb, t.Refused, t.Failed)}
+	case t.Refused > 0:
+		return exitError{exitFindings, fmt.Errorf("%d %s, %d refused", t.Done, t.verb, t.Refused)}
 	}
 	return nil
 }

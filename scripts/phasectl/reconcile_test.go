@@ -7,7 +7,7 @@ import (
 
 func TestReconcile_ExitStatusReflectsFindings(t *testing.T) {
 	running(t)
-	for _, bad := range [][]string{{"--days", "0"}, {"--days", "366"}, {"--to", "2026-02-03"}, {"--from", "yesterday"}, {"--from", "2026-02-03", "--to", "2026-02-01"}} {
+	for _, bad := range [][]string{{"--days", "0"}, {"--days", "366"}, {"--to", "2026-02-03"}, {"--from", "tomorrow"}, {"--from", "2026-02-03", "--to", "2026-02-01"}} {
 		if code, _, stderr := command(t, append([]string{"reconcile"}, bad...)...); code != 64 || !strings.Contains(stderr, "--") {
 			t.Errorf("%v: %d %s", bad, code, stderr)
 		}

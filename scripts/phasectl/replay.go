@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -28,39 +26,27 @@ func placeOf(p *pipeline.Pipeline, topic string) (local.Place, error) {
 	return local.Place{}, fmt.Errorf("topic %q feeds no function of this pipeline; these do: %s", topic, strings.Join(known, ", "))
 }
 
-// answer is what a function's handler says.
-type answer struct {
+// reply is what a function's handler says.
+type reply struct {
 	status int
 	body   bytes.Buffer
 	header http.Header
 }
 
 // Header implements http.ResponseWriter.
-func (a *answer) Header() http.Header { return a.header }
+func (a *reply) Header() http.Header { return a.header }
 
 // WriteHeader implements http.ResponseWriter.
-func (a *answer) WriteHeader(status int) {
+func (a *reply) WriteHeader(status int) {
 	if a.status == 0 {
 		a.status = status
 	}
 }
 
 // Write implements http.ResponseWriter.
-func (a *answer) Write(b []byte) (int, error) {
+func (a *reply) Write(b []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
 	return a.body.Write(b)
-}
-
-// openToReplay opens the application for messages that are named one by one, or all of
-// them, with a reason.
-func (f *flags) openToReplay(cmd *cobra.Command, ids []string, all bool, reason string) (*app.App, error) {
-	if err := checkReason(reason); err != nil {
-		return nil, err
-	}
-	if all == (len(ids) > 0) {
-		return nil, usage(errors.New("wants either ids or --all"))
-	}
-	return f.openToAct(cmd.Context())
 }
 
 // errRefusedAgain means that a message is still invalid: it is in quarantine.
@@ -75,7 +61,7 @@ func handOver(ctx context.Context, a *app.App, pl local.Place, e wire.Envelope) 
 		return err
 	}
 	r.Header.Set("Content-Type", "application/json")
-	got := &answer{header: http.Header{}}
+	got := &reply{header: http.Header{}}
 	local.Handler(pl.Function, func(context.Context) (*app.App, error) { return a, nil }).ServeHTTP(got, r)
 	switch got.status {
 	case http.StatusNoContent:

@@ -1,24 +1,27 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"io"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 )
 
+type reportOptions struct {
+	*flags
+	subject
+	shadow bool
+}
+
 func reportCommand(f *flags) *cobra.Command {
-	var w windowFlags
-	var asJSON, shadow bool
+	o := reportOptions{flags: f}
 	cmd := &cobra.Command{
-		Use:   "report",
+		Use:   "report [PERIOD]",
 		Short: "Sum up how hand-overs went: on time, degraded, repaired, how long they took, tracking accuracy",
 		Long: "Sum up how hand-overs went: on time, degraded, repaired, how long they took, tracking accuracy.\n\n" +
 			"With --shadow: compare what the shadow would have handed over with what another orchestrator says in the compatibility\n" +
@@ -26,111 +29,67 @@ func reportCommand(f *flags) *cobra.Command {
 			"Exit status: 0; 1 with --shadow, when the other has handed over what the shadow would not have; 2 when something could\n" +
 			"not be read or judged.",
 		Example: "  phasectl report --days 30\n  phasectl report --shadow --days 7",
-		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if shadow {
-				return printShadow(cmd, f, w, asJSON)
-			}
-			all, unknown := []reconcile.Summary{}, 0
-			err := w.each(cmd.Context(), f.open, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {
-				s, err := reconcile.New(a).Summarise(cmd.Context(), t, from, to)
-				if err != nil {
-					return exitError{exitUnknown, err}
-				}
-				unknown += len(s.Unknown)
-				all = append(all, s)
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				err = printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "transitions": all})
-			} else {
-				err = printSummaries(cmd.OutOrStdout(), all)
-			}
-			if err == nil && unknown > 0 {
-				return exitError{exitUnknown, fmt.Errorf("%d things could not be read or judged", unknown)}
-			}
-			return err
-		},
 	}
-	w.add(cmd, 30)
-	cmd.Flags().BoolVar(&shadow, "shadow", false, "compare the shadow with another orchestrator")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	o.takes(cmd, 1)
+	o.window(cmd, 30)
+	cmd.Flags().BoolVar(&o.shadow, "shadow", false, "compare the shadow with another orchestrator")
+	return answers(f, cmd, o.run)
 }
 
-// printShadow prints the hand-overs of the shadow next to those of another orchestrator.
-func printShadow(cmd *cobra.Command, f *flags, w windowFlags, asJSON bool) error {
-	all := []reconcile.ShadowCycle{}
-	var zone *time.Location
-	err := w.each(cmd.Context(), f.open, func(a *app.App, t *pipeline.Transition, from, to pipeline.Period) error {
-		zone = a.Pipeline.Calendar.Zone()
-		some, err := reconcile.CompareShadow(cmd.Context(), a, t, from, to)
-		if err != nil {
-			return exitError{exitUnknown, err}
-		}
-		all = append(all, some...)
-		return nil
-	})
+// reportAnswer is how the hand-overs of each transition went, or how those of a shadow compare.
+type reportAnswer struct {
+	Transitions []reconcile.Summary     `json:"transitions"` // without --shadow
+	Cycles      []reconcile.ShadowCycle `json:"cycles"`      // with --shadow
+
+	shadow bool
+	count  map[reconcile.Verdict]int
+}
+
+func (o *reportOptions) run(ctx context.Context) (*reportAnswer, error) {
+	a, err := o.open(ctx)
 	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	r := &reportAnswer{Transitions: []reconcile.Summary{}, Cycles: []reconcile.ShadowCycle{}, shadow: o.shadow, count: map[reconcile.Verdict]int{}}
+	unknown := 0
+	err = o.each(a, func(t *pipeline.Transition, from, to pipeline.Period) error {
+		o.progress("%s: reading %s to %s…", t.ID, from, to)
+		if o.shadow {
+			some, err := reconcile.CompareShadow(ctx, a, t, from, to)
+			r.Cycles = append(r.Cycles, some...)
+			return err
+		}
+		s, err := reconcile.New(a).Summarise(ctx, t, from, to)
+		unknown += len(s.Unknown)
+		r.Transitions = append(r.Transitions, s)
 		return err
+	})
+	for _, b := range r.Cycles {
+		r.count[b.Verdict]++
 	}
-	count := map[reconcile.Verdict]int{}
-	for _, b := range all {
-		count[b.Verdict]++
-	}
-	if asJSON {
-		err = printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "cycles": all})
-	} else {
-		err = printBeside(cmd.OutOrStdout(), all, count, zone)
-	}
+	var exit exitError
 	switch {
+	case errors.As(err, &exit):
+		return nil, err
 	case err != nil:
-		return err
-	case count[reconcile.OnlyTheirs] > 0:
-		return exitError{exitFindings, fmt.Errorf("the other has handed over %d cycles that the shadow would not have", count[reconcile.OnlyTheirs])}
-	case count[reconcile.NotKnown] > 0:
-		return exitError{exitUnknown, fmt.Errorf("%d periods could not be read", count[reconcile.NotKnown])}
+		return nil, exitError{exitUnknown, err}
+	case unknown > 0:
+		return r, exitError{exitUnknown, fmt.Errorf("%d things could not be read or judged", unknown)}
+	case r.count[reconcile.OnlyTheirs] > 0:
+		return r, exitError{exitFindings, fmt.Errorf("the other has handed over %d cycles that the shadow would not have", r.count[reconcile.OnlyTheirs])}
+	case r.count[reconcile.NotKnown] > 0:
+		return r, exitError{exitUnknown, fmt.Errorf("%d periods could not be read", r.count[reconcile.NotKnown])}
 	}
-	return nil
+	return r, nil
 }
 
-func printBeside(w io.Writer, all []reconcile.ShadowCycle, count map[reconcile.Verdict]int, zone *time.Location) error {
-	var b strings.Builder
-	table := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
-	at := func(t time.Time) string {
-		if t.IsZero() {
-			return "—"
-		}
-		return t.In(zone).Format("2006-01-02 15:04")
+func (r *reportAnswer) text(p *page) {
+	if r.shadow {
+		r.compared(p)
+		return
 	}
-	fmt.Fprintln(table, "PERIOD\tMODE\tOURS\tTHEIRS\t")
-	for _, c := range all {
-		apart := ""
-		if c.Verdict == reconcile.Alike && !c.Theirs.IsZero() {
-			switch d := c.Theirs.Sub(c.Ours).Round(time.Minute); {
-			case d > 0:
-				apart = fmt.Sprintf("ours %s earlier; ", d)
-			case d < 0:
-				apart = fmt.Sprintf("ours %s later; ", -d)
-			}
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s: %s%s\n", c.Period, plain(c.Mode), at(c.Ours), at(c.Theirs), c.Verdict, apart, plain(c.Reason))
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	fmt.Fprintf(&b, "%d alike, %d only ours, %d only theirs, %d that the other does not tell, %d unknown\n",
-		count[reconcile.Alike], count[reconcile.OnlyOurs], count[reconcile.OnlyTheirs], count[reconcile.OtherMode], count[reconcile.NotKnown])
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-func printSummaries(w io.Writer, all []reconcile.Summary) error {
-	var b strings.Builder
-	for _, s := range all {
+	for _, s := range r.Transitions {
 		accuracy, onTime := "none", "none"
 		if s.OnTimePct != nil {
 			onTime = fmt.Sprintf("%.1f %%", *s.OnTimePct)
@@ -141,20 +100,37 @@ func printSummaries(w io.Writer, all []reconcile.Summary) error {
 		if s.Accuracy != nil {
 			accuracy = fmt.Sprintf("%.1f %%", *s.Accuracy)
 		}
-		fmt.Fprintf(&b, "%s, %s to %s\n", s.Transition, s.From, s.To)
-		fmt.Fprintf(&b, "  cycles             %d, handed over %d\n", s.Cycles, s.HandedOver)
-		fmt.Fprintf(&b, "  on time            %s (%d)\n", onTime, s.OnTime)
-		fmt.Fprintf(&b, "  degraded           %d\n", s.Degraded)
-		fmt.Fprintf(&b, "  repaired           %d hand-overs, and %d that a person asked for\n", s.Repaired, s.Operator)
-		fmt.Fprintf(&b, "  latency            p50 %s, p95 %s, p99 %s, max %s of %d hand-overs\n",
+		p.line("%s, %s to %s", s.Transition, s.From, s.To)
+		p.line("  cycles             %d, handed over %d", s.Cycles, s.HandedOver)
+		p.line("  on time            %s (%d)", onTime, s.OnTime)
+		p.line("  degraded           %d", s.Degraded)
+		p.line("  repaired           %d hand-overs, and %d that a person asked for", s.Repaired, s.Operator)
+		p.line("  latency            p50 %s, p95 %s, p99 %s, max %s of %d hand-overs",
 			span(s.Latency.P50), span(s.Latency.P95), span(s.Latency.P99), span(s.Latency.Max), s.Latency.Count)
-		fmt.Fprintf(&b, "  tracking accuracy  %s\n", accuracy)
+		p.line("  tracking accuracy  %s", accuracy)
 		for _, u := range s.Unknown {
-			fmt.Fprintf(&b, "  unknown            %s\n", plain(u))
+			p.line("  unknown            %s", u)
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+}
+
+// compared prints the hand-overs of the shadow next to those of another orchestrator.
+func (r *reportAnswer) compared(p *page) {
+	p.table("PERIOD", "MODE", "OURS", "THEIRS", "COMPARED")
+	for _, c := range r.Cycles {
+		apart := ""
+		if c.Verdict == reconcile.Alike && !c.Theirs.IsZero() {
+			switch d := c.Theirs.Sub(c.Ours).Round(time.Minute); {
+			case d > 0:
+				apart = fmt.Sprintf("ours %s earlier; ", d)
+			case d < 0:
+				apart = fmt.Sprintf("ours %s later; ", -d)
+			}
+		}
+		p.row(c.Period, c.Mode, p.at(c.Ours), p.at(c.Theirs), fmt.Sprintf("%s: %s%s", c.Verdict, apart, c.Reason))
+	}
+	p.line("%d alike, %d only ours, %d only theirs, %d that the other does not tell, %d unknown",
+		r.count[reconcile.Alike], r.count[reconcile.OnlyOurs], r.count[reconcile.OnlyTheirs], r.count[reconcile.OtherMode], r.count[reconcile.NotKnown])
 }
 
 func span(seconds float64) string {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -35,7 +34,7 @@ var statuses = []wire.Status{wire.StatusSuccess, wire.StatusPartial, wire.Status
 
 // reported is a completion that an operator reports in place of a processor.
 type reported struct {
-	Schema      int             `json:"schema"`
+	DryRun      bool            `json:"dry_run"`
 	Transition  string          `json:"transition"`
 	Processor   string          `json:"processor"`
 	Period      pipeline.Period `json:"period"`
@@ -47,17 +46,24 @@ type reported struct {
 	Published   bool            `json:"published"`            // false: it was reported before
 	MessageID   string          `json:"message_id,omitempty"` // of the published one
 	Recorded    bool            `json:"recorded"`
+	State       string          `json:"state,omitempty"` // of the cycle, afterwards
+	Reason      string          `json:"reason,omitempty"`
 
 	phase pipeline.Phase
 	of    pipeline.Processor
 	t     *pipeline.Transition
 }
 
+type completeOptions struct {
+	*flags
+	act
+	processor, period, status, problem string
+	rows                               int64
+	within                             time.Duration
+}
+
 func completeCommand(f *flags) *cobra.Command {
-	var status, problem, reason string
-	var rows int64
-	var within time.Duration
-	var asJSON bool
+	o := completeOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "complete PROCESSOR PERIOD",
 		Short: "Report a completion in place of a processor, such as one whose report was lost",
@@ -69,49 +75,49 @@ func completeCommand(f *flags) *cobra.Command {
 			"command again, which has no second effect.",
 		Example: "  phasectl complete player_game_summary 2026-02-03 --rows 280 --reason \"its report was lost\"\n" +
 			"  phasectl complete player_game_summary 2026-02-03 --status failed --error \"no box scores\" --reason \"it hung and was stopped\"",
-		Args: exactly(2, "PROCESSOR PERIOD", "player_game_summary 2026-02-03"),
-		RunE: func(cmd *cobra.Command, words []string) error {
-			if err := checkReason(reason); err != nil {
-				return err
-			}
-			c := reported{Schema: 1, Status: wire.Status(status), Error: problem}
-			if cmd.Flags().Changed("rows") {
-				c.Rows = &rows
-			}
-			if err := c.check(); err != nil {
-				return usage(err)
-			}
-			a, err := f.openToAct(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			if err := c.resolve(a, words[0], words[1]); err != nil {
-				return err
-			}
-			if err := c.report(cmd.Context(), a, reason, within); err != nil {
-				return err
-			}
-			if asJSON {
-				err = printLine(cmd.OutOrStdout(), c)
-			} else {
-				err = c.print(cmd.Context(), cmd.OutOrStdout(), a)
-			}
-			if err == nil && !c.Recorded {
-				err = exitError{exitUnknown, fmt.Errorf("message %s is published, and not recorded within %v: see phasectl smoke and phasectl quarantine list", c.MessageID, within)}
-			}
-			return err
-		},
+		Args: exactly("PROCESSOR PERIOD", "player_game_summary 2026-02-03", &o.processor, &o.period),
 	}
-	reasonFlag(cmd, &reason)
-	f.differsFlag(cmd)
+	o.acts(f, cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&status, "status", string(wire.StatusSuccess), "outcome of the run: success, partial, failed, no_data, skipped")
-	fl.Int64Var(&rows, "rows", 0, "number of rows that the run wrote (default: unknown)")
-	fl.StringVar(&problem, "error", "", "error message of a run that did not succeed")
-	fl.DurationVar(&within, "timeout", time.Minute, "how long to wait until the completion is recorded")
-	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	fl.StringVar(&o.status, "status", string(wire.StatusSuccess), "outcome of the run: success, partial, failed, no_data, skipped")
+	fl.Int64Var(&o.rows, "rows", 0, "number of rows that the run wrote (default: unknown)")
+	fl.StringVar(&o.problem, "error", "", "error message of a run that did not succeed")
+	fl.DurationVar(&o.within, "timeout", time.Minute, "how long to wait until the completion is recorded")
+	return answers(f, cmd, func(ctx context.Context) (*reported, error) {
+		c := &reported{DryRun: o.dryRun, Status: wire.Status(o.status), Error: o.problem}
+		if fl.Changed("rows") {
+			c.Rows = &o.rows
+		}
+		return o.run(ctx, c)
+	})
+}
+
+func (o *completeOptions) run(ctx context.Context, c *reported) (*reported, error) {
+	if err := c.check(); err != nil {
+		return nil, usage(err)
+	}
+	a, err := o.checked(ctx, o.flags)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	if err := c.resolve(a, o.processor, o.period); err != nil {
+		return nil, err
+	}
+	if confirmed, err := o.confirmed(ctx, "report %s for %s to %s", c.said(), c.Period, c.t.UpstreamTopic); err != nil {
+		return nil, err
+	} else if confirmed {
+		if err := c.report(ctx, a, o.reason, o.within); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.see(ctx, a); err != nil {
+		return c, err
+	}
+	if !c.Recorded && !c.DryRun {
+		return c, exitError{exitUnknown, fmt.Errorf("message %s is published, and not recorded within %v: see phasectl smoke and phasectl quarantine list", c.MessageID, o.within)}
+	}
+	return c, nil
 }
 
 // check checks the flags.
@@ -139,8 +145,8 @@ func (c *reported) resolve(a *app.App, processor, period string) error {
 	}
 	c.Processor, c.Transition = c.of.Name, c.t.ID
 	var err error
-	if c.Period, err = a.Pipeline.Calendar.Parse(period); err != nil {
-		return usage(fmt.Errorf("PERIOD: %w", err))
+	if c.Period, err = onePeriod(a.Pipeline.Calendar, a.Now(), period); err != nil {
+		return usage(err)
 	}
 	cal := a.Pipeline.Calendar
 	if last := cal.Add(cal.At(a.Now()), c.t.Lead()+1); c.Period > last {
@@ -276,24 +282,31 @@ func (c *reported) said() string {
 	return s
 }
 
-func (c *reported) print(ctx context.Context, w io.Writer, a *app.App) error {
-	said := plain(c.said())
-	switch {
-	case !c.Published:
-		fmt.Fprintf(w, "%s for %s is recorded already, as execution %s: nothing was published\n", said, c.Period, plain(c.ExecutionID))
-	case c.Recorded:
-		fmt.Fprintf(w, "%s for %s is recorded, as execution %s\n", said, c.Period, c.ExecutionID)
-	}
+// see reads where the cycle is.
+func (c *reported) see(ctx context.Context, a *app.App) error {
 	st, err := c.settled(ctx, a)
-	switch {
-	case err != nil:
+	if err != nil {
 		return exitError{exitUnknown, err}
-	case st.Mode == "":
-		_, err = fmt.Fprintf(w, "  a run that ends now belongs to no mode of %s\n", c.t.ID)
-	default:
-		_, err = fmt.Fprintf(w, "  %s is %s: %s\n", c.t.Called(c.Period, st.Mode), st.State, plain(st.Reason))
 	}
-	return err
+	c.State, c.Reason = st.State, st.Reason
+	return nil
+}
+
+func (c *reported) text(p *page) {
+	switch {
+	case c.DryRun:
+		p.line("would report %s for %s to %s", c.said(), c.Period, c.t.UpstreamTopic)
+		return
+	case !c.Published:
+		p.line("%s for %s is recorded already, as execution %s: nothing was published", c.said(), c.Period, c.ExecutionID)
+	case c.Recorded:
+		p.line("%s for %s is recorded, as execution %s", c.said(), c.Period, c.ExecutionID)
+	}
+	if c.State == "" {
+		p.line("  a run that ends now belongs to no mode of %s", c.t.ID)
+		return
+	}
+	p.line("  %s is %s: %s", c.t.Called(c.Period, c.Mode), c.State, c.Reason)
 }
 
 // settled returns the state of the cycle once no step is under way that this completion has begun,

@@ -70,10 +70,10 @@ func TestReportShadow_ComparesWithOtherOrchestrator(t *testing.T) {
 	old.triggered(t, "2026-02-07", "", "all_complete", at("2026-02-08 06:20")) // of which nothing is on record
 	window := []string{"report", "--shadow", "--from", "2026-02-03", "--to", "2026-02-08"}
 	want(t, 1, []string{
-		"2026-02-03  overnight  2026-02-04 06:10  2026-02-04 06:15  alike: ours 5m0s earlier; 5 of 5 complete",
-		"2026-02-04  same_day   2026-02-04 10:40  —                 other_mode: ", "2026-02-04  overnight  2026-02-05 06:10  2026-02-05 06:08  alike: ours 2m0s later; ",
-		"2026-02-05  overnight  2026-02-06 06:10  —                 only_ours: 5 of 5 complete",
-		"2026-02-06  overnight  —                 2026-02-07 06:20  only_theirs: overdue: deadline 2026-02-07 10:00 EST passed", "2026-02-07  overnight  —                 2026-02-08 06:20  only_theirs: overdue: deadline 2026-02-08 10:00 EST passed",
+		"2026-02-03  overnight  2026-02-04 06:10:00 EST  2026-02-04 06:15:00 EST  alike: ours 5m0s earlier; 5 of 5 complete",
+		"2026-02-04  same_day   2026-02-04 10:40:00 EST  —                 other_mode: ", "2026-02-04  overnight  2026-02-05 06:10:00 EST  2026-02-05 06:08:00 EST  alike: ours 2m0s later; ",
+		"2026-02-05  overnight  2026-02-06 06:10:00 EST  —                 only_ours: 5 of 5 complete",
+		"2026-02-06  overnight  —                 2026-02-07 06:20:00 EST  only_theirs: overdue: deadline 2026-02-07 10:00 EST passed", "2026-02-07  overnight  —                 2026-02-08 06:20:00 EST  only_theirs: overdue: deadline 2026-02-08 10:00 EST passed",
 		"\n2 alike, 1 only ours, 2 only theirs, 1 that the other does not tell, 0 unknown\n", "the other has handed over 2 cycles that the shadow would not have",
 	}, window...)
 	code, stdout, _ := command(t, append(window, "--json")...)
@@ -90,14 +90,14 @@ func TestReportShadow_ComparesWithOtherOrchestrator(t *testing.T) {
 	// shadow would have handed over before is no answer to that.
 	complete("2026-02-09", "2026-02-09 10:40", "upcoming_player_game_context")
 	old.triggered(t, "2026-02-09", "", "all_complete", at("2026-02-10 06:15"))
-	want(t, 1, []string{"2026-02-09  same_day   2026-02-09 10:40  —                 other_mode: ", "2026-02-09  overnight  —                 2026-02-10 06:15  only_theirs: "},
+	want(t, 1, []string{"2026-02-09  same_day   2026-02-09 10:40:00 EST  —                 other_mode: ", "2026-02-09  overnight  —                 2026-02-10 06:15:00 EST  only_theirs: "},
 		"report", "--shadow", "--from", "2026-02-09", "--to", "2026-02-09")
 	// And one that does not tell when, at least that it has.
 	complete("2026-02-10", "2026-02-11 06:10", order...)
 	if _, err := s.App.Store.Apply(t.Context(), store.Merge(store.Ref{Collection: "phase3_completion", ID: "2026-02-10"}, store.F(true, "_triggered"), store.F("2026-02-11T06:12:00", "_triggered_at"))); err != nil {
 		t.Fatal(err)
 	}
-	want(t, 0, []string{"2026-02-10  overnight  2026-02-11 06:10  —       alike: 5 of 5 complete"}, "report", "--shadow", "--from", "2026-02-10", "--to", "2026-02-10")
+	want(t, 0, []string{"2026-02-10  overnight  2026-02-11 06:10:00 EST  —       alike: 5 of 5 complete"}, "report", "--shadow", "--from", "2026-02-10", "--to", "2026-02-10")
 	// The shadow has left the other's documents alone, and handed over nothing.
 	doc, err := s.App.Store.Get(t.Context(), store.Ref{Collection: "phase3_completion", ID: "2026-02-05"})
 	if err != nil || doc.Docs[0].Exists {

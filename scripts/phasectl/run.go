@@ -29,20 +29,22 @@ const (
 
 // locked is a command that runs under the lock of a processor and a period.
 type locked struct {
-	processor, date string
-	wait, publish   bool
+	*flags
+	subject
+	processor     string
+	wait, publish bool
 
 	phase     pipeline.Phase
 	of        pipeline.Processor
-	period    pipeline.Period
+	on        pipeline.Period
 	reportsTo *pipeline.Transition // nil: no transition
 	execution string
 }
 
 func runCommand(f *flags) *cobra.Command {
-	var l locked
+	l := locked{flags: f}
 	cmd := &cobra.Command{
-		Use:   "run --processor P --date D [--wait] [--publish] -- COMMAND [ARG]...",
+		Use:   "run PERIOD --processor P [--wait] [--publish] -- COMMAND [ARG]...",
 		Short: "Run a command, in any language, under the lock of a processor and a date",
 		Long: "Run a command under the lock of a processor and a date, so that no two runs of it are at work at once. The lock\n" +
 			"is renewed as long as the command runs. If it cannot be renewed, the command is ended (TERM, then KILL) before\n" +
@@ -51,20 +53,15 @@ func runCommand(f *flags) *cobra.Command {
 			"Exit status: that of the command. 75 if another run has the lock, or if the lock was lost: retry. 2 if it is unknown\n" +
 			"whether the lock is free or whether an earlier run still writes, or if the completion could not be published.\n" +
 			"143 if the command was stopped by SIGTERM and ended with 0.",
-		Example: "  phasectl run --processor PlayerGameSummaryProcessor --date 2026-02-03 --publish -- python -m processors.player_game_summary",
-		Args: func(cmd *cobra.Command, a []string) error {
-			if cmd.ArgsLenAtDash() != 0 || len(a) == 0 {
-				return usage(errors.New("a command is missing after --, such as: phasectl run --processor P --date D -- python job.py"))
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, command []string) error {
+		Example: "  phasectl run 2026-02-03 --processor PlayerGameSummaryProcessor --publish -- python -m processors.player_game_summary",
+		RunE: func(cmd *cobra.Command, words []string) error {
+			command := words[cmd.ArgsLenAtDash():]
 			a, err := f.openLogging(cmd.Context(), "info", cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
 			defer a.Close()
-			if err := l.resolve(a.Pipeline); err != nil {
+			if err := l.resolve(a); err != nil {
 				return usage(err)
 			}
 			got, err := l.acquire(cmd.Context(), a)
@@ -74,16 +71,24 @@ func runCommand(f *flags) *cobra.Command {
 			return l.run(cmd, a, got, command)
 		},
 	}
+	l.takes(cmd, 1)
+	cmd.Args = func(cmd *cobra.Command, words []string) error {
+		n := cmd.ArgsLenAtDash()
+		if n < 0 || n == len(words) {
+			return usage(errors.New("a command is missing after --, such as: phasectl run today --processor P -- python job.py"))
+		}
+		return l.read(cmd, words[:n])
+	}
 	fl := cmd.Flags()
 	fl.StringVar(&l.processor, "processor", "", "name or class of the processor, as the pipeline defines it (required)")
-	fl.StringVar(&l.date, "date", "", "the period that it works on, such as 2026-02-03 (required)")
 	fl.BoolVar(&l.wait, "wait", false, "wait for the lock instead of ending with 75")
 	fl.BoolVar(&l.publish, "publish", false, "report the completion to the next phase's transition")
 	return cmd
 }
 
 // resolve reads the flags against the definition.
-func (l *locked) resolve(p *pipeline.Pipeline) error {
+func (l *locked) resolve(a *app.App) error {
+	p := a.Pipeline
 	var ok bool
 	if l.phase, l.of, ok = p.Processor(l.processor); !ok {
 		var known []string
@@ -95,8 +100,11 @@ func (l *locked) resolve(p *pipeline.Pipeline) error {
 		return fmt.Errorf("--processor: %q: the pipeline has %s, and their classes", l.processor, strings.Join(known, ", "))
 	}
 	var err error
-	if l.period, err = p.Calendar.Parse(l.date); err != nil {
-		return fmt.Errorf("--date: %w", err)
+	if err = l.needsPeriod(); err != nil {
+		return err
+	}
+	if l.on, err = onePeriod(p.Calendar, a.Now(), l.period); err != nil {
+		return err
 	}
 	if l.reportsTo = p.ReportsTo(l.of.Name); l.publish && l.reportsTo == nil {
 		return fmt.Errorf("--publish: no transition expects completions of %s of %s", l.of.Name, l.phase.Name)
@@ -110,7 +118,7 @@ func (l *locked) acquire(ctx context.Context, a *app.App) (*lease.Lease, error) 
 	if l.wait {
 		acquire = a.Locks.Wait
 	}
-	got, err := acquire(ctx, lease.Key{Class: l.of.Class, Period: l.period}, l.execution)
+	got, err := acquire(ctx, lease.Key{Class: l.of.Class, Period: l.on}, l.execution)
 	if held := (*lease.HeldError)(nil); errors.As(err, &held) {
 		return nil, exitError{exitHeld, err}
 	}
@@ -231,7 +239,7 @@ func (l *locked) report(ctx context.Context, a *app.App, began time.Time, e endi
 	now := a.Now()
 	dataset, table, _ := strings.Cut(l.of.Table, ".")
 	r := wire.Report{ProcessorName: l.of.Name, Phase: l.phase.Name, ExecutionID: l.execution, CorrelationID: l.execution,
-		GameDate: l.period, OutputTable: table, OutputDataset: dataset, Status: wire.StatusSuccess,
+		GameDate: l.on, OutputTable: table, OutputDataset: dataset, Status: wire.StatusSuccess,
 		Timestamp: wire.Timestamp(now), DurationSeconds: now.Sub(began).Seconds(), TriggerSource: "phasectl run",
 		Metadata: wire.ReportMetadata{IsIncremental: true}}
 	if why := e.reason("the command"); why != nil {
@@ -246,10 +254,10 @@ func (l *locked) report(ctx context.Context, a *app.App, began time.Time, e endi
 		if sent.Err == nil {
 			return nil
 		}
-		a.Log.WarnContext(ctx, "the completion could not be published, trying again: "+sent.Err.Error(), "processor", l.of.Name, "period", string(l.period))
+		a.Log.WarnContext(ctx, "the completion could not be published, trying again: "+sent.Err.Error(), "processor", l.of.Name, "period", string(l.on))
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s ran for %s as %s, and its completion could not be published: %w", l.of.Name, l.period, l.execution, sent.Err)
+			return fmt.Errorf("%s ran for %s as %s, and its completion could not be published: %w", l.of.Name, l.on, l.execution, sent.Err)
 		case <-time.After(pause):
 		}
 	}

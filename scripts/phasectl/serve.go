@@ -71,21 +71,21 @@ func printLine(w io.Writer, v any) error {
 	return err
 }
 
-func versionCommand() *cobra.Command {
-	var asJSON bool
+func versionCommand(f *flags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "version",
 		Short:   "Print the version and the hash of the source that this was built from",
 		Example: "  phasectl version",
 		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if asJSON {
-				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "version": app.Version, "source_hash": app.SourceHash})
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "phasectl %s, source %s\n", app.Version, app.SourceHash)
-			return err
-		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return answers(f, cmd, func(context.Context) (*versionAnswer, error) {
+		return &versionAnswer{app.Version, app.SourceHash}, nil
+	})
 }
+
+type versionAnswer struct {
+	Version    string `json:"version"`
+	SourceHash string `json:"source_hash"`
+}
+
+func (r *versionAnswer) text(p *page) { p.line("phasectl %s, source %s", r.Version, r.SourceHash) }

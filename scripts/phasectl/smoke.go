@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -45,6 +44,7 @@ type check struct {
 // call is another execution, so it can be repeated at any time, also twice at once. One
 // that is interrupted leaves completions in the shadow's collections, where they expire.
 type smoke struct {
+	say     func(format string, args ...any) // progress
 	app     *app.App
 	shadow  *app.App
 	timeout time.Duration
@@ -56,7 +56,6 @@ type smoke struct {
 func smokeCommand(f *flags) *cobra.Command {
 	var timeout time.Duration
 	var source string
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "smoke",
 		Short: "Test a deployment from end to end in the shadow: nothing is published to the next phase",
@@ -66,34 +65,36 @@ func smokeCommand(f *flags) *cobra.Command {
 			"Exit status: 0 all checks are ok, 1 a check is failing, 2 a check could not be made.",
 		Example: "  phasectl smoke --project my-project",
 		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := newSmoke(cmd, f, "smoke", timeout)
-			if err != nil {
-				return err
-			}
-			defer s.app.Close()
-			s.source = source
-			s.all(cmd.Context())
-			return s.report(cmd.OutOrStdout(), asJSON)
-		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Minute, "how long each of the functions may take; the first request after a deployment starts an instance")
 	cmd.Flags().StringVar(&source, "source", app.SourceHash, "hash of the source that has to be running (default: the one that this phasectl was built from)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return answers(f, cmd, func(ctx context.Context) (*checklist, error) {
+		s, err := newSmoke(ctx, f, "smoke", timeout)
+		if err != nil {
+			return nil, err
+		}
+		defer s.app.Close()
+		s.source = source
+		s.all(ctx)
+		return s.answer()
+	})
 }
 
 // newSmoke opens the system that is tried, for one call under a name of its own. Close its
 // app.
-func newSmoke(cmd *cobra.Command, f *flags, name string, timeout time.Duration) (*smoke, error) {
+func newSmoke(ctx context.Context, f *flags, name string, timeout time.Duration) (*smoke, error) {
 	if timeout < time.Second || timeout > time.Hour {
 		return nil, usage(fmt.Errorf("--timeout: %v is not within 1s to 1h", timeout))
 	}
-	a, err := f.open(cmd.Context())
+	a, err := f.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &smoke{app: a, shadow: a.Shadowed(), timeout: timeout, run: name + "-" + rand.Text()}, nil
+	return &smoke{say: f.progress, app: a, shadow: a.Shadowed(), timeout: timeout, run: name + "-" + rand.Text()}, nil
+}
+
+func (s *smoke) answer() (*checklist, error) {
+	return checklistOf(s.checks, "everything works", "it does not work as it is deployed", "not everything could be tried")
 }
 
 func (s *smoke) all(ctx context.Context) {
@@ -131,7 +132,10 @@ func (s *smoke) located(ctx context.Context) check {
 	return c
 }
 
-func (s *smoke) add(c check) { s.checks = append(s.checks, c) }
+func (s *smoke) add(c check) {
+	s.say("%s: %s", c.ID, c.State)
+	s.checks = append(s.checks, c)
+}
 
 // failed is a check that did not succeed: failing when what is asked for is not there,
 // unknown when that could not be determined.
@@ -413,47 +417,45 @@ func awaitFor(ctx context.Context, limit time.Duration, done func(context.Contex
 	}
 }
 
-// report prints the verdict.
-func (s *smoke) report(w io.Writer, asJSON bool) error {
-	return printChecks(w, s.checks, nil, asJSON, "everything works", "it does not work as it is deployed", "not everything could be tried")
+// checklist is what was tried, and what it comes to together: one failing makes it failing, with or
+// without unknown ones.
+type checklist struct {
+	Schema  int      `json:"schema"`
+	Overall string   `json:"overall"`
+	Checks  []check  `json:"checks"`
+	Ignored []string `json:"ignored,omitempty"` // without meaning
+
+	words string
 }
 
-// printChecks prints checks and, in words for each case, what they come to together: one
-// failing makes it failing, with or without unknown ones. ignored lists services without meaning.
-// The error is the exit status.
-func printChecks(w io.Writer, checks []check, ignored []string, asJSON bool, ok, failing, unknown string) error {
-	overall, words, code := checkOK, ok, 0
+// checklistOf has the words for each case. The error is the exit status.
+func checklistOf(checks []check, ok, failing, unknown string) (*checklist, error) {
+	r, code := &checklist{Schema: 1, Overall: checkOK, Checks: checks, words: ok}, 0
 	for _, c := range checks {
 		switch {
 		case c.State == checkFailing:
-			overall, words, code = checkFailing, failing, exitFindings
-		case c.State == checkUnknown && overall == checkOK:
-			overall, words, code = checkUnknown, unknown, exitUnknown
+			r.Overall, r.words, code = checkFailing, failing, exitFindings
+		case c.State == checkUnknown && r.Overall == checkOK:
+			r.Overall, r.words, code = checkUnknown, unknown, exitUnknown
 		}
 	}
-	var err error
-	if asJSON {
-		object := map[string]any{"schema": 1, "overall": overall, "checks": checks}
-		if ignored != nil {
-			object["ignored"] = ignored
-		}
-		err = printLine(w, object)
-	} else {
-		var b strings.Builder
-		for _, c := range checks {
-			fmt.Fprintf(&b, "%-8s %s: %s\n", c.State, c.ID, plain(c.Evidence))
-			if c.Action != "" {
-				fmt.Fprintf(&b, "         %s\n", plain(c.Action))
-			}
-		}
-		for _, what := range ignored {
-			fmt.Fprintf(&b, "ignored  %s\n", plain(what))
-		}
-		fmt.Fprintf(&b, "%s: %s\n", overall, words)
-		_, err = io.WriteString(w, b.String())
+	if code != 0 {
+		return r, exitError{code, errors.New(r.words)}
 	}
-	if err == nil && code != 0 {
-		err = exitError{code, errors.New(words)}
+	return r, nil
+}
+
+func (r *checklist) text(p *page) {
+	p.table("STATE", "CHECK")
+	for _, c := range r.Checks {
+		p.row(c.State, c.ID)
+		p.detail("%s", c.Evidence)
+		if c.Action != "" {
+			p.detail("fix: %s", c.Action)
+		}
 	}
-	return err
+	for _, what := range r.Ignored {
+		p.line("ignored  %s", what)
+	}
+	p.line("%s: %s", r.Overall, r.words)
 }

@@ -69,11 +69,11 @@ func TestSmoke_CompletesShadowCycleOnEveryCall(t *testing.T) {
 	tr := s.App.Pipeline.Transitions[0]
 	for range 3 {
 		want(t, 0, []string{
-			"ok       subscription nba-phase3-analytics-complete-transition: delivers to " + s.Functions["transition"],
-			"ok       subscription phasegate-shadow-phase3_to_phase4-transition: delivers to ",
-			"ok       subscription phasegate-reconcile-reconcile: delivers to ",
-			"ok       shadow of phase3_to_phase4: ", "5 completions, handed over in shadow after ",
-			"ok       job relay: done by reconcile, source ", "\nok: everything works\n",
+			"ok       subscription nba-phase3-analytics-complete-transition delivers to " + s.Functions["transition"],
+			"ok       subscription phasegate-shadow-phase3_to_phase4-transition delivers to ",
+			"ok       subscription phasegate-reconcile-reconcile delivers to ",
+			"ok       shadow of phase3_to_phase4 ", "5 completions, handed over in shadow after ",
+			"ok       job relay done by reconcile, source ", "\nok: everything works\n",
 		}, "smoke")
 	}
 	s.settle()
@@ -114,26 +114,26 @@ func TestSmoke_NamesFailures(t *testing.T) {
 		parts  []string
 	}{
 		"function_cannot_reach_its_store": {func(s *system) { s.down.Store(true) },
-			[]string{"failing  shadow of phase3_to_phase4: ", "not handed over within 1s; no part of it is recorded", "failing  job relay: no heartbeat of reconcile within 1s, the last: never"}},
+			[]string{"failing  shadow of phase3_to_phase4 ", "not handed over within 1s; no part of it is recorded", "failing  job relay no heartbeat of reconcile within 1s, the last: never"}},
 		"subscription_is_gone": {func(s *system) {
 			if err := s.App.Broker.Client.SubscriptionAdminClient.DeleteSubscription(s.t.Context(), &pubsubpb.DeleteSubscriptionRequest{
 				Subscription: subscription(s, "nba-phase3-analytics-complete-transition")}); err != nil {
 				s.t.Fatal(err)
 			}
-		}, []string{"failing  subscription nba-phase3-analytics-complete-transition: ", "NotFound", "make deploy"}},
+		}, []string{"failing  subscription nba-phase3-analytics-complete-transition ", "NotFound", "make deploy"}},
 		"subscription_delivers_elsewhere": {func(s *system) {
 			s.push("nba-phase3-analytics-complete-transition", "http://127.0.0.1:1/transition?transition=phase3_to_phase4")
 		},
-			[]string{"failing  subscription nba-phase3-analytics-complete-transition: delivers to http://127.0.0.1:1/transition, and phasegate-shadow-"}},
+			[]string{"failing  subscription nba-phase3-analytics-complete-transition delivers to http://127.0.0.1:1/transition, and phasegate-shadow-"}},
 		"shadow_is_not_asked_for": {func(s *system) {
 			s.push("phasegate-shadow-phase3_to_phase4-transition", s.Functions["transition"]+"?transition=phase3_to_phase4")
-		}, []string{"failing  subscription phasegate-shadow-phase3_to_phase4-transition: delivers to ", `ends in "?transition=phase3_to_phase4&shadow=1"`}},
+		}, []string{"failing  subscription phasegate-shadow-phase3_to_phase4-transition delivers to ", `ends in "?transition=phase3_to_phase4&shadow=1"`}},
 		"dead_letter_is_gone": {func(s *system) {
 			if err := s.App.Broker.Client.SubscriptionAdminClient.DeleteSubscription(s.t.Context(), &pubsubpb.DeleteSubscriptionRequest{
 				Subscription: subscription(s, "phasegate-reconcile-dead-letter")}); err != nil {
 				s.t.Fatal(err)
 			}
-		}, []string{"failing  subscription phasegate-reconcile-reconcile: cannot read its dead-letter subscription: "}},
+		}, []string{"failing  subscription phasegate-reconcile-reconcile cannot read its dead-letter subscription: "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := runningNow(t)
@@ -171,10 +171,10 @@ func TestSmoke_UnreadableStoreIsUnknown(t *testing.T) {
 	s, _ := runningNow(t)
 	a := *s.App
 	a.Store = blind{s.App.Store}
-	try := &smoke{app: &a, shadow: a.Shadowed(), timeout: time.Second, run: "smoke-test"}
+	try := &smoke{say: t.Logf, app: &a, shadow: a.Shadowed(), timeout: time.Second, run: "smoke-test"}
 	try.all(t.Context())
 	var e exitError
-	if err := try.report(io.Discard, false); !errors.As(err, &e) || e.code != exitUnknown {
+	if _, err := try.answer(); !errors.As(err, &e) || e.code != exitUnknown {
 		t.Errorf("%v: %+v", err, try.checks)
 	}
 	for _, c := range try.checks[5:] {
@@ -196,7 +196,7 @@ func TestSmoke_DetectsOtherSourceRunning(t *testing.T) {
 	s, _ := runningNow(t)
 	a := *s.App
 	a.Store = foreign{s.App.Store}
-	try := &smoke{app: &a, shadow: a.Shadowed(), timeout: time.Minute, run: "smoke-test"}
+	try := &smoke{say: t.Logf, app: &a, shadow: a.Shadowed(), timeout: time.Minute, run: "smoke-test"}
 	for source, state := range map[string]string{app.SourceHash: checkFailing, "0123456789ab": checkOK} {
 		try.source = source
 		c := try.job(t.Context(), a.Pipeline.Schedules[0])
@@ -224,7 +224,7 @@ func TestSmoke_StopsWhenInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	a := *s.App
 	asked := make(chan struct{})
-	try := &smoke{app: &a, shadow: a.Shadowed(), timeout: time.Hour, run: "smoke-test"}
+	try := &smoke{say: t.Logf, app: &a, shadow: a.Shadowed(), timeout: time.Hour, run: "smoke-test"}
 	ended := make(chan error, 1)
 	go func() {
 		first := true

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -13,127 +13,133 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
+type statusOptions struct {
+	*flags
+	subject
+	exitCode bool
+}
+
 func statusCommand(f *flags) *cobra.Command {
-	var days int
-	var date string
-	var asJSON bool
+	o := statusOptions{flags: f}
 	cmd := &cobra.Command{
-		Use:     "status",
-		Short:   "Show the cycles of the recent periods: state, missing processors, batches",
-		Example: "  phasectl status\n  phasectl status --date 2026-02-03 --json",
-		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if days < 1 || days > 365 {
-				return usage(fmt.Errorf("--days: %d is not within 1 to 365", days))
-			}
-			a, err := f.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			from, to, err := window(a, days, date)
-			if err != nil {
-				return usage(err)
-			}
-			cycles, ahead, unread := []cycle.Status{}, []cycle.Doubt{}, []error(nil)
-			since, adopted := map[string]pipeline.Period{}, []string(nil)
-			for _, t := range a.Pipeline.Transitions {
-				managed, err := a.Engine.Managed(cmd.Context(), t)
-				if err != nil {
-					return exitError{exitUnknown, err}
-				}
-				if managed.Since != "" {
-					since[t.ID], adopted = managed.Since, append(adopted, managed.Words(t))
-				}
-				cs, err := a.Engine.Cycles(cmd.Context(), t, from, to)
-				if err != nil {
-					return exitError{exitUnknown, err}
-				}
-				for _, c := range cs {
-					if c.Recorded() || pipeline.Period(c.Period) >= managed.Since {
-						cycles = append(cycles, c)
-					}
-				}
-				if date != "" {
-					continue
-				}
-				doubts, broken, err := a.Engine.Ahead(cmd.Context(), t)
-				if err != nil {
-					return exitError{exitUnknown, err}
-				}
-				ahead, unread = append(ahead, doubts...), append(unread, broken...)
-			}
-			slices.SortStableFunc(cycles, func(a, b cycle.Status) int { return strings.Compare(b.Period, a.Period) })
-			var unknown error
-			if err := errors.Join(unread...); err != nil {
-				unknown = exitError{exitUnknown, err}
-			}
-			if asJSON {
-				return errors.Join(printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "cycles": cycles, "ahead": ahead, "managed_since": since}), unknown)
-			}
-			if err := printStatus(cmd.OutOrStdout(), cycles, a.Pipeline.Calendar.Zone(), len(a.Pipeline.Transitions) > 1); err != nil {
-				return err
-			}
-			for _, line := range adopted {
-				if _, err := fmt.Fprintln(cmd.OutOrStdout(), line); err != nil {
-					return err
-				}
-			}
-			for _, d := range ahead {
-				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  doubtful: %s\n", d.Period, d); err != nil {
-					return err
-				}
-			}
-			return unknown
-		},
+		Use:   "status [PERIOD [MODE]]",
+		Short: "Show the cycles of the recent periods: state, missing processors, batches",
+		Long: "Show the cycles of the recent periods: state, missing processors, batches. Without a period these are the last\n" +
+			"days and the next one.\n\n" +
+			"Exit status: 0; with --exit-code 1 if a cycle is overdue or blocked; 2 if not everything could be read.",
+		Example: "  phasectl status\n  phasectl status yesterday overnight\n  phasectl status 2026-02-03 --json",
 	}
-	cmd.Flags().IntVar(&days, "days", 3, "how many days back, today included; the next day is always shown")
-	cmd.Flags().StringVar(&date, "date", "", "one period only, such as 2026-02-03")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	o.takes(cmd, 2)
+	o.window(cmd, 3)
+	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "end with 1 if a cycle is overdue or blocked")
+	return answers(f, cmd, o.run)
 }
 
-// window returns the first and the last period to show.
-func window(a *app.App, days int, date string) (from, to pipeline.Period, err error) {
+// statusAnswer is the cycles of a window, the newest first.
+type statusAnswer struct {
+	Cycles  []cycle.Status             `json:"cycles"`
+	Ahead   []cycle.Doubt              `json:"ahead"` // completions of periods that are not expected yet
+	Managed map[string]pipeline.Period `json:"managed_since"`
+
+	several bool
+	adopted []string
+}
+
+func (o *statusOptions) run(ctx context.Context) (*statusAnswer, error) {
+	a, err := o.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	return o.read(ctx, a)
+}
+
+func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, error) {
 	cal := a.Pipeline.Calendar
-	if date != "" {
-		p, err := cal.Parse(date)
-		if err != nil {
-			return "", "", fmt.Errorf("--date: %w", err)
-		}
-		return p, p, nil
+	ts, err := o.transitions(a.Pipeline)
+	if err != nil {
+		return nil, err
 	}
-	from, to = cal.Window(a.Now(), days)
-	return from, cal.AddDays(to, 1), nil
+	from, to, err := o.periods(cal, a.Now(), func(at time.Time, days int) (from, to pipeline.Period) {
+		from, to = cal.Window(at, days)
+		return from, cal.AddDays(to, 1)
+	})
+	if err != nil {
+		return nil, err
+	}
+	r, unread := &statusAnswer{Cycles: []cycle.Status{}, Ahead: []cycle.Doubt{}, Managed: map[string]pipeline.Period{}, several: len(a.Pipeline.Transitions) > 1}, []error(nil)
+	modes := 0
+	for _, t := range ts {
+		if _, known := t.Mode(o.mode); known || o.mode == "" {
+			modes++
+		}
+		managed, err := a.Engine.Managed(ctx, t)
+		if err != nil {
+			return nil, exitError{exitUnknown, err}
+		}
+		if managed.Since != "" {
+			r.Managed[t.ID], r.adopted = managed.Since, append(r.adopted, managed.Words(t))
+		}
+		cs, err := a.Engine.Cycles(ctx, t, from, to)
+		if err != nil {
+			return nil, exitError{exitUnknown, err}
+		}
+		for _, c := range cs {
+			if (c.Recorded() || pipeline.Period(c.Period) >= managed.Since) && (o.mode == "" || t.PresentMode(o.mode) == c.Mode) {
+				r.Cycles = append(r.Cycles, c)
+			}
+		}
+		if o.period != "" || o.from != "" {
+			continue
+		}
+		doubts, broken, err := a.Engine.Ahead(ctx, t)
+		if err != nil {
+			return nil, exitError{exitUnknown, err}
+		}
+		r.Ahead, unread = append(r.Ahead, doubts...), append(unread, broken...)
+	}
+	if modes == 0 {
+		return nil, usage(fmt.Errorf("MODE: %q: is no mode of %s", o.mode, a.Pipeline.TransitionIDs()))
+	}
+	slices.SortStableFunc(r.Cycles, func(a, b cycle.Status) int { return strings.Compare(b.Period, a.Period) })
+	if err := errors.Join(unread...); err != nil {
+		return r, exitError{exitUnknown, err}
+	}
+	late := func(c cycle.Status) bool {
+		return c.State == string(policy.Overdue) || c.State == string(cycle.StateBlocked)
+	}
+	if o.exitCode && slices.ContainsFunc(r.Cycles, late) {
+		return r, exitError{exitFindings, errors.New("a cycle is overdue or blocked")}
+	}
+	return r, nil
 }
 
-// printStatus writes a line a cycle, one a batch and one a run, times in the given zone.
-func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location, several bool) error {
-	if len(cycles) == 0 {
-		_, err := fmt.Fprintln(w, "no completions are recorded in this window")
-		return err
+func (r *statusAnswer) text(p *page) {
+	if len(r.Cycles) == 0 {
+		p.line("no completions are recorded in this window")
+	} else {
+		p.table("PERIOD", "MODE", "STATE", "REASON")
 	}
-	var b strings.Builder
-	for _, c := range cycles {
-		name := fmt.Sprintf("%-10s", c.Mode)
-		if several {
-			name = c.Mode + " of " + c.Transition + " "
+	for _, c := range r.Cycles {
+		mode, reason := c.Mode, c.Reason
+		if r.several {
+			mode += " of " + c.Transition
 		}
-		fmt.Fprintf(&b, "%s  %s %-10s %s", c.Period, name, c.State, c.Reason)
 		if !c.NextCheck.IsZero() {
-			fmt.Fprintf(&b, "; next check %s", c.NextCheck.In(zone).Format("2006-01-02 15:04 MST"))
+			reason += "; next check " + p.at(c.NextCheck)
 		}
-		b.WriteByte('\n')
+		p.row(c.Period, mode, c.State, reason)
 		if len(c.Ignored) > 0 {
-			fmt.Fprintf(&b, "            ignored: %s\n", quoted(c.Ignored))
+			p.detail("ignored: %s", quoted(c.Ignored))
 		}
 		for _, d := range c.Doubts {
-			fmt.Fprintf(&b, "            doubtful: %s\n", d)
+			p.detail("doubtful: %s", d)
 		}
 		if len(c.LocalTimes) > 0 {
-			fmt.Fprintf(&b, "            timestamp without offset, read as UTC, looks like %s time: %s\n", zone, quoted(c.LocalTimes))
+			p.detail("timestamp without offset, read as UTC, looks like %s time: %s", p.zone, quoted(c.LocalTimes))
 		}
 		for _, batch := range c.Batches {
 			sent := 0
@@ -142,16 +148,19 @@ func printStatus(w io.Writer, cycles []cycle.Status, zone *time.Location, severa
 					sent++
 				}
 			}
-			fmt.Fprintf(&b, "            batch %d  %-10s %s, %d of %d messages sent\n",
-				batch.N, batch.State, batch.Cause, sent, len(batch.Messages))
+			p.detail("batch %d  %s  %s, %d of %d messages sent", batch.N, batch.State, batch.Cause, sent, len(batch.Messages))
 			for _, r := range batch.Runs {
 				name, _, _ := strings.Cut(r, "#")
-				fmt.Fprintf(&b, "                     %s\n", quoted([]string{name}))
+				p.detail("  %s", quoted([]string{name}))
 			}
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	for _, line := range r.adopted {
+		p.line("%s", line)
+	}
+	for _, d := range r.Ahead {
+		p.line("%s  doubtful: %s", d.Period, d)
+	}
 }
 
 // quoted shows names as reported without letting them write to the terminal.

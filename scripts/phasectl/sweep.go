@@ -1,13 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -16,12 +15,18 @@ import (
 	"github.com/phasegate/phasegate/shared/sweep"
 )
 
+type sweepOptions struct {
+	*flags
+	subject
+	act
+	order sweep.Order
+	fix   bool
+}
+
 func sweepCommand(f *flags) *cobra.Command {
-	var w windowFlags
-	var o sweep.Order
-	var fix, asJSON bool
+	o := sweepOptions{flags: f}
 	cmd := &cobra.Command{
-		Use:   "sweep",
+		Use:   "sweep [PERIOD]",
 		Short: "Find duplicate rows, and remove all but the surviving row of each key",
 		Long: "Find rows that share a natural key, and with --fix remove all but the surviving row: the newest, then\n" +
 			"the one with the fewest NULLs. Removed rows are kept for 30 days, and sweep undo puts them back. Without --fix nothing is\n" +
@@ -29,82 +34,80 @@ func sweepCommand(f *flags) *cobra.Command {
 			"No row is removed if a processor is at work, if a key column holds NULL, or if rows are still in a streaming\n" +
 			"buffer. To remove more than a quarter of a period's rows, or more than 10,000, add --force.\n\n" +
 			"Exit status: 0 no duplicates are left, 1 duplicates are left, 2 a table could not be read.",
-		Example: "  phasectl sweep --days 7\n  phasectl sweep --table player_game_summary --from 2026-02-03 --to 2026-02-03 --fix",
-		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch {
-			case o.Force && !fix:
-				return usage(errors.New("--force: needs --fix"))
-			case o.Force:
-				if err := checkReason(o.Reason); err != nil {
-					return err
-				}
-			}
-			open := f.open
-			if fix {
-				open = f.openToAct
-				o.Fix = func(pipeline.Processor) bool { return true }
-			}
-			o.Actor = actor()
-			s, a, err := w.sweeper(cmd.Context(), open, &o)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			r, err := s.Run(cmd.Context(), o)
-			switch {
-			case errors.Is(err, sweep.ErrNoTable):
-				return usage(fmt.Errorf("--table: %w", err))
-			case errors.Is(err, sweep.ErrShadow):
-				return usage(fmt.Errorf("PHASEGATE_SHADOW: %w", err))
-			case errors.Is(err, sweep.ErrReadOnly):
-				return usage(fmt.Errorf("PHASEGATE_TABLES: %w", err))
-			case err != nil:
-				return exitError{exitUnknown, err}
-			}
-			if asJSON {
-				err = printLine(cmd.OutOrStdout(), r)
-			} else {
-				err = printSweep(cmd.OutOrStdout(), a, o, r)
-			}
-			switch {
-			case err != nil:
-				return err
-			case r.Unknown() > 0:
-				return exitError{exitUnknown, fmt.Errorf("%d tables or periods could not be swept", r.Unknown())}
-			case r.Left() > 0:
-				return exitError{exitFindings, fmt.Errorf("%d duplicate rows are left", r.Left())}
-			case r.Open() > 0:
-				return exitError{exitFindings, fmt.Errorf("%d tables or periods have rows that need a person", r.Open())}
-			}
-			return nil
-		},
+		Example: "  phasectl sweep --days 7\n  phasectl sweep 2026-02-03 --table player_game_summary --fix",
 	}
-	w.add(cmd, 7)
-	cmd.Flags().StringVar(&o.Table, "table", "", "one table, dataset.table or the name of a processor (default: all)")
-	cmd.Flags().BoolVar(&fix, "fix", false, "remove duplicates")
-	f.differsFlag(cmd)
-	cmd.Flags().BoolVar(&o.Force, "force", false, "remove them even if they are many; needs --reason")
-	cmd.Flags().StringVar(&o.Reason, "reason", "", "the reason, in words that the next operator understands")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	o.takes(cmd, 1)
+	o.window(cmd, 7)
+	o.optional(f, cmd)
+	cmd.Flags().StringVar(&o.order.Table, "table", "", "one table, dataset.table or the name of a processor (default: all)")
+	cmd.Flags().BoolVar(&o.fix, "fix", false, "remove duplicates")
+	cmd.Flags().BoolVar(&o.order.Force, "force", false, "remove them even if they are many; needs --reason")
+	cmd.Flags().StringVar(&o.reason, "reason", "", "the reason, in words that the next operator understands")
 	cmd.AddCommand(sweepList(f), sweepUndo(f))
-	return cmd
+	return answers(f, cmd, o.run)
 }
 
-// sweeper opens the application, and completes an order by its window.
-func (w *windowFlags) sweeper(ctx context.Context, open opener, o *sweep.Order) (*sweep.Sweeper, *app.App, error) {
-	if err := w.check(); err != nil {
-		return nil, nil, usage(err)
+// swept is a report, and how it is shown.
+type swept struct {
+	sweep.Report
+	order sweep.Order
+}
+
+func (o *sweepOptions) run(ctx context.Context) (*swept, error) {
+	switch {
+	case o.order.Force && !o.fix:
+		return nil, usage(errors.New("--force: needs --fix"))
+	case o.order.Force && !o.dryRun:
+		if err := checkReason(o.reason); err != nil {
+			return nil, err
+		}
+	}
+	open, fix := o.open, o.fix && !o.dryRun
+	if fix {
+		open = o.openToAct
 	}
 	s, a, err := openSweeper(ctx, open)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	from, to := a.Pipeline.Window(a.Now(), w.days)
-	if o.From, o.To, err = w.window(a.Pipeline.Calendar, from, to); err != nil {
-		return nil, nil, usage(errors.Join(err, a.Close()))
+	defer a.Close()
+	o.order.Actor, o.order.Reason = actor(), o.reason
+	if o.order.From, o.order.To, err = o.periods(a.Pipeline.Calendar, a.Now(), a.Pipeline.Window); err != nil {
+		return nil, err
 	}
-	return s, a, nil
+	if fix {
+		if ok, err := o.confirmed(ctx, "remove duplicate rows of %s, %s to %s; they can be put back for 30 days", cmp.Or(o.order.Table, "all tables"), o.order.From, o.order.To); !ok {
+			return nil, err
+		}
+		o.order.Fix = func(pipeline.Processor) bool { return true }
+	}
+	o.progress("reading %s, %s to %s…", cmp.Or(o.order.Table, "all tables"), o.order.From, o.order.To)
+	report, err := s.Run(ctx, o.order)
+	r := &swept{report, o.order}
+	switch {
+	case errors.Is(err, sweep.ErrNoTable):
+		return nil, usage(fmt.Errorf("--table: %w", err))
+	case err != nil:
+		return nil, refusedSweep(err)
+	case r.Unknown() > 0:
+		return r, exitError{exitUnknown, fmt.Errorf("%d tables or periods could not be swept", r.Unknown())}
+	case r.Left() > 0:
+		return r, exitError{exitFindings, fmt.Errorf("%d duplicate rows are left", r.Left())}
+	case r.Open() > 0:
+		return r, exitError{exitFindings, fmt.Errorf("%d tables or periods have rows that need a person", r.Open())}
+	}
+	return r, nil
+}
+
+// refusedSweep names the variable because of which an environment removes nothing.
+func refusedSweep(err error) error {
+	switch {
+	case errors.Is(err, sweep.ErrShadow):
+		return usage(fmt.Errorf("PHASEGATE_SHADOW: %w", err))
+	case errors.Is(err, sweep.ErrReadOnly):
+		return usage(fmt.Errorf("PHASEGATE_TABLES: %w", err))
+	}
+	return exitError{exitUnknown, err}
 }
 
 func openSweeper(ctx context.Context, open opener) (*sweep.Sweeper, *app.App, error) {
@@ -119,45 +122,42 @@ func openSweeper(ctx context.Context, open opener) (*sweep.Sweeper, *app.App, er
 	return s, a, nil
 }
 
-func printSweep(w io.Writer, a *app.App, o sweep.Order, r sweep.Report) error {
-	var b strings.Builder
-	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+func (r *swept) text(p *page) {
 	var found, removed, bytes int64
-	for _, p := range r.Tables {
-		found, removed, bytes = found+p.Duplicates, removed+p.Removed, bytes+p.Bytes
+	if len(r.Tables) > 0 {
+		p.table("STATE", "SEVERITY", "PERIOD", "TABLE", "DUPLICATES")
+	}
+	for _, t := range r.Tables {
+		found, removed, bytes = found+t.Duplicates, removed+t.Removed, bytes+t.Bytes
 		what := ""
-		if p.Period != "" && p.Rows > 0 {
-			what = fmt.Sprintf("%d of %d rows too many", p.Duplicates, p.Rows)
+		if t.Period != "" && t.Rows > 0 {
+			what = fmt.Sprintf("%d of %d rows too many", t.Duplicates, t.Rows)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", p.State, p.Severity, p.Period, p.Table, what)
-		detail := func(format string, args ...any) {
-			fmt.Fprintf(table, "\t\t\t  %s\t\n", plain(fmt.Sprintf(format, args...)))
+		p.row(string(t.State), string(t.Severity), string(t.Period), t.Table, what)
+		if t.Oldest != nil {
+			p.detail("written %s to %s", p.at(*t.Oldest), p.at(*t.Newest))
 		}
-		if p.Oldest != nil {
-			detail("written %s to %s", localTime(a, *p.Oldest), localTime(a, *p.Newest))
+		if t.Identical != nil {
+			p.detail("%s", keysText(t.Keys, *t.Identical))
 		}
-		if p.Identical != nil {
-			detail("%s", keysText(p.Keys, *p.Identical))
+		for _, e := range t.Examples {
+			p.detail("%s: %d rows", e.Key, e.Rows)
 		}
-		for _, e := range p.Examples {
-			detail("%s: %d rows", e.Key, e.Rows)
+		if t.Problem != "" {
+			p.detail("%s", t.Problem)
 		}
-		if p.Problem != "" {
-			detail("%s", p.Problem)
-		}
-		if p.Removed > 0 {
-			detail("phasectl sweep undo %s", p.ID)
+		if t.Removed > 0 {
+			p.detail("to put them back: phasectl sweep undo %s", t.ID)
 		}
 	}
-	if err := table.Flush(); err != nil {
-		return err
+	p.line("%s to %s: %d duplicates, %d removed, %d left, %d unknown; %d bytes read", r.order.From, r.order.To, found, removed, r.Left(), r.Unknown(), bytes)
+	if r.order.Fix == nil && r.Left() > 0 {
+		of := "--from " + string(r.order.From) + " --to " + string(r.order.To)
+		if r.order.From == r.order.To {
+			of = string(r.order.From)
+		}
+		p.line("to remove them: phasectl sweep %s%s --fix", of, tableFlag(r.order.Table))
 	}
-	fmt.Fprintf(&b, "%s to %s: %d duplicates, %d removed, %d left, %d unknown; %d bytes read\n", o.From, o.To, found, removed, r.Left(), r.Unknown(), bytes)
-	if o.Fix == nil && r.Left() > 0 {
-		fmt.Fprintf(&b, "to remove them: phasectl sweep%s --from %s --to %s --fix\n", tableFlag(o.Table), o.From, o.To)
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
 // keysText says how many keys have more than one row, and whether a key's rows differ.
@@ -183,47 +183,53 @@ func tableFlag(table string) string {
 }
 
 func sweepList(f *flags) *cobra.Command {
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the removals of the last 30 days, and how to undo them",
 		Example: "  phasectl sweep list",
 		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := f.open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			listed, err := sweep.Removals(cmd.Context(), a) // which needs no warehouse
-			if err != nil {
-				return exitError{exitUnknown, err}
-			}
-			if asJSON {
-				return printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "sweeps": listed})
-			}
-			var b strings.Builder
-			if len(listed) == 0 {
-				b.WriteString("nothing was removed in the last 30 days\n")
-			}
-			for _, l := range listed {
-				fmt.Fprintf(&b, "%s  %s  %d rows of %s for %s  by %s  %s\n", localTime(a, l.At), plain(l.State), l.Removed, plain(l.Table), plain(string(l.Period)),
-					quoted([]string{l.Actor}), quoted([]string{l.Reason}))
-				if l.Undoable {
-					fmt.Fprintf(&b, "    until %s: phasectl sweep undo %s\n", localTime(a, l.Until), plain(l.ID))
-				}
-			}
-			_, err = io.WriteString(cmd.OutOrStdout(), b.String())
-			return err
-		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return answers(f, cmd, func(ctx context.Context) (*removals, error) {
+		a, err := f.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer a.Close()
+		listed, err := sweep.Removals(ctx, a) // which needs no warehouse
+		if err != nil {
+			return nil, exitError{exitUnknown, err}
+		}
+		return &removals{listed}, nil
+	})
+}
+
+type removals struct {
+	Sweeps []sweep.Listed `json:"sweeps"`
+}
+
+func (r *removals) text(p *page) {
+	if len(r.Sweeps) == 0 {
+		p.line("nothing was removed in the last 30 days")
+		return
+	}
+	p.table("AT", "STATE", "PERIOD", "TABLE", "REMOVED")
+	for _, l := range r.Sweeps {
+		p.row(p.at(l.At), string(l.State), string(l.Period), l.Table, fmt.Sprintf("%d rows", l.Removed))
+		p.detail("by %s  %s", quoted([]string{l.Actor}), quoted([]string{l.Reason}))
+		if l.Undoable {
+			p.detail("until %s: phasectl sweep undo %s", p.at(l.Until), l.ID)
+		}
+	}
+}
+
+type undoOptions struct {
+	*flags
+	act
+	id string
 }
 
 func sweepUndo(f *flags) *cobra.Command {
-	var reason string
-	var asJSON bool
+	o := undoOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "undo ID",
 		Short: "Put back the rows that a sweep removed, exactly as they were",
@@ -231,47 +237,64 @@ func sweepUndo(f *flags) *cobra.Command {
 			"was rewritten since is not changed.\n\n" +
 			"Exit status: 0 the rows are back, 1 the removal cannot be undone, 2 the outcome is unknown.",
 		Example: "  phasectl sweep list\n  phasectl sweep undo 20260204t155000-3jkx7m2p --reason \"the wrong one stayed\"",
-		Args:    exactly(1, "ID", "20260204t155000-3jkx7m2p"),
-		RunE: func(cmd *cobra.Command, ids []string) error {
-			s, a, err := openSweeper(cmd.Context(), f.openToAct)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			undone, undoErr := s.Undo(cmd.Context(), ids[0], actor(), reason)
-			if errors.Is(undoErr, sweep.ErrShadow) {
-				return usage(fmt.Errorf("PHASEGATE_SHADOW: %w", undoErr))
-			}
-			if errors.Is(undoErr, sweep.ErrReadOnly) {
-				return usage(fmt.Errorf("PHASEGATE_TABLES: %w", undoErr))
-			}
-			unknown := slices.ContainsFunc(undone, func(u sweep.Undone) bool { return u.Unknown })
-			if asJSON {
-				err = printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "undone": append([]sweep.Undone{}, undone...)})
-			} else {
-				for _, u := range undone {
-					switch {
-					case u.Problem != "":
-					case u.Restored == 0:
-						_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: was undone before\n", plain(u.ID))
-					default:
-						_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d rows are back in %s for %s\n", plain(u.ID), u.Restored, plain(u.Table), plain(string(u.Period)))
-					}
-				}
-			}
-			switch {
-			case err != nil:
-				return err
-			case undoErr != nil && !unknown && (len(undone) > 0 || errors.Is(undoErr, sweep.ErrNoSweep)):
-				return exitError{exitFindings, undoErr}
-			case undoErr != nil:
-				return exitError{exitUnknown, undoErr}
-			}
-			return nil
-		},
+		Args:    exactly("ID", "20260204t155000-3jkx7m2p", &o.id),
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "the reason, in words that the next operator understands")
-	f.differsFlag(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	o.optional(f, cmd)
+	cmd.Flags().StringVar(&o.reason, "reason", "", "the reason, in words that the next operator understands")
+	return answers(f, cmd, o.run)
+}
+
+type undoAnswer struct {
+	DryRun bool           `json:"dry_run"`
+	Undone []sweep.Undone `json:"undone"`
+	Would  []sweep.Listed `json:"would,omitempty"` // of a dry run
+}
+
+func (r *undoAnswer) text(p *page) {
+	for _, l := range r.Would {
+		p.line("%s: would put %d rows back into %s for %s", l.ID, l.Removed, l.Table, l.Period)
+	}
+	for _, u := range r.Undone {
+		switch {
+		case u.Problem != "":
+		case u.Restored == 0:
+			p.line("%s: was undone before", u.ID)
+		default:
+			p.line("%s: %d rows are back in %s for %s", u.ID, u.Restored, u.Table, u.Period)
+		}
+	}
+}
+
+func (o *undoOptions) run(ctx context.Context) (*undoAnswer, error) {
+	s, a, err := openSweeper(ctx, func(ctx context.Context) (*app.App, error) { return o.openFor(ctx, o.flags) })
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	if o.dryRun {
+		listed, err := sweep.Removals(ctx, a)
+		if err != nil {
+			return nil, exitError{exitUnknown, err}
+		}
+		r := &undoAnswer{DryRun: true, Undone: []sweep.Undone{}, Would: slices.DeleteFunc(listed, func(l sweep.Listed) bool {
+			return l.ID != o.id && !strings.HasPrefix(l.ID, o.id+"~") || !l.Undoable
+		})}
+		if len(r.Would) == 0 {
+			return nil, exitError{exitFindings, fmt.Errorf("%s: %w that can be undone", o.id, sweep.ErrNoSweep)}
+		}
+		return r, nil
+	}
+	if ok, err := o.confirmed(ctx, "put back the rows that %s removed", o.id); !ok {
+		return nil, err
+	}
+	undone, err := s.Undo(ctx, o.id, actor(), o.reason)
+	unknown := slices.ContainsFunc(undone, func(u sweep.Undone) bool { return u.Unknown })
+	r := &undoAnswer{Undone: append([]sweep.Undone{}, undone...)}
+	switch {
+	case err != nil && !unknown && (len(undone) > 0 || errors.Is(err, sweep.ErrNoSweep)):
+		return r, exitError{exitFindings, err}
+	case err != nil:
+		return r, refusedSweep(err)
+	}
+	return r, nil
 }

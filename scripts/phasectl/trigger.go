@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -19,51 +18,44 @@ import (
 // maxTriggered bounds a range: a year is a backfill, and has its own ways.
 const maxTriggered = 366
 
+type triggerOptions struct {
+	*flags
+	subject
+	act
+	pace    time.Duration
+	request cycle.Request
+}
+
 func triggerCommand(f *flags) *cobra.Command {
-	var t trigger
+	o := triggerOptions{flags: f}
 	cmd := &cobra.Command{
-		Use:   "trigger",
+		Use:   "trigger [PERIOD [MODE]]",
 		Short: "Hand a cycle over now, once more or for the first time",
 		Long: "Hand over the recorded runs of a cycle: every counting run of the chosen processors, sent before or not, as a\n" +
 			"further batch with new trigger ids. Consumers run once more. A processor without a recorded successful run gets no\n" +
 			"trigger. Without --force, a hold, a missing critical processor, the hours of the mode and data that is not ready\n" +
 			"prevent the hand-over, as they do for the policy.",
-		Example: "  phasectl trigger --date 2026-02-03 --mode overnight --reason \"Phase 4 lost its tables\" --dry-run\n" +
+		Example: "  phasectl trigger 2026-02-03 overnight --reason \"Phase 4 lost its tables\" --dry-run\n" +
 			"  phasectl trigger --from 2026-01-26 --to 2026-02-01 --mode overnight --pace 5m --reason \"backfilled\"",
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !t.dryRun {
-				if err := checkReason(t.request.Reason); err != nil {
-					return err
-				}
-			}
-			open := f.openToAct
-			if t.dryRun {
-				open = f.open
-			}
-			a, err := open(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			return t.run(cmd, a)
-		},
 	}
-	transitionFlag(cmd, &t.transition)
-	reasonFlag(cmd, &t.request.Reason)
-	f.differsFlag(cmd)
+	o.takes(cmd, 2)
+	o.ranges(cmd)
+	o.acts(f, cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&t.date, "date", "", "one period, such as 2026-02-03")
-	fl.StringVar(&t.from, "from", "", "first period of a range")
-	fl.StringVar(&t.to, "to", "", "last period of a range")
-	fl.StringVar(&t.mode, "mode", "", "mode of the cycle (required)")
-	fl.StringSliceVar(&t.request.Processors, "processor", nil, "hand over this one only; may be repeated (default: every one with a counting run)")
-	fl.DurationVar(&t.pace, "pace", 30*time.Second, "of a range: wait this long between two hand-overs")
-	fl.BoolVar(&t.dryRun, "dry-run", false, "show the hand-over, and change nothing")
-	fl.BoolVar(&t.request.Force, "force", false, "ignore a hold, missing critical processors, and data that is not ready")
-	fl.BoolVar(&t.asJSON, "json", false, "print one JSON object")
-	return cmd
+	fl.StringSliceVar(&o.request.Processors, "processor", nil, "hand over this one only; may be repeated (default: every one with a counting run)")
+	fl.DurationVar(&o.pace, "pace", 30*time.Second, "of a range: wait this long between two hand-overs")
+	fl.BoolVar(&o.request.Force, "force", false, "ignore a hold, missing critical processors, and data that is not ready")
+	return answers(f, cmd, o.run)
 }
+
+// triggerAnswer is what became of each period.
+type triggerAnswer struct {
+	DryRun   bool        `json:"dry_run"`
+	Triggers []triggered `json:"triggers"`
+}
+
+// text has nothing to add: run printed a line for each hand-over.
+func (r *triggerAnswer) text(*page) {}
 
 // triggered is what became of one period of a trigger.
 type triggered struct {
@@ -78,88 +70,103 @@ type triggered struct {
 	Error      string      `json:"error,omitempty"`
 }
 
-func (tr triggered) print(w io.Writer, dryRun bool) {
-	place := fmt.Sprintf("%s %s", tr.Period, tr.Mode)
+// words say what became of a period.
+func (tr triggered) words(dryRun bool) string {
+	place := tr.Period + " " + tr.Mode
 	of := fmt.Sprintf("batch %d of %s", tr.Batch, strings.Join(tr.Processors, ", "))
 	switch {
 	case tr.Error != "" && tr.State != "":
-		fmt.Fprintf(w, "%s: %s is %s and goes on by itself; do not ask again: %s\n", place, of, tr.State, tr.Error)
+		return fmt.Sprintf("%s: %s is %s and goes on by itself; do not ask again: %s", place, of, tr.State, tr.Error)
 	case tr.Error != "":
-		fmt.Fprintf(w, "%s: %s\n", place, tr.Error)
+		return fmt.Sprintf("%s: %s", place, tr.Error)
 	case tr.Refusal != "":
-		fmt.Fprintf(w, "%s: refused: %s\n", place, tr.Refusal)
+		return fmt.Sprintf("%s: refused: %s", place, tr.Refusal)
 	case dryRun:
-		fmt.Fprintf(w, "%s: would hand over %s, runs %s\n", place, of, quoted(tr.Runs))
+		return fmt.Sprintf("%s: would hand over %s, runs %s", place, of, quoted(tr.Runs))
 	case tr.State == cycle.StatePublished:
-		fmt.Fprintf(w, "%s: %s published\n", place, of)
-	default:
-		fmt.Fprintf(w, "%s: %s is %s (%s); the relay goes on with it\n", place, of, tr.State, tr.Reason)
+		return fmt.Sprintf("%s: %s published", place, of)
 	}
+	return fmt.Sprintf("%s: %s is %s (%s); the relay goes on with it", place, of, tr.State, tr.Reason)
 }
 
-type trigger struct {
-	transition, date, from, to, mode string
-	pace                             time.Duration
-	dryRun, asJSON                   bool
-	request                          cycle.Request
-}
-
-func (t *trigger) run(cmd *cobra.Command, a *app.App) error {
-	tr, ok := a.Pipeline.Transition(t.transition)
-	if !ok {
-		return usage(fmt.Errorf("--transition: %q: the pipeline has %s", t.transition, a.Pipeline.TransitionIDs()))
-	}
-	m, ok := tr.Mode(t.mode)
-	if !ok {
-		return usage(fmt.Errorf("--mode: %q: %s has %s", t.mode, tr.ID, modeNames(tr)))
-	}
-	for _, name := range t.request.Processors {
-		if !m.Names(name) {
-			return usage(fmt.Errorf("--processor: %s does not expect %q", m.Name, name))
-		}
-	}
-	periods, err := t.periods(a.Pipeline.Calendar)
+func (o *triggerOptions) run(ctx context.Context) (*triggerAnswer, error) {
+	a, err := o.checked(ctx, o.flags)
 	if err != nil {
-		return usage(err)
+		return nil, err
 	}
-	t.request.Actor = actor()
-	results, made := []triggered{}, 0
-	var stopped error
-	for _, p := range periods {
-		err := cmd.Context().Err()
-		if made > 0 && !t.dryRun && err == nil {
-			err = wait(cmd.Context(), t.pace)
+	defer a.Close()
+	t, err := o.in(a.Pipeline)
+	if err != nil {
+		return nil, err
+	}
+	m, err := o.modeOf(t)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range o.request.Processors {
+		if !m.Names(name) {
+			return nil, usage(fmt.Errorf("--processor: %s does not expect %q", m.Name, name))
 		}
-		if err != nil {
+	}
+	periods, err := o.list(a.Pipeline.Calendar, a.Now())
+	if err != nil {
+		return nil, usage(err)
+	}
+	r := &triggerAnswer{DryRun: o.dryRun, Triggers: []triggered{}}
+	if !o.dryRun {
+		of := "every processor with a counting run"
+		if len(o.request.Processors) > 0 {
+			of = strings.Join(o.request.Processors, ", ")
+		}
+		if ok, err := o.confirmed(ctx, "hand over %s %s: a further batch of %s; its consumers run once more", spanOf(periods), m.Name, of); !ok {
+			return nil, err
+		}
+	}
+	o.request.Actor, o.request.Reason = actor(), o.reason
+	var stopped error
+	for i, p := range periods {
+		if i > 0 && !o.dryRun && r.made() > 0 {
+			err = wait(ctx, o.pace)
+		}
+		if err = errors.Join(err, ctx.Err()); err != nil {
 			stopped = fmt.Errorf("stopped; go on with --from %s --to %s", p, periods[len(periods)-1])
 			break
 		}
-		r := t.one(cmd.Context(), a, cycle.Key{Transition: tr, Period: p}, m)
-		if r.State != "" {
-			made++
-		}
-		results = append(results, r)
-		if !t.asJSON {
-			r.print(cmd.OutOrStdout(), t.dryRun)
+		one := o.one(ctx, a, cycle.Key{Transition: t, Period: p}, m)
+		r.Triggers = append(r.Triggers, one)
+		if err := o.tell("%s", one.words(o.dryRun)); err != nil {
+			return nil, err
 		}
 	}
-	if t.asJSON {
-		if err := printLine(cmd.OutOrStdout(), map[string]any{"schema": 1, "dry_run": t.dryRun, "triggers": results}); err != nil {
-			return err
-		}
-	}
-	err = verdict(results)
+	err = r.verdict()
 	if stopped != nil && err == nil {
 		err = exitError{exitFindings, stopped}
 	} else if stopped != nil {
 		err = exitError{exitUnknown, errors.Join(err, stopped)}
 	}
-	return err
+	return r, err
+}
+
+// made counts the batches that were made.
+func (r *triggerAnswer) made() (n int) {
+	for _, t := range r.Triggers {
+		if t.State != "" {
+			n++
+		}
+	}
+	return n
+}
+
+func spanOf(periods []pipeline.Period) string {
+	if len(periods) == 1 {
+		return string(periods[0])
+	}
+	return fmt.Sprintf("%d periods, %s to %s, in", len(periods), periods[0], periods[len(periods)-1])
 }
 
 // verdict turns the results into an exit status.
-func verdict(results []triggered) error {
-	failed, left := 0, 0
+func (r *triggerAnswer) verdict() error {
+	results, failed, left := r.Triggers, 0, 0
 	for _, r := range results {
 		switch {
 		case r.Error != "":
@@ -178,21 +185,21 @@ func verdict(results []triggered) error {
 }
 
 // one hands over one period, or says what would be.
-func (t *trigger) one(ctx context.Context, a *app.App, key cycle.Key, m pipeline.Mode) triggered {
+func (o *triggerOptions) one(ctx context.Context, a *app.App, key cycle.Key, m pipeline.Mode) triggered {
 	r := triggered{Period: string(key.Period), Mode: m.Name, Processors: []string{}, Runs: []string{}}
-	if t.dryRun {
-		p, err := a.Engine.Plan(ctx, key, m, t.request)
+	if o.dryRun {
+		p, err := a.Engine.Plan(ctx, key, m, o.request)
 		if err != nil {
 			r.Error = err.Error()
 			return r
 		}
 		r.Batch, r.Processors, r.Runs = p.Batch, p.Processors, p.Runs
-		if p.Refusal != "" && !(t.request.Force && p.Forcible) {
+		if p.Refusal != "" && !(o.request.Force && p.Forcible) {
 			r.Refusal = p.Refusal
 		}
 		return r
 	}
-	b, err := a.Engine.Trigger(ctx, key, m, t.request)
+	b, err := a.Engine.Trigger(ctx, key, m, o.request)
 	switch {
 	case errors.Is(err, cycle.ErrRefused):
 		r.Refusal = strings.TrimSuffix(err.Error(), ": "+cycle.ErrRefused.Error())
@@ -215,25 +222,14 @@ func processorsOf(runs, order []string) []string {
 	return slices.DeleteFunc(slices.Clone(order), func(name string) bool { return !ran[name] })
 }
 
-// periods returns what the flags name, oldest first.
-func (t *trigger) periods(cal pipeline.Calendar) ([]pipeline.Period, error) {
-	if (t.date == "") == (t.from == "" && t.to == "") || (t.from == "") != (t.to == "") {
-		return nil, errors.New("wants either --date, or --from and --to")
+// list returns the periods that are named, oldest first.
+func (o *triggerOptions) list(cal pipeline.Calendar, now time.Time) ([]pipeline.Period, error) {
+	if (o.period == "") == (o.from == "" && o.to == "") || (o.from == "") != (o.to == "") {
+		return nil, errors.New("wants either a PERIOD, or --from and --to")
 	}
-	from, to := t.from, t.to
-	if t.date != "" {
-		from, to = t.date, t.date
-	}
-	first, err := cal.Parse(from)
+	first, last, err := o.periods(cal, now, cal.Window)
 	if err != nil {
-		return nil, fmt.Errorf("--from or --date: %w", err)
-	}
-	last, err := cal.Parse(to)
-	if err != nil {
-		return nil, fmt.Errorf("--to: %w", err)
-	}
-	if last < first {
-		return nil, fmt.Errorf("--to: %s is before --from %s", last, first)
+		return nil, err
 	}
 	var out []pipeline.Period
 	for p := first; p <= last; p = cal.Add(p, 1) {

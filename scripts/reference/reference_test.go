@@ -105,21 +105,10 @@ func TestReferenceOfStates_HasTheStatesOfTheCode(t *testing.T) {
 	}
 	cycle := append(constants(t, "shared/policy", ofType("State")), constants(t, "shared/cycle", ofType("State"))...)
 	cycle = slices.DeleteFunc(cycle, func(s string) bool { return s == "ready" }) // of a verdict: the cycle is checking then
-	var locks []string
-	for _, f := range source(t, "scripts/phasectl") {
-		ast.Inspect(f, func(n ast.Node) bool {
-			if kv, ok := n.(*ast.KeyValueExpr); ok {
-				if s, ok := literal(kv.Key); ok && slices.Contains([]string{"held", "expired", "leaked"}, s) {
-					locks = append(locks, s)
-				}
-			}
-			return true
-		})
-	}
 	for heading, want := range map[string][]string{
 		"Cycle":                       cycle,
 		"Health check":                constants(t, "shared/health", ofType("State")),
-		"Lock":                        locks,
+		"Lock":                        constants(t, "scripts/phasectl", ofType("lockState")),
 		"Sweep of a table and period": constants(t, "shared/sweep", ofType("State")),
 		"Removal": constants(t, "shared/sweep", func(name, typ string) bool {
 			return typ == "" && slices.Contains([]string{"planned", "archived", "applied", "undoing", "undone", "abandoned"}, name)

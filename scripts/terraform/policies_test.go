@@ -225,7 +225,7 @@ func TestAlerts_TextsNameLabelsThatHaveValues(t *testing.T) {
 			}
 		}
 	}
-	if content := policies(t, planned(t, nil))["left-unfinished"].text("documentation", "0", "content"); !regexp.MustCompile(`phasectl status --date \$\{[a-z_.]+\.period\} --project`).MatchString(content) || !strings.Contains(content, "label.type}") {
+	if content := policies(t, planned(t, nil))["left-unfinished"].text("documentation", "0", "content"); !regexp.MustCompile(`phasectl status \$\{[a-z_.]+\.period\} --project`).MatchString(content) || !strings.Contains(content, "label.type}") {
 		t.Errorf("left-unfinished names no command for a finding without a mode:\n%s", content) // as of period_full
 	}
 	for _, key := range []string{"hand-over-latency/critical-900s", "cycle-overdue", "cycle-blocked"} {

@@ -52,7 +52,7 @@ func (c *comparison) handOvers(b *cycle.PeriodState, all sum, counting map[strin
 		yes, _ := c.handedOver(b, since)
 		f := &Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Info, Status: Skipped,
 			Evidence: map[string]any{"reason": st.Reason, "state": st.State, "satisfied": st.Satisfied}, Repair: "none: the next phase has run since"}
-		trigger := fmt.Sprintf("phasectl trigger --date %s --mode %s%s --reason '…'", b.Period, st.Mode, c.transition.Option())
+		trigger := fmt.Sprintf("phasectl trigger %s %s%s --reason '…'", b.Period, st.Mode, c.transition.Option())
 		switch {
 		case st.TooLate && yes:
 			c.add(f)
@@ -60,7 +60,7 @@ func (c *comparison) handOvers(b *cycle.PeriodState, all sum, counting map[strin
 			f.Repair = "too old for an automatic hand-over: " + trigger
 			c.add(f)
 		case blocked && st.Hold == nil && !st.Live && b.At.After(c.deadline(b, m)) && b.At.Sub(due) >= relayed:
-			f.Severity, f.Status, f.Repair = Critical, Open, fmt.Sprintf("its data is not ready: phasectl checks run --date %s --mode %s%s", b.Period, st.Mode, c.transition.Option())
+			f.Severity, f.Status, f.Repair = Critical, Open, fmt.Sprintf("its data is not ready: phasectl checks run %s %s%s", b.Period, st.Mode, c.transition.Option())
 			if b.Old() {
 				f.Repair += "; when it is, " + trigger
 			}
@@ -99,7 +99,7 @@ func (c *comparison) nextPhase(b *cycle.PeriodState) {
 	}
 	f := &Finding{Type: NextPhaseMissing, Period: b.Period, Mode: mode, Severity: Critical,
 		Evidence: map[string]any{"published_at": published, "newest": next, "empty": empty},
-		Repair:   fmt.Sprintf("check the next phase; then phasectl trigger --date %s --mode %s%s --reason '…'", b.Period, mode, c.transition.Option())}
+		Repair:   fmt.Sprintf("check the next phase; then phasectl trigger %s %s%s --reason '…'", b.Period, mode, c.transition.Option())}
 	modes := c.transition.Modes
 	switch {
 	case known && next.Before(published.Add(-policy.ReportsWithin)):

@@ -6,16 +6,16 @@ import (
 	"testing"
 )
 
-func TestValidate_CombinesHealthReconcileAndDrift(t *testing.T) {
+func TestDaily_CombinesHealthReconcileAndDrift(t *testing.T) {
 	running(t)
 	sound(driftHash).serve(t)
 	dir := checkout(t, driftHash)
 	of := os.Args // the parts have arguments of their own, not those of the process
-	os.Args = []string{"phasectl", "validate", "--source", dir}
+	os.Args = []string{"phasectl", "daily", "--source", dir}
 	t.Cleanup(func() { os.Args = of })
 	// There is no warehouse: nothing is known of tables, by health and by reconciliation.
-	want(t, 2, []string{"Health\n", "unknown  tracking_accuracy", "\nReconciliation\n", "\nDrift\nok       function phasegate-health: source " + driftHash, "\nok: nothing differs\n\nunknown\n"}, "validate", "--source", dir)
-	code, stdout, stderr := command(t, "validate", "--source", dir, "--days", "3", "--json")
+	want(t, 2, []string{"Health\n", "unknown  tracking_accuracy", "\nReconciliation\n", "\nDrift\nSTATE CHECK ok function phasegate-health source " + driftHash, "\nok: nothing differs\n\nunknown\n"}, "daily", "--source", dir)
+	code, stdout, stderr := command(t, "daily", "--source", dir, "--days", "3", "--json")
 	m := object(t, stdout)
 	if code != 2 || m["schema"] != 1.0 || m["overall"] != "unknown" || !strings.Contains(stderr, "health: ") || !strings.Contains(stderr, "reconcile: ") || strings.Contains(stderr, "drift: ") {
 		t.Errorf("%d %s %s", code, stdout, stderr)
@@ -28,14 +28,14 @@ func TestValidate_CombinesHealthReconcileAndDrift(t *testing.T) {
 	}
 	// One that finds something makes it failing, whatever is unknown; the others still run.
 	sound("ffffffffffff").serve(t)
-	want(t, 1, []string{"failing  function phasegate-health: source ffffffffffff", "\n\nfailing\n"}, "validate", "--source", dir)
+	want(t, 1, []string{"failing  function phasegate-health source ffffffffffff", "\n\nfailing\n"}, "daily", "--source", dir)
 	// One that cannot even be asked is told, and the others still run.
-	code, stdout, stderr = command(t, "validate", "--source", t.TempDir(), "--json")
+	code, stdout, stderr = command(t, "daily", "--source", t.TempDir(), "--json")
 	if m := object(t, stdout); code != 2 || m["drift"] != nil || m["health"] == nil || !strings.Contains(stderr, "is no checkout") {
 		t.Errorf("%d %s %s", code, stdout, stderr)
 	}
 	for _, bad := range [][]string{{"--days", "0"}, {"--source", "/nowhere"}, {"now"}} {
-		if code, _, stderr := command(t, append([]string{"validate"}, bad...)...); code != 64 {
+		if code, _, stderr := command(t, append([]string{"daily"}, bad...)...); code != 64 {
 			t.Errorf("%v: %d %s", bad, code, stderr)
 		}
 	}

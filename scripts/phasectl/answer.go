@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/app"
+)
+
+// answer is what a command has found or done. As JSON it is one object.
+type answer interface {
+	text(p *page)
+}
+
+// answers has a command print what it returns, as text or with --json as one object. A command
+// that has an answer as well as an error, such as a finding, prints the one and ends with the other.
+func answers[T any, A interface {
+	*T
+	answer
+}](f *flags, cmd *cobra.Command, do func(context.Context) (A, error)) *cobra.Command {
+	cmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object")
+	f.types[cmd] = reflect.TypeFor[T]()
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		f.stdout, f.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+		a, err := do(cmd.Context())
+		if a == nil {
+			return err
+		}
+		return errors.Join(f.print(a), err)
+	}
+	return cmd
+}
+
+// print writes an answer.
+func (f *flags) print(a answer) error {
+	if f.json {
+		b, err := json.Marshal(a)
+		if err != nil {
+			return err
+		}
+		if !bytes.HasPrefix(b, []byte(`{"schema":`)) { // a report of another package brings its own
+			b = append([]byte(`{"schema":1,`), b[1:]...)
+		}
+		_, err = fmt.Fprintf(f.stdout, "%s\n", b)
+		return err
+	}
+	p := f.page()
+	a.text(p)
+	return p.writeTo(f.stdout)
+}
+
+// tell prints a line of the answer at once, of work that takes long.
+func (f *flags) tell(format string, args ...any) error {
+	if f.json {
+		return nil
+	}
+	p := f.page()
+	p.line(format, args...)
+	return p.writeTo(f.stdout)
+}
+
+// progress says on a terminal what is being done.
+func (f *flags) progress(format string, args ...any) {
+	if e, ok := f.stderr.(*os.File); ok && terminal(e) {
+		fmt.Fprintln(e, plain(fmt.Sprintf(format, args...)))
+	}
+}
+
+// page begins a page. The first one of an answer begins with the line that names the project, the
+// pipeline and the environment.
+func (f *flags) page() *page {
+	p := &page{zone: time.UTC, coloured: colourful(f.stdout)}
+	if f.opened != nil {
+		p.zone = f.opened.pipeline.Calendar.Zone()
+		if !f.headed {
+			p.line("%s", heading(f.opened.config, f.opened.pipeline))
+		}
+		f.headed = true
+	}
+	return p
+}
+
+// act is of the commands that change something: they say what they would do, and on a terminal
+// they ask first.
+type act struct {
+	reason string
+	yes    bool
+	dryRun bool
+	ask    io.Reader // nil: there is no terminal
+	say    io.Writer
+}
+
+// acts gives a command the flags of an act. What a person does to a pipeline needs a reason, for
+// the next person.
+func (c *act) acts(f *flags, cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.reason, "reason", "", "the reason, in words that the next operator understands (required)")
+	c.optional(f, cmd)
+}
+
+// optional is acts without a reason.
+func (c *act) optional(f *flags, cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "show what would be done, and change nothing")
+	cmd.Flags().BoolVar(&c.yes, "yes", false, "do not ask on a terminal")
+	f.differsFlag(cmd)
+	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
+		c.say = cmd.ErrOrStderr()
+		if in, ok := cmd.InOrStdin().(*os.File); ok && terminal(in) {
+			c.ask = in
+		}
+	}
+}
+
+// openFor opens the application to act, or for a dry run to look.
+func (c *act) openFor(ctx context.Context, f *flags) (*app.App, error) {
+	if c.dryRun {
+		return f.open(ctx)
+	}
+	return f.openToAct(ctx)
+}
+
+// checked is openFor, and wants a reason for what is not a dry run.
+func (c *act) checked(ctx context.Context, f *flags) (*app.App, error) {
+	if err := checkReason(c.reason); err != nil && !c.dryRun {
+		return nil, err
+	}
+	return c.openFor(ctx, f)
+}
+
+func checkReason(reason string) error {
+	if strings.TrimSpace(reason) == "" {
+		return usage(errors.New(`--reason: is required, such as --reason "Phase 4 lost its tables"`))
+	}
+	return nil
+}
+
+// errNotConfirmed: the answer to the question was no.
+var errNotConfirmed = exitError{exitFindings, errors.New("not confirmed: nothing was changed")}
+
+// confirmed says what would be done and asks. It reports false for a dry run, and an error if the
+// answer is no. Without a terminal it does not ask.
+func (c *act) confirmed(ctx context.Context, format string, args ...any) (bool, error) {
+	if c.dryRun || c.yes || c.ask == nil {
+		return !c.dryRun, nil
+	}
+	fmt.Fprintf(c.say, "%s. Continue? [y/N] ", plain(fmt.Sprintf(format, args...)))
+	said := make(chan string, 1)
+	go func() { // Ctrl-C ends the question, not the read
+		line, _ := bufio.NewReader(c.ask).ReadString('\n')
+		said <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case line := <-said:
+		if line == "y" || line == "yes" {
+			return true, nil
+		}
+	case <-ctx.Done():
+	}
+	return false, errNotConfirmed
+}

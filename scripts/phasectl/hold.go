@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
+
+type holdOptions struct {
+	*flags
+	subject
+	act
+	lasts time.Duration
+}
+
+func holdCommand(f *flags) *cobra.Command {
+	o := holdOptions{flags: f}
+	cmd := &cobra.Command{
+		Use:   "hold [PERIOD [MODE]]",
+		Short: "Keep a cycle, or a whole transition, from being handed over for a while",
+		Long: "Keep a cycle, or without PERIOD and MODE every cycle of the transition, from being handed over until the\n" +
+			"hold ends or is released. Completions are recorded meanwhile. A batch that is already being published continues.",
+		Example: "  phasectl hold 2026-02-03 overnight --for 6h --reason \"box scores are being corrected\"\n" +
+			"  phasectl hold --for 2h --reason \"Phase 4 is being deployed\"",
+	}
+	o.takes(cmd, 2)
+	o.acts(f, cmd)
+	cmd.Flags().DurationVar(&o.lasts, "for", 0, "how long, such as 6h (required)")
+	return answers(f, cmd, o.run)
+}
+
+// steered is what became of a cycle, or of a whole transition, that a person held, released or
+// closed.
+type steered struct {
+	DryRun     bool            `json:"dry_run"`
+	Transition string          `json:"transition"`
+	Period     pipeline.Period `json:"period,omitempty"` // with Mode: absent for the whole transition
+	Mode       string          `json:"mode,omitempty"`
+	Done       string          `json:"done"`             // in words; of a dry run, what would be done
+	Notes      []string        `json:"notes"`            // what else has to be known
+	State      string          `json:"state,omitempty"`  // of the cycle, afterwards
+	Reason     string          `json:"reason,omitempty"` // of the state
+}
+
+func (s *steered) text(p *page) {
+	p.line("%s", s.Done)
+	for _, n := range s.Notes {
+		p.line("  %s", n)
+	}
+	if s.State != "" {
+		p.line("  now %s: %s", s.State, s.Reason)
+	}
+}
+
+// steer opens the application, says what it would do to a cycle or to the whole transition, asks,
+// does it, and says where the cycle is then.
+func (c *act) steer(ctx context.Context, f *flags, s *subject, whole bool, would string, do func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error) (*steered, error) {
+	a, err := c.checked(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	var key cycle.Key
+	var m pipeline.Mode
+	if whole {
+		key, m, err = s.oneOrAll(a)
+	} else {
+		key, m, err = s.one(a.Pipeline, a.Now())
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := &steered{DryRun: c.dryRun, Transition: key.Transition.ID, Period: key.Period, Mode: m.Name,
+		Done: fmt.Sprintf("would "+would, what(key, m.Name)), Notes: []string{}}
+	if err := out.see(ctx, a, key, m); err != nil {
+		return nil, err
+	}
+	if confirmed, err := c.confirmed(ctx, would, what(key, m.Name)); !confirmed {
+		if err != nil {
+			return nil, err
+		}
+		return out, nil
+	}
+	switch err := do(a, key, m, out); {
+	case errors.Is(err, cycle.ErrRefused):
+		return nil, exitError{exitFindings, err}
+	case err != nil:
+		return nil, exitError{exitUnknown, err}
+	}
+	return out, out.see(ctx, a, key, m)
+}
+
+// see reads where a cycle is: it may be on hold for another reason.
+func (s *steered) see(ctx context.Context, a *app.App, key cycle.Key, m pipeline.Mode) error {
+	if m.Name == "" {
+		return nil
+	}
+	all, err := a.Engine.Status(ctx, key)
+	if err != nil {
+		return exitError{exitUnknown, err}
+	}
+	for _, st := range all {
+		if st.Mode == m.Name {
+			s.State, s.Reason = st.State, st.Reason
+		}
+	}
+	return nil
+}
+
+func what(key cycle.Key, mode string) string {
+	if mode == "" {
+		return "every cycle of " + key.Transition.ID
+	}
+	return string(key.Period) + " " + mode
+}
+
+func (o *holdOptions) run(ctx context.Context) (*steered, error) {
+	most := cycle.MaxHold
+	if o.period == "" {
+		most = cycle.MaxWholeHold
+	}
+	switch {
+	case o.lasts == 0:
+		return nil, usage(errors.New("--for: is required, such as 6h"))
+	case o.lasts < 0 || o.lasts > most:
+		return nil, usage(fmt.Errorf("--for: %s is not within 1s to %gh", o.lasts, most.Hours()))
+	}
+	return o.steer(ctx, o.flags, &o.subject, true, "put %s on hold for "+o.lasts.String(), func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
+		r, err := a.Engine.Hold(ctx, key, m.Name, o.lasts, actor(), o.reason)
+		if err != nil {
+			return err
+		}
+		out.Done = fmt.Sprintf("%s is on hold until %s", what(key, m.Name), localTime(a, r.Hold.Until))
+		if old := r.Replaced; old != nil {
+			out.Notes = append(out.Notes, fmt.Sprintf("in place of the hold by %s until %s: %s", old.Actor, localTime(a, old.Until), old.Reason))
+		}
+		for _, id := range r.Publishing {
+			out.Notes = append(out.Notes, id+" is being published already: the hold takes effect after it")
+		}
+		out.Notes = append(out.Notes, "end it before that: "+commandFor("release", key.Transition, string(key.Period), m.Name)+` --reason "…"`)
+		return nil
+	})
+}
+
+type releaseOptions struct {
+	*flags
+	subject
+	act
+}
+
+func releaseCommand(f *flags) *cobra.Command {
+	o := releaseOptions{flags: f}
+	cmd := &cobra.Command{
+		Use:     "release [PERIOD [MODE]]",
+		Short:   "End a hold; what is due is handed over at once",
+		Example: "  phasectl release 2026-02-03 overnight --reason \"box scores are right now\"",
+	}
+	o.takes(cmd, 2)
+	o.acts(f, cmd)
+	return answers(f, cmd, o.run)
+}
+
+func (o *releaseOptions) run(ctx context.Context) (*steered, error) {
+	return o.steer(ctx, o.flags, &o.subject, true, "end the hold of %s, and hand over at once what is due", func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
+		r, err := a.Engine.Release(ctx, key, m.Name, actor(), o.reason)
+		if err != nil {
+			return err
+		}
+		out.Done = what(key, m.Name) + " is not on hold"
+		if h := r.Hold; h != nil {
+			out.Done = fmt.Sprintf("%s is released; it was on hold by %s: %s", what(key, m.Name), h.Actor, h.Reason)
+		}
+		return nil
+	})
+}
+
+type closeOptions struct {
+	*flags
+	subject
+	act
+}
+
+func closeCommand(f *flags) *cobra.Command {
+	o := closeOptions{flags: f}
+	cmd := &cobra.Command{
+		Use:   "close PERIOD [MODE]",
+		Short: "Close a cycle that must never be handed over automatically",
+		Long: "Close a cycle, such as that of a night that shall never run. Completions are recorded all the same, and nothing is\n" +
+			"handed over by itself. A batch that is being published goes on. phasectl trigger still hands the cycle over.",
+		Example: "  phasectl close 2026-02-03 overnight --reason \"the games were cancelled\"",
+	}
+	o.takes(cmd, 2)
+	o.acts(f, cmd)
+	return answers(f, cmd, o.run)
+}
+
+func (o *closeOptions) run(ctx context.Context) (*steered, error) {
+	return o.steer(ctx, o.flags, &o.subject, false, "close %s, so that it is not handed over automatically", func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
+		r, err := a.Engine.Close(ctx, key, m, actor(), o.reason)
+		if err != nil {
+			return err
+		}
+		out.Done = what(key, m.Name) + " is closed"
+		if old := r.Before; old != nil {
+			out.Done = fmt.Sprintf("%s was closed already, by %s at %s: %s", what(key, m.Name), old.Actor, localTime(a, old.At), old.Reason)
+		}
+		for _, id := range r.Publishing {
+			out.Notes = append(out.Notes, id+" is being published already: it goes on")
+		}
+		return nil
+	})
+}
