@@ -84,7 +84,7 @@ func TestActingCommands_CompareTheirDefinitionWithTheDeployedOne(t *testing.T) {
 
 // actsOtherwise are the commands without --definition-differs, and why they need none.
 var actsOtherwise = map[string]string{
-	"status": "reads", "explain": "reads", "report": "reads", "health": "reads", "drift": "compares the definitions itself", "daily": "reads", "pipeline check": "reads a file", "pipeline diff": "compares definitions",
+	"status": "reads", "explain": "reads", "report": "reads", "health": "reads", "drift": "compares the definitions itself", "daily": "reads", "pipeline check": "reads a file", "init": "writes a file", "pipeline diff": "compares definitions",
 	"checks verify": "runs before a deployment", "checks run": "reads", "locks list": "reads", "sweep list": "reads",
 	"quarantine list": "reads", "quarantine show": "reads", "dead-letter list": "reads", "env": "prints", "version": "prints",
 	"run":   "runs in a processor's image, which may be older than the functions",
