@@ -45,6 +45,17 @@ const (
 	JobSuperseded         = "job_superseded"         // a job was skipped, because the next one repeats its work
 	NotifyFailed          = "notify_failed"          // a notification could not be sent to Slack
 	OperatorAction        = "operator_action"        // an operator changed something with phasectl
+	GuardClaimed          = "guard_claimed"          // a guard claimed a delivery and forwards it
+	GuardDone             = "guard_done"             // a guarded service did its work, and the receipt says so
+	GuardRefused          = "guard_refused"          // a guard refused a copy of a delivery that is at work
+	GuardReplayed         = "guard_replayed"         // a guard answered a copy of a delivery that was done before
+	GuardReleased         = "guard_released"         // a guarded service failed; the next delivery works again
+	GuardTakenOver        = "guard_taken_over"       // a guard took over a claim that was not renewed
+	GuardLost             = "guard_lost"             // a guard lost its claim while its service was at work
+	GuardUnknown          = "guard_unknown"          // the result of a guarded service is unknown
+	GuardUnrecorded       = "guard_unrecorded"       // a guarded service did its work, and the receipt does not say so
+	GuardOverlap          = "guard_overlap"          // two runs of one delivery were at work
+	GuardKeyReused        = "guard_key_reused"       // two messages with different data have one key
 )
 
 // New returns a logger that writes to w at the given level (debug, info, warn,

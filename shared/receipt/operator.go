@@ -1,0 +1,76 @@
+package receipt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/audit"
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// ErrNoReceipt says that there is no receipt of an id.
+var ErrNoReceipt = errors.New("no receipt")
+
+// Show returns a receipt, and the server's time of the read. [ErrNoReceipt] if there is none.
+func (r *Receipts) Show(ctx context.Context, id string) (Receipt, time.Time, error) {
+	snap, err := r.get(ctx, id)
+	if err != nil {
+		return Receipt{}, time.Time{}, err
+	}
+	if !snap.Docs[0].Exists {
+		return Receipt{}, snap.ReadTime, fmt.Errorf("%w %s", ErrNoReceipt, id)
+	}
+	found, err := parse(snap.Docs[0])
+	return found, snap.ReadTime, err
+}
+
+// List yields the receipts of a scope in the order of their ids; of a document that cannot be
+// read, an error. It reads as many documents as the caller takes.
+func (r *Receipts) List(ctx context.Context, scope string) iter.Seq2[Receipt, error] {
+	return func(yield func(Receipt, error) bool) {
+		for doc, err := range r.Store.Scan(ctx, r.Prefix+collection, scope+"~", scope+"~~") {
+			found := Receipt{}
+			if err == nil {
+				found, err = parse(doc)
+			}
+			if !yield(found, err) {
+				return
+			}
+		}
+	}
+}
+
+// Forget lets the next delivery of a receipt work again. It begins a new epoch, so that a run
+// that is still at work cannot record itself as the new one. It is refused while a claim is
+// live, and while a second run may still be at work after an overlap. Idempotent: a receipt
+// that is released stays so, under another epoch.
+func (r *Receipts) Forget(ctx context.Context, id, actor, reason string) error {
+	if reason == "" {
+		return errors.New("forget a receipt: a reason is required")
+	}
+	found, at, err := r.Show(ctx, id)
+	if err != nil {
+		return err
+	}
+	if found.Live(at) {
+		return &LiveError{found, at}
+	}
+	if until := found.Finished.Add(MaxRun); found.Overlap && at.Before(until) {
+		return fmt.Errorf("%s: a second run had the claim when it was recorded as done, and may be at work until %s", found.Key, until.Format(time.RFC3339))
+	}
+	act := audit.Record{Action: "receipt_forget", Actor: actor, Reason: reason,
+		Detail: fmt.Sprintf("the next delivery of %s to %s %s works again; the receipt was %s", found.Key, found.Scope, found.Route, found.State)}
+	epoch := r.NewID()
+	_, err = r.apply(ctx, store.MergeIf(r.ref(id), found.version, store.F(Released, "state"), store.F("", "holder"), store.F(epoch, "epoch"),
+		store.F(false, "overlap"), store.F(at.Add(Keep), "expires_at")), act.Write(r.Prefix, r.Now(), epoch))
+	if err != nil { // its answer may have been lost
+		if after, _, readErr := r.Show(ctx, id); readErr != nil || after.epoch != epoch {
+			return errors.Join(fmt.Errorf("forget %s: %w", found.Key, err), readErr)
+		}
+	}
+	act.Log(ctx, r.Log)
+	return nil
+}
