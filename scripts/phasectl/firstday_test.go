@@ -96,7 +96,7 @@ func TestFirstDay_LeadsFromInitToTheFirstHandOver(t *testing.T) {
 		t.Errorf("no first hand-over: %q, want %q", last, want)
 	}
 	shown := s.run("status")
-	if !strings.Contains(shown, day+"  daily of raw_to_clean  published  3 of 3 complete\n            batch 1  published  all_complete, 3 of 3 messages sent\n") {
+	if !strings.Contains(shown, day+"  daily of raw_to_clean  published  3 of 3 complete\n    batch 1  published  all_complete, 3 of 3 messages sent\n") {
 		t.Errorf("status:\n%s", shown)
 	}
 	if code := stop(); code != 0 {

@@ -52,6 +52,17 @@ type Function struct {
 	Pages map[string]func(ctx context.Context, a *app.App, r *http.Request, w http.ResponseWriter) error
 }
 
+// setAside is the body of a 202: why the message was set aside, and where it is.
+type setAside struct {
+	State      string `json:"state"`
+	Reason     string `json:"reason"`
+	Field      string `json:"field"`
+	Value      string `json:"value"`
+	MessageID  string `json:"message_id"`
+	Quarantine string `json:"quarantine"` // id of the document
+	Help       string `json:"help"`
+}
+
 // ServeHTTP implements http.Handler.
 func (f Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
@@ -118,9 +129,14 @@ func (f Function) post(w http.ResponseWriter, r *http.Request) {
 	}
 	var permanent *wire.PermanentError
 	if errors.As(err, &permanent) {
-		err = quarantine(ctx, a, log, delivery{f.Name, topic, e, permanent})
+		var id string
+		id, err = quarantine(ctx, a, log, delivery{f.Name, topic, e, permanent})
 		if err == nil {
+			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusAccepted)
+			// A client that has gone is all that can fail here.
+			_ = json.NewEncoder(w).Encode(setAside{"quarantined", permanent.Error(), permanent.Field, permanent.Value, e.MessageID, id,
+				"phasectl quarantine show " + id})
 			return
 		}
 	}

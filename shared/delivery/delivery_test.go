@@ -77,6 +77,21 @@ func TestErrors_MatchTheirStatus(t *testing.T) {
 	}
 }
 
+// A person who posts by hand, or reads the request's log, sees why the message was set aside and where it is.
+func TestAccepted_BodySaysWhyAndWhere(t *testing.T) {
+	w := apptest.New(t, now)
+	rec := post(function(w, refuse), string(envelope("4711", "{}")))
+	var got map[string]string
+	if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil || rec.Code != 202 || rec.Header().Get("Content-Type") != "application/json" {
+		t.Fatalf("%d %q: %v", rec.Code, rec.Body, err)
+	}
+	doc := w.Doc(t, "quarantine", got["quarantine"])
+	if got["state"] != "quarantined" || got["message_id"] != "4711" || got["reason"] != doc.Data["reason"] || got["reason"] == "" || got["field"] != doc.Data["field"] ||
+		got["help"] != "phasectl quarantine show "+doc.Ref.ID {
+		t.Errorf("%v, document %v", got, doc.Data)
+	}
+}
+
 func TestGet_ReportsNameVersionAndSourceHash(t *testing.T) {
 	w := apptest.New(t, now)
 	rec := httptest.NewRecorder()

@@ -40,8 +40,8 @@ type delivery struct {
 // quarantine keeps a message with its attributes, its original times and the reason.
 // One that is too large for a document goes to the dead-letter topic as it is, and
 // the document keeps its head and its hash. Idempotent: a redelivery finds the
-// document, and only finishes what an earlier try left undone.
-func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) error {
+// document, and only finishes what an earlier try left undone. It returns the id of the document.
+func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) (id string, err error) {
 	push := d.envelope.Push()
 	sum := sha256.Sum256(d.envelope.Data)
 	ref := store.Ref{Collection: a.Config.StatePrefix() + quarantineCollection, ID: d.envelope.DocumentID()}
@@ -61,13 +61,13 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) e
 	} else {
 		fields = append(fields, store.F(string(push), "envelope"))
 	}
-	_, err := a.Store.Apply(ctx, store.Create(ref, fields...))
+	_, err = a.Store.Apply(ctx, store.Create(ref, fields...))
 	if errors.Is(err, store.ErrExists) {
 		// Usually its own earlier delivery. Ids are unique within a topic only, so
 		// another message may stand there; this one is then kept under its hash too.
 		other, readErr := another(ctx, a, ref, d.topic, sum)
 		if readErr != nil {
-			return readErr
+			return "", readErr
 		}
 		if other {
 			ref.ID = ref.ID + "-" + hex.EncodeToString(sum[:8])
@@ -82,17 +82,17 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) e
 		log.ErrorContext(ctx, "message quarantined: "+d.why.Error(), "event", telemetry.CompletionQuarantined,
 			"message_id", d.envelope.MessageID, "field", d.why.Field, "value", d.why.Value, "document", ref.String())
 	case !errors.Is(err, store.ErrExists):
-		return fmt.Errorf("quarantine %s: %w", d.envelope.MessageID, err)
+		return "", fmt.Errorf("quarantine %s: %w", d.envelope.MessageID, err)
 	default: // replayed under another definition, it may be refused for another reason
 		_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(d.why.Field, "field"), store.F(d.why.Value, "value"), store.F(d.why.Error(), "reason")))
 		if err != nil {
-			return fmt.Errorf("quarantine %s: %w", d.envelope.MessageID, err)
+			return "", fmt.Errorf("quarantine %s: %w", d.envelope.MessageID, err)
 		}
 	}
 	if large && a.Config.Shadow == "" { // a shadow publishes nothing; the active deployment keeps the whole message
-		return deadLetter(ctx, a, log, ref, d)
+		return ref.ID, deadLetter(ctx, a, log, ref, d)
 	}
-	return nil
+	return ref.ID, nil
 }
 
 // another reports whether the document holds another message than the one with that
