@@ -76,8 +76,9 @@ func decide(err error) decision {
 	return 0
 }
 
-// isFinal reports whether BigQuery will refuse the same rows again.
-func isFinal(err error) bool { return decide(err) == final }
+// Permanent reports whether BigQuery will refuse the same rows again. An error that is neither
+// permanent nor [Passing] may have any cause.
+func Permanent(err error) bool { return decide(err) == final }
 
 // refusal returns the reason and the text of an error from BigQuery, "" for other errors.
 func refusal(err error) (reason, text string) {
@@ -96,7 +97,7 @@ func refusal(err error) (reason, text string) {
 
 // asTarget makes a final refusal an [ErrTarget].
 func asTarget(err error) error {
-	if isFinal(err) {
+	if Permanent(err) {
 		return fmt.Errorf("%w: %w", ErrTarget, err)
 	}
 	return err

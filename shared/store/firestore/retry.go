@@ -123,6 +123,7 @@ func answer(err error, writes []store.Write) error {
 func invalid(message string) error {
 	for words, meaning := range map[string]error{
 		"exceeds the maximum allowed size": store.ErrTooLarge, // production, of a document
+		"exceeds the maximum size allowed": store.ErrTooLarge, // production, of a document, without its name
 		"maximum entity size":              store.ErrTooLarge, // the emulator, of a document
 		"longer than 1048487 bytes":        store.ErrTooLarge, // both, of a field
 		"Invalid base version":             store.ErrConflict, // the emulator, of a version beyond the document's
