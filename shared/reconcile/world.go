@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -47,8 +48,8 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 			}
 		}
 	}
-	var err, unread error
-	var reads sync.WaitGroup
+	var err, unread, expectedErr error
+	var reads, queries sync.WaitGroup
 	defer reads.Wait()
 	if r.GivenUp != nil && w.first {
 		reads.Go(func() { w.givenUp, unread = r.GivenUp(ctx) }) // which takes its seconds to find nothing
@@ -74,17 +75,21 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 	if r.Planned != nil {
 		w.periods = slices.DeleteFunc(w.periods, func(b cycle.PeriodState) bool { return r.Planned(b.Period) })
 	}
-	w.tables = r.Contents(ctx, w.upstream, from, to)
-	for table, c := range r.Contents(ctx, w.downstream, from, to) {
-		w.tables[table] = c
-	}
+	// Each query has the whole time that the caller gives: a slow one does not take it from the others.
+	// They come after the documents, so that rows of a report that was read are there.
+	var downstream map[string]warehouse.Contents
+	queries.Go(func() { w.tables = r.Contents(ctx, w.upstream, from, to) })
+	queries.Go(func() { downstream = r.Contents(ctx, w.downstream, from, to) })
+	queries.Go(func() { w.expected, expectedErr = r.Expected(ctx, t, from, to) })
+	queries.Wait()
+	maps.Copy(w.tables, downstream)
 	for _, p := range append(w.upstream, w.downstream...) {
 		if c := w.tables[p.Table]; c.Problem != "" {
 			w.problems = append(w.problems, p.Table+": "+c.Problem)
 		}
 	}
-	if w.expected, err = r.Expected(ctx, t, from, to); err != nil {
-		w.problems = append(w.problems, err.Error())
+	if expectedErr != nil {
+		w.problems = append(w.problems, expectedErr.Error())
 	}
 	if w.locks, w.lockTime, err = r.Locks.List(ctx); err != nil {
 		return nil, fmt.Errorf("read the locks: %w", err) // of the same store as the documents
