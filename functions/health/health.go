@@ -2,16 +2,15 @@
 // for each check, which alerts read, sends notifications of changes and a daily digest, keeps
 // the report, and leaves a heartbeat last. A job about the reserved period is a drill.
 //
-// GET / with text/html is the status page, GET /report.json the last report, and GET of any
-// other path the running version.
+// GET / with text/html is the status page, GET /cycle/PERIOD/MODE the page of a cycle, GET
+// /cycles.json and /report.json are the same for programs. GET of any other path is the running
+// version.
 package health
 
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
@@ -19,6 +18,7 @@ import (
 	"github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/statuspage"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -28,12 +28,14 @@ const timeout = time.Minute
 // New returns the function's handler. POST takes a job message; an unknown job goes to
 // quarantine.
 func New(open func(context.Context) (*app.App, error)) http.Handler {
+	page := &statuspage.Page{}
 	return delivery.Function{
 		Name: "health", Open: open, Timeout: timeout, Handle: handle,
 		Topic: func(*app.App, *http.Request) (string, error) {
 			return pipeline.Schedule{Function: "health"}.Topic(), nil
 		},
-		Pages: map[string]func(context.Context, *app.App, *http.Request, http.ResponseWriter) error{"/": status, "/report.json": report},
+		Pages: map[string]func(context.Context, *app.App, *http.Request, http.ResponseWriter) error{
+			"/": page.Overview, "/cycle/": page.Cycle, "/cycles.json": page.Cycles, "/report.json": report},
 	}
 }
 
@@ -66,18 +68,6 @@ func evaluate(ctx context.Context, a *app.App) error {
 		return err
 	}
 	return a.Heartbeat(ctx, "health", wire.JobHealth)
-}
-
-// status answers the status page, of the last ?days=.
-func status(ctx context.Context, a *app.App, r *http.Request, w http.ResponseWriter) error {
-	days := health.DefaultPageDays(a.Pipeline.Calendar)
-	if v := r.URL.Query().Get("days"); v != "" {
-		var err error
-		if days, err = strconv.Atoi(v); err != nil || days < 1 || days > health.MaxPageDays {
-			return &wire.PermanentError{Field: "days", Value: v, Problem: fmt.Sprintf("is no number from 1 to %d", health.MaxPageDays)}
-		}
-	}
-	return health.ReadPage(ctx, a, days).Serve(w)
 }
 
 // report answers the last report. What it says is about the pipeline: that it could be read

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,8 +15,8 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
-	checks "github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/sqlite"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -31,6 +32,10 @@ func browse(w *apptest.World, path string) *httptest.ResponseRecorder {
 func TestStatusPage_ShowsState(t *testing.T) {
 	w := apptest.New(t, now)
 	tr := w.Pipeline.Transitions[0]
+	if rec := browse(w, "/"); rec.Code != 200 || !strings.Contains(rec.Body.String(), "<span>Nothing is recorded yet</span>") || !strings.Contains(rec.Body.String(), "Health is not evaluated yet.") ||
+		!strings.Contains(rec.Body.String(), "phase3_to_phase4 waits for the first completion on nba-phase3-analytics-complete.") {
+		t.Errorf("at first: %d %s", rec.Code, rec.Body)
+	}
 	for _, name := range []string{"player_game_summary", `"><script>alert(1)</script>`} {
 		c := wire.Completion{Processor: name, Reported: name, Period: "2026-02-03", Status: wire.StatusSuccess, EventTime: now, ExecutionID: "x", CorrelationID: "x"}
 		if !tr.Expects(name) {
@@ -40,47 +45,67 @@ func TestStatusPage_ShowsState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if rec := browse(w, "/"); rec.Code != 200 || !strings.Contains(rec.Body.String(), "Nothing is failing, and 1 of 1 checks are unknown") || !strings.Contains(rec.Body.String(), "health was never evaluated") {
-		t.Errorf("before the first look: %d %s", rec.Code, rec.Body)
-	}
 	if rec := ask(w, "POST", "/", `{"job":"health"}`); rec.Code != 204 {
 		t.Fatalf("%d", rec.Code)
 	}
 	rec := browse(w, "/?days=7")
 	body := rec.Body.String()
-	for _, text := range []string{"<h1>", `<th scope="row">2026-02-03`, "hand_overs", "player_game_summary complete", "&#34;&gt;&lt;script&gt;alert(1)&lt;/script&gt; ignored", "No locks.", "the newest date first. adopted on 2026-02-03; earlier days are not judged.", "relay", "source unset"} {
+	for _, text := range []string{`aria-label="2026-02-03 overnight: overdue, 1 of 5, since 10:00"`, "hand_overs", "No lock has a document.", "Adopted on 2026-02-03; earlier days are not judged.", "relay"} {
 		if !strings.Contains(body, text) {
 			t.Errorf("no %q in %s", text, body)
 		}
 	}
-	if strings.Contains(body, "<script") || strings.Contains(body, "2026-01-28") || !strings.Contains(body, "2026-01-29") {
-		t.Errorf("%s", body)
+	page := browse(w, "/cycle/2026-02-03/overnight")
+	if page.Code != 200 || !strings.Contains(page.Body.String(), "&#34;&gt;&lt;script&gt;alert(1)&lt;/script&gt;") || strings.Contains(page.Body.String(), "<script") {
+		t.Errorf("cycle: %d %s", page.Code, page.Body)
 	}
-	for name, want := range map[string]string{"Content-Type": "text/html; charset=utf-8", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
-		"Content-Security-Policy": "default-src 'none'; style-src 'sha256-"} {
-		if got := rec.Header().Get(name); !strings.HasPrefix(got, want) {
-			t.Errorf("%s: %q", name, got)
-		}
-	}
-	for _, days := range []string{"0", "91", "-1", "ten", "7x", "99999999999999999999"} {
-		if rec := browse(w, "/?days="+days); rec.Code != 400 || !strings.Contains(rec.Body.String(), "days: is no number from 1 to 90 ("+days+")") {
-			t.Errorf("%s: %d %s", days, rec.Code, rec.Body)
+	for _, rec := range []*httptest.ResponseRecorder{rec, page} {
+		for name, want := range map[string]string{"Content-Type": "text/html; charset=utf-8", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
+			"Content-Security-Policy": "default-src 'none'; style-src 'sha256-"} {
+			if got := rec.Header().Get(name); !strings.HasPrefix(got, want) {
+				t.Errorf("%s: %q", name, got)
+			}
 		}
 	}
 }
 
-// What cannot be read is said in its place, and nothing is taken for empty.
+func TestStatusPage_AnswersUnknownValuesWith400(t *testing.T) {
+	w := apptest.New(t, now)
+	for path, want := range map[string]string{
+		"/?days=0": "days: is no number from 1 to 90 (0)", "/?days=91": "days: ", "/?days=-1": "days: ", "/?days=ten": "days: ", "/?days=7x": "days: ", "/?days=99999999999999999999": "days: ",
+		"/?refresh=5": "refresh: is no number from 30 to 3600 (5)", "/?state=held": "state: is none of overdue, blocked, on_hold", "/?processor=player": "processor: is no processor", "/cycles.json?state=x": "state: ",
+		"/cycle/2026-02-30/overnight": "period: ", "/cycle/2026-02-03/night": "mode: ", "/cycle/2026-02-03": "path: ", "/cycle/2026-02-03/overnight?transition=x": "transition: ", "/cycle/2026-02-03/overnight?refresh=x": "refresh: ",
+	} {
+		if rec := browse(w, path); rec.Code != 400 || !strings.Contains(rec.Body.String(), want) {
+			t.Errorf("%s: %d %s", path, rec.Code, rec.Body)
+		}
+	}
+	for _, path := range []string{"/?days=14&refresh=60&state=without_all&processor=player_game_summary", "/cycle/2026-02-03/overnight?transition=phase3_to_phase4&refresh=60", "/cycles.json?days=30&state=late"} {
+		if rec := browse(w, path); rec.Code != 200 || strings.HasPrefix(path, "/?") != strings.Contains(rec.Body.String(), "<h2 id=\"history\">") ||
+			strings.Contains(path, "refresh") != strings.Contains(rec.Body.String(), `<meta http-equiv="refresh" content="60">`) {
+			t.Errorf("%s: %d %s", path, rec.Code, rec.Body)
+		}
+	}
+}
+
+// A source that cannot be read is named in its place, and nothing is taken for empty.
 func TestStatusPage_ReportsFailedReads(t *testing.T) {
 	w := apptest.New(t, now)
 	w.SetDown(true)
 	rec := browse(w, "/")
 	body := rec.Body.String()
-	if n := strings.Count(body, "the store is down"); rec.Code != 200 || n != 5 { // report, grid, locks, sweeps, heartbeats
+	// The headline and its note, report, jobs, history, checks, locks, sweeps, quarantine, heartbeats.
+	if n := strings.Count(body, "the store is down"); rec.Code != 200 || n != 9 || !strings.Contains(body, "<span>Unknown: the state cannot be read</span>") {
 		t.Errorf("%d, %d places: %s", rec.Code, n, body)
 	}
-	for _, lie := range []string{"No lock is held", "No duplicates", "no records", "checks are ok"} {
+	for _, lie := range []string{"No lock has", "No sweep", "No message", "Every cycle", "Nothing is recorded", `class="hero good"`} {
 		if strings.Contains(body, lie) {
 			t.Errorf("%q", lie)
+		}
+	}
+	for _, path := range []string{"/cycles.json", "/cycle/2026-02-03/overnight", "/report.json"} {
+		if rec := browse(w, path); rec.Code != 503 || !strings.Contains(rec.Body.String(), "the store is down") {
+			t.Errorf("%s: %d %s", path, rec.Code, rec.Body)
 		}
 	}
 }
@@ -109,8 +134,8 @@ func (c counted) Apply(context.Context, ...store.Write) ([]store.Version, error)
 func season(t testing.TB, w *apptest.World, days int) {
 	t.Helper()
 	tr := w.Pipeline.Transitions[0]
-	for d := range days {
-		period := w.Pipeline.Calendar.Add("2026-02-03", -d)
+	for d := range days { // the store's clock goes one way
+		period := w.Pipeline.Calendar.Add("2026-02-03", d-days+1)
 		end := w.Pipeline.Calendar.End(period).Add(6 * time.Hour)
 		w.SetNow(end.Add(time.Minute))
 		for _, name := range tr.Order {
@@ -126,9 +151,8 @@ func season(t testing.TB, w *apptest.World, days int) {
 	w.SetNow(now)
 }
 
-func TestStatusPage_NinetyDaysNeedAsManyCallsAsSeven(t *testing.T) {
-	w := apptest.New(t, now)
-	season(t, w, 95)
+// watched counts the calls of the store.
+func watched(w *apptest.World) *atomic.Int64 {
 	calls := &atomic.Int64{}
 	s := counted{w.Store, calls}
 	config := w.Engine.Config
@@ -137,25 +161,43 @@ func TestStatusPage_NinetyDaysNeedAsManyCallsAsSeven(t *testing.T) {
 	locks := *w.Locks
 	locks.Config.Store = s
 	w.App.Locks = &locks
-	counts := map[int]int64{}
+	return calls
+}
+
+func TestStatusPage_CallsStoreAsOftenForNinetyDaysAsForSeven(t *testing.T) {
+	w := apptest.New(t, now)
+	season(t, w, 95)
+	calls := watched(w)
 	for _, days := range []int{7, 90} {
 		calls.Store(0)
 		rec := browse(w, fmt.Sprint("/?days=", days))
-		counts[days] = calls.Load()
-		if n := strings.Count(rec.Body.String(), "published"); n < days || rec.Body.Len() > 700_000 {
+		if n := strings.Count(rec.Body.String(), "overnight: published, 5 of 5"); n != days-1 || rec.Body.Len() > 100<<10 {
 			t.Errorf("%d days: %d hand-overs, %d bytes", days, n, rec.Body.Len())
 		}
+		// The state of the periods 4, since when they are managed 2, locks 2, sweeps 1, heartbeats 1, the report 1, quarantine 1.
+		if got := calls.Load(); got != 12 {
+			t.Errorf("%d days: %d calls", days, got)
+		}
 	}
-	// The state of the periods 4, since when they are managed 2, locks 2, sweeps 1, heartbeats 1, the report 1.
-	if counts[7] != 11 || counts[90] != 11 {
-		t.Errorf("calls: %v", counts)
+	calls.Store(0)
+	if rec := browse(w, "/cycle/2026-02-03/overnight"); rec.Code != 200 || calls.Load() > 9 {
+		t.Errorf("a cycle: %d, %d calls", rec.Code, calls.Load())
 	}
 }
 
+// BenchmarkStatusPage reads from SQLite, as phasectl serve does.
 func BenchmarkStatusPage(b *testing.B) {
 	w := apptest.New(b, now)
+	file := w.Engine.Config
+	s, err := sqlite.Open(filepath.Join(b.TempDir(), "store.db"), w.Now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	file.Store = s
+	w.App.Store, w.App.Engine = s, cycle.New(file)
 	season(b, w, 95)
-	for _, days := range []int{checks.PageDays, checks.MaxPageDays} {
+	for _, days := range []int{30, 90} {
 		b.Run(fmt.Sprint(days, "_days"), func(b *testing.B) {
 			size := 0
 			for b.Loop() {

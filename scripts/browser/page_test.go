@@ -1,12 +1,13 @@
-// Package browser looks at the status page as people do: in a browser, on a phone, at night.
+// Package browser tests the status page as people see it: in Chromium, at the widths of
+// screens and phones, light and dark.
 package browser
 
 import (
 	"context"
-	"flag"
+	_ "embed" // the checks of the layout
 	"fmt"
+	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,16 +19,15 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/phasegate/phasegate/shared/emulatortest"
 )
 
-var update = flag.Bool("update", false, "write the screenshots of docs/ anew")
+//go:embed testdata/layout.js
+var layout string
 
-// morning is 11:20 in New York on 2026-02-04.
-var morning = time.Date(2026, 2, 4, 16, 20, 0, 0, time.UTC)
-
-const hostile = `<script>alert(1)</script>`
+const hostile = `<script>alert(1)</script>"'&`
 
 // chromium is a browser, skipped where there is none.
 func chromium(t *testing.T) context.Context {
@@ -50,154 +50,159 @@ func chromium(t *testing.T) context.Context {
 			t.Error(err)
 		}
 	})
-	return browser
-}
-
-// open shows the page in a window of a size; what the browser complains about is an error.
-func (n *night) open(ctx context.Context, query string, width, height int64, dark bool) {
-	n.t.Helper()
 	var mu sync.Mutex
-	chromedp.ListenTarget(ctx, func(ev any) {
+	chromedp.ListenTarget(browser, func(ev any) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch e := ev.(type) {
 		case *cdplog.EventEntryAdded:
 			if !strings.Contains(e.Entry.URL, "favicon") {
-				n.t.Errorf("the browser says: %s %s", e.Entry.Text, e.Entry.URL)
+				t.Errorf("the browser says: %s %s", e.Entry.Text, e.Entry.URL)
 			}
 		case *runtime.EventConsoleAPICalled, *runtime.EventExceptionThrown, *page.EventJavascriptDialogOpening:
-			n.t.Errorf("the page runs something: %T", e)
+			t.Errorf("the page runs something: %T", e)
 		}
 	})
+	return browser
+}
+
+// open shows a page in a window of a size.
+func (w *world) open(ctx context.Context, path string, width, height int64, dark bool) {
+	w.t.Helper()
 	scheme := "light"
 	if dark {
 		scheme = "dark"
 	}
-	n.must(chromedp.Run(ctx, cdplog.Enable(), chromedp.EmulateViewport(width, height), emulation.SetScriptExecutionDisabled(true),
-		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}), chromedp.Navigate(n.url+"/"+query)))
+	w.must(chromedp.Run(ctx, cdplog.Enable(), chromedp.EmulateViewport(width, height), emulation.SetScriptExecutionDisabled(true),
+		emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}), chromedp.Navigate(w.url+"/"+path)))
 }
 
 // ask evaluates an expression in the page.
-func ask[T any](n *night, ctx context.Context, expression string) (out T) {
-	n.t.Helper()
-	n.must(chromedp.Run(ctx, chromedp.Evaluate(expression, &out)))
+func ask[T any](t *testing.T, ctx context.Context, expression string) (out T) {
+	t.Helper()
+	if err := chromedp.Run(ctx, chromedp.Evaluate(expression, &out)); err != nil {
+		t.Fatal(err)
+	}
 	return out
 }
 
-// cell is the text of a cycle's cell.
-func (n *night) cell(ctx context.Context, period, mode string) string {
-	return ask[string](n, ctx, fmt.Sprintf(`document.querySelector('[id="phase3_to_phase4-%s"] td[data-of="%s"]').textContent.replace(/\s+/g, " ").trim()`, period, mode))
-}
+const headline = `document.querySelector("h1").textContent.trim()`
 
-func TestStatusPage_WorksInBrowser(t *testing.T) {
-	ctx, n := chromium(t), newNight(t, hostile)
-	n.plant()
-	n.open(ctx, "", 1280, 900, false)
-
-	t.Run("the grid has the planted states", func(t *testing.T) {
-		for at, want := range map[[2]string][]string{
-			{"2026-01-31", "overnight"}: {"published 5 of 5", "all_complete", "player_game_summary complete"},
-			{"2026-02-03", "overnight"}: {"published 3 of 5", "critical_plus_majority_60pct", "team_defense_game_summary failed", "upcoming_team_game_context missing", "phase3_to_phase4_2026-02-03_overnight~1"},
-			{"2026-02-03", "same_day"}:  {"overdue", "upcoming_player_game_context failed"},
-			{"2026-02-03", "tomorrow"}:  {"published 1 of 2"},
-			{"2026-02-04", "same_day"}:  {"on_hold", "On hold until 2026-02-04 15:30 EST, by ada: two box scores are wrong"},
-			{"2026-02-05", "overnight"}: {"no records"},
-		} {
-			got := n.cell(ctx, at[0], at[1])
-			for _, text := range want {
-				if !strings.Contains(got, text) {
-					t.Errorf("%v: %q, want %q", at, got, text)
+func TestStatusPage_LayoutHoldsAtEveryWidth(t *testing.T) {
+	ctx := chromium(t)
+	night, hours, change, empty := newNight(t, hostile), newHours(t), newChange(t), newWorld(t, "", time.Date(2026, 2, 4, 16, 20, 0, 0, time.UTC))
+	for _, p := range []struct {
+		name, path string
+		world      *world
+	}{
+		{"bad night", "", night}, {"ninety days", "?days=90", night}, {"filtered", "?state=published&processor=player_game_summary&days=14", night},
+		{"blocked cycle", "cycle/2026-02-03/overnight", night}, {"overdue cycle", "cycle/2026-02-04/tomorrow", night}, {"cycle on hold", "cycle/2026-02-04/same_day", night},
+		{"cycle without records", "cycle/2026-02-09/overnight", night},
+		{"hours", "?days=14", hours}, {"days of hours", "?days=30", hours}, {"overdue hour", "cycle/2026-10-27T06/hourly?transition=" + hours.Pipeline.Transitions[0].ID, hours},
+		{"day of 23 hours", "cycle/2026-03-07/overnight", change}, {"day of 25 hours", "cycle/2026-10-31/overnight", change},
+		{"nothing recorded", "", empty},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			for _, width := range []int64{1280, 1000, 720, 390, 320} {
+				for _, dark := range []bool{false, true} {
+					p.world.open(ctx, p.path, width, 900, dark)
+					ask[any](t, ctx, `document.querySelectorAll("details").forEach(d => d.open = true)`)
+					if wrong := ask[[]string](t, ctx, layout); len(wrong) > 0 {
+						t.Errorf("%d px, dark %v:\n  %s", width, dark, strings.Join(wrong, "\n  "))
+					}
 				}
 			}
+		})
+	}
+}
+
+func TestStatusPage_HeadlineLegendAndCellsAgree(t *testing.T) {
+	ctx := chromium(t)
+	night, hours := newNight(t, "the league"), newHours(t)
+	const counts = `(() => {
+		const cells = {}, legend = {};
+		for (const a of document.querySelectorAll(".week td a")) { const word = a.getAttribute("aria-label").split(": ")[1].split(",")[0]; cells[word] = (cells[word] || 0) + 1 }
+		for (const a of document.querySelectorAll("nav .key a")) { const m = a.textContent.trim().match(/^(.*) (\d+)$/); if (m[1] !== "all") legend[m[1]] = +m[2] }
+		return [cells, legend] })()`
+	for _, p := range []struct {
+		w              *world
+		path, headline string
+		loud           map[string]int
+	}{
+		{night, "", "1 cycle overdue, 1 blocked, 1 on hold", map[string]int{"overdue": 1, "blocked": 1, "on hold": 1, "published late": 1, "made up for later": 1}},
+		{night, "?days=90", "1 cycle overdue, 1 blocked, 1 on hold", map[string]int{"overdue": 1}},
+		{hours, "?days=14", "2 cycles overdue", map[string]int{"overdue": 2}},
+	} {
+		p.w.open(ctx, p.path, 1280, 900, false)
+		got := ask[[]map[string]int](t, ctx, counts)
+		if fmt.Sprint(got[0]) != fmt.Sprint(got[1]) {
+			t.Errorf("%s: cells %v, legend %v", p.path, got[0], got[1])
 		}
-		whole := ask[string](n, ctx, `document.body.textContent`)
-		for _, text := range []string{"phasectl sweep undo 20260204t155000-4w6avzz7~player_game_summary_2026-02-03", "phasectl locks release PlayerGameSummaryProcessor_2026-02-02", "America/New_York", "relay", "locking_active"} {
-			if !strings.Contains(whole, text) {
-				t.Errorf("no %q", text)
+		for word, n := range p.loud {
+			if got[0][word] != n {
+				t.Errorf("%s: %d cells are %s, want %d", p.path, got[0][word], word, n)
 			}
 		}
-	})
-
-	t.Run("every colour has a word beside it", func(t *testing.T) {
-		if n := ask[int](n, ctx, `document.querySelectorAll(".word, .hero, .dots li").length`); n < 50 {
-			t.Errorf("only %d coloured things", n)
+		if h := ask[string](t, ctx, headline); h != p.headline {
+			t.Errorf("%s: %q", p.path, h)
 		}
-		if silent := ask[[]string](n, ctx, `[...document.querySelectorAll(".word, .hero, .dots li")].filter(e => !/[a-z]{2,}/.test(e.textContent)).map(e => e.outerHTML)`); len(silent) > 0 {
-			t.Errorf("colour alone: %q", silent)
+	}
+	// A cell's link leads to its cycle.
+	night.open(ctx, "", 1280, 900, false)
+	for _, link := range ask[[]string](t, ctx, `[...document.querySelectorAll(".week td a, .todo a")].map(a => a.href)`) {
+		resp, err := http.Get(link)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%s: %v %v", link, resp, err)
 		}
-	})
+		resp.Body.Close()
+	}
+}
 
-	t.Run("landmarks, headings and labels", func(t *testing.T) {
-		for expression, want := range map[string]int{
-			`document.querySelectorAll("h1").length`: 1, `document.querySelectorAll("main").length`: 1, `document.querySelectorAll("header").length`: 1, `document.querySelectorAll("footer").length`: 1,
-			`[...document.querySelectorAll("section")].filter(s => !document.getElementById(s.getAttribute("aria-labelledby"))).length`: 0,
-			`[...document.querySelectorAll("table")].filter(t => !t.caption).length`:                                                    0,
-			`document.querySelectorAll("thead th:not([scope=col]), tbody th:not([scope=row])").length`:                                  0,
-			`[...document.querySelectorAll("select, input")].filter(e => !e.labels.length).length`:                                      0,
-			`new Set([...document.querySelectorAll("[id]")].map(e => e.id)).size - document.querySelectorAll("[id]").length`:            0,
-		} {
-			if got := ask[int](n, ctx, expression); got != want {
-				t.Errorf("%s is %d, want %d", expression, got, want)
+func TestStatusPage_HoldNewerThanReportChangesHeadline(t *testing.T) {
+	ctx, w := chromium(t), newNight(t, "the league")
+	w.open(ctx, "", 1280, 900, false)
+	said := ask[string](t, ctx, `document.querySelector(".hero").textContent.replace(/\s+/g, " ")`)
+	for _, text := range []string{"1 on hold", "Health was evaluated at 11:05, 27 min ago", "It does not know yet: 2026-02-04 same_day is on hold.", "phasectl release 2026-02-04 same_day --reason '…'",
+		"Since 11:20: on hold by ada until 2026-02-04 15:20 EST: two box scores are wrong", "phasectl explain 2026-02-04 tomorrow", "Error: QuotaExceeded: Quota exceeded: bytes scanned"} {
+		if !strings.Contains(said, text) {
+			t.Errorf("no %q in %s", text, said)
+		}
+	}
+	if title := ask[string](t, ctx, `document.title`); !strings.HasPrefix(title, "1 cycle overdue, 1 blocked, 1 on hold: nba") {
+		t.Errorf("title: %q", title)
+	}
+}
+
+func TestStatusPage_CycleTellsItsStory(t *testing.T) {
+	ctx, w := chromium(t), newNight(t, hostile)
+	w.open(ctx, "cycle/2026-02-03/overnight", 1280, 900, false)
+	said := ask[string](t, ctx, `document.body.textContent.replace(/\s+/g, " ")`)
+	for _, text := range []string{"2026-02-03 overnight is blocked", "minutes_coverage_pct is 71.3, blocks when < 80", "phasectl checks run --date 2026-02-03 --mode overnight",
+		"QuotaExceeded: Custom quota exceeded", "8 min 47 s", "348", "critical_plus_majority_80pct", "late_completion", "second_run", "Phase 4 lost its tables", "two box scores are being corrected",
+		"~1/player_game_summary → 1284", hostile, "grace 30 min", "deadline 10:00", "not before 05:00", "Log of the cycle"} {
+		if !strings.Contains(said, text) {
+			t.Errorf("no %q in %s", text, said)
+		}
+	}
+	link := ask[string](t, ctx, `document.querySelector('#runs').closest("section").querySelector("td a").href`)
+	for _, text := range []string{"https://console.cloud.google.com/logs/query;query=jsonPayload.execution_id=%22run-", "%20timestamp%3E=%22", "?project=nba-prod"} {
+		if !strings.Contains(link, text) {
+			t.Errorf("no %q in %s", text, link)
+		}
+	}
+}
+
+func TestStatusPage_FocusIsVisible(t *testing.T) {
+	ctx, w := chromium(t), newNight(t, "the league")
+	for _, path := range []string{"", "cycle/2026-02-03/overnight"} {
+		w.open(ctx, path, 1280, 900, false)
+		for i := range 30 {
+			if err := chromedp.Run(ctx, chromedp.KeyEvent(kb.Tab)); err != nil {
+				t.Fatal(err)
 			}
-		}
-		if lang, title := ask[string](n, ctx, `document.documentElement.lang`), ask[string](n, ctx, `document.title`); lang != "en" || !strings.HasPrefix(title, "failing: nba") {
-			t.Errorf("%q %q", lang, title)
-		}
-	})
-
-	t.Run("a script as a name stays text", func(t *testing.T) {
-		if n := ask[int](n, ctx, `document.querySelectorAll("script, iframe, img, object, [onclick], [onerror], link").length`); n != 0 {
-			t.Errorf("%d things that could do something", n)
-		}
-		if got := n.cell(ctx, "2026-02-04", "same_day"); !strings.Contains(got, hostile) {
-			t.Errorf("%q", got)
-		}
-	})
-
-	t.Run("it fits a phone", func(t *testing.T) {
-		for _, query := range []string{"", "?days=90"} {
-			n.open(ctx, query, 390, 844, false)
-			n.must(chromedp.Run(ctx, chromedp.Evaluate(`document.querySelectorAll("details").forEach(d => d.open = true)`, nil)))
-			if width := ask[int](n, ctx, `document.scrollingElement.scrollWidth`); width > 390 {
-				t.Errorf("%q is %d wide: %v", query, width, ask[[]string](n, ctx, `[...document.querySelectorAll("*")].filter(e => e.getBoundingClientRect().right > 391).slice(0, 5).map(e => e.outerHTML.slice(0, 200))`))
+			if got := ask[string](t, ctx, `(() => { const e = document.activeElement, s = getComputedStyle(e); return e === document.body || s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 2 ? "" : e.outerHTML.slice(0, 100) })()`); got != "" {
+				t.Errorf("%s, after %d tabs: %s", path, i+1, got)
 			}
-		}
-		if rows := ask[int](n, ctx, `document.querySelectorAll(".grid tbody tr").length`); rows != 91 {
-			t.Errorf("%d rows of 90 days and the next", rows)
-		}
-	})
-
-	t.Run("it can be read at night", func(t *testing.T) {
-		grounds := map[bool]string{}
-		for _, dark := range []bool{false, true} {
-			n.open(ctx, "", 1280, 900, dark)
-			grounds[dark] = ask[string](n, ctx, `getComputedStyle(document.body).backgroundColor`)
-			// https://www.w3.org/TR/WCAG22/#contrast-minimum: 4.5 to 1.
-			if weak := ask[[]string](n, ctx, `(() => {
-				const lum = c => { const [r, g, b] = c.match(/[\d.]+/g).map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b };
-				const ground = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor; if (c !== "rgba(0, 0, 0, 0)") return c } return "rgb(255, 255, 255)" };
-				return [...document.querySelectorAll("body *")].filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())).map(e => {
-					const [a, b] = [lum(getComputedStyle(e).color), lum(ground(e))].sort((x, y) => y - x);
-					return [(a + .05) / (b + .05), e.outerHTML.slice(0, 120)] }).filter(([c]) => c < 4.5).slice(0, 5).map(String) })()`); len(weak) > 0 {
-				t.Errorf("dark %v: weak contrast: %q", dark, weak)
-			}
-		}
-		if grounds[false] == grounds[true] {
-			t.Errorf("the ground is %s by day and night", grounds[true])
-		}
-	})
-
-	if *update {
-		n := newNight(t, "seen with the league")
-		n.plant()
-		for file, s := range map[string]struct {
-			width, height int64
-			dark          bool
-		}{"status-page.png": {1180, 1660, false}, "status-page-phone.png": {390, 1100, true}} {
-			n.open(ctx, "?days=7", s.width, s.height, s.dark)
-			var picture []byte
-			n.must(chromedp.Run(ctx, chromedp.CaptureScreenshot(&picture)))
-			n.must(os.WriteFile(filepath.Join("..", "..", "docs", file), picture, 0o644))
 		}
 	}
 }

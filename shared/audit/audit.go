@@ -7,6 +7,8 @@ package audit
 
 import (
 	"context"
+	"fmt"
+	"iter"
 	"log/slog"
 	"time"
 
@@ -32,10 +34,38 @@ type Record struct {
 // orders ids; the document has the server's. id must be unique and unguessable: a
 // commit that finds the record there is one whose first answer was lost.
 func (r Record) Write(prefix string, at time.Time, id string) store.Write {
-	ref := store.Ref{Collection: prefix + collection, ID: at.UTC().Format("20060102T150405.000000Z-") + id}
+	ref := store.Ref{Collection: prefix + collection, ID: at.UTC().Format(idForm) + "-" + id}
 	return store.Create(ref, store.F(store.ServerTime, "at"),
 		store.F(r.Action, "action"), store.F(r.Actor, "actor"), store.F(r.Reason, "reason"),
 		store.F(r.Transition, "transition"), store.F(r.Period, "period"), store.F(r.Mode, "mode"), store.F(r.Detail, "detail"))
+}
+
+// Recorded is a record as stored.
+type Recorded struct {
+	Record
+	At time.Time // the server's clock, UTC
+}
+
+// idForm is the time in a record's id.
+const idForm = "20060102T150405.000000Z"
+
+// List yields the records from one time to another, oldest first. A damaged field is empty.
+func List(ctx context.Context, s store.Store, prefix string, from, to time.Time) iter.Seq2[Recorded, error] {
+	return func(yield func(Recorded, error) bool) {
+		for doc, err := range s.Scan(ctx, prefix+collection, from.UTC().Format(idForm), to.UTC().Format(idForm)+"~") {
+			if err != nil {
+				yield(Recorded{}, fmt.Errorf("read the audit records: %w", err))
+				return
+			}
+			text := func(name string) string { s, _ := doc.Data[name].(string); return s }
+			at, _ := doc.Data["at"].(time.Time)
+			r := Record{Action: text("action"), Actor: text("actor"), Reason: text("reason"), Transition: text("transition"),
+				Period: text("period"), Mode: text("mode"), Detail: text("detail")}
+			if !yield(Recorded{r, at}, nil) {
+				return
+			}
+		}
+	}
 }
 
 // Log says that the action was done.

@@ -35,6 +35,8 @@ type RunStatus struct {
 	EventTime   time.Time   `json:"event_time"` // UTC
 	Status      wire.Status `json:"status"`
 	RecordCount *int64      `json:"record_count,omitempty"`
+	Duration    *float64    `json:"duration_seconds,omitempty"`
+	Error       string      `json:"error,omitempty"` // type and message, 200 bytes at most
 	Counts      bool        `json:"counts"`
 	Why         string      `json:"why,omitempty"`   // it does not count
 	Batch       int         `json:"batch,omitempty"` // that handed it over
@@ -91,7 +93,7 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 			continue
 		}
 		rs := RunStatus{Processor: shown.Processor, ExecutionID: r.ExecutionID, EventTime: r.EventTime,
-			Status: r.Status, RecordCount: r.RecordCount, Why: policy.WhyNot(in, r)}
+			Status: r.Status, RecordCount: r.RecordCount, Duration: r.Duration, Error: ErrorOf(r), Why: policy.WhyNot(in, r)}
 		if r.Processor == "" {
 			rs.Processor = r.Reported
 		}
@@ -99,4 +101,17 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 		x.Runs = append(x.Runs, rs)
 	}
 	return x, nil
+}
+
+// mostError is how many bytes of an error people are shown.
+const mostError = 200
+
+// ErrorOf returns what a run reported as its error: the type and the message, [mostError] bytes at most.
+func ErrorOf(r policy.Run) string {
+	words := slices.DeleteFunc([]string{r.ErrorType, r.ErrorMessage}, func(s string) bool { return s == "" })
+	text := strings.Join(words, ": ")
+	if len(text) > mostError {
+		text = strings.ToValidUTF8(text[:mostError], "") + "…"
+	}
+	return text
 }

@@ -247,6 +247,11 @@ func (b PeriodState) Newest(processor string) (newest policy.Run, ok bool) {
 	return newest, ok
 }
 
+// BadReports returns the last report of each of a mode's missing processors, if it is no success.
+func (b PeriodState) BadReports(m pipeline.Mode, missing []string) []policy.Run {
+	return policy.BadReports((&convergence{Engine: b.engine, key: b.Key}).input(b.snapshot, m), missing)
+}
+
 // Old reports whether the period ended longer ago than trigger_within, so that a repair
 // hands nothing over.
 func (b PeriodState) Old() bool { return b.old(b.At) }

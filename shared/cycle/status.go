@@ -52,6 +52,9 @@ type BatchStatus struct {
 	// PublishedAt and DueAt are the server's and the policy's, zero before.
 	PublishedAt time.Time `json:"-"`
 	DueAt       time.Time `json:"-"`
+	// CreatedAt is when the batch was begun, GraceSince when its grace period began, zero without one.
+	CreatedAt  time.Time `json:"-"`
+	GraceSince time.Time `json:"-"`
 }
 
 // Status reads one period and describes its cycles, those of which nothing is known
@@ -237,7 +240,7 @@ type placed struct {
 
 func describe(t *pipeline.Transition, all map[string]placed, b *batch) BatchStatus {
 	d := BatchStatus{ID: b.ID, N: b.N, Cause: b.Cause, Actor: b.Actor, Reason: b.Reason, State: b.State,
-		Runs: []string{}, Messages: map[string]string{}, PublishedAt: b.PublishedAt, DueAt: b.DueAt}
+		Runs: []string{}, Messages: map[string]string{}, PublishedAt: b.PublishedAt, DueAt: b.DueAt, CreatedAt: b.CreatedAt, GraceSince: b.GraceSince}
 	if b.Readiness.Outcome != "" {
 		d.Readiness = &b.Readiness
 	}

@@ -46,9 +46,9 @@ type Function struct {
 	Handle func(ctx context.Context, a *app.App, r *http.Request, e wire.Envelope) error
 	// Timeout bounds one request, well within the subscription's ack deadline.
 	Timeout time.Duration
-	// Pages answer a GET, by path; every other path tells what is running, as "/" does for
-	// who does not ask for HTML. They change nothing. A [*wire.PermanentError] is the
-	// reader's fault.
+	// Pages answer a GET, by path. A path that ends with "/" answers the paths below it, except
+	// "/". Every other path tells what is running, as "/" does for a client that does not ask for
+	// HTML. They change nothing. A [*wire.PermanentError] is the reader's fault.
 	Pages map[string]func(ctx context.Context, a *app.App, r *http.Request, w http.ResponseWriter) error
 }
 
@@ -68,7 +68,7 @@ func (f Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		at := path.Join("/", r.URL.Path)
-		if page := f.Pages[at]; page != nil && (at != "/" || strings.Contains(r.Header.Get("Accept"), "text/html")) {
+		if page := f.page(at); page != nil && (at != "/" || strings.Contains(r.Header.Get("Accept"), "text/html")) {
 			f.get(w, r, page)
 			return
 		}
@@ -81,6 +81,18 @@ func (f Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", "GET, HEAD, POST")
 		http.Error(w, r.Method+" is not served here", http.StatusMethodNotAllowed)
 	}
+}
+
+func (f Function) page(at string) func(ctx context.Context, a *app.App, r *http.Request, w http.ResponseWriter) error {
+	if page := f.Pages[at]; page != nil {
+		return page
+	}
+	for folder, page := range f.Pages {
+		if folder != "/" && strings.HasSuffix(folder, "/") && strings.HasPrefix(at, folder) {
+			return page
+		}
+	}
+	return nil
 }
 
 func (f Function) get(w http.ResponseWriter, r *http.Request, page func(context.Context, *app.App, *http.Request, http.ResponseWriter) error) {

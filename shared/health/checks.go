@@ -159,6 +159,27 @@ func accuracy(f *facts) Check {
 	return v.check()
 }
 
+// numbers are those of all transitions; nil where a table or a transition could not be read.
+func (f *facts) numbers() (*Tracking, *int64) {
+	tracking, surplus := &Tracking{}, int64(0)
+	for _, t := range f.pipeline.Transitions {
+		r := f.compared[t.ID]
+		if f.comparedErr[t.ID] != nil || len(r.Unknown) > 0 {
+			return nil, nil
+		}
+		tracking.Tables, tracking.Shown = tracking.Tables+r.Tables, tracking.Shown+r.Shown
+		for _, found := range r.Findings {
+			if n, ok := found.Evidence["duplicates"].(int64); ok && found.Type == reconcile.DuplicateRows {
+				surplus += n
+			}
+		}
+	}
+	if tracking.Tables == 0 {
+		tracking = nil
+	}
+	return tracking, &surplus
+}
+
 // ofFindings is failing while reconciliation finds something of a type.
 func ofFindings(kind string) func(*facts) Check {
 	return func(f *facts) Check {
@@ -211,7 +232,7 @@ func describe(found *reconcile.Finding) string {
 	if n, ok := found.Evidence["duplicates"]; ok {
 		words = append(words, fmt.Sprint(n, " rows too many"))
 	}
-	if name, ok := found.Evidence["reported"]; ok {
+	if name, ok := found.Evidence["reported"].(string); ok {
 		words = append(words, fmt.Sprintf("%q", name))
 	}
 	if meant, ok := found.Evidence["did_you_mean"]; ok && meant != "" {

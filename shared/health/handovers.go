@@ -12,9 +12,9 @@ import (
 	"github.com/phasegate/phasegate/shared/reconcile"
 )
 
-// stuckAfter is how long a hand-over may be under way before it is reported: the relay
-// comes every few minutes.
-const stuckAfter = 15 * time.Minute
+// StuckAfter is how long a hand-over may be under way before it is reported: the relay
+// runs every few minutes.
+const StuckAfter = 15 * time.Minute
 
 func handOvers(f *facts) Check {
 	v := verdict{whenUnknown: "phasectl status"}
@@ -25,6 +25,8 @@ func handOvers(f *facts) Check {
 		}
 	}
 	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
+		managed := r.Managed
+		managed.Since = r.Since
 		for _, b := range r.Periods {
 			if b.Period < r.Since {
 				continue
@@ -34,8 +36,8 @@ func handOvers(f *facts) Check {
 				continue
 			}
 			for i, st := range b.Cycles {
-				if m, known := t.Mode(st.Mode); !st.Recorded() && (b.Period == r.Since && t.ManagedSince == "" || known && r.Managed.Missed(t, b.Period, m)) {
-					continue // its reports may have gone to the orchestrator before
+				if Excused(t, managed, b.Period, st) {
+					continue
 				}
 				if st.Hold != nil && st.Hold.Whole {
 					onHold(t.ID, st.Hold, "phasectl release --reason '…'"+t.Option())
@@ -47,7 +49,7 @@ func handOvers(f *facts) Check {
 					continue
 				}
 				why := unfinished(f, t, b.Period, st)
-				switch later := handedOverSince(b.Cycles[i+1:]); {
+				switch later := HandedOverSince(b.Cycles[i+1:]); {
 				case why == "":
 				case later != "": // a later mode has made up for it
 					v.ok("%s: %s; %s was handed over since", t.Called(b.Period, st.Mode), why, later)
@@ -66,9 +68,19 @@ func handOvers(f *facts) Check {
 	return v.check()
 }
 
-// handedOverSince returns the first of a period's later modes that has a hand-over, "" when
+// Excused reports whether nothing has to be recorded of a cycle: its reports may have gone to
+// another orchestrator, before the first relay ran.
+func Excused(t *pipeline.Transition, managed cycle.Managed, p pipeline.Period, st cycle.Status) bool {
+	if st.Recorded() {
+		return false
+	}
+	m, known := t.Mode(st.Mode)
+	return p == managed.Since && t.ManagedSince == "" || known && managed.Missed(t, p, m)
+}
+
+// HandedOverSince returns the first of a period's later modes that has a hand-over, "" when
 // none has: it made up for what an earlier one has missed.
-func handedOverSince(later []cycle.Status) string {
+func HandedOverSince(later []cycle.Status) string {
 	for _, st := range later {
 		for _, b := range st.Batches {
 			if b.State == cycle.StatePublished {
@@ -95,16 +107,16 @@ func degraded(f *facts, t *pipeline.Transition, p pipeline.Period, mode string) 
 // unfinished says what keeps a cycle beyond its time; "" when nothing does.
 func unfinished(f *facts, t *pipeline.Transition, p pipeline.Period, st cycle.Status) string {
 	for _, b := range st.Batches {
-		if b.State != cycle.StatePublished && !b.DueAt.IsZero() && f.now.Sub(b.DueAt) > stuckAfter {
+		if b.State != cycle.StatePublished && !b.DueAt.IsZero() && f.now.Sub(b.DueAt) > StuckAfter {
 			return fmt.Sprintf("%s since %s: %s", b.State, f.local(b.DueAt), st.Reason)
 		}
 	}
 	switch {
 	case st.State == string(policy.Overdue):
 		return st.State + ": " + st.Reason
-	case st.State == string(cycle.StateBlocked) && !st.Since.IsZero() && f.now.Sub(st.Since) > stuckAfter:
+	case st.State == string(cycle.StateBlocked) && !st.Since.IsZero() && f.now.Sub(st.Since) > StuckAfter:
 		return fmt.Sprintf("blocked since %s: %s", f.local(st.Since), st.Reason)
-	case st.Due && !st.Since.IsZero() && f.now.Sub(st.Since) > stuckAfter:
+	case st.Due && !st.Since.IsZero() && f.now.Sub(st.Since) > StuckAfter:
 		return fmt.Sprintf("due since %s, and it was not handed over", f.local(st.Since))
 	case st.State == string(cycle.StatePublished) && len(st.Missing) > 0 && degraded(f, t, p, st.Mode):
 		return "handed over without " + strings.Join(st.Missing, ", ")

@@ -72,10 +72,19 @@ type Report struct {
 	At      time.Time `json:"at"` // UTC
 	Overall State     `json:"overall"`
 	Checks  []Check   `json:"checks"`
+	// Tracking and DuplicateRows are the numbers behind two of the checks; nil where they are not known.
+	Tracking      *Tracking `json:"tracking,omitempty"`
+	DuplicateRows *int64    `json:"duplicate_rows,omitempty"` // rows too many in the tables of the last days
 
 	seen, scheduled map[string]time.Time
 
 	forgot bool // what was before could not be read
+}
+
+// Tracking is the completion tracking compared with the tables: see [reconcile.Report.Accuracy].
+type Tracking struct {
+	Tables int `json:"tables"` // with rows, each counted once a period
+	Shown  int `json:"shown"`  // of them, shown as complete
 }
 
 // Count returns how many checks are in a state.
@@ -94,9 +103,6 @@ const (
 	Limit    = 30 * time.Second
 	patience = 25 * time.Second
 )
-
-// pageLimit is how long the documents of the page may take.
-const pageLimit = 10 * time.Second
 
 // Days is the evaluated window, today included.
 const Days = 7
@@ -191,6 +197,7 @@ func (c *Checker) Run(ctx context.Context) Report {
 			r.Overall = Unknown
 		}
 	}
+	r.Tracking, r.DuplicateRows = f.numbers()
 	for i, check := range r.Checks {
 		r.Checks[i].Since = r.At
 		another := check.ID == LateUpstream && f.day != f.today // of which nothing is remembered

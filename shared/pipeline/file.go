@@ -124,6 +124,7 @@ type fileHealth struct {
 	Runs       string `yaml:"runs"`        // query for the runs that began on the days from @first to @last, DATEs: processor (name or class), period of the data, run id, begin, end (NULL: none yet). Default: no history is kept
 	DigestAt   string `yaml:"digest_at"`   // local time from which the digest of the day is sent. Default: 09:00
 	UnseenDays *int   `yaml:"unseen_days"` // for how many days with expected work a processor may not report, 1 to 6. Default: 3
+	SLOPct     *int   `yaml:"slo_pct"`     // goal for the share of cycles that are handed over before their deadline, 1 to 100 percent, shown on the status page. Default: 99
 
 	Maintenance []struct {
 		From   string `yaml:"from"`   // period

@@ -15,6 +15,8 @@ type Health struct {
 	DigestAt Offset
 	// UnseenDays is for how many days with expected work a processor may not report.
 	UnseenDays int
+	// SLOPct is the goal for the share of cycles that are handed over before their deadline.
+	SLOPct int
 	// Maintenance are periods of planned work, which cause no notifications.
 	Maintenance []Maintenance
 }
@@ -55,7 +57,7 @@ const maxMaintenance = 92
 const maxUnseenDays = 6
 
 func (v *validator) health(f *fileHealth, c Calendar) Health {
-	h := Health{UnseenDays: 3, DigestAt: Offset{Minute: 9 * 60}}
+	h := Health{UnseenDays: 3, SLOPct: 99, DigestAt: Offset{Minute: 9 * 60}}
 	if f == nil {
 		return h
 	}
@@ -67,6 +69,12 @@ func (v *validator) health(f *fileHealth, c Calendar) Health {
 	}
 	if h.UnseenDays < 1 || h.UnseenDays > maxUnseenDays {
 		v.add("health.unseen_days", "must be 1 to %d, is %d", maxUnseenDays, h.UnseenDays)
+	}
+	if f.SLOPct != nil {
+		h.SLOPct = *f.SLOPct
+	}
+	if h.SLOPct < 1 || h.SLOPct > 100 {
+		v.add("health.slo_pct", "must be 1 to 100, is %d", h.SLOPct)
 	}
 	names := map[string]bool{}
 	for i, name := range f.Datasets {

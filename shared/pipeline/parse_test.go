@@ -147,6 +147,7 @@ var problems = map[string]struct {
 	"sexagesimal":              {"quorum_pct: 60", "quorum_pct: 1:00", "line {line}: cannot unmarshal !!str `1:00`"},
 	"octal_behind_an_alias":    {"quorum_pct: 60, after: 30m}", "<<: {quorum_pct: 060}, after: 30m}", "transitions[0].modes[2].grace.quorum_pct: 060 is no plain number"},
 	"unseen_0":                 {"unseen_days: 3", "unseen_days: 0", "health.unseen_days: must be 1 to 6, is 0"},
+	"slo_0":                    {"unseen_days: 3", "unseen_days: 3\n  slo_pct: 0", "health.slo_pct: must be 1 to 100, is 0"},
 	"deadline_not_before":      {`not_before: "+1d 05:00"`, `not_before: "+1d 10:01"`, `transitions[0].modes[2].deadline: "+1d 10:00" is before not_before, "+1d 10:01": move one of them`},
 	"deadline_counts_from":     {`counts_from: "10:00"`, `counts_from: "13:01"`, `transitions[0].modes[1].deadline: "13:00" is before counts_from, "13:01": no run could be in time`},
 	"deadline_event_after":     {`not_before: "+1d 05:00"` + "\n" + `        deadline: "+1d 10:00"`, `deadline: "23:59"`, `transitions[0].modes[2].deadline: "23:59" is before the first run of event after`},

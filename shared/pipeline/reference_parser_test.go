@@ -77,6 +77,7 @@ health:
   runs: SELECT name, day, id, began, ended FROM shop.runs WHERE day BETWEEN @first AND @last
   digest_at: "11:00"
   unseen_days: 2
+  slo_pct: 95
   maintenance: [{from: "2026-07-01", to: "2026-07-03", reason: tables move}]
 schedules:
   - {name: relay, cron: "*/5 * * * *", function: reconcile, job: relay}

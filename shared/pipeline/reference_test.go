@@ -155,9 +155,9 @@ func TestReference_DefaultsMatchParser(t *testing.T) {
 		t.Fatal(err)
 	}
 	pr, m := p.Phases[0].Processors[0], p.Transitions[0].Modes[0]
-	got := fmt.Sprint(pr.Class, pr.Partition, pr.Duplicates, len(pr.Filled), m.AtDeadline, m.NotBefore, m.Deadline, m.Grace, m.SecondRunsEvery, p.Health.DigestAt, p.Health.UnseenDays,
+	got := fmt.Sprint(pr.Class, pr.Partition, pr.Duplicates, len(pr.Filled), m.AtDeadline, m.NotBefore, m.Deadline, m.Grace, m.SecondRunsEvery, p.Health.DigestAt, p.Health.UnseenDays, p.Health.SLOPct,
 		p.Transitions[0].Checks, p.Transitions[0].HandOver, p.Transitions[0].ManagedSince == "", len(p.Transitions[0].Replaces))
-	if want := "ALetterProcessorby_datereport0hold<nil> <nil> <nil> 2m0s 09:00 3 <nil> <nil> true 0"; strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
+	if want := "ALetterProcessorby_datereport0hold<nil> <nil> <nil> 2m0s 09:00 3 99 <nil> <nil> true 0"; strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

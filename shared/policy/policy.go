@@ -196,7 +196,7 @@ func Decide(in Input) Verdict {
 	default:
 		v.State, v.Reason, v.NextCheck = Waiting, sum, deadline
 	}
-	bad := badReports(in, v.Missing)
+	bad := BadReports(in, v.Missing)
 	for _, r := range bad {
 		if r.Status == wire.StatusFailed {
 			v.Failed = append(v.Failed, r.Processor)

@@ -91,9 +91,9 @@ func summary(m pipeline.Mode, v Verdict) string {
 	return fmt.Sprintf("%s complete, %s, not every critical one", join(done), of)
 }
 
-// badReports returns the last report of each missing processor in the mode's time, or
+// BadReports returns the last report of each missing processor in the mode's time, or
 // where a success would have counted, if it is none.
-func badReports(in Input, missing []string) []Run {
+func BadReports(in Input, missing []string) []Run {
 	if len(missing) == 0 {
 		return nil
 	}

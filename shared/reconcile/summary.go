@@ -71,44 +71,71 @@ func (r *Reconciler) Summarise(ctx context.Context, t *pipeline.Transition, from
 	return s, nil
 }
 
-// cycle adds one cycle, and returns how long its hand-overs took.
-func (s *Summary) cycle(t *pipeline.Transition, period cycle.PeriodState, st cycle.Status) (took []time.Duration) {
+// Judge reports whether a cycle counts for the share on time, and whether it was on time. It counts
+// if it was handed over, or is past its deadline and was not. It was on time if its first hand-over
+// came before the mode's deadline. at is the time of the read.
+func Judge(t *pipeline.Transition, at time.Time, st cycle.Status) (judged, onTime bool) {
 	var first, deadline time.Time
 	if m, known := t.Mode(st.Mode); known && m.Deadline != nil {
-		deadline = t.Calendar().Instant(period.Period, *m.Deadline)
+		deadline = t.Calendar().Instant(pipeline.Period(st.Period), *m.Deadline)
 	}
+	for _, b := range st.Batches {
+		if !b.PublishedAt.IsZero() {
+			first = b.PublishedAt
+			break
+		}
+	}
+	if first.IsZero() {
+		late := st.State == string(policy.Overdue) || st.State == string(cycle.StateOnHold)
+		return late && !deadline.IsZero() && at.After(deadline), false
+	}
+	return true, deadline.IsZero() || !first.After(deadline)
+}
+
+// Took returns how long a hand-over took, if a policy has caused it and it is published.
+func Took(b cycle.BatchStatus) (d time.Duration, ok bool) {
+	if b.PublishedAt.IsZero() || b.DueAt.IsZero() || b.Cause == cycle.CauseReconciliation || b.Cause == cycle.CauseOperator {
+		return 0, false
+	}
+	return max(b.PublishedAt.Sub(b.DueAt), 0), true
+}
+
+// cycle adds one cycle, and returns how long its hand-overs took.
+func (s *Summary) cycle(t *pipeline.Transition, period cycle.PeriodState, st cycle.Status) (took []time.Duration) {
+	handedOver := false
 	for _, b := range st.Batches {
 		if b.PublishedAt.IsZero() {
 			continue
 		}
-		switch {
-		case b.Cause == cycle.CauseReconciliation:
+		switch b.Cause {
+		case cycle.CauseReconciliation:
 			s.Repaired++
-		case b.Cause == cycle.CauseOperator:
+		case cycle.CauseOperator:
 			s.Operator++
-		case !b.DueAt.IsZero():
-			took = append(took, max(b.PublishedAt.Sub(b.DueAt), 0))
 		}
-		if first.IsZero() {
-			first = b.PublishedAt
-			if strings.HasPrefix(b.Cause, "critical_plus_majority_") {
-				s.Degraded++
-			}
+		if d, ok := Took(b); ok {
+			took = append(took, d)
 		}
+		if !handedOver && strings.HasPrefix(b.Cause, "critical_plus_majority_") {
+			s.Degraded++
+		}
+		handedOver = true
 	}
-	if first.IsZero() {
-		if (st.State == string(policy.Overdue) || st.State == string(cycle.StateOnHold)) && !deadline.IsZero() && period.At.After(deadline) {
-			s.Cycles++
-		}
-		return took
+	judged, onTime := Judge(t, period.At, st)
+	if judged {
+		s.Cycles++
 	}
-	s.Cycles++
-	s.HandedOver++
-	if deadline.IsZero() || !first.After(deadline) {
+	if handedOver {
+		s.HandedOver++
+	}
+	if onTime {
 		s.OnTime++
 	}
 	return took
 }
+
+// Percentiles returns what is known of some durations.
+func Percentiles(all []time.Duration) Latency { return latency(slices.Clone(all)) }
 
 func latency(all []time.Duration) Latency {
 	if len(all) == 0 {

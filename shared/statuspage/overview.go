@@ -1,0 +1,361 @@
+package statuspage
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/health"
+)
+
+// overview is what the template of the overview shows.
+type overview struct {
+	frame
+	Headline, Tone, Symbol string
+	Report                 string   // what health found last, and when
+	Newer                  string   // what it does not know yet
+	Notes                  []string // of live state, next to the cycles
+	Readable               bool     // the cycles of a transition at least
+	Todo                   []todo
+	More                   int // of Todo
+	Empty                  []string
+	Tiles                  []tile
+	Histories              []history
+	Adopted                []string
+	Days                   []choice
+	Legend                 []choice
+	Processors             []string
+	Query                  query
+	Columns                []string
+	Rows                   []recentRow
+	RowsMore               int
+	Checks                 []check
+	OKChecks               []check
+	ChecksProblem          string
+	Locks, Sweeps          listing
+	Quarantine, Jobs       listing
+	DeadLetters            *check
+}
+
+// frame is what both pages have.
+type frame struct {
+	Pipeline, Project, Zone, Title string
+	Root                           string // the relative address of the overview
+	Shadow, Hourly                 bool
+	At, Stamp                      string
+	Refresh                        int // seconds; 0: never
+	RefreshLink                    string
+	Version, Source, Definition    string
+}
+
+// todo is a cycle that needs an operator.
+type todo struct {
+	Look               look
+	Name, Link         string
+	Age, Since         string
+	Why, Error, Remark string
+	Command            string
+}
+
+// choice is a link that chooses what is shown.
+type choice struct {
+	Look    *look
+	Text    string
+	N       int
+	Link    string
+	Current bool
+}
+
+type check struct {
+	ID, State, Tone, Symbol string
+	Evidence                []string
+	More                    int
+	Since, Command, Advice  string
+}
+
+const (
+	mostTodo     = 20
+	mostEvidence = 3
+	recentDays   = 4 // periods that the table shows without a filter
+	recentHours  = 6
+	mostRows     = 100
+)
+
+func newFrame(a *app.App, clk clock, q query, root string) frame {
+	return frame{Pipeline: a.Config.Prefix + a.Pipeline.Name, Project: a.Config.Project, Zone: clk.cal.Zone().String(), Root: root,
+		Shadow: a.Config.Shadow != "", Hourly: clk.cal.Hourly(), At: clk.long(clk.now), Stamp: clk.in(clk.now).Format(time.RFC3339),
+		Refresh: q.Refresh, Version: app.Version, Source: app.SourceHash, Definition: a.Pipeline.Hash}
+}
+
+func newOverview(a *app.App, s *state, q query) overview {
+	clk := clock{a.Pipeline.Calendar, s.at}
+	o := overview{frame: newFrame(a, clk, q, ""), Query: q}
+	o.RefreshLink = q.With("refresh", "60")
+	o.head(a, s, clk)
+	o.Title = o.Headline
+	o.Tiles = tiles(a, s, clk)
+	o.choices(a, s, clk)
+	for _, t := range s.transitions {
+		if words := t.managed.Words(t.Transition); words != "" {
+			prefix := t.Prefix() // an id keeps its letters
+			words = strings.TrimPrefix(words, prefix)
+			if prefix == "" {
+				words = strings.ToUpper(words[:1]) + words[1:]
+			}
+			o.Adopted = append(o.Adopted, prefix+words)
+		}
+		o.Histories = append(o.Histories, histories(s, t, q, clk)...)
+	}
+	o.recent(s, q, clk)
+	o.checks(s, clk)
+	o.Locks, o.Sweeps, o.Quarantine, o.Jobs = locks(a, s, clk), sweeps(s, clk), quarantine(s, clk), jobs(s, clk)
+	return o
+}
+
+// head makes the headline, from live state.
+func (o *overview) head(a *app.App, s *state, clk clock) {
+	n := map[kind]int{}
+	late, recorded, unread := 0, false, []string(nil)
+	var newer []string
+	for _, t := range s.transitions {
+		if t.err != nil {
+			unread = append(unread, fmt.Sprintf("%s cannot be read: %v", t.ID, t.err))
+			continue
+		}
+		recorded = recorded || t.managed.Since != ""
+		for _, c := range t.cycles {
+			l := lookOf(c.kind)
+			since := c.since()
+			if l.loud {
+				n[c.kind]++
+			} else if at, stuck := c.stuck(s.at); stuck {
+				late, since = late+1, at
+				l.Tone, l.Symbol = "bad", "over"
+			} else {
+				continue
+			}
+			item := todo{Look: l, Name: c.name(), Link: c.link(), Age: clk.age(since), Since: clk.short(since), Why: sentence(c.Reason), Command: c.command(), Error: c.error}
+			if since.IsZero() {
+				item.Since = ""
+			}
+			if !l.loud {
+				item.Why = "the hand-over is due, and is not over; " + item.Why
+			}
+			if c.planned != "" {
+				item.Remark = "Planned maintenance: " + c.planned
+			}
+			o.Todo = append(o.Todo, item)
+			if !s.report.At.IsZero() && since.After(s.report.At) {
+				newer = append(newer, c.name()+" is "+l.Word)
+			}
+		}
+	}
+	slices.SortStableFunc(o.Todo, func(a, b todo) int { return rank(a.Look.Kind) - rank(b.Look.Kind) })
+	if len(o.Todo) > mostTodo {
+		o.Todo, o.More = o.Todo[:mostTodo], len(o.Todo)-mostTodo
+	}
+	var parts []string
+	for _, l := range looks {
+		if n[l.Kind] > 0 && len(parts) == 0 {
+			parts = append(parts, count(n[l.Kind], "cycle")+" "+l.Word)
+		} else if n[l.Kind] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n[l.Kind], l.Word))
+		}
+	}
+	if late > 0 && len(parts) == 0 {
+		parts = append(parts, count(late, "cycle")+" not handed over in time")
+	} else if late > 0 {
+		parts = append(parts, fmt.Sprintf("%d not handed over in time", late))
+	}
+	o.Notes, o.Readable = unread, len(unread) < len(s.transitions)
+	jobsLate := 0
+	for _, j := range s.jobs {
+		if j.State == health.Failing {
+			jobsLate++
+			o.Notes = append(o.Notes, "The job "+j.Name+" is late: "+lastEnd(j, clk)+".")
+		}
+	}
+	if s.jobsErr != nil {
+		o.Notes = append(o.Notes, "The jobs cannot be read: "+s.jobsErr.Error())
+	}
+	fresh := o.evaluated(s, clk)
+	if len(newer) > 0 {
+		o.Newer = fmt.Sprintf("It does not know yet: %s.", few(newer))
+	}
+	switch {
+	case len(unread) == len(s.transitions):
+		o.Headline, o.Tone, o.Symbol = "Unknown: the state cannot be read", "fair", "ask"
+	case len(parts) > 0 || len(unread) > 0:
+		if len(unread) > 0 {
+			parts = append(parts, fmt.Sprintf("%s unknown", count(len(unread), "transition")))
+		}
+		o.Headline, o.Tone, o.Symbol = strings.Join(parts, ", "), "fair", "block"
+		if n[looks[0].Kind]+late > 0 {
+			o.Tone, o.Symbol = "bad", "over"
+		} else if len(parts) == 1 && n["on_hold"] > 0 && jobsLate == 0 && fresh == health.OK {
+			o.Tone, o.Symbol = "hold", "pause"
+		} else if n["blocked"] == 0 {
+			o.Symbol = "ask"
+		}
+	case !recorded:
+		o.Headline, o.Tone, o.Symbol = "Nothing is recorded yet", "calm", "wait"
+		for _, t := range s.transitions {
+			o.Empty = append(o.Empty, fmt.Sprintf("%s waits for the first completion on %s.", t.ID, a.Config.Prefix+t.UpstreamTopic))
+		}
+	default:
+		o.Headline, o.Tone, o.Symbol = "Every cycle is handed over, or is not due yet", "good", "ok"
+		if jobsLate > 0 || s.jobsErr != nil || fresh != health.OK {
+			o.Tone = "fair"
+			if fresh == "" && jobsLate == 0 && s.jobsErr == nil {
+				o.Tone = "calm"
+			}
+		}
+	}
+}
+
+// evaluated says what health found, and returns its state; "" where it was never evaluated.
+func (o *overview) evaluated(s *state, clk clock) health.State {
+	r := s.report
+	switch {
+	case s.reportErr != nil:
+		o.Report = "The health report cannot be read: " + s.reportErr.Error() + "."
+		return health.Unknown
+	case r.At.IsZero():
+		o.Report = "Health is not evaluated yet."
+		return ""
+	}
+	var parts []string
+	for _, st := range []health.State{health.Failing, health.Unknown, health.OK} {
+		if n := r.Count(st); n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, st))
+		}
+	}
+	o.Report = fmt.Sprintf("Health was evaluated at %s, %s ago: %s.", clk.short(r.At), span(s.at.Sub(r.At)), strings.Join(parts, ", "))
+	return r.Overall
+}
+
+// sentence ends a reason with a full stop. It begins as the reason does, often with a name.
+func sentence(s string) string {
+	if s == "" {
+		return ""
+	}
+	return s + "."
+}
+
+// choices are the links that choose days and kinds, and the processors.
+func (o *overview) choices(a *app.App, s *state, clk clock) {
+	days := []int{14, 30, MaxDays}
+	if clk.cal.Hourly() {
+		days = []int{defaultHourlyDays, 14, 30, MaxDays}
+	}
+	for _, n := range days {
+		o.Days = append(o.Days, choice{Text: fmt.Sprintf("%d days", n), Link: o.Query.With("days", strconv.Itoa(n)), Current: n == s.days})
+	}
+	n, all := map[kind]int{}, 0
+	for _, t := range s.transitions {
+		for _, c := range t.cycles {
+			if o.Query.ofProcessor(c) {
+				n[c.kind]++
+				all++
+			}
+		}
+		for _, name := range t.Order {
+			if !slices.Contains(o.Processors, name) {
+				o.Processors = append(o.Processors, name)
+			}
+		}
+	}
+	o.Legend = []choice{{Text: "all", N: all, Link: o.Query.With("state", ""), Current: o.Query.State == ""}}
+	for i, l := range looks {
+		if n[l.Kind] > 0 || o.Query.State == l.Kind {
+			o.Legend = append(o.Legend, choice{Look: &looks[i], Text: l.Word, N: n[l.Kind], Link: o.Query.With("state", string(l.Kind)), Current: o.Query.State == l.Kind})
+		}
+	}
+}
+
+// checks are those of the last report: what is not ok first.
+func (o *overview) checks(s *state, clk clock) {
+	if s.reportErr != nil {
+		o.ChecksProblem = s.reportErr.Error()
+		return
+	}
+	if s.report.At.IsZero() {
+		return
+	}
+	for _, st := range []health.State{health.Failing, health.Unknown, health.OK} {
+		for _, c := range s.report.Checks {
+			if c.State != st {
+				continue
+			}
+			out := check{ID: c.ID, State: string(c.State), Evidence: c.Evidence, Since: clk.short(c.Since)}
+			out.Command, out.Advice = command(c.Action)
+			out.Tone, out.Symbol = toneOf(c.State)
+			if c.ID == health.DeadLetterMessages {
+				dead := out
+				dead.Evidence = c.Evidence[:min(len(c.Evidence), mostEvidence)]
+				o.DeadLetters = &dead
+			}
+			if st == health.OK {
+				o.OKChecks = append(o.OKChecks, out)
+				continue
+			}
+			if out.More = len(c.Evidence) - mostEvidence; out.More > 0 {
+				out.Evidence = c.Evidence[:mostEvidence]
+			}
+			o.Checks = append(o.Checks, out)
+		}
+	}
+}
+
+// command splits a suggestion into what can be typed, and the rest.
+func command(action string) (typed, advice string) {
+	if program, _, _ := strings.Cut(action, " "); !slices.Contains([]string{"phasectl", "gcloud", "make"}, program) {
+		return "", action
+	}
+	typed, advice, _ = strings.Cut(action, ", ")
+	return typed, advice
+}
+
+func toneOf(s health.State) (tone, symbol string) {
+	switch s {
+	case health.OK:
+		return "good", "ok"
+	case health.Failing:
+		return "bad", "fail"
+	}
+	return "fair", "ask"
+}
+
+// query is what a request asks for.
+type query struct {
+	Days      int
+	State     kind
+	Processor string
+	Refresh   int
+	values    url.Values // as asked, known names alone
+}
+
+// With is the address of the overview with another value.
+func (q query) With(name, value string) string {
+	values := url.Values{}
+	for k, v := range q.values {
+		values[k] = v
+	}
+	values.Del(name)
+	if value != "" {
+		values.Set(name, value)
+	}
+	return "?" + values.Encode()
+}
+
+func (q query) ofProcessor(c *shown) bool { return q.Processor == "" || c.mode.Names(q.Processor) }
+
+func (q query) matches(c *shown) bool {
+	return q.ofProcessor(c) && (q.State == "" || q.State == c.kind)
+}
+
+func (q query) Filters() bool { return q.State != "" || q.Processor != "" }

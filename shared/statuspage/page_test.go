@@ -1,0 +1,504 @@
+package statuspage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/app/apptest"
+	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/health"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
+)
+
+const night = pipeline.Period("2026-02-03")
+
+// morning is 12:20 in New York on 2026-02-04.
+var morning = time.Date(2026, 2, 4, 17, 20, 0, 0, time.UTC)
+
+func record(t testing.TB, w *apptest.World, p pipeline.Period, status wire.Status, names ...string) {
+	t.Helper()
+	tr := w.Pipeline.Transitions[0]
+	key := cycle.Key{Transition: tr, Period: p}
+	for _, name := range names {
+		rows, seconds := int64(348), 527.0
+		c := wire.Completion{Processor: name, Reported: name, Period: p, Status: status, EventTime: w.Now(), ExecutionID: "run-" + name, CorrelationID: "x", RecordCount: &rows, Duration: &seconds}
+		if status == wire.StatusFailed {
+			c.ErrorType, c.ErrorMessage = "QuotaExceeded", strings.Repeat("é", 300)
+		}
+		if err := w.Engine.Record(t.Context(), key, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Engine.Converge(t.Context(), key, "m"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func view(t testing.TB, w *apptest.World, query string) overview {
+	t.Helper()
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := parseQuery(w.App, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newOverview(w.App, read(t.Context(), w.App, q.Days), q)
+}
+
+// remember keeps a report, as the hourly job does.
+func remember(t testing.TB, w *apptest.World, age time.Duration, states ...health.State) {
+	t.Helper()
+	r := health.Report{Schema: 1, At: w.Now().Add(-age), Overall: health.OK}
+	for i, s := range states {
+		if s != health.OK {
+			r.Overall = s
+		}
+		r.Checks = append(r.Checks, health.Check{ID: "check_" + string(rune('a'+i)), State: s, Evidence: []string{"e"}, Since: r.At})
+	}
+	if err := health.New(w.App).Remember(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range w.Pipeline.Schedules {
+		if err := w.Heartbeat(t.Context(), s.Function, s.Job); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The first completion of a new deployment makes no cycle overdue that ended before.
+func TestOverview_DoesNotJudgeCyclesBeforeTheFirstRelay(t *testing.T) {
+	w := apptest.New(t, morning)
+	if err := w.Engine.Relay(t.Context(), w.Pipeline.Transitions[0], ""); err != nil {
+		t.Fatal(err)
+	}
+	if o := view(t, w, ""); o.Headline != "Nothing is recorded yet" || o.Tone != "calm" || o.Report != "Health is not evaluated yet." || len(o.Todo) != 0 {
+		t.Errorf("%+v", o)
+	}
+	record(t, w, "2026-02-04", wire.StatusSuccess, "upcoming_player_game_context")
+	o := view(t, w, "")
+	if o.Headline != "Every cycle is handed over, or is not due yet" || o.Tone != "calm" || len(o.Todo) != 0 {
+		t.Errorf("%q, %s, %+v", o.Headline, o.Tone, o.Todo)
+	}
+	if err := w.Engine.Relay(t.Context(), w.Pipeline.Transitions[0], ""); err != nil { // and records the first period
+		t.Fatal(err)
+	}
+	// A completion of an earlier day, such as a backfill, is shown and not judged.
+	record(t, w, "2026-01-30", wire.StatusSuccess, "player_game_summary")
+	if o = view(t, w, ""); len(o.Todo) != 0 || !strings.Contains(labels(o), "2026-01-30 overnight: waiting, 1 of 5, before the adoption") {
+		t.Errorf("%+v %s", o.Todo, labels(o))
+	}
+}
+
+func labels(o overview) string {
+	var out []string
+	for _, h := range o.Histories {
+		for _, w := range h.Weeks {
+			for _, r := range w.Rows {
+				for _, c := range r.Cells {
+					if c.Link != "" {
+						out = append(out, c.Label)
+					}
+				}
+			}
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+func TestOverview_HeadlineFollowsLiveStateAndReport(t *testing.T) {
+	for name, tc := range map[string]struct {
+		age      time.Duration
+		states   []health.State
+		headline string
+		tone     string
+		report   string
+	}{
+		"ok":      {time.Minute, []health.State{health.OK, health.OK}, "Every cycle is handed over, or is not due yet", "good", "Health was evaluated at 12:19, 1 min ago: 2 ok."},
+		"failing": {20 * time.Minute, []health.State{health.OK, health.Failing, health.Unknown}, "Every cycle is handed over, or is not due yet", "fair", "Health was evaluated at 12:00, 20 min ago: 1 failing, 1 unknown, 1 ok."},
+		"stale":   {5 * time.Hour, []health.State{health.OK}, "Every cycle is handed over, or is not due yet", "fair", "Health was evaluated at 07:20, 5 h 0 min ago: 1 unknown, 1 ok."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := apptest.New(t, morning.Add(-7*time.Hour)) // 05:20
+			record(t, w, night, wire.StatusSuccess, w.Pipeline.Transitions[0].Order...)
+			w.SetNow(morning)
+			remember(t, w, tc.age, tc.states...)
+			if o := view(t, w, ""); o.Headline != tc.headline || o.Tone != tc.tone || o.Report != tc.report {
+				t.Errorf("%q, %s, %q", o.Headline, o.Tone, o.Report)
+			}
+			// A hold that is newer than the report changes the headline.
+			if _, err := w.Engine.Hold(t.Context(), cycle.Key{Transition: w.Pipeline.Transitions[0], Period: "2026-02-04"}, "overnight", time.Hour, "ada", "wait"); err != nil {
+				t.Fatal(err)
+			}
+			o := view(t, w, "")
+			if o.Headline != "1 cycle on hold" || o.Newer != "It does not know yet: 2026-02-04 overnight is on hold." || len(o.Todo) != 1 || o.Todo[0].Command != "phasectl release 2026-02-04 overnight --reason '…'" {
+				t.Errorf("%q, %q, %+v", o.Headline, o.Newer, o.Todo)
+			}
+		})
+	}
+}
+
+func TestOverview_NamesOverdueCycleWithItsError(t *testing.T) {
+	w := apptest.New(t, morning.Add(-8*time.Hour))
+	record(t, w, night, wire.StatusFailed, "player_game_summary")
+	w.SetNow(morning)
+	remember(t, w, time.Minute, health.OK)
+	o := view(t, w, "")
+	if o.Headline != "1 cycle overdue" || o.Tone != "bad" || len(o.Todo) != 1 {
+		t.Fatalf("%q %s %+v", o.Headline, o.Tone, o.Todo)
+	}
+	item := o.Todo[0]
+	if item.Since != "10:00" || item.Age != "2 h 20 min" || item.Link != "cycle/2026-02-03/overnight" || item.Command != "phasectl explain 2026-02-03 overnight" ||
+		!strings.HasPrefix(item.Error, "QuotaExceeded: é") || len(item.Error) > 200+len("…") {
+		t.Errorf("%+v", item)
+	}
+}
+
+// A relay that is late is named, and the page is not green.
+func TestOverview_NamesLateJob(t *testing.T) {
+	w := apptest.New(t, morning.Add(-7*time.Hour))
+	record(t, w, night, wire.StatusSuccess, w.Pipeline.Transitions[0].Order...)
+	remember(t, w, time.Minute, health.OK)
+	w.SetNow(morning)
+	o := view(t, w, "")
+	if o.Tone != "fair" || !strings.Contains(strings.Join(o.Notes, "\n"), "The job relay is late: it last finished at 05:20, and was due at 12:15.") {
+		t.Errorf("%s %q", o.Tone, o.Notes)
+	}
+}
+
+func TestKindOf_QualifiesStates(t *testing.T) {
+	for name, tc := range map[string]struct {
+		c    shown
+		want kind
+	}{
+		"waiting":           {shown{Status: cycle.Status{State: "waiting"}}, "waiting"},
+		"published":         {shown{Status: cycle.Status{State: "published"}, judged: true, onTime: true}, "published"},
+		"late":              {shown{Status: cycle.Status{State: "published"}, judged: true}, "late"},
+		"without all":       {shown{Status: cycle.Status{State: "published", Missing: []string{"b"}}, judged: true}, "without_all"},
+		"overdue":           {shown{Status: cycle.Status{State: "overdue"}}, "overdue"},
+		"made up":           {shown{Status: cycle.Status{State: "overdue"}, made: "overnight"}, "made_up"},
+		"before adoption":   {shown{Status: cycle.Status{State: "overdue"}, early: true}, "waiting"},
+		"closed":            {shown{Status: cycle.Status{State: "closed"}}, "closed"},
+		"published earlier": {shown{Status: cycle.Status{State: "published"}}, "published"},
+	} {
+		if got := kindOf(&tc.c); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+	}
+	for _, s := range []string{"waiting", "grace", "checking", "blocked", "publishing", "published", "overdue", "on_hold", "closed"} {
+		if rank(kind(s)) < 0 {
+			t.Errorf("%s has no look", s)
+		}
+	}
+}
+
+func TestOverview_FiltersByStateAndProcessor(t *testing.T) {
+	w := apptest.New(t, morning.Add(-7*time.Hour))
+	record(t, w, night, wire.StatusSuccess, w.Pipeline.Transitions[0].Order...)
+	w.SetNow(morning)
+	for query, want := range map[string]string{
+		"state=published": "2026-02-03 overnight: published, 5 of 5",
+		"state=published&processor=upcoming_team_game_context": "2026-02-03 overnight: published, 5 of 5",
+		"state=overdue":                       "",
+		"processor=team_defense_game_summary": "2026-02-03 overnight: published, 5 of 5\n2026-02-04 overnight: waiting, 0 of 5\n2026-02-05 overnight: waiting, 0 of 5",
+	} {
+		o := view(t, w, query)
+		if got := labels(o); got != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+		if all := o.Legend[0]; strings.HasPrefix(query, "processor") && all.N != 3 {
+			t.Errorf("%s: %+v", query, o.Legend)
+		}
+	}
+	if o := view(t, w, "state=published&days=7"); o.Query.With("days", "30") != "?days=30&state=published" || o.Query.With("state", "") != "?days=7" {
+		t.Errorf("%q", o.Query.With("days", "30"))
+	}
+}
+
+// The tile has the same definition as phasectl report.
+func TestTiles_ShareOnTimeAgainstGoal(t *testing.T) {
+	w := apptest.New(t, time.Date(2026, 2, 3, 10, 20, 0, 0, time.UTC)) // 05:20
+	w.Pipeline.Health.SLOPct = 95
+	record(t, w, "2026-02-02", wire.StatusSuccess, w.Pipeline.Transitions[0].Order...)
+	w.SetNow(morning.Add(-2 * time.Hour)) // 10:20, after the deadline
+	record(t, w, night, wire.StatusSuccess, w.Pipeline.Transitions[0].Order...)
+	w.SetNow(morning)
+	tile := view(t, w, "").Tiles[0]
+	if tile.Number != "50 %" || tile.Note != "1 of 2 cycles, goal 95 %" || !strings.Contains(tile.Label, "goal 95 %") {
+		t.Errorf("%+v", tile)
+	}
+	if o := view(t, w, ""); !strings.Contains(labels(o), "2026-02-03 overnight: published late, 5 of 5") {
+		t.Errorf("%s", labels(o))
+	}
+}
+
+func TestLists_LocksAreHeldExpiredOrLeakedWithRenewal(t *testing.T) {
+	w := apptest.New(t, morning)
+	for _, l := range []struct {
+		class string
+		age   time.Duration
+	}{{"C", time.Hour}, {"B", 11 * time.Minute}, {"A", time.Minute}} { // the store's clock goes one way
+		w.SetNow(morning.Add(-l.age))
+		if _, err := w.Locks.Acquire(t.Context(), lease.Key{Class: l.class, Period: night}, "run-1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.SetNow(morning)
+	var got []string
+	for _, row := range view(t, w, "").Locks.Rows {
+		got = append(got, strings.Join([]string{row.Name, row.State, row.Cells[1], row.Command}, "|"))
+	}
+	want := "A_2026-02-03|held|12:19, 1 min ago|\nB_2026-02-03|expired|12:09, 11 min ago|\nC_2026-02-03|leaked|11:20, 1 h 0 min ago|phasectl locks release C_2026-02-03 --reason '…'"
+	if strings.Join(got, "\n") != want {
+		t.Errorf("%s", strings.Join(got, "\n"))
+	}
+}
+
+// A listing of any number of locks stays short: leaked ones come first.
+func TestLists_AreBounded(t *testing.T) {
+	l := listing{}
+	for range 2 * mostRows {
+		l.Rows = append(l.Rows, listRow{Tone: "calm"})
+	}
+	l.Rows = append(l.Rows, listRow{Tone: "bad"})
+	if l = l.bound(); len(l.Rows) != mostRows || l.More != mostRows+1 || l.Rows[0].Tone != "bad" {
+		t.Errorf("%d rows, %d more, %+v", len(l.Rows), l.More, l.Rows[0])
+	}
+}
+
+func TestCycles_HaveStateQualifierAndCommand(t *testing.T) {
+	w := apptest.New(t, morning.Add(-7*time.Hour))
+	record(t, w, "2026-02-02", wire.StatusSuccess, "player_game_summary", "upcoming_player_game_context", "team_offense_game_summary")
+	record(t, w, night, wire.StatusSuccess, w.Pipeline.Transitions[0].Order...)
+	w.SetNow(morning)
+	rec := httptest.NewRecorder()
+	if err := new(Page).Cycles(t.Context(), w.App, httptest.NewRequest("GET", "/cycles.json?days=7", nil), rec); err != nil {
+		t.Fatal(err)
+	}
+	var got cycles
+	if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil || got.Schema != 1 || got.Days != 7 || !got.At.Equal(morning) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	found := map[string]cycleJSON{}
+	for _, c := range got.Cycles {
+		found[c.Period+" "+c.Mode] = c
+	}
+	if c := found["2026-02-03 overnight"]; c.State != "published" || c.Qualifier != "" || c.Complete != 5 || c.HandOvers != 1 || c.PublishedAt.IsZero() || c.Command != "" {
+		t.Errorf("%+v", c)
+	}
+	if c := found["2026-02-02 overnight"]; len(c.Missing) != 2 || c.State == "overdue" != (c.Command != "") {
+		t.Errorf("%+v", c)
+	}
+}
+
+// A hundred requests at once are served from one read; one that leaves takes nobody with it, and
+// the read that follows is a new one.
+func TestReads_ServeRequestsAtOnceFromOneRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r reads
+		var begun atomic.Int64
+		release := make(chan struct{})
+		read := func(ctx context.Context) any {
+			n := begun.Add(1)
+			<-release
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return n
+		}
+		first, leave := context.WithCancel(t.Context())
+		answers := make(chan any, 200)
+		ask := func(ctx context.Context) {
+			got, err := r.do(ctx, "30", read)
+			if err != nil {
+				got = err
+			}
+			answers <- got
+		}
+		go ask(first)
+		synctest.Wait()
+		for range 99 {
+			go ask(t.Context())
+		}
+		synctest.Wait()
+		leave()
+		if got := <-answers; !errors.Is(got.(error), context.Canceled) || begun.Load() != 1 {
+			t.Errorf("%v, %d reads", got, begun.Load())
+		}
+		time.Sleep(joinFor + time.Millisecond) // an old read is not joined
+		go ask(t.Context())
+		synctest.Wait()
+		if begun.Load() != 2 {
+			t.Errorf("%d reads after a second", begun.Load())
+		}
+		close(release)
+		for range 100 {
+			if got := <-answers; got != int64(1) && got != int64(2) {
+				t.Errorf("%v", got)
+			}
+		}
+		ask(t.Context())
+		if got := <-answers; got != int64(3) {
+			t.Errorf("afterwards: %v", got)
+		}
+	})
+}
+
+// A read that fails is not kept.
+func TestOverview_ReadsAgainAfterFailure(t *testing.T) {
+	w, p := apptest.New(t, morning), &Page{}
+	body := func() string {
+		rec := httptest.NewRecorder()
+		if err := p.Overview(t.Context(), w.App, httptest.NewRequest("GET", "/", nil), rec); err != nil {
+			t.Fatal(err)
+		}
+		return rec.Body.String()
+	}
+	w.SetDown(true)
+	if got := body(); !strings.Contains(got, "Unknown: the state cannot be read") {
+		t.Errorf("%s", got)
+	}
+	w.SetDown(false)
+	if got := body(); !strings.Contains(got, "Nothing is recorded yet") {
+		t.Errorf("%s", got)
+	}
+}
+
+func cycleOf(t testing.TB, w *apptest.World, p pipeline.Period, mode string) cycleView {
+	t.Helper()
+	tr := w.Pipeline.Transitions[0]
+	m, _ := tr.Mode(mode)
+	s := readCycle(t.Context(), w.App, cycle.Key{Transition: tr, Period: p}, m)
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+	return newCyclePage(w.App, s, query{})
+}
+
+func TestCycle_ShowsRunsHandOversAndOperators(t *testing.T) {
+	w := apptest.New(t, morning.Add(-9*time.Hour))
+	w.Config.Local = false
+	tr := w.Pipeline.Transitions[0]
+	record(t, w, night, wire.StatusFailed, "team_defense_game_summary")
+	w.SetNow(morning.Add(-8 * time.Hour)) // 04:20
+	key := cycle.Key{Transition: tr, Period: night}
+	if _, err := w.Engine.Hold(t.Context(), key, "overnight", 30*time.Minute, "ada", "box scores"); err != nil {
+		t.Fatal(err)
+	}
+	w.SetNow(morning.Add(-7 * time.Hour))
+	record(t, w, night, wire.StatusSuccess, tr.Order...)
+	w.SetNow(morning)
+	v := cycleOf(t, w, night, "overnight")
+	if v.Headline != "2026-02-03 overnight is published" || v.Complete != "5 of 5 complete" || len(v.Runs) != 6 || len(v.Batches) != 1 || len(v.Batches[0].Triggers) != 5 {
+		t.Fatalf("%+v", v)
+	}
+	failed := v.Runs[len(v.Runs)-1]
+	if failed.Status != "failed" || failed.Took != "8 min 47 s" || failed.Rows != "348" || !strings.HasPrefix(failed.Error, "QuotaExceeded: éé") || len(failed.Error) > 203 {
+		t.Errorf("%+v", failed)
+	}
+	filter, err := url.PathUnescape(strings.TrimSuffix(strings.TrimPrefix(failed.Log, "https://console.cloud.google.com/logs/query;query="), "?project=test"))
+	if err != nil || filter != `jsonPayload.execution_id="run-team_defense_game_summary" timestamp>="2026-02-03T23:00:00Z" timestamp<="2026-02-08T05:00:00Z"` {
+		t.Errorf("%s %v", filter, err)
+	}
+	if len(v.People) != 1 || v.People[0].Action != "hold" || v.People[0].Reason != "box scores" {
+		t.Errorf("%+v", v.People)
+	}
+	// The hold lasted from 04:20 to 04:50, and nothing ended it.
+	areas := v.Timeline.Areas
+	if len(areas) != 1 || time.Unix(areas[0].At, 0).UTC() != morning.Add(-8*time.Hour) {
+		t.Errorf("%+v", areas)
+	}
+	ax := axis{time.Unix(v.Timeline.From, 0), time.Unix(v.Timeline.To, 0)}
+	if want := per(ax.share(morning.Add(-8*time.Hour).Add(30*time.Minute)) - ax.share(morning.Add(-8*time.Hour))); areas[0].Width != want {
+		t.Errorf("%s wide, want %s", areas[0].Width, want)
+	}
+	if b := cycleOf(t, w, night, "overnight").Before; b.Link != "../2026-02-02/overnight" {
+		t.Errorf("%+v", b)
+	}
+}
+
+// Local days have 23 and 25 hours; each mark stands at its instant.
+func TestTimeline_AxisOfDaysWithClockChange(t *testing.T) {
+	for _, tc := range []struct {
+		period pipeline.Period
+		hours  float64 // from 18:00 to 10:00
+	}{{"2026-03-07", 15}, {"2026-10-31", 17}, {"2026-02-03", 16}} {
+		w := apptest.New(t, time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC))
+		cal := w.Pipeline.Calendar
+		m, _ := w.Pipeline.Transitions[0].Mode("overnight")
+		deadline := cal.Instant(tc.period, *m.Deadline)
+		from := cal.Instant(tc.period, m.CountsFrom)
+		if got := deadline.Sub(from).Hours(); got != tc.hours {
+			t.Errorf("%s: %g hours", tc.period, got)
+		}
+		w.SetNow(from)
+		record(t, w, tc.period, wire.StatusSuccess, "team_offense_game_summary")
+		w.SetNow(deadline)
+		v := cycleOf(t, w, tc.period, "overnight").Timeline
+		ax := axis{time.Unix(v.From, 0), time.Unix(v.To, 0)}
+		if len(v.Marks) != 1 || v.Marks[0].X != ax.x(from) || v.Marks[0].At != from.Unix() {
+			t.Errorf("%s: %+v", tc.period, v.Marks)
+		}
+		for i, tk := range v.Ticks {
+			local := time.Unix(tk.At, 0).In(cal.Zone())
+			if local.Minute() != 0 || tk.Text != "" && !strings.HasPrefix(tk.Text, local.Format("15:04")) || tk.X != ax.x(time.Unix(tk.At, 0)) || i > 0 && tk.At <= v.Ticks[i-1].At {
+				t.Errorf("%s: %+v at %s", tc.period, tk, local)
+			}
+		}
+	}
+}
+
+func TestUntil_ReadsWhatEngineWrites(t *testing.T) {
+	w := apptest.New(t, morning)
+	key := cycle.Key{Transition: w.Pipeline.Transitions[0], Period: night}
+	if _, err := w.Engine.Hold(t.Context(), key, "", 90*time.Minute, "ada", "x, until y: z"); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := key.Transition.Mode("overnight")
+	s := readCycle(t.Context(), w.App, key, m)
+	if len(s.records) != 1 || !until(s.records[0]).Equal(morning.Add(90*time.Minute)) {
+		t.Errorf("%+v", s.records)
+	}
+}
+
+func TestBatch_BlockedIsShownSinceItWasBegun(t *testing.T) {
+	w := apptest.New(t, morning.Add(-7*time.Hour))
+	config := w.Engine.Config
+	low := 71.3
+	config.Check = func(context.Context, cycle.Key, string, []string) cycle.Readiness {
+		return cycle.Readiness{Outcome: policy.Failed, Reasons: []string{"minutes_coverage_pct is 71.3, blocks when < 80"},
+			Checks: []policy.CheckResult{{Name: "minutes_coverage_pct", State: "fail", Value: &low, Warn: "< 90", Block: "< 80"}}}
+	}
+	w.App.Engine = cycle.New(config)
+	record(t, w, night, wire.StatusSuccess, w.Pipeline.Transitions[0].Order...)
+	w.SetNow(morning.Add(-3 * time.Hour)) // 09:20, before the deadline
+	o := view(t, w, "")
+	if o.Headline != "1 cycle blocked" || o.Todo[0].Since != "05:20" || o.Todo[0].Age != "4 h 0 min" {
+		t.Errorf("%q %+v", o.Headline, o.Todo)
+	}
+	v := cycleOf(t, w, night, "overnight")
+	if v.Since != "05:20" || v.Acts[0].Command != "phasectl checks run --date 2026-02-03 --mode overnight" || len(v.Ready) != 1 || v.Ready[0].Result != "blocks" || v.Ready[0].Bullet == nil || v.Ready[0].Bullet.Bound != "80%" {
+		t.Errorf("%+v", v)
+	}
+	// A period that cannot be read is unknown, and the others are shown.
+	ref := store.Ref{Collection: "phase_periods", ID: w.Pipeline.Transitions[0].StoredID() + "_" + string(night)}
+	if _, err := w.Store.Apply(t.Context(), store.Merge(ref, store.F("soon", "repaired_at"), store.F(int64(5), "batches"))); err != nil {
+		t.Fatal(err)
+	}
+	if o := view(t, w, ""); o.Headline != "3 cycles unknown" || o.Tone == "good" {
+		t.Errorf("%q", o.Headline)
+	}
+}
