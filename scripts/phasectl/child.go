@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/shared/childproc"
 	"github.com/phasegate/phasegate/shared/lease"
 )
 
@@ -40,7 +41,7 @@ func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.
 	if in, isFile := cmd.InOrStdin().(*os.File); !isFile || !terminal(in) { // in its own group it could not read one
 		child.Stdin = cmd.InOrStdin()
 	}
-	child.SysProcAttr = childAttributes()
+	child.SysProcAttr = childproc.Attributes()
 	child.WaitDelay = time.Second // for what it started and left holding its output
 	if err := child.Start(); err != nil {
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
@@ -48,13 +49,13 @@ func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.
 		}
 		return exitNotExecutable, false, err
 	}
-	all := family{child.Process.Pid, token}
+	all := childproc.Family{PID: child.Process.Pid, Token: token}
 	ended, finished := make(chan struct{}), make(chan bool)
 	go func() { finished <- l.end(cmd, work, got, ended, all) }()
 	err = child.Wait()
 	close(ended)
 	stopped = <-finished
-	all.kill() // what it left behind is not under the lock any more
+	all.Kill() // what it left behind is not under the lock any more
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
@@ -70,7 +71,7 @@ func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.
 
 // end ends the command when the lock is lost, or our caller wants to stop; it returns
 // once the command has ended, and tells whether it was the caller.
-func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease, ended <-chan struct{}, all family) (stopped bool) {
+func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease, ended <-chan struct{}, all childproc.Family) (stopped bool) {
 	lost, stop := work.Done(), cmd.Context().Done()
 	tick := time.NewTicker(time.Second) // by the clocks: timers stand still while a machine sleeps
 	defer tick.Stop()
@@ -80,7 +81,7 @@ func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease,
 		if by := time.Now().Add(d); kill.IsZero() || by.Before(kill) {
 			kill = by
 		}
-		all.signal(syscall.SIGTERM)
+		all.Signal(syscall.SIGTERM)
 	}
 	for {
 		select {
@@ -98,37 +99,7 @@ func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease,
 			go fmt.Fprintln(cmd.ErrOrStderr(), "phasectl: ending the command:", context.Cause(work)) // a stream that stalls must not keep it alive
 		}
 		if !kill.IsZero() && !time.Now().Before(kill) {
-			all.kill()
-		}
-	}
-}
-
-// family is a command with all processes that it started: its process group, and those that
-// have left the group and still have the token in their environment.
-type family struct {
-	pid   int
-	token string
-}
-
-// signal reaches processes that are stopped, too. An error says that there is none.
-func (f family) signal(sig syscall.Signal) {
-	_ = syscall.Kill(-f.pid, sig)
-	for _, pid := range strays(f.token) {
-		_ = syscall.Kill(pid, sig)
-	}
-	_ = syscall.Kill(-f.pid, syscall.SIGCONT)
-}
-
-// kill ends them all. One that is just being started is found in the next round.
-func (f family) kill() {
-	_ = syscall.Kill(-f.pid, syscall.SIGKILL)
-	for range 10 {
-		found := strays(f.token)
-		for _, pid := range found {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-		if len(found) == 0 {
-			return
+			all.Kill()
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package childproc
 
 import (
 	"bytes"
@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// childAttributes puts the child into a process group, so that its children end with it.
+// Attributes puts the child into a process group, so that its children end with it.
 // The kernel ends the child if this process is killed, because its lock is no longer renewed.
-func childAttributes() *syscall.SysProcAttr {
+func Attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 

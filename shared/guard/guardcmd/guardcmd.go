@@ -1,0 +1,186 @@
+// Package guardcmd is the command guard. It listens in front of a service: in front of a
+// command that it starts (parent), or of a service that runs next to it (sidecar).
+package guardcmd
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/shared/guard"
+	"github.com/phasegate/phasegate/shared/receipt"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
+)
+
+const (
+	// Cloud Run sends SIGTERM and, ten seconds later, SIGKILL
+	// (https://cloud.google.com/run/docs/container-contract#instance-shutdown).
+	stopGrace = 8 * time.Second
+	// settleGrace is how long results are recorded after the service has ended.
+	settleGrace = time.Second
+)
+
+// UsageError is an error of the command line.
+type UsageError struct{ error }
+
+// Usage returns a UsageError.
+func Usage(text string) error { return UsageError{errors.New(text)} }
+
+// ExitError has the exit status of the service's command, and why the guard ended.
+type ExitError struct {
+	Code int
+	error
+}
+
+// options are the flags.
+type options struct {
+	listen, upstream, scope      string
+	paths                        []string
+	success                      []int
+	successJSON                  []string
+	ttl, limit, startLimit       time.Duration
+	cooldown                     bool
+	onLost, unkeyed, prefix, log string
+}
+
+// OpenStore opens the document store, and returns what closes it.
+type OpenStore func(ctx context.Context) (store.Store, func() error, error)
+
+// New returns the command.
+func New(open OpenStore) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "guard [-- COMMAND [ARG]...]",
+		Short: "Stand in front of a service that receives triggers, and let each take effect once",
+		Long: "Stand in front of an HTTP service that receives Pub/Sub push deliveries and knows nothing of copies. A copy of a\n" +
+			"delivery that was done is answered with 204 and not forwarded; a copy of one that is at work is answered with 429.\n\n" +
+			"With a COMMAND, guard starts the service and gives it a free port in PORT; as the entry point of a container this is\n" +
+			"the recommended form. Without one, --upstream names a service that runs next to it. guard itself listens on $PORT.\n\n" +
+			"Exit status: that of the COMMAND; without one 0 after SIGTERM.",
+		Example: "  phasectl guard -- gunicorn --bind :$PORT --workers 1 --timeout 3500 main:app\n" +
+			"  phasectl guard --upstream http://127.0.0.1:8081 --paths /process",
+		Args: func(_ *cobra.Command, command []string) error {
+			if (len(command) > 0) == (o.upstream != "") {
+				return UsageError{errors.New("wants a command after --, or --upstream, and not both")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, command []string) error { return o.run(cmd, open, command) },
+	}
+	fl := cmd.Flags()
+	port := os.Getenv("PORT")
+	if port == "" {
+		port = "8080"
+	}
+	fl.StringVar(&o.listen, "listen", ":"+port, "address to listen on (default :$PORT)")
+	fl.StringVar(&o.upstream, "upstream", "", "address of a service that runs already, such as http://127.0.0.1:8081")
+	fl.StringVar(&o.scope, "scope", os.Getenv("K_SERVICE"), "name of the service in receipts (default $K_SERVICE)")
+	fl.StringSliceVar(&o.paths, "paths", []string{"/"}, "paths on which the service receives triggers")
+	fl.IntSliceVar(&o.success, "success", []int{200, 201, 202, 204}, "statuses by which the service says that the work was done")
+	fl.StringArrayVar(&o.successJSON, "success-json", nil, "FIELD=VALUE[,VALUE]: a field of the answer must have one of the values")
+	fl.DurationVar(&o.ttl, "ttl", 2*time.Minute, "how long a claim lasts unless it is renewed")
+	fl.DurationVar(&o.limit, "limit", receipt.MaxRun, "how long a run may take")
+	fl.DurationVar(&o.startLimit, "start-limit", 4*time.Minute, "how long the service may take to listen")
+	fl.BoolVar(&o.cooldown, "cooldown", false, "after a failure wait for --ttl before the next run")
+	fl.StringVar(&o.onLost, "on-lost", "run", "run: let the service finish when its claim is lost; kill: end it")
+	fl.StringVar(&o.unkeyed, "unkeyed", "pass", "pass: forward POSTs that are no Pub/Sub delivery; refuse: answer 400")
+	fl.StringVar(&o.prefix, "prefix", os.Getenv("PHASEGATE_PREFIX"), "prefix of collections (default $PHASEGATE_PREFIX)")
+	fl.StringVar(&o.log, "log-level", os.Getenv("LOG_LEVEL"), "debug, info, warn or error (default $LOG_LEVEL, else info)")
+	return cmd
+}
+
+func (o *options) run(cmd *cobra.Command, open OpenStore, command []string) error {
+	c, err := o.config(len(command) > 0)
+	if err != nil {
+		return UsageError{err}
+	}
+	log, err := telemetry.New(cmd.OutOrStdout(), o.log)
+	if err != nil {
+		return UsageError{err}
+	}
+	s, closeStore, err := open(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer closeStore()
+	instance, _ := os.Hostname()
+	instance += " " + strconv.Itoa(os.Getpid())
+	newID := func() string { return strings.ToLower(rand.Text()) }
+	c.NewID, c.Log = newID, log
+	c.Receipts = receipt.New(receipt.Config{Store: s, Now: time.Now, NewID: newID, TTL: o.ttl, Prefix: o.prefix, Instance: instance, Log: log})
+	p := process{log: log, startLimit: o.startLimit, cmd: cmd}
+	if len(command) > 0 {
+		if c.Upstream, err = p.start(command); err != nil {
+			return err
+		}
+		if o.onLost == "kill" {
+			c.Kill = p.kill
+		}
+	}
+	p.upstream = c.Upstream
+	g, err := guard.New(c)
+	if err != nil {
+		p.kill()
+		return UsageError{err}
+	}
+	l, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		p.kill()
+		return UsageError{fmt.Errorf("--listen: %w", err)}
+	}
+	log.Info("guard listens on "+l.Addr().String(), "address", l.Addr().String(), "scope", o.scope, "upstream", c.Upstream.String())
+	server := &http.Server{Handler: p.whenReady(g), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	err = p.wait(cmd.Context(), g, served)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(cmd.Context()), settleGrace)
+	defer cancel()
+	_ = server.Shutdown(ctx) // answers are sent; a client that does not read them is not waited for
+	return err
+}
+
+// config reads the flags that do not need the store.
+func (o *options) config(parent bool) (guard.Config, error) {
+	c := guard.Config{Scope: o.scope, Paths: o.paths, Success: o.success, Limit: o.limit, Cooldown: o.cooldown, RefuseOther: o.unkeyed == "refuse"}
+	switch {
+	case o.scope == "" || strings.ContainsAny(o.scope, "/~"):
+		return c, fmt.Errorf("--scope %q: is no name of a service, such as phase4-processors", o.scope)
+	case o.onLost != "run" && o.onLost != "kill":
+		return c, fmt.Errorf("--on-lost %q: is not run or kill", o.onLost)
+	case o.onLost == "kill" && !parent:
+		return c, errors.New("--on-lost kill: guard can end only a service that it has started: give its command after --")
+	case o.unkeyed != "pass" && o.unkeyed != "refuse":
+		return c, fmt.Errorf("--unkeyed %q: is not pass or refuse", o.unkeyed)
+	case o.startLimit <= 0:
+		return c, fmt.Errorf("--start-limit %s: must be positive", o.startLimit)
+	}
+	for _, rule := range o.successJSON {
+		field, values, ok := strings.Cut(rule, "=")
+		if !ok || field == "" || values == "" {
+			return c, fmt.Errorf("--success-json %q: is not FIELD=VALUE, such as status=completed", rule)
+		}
+		if c.SuccessJSON == nil {
+			c.SuccessJSON = map[string][]string{}
+		}
+		c.SuccessJSON[field] = strings.Split(values, ",")
+	}
+	if !parent {
+		var err error
+		if c.Upstream, err = url.Parse(o.upstream); err != nil {
+			return c, fmt.Errorf("--upstream %q: %w", o.upstream, err)
+		}
+	}
+	return c, nil
+}
