@@ -33,13 +33,49 @@ func answers[T any, A interface {
 	f.types[cmd] = reflect.TypeFor[T]()
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		f.stdout, f.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
-		a, err := do(cmd.Context())
-		if a == nil {
-			return err
+		once := func() error {
+			a, err := do(cmd.Context())
+			if a == nil {
+				return err
+			}
+			return errors.Join(f.print(a), err)
 		}
-		return errors.Join(f.print(a), err)
+		if f.every == 0 {
+			return once()
+		}
+		return f.watch(cmd.Context(), once)
 	}
 	return cmd
+}
+
+// watched gives a command that only reads the flag to show its answer again and again.
+func (f *flags) watched(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&f.every, "watch", 0, "show the answer again every 5s, or as often as it says, until interrupted")
+	cmd.Flags().Lookup("watch").NoOptDefVal = "5s"
+}
+
+// watch shows an answer until it is interrupted. What fails is tried again, except a wrong command line.
+func (f *flags) watch(ctx context.Context, once func() error) error {
+	if f.json || f.every < time.Second {
+		return usage(errors.New("--watch: is for people, not with --json, and not more often than every 1s"))
+	}
+	for {
+		if colourful(f.stdout) {
+			fmt.Fprint(f.stdout, "\x1b[H\x1b[2J")
+		}
+		f.headed = false
+		err := once()
+		var exit exitError
+		if err != nil && (!errors.As(err, &exit) || exit.code == exitUsage) {
+			return err
+		}
+		if err != nil && ctx.Err() == nil {
+			fmt.Fprintln(f.stderr, "phasectl:", err)
+		}
+		if wait(ctx, f.every) != nil {
+			return nil
+		}
+	}
 }
 
 // print writes an answer.
@@ -84,7 +120,11 @@ func (f *flags) page() *page {
 	if f.opened != nil {
 		p.zone = f.opened.pipeline.Calendar.Zone()
 		if !f.headed {
-			p.line("%s", heading(f.opened.config, f.opened.pipeline))
+			at := ""
+			if f.every > 0 {
+				at = ", at " + p.at(time.Now())
+			}
+			p.line("%s%s", heading(f.opened.config, f.opened.pipeline), at)
 		}
 		f.headed = true
 	}

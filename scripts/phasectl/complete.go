@@ -1,12 +1,18 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"io"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/sweep"
 )
 
 // complete has a shell complete what the pipeline file names, and no file names where no
@@ -25,10 +31,12 @@ func (f *flags) complete(cmd *cobra.Command) {
 	default:
 		cmd.ValidArgsFunction = func(cmd *cobra.Command, before []string, _ string) ([]string, cobra.ShellCompDirective) {
 			switch name := cmd.Name(); {
+			case cmd.HasParent() && stored[cmd.Parent().Name()+" "+name] != nil:
+				return f.fromStore(cmd, stored[cmd.Parent().Name()+" "+name], before), cobra.ShellCompDirectiveNoFileComp
 			case name == "serve":
 				return local.FunctionNames(), cobra.ShellCompDirectiveNoFileComp
 			case cmd.Flags().Lookup("period") != nil && len(before) == 0:
-				return []string{"today", "yesterday"}, cobra.ShellCompDirectiveNoFileComp
+				return f.days(), cobra.ShellCompDirectiveNoFileComp
 			case cmd.Flags().Lookup("mode") != nil && len(before) == 1:
 				return f.names("mode"), cobra.ShellCompDirectiveNoFileComp
 			case len(before) == 0 && name == "complete":
@@ -40,6 +48,72 @@ func (f *flags) complete(cmd *cobra.Command) {
 	for _, below := range cmd.Commands() {
 		f.complete(below)
 	}
+}
+
+// stored are the commands whose words are in the store: what they can be about, each with a
+// description behind a tab.
+var stored = map[string]func(context.Context, *app.App) ([]string, error){
+	"locks release": func(ctx context.Context, a *app.App) (out []string, err error) {
+		states, at, err := a.Locks.List(ctx)
+		for _, s := range states {
+			out = append(out, s.Key+"\t"+string(lineOf(s, at).State)+" by "+plain(s.Execution))
+		}
+		return out, err
+	},
+	"quarantine show": quarantineIDs, "quarantine replay": quarantineIDs, "quarantine discard": quarantineIDs,
+	"sweep undo": func(ctx context.Context, a *app.App) (out []string, err error) {
+		listed, err := sweep.Removals(ctx, a)
+		for _, l := range listed {
+			if l.Undoable {
+				out = append(out, fmt.Sprintf("%s\t%d rows of %s for %s", l.ID, l.Removed, l.Table, l.Period))
+			}
+		}
+		return out, err
+	},
+}
+
+func quarantineIDs(ctx context.Context, a *app.App) (out []string, err error) {
+	qs, err := quarantined(ctx, a, false)
+	for _, q := range qs {
+		out = append(out, q.ID+"\t"+plain(q.Reason))
+	}
+	return out, err
+}
+
+// completeWithin bounds a question to the store while a person waits at the keyboard.
+const completeWithin = 3 * time.Second
+
+// fromStore asks the store; what cannot be read completes nothing.
+func (f *flags) fromStore(cmd *cobra.Command, list func(context.Context, *app.App) ([]string, error), before []string) []string {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
+	defer cancel()
+	a, err := f.openLogging(ctx, "error", io.Discard)
+	if err != nil {
+		return nil
+	}
+	defer a.Close()
+	all, err := list(ctx, a)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(all, func(s string) bool {
+		word, _, _ := strings.Cut(s, "\t")
+		return slices.Contains(before, word)
+	})
+}
+
+// days are the last week's, as words and as dates.
+func (f *flags) days() []string {
+	out := []string{"today", "yesterday"}
+	p, err := app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
+	if err != nil {
+		return out
+	}
+	cal := p.Calendar.Daily()
+	for n := range 7 {
+		out = append(out, string(cal.Add(cal.At(time.Now()), -n)))
+	}
+	return out
 }
 
 // names are those of the pipeline file, as far as it can be read: completing is no place

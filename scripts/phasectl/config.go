@@ -25,6 +25,7 @@ type flags struct {
 	differs           bool // an acting command goes on with another definition than the deployed one
 	json              bool // the answer is one JSON object
 
+	every          time.Duration // the answer is shown again
 	stdout, stderr io.Writer
 	opened         *opened                         // what the answer is about, once it is known
 	headed         bool                            // the answer has its first line

@@ -5,19 +5,26 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 type explainOptions struct {
 	*flags
 	subject
+	page int
 }
 
 func explainCommand(f *flags) *cobra.Command {
@@ -28,15 +35,77 @@ func explainCommand(f *flags) *cobra.Command {
 		Example: "  phasectl explain 2026-02-03 overnight\n  phasectl explain yesterday overnight --json",
 	}
 	o.takes(cmd, 2)
+	f.watched(cmd)
+	cmd.Flags().IntVar(&o.page, "page", 1, fmt.Sprintf("page of the runs, %d on each, the newest on the first", runsOfPage))
 	return answers(f, cmd, o.run)
 }
+
+// runsOfPage is how many runs are shown at once.
+const runsOfPage = 20
 
 // explainAnswer is everything that is known about one cycle.
 type explainAnswer struct {
 	cycle.Explanation
-	Help string `json:"help"`
+	Waited []waited `json:"waited_for"`
+	Logs   string   `json:"logs,omitempty"` // of Phasegate about the cycle, in Cloud Logging
+	Help   string   `json:"help"`
 
 	transition *pipeline.Transition
+	page       int
+}
+
+// waited is a processor that a cycle waits for.
+type waited struct {
+	Processor  string      `json:"processor"`
+	Attempts   int         `json:"attempts"`         // reports of the cycle's time
+	Status     wire.Status `json:"status,omitempty"` // of the last one
+	At         time.Time   `json:"at,omitzero"`
+	Error      string      `json:"error,omitempty"`
+	ExitStatus *int        `json:"exit_status,omitempty"`
+	Logs       string      `json:"logs,omitempty"` // of the processor, in Cloud Logging
+}
+
+// exitWords are how phasectl run reports the exit status of a command.
+var exitWords = regexp.MustCompile(`exit status (\d+)`)
+
+// waitedFor returns what each missing processor reported last, with the link to its log.
+func waitedFor(x cycle.Explanation, a *app.App, key cycle.Key, m pipeline.Mode) []waited {
+	out := []waited{}
+	for _, name := range x.Missing {
+		w, words := waited{Processor: name}, []string{name}
+		phase, of, _ := a.Pipeline.Processor(name)
+		words = append(words, of.Class)
+		for _, r := range x.Runs { // oldest first
+			if r.Processor != name {
+				continue
+			}
+			w.Attempts++
+			w.Status, w.At, w.Error, w.ExitStatus = r.Status, r.EventTime, r.Error, nil
+			if e := exitWords.FindStringSubmatch(r.Error); e != nil {
+				code, _ := strconv.Atoi(e[1])
+				w.ExitStatus = &code
+			}
+		}
+		filter := fmt.Sprintf(`("%s")`, strings.Join(words, `" OR "`))
+		if phase.Service != "" {
+			filter = fmt.Sprintf(`resource.type="cloud_run_revision" resource.labels.service_name="%s" `, phase.Service) + filter
+		}
+		w.Logs = logsLink(a, filter, m.CountsFrom, key)
+		out = append(out, w)
+	}
+	return out
+}
+
+// logsLink opens Cloud Logging with a filter, from the first run that counts to two days after the
+// period. What an emulator hands over is in no log of Google's.
+// https://cloud.google.com/logging/docs/view/logs-explorer-interface
+func logsLink(a *app.App, filter string, from pipeline.Offset, key cycle.Key) string {
+	if a.Config.PubSubHost != "" {
+		return ""
+	}
+	cal := key.Transition.Calendar()
+	filter += fmt.Sprintf(` timestamp>="%s" timestamp<="%s"`, cal.Instant(key.Period, from).UTC().Format(time.RFC3339), cal.End(key.Period).Add(48*time.Hour).UTC().Format(time.RFC3339))
+	return "https://console.cloud.google.com/logs/query;query=" + strings.ReplaceAll(url.QueryEscape(filter), "+", "%20") + "?project=" + url.QueryEscape(a.Config.Project)
 }
 
 func (o *explainOptions) run(ctx context.Context) (*explainAnswer, error) {
@@ -53,7 +122,12 @@ func (o *explainOptions) run(ctx context.Context) (*explainAnswer, error) {
 	if err != nil {
 		return nil, exitError{exitUnknown, err}
 	}
-	return &explainAnswer{x, help(x, key.Transition), key.Transition}, nil
+	if pages := max(1, (len(x.Runs)+runsOfPage-1)/runsOfPage); o.page < 1 || o.page > pages {
+		return nil, usage(fmt.Errorf("--page: %d is not within 1 to %d", o.page, pages))
+	}
+	logs := fmt.Sprintf(`resource.type="cloud_run_revision" resource.labels.service_name=("%[1]sphasegate-transition" OR "%[1]sphasegate-reconcile") jsonPayload.transition="%[2]s" jsonPayload.period="%[3]s"`,
+		a.Config.Prefix, key.Transition.ID, key.Period)
+	return &explainAnswer{x, waitedFor(x, a, key, m), logsLink(a, logs, m.CountsFrom, key), help(x, key.Transition), key.Transition, o.page}, nil
 }
 
 func modeNames(t *pipeline.Transition) string {
@@ -131,8 +205,20 @@ func (x *explainAnswer) text(p *page) {
 	more := func(format string, args ...any) { p.line("             "+format, args...) }
 	row("why", "%s", x.Reason)
 	row("policy", "%s", x.Policy)
-	if len(x.Missing) > 0 {
-		row("missing", "%s", strings.Join(x.Missing, ", "))
+	for _, w := range x.Waited {
+		row("missing", "%s, %d attempts", w.Processor, w.Attempts)
+		if w.Attempts > 0 {
+			more("the last one ended %s: %s", p.at(w.At), w.Status)
+		}
+		if w.Error != "" {
+			more("error: %s", w.Error)
+		}
+		if w.ExitStatus != nil {
+			more("exit status: %d", *w.ExitStatus)
+		}
+		if w.Logs != "" {
+			more("logs: %s", w.Logs)
+		}
 	}
 	if !x.NextCheck.IsZero() {
 		row("next check", "%s, by the relay; a completion is evaluated at once", p.at(x.NextCheck))
@@ -159,7 +245,9 @@ func (x *explainAnswer) text(p *page) {
 			more("%s", checkLine(c))
 		}
 	}
-	for _, r := range x.Runs {
+	last := len(x.Runs) - (x.page-1)*runsOfPage
+	first := max(0, last-runsOfPage)
+	for _, r := range x.Runs[first:last] {
 		verdict := "counts"
 		switch {
 		case r.Batch > 0:
@@ -168,6 +256,12 @@ func (x *explainAnswer) text(p *page) {
 			verdict = "does not count: " + r.Why
 		}
 		row("run", "%s  %s %s (%s): %s", p.at(r.EventTime), quoted([]string{r.Processor}), r.Status, quoted([]string{r.ExecutionID}), verdict)
+	}
+	if first > 0 {
+		row("run", "%d older ones: %s --page %d", first, commandFor("explain", x.transition, x.Period, x.Mode), x.page+1)
+	}
+	if x.Logs != "" {
+		row("logs", "%s", x.Logs)
 	}
 	row("fix", "%s", x.Help)
 }

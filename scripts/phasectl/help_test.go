@@ -38,7 +38,7 @@ func TestShellCompletion_SuggestsNamesFromPipelineFile(t *testing.T) {
 		{[]string{"sweep", "--table", "nba_predictions."}, []string{"nba_predictions.ml_feature_store_v2"}},
 		{[]string{"run", "--processor", "player_"}, []string{"player_composite_factors", "player_daily_cache", "player_game_summary", "player_shot_zone_analysis"}},
 		{[]string{"serve", "swe"}, []string{"sweep"}},
-		{[]string{"status", ""}, []string{"today", "yesterday"}},
+		{[]string{"status", "to"}, []string{"today"}},
 	} {
 		_, out, _ := command(t, append([]string{"__complete"}, tc.words...)...)
 		lines := strings.Split(strings.TrimSpace(out), "\n")

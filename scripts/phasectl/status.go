@@ -34,6 +34,7 @@ func statusCommand(f *flags) *cobra.Command {
 	}
 	o.takes(cmd, 2)
 	o.window(cmd, 3)
+	f.watched(cmd)
 	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "end with 1 if a cycle is overdue or blocked")
 	return answers(f, cmd, o.run)
 }
