@@ -57,6 +57,7 @@ locals {
     PHASEGATE_CLAIM      = var.claim
     LOG_LEVEL            = var.log_level
     SLACK_CHANNEL        = var.slack_channel
+    PHASEGATE_PAGE       = var.page
 
     FIRESTORE_EMULATOR_HOST = ""
     PUBSUB_EMULATOR_HOST    = ""

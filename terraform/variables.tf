@@ -215,6 +215,17 @@ variable "viewers" {
   }
 }
 
+variable "page" {
+  description = "Address at which people open the status page, such as https://status.example.com. Slack messages link to it. Empty: no links."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.page == "" || can(regex("^https?://[^/?#]+[^?#]*$", var.page))
+    error_message = "page: ${var.page} does not begin with https:// or http://."
+  }
+}
+
 variable "runbooks" {
   description = "Address under which the pages of docs/runbooks can be read."
   type        = string

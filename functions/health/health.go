@@ -61,7 +61,7 @@ func evaluate(ctx context.Context, a *app.App) error {
 	r := c.Run(ctx)
 	c.LogReport(ctx, r) // before anything that can fail: alerts read it
 	notify.Note(ctx, r.Notifications()...)
-	if digest, due := r.Digest(a.Pipeline); due {
+	if digest, due := r.Digest(a.Pipeline, a.Config.Page); due {
 		notify.Note(ctx, digest)
 	}
 	if err := c.Remember(ctx, r); err != nil {

@@ -177,7 +177,7 @@ func TestStatusPage_CycleTellsItsStory(t *testing.T) {
 	ctx, w := chromium(t), newNight(t, hostile)
 	w.open(ctx, "cycle/2026-02-03/overnight", 1280, 900, false)
 	said := ask[string](t, ctx, `document.body.textContent.replace(/\s+/g, " ")`)
-	for _, text := range []string{"2026-02-03 overnight is blocked", "minutes_coverage_pct is 71.3, blocks when < 80", "phasectl checks run --date 2026-02-03 --mode overnight",
+	for _, text := range []string{"2026-02-03 overnight is blocked", "minutes_coverage_pct is 71.3, blocks when < 80", "phasectl checks run 2026-02-03 overnight",
 		"QuotaExceeded: Custom quota exceeded", "8 min 47 s", "348", "critical_plus_majority_80pct", "late_completion", "second_run", "Phase 4 lost its tables", "two box scores are being corrected",
 		"~1/player_game_summary → 1284", hostile, "grace 30 min", "deadline 10:00", "not before 05:00", "Log of the cycle"} {
 		if !strings.Contains(said, text) {

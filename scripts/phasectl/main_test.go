@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	for _, name := range []string{"GOOGLE_CLOUD_PROJECT", "PIPELINE_FILE", "PHASEGATE_STORE", "PHASEGATE_PREFIX", "PHASEGATE_CLAIM", "PHASEGATE_LEASE",
-		"PHASEGATE_SHADOW", "PHASEGATE_TABLES", "PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "LOG_LEVEL", "NO_COLOR"} {
+		"PHASEGATE_SHADOW", "PHASEGATE_TABLES", "PHASEGATE_PAGE", "PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "LOG_LEVEL", "NO_COLOR"} {
 		_ = os.Unsetenv(name)
 	}
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGWINCH) // starts the one goroutine of os/signal, which stays

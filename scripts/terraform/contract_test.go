@@ -214,7 +214,7 @@ func TestEnvironment_MatchesVariablesThatCodeReads(t *testing.T) {
 	}
 	// With every variable of Terraform's at another value than its default.
 	p := planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-"), "database": cty.StringVal("books"), "shadow": cty.True,
-		"claim": cty.StringVal("2m"), "log_level": cty.StringVal("debug"), "slack_channel": cty.StringVal("#alerts"), "slack_token": cty.StringVal("xoxb-secret")})
+		"claim": cty.StringVal("2m"), "log_level": cty.StringVal("debug"), "slack_channel": cty.StringVal("#alerts"), "slack_token": cty.StringVal("xoxb-secret"), "page": cty.StringVal("https://status.example.com")})
 	for _, f := range p.some("google_cloudfunctions2_function") {
 		vars := map[string]string{}
 		for name, v := range f.at("service_config", "0", "environment_variables").AsValueMap() {
@@ -233,7 +233,7 @@ func TestEnvironment_MatchesVariablesThatCodeReads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := app.Config{Project: project, Store: "firestore:books", Prefix: "dev-", Shadow: "shadow_", ReadOnly: true, Claim: 2 * time.Minute, Lease: lease.Max, LogLevel: "debug", Slack: got.Slack}
+		want := app.Config{Project: project, Store: "firestore:books", Prefix: "dev-", Shadow: "shadow_", ReadOnly: true, Claim: 2 * time.Minute, Lease: lease.Max, LogLevel: "debug", Slack: got.Slack, Page: "https://status.example.com"}
 		if got != want || got.Slack.String() != "Slack, #alerts" {
 			t.Errorf("%s: %+v, want %+v and a channel", f.address, got, want)
 		}

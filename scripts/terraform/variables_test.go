@@ -123,7 +123,7 @@ func TestVariables_AreDescribedTypedAndValidated(t *testing.T) {
 	for name, bad := range map[string][]string{
 		"project": {"", "Nba", "a"}, "region": {"", "europe", "us-central1-a"}, "prefix": {"dev", "-", "Dev-", "developers-", "shadow_", "1-"},
 		"source_hash": {"", "unset", "0123456789AB"}, "claim": {"0s", "11m", "601s", "60", "1h"}, "log_level": {"warn", "error", ""},
-		"database": {"", "x", "(other)"}, "email": {"", "oncall", "a@b"}, "slack_channel": {"alerts", "#A"}, "runbooks": {"http://x", ""},
+		"database": {"", "x", "(other)"}, "email": {"", "oncall", "a@b"}, "slack_channel": {"alerts", "#A"}, "runbooks": {"http://x", ""}, "page": {"status.example.com", "https://x?y"},
 	} {
 		for _, value := range bad {
 			q, err := tryPlan(t, map[string]cty.Value{name: cty.StringVal(value)})

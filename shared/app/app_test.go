@@ -36,13 +36,13 @@ func TestConfig_Defaults(t *testing.T) {
 
 func TestConfig_ReportsAllProblemsAtOnce(t *testing.T) {
 	_, err := app.ConfigFromEnv(env(map[string]string{"PHASEGATE_STORE": "redis", "PHASEGATE_PREFIX": "a/b",
-		"PHASEGATE_CLAIM": "soon", "PHASEGATE_LEASE": "11m", "PHASEGATE_SHADOW": "True", "PHASEGATE_TABLES": "none"}))
+		"PHASEGATE_CLAIM": "soon", "PHASEGATE_LEASE": "11m", "PHASEGATE_SHADOW": "True", "PHASEGATE_TABLES": "none", "PHASEGATE_PAGE": "status.example.com"}))
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{"GOOGLE_CLOUD_PROJECT: is required", `PHASEGATE_STORE: "redis"`, `PHASEGATE_PREFIX: "a/b"`,
 		`PHASEGATE_CLAIM: "soon"`, `PHASEGATE_LEASE: "11m" is no duration from 2s to 10m`, `PHASEGATE_SHADOW: "True" is not one of true, false`,
-		`PHASEGATE_TABLES: "none" is not one of write, read`} {
+		`PHASEGATE_TABLES: "none" is not one of write, read`, `PHASEGATE_PAGE: "status.example.com" is no address such as https://status.example.com`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not named in:\n%v", want, err)
 		}

@@ -6,6 +6,7 @@ package app
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"regexp"
 	"strings"
@@ -36,6 +37,7 @@ type Config struct {
 	PubSubHost   string // emulator's host:port; "" means Google's
 	BigQueryHost string // emulator's host:port; "" means Google's
 	Slack        notify.Slack
+	Page         string // address of the status page, without a slash at its end; "" where none is configured
 	// Local: the documents are on this machine, not in Google's Firestore.
 	Local bool
 }
@@ -75,6 +77,12 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	var errs []error
 	bad := func(name, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+	}
+	if page := getenv("PHASEGATE_PAGE"); page != "" {
+		if u, err := url.Parse(page); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+			bad("PHASEGATE_PAGE", "%q is no address such as https://status.example.com", page)
+		}
+		c.Page = strings.TrimRight(page, "/")
 	}
 	if c.Project == "" {
 		bad("GOOGLE_CLOUD_PROJECT", "is required")

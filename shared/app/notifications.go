@@ -28,7 +28,14 @@ func (a *App) noteStatus(ctx context.Context, key cycle.Key, cycles []cycle.Stat
 			continue
 		}
 		late := !a.Now().Before(m.Due(key.Transition.Calendar(), key.Period).Add(notifiedFor))
-		notify.Note(ctx, slices.DeleteFunc(cycleNotifications(key.Transition, m, st), func(n notify.Notification) bool { return late && n.State != "" })...)
+		for _, n := range cycleNotifications(key.Transition, m, st) {
+			if a.Config.Page != "" {
+				n.Links = []notify.Link{{Text: "cycle", URL: a.Config.Page + "/" + key.Transition.CyclePath(key.Period, st.Mode)}}
+			}
+			if !late || n.State == "" {
+				notify.Note(ctx, n)
+			}
+		}
 	}
 }
 

@@ -54,6 +54,7 @@ type verdict struct {
 	notes              []string // said in any state
 	action             string   // that helps against what is bad
 	whenUnknown        string   // suggested command when the answer is unknown
+	cycles             []Cycle  // that are bad
 }
 
 func (v *verdict) failing(format string, args ...any) {
@@ -65,6 +66,9 @@ func (v *verdict) notKnown(format string, args ...any) {
 func (v *verdict) ok(format string, args ...any) {
 	v.fine = append(v.fine, fmt.Sprintf(format, args...))
 }
+
+// mostLinks bounds how many cycles a check names with their pages.
+const mostLinks = 3
 
 // mostNotes bounds how many notes stand next to evidence of what is wrong.
 const mostNotes = 10
@@ -82,7 +86,7 @@ func (v *verdict) noted(evidence []string) []string {
 func (v *verdict) check() Check {
 	switch {
 	case len(v.bad) > 0:
-		return Check{State: Failing, Evidence: v.noted(append(v.bad, v.unknown...)), Action: v.action}
+		return Check{State: Failing, Evidence: v.noted(append(v.bad, v.unknown...)), Action: v.action, Cycles: v.cycles[:min(len(v.cycles), mostLinks)]}
 	case len(v.unknown) > 0:
 		return Check{State: Unknown, Evidence: v.noted(v.unknown), Action: v.whenUnknown}
 	}

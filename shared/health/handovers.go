@@ -55,6 +55,7 @@ func handOvers(f *facts) Check {
 					v.ok("%s: %s; %s was handed over since", t.Called(b.Period, st.Mode), why, later)
 				default:
 					v.failing("%s: %s", t.Called(b.Period, st.Mode), why)
+					v.cycles = append(v.cycles, Cycle{t.Called(b.Period, st.Mode), t.CyclePath(b.Period, st.Mode)})
 					v.action = fmt.Sprintf("phasectl explain %s %s%s", st.Period, st.Mode, t.Option())
 				}
 			}

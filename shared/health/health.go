@@ -61,9 +61,16 @@ const (
 type Check struct {
 	ID       string    `json:"id"` // one of the constants of this package
 	State    State     `json:"state"`
-	Evidence []string  `json:"evidence"` // in words, one line at least
-	Since    time.Time `json:"since"`    // from when on it has been in this state, as far as known; UTC
-	Action   string    `json:"action"`   // the command that helps; "" when nothing is to be done
+	Evidence []string  `json:"evidence"`         // in words, one line at least
+	Since    time.Time `json:"since"`            // from when on it has been in this state, as far as known; UTC
+	Action   string    `json:"action"`           // the command that helps; "" when nothing is to be done
+	Cycles   []Cycle   `json:"cycles,omitempty"` // that the evidence names first
+}
+
+// Cycle is a cycle that a check is about.
+type Cycle struct {
+	Name string `json:"name"`
+	Path string `json:"path"` // of its page, from the status page
 }
 
 // Report is the answer to all of them.

@@ -53,7 +53,7 @@ func TestRun_HourlyPipeline(t *testing.T) {
 	}
 
 	for at, due := range map[time.Time]bool{now.Add(-31 * time.Minute): false, now.Add(-30 * time.Minute): true} { // 07:00 in Berlin
-		n, told := Report{At: at}.Digest(p)
+		n, told := Report{At: at}.Digest(p, "")
 		if told != due || due && n.State != "2026-10-25" {
 			t.Errorf("%s: due %v, %q", at, told, n.State)
 		}

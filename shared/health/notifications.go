@@ -38,14 +38,19 @@ func (r Report) Notifications() (out []notify.Notification) {
 	return out
 }
 
-// Digest returns the notification that is sent once a day, from a local time on.
-func (r Report) Digest(p *pipeline.Pipeline) (n notify.Notification, due bool) {
+// Digest returns the notification that is sent once a day, from a local time on. It links to the
+// status page and to the cycles that are not handed over, if the address of the page is known.
+func (r Report) Digest(p *pipeline.Pipeline, page string) (n notify.Notification, due bool) {
 	cal := p.Calendar.Daily()
 	today := cal.At(r.At)
 	if r.At.Before(cal.Instant(today, p.Health.DigestAt)) {
 		return n, false
 	}
 	var lines []string
+	var links []notify.Link
+	if page != "" {
+		links = append(links, notify.Link{Text: "status page", URL: page + "/"})
+	}
 	for _, s := range []State{Failing, Unknown, OK} {
 		for _, c := range r.Checks {
 			if c.State != s {
@@ -56,11 +61,16 @@ func (r Report) Digest(p *pipeline.Pipeline) (n notify.Notification, due bool) {
 				line += fmt.Sprintf(" (and %d more)", more)
 			}
 			lines = append(lines, line)
+			for _, cycle := range c.Cycles {
+				if page != "" {
+					links = append(links, notify.Link{Text: cycle.Name, URL: page + "/" + cycle.Path})
+				}
+			}
 		}
 	}
 	return notify.Notification{Subject: "digest", State: string(today), Severity: notify.Info, Command: "phasectl health --verbose",
 		Title:  fmt.Sprintf("%s %s: %d checks ok, %d failing, %d unknown", r.At.In(p.Calendar.Zone()).Format(time.DateOnly), r.Overall, r.Count(OK), r.Count(Failing), r.Count(Unknown)),
-		Reason: strings.Join(lines, "\n")}, true
+		Reason: strings.Join(lines, "\n"), Links: links}, true
 }
 
 // configuration checks the Slack channels, and that this pipeline file is deployed.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/notify"
 )
 
@@ -42,17 +43,40 @@ func TestNotifications_DailyDigest(t *testing.T) {
 	for local, due := range map[time.Time]bool{at(today, 10, 59): false, at(today, 11, 0): true, at(today, 23, 59): true} {
 		w.SetNow(local)
 		r := c.Run(t.Context())
-		n, got := r.Digest(w.Pipeline)
+		n, got := r.Digest(w.Pipeline, "")
 		if got != due || due && (n.State != string(today) || n.Subject != "digest") {
 			t.Errorf("at %s: %v, %+v", local, got, n)
 		}
 	}
 	r := Report{At: at(today, 11, 5), Overall: Failing, Checks: []Check{{ID: "a", State: OK, Evidence: []string{"fine", "more"}}, {ID: "b", State: Failing, Evidence: []string{"bad", "worse"}}, {ID: "c", State: Unknown, Evidence: []string{"away"}}}}
-	n, _ := r.Digest(w.Pipeline)
+	n, _ := r.Digest(w.Pipeline, "")
 	if n.Title != "2026-02-04 failing: 1 checks ok, 1 failing, 1 unknown" || n.Reason != "failing: b: bad (and 1 more)\nunknown: c: away\nok: a: fine" {
 		t.Errorf("%q\n%s", n.Title, n.Reason)
 	}
 	if strings.Contains(n.Reason, "more\n") {
 		t.Error("evidence of what is ok is told at length")
+	}
+}
+
+// The digest links to the status page and to the cycles that are not handed over. Without an
+// address it has no links.
+func TestDigest_LinksToPageAndCycles(t *testing.T) {
+	w, _ := checker(t)
+	f := sound(t)
+	for _, mode := range []string{"tomorrow", "same_day", "overnight", "overnight"} {
+		f.addCycle(cycle.Status{Period: string(night), Mode: mode, State: "overdue", Reason: "late", Satisfied: []string{"x"}})
+	}
+	handOvers := judged(f)[HandOvers]
+	r := Report{At: at(today, 11, 5), Overall: Failing, Checks: []Check{handOvers}}
+	n, _ := r.Digest(w.Pipeline, "https://status.example.com")
+	var links []string
+	for _, l := range n.Links {
+		links = append(links, l.Text+" "+l.URL)
+	}
+	if len(links) != 1+mostLinks || links[0] != "status page https://status.example.com/" || !strings.HasPrefix(links[1], string(night)) || !strings.Contains(links[1], " https://status.example.com/cycle/"+string(night)+"/") {
+		t.Errorf("%q, %+v", links, handOvers)
+	}
+	if n, _ := r.Digest(w.Pipeline, ""); len(n.Links) != 0 {
+		t.Errorf("without an address: %+v", n.Links)
 	}
 }

@@ -65,9 +65,13 @@ type Notification struct {
 	Reason   string // further lines
 	Command  string // suggested command; "" if there is none
 	Page     string // of docs/runbooks, without .md; "" if there is none
+	Links    []Link
 	// Again is the time after which the same state is sent again; 0 means never.
 	Again time.Duration
 }
+
+// Link is a page for more.
+type Link struct{ Text, URL string }
 
 // Notifier sends new states. Safe for concurrent use.
 type Notifier struct {
@@ -286,12 +290,20 @@ func (n *Notifier) message(due []Notification) string {
 		if notification.Page != "" && notification.State != "" {
 			help = append(help, "<"+runbooks+notification.Page+".md|runbook>")
 		}
+		if notification.State != "" {
+			for _, l := range notification.Links {
+				help = append(help, "<"+linked.Replace(escape(l.URL))+"|"+linked.Replace(escape(l.Text))+">")
+			}
+		}
 		if len(help) > 0 {
 			b.WriteString("\n" + strings.Join(help, "  "))
 		}
 	}
 	return b.String()
 }
+
+// linked keeps the separator of a link out of its parts.
+var linked = strings.NewReplacer("|", "%7C", "\n", " ")
 
 // escape is Slack's: https://api.slack.com/reference/surfaces/formatting#escaping.
 func escape(s string) string {

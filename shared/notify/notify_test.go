@@ -380,3 +380,15 @@ func TestNotifier_ReadsStateOfEarlierVersions(t *testing.T) {
 		t.Errorf("that it is resolved: %q", got)
 	}
 }
+
+func TestMessage_HasLinksWhileAStateIsNotWell(t *testing.T) {
+	n := &Notifier{Of: "nba in p"}
+	link := Link{Text: "2026-02-03 <x>|", URL: "https://status.example.com/cycle/2026-02-03/overnight?transition=a&x=|"}
+	got := n.message([]Notification{{Subject: "a", State: "failing", Severity: Warning, Title: "t", Links: []Link{link}}})
+	if want := "<https://status.example.com/cycle/2026-02-03/overnight?transition=a&amp;x=%7C|2026-02-03 &lt;x&gt;%7C>"; !strings.Contains(got, "\n"+want) {
+		t.Errorf("%q", got)
+	}
+	if got := n.message([]Notification{{Subject: "a", Title: "t", Links: []Link{link}}}); strings.Contains(got, "https://") {
+		t.Errorf("resolved: %q", got)
+	}
+}

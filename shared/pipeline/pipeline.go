@@ -142,6 +142,15 @@ func (t *Transition) Called(p Period, mode string) string {
 // alone.
 func (t *Transition) LastInTime(p Period) time.Time { return t.calendar.End(p).Add(t.TriggerWithin) }
 
+// CyclePath is the address of a cycle's page, from the status page.
+func (t *Transition) CyclePath(p Period, mode string) string {
+	path := "cycle/" + string(p) + "/" + mode
+	if t.several {
+		path += "?transition=" + t.ID
+	}
+	return path
+}
+
 // Option is what names the transition in a command behind other words; "" where there is
 // one only.
 func (t *Transition) Option() string {

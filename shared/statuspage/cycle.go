@@ -201,12 +201,11 @@ func newCyclePage(a *app.App, s *cycleState, q query) cycleView {
 		v.Since, v.Age = clk.short(since), clk.age(since)
 	}
 	v.Acts = acts(c)
+	if a.Config.Page != "" {
+		v.Share = a.Config.Page + "/" + c.link()
+	}
 	link := func(p pipeline.Period) neighbour {
-		n := neighbour{Text: string(p), Link: "../" + string(p) + "/" + c.mode.Name}
-		if c.of.Option() != "" {
-			n.Link += "?transition=" + c.of.ID
-		}
-		return n
+		return neighbour{Text: string(p), Link: "../../" + c.of.CyclePath(p, c.mode.Name)}
 	}
 	v.Before, v.After = link(clk.cal.Add(c.period, -1)), link(clk.cal.Add(c.period, 1))
 	v.RefreshLink = "?" + refreshing(c)
@@ -234,19 +233,19 @@ func refreshing(c *shown) string {
 
 // acts are what an operator can do, the most likely first.
 func acts(c *shown) []act {
-	args, flags, option := string(c.period)+" "+c.mode.Name, "--date "+string(c.period)+" --mode "+c.mode.Name, c.of.Option()
+	args, option := string(c.period)+" "+c.mode.Name, c.of.Option()
 	explain := act{"Look", "why it is in this state, and what is checked next", "phasectl explain " + args + option}
-	force := act{"Or hand over", "what would be handed over now; then without --dry-run", "phasectl trigger " + flags + " --force --reason '…' --dry-run" + option}
+	force := act{"Or hand over", "what would be handed over now; then without --dry-run", "phasectl trigger " + args + " --force --reason '…' --dry-run" + option}
 	end := act{"Or close", "it shall never be handed over", "phasectl close " + args + " --reason '…'" + option}
 	switch c.State {
 	case string(policy.Overdue):
 		return []act{explain, force, end}
 	case string(cycle.StateBlocked):
-		return []act{{"Look", "the values of the readiness checks now", "phasectl checks run " + flags + option}, force, end}
+		return []act{{"Look", "the values of the readiness checks now", "phasectl checks run " + args + option}, force, end}
 	case string(cycle.StateOnHold):
 		return []act{{"Release", "what is due is handed over at once", c.command()}, explain}
 	case string(cycle.StatePublished):
-		return []act{explain, {"Or repeat", "a further hand-over, with new trigger ids; then without --dry-run", "phasectl trigger " + flags + " --reason '…' --dry-run" + option}}
+		return []act{explain, {"Or repeat", "a further hand-over, with new trigger ids; then without --dry-run", "phasectl trigger " + args + " --reason '…' --dry-run" + option}}
 	case string(policy.Closed):
 		return []act{explain}
 	}

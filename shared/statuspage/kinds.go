@@ -125,13 +125,7 @@ func (c *shown) size() int { return len(c.Satisfied) + len(c.Missing) }
 func (c *shown) name() string { return c.of.Called(c.period, c.mode.Name) }
 
 // link is the address of the cycle's page, from the overview.
-func (c *shown) link() string {
-	link := "cycle/" + string(c.period) + "/" + c.mode.Name
-	if c.of.Option() != "" {
-		link += "?transition=" + c.of.ID
-	}
-	return link
-}
+func (c *shown) link() string { return c.of.CyclePath(c.period, c.mode.Name) }
 
 // label is what a cell says to a screen reader.
 func (c *shown) label(clk clock) string {

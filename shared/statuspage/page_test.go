@@ -425,7 +425,7 @@ func TestCycle_ShowsRunsHandOversAndOperators(t *testing.T) {
 	if want := per(ax.share(morning.Add(-8*time.Hour).Add(30*time.Minute)) - ax.share(morning.Add(-8*time.Hour))); areas[0].Width != want {
 		t.Errorf("%s wide, want %s", areas[0].Width, want)
 	}
-	if b := cycleOf(t, w, night, "overnight").Before; b.Link != "../2026-02-02/overnight" {
+	if b := cycleOf(t, w, night, "overnight").Before; b.Link != "../../cycle/2026-02-02/overnight" {
 		t.Errorf("%+v", b)
 	}
 }
@@ -490,7 +490,7 @@ func TestBatch_BlockedIsShownSinceItWasBegun(t *testing.T) {
 		t.Errorf("%q %+v", o.Headline, o.Todo)
 	}
 	v := cycleOf(t, w, night, "overnight")
-	if v.Since != "05:20" || v.Acts[0].Command != "phasectl checks run --date 2026-02-03 --mode overnight" || len(v.Ready) != 1 || v.Ready[0].Result != "blocks" || v.Ready[0].Bullet == nil || v.Ready[0].Bullet.Bound != "80%" {
+	if v.Since != "05:20" || v.Acts[0].Command != "phasectl checks run 2026-02-03 overnight" || len(v.Ready) != 1 || v.Ready[0].Result != "blocks" || v.Ready[0].Bullet == nil || v.Ready[0].Bullet.Bound != "80%" {
 		t.Errorf("%+v", v)
 	}
 	// A period that cannot be read is unknown, and the others are shown.
