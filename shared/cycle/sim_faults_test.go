@@ -29,11 +29,12 @@ const (
 	simDiesAfter           // the process is gone, with the effect
 	simClockJumps          // the machine's clock is set forward
 	simPartly              // of the messages some are accepted, some answers are lost
+	simLate                // refused or without its caller, and its effect comes later
 	simFaultKinds
 )
 
 var simFaultNames = [simFaultKinds]string{"", "call refused", "answer lost", "retried by the driver", "slow before", "slow after",
-	"killed before", "killed after", "clock set forward", "some messages refused or lost"}
+	"killed before", "killed after", "clock set forward", "some messages refused or lost", "landed late"}
 
 // simFaults is what may still go wrong, and what did.
 type simFaults struct {
@@ -99,6 +100,7 @@ func (s *simulation) asleep(th *simThread) {
 	if e != (simEvent{}) {
 		s.event(after, e)
 	}
+	s.sleeps(th.instance, d)
 	th.sleep(d)
 }
 
@@ -126,8 +128,9 @@ func (s *simulation) do(c simCall, describe func() string, call func(simFault) e
 		}
 		s.tell("%-14s %s", th, what)
 	}
-	switch f {
+	switch late := th.late; f {
 	case simRefused:
+		s.lands(th, c, late)
 		return errLost
 	case simLost:
 		_ = s.tellError(call(f))
@@ -137,10 +140,11 @@ func (s *simulation) do(c simCall, describe func() string, call func(simFault) e
 	case simSlowBefore:
 		s.asleep(th)
 	case simDiesBefore:
+		s.lands(th, c, late)
 		s.kill(th.instance)
 		panic(simKilled{})
 	case simClockJumps:
-		th.instance.skew += time.Duration(s.rng.IntN(300)) * time.Second
+		s.jumps(th.instance, time.Duration(s.rng.IntN(300))*time.Second)
 	}
 	if th.cancel != nil && s.now.After(th.ends) {
 		th.cancel()
@@ -182,6 +186,11 @@ func (f *simStore) Get(ctx context.Context, refs ...store.Ref) (snap store.Snaps
 func (f *simStore) Apply(ctx context.Context, ws ...store.Write) (vs []store.Version, err error) {
 	s := (*simulation)(f)
 	th := s.current
+	th.late = func() {
+		if _, err := s.mem.Apply(context.WithoutCancel(ctx), ws...); s.tellError(err) == nil {
+			s.applied(th, ws)
+		}
+	}
 	err = s.do(simApply, func() string { return simWrites(ws) }, func(simFault) (err error) {
 		vs, err = s.mem.Apply(ctx, ws...)
 		if err == nil {
@@ -226,6 +235,11 @@ func (s *simulation) publish(ctx context.Context, topic string, msgs []wire.Outg
 	th, out := s.current, make([]Published, len(msgs))
 	began := s.now
 	s.publishing(th)
+	th.late = func() {
+		for _, m := range msgs {
+			s.accept(th, topic, m, s.now.AddDate(1, 0, 0), false) // a copy, if it is one, is nobody's fault
+		}
+	}
 	err := s.do(simPublish, func() string { return "publish " + simOutgoing(msgs) }, func(f simFault) error {
 		if ctx.Err() != nil {
 			return ctx.Err()

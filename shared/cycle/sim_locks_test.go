@@ -82,7 +82,7 @@ func (s *simulation) serve(r *simRequest, in *simInstance) *simThread {
 // process is what a runner does: true when the request need not come again.
 func (th *simThread) process() bool {
 	s, r, in := th.sim, th.request, th.instance
-	locks := lease.New(lease.Config{Store: (*simStore)(s), Now: func() time.Time { return s.now.Add(in.skew) }, Lease: simLease,
+	locks := lease.New(lease.Config{Store: (*simStore)(s), Now: func() time.Time { return s.clock(in) }, Lease: simLease,
 		Instance: fmt.Sprint(in.id), Log: simSilence, NewID: func() string { s.locks.ids++; return fmt.Sprintf("l%d", s.locks.ids) }})
 	class := r.message.class()
 	got, err := locks.Acquire(context.Background(), lease.Key{Class: class, Period: simPeriod}, th.job)

@@ -134,6 +134,10 @@ func (s *simulation) happen() {
 		}
 		s.events = slices.Delete(s.events, i, i+1)
 		i--
+		if e.landing != nil {
+			s.land(e.landing)
+			continue
+		}
 		in := s.instances[s.rng.IntN(len(s.instances))]
 		switch {
 		case e.message != nil:

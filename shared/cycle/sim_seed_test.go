@@ -72,6 +72,8 @@ func (s *simulation) scenario() {
 		}
 	}
 	s.lock()
+	s.delayed()
+	s.setClocks()
 	for i := range s.rng.IntN(3) {
 		s.beside(simEvent{job: fmt.Sprintf("relay%d", i)})
 	}

@@ -49,6 +49,8 @@ type simulation struct {
 	path      *simPath // of the systematic exploration, else nil
 	checks    simChecks
 	faults    simFaults
+	late      *rand.Rand // of writes and messages that land after their caller was told that they failed; nil: none does
+	clocks    simClocks
 	books     simBooks
 	locks     simLocks
 	problem   string
@@ -61,6 +63,7 @@ type simInstance struct {
 	engine  *Engine
 	rules   *simRules
 	skew    time.Duration // of its clock
+	stood   time.Duration // for so long its monotonic clock has stood still
 	holding bool          // of the operator's: a hold or release is under way
 
 	// Where completions are grouped: who works on a group, and who waits for the next one.
@@ -83,6 +86,7 @@ type simEvent struct {
 	job     string       // the relay's, comes
 	act     *simAct      // an operator's
 	deploy  *simInstance // runs the new definition from now on
+	landing *simLanding  // of a late write
 }
 
 // simKilled ends a thread whose process is dead.
@@ -126,6 +130,7 @@ type simThread struct {
 	seen    store.Snapshot // the last look at the period
 	checked simChecked     // the last readiness check
 	ids     []string       // that the broker has answered
+	late    func()         // makes the call that is under way land later
 }
 
 func (th *simThread) String() string {
@@ -246,7 +251,7 @@ func (s *simulation) boot(in *simInstance) {
 	}
 	in.engine = New(Config{
 		Store: (*simStore)(s), Publish: s.publish, Check: s.check, Expected: expected,
-		Now:   func() time.Time { return s.now.Add(in.skew) },
+		Now:   func() time.Time { return s.clock(in) },
 		NewID: s.newID, Claim: simClaim, Log: simSilence,
 	})
 }

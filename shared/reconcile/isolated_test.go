@@ -9,6 +9,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -90,4 +91,31 @@ func withWarehouse(s *scene, a *app.App) *Reconciler {
 	r := New(a)
 	r.Contents, r.Expected, r.Sweep = s.rec.Contents, s.rec.Expected, s.rec.Sweep
 	return r
+}
+
+// A period whose repair panics is reported as failed; the others are repaired and reported.
+func TestRun_APanicOfOnePeriodKeepsNoOtherFromItsRepair(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	const before = pipeline.Period("2026-02-02")
+	for _, p := range []pipeline.Period{before, night} {
+		s.data(p)
+		s.reports(p, "player_game_summary")
+	}
+	s.Engine.Check = func(_ context.Context, key cycle.Key, _ string, _ []string) cycle.Readiness {
+		if key.Period == before {
+			panic("the check is broken")
+		}
+		return cycle.Readiness{Outcome: cycle.Passed}
+	}
+	r := s.run(before, night, "nightly")
+	status := map[pipeline.Period]Status{}
+	for _, f := range r.Findings {
+		if f.Type == MissingCompletion {
+			status[f.Period] = f.Status
+		}
+	}
+	if status[before] != Failed || status[night] != Repaired {
+		t.Errorf("the period that panics is %q, and the other %q; findings: %s", status[before], status[night], types(r))
+	}
 }

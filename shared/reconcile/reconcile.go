@@ -35,6 +35,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -231,7 +232,7 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 		if err := ctx.Err(); err != nil {
 			return report, fmt.Errorf("repairing from %s on: %w", b.Period, err)
 		}
-		failed[b.Period] = r.Engine.Repair(ctx, b.Key, cycle.Repair{Completions: p.completions, Actor: actor, Reason: strings.Join(p.reasons, "; "), Before: standing(b)})
+		failed[b.Period] = r.repair(ctx, b, p, actor)
 	}
 	if len(failed) == 0 {
 		return report, nil
@@ -263,6 +264,17 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 	}
 	report.Unknown, report.Tables, report.Shown = after.unknown, after.tables, after.shown
 	return report, nil
+}
+
+// repair repairs one period. A panic is an error of this period: the others have their turn.
+func (r *Reconciler) repair(ctx context.Context, b cycle.PeriodState, p *repair, actor string) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%s: panic: %v", b.Key, v)
+			r.Log.ErrorContext(ctx, err.Error(), "transition", b.Transition.ID, "period", string(b.Period), "stack", string(debug.Stack()))
+		}
+	}()
+	return r.Engine.Repair(ctx, b.Key, cycle.Repair{Completions: p.completions, Actor: actor, Reason: strings.Join(p.reasons, "; "), Before: standing(b)})
 }
 
 // standing says how a period's cycles stand.
