@@ -34,8 +34,8 @@ func initCommand(f *flags) *cobra.Command {
 		Use:   "init",
 		Short: "Write the pipeline file of a new pipeline, from BigQuery tables or from answers",
 		Long: "Write a commented pipeline file that is valid. With --dataset, once for each phase in order, it has the tables of\n" +
-			"these datasets: their partition columns, declared primary keys or clustering, and timestamps. Without, it asks\n" +
-			"questions; answers can also come from a pipe. It marks each value that it guesses with \"decide\".\n" +
+			"these datasets: their partition columns, declared primary keys or clustering, and timestamps. The caller needs the\n" +
+			"role BigQuery Metadata Viewer. Without --dataset, it asks questions; answers can also come from a pipe. It marks each value that it guesses with \"decide\".\n" +
 			"A file that exists is replaced only with --overwrite.\n\n" +
 			"Exit status: 0 written, 1 the file exists, or a dataset has no usable table, 2 BigQuery could not be read.",
 		Example: "  phasectl init\n  phasectl init --dataset shop_raw --dataset shop_clean --dataset shop_marts --time-zone Europe/Berlin --project my-project",
@@ -262,6 +262,14 @@ func checkName(s string) error {
 	return nil
 }
 
+// checkPipelineName checks a name after which topics are named.
+func checkPipelineName(s string) error {
+	if strings.HasPrefix(s, "phasegate") || strings.HasPrefix(s, "goog") {
+		return fmt.Errorf("%q begins with phasegate or goog, as no topic of a pipeline may", s)
+	}
+	return checkName(s)
+}
+
 func checkColumn(s string) error {
 	if !safeColumn.MatchString(s) {
 		return fmt.Errorf("%q is no column", s)
@@ -312,7 +320,7 @@ func (d *draft) fromAnswers(q *questions) (err error) {
 	if err := d.checkFlags(); err != nil {
 		return err
 	}
-	ask(&d.Name, "Name of the pipeline, such as shop", "", checkName)
+	ask(&d.Name, "Name of the pipeline, such as shop", "", checkPipelineName)
 	ask(&d.Zone, "Time zone", "UTC", checkZone)
 	ask(&calendar, "A period is a day or an hour", "day", func(s string) error {
 		if s != "day" && s != "hour" {
@@ -367,7 +375,7 @@ func (d *draft) fromAnswers(q *questions) (err error) {
 // checkFlags checks what was given as a flag instead of an answer.
 func (d *draft) checkFlags() error {
 	if d.Name != "" {
-		if err := checkName(d.Name); err != nil {
+		if err := checkPipelineName(d.Name); err != nil {
 			return usage(fmt.Errorf("--name: %w", err))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -38,9 +39,9 @@ func (d *draft) fromTables(ctx context.Context, f *flags, datasets []string) err
 	if err != nil {
 		return exitError{exitUnknown, err}
 	}
-	all := make([][]*bigquery.TableMetadata, len(datasets))
+	all, sharded := make([][]*bigquery.TableMetadata, len(datasets)), make([][]string, len(datasets))
 	for i, name := range datasets {
-		if all[i], err = tablesOf(ctx, client, name); err != nil {
+		if all[i], sharded[i], err = tablesOf(ctx, client, name); err != nil {
 			return exitError{exitUnknown, fmt.Errorf("dataset %s: %w", name, err)}
 		}
 	}
@@ -50,8 +51,11 @@ func (d *draft) fromTables(ctx context.Context, f *flags, datasets []string) err
 	seen := map[string]bool{}
 	for i, name := range datasets {
 		phase := draftPhase{Name: nameOf(strings.TrimPrefix(strings.ToLower(name), d.Name+"_"), "phase")}
+		for _, prefix := range sharded[i] {
+			phase.LeftOut = append(phase.LeftOut, name+"."+prefix+"*: its periods are tables of their own; one partitioned table is needed")
+		}
 		for _, table := range all[i] {
-			id := table.FullID[strings.LastIndexAny(table.FullID, ".:")+1:]
+			id := table.FullID
 			pr, why := draftTable(name+"."+id, table, d.Hourly)
 			if why != "" {
 				phase.LeftOut = append(phase.LeftOut, name+"."+id+": "+why)
@@ -71,25 +75,43 @@ func (d *draft) fromTables(ctx context.Context, f *flags, datasets []string) err
 	return nil
 }
 
-// tablesOf reads the tables of a dataset, in the order of their names.
-func tablesOf(ctx context.Context, client *bigquery.Client, dataset string) (out []*bigquery.TableMetadata, err error) {
+// mostTables bounds the calls to BigQuery, one for each table.
+const mostTables = 300
+
+// shard is how a table is called that has one day of a series, such as events_20260203.
+var shard = regexp.MustCompile(`^(.*_)(?:19|20)\d{6}$`)
+
+// tablesOf reads the tables of a dataset, in the order of their names, and the prefixes of series.
+func tablesOf(ctx context.Context, client *bigquery.Client, dataset string) (out []*bigquery.TableMetadata, sharded []string, err error) {
 	it := client.Dataset(dataset).Tables(ctx)
+	var tables []*bigquery.Table
 	for {
 		table, err := it.Next()
 		if errors.Is(err, iterator.Done) {
-			slices.SortFunc(out, func(a, b *bigquery.TableMetadata) int { return strings.Compare(a.FullID, b.FullID) })
-			return out, nil
+			break
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		if m := shard.FindStringSubmatch(table.TableID); m == nil {
+			tables = append(tables, table)
+		} else if !slices.Contains(sharded, m[1]) {
+			sharded = append(sharded, m[1])
+		}
+	}
+	if len(tables) > mostTables {
+		return nil, nil, fmt.Errorf("%d tables; a transition expects %d processors at most: write the pipeline file by hand", len(tables), mostTables)
+	}
+	slices.SortFunc(tables, func(a, b *bigquery.Table) int { return strings.Compare(a.TableID, b.TableID) })
+	for _, table := range tables {
 		meta, err := table.Metadata(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("table %s: %w", table.TableID, err)
+			return nil, nil, fmt.Errorf("table %s: %w", table.TableID, err)
 		}
-		meta.FullID = cmp.Or(meta.FullID, dataset+"."+table.TableID)
+		meta.FullID = table.TableID
 		out = append(out, meta)
 	}
+	return out, sharded, nil
 }
 
 // hourly reports whether the tables are partitioned by the hour, all that have partitions.

@@ -105,6 +105,7 @@ func TestInit_WithoutAnswersWritesNothing(t *testing.T) {
 	typed(t, "shop")
 	want(t, 64, []string{`no answer to "A period is a day or an hour"`}, "init", "--file", file, "--time-zone", "UTC")
 	want(t, 64, []string{`--time-zone: "Berlin" is no time zone`}, "init", "--file", file, "--time-zone", "Berlin")
+	want(t, 64, []string{`--name: "google_shop" begins with phasegate or goog`}, "init", "--file", file, "--name", "google_shop")
 	want(t, 64, []string{`--name: "My shop" is no name`}, "init", "--file", file, "--name", "My shop")
 	want(t, 64, []string{"--dataset: name two datasets or more"}, "init", "--file", file, "--dataset", "shop_raw")
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
@@ -142,8 +143,9 @@ var recorded = map[string]map[string]string{
 		"orders": `"type":"TABLE","timePartitioning":{"type":"DAY","field":"order_day"},"requirePartitionFilter":true,
 			"schema":{"fields":[{"name":"order_id","type":"STRING"},{"name":"order_day","type":"DATE"},{"name":"created_at","type":"TIMESTAMP"},{"name":"updated_at","type":"TIMESTAMP"}]},
 			"tableConstraints":{"primaryKey":{"columns":["order_day","order_id"]}}`,
-		"sales-2024": `"type":"TABLE","schema":{"fields":[{"name":"day","type":"DATE"},{"name":"loaded_at","type":"TIMESTAMP"}]}`,
-		"umlauts":    `"type":"TABLE","schema":{"fields":[{"name":"tägig","type":"DATE"},{"name":"loaded_at","type":"TIMESTAMP"}]}`,
+		"sales-2024":      `"type":"TABLE","schema":{"fields":[{"name":"day","type":"DATE"},{"name":"loaded_at","type":"TIMESTAMP"}]}`,
+		"events_20260202": "", "events_20260203": "",
+		"umlauts": `"type":"TABLE","schema":{"fields":[{"name":"tägig","type":"DATE"},{"name":"loaded_at","type":"TIMESTAMP"}]}`,
 		"Visits": `"type":"TABLE","timePartitioning":{"type":"DAY","field":"day"},"clustering":{"fields":["visitor","day"]},
 			"schema":{"fields":[{"name":"day","type":"DATE"},{"name":"visitor","type":"STRING"},{"name":"seen","type":"TIMESTAMP"}]}`,
 		"latest": `"type":"VIEW","view":{"query":"SELECT 1"},"schema":{"fields":[{"name":"day","type":"DATE"}]}`,
@@ -194,7 +196,7 @@ func TestInit_ReadsTablesOfBigQuery(t *testing.T) {
 	want(t, 0, []string{"wrote " + file + ": 4 processors in 2 phases, 1 transitions\n",
 		"  left out: shop_raw.latest: it is of type VIEW\n", "  left out: shop_raw.notes: it has no column of type DATE that says to which period a row belongs\n",
 		"  left out: shop_raw.days: it has no column of type TIMESTAMP that says when a row was written\n",
-		"  left out: shop_raw.sales-2024: its name has other characters than letters, digits and _\n", "  left out: shop_raw.umlauts: column \"tägig\" has other characters",
+		"  left out: shop_raw.sales-2024: its name has other characters than letters, digits and _\n", "  left out: shop_raw.events_*: its periods are tables of their own", "  left out: shop_raw.umlauts: column \"tägig\" has other characters",
 	}, "init", "--file", file, "--dataset", "shop_raw", "--dataset", "shop_marts", "--time-zone", "Europe/Berlin")
 	data, err := os.ReadFile(file)
 	if err != nil {

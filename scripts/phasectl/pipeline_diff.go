@@ -159,57 +159,9 @@ func deployment(before, after *pipeline.Pipeline) []change {
 }
 
 func resources(p *pipeline.Pipeline) map[string]string {
-	out := map[string]string{}
+	out := p.Resources()
 	for _, name := range local.FunctionNames() {
 		out["function phasegate-"+name] = "pipeline file " + p.Hash
-	}
-	datasets := map[string][]string{}
-	use := func(dataset, what string) {
-		if !slices.Contains(datasets[dataset], what) {
-			datasets[dataset] = append(datasets[dataset], what)
-		}
-	}
-	fed := func(topic, function string) {
-		out["subscription "+pipeline.Subscription(topic, function)] = "topic " + topic + " to function phasegate-" + function
-		out["topic "+pipeline.DeadLetterTopic(topic)] = "dead letters"
-	}
-	for _, t := range p.Transitions {
-		out["topic "+t.UpstreamTopic], out["topic "+t.DownstreamTopic] = "completions", "triggers"
-		fed(t.UpstreamTopic, "transition")
-		out["topic "+t.ShadowTopic()] = "completions of the shadow"
-		fed(t.ShadowTopic(), "transition")
-		if t.HandOver != nil {
-			out["alert on the latency of "+t.ID] = fmt.Sprintf("warning above %s, critical above %s", short(t.HandOver.Warn), short(t.HandOver.Critical))
-		}
-		if t.Checks != nil {
-			for _, dataset := range t.Checks.Datasets {
-				use(dataset, "checks read")
-			}
-		}
-	}
-	for _, s := range p.Schedules {
-		out["topic "+s.Topic()] = "jobs"
-		fed(s.Topic(), s.Function)
-		out["scheduler job phasegate-"+s.Name] = fmt.Sprintf("%s in %s, job %s", s.Cron, p.Zone(s), s.Job)
-	}
-	for _, phase := range p.Phases {
-		if phase.Service != "" {
-			out["watched service "+phase.Service] = "phase " + phase.Name
-		}
-		for _, pr := range phase.Processors {
-			dataset, _, _ := strings.Cut(pr.Table, ".")
-			use(dataset, "reconciliation reads")
-			if pr.Duplicates == pipeline.DuplicatesRemove {
-				use(dataset, "sweeps remove duplicates")
-			}
-		}
-	}
-	for _, dataset := range p.Health.Datasets {
-		use(dataset, "health reads")
-	}
-	for dataset, uses := range datasets {
-		slices.Sort(uses)
-		out["rights on dataset "+dataset] = strings.Join(uses, ", ")
 	}
 	return out
 }
