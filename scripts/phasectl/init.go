@@ -35,7 +35,8 @@ func initCommand(f *flags) *cobra.Command {
 		Short: "Write the pipeline file of a new pipeline, from BigQuery tables or from answers",
 		Long: "Write a commented pipeline file that is valid. With --dataset, once for each phase in order, it has the tables of\n" +
 			"these datasets: their partition columns, declared primary keys or clustering, and timestamps. The caller needs the\n" +
-			"role BigQuery Metadata Viewer. Without --dataset, it asks questions; answers can also come from a pipe. It marks each value that it guesses with \"decide\".\n" +
+			"role BigQuery Metadata Viewer. Without --dataset, it asks questions; answers can also come from a pipe.\n" +
+			"It marks each value that it guesses with \"decide\".\n" +
 			"A file that exists is replaced only with --overwrite.\n\n" +
 			"Exit status: 0 written, 1 the file exists, or a dataset has no usable table, 2 BigQuery could not be read.",
 		Example: "  phasectl init\n  phasectl init --dataset shop_raw --dataset shop_clean --dataset shop_marts --time-zone Europe/Berlin --project my-project",
