@@ -29,7 +29,7 @@ var initTemplate string
 func initCommand(f *flags) *cobra.Command {
 	var d draft
 	var datasets []string
-	var overwrite, asJSON bool
+	var overwrite bool
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Write the pipeline file of a new pipeline, from BigQuery tables or from answers",
@@ -41,28 +41,6 @@ func initCommand(f *flags) *cobra.Command {
 			"Exit status: 0 written, 1 the file exists, or a dataset has no usable table, 2 BigQuery could not be read.",
 		Example: "  phasectl init\n  phasectl init --dataset shop_raw --dataset shop_clean --dataset shop_marts --time-zone Europe/Berlin --project my-project",
 		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := os.Lstat(d.File); err == nil && !overwrite {
-				return exitError{exitFindings, fmt.Errorf("--file: %s exists: name another file, or replace it with --overwrite", d.File)}
-			}
-			var err error
-			if len(datasets) > 0 {
-				err = d.fromTables(cmd.Context(), f, datasets)
-			} else {
-				err = d.fromAnswers(newQuestions(cmd))
-			}
-			if err != nil {
-				return err
-			}
-			data, err := d.render()
-			if err != nil {
-				return err
-			}
-			if err := writeNew(d.File, data, overwrite); err != nil {
-				return err
-			}
-			return d.report(cmd.OutOrStdout(), data, asJSON)
-		},
 	}
 	fl := cmd.Flags()
 	fl.StringArrayVar(&datasets, "dataset", nil, "BigQuery dataset with the tables of a phase; once for each phase, in order")
@@ -70,8 +48,28 @@ func initCommand(f *flags) *cobra.Command {
 	fl.StringVar(&d.Name, "name", "", "name of the pipeline (default: asked, or what the datasets' names begin with)")
 	fl.StringVar(&d.Zone, "time-zone", "", "time zone such as Europe/Berlin (default: asked, or UTC)")
 	fl.BoolVar(&overwrite, "overwrite", false, "replace the file if it exists")
-	fl.BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	return answers(f, cmd, func(ctx context.Context) (*drafted, error) {
+		if _, err := os.Lstat(d.File); err == nil && !overwrite {
+			return nil, exitError{exitFindings, fmt.Errorf("--file: %s exists: name another file, or replace it with --overwrite", d.File)}
+		}
+		var err error
+		if len(datasets) > 0 {
+			err = d.fromTables(ctx, f, datasets)
+		} else {
+			err = d.fromAnswers(newQuestions(ctx, cmd.InOrStdin(), f.stderr))
+		}
+		if err != nil {
+			return nil, err
+		}
+		data, err := d.render()
+		if err != nil {
+			return nil, err
+		}
+		if err := writeNew(d.File, data, overwrite); err != nil {
+			return nil, err
+		}
+		return d.report(data), nil
+	})
 }
 
 // draft is what is known of a new pipeline.
@@ -151,30 +149,46 @@ func writeNew(file string, data []byte, overwrite bool) error {
 	return nil
 }
 
-func (d draft) report(w io.Writer, data []byte, asJSON bool) error {
-	decide, processors, leftOut := []string{}, 0, []string{}
+// drafted is what init has written.
+type drafted struct {
+	File        string   `json:"file"`
+	Name        string   `json:"name"`
+	Phases      []string `json:"phases"`
+	Processors  int      `json:"processors"`
+	Transitions int      `json:"transitions"`
+	LeftOut     []string `json:"left_out"` // tables, with the reason
+	Decide      []string `json:"decide"`   // lines that need a decision
+
+	first string          // processor
+	past  pipeline.Period // that is over
+}
+
+func (d draft) report(data []byte) *drafted {
+	out := &drafted{File: d.File, Name: d.Name, Phases: []string{}, Transitions: len(d.Phases) - 1, LeftOut: []string{}, Decide: []string{},
+		first: d.Phases[0].Processors[0].Name, past: d.past(time.Now())}
 	for i, line := range strings.Split(string(data), "\n") {
 		if _, what, found := strings.Cut(line, "# decide"); found {
-			decide = append(decide, fmt.Sprintf("line %d%s", i+1, what))
+			out.Decide = append(out.Decide, fmt.Sprintf("line %d%s", i+1, what))
 		}
 	}
-	phases := []string{}
 	for _, phase := range d.Phases {
-		phases, processors, leftOut = append(phases, phase.Name), processors+len(phase.Processors), append(leftOut, phase.LeftOut...)
+		out.Phases, out.Processors, out.LeftOut = append(out.Phases, phase.Name), out.Processors+len(phase.Processors), append(out.LeftOut, phase.LeftOut...)
 	}
-	if asJSON {
-		return printLine(w, map[string]any{"schema": 1, "file": d.File, "name": d.Name, "phases": phases, "processors": processors, "left_out": leftOut, "decide": decide})
+	return out
+}
+
+func (d *drafted) text(p *page) {
+	p.line("wrote %s: %d processors in %d phases, %d transitions", d.File, d.Processors, len(d.Phases), d.Transitions)
+	for _, table := range d.LeftOut {
+		p.line("  left out: %s", table)
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "wrote %s: %d processors in %d phases, %d transitions\n", d.File, processors, len(phases), len(phases)-1)
-	for _, table := range leftOut {
-		fmt.Fprintf(&b, "  left out: %s\n", table)
-	}
-	fmt.Fprintf(&b, "%d lines say decide. Next:\n  phasectl pipeline check %s\n  phasectl local --pipeline %[2]s\n", len(decide), d.File)
-	fmt.Fprintf(&b, "and in another terminal:\n  eval \"$(phasectl env)\"\n  phasectl complete %s %s --reason \"first try\"    # and each other processor of %s\n  phasectl status\n",
-		d.Phases[0].Processors[0].Name, d.past(time.Now()), d.Phases[0].Name)
-	_, err := io.WriteString(w, b.String())
-	return err
+	p.line("%d lines say decide. Next:", len(d.Decide))
+	p.line("  phasectl pipeline check %s", d.File)
+	p.line("  phasectl local --pipeline %s", d.File)
+	p.line("and in another terminal:")
+	p.line("  eval \"$(phasectl env)\"")
+	p.line("  phasectl complete %s %s --reason \"first try\"    # and each other processor of %s", d.first, d.past, d.Phases[0])
+	p.line("  phasectl status")
 }
 
 // past is the newest period that is over.
@@ -198,10 +212,9 @@ type questions struct {
 	echo bool // the answers are not typed, so they are shown
 }
 
-func newQuestions(cmd *cobra.Command) *questions {
-	in := cmd.InOrStdin()
+func newQuestions(ctx context.Context, in io.Reader, out io.Writer) *questions {
 	file, ok := in.(*os.File)
-	return &questions{ctx: cmd.Context(), in: bufio.NewReader(in), out: cmd.ErrOrStderr(), echo: !ok || !terminal(file)}
+	return &questions{ctx: ctx, in: bufio.NewReader(in), out: out, echo: !ok || !terminal(file)}
 }
 
 // ask repeats a question until the answer is one; an empty answer is the default.
