@@ -88,7 +88,7 @@ func (s *subject) read(_ *cobra.Command, given []string) error {
 func (s *subject) in(p *pipeline.Pipeline) (*pipeline.Transition, error) {
 	t, ok := p.Transition(s.transition)
 	if !ok {
-		return nil, usage(fmt.Errorf("--transition: %q: the pipeline has %s", s.transition, p.TransitionIDs()))
+		return nil, usage(fmt.Errorf("--transition: %q: the pipeline has %s%s", s.transition, p.TransitionIDs(), pipeline.DidYouMean(s.transition, strings.Split(p.TransitionIDs(), ", "))))
 	}
 	return t, nil
 }
@@ -123,7 +123,7 @@ func (s *subject) modeOf(t *pipeline.Transition) (pipeline.Mode, error) {
 	}
 	m, ok := t.Mode(s.mode)
 	if !ok {
-		return m, usage(fmt.Errorf("MODE: %q: %s has %s", s.mode, t.ID, modeNames(t)))
+		return m, usage(fmt.Errorf("MODE: %q: %s has %s%s", s.mode, t.ID, modeNames(t), pipeline.DidYouMean(s.mode, strings.Split(modeNames(t), ", "))))
 	}
 	return m, nil
 }

@@ -102,3 +102,18 @@ func TestPipelineDiff_SaysWhenCyclesAreUnknown(t *testing.T) {
 		t.Errorf("%d %s", code, stderr)
 	}
 }
+
+// A mistyped name is answered with the one that was probably meant.
+func TestNames_AreSuggestedWhereTheyAreMistyped(t *testing.T) {
+	night(t)
+	for _, tc := range []struct {
+		want string
+		args []string
+	}{
+		{`MODE: "overnigth": phase3_to_phase4 has tomorrow, same_day, overnight; did you mean "overnight"?`, []string{"explain", "2026-02-03", "overnigth"}},
+		{`--transition: "phase3_to_phase5": the pipeline has phase3_to_phase4; did you mean "phase3_to_phase4"?`, []string{"explain", "2026-02-03", "overnight", "--transition", "phase3_to_phase5"}},
+		{`; did you mean "player_daily_cache"?`, []string{"run", "--processor", "player_dayly_cache", "--date", "2026-02-03", "--", "true"}},
+	} {
+		want(t, 64, []string{tc.want}, tc.args...)
+	}
+}

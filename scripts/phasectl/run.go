@@ -97,7 +97,7 @@ func (l *locked) resolve(a *app.App) error {
 				known = append(known, pr.Name)
 			}
 		}
-		return fmt.Errorf("--processor: %q: the pipeline has %s, and their classes", l.processor, strings.Join(known, ", "))
+		return fmt.Errorf("--processor: %q: the pipeline has %s, and their classes%s", l.processor, strings.Join(known, ", "), pipeline.DidYouMean(l.processor, known))
 	}
 	var err error
 	if err = l.needsPeriod(); err != nil {

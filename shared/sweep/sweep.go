@@ -262,16 +262,18 @@ func (s *Sweeper) Knows(table string) bool {
 // tables are those of an order, one processor for each.
 func (s *Sweeper) tables(name string) ([]pipeline.Processor, error) {
 	var out []pipeline.Processor
+	var names []string
 	seen := map[string]bool{}
 	for _, phase := range s.Pipeline.Phases {
 		for _, p := range phase.Processors {
+			names = append(names, p.Table, p.Name)
 			if !seen[p.Table] && (name == "" || name == p.Table || name == p.Name) {
 				out, seen[p.Table] = append(out, p), true
 			}
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("%q %w", name, ErrNoTable)
+		return nil, fmt.Errorf("%q %w%s", name, ErrNoTable, pipeline.DidYouMean(name, names))
 	}
 	return out, nil
 }
