@@ -150,6 +150,7 @@ verified: deployable build
 	case $$answer in '"'*PHASEGATE_SHADOW=*'"') ;; \
 	*) echo "terraform console did not print the functions' environment, but: $$answer" >&2; exit 1;; esac; \
 	environment=$${answer#?}; set -x; \
+	env $${environment%?} build/phasectl doctor --before-deploy --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)') || [ $$? -eq 2 ]; \
 	env $${environment%?} build/phasectl checks verify --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')
 
 .PHONY: deploy

@@ -38,6 +38,13 @@ type Place struct {
 	MinBackoff   time.Duration
 }
 
+// The settings that all push subscriptions have.
+const (
+	AckDeadline = ackDeadline
+	MaxBackoff  = maxBackoff
+	MaxAttempts = maxAttempts
+)
+
 // Places are the push subscriptions that feed the functions of a pipeline. Each has a
 // dead letter.
 func Places(p *pipeline.Pipeline) []Place {

@@ -118,7 +118,7 @@ func newCommands() (*cobra.Command, *flags) {
 		{"daily", "Every day:", []*cobra.Command{dailyCommand(f), statusCommand(f), explainCommand(f), healthCommand(f), reportCommand(f)}},
 		{"repair", "Repair:", []*cobra.Command{triggerCommand(f), holdCommand(f), releaseCommand(f), closeCommand(f), completeCommand(f), reconcileCommand(f), sweepCommand(f),
 			locksCommand(f), quarantineCommand(f), deadLetterCommand(f)}},
-		{"adopt", "Adopt:", []*cobra.Command{runCommand(f), guardCommand(f), checksCommand(f), smokeCommand(f), drillCommand(f), driftCommand(f)}},
+		{"adopt", "Adopt:", []*cobra.Command{runCommand(f), guardCommand(f), checksCommand(f), smokeCommand(f), drillCommand(f), driftCommand(f), doctorCommand(f)}},
 		{"develop", "Develop:", []*cobra.Command{serveCommand(f), versionCommand(f)}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})

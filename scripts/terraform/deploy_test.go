@@ -69,7 +69,7 @@ func TestMakeDeploy_PackagesAppliesAndRunsSmokeTest(t *testing.T) {
 		never string
 	}{
 		"deploy": {[]string{"deploy", "PROJECT=my-project", "REGION=us-central1"},
-			[]string{"./scripts/packaging", "init -input=false", "bucket=my-project-phasegate-state", "terraform -chdir=terraform console -var 'project=my-project'", `build/phasectl checks verify --project 'my-project'`,
+			[]string{"./scripts/packaging", "init -input=false", "bucket=my-project-phasegate-state", "terraform -chdir=terraform console -var 'project=my-project'", `build/phasectl doctor --before-deploy --project 'my-project'`, `|| [ $? -eq 2 ]`, `build/phasectl checks verify --project 'my-project'`,
 				"hash=$(go run ./scripts/packaging", "apply -var 'project=my-project' -var 'region=us-central1'", `source_hash=$hash"`, "output -raw exports", `phasectl smoke --source "$hash"`}, " plan "},
 		"plan": {[]string{"plan", "PROJECT=my-project", "REGION=us-central1"},
 			[]string{"./scripts/packaging", "init -input=false", "plan -var 'project=my-project'"}, " apply "},

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"google.golang.org/api/cloudresourcemanager/v1"
+
+	"github.com/phasegate/phasegate/scripts/rights"
+)
+
+// bindings say who has which role on a resource.
+type bindings struct {
+	grants map[grantee]bool
+	err    error
+}
+
+// grantee is a member with a role, as policies of all interfaces have them.
+type grantee struct{ role, member, condition string }
+
+// place is a resource that has a policy.
+type place struct {
+	kind rights.Kind
+	name string
+}
+
+// identities compares the policies of the project with the rights that a deployment gives, and has
+// a line for each identity.
+func (d *doctor) identities(ctx context.Context) []check {
+	byMember := map[string][]rights.Grant{}
+	places := map[place]*bindings{{kind: rights.Project}: {}}
+	for _, g := range d.rights().Grants() {
+		byMember[g.Member] = append(byMember[g.Member], g)
+		places[place{g.Kind, g.Resource}] = &bindings{}
+	}
+	d.readPolicies(ctx, places)
+	var out []check
+	for _, member := range slices.Sorted(maps.Keys(byMember)) {
+		out = append(out, d.identity(strings.TrimPrefix(member, "serviceAccount:"), byMember[member], places))
+	}
+	return out
+}
+
+func (d *doctor) readPolicies(ctx context.Context, places map[place]*bindings) {
+	slots := make(chan struct{}, 8)
+	var all sync.WaitGroup
+	for at, into := range places {
+		all.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			into.grants, into.err = d.readPolicy(ctx, at)
+		})
+	}
+	all.Wait()
+}
+
+// identity says which rights of an identity are there. A right that is granted neither on its
+// resource nor on the project may be inherited from the parent of the project.
+func (d *doctor) identity(email string, wanted []rights.Grant, places map[place]*bindings) check {
+	c := check{ID: "rights of " + email}
+	var missing, unknown []string
+	var first error
+	project := places[place{kind: rights.Project}]
+	for _, g := range wanted {
+		on := places[place{g.Kind, g.Resource}]
+		key := grantee{g.Role, g.Member, g.Condition}
+		switch {
+		case on.grants[key], on.grants[grantee{g.Role, g.Member, ""}], project.grants[grantee{g.Role, g.Member, ""}]:
+		case on.err != nil && codeOf(on.err) != http.StatusNotFound && !disabled(on.err):
+			unknown = append(unknown, g.String())
+			if first == nil {
+				first = on.err
+			}
+		case d.isDeployed() && !d.deploying && (project.err != nil || d.inherits("") != ""):
+			unknown = append(unknown, g.String())
+		default:
+			missing = append(missing, g.String())
+		}
+	}
+	switch {
+	case len(missing) > 0:
+		c = d.byDeploying(check{ID: c.ID, Evidence: "not granted: " + strings.Join(missing, ", ")})
+		if c.State == checkFailing || len(unknown) == 0 {
+			return c
+		}
+		fallthrough
+	case len(unknown) > 0:
+		c.State, c.Evidence, c.Action = checkUnknown, "not known: "+strings.Join(unknown, ", "), "make deploy grants them on their resources"
+		if first != nil {
+			c.Evidence += ": " + first.Error()
+			c.Action = d.bind(d.member, "roles/iam.securityReviewer")
+		} else {
+			c.Evidence += d.inherits("; they may be inherited from ")
+		}
+	default:
+		c.State, c.Evidence = checkOK, fmt.Sprintf("%d roles are granted", len(wanted))
+	}
+	return c
+}
+
+// readPolicy reads one. BigQuery has lists of access in place of policies.
+func (d *doctor) readPolicy(ctx context.Context, at place) (map[grantee]bool, error) {
+	out := map[grantee]bool{}
+	project := "projects/" + d.config.Project
+	switch at.kind {
+	case rights.Project:
+		p, err := d.resources.Projects.GetIamPolicy(d.config.Project, &cloudresourcemanager.GetIamPolicyRequest{Options: &cloudresourcemanager.GetPolicyOptions{RequestedPolicyVersion: 3}}).Context(ctx).Do()
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range p.Bindings {
+			condition := ""
+			if b.Condition != nil {
+				condition = b.Condition.Expression
+			}
+			add(out, b.Role, b.Members, condition)
+		}
+	case rights.Topic:
+		p, err := d.pubsub.Projects.Topics.GetIamPolicy(project + "/topics/" + at.name).Context(ctx).Do()
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range p.Bindings {
+			add(out, b.Role, b.Members, "")
+		}
+	case rights.Subscription:
+		p, err := d.pubsub.Projects.Subscriptions.GetIamPolicy(project + "/subscriptions/" + at.name).Context(ctx).Do()
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range p.Bindings {
+			add(out, b.Role, b.Members, "")
+		}
+	case rights.Service:
+		p, err := d.run.Projects.Locations.Services.GetIamPolicy(project + "/locations/" + d.region() + "/services/" + at.name).Context(ctx).Do()
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range p.Bindings {
+			add(out, b.Role, b.Members, "")
+		}
+	case rights.Secret:
+		p, err := d.secrets.Projects.Secrets.GetIamPolicy(project + "/secrets/" + at.name).Context(ctx).Do()
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range p.Bindings {
+			add(out, b.Role, b.Members, "")
+		}
+	case rights.Account:
+		p, err := d.accounts.Projects.ServiceAccounts.GetIamPolicy(project + "/serviceAccounts/" + at.name).Context(ctx).Do()
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range p.Bindings {
+			add(out, b.Role, b.Members, "")
+		}
+	case rights.Dataset:
+		meta, err := d.bigQuery.Datasets.Get(d.config.Project, at.name).Context(ctx).Do()
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range meta.Access {
+			role := a.Role
+			if named, ok := datasetRoles[role]; ok {
+				role = named
+			}
+			if a.UserByEmail != "" {
+				out[grantee{role, "serviceAccount:" + a.UserByEmail, ""}] = true
+			}
+		}
+	}
+	return out, nil
+}
+
+// datasetRoles are the names that lists of access have for two roles:
+// https://cloud.google.com/bigquery/docs/access-control-basic-roles#dataset-basic-roles.
+var datasetRoles = map[string]string{"READER": "roles/bigquery.dataViewer", "WRITER": "roles/bigquery.dataEditor"}
+
+// region is that of the deployed functions; - stands for none, and finds nothing.
+func (d *doctor) region() string {
+	for _, name := range slices.Sorted(maps.Keys(d.deployed)) {
+		if strings.HasPrefix(name, d.rights().Function("")) {
+			return d.deployed[name]
+		}
+	}
+	return "-"
+}
+
+func add(to map[grantee]bool, role string, members []string, condition string) {
+	for _, m := range members {
+		to[grantee{role, m, condition}] = true
+	}
+}
