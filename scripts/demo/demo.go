@@ -1,4 +1,5 @@
-// Package demo replays a night of a pipeline in the local environment. For the NBA pipeline
+// Package demo replays a night of a pipeline in the local environment. It prints the scenes of a
+// crash between publishing and recording, and with Verbose all scenes. For the NBA pipeline
 // that is the night of 2026-02-03. For the retail pipeline (retail.yaml) it is the night of
 // 2026-10-25, in which one hour of the clock happens twice.
 //
@@ -13,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,8 +49,17 @@ func (r Result) OK() bool {
 // ErrStory: there is no story about the pipeline.
 var ErrStory = errors.New("the demo has stories about the pipelines nba and retail")
 
+// View says what is printed while the story is played.
+type View struct {
+	Colour   bool
+	Verbose  bool               // all scenes, not the heart alone
+	Progress func(doing string) // called before each step that prints nothing; nil: not
+}
+
 // story is the night of one pipeline.
 type story struct {
+	intro  []string // three lines before the heart: what happens, and the legend
+	heart  [2]int   // its first scene, and the one after its last
 	begins string
 	utc    bool // its times are UTC
 	tables bool // its processors write tables, if there is a warehouse
@@ -56,14 +67,17 @@ type story struct {
 }
 
 var stories = map[string]story{
-	"nba":    {begins: "2026-02-03 22:00", tables: true, play: (*demo).play},
-	"retail": {begins: "2026-10-25 00:30", utc: true, play: (*demo).playRetail},
+	"nba":    {begins: "2026-02-03 22:00", tables: true, play: (*demo).play, heart: [2]int{2, 4}, intro: nbaIntro},
+	"retail": {begins: "2026-10-25 00:30", utc: true, play: (*demo).playRetail, heart: [2]int{0, 4}, intro: retailIntro},
 }
 
-// Run plays the story and prints it to w as it happens; colour marks what matters.
-// The environment is left running, for the caller to close.
-func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local.Environment, Result, error) {
-	d := &demo{w: w, colour: colour, phase4: &phase4{}, seen: map[string]bool{}}
+// legend explains the signs of the scenes that are printed.
+const legend = "Legend: in, run: a processor reports or runs; out: the next phase receives a trigger; =: state of the cycle; !!: a fault; tell: a notification."
+
+// Run plays the story and prints it to w as it happens. The environment is left running, for the
+// caller to close.
+func Run(ctx context.Context, w io.Writer, v View, o local.Options) (*local.Environment, Result, error) {
+	d := &demo{w: w, View: v, phase4: &phase4{}, seen: map[string]bool{}}
 	p, err := o.Config.LoadPipeline()
 	if err != nil {
 		return nil, Result{}, err
@@ -72,7 +86,7 @@ func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local
 	if !ok {
 		return nil, Result{}, fmt.Errorf("%w; this one is %s", ErrStory, p.Name)
 	}
-	d.transition, d.zone = p.Transitions[0], p.Calendar.Zone()
+	d.transition, d.zone, d.heart = p.Transitions[0], p.Calendar.Zone(), told.heart
 	if told.utc {
 		d.zone = time.UTC
 	}
@@ -81,9 +95,17 @@ func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local
 	}
 	o.Clock = local.NewClock(d.at(told.begins))
 	o.Consumers = d.phase4.consumers(p)
+	d.crash.died = func(triggers int) {
+		d.say("   %s the process dies: Pub/Sub has accepted its %d triggers, and no id is recorded", d.red("!! "), triggers)
+	}
 	o.Stores = d.crash.on(o.Stores)
 	o.Slack = d.tell
 	o.Errors = func(format string, args ...any) { d.say("   %s %s", d.red("!! "), fmt.Sprintf(format, args...)) }
+	for _, line := range told.intro {
+		d.print("%s", line)
+	}
+	d.silent = !d.Verbose
+	d.progress("starting Pub/Sub and the functions")
 	if d.env, err = local.Start(ctx, o); err != nil {
 		return nil, Result{}, err
 	}
@@ -95,9 +117,11 @@ func Run(ctx context.Context, w io.Writer, colour bool, o local.Options) (*local
 }
 
 type demo struct {
-	mu         sync.Mutex // of w and told: deliveries and notifications happen in the background
+	View
+	mu         sync.Mutex // of w, silent and told: deliveries and notifications happen in the background
 	w          io.Writer
-	colour     bool
+	silent     bool   // what is said is not printed
+	heart      [2]int // see story
 	env        *local.Environment
 	transition *pipeline.Transition // the first
 	zone       *time.Location
@@ -106,7 +130,7 @@ type demo struct {
 	processors *processors.Processors // nil: there is no warehouse, and messages stand for runs
 	expected   []expectation
 	copies     int             // of each completion that processors publish
-	silent     bool            // they publish none
+	mute       bool            // they publish none
 	shown      int             // messages received and printed so far
 	seen       map[string]bool // their trigger ids
 
@@ -178,6 +202,32 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 	return d.showCycle(ctx, period, mode)
 }
 
+// scenes plays scenes in order.
+func (d *demo) scenes(scenes []func() error) error {
+	for i, scene := range scenes {
+		d.mu.Lock()
+		d.silent = !d.Verbose && (i < d.heart[0] || i >= d.heart[1])
+		d.mu.Unlock()
+		if d.silent {
+			d.progress(fmt.Sprintf("playing scene %d of %d of the night", i+1, len(scenes)))
+		} else if !d.Verbose && i == d.heart[0] {
+			d.progress("")
+		}
+		if err := scene(); err != nil {
+			return err
+		}
+	}
+	d.progress("")
+	return nil
+}
+
+// progress says what takes its time without being printed; "" for nothing.
+func (d *demo) progress(doing string) {
+	if d.Progress != nil && !d.Verbose {
+		d.Progress(doing)
+	}
+}
+
 // begin sets the clock and the title of a scene.
 func (d *demo) begin(when, title string) {
 	d.env.Clock.AdvanceTo(d.at(when))
@@ -217,6 +267,7 @@ func (d *demo) send(ctx context.Context, when, job string) error {
 // redeliveries lets time pass until no delivery is waiting to be tried again.
 func (d *demo) redeliveries(ctx context.Context, title string, period pipeline.Period, mode string) error {
 	d.say("\n%s  %s", d.bold(d.env.Clock.Now().In(d.zone).Format("2006-01-02 15:04")), title)
+	var times []string
 	for began := d.env.Clock.Now(); ; {
 		due, waiting := d.env.NextRetry()
 		if !waiting {
@@ -229,7 +280,14 @@ func (d *demo) redeliveries(ctx context.Context, title string, period pipeline.P
 		if err := d.env.Settle(ctx); err != nil {
 			return err
 		}
-		d.say("   in   redelivered at %s", d.env.Clock.Now().In(d.zone).Format("15:04:05"))
+		at := d.env.Clock.Now().In(d.zone).Format(time.TimeOnly)
+		if times = append(times, at); d.Verbose {
+			d.say("   in   redelivered at %s", at)
+			d.showReceived()
+		}
+	}
+	if !d.Verbose {
+		d.say("   in   redelivered at %s", strings.Join(times, ", "))
 		d.showReceived()
 	}
 	d.showTold()
@@ -264,6 +322,11 @@ func (d *demo) showReceived() {
 
 // showBatch prints messages of one batch: each, or what many come to.
 func (d *demo) showBatch(got []delivery) {
+	if copies := d.seen[got[0].TriggerID]; copies && !d.Verbose && len(got) <= most {
+		d.shown += len(got)
+		d.say("   %s  %d copies, each with the trigger_id of its original: the next phase drops them", d.green("out"), len(got))
+		return
+	}
 	if len(got) > most {
 		first, copied := got[0], ""
 		for _, t := range got {
@@ -330,7 +393,17 @@ func (d *demo) showQuarantine(ctx context.Context) error {
 	return nil
 }
 
+// say prints a line of a scene that is shown.
 func (d *demo) say(format string, args ...any) {
+	d.mu.Lock()
+	silent := d.silent
+	d.mu.Unlock()
+	if !silent {
+		d.print(format, args...)
+	}
+}
+
+func (d *demo) print(format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	// A closed terminal does not end the demo; its exit code still has the result.
@@ -343,7 +416,7 @@ func (d *demo) green(s string) string { return d.paint("32", s) }
 func (d *demo) red(s string) string { return d.paint("31", s) }
 
 func (d *demo) paint(code, s string) string {
-	if !d.colour {
+	if !d.Colour {
 		return s
 	}
 	return "\x1b[" + code + "m" + s + "\x1b[0m"

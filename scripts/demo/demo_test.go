@@ -22,7 +22,7 @@ func TestDemo_WithWarehouseBlocksAndReleasesCycle(t *testing.T) {
 	program := emulatortest.BigQuery(t)
 	var out bytes.Buffer
 	file := filepath.Join(t.TempDir(), "store.db")
-	env, result, err := Run(t.Context(), &out, false, local.Options{
+	env, result, err := Run(t.Context(), &out, View{Verbose: true}, local.Options{
 		Config: app.Config{Project: "demo", Claim: time.Minute, Lease: lease.Max}, BigQuery: program, Logs: io.Discard,
 		Stores: func(now func() time.Time) app.Stores {
 			return func(context.Context, app.Config) (store.Store, error) { return sqlite.Open(file, now) }
@@ -86,7 +86,7 @@ func TestDemo_WithWarehouseBlocksAndReleasesCycle(t *testing.T) {
 func TestDemo_HourlyPipelineHandsOverAllPhases(t *testing.T) {
 	var out bytes.Buffer
 	file := filepath.Join(t.TempDir(), "store.db")
-	env, result, err := Run(t.Context(), &out, false, local.Options{
+	env, result, err := Run(t.Context(), &out, View{Verbose: true}, local.Options{
 		Config: app.Config{Project: "demo", PipelineFile: "retail.yaml", Claim: time.Minute, Lease: lease.Max}, Logs: io.Discard,
 		Stores: func(now func() time.Time) app.Stores {
 			return func(context.Context, app.Config) (store.Store, error) { return sqlite.Open(file, now) }
@@ -121,5 +121,59 @@ func TestDemo_HourlyPipelineHandsOverAllPhases(t *testing.T) {
 			break
 		}
 		rest = after
+	}
+}
+
+// The heart fits on one screen: a crash between publishing and recording, five triggers, and the
+// resumed hand-over. The rest of the night is played and counted without being printed.
+func TestDemo_PrintsTheScenesOfTheCrash(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file string
+		want []string
+		most int // lines
+
+	}{
+		"nba": {"", []string{"You will see five processors complete a night", "Legend: in, run: ", "!!  the process dies: Pub/Sub has accepted its 5 triggers, and no id is recorded",
+			"out  upcoming_", "=    2026-02-03 overnight: publishing — 5 of 5 complete", "out  5 copies, each with the trigger_id of its original: the next phase drops them",
+			"=    2026-02-03 overnight: published — 5 of 5 complete"}, 28},
+		"retail": {"retail.yaml", []string{"You will see 24 processors", "!!  the process dies: Pub/Sub has accepted its 24 triggers, and no id is recorded",
+			"enrich_to_aggregate hourly: publishing — 24 of 24 complete", "copies with the same trigger_ids", "enrich_to_aggregate hourly: published — 24 of 24 complete"}, 28},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			var doing []string
+			view := View{Progress: func(s string) { doing = append(doing, s) }}
+			file := filepath.Join(t.TempDir(), "store.db")
+			env, result, err := Run(t.Context(), &out, view, local.Options{
+				Config: app.Config{Project: "demo", PipelineFile: tc.file, Claim: time.Minute, Lease: lease.Max}, Logs: io.Discard,
+				Stores: func(now func() time.Time) app.Stores {
+					return func(context.Context, app.Config) (store.Store, error) { return sqlite.Open(file, now) }
+				},
+			})
+			if env != nil {
+				t.Cleanup(func() {
+					if err := env.Close(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			if err != nil || !result.OK() || result.Published < 17 {
+				t.Fatalf("%+v, %v", result, err)
+			}
+			rest := out.String()
+			for _, part := range tc.want {
+				_, after, found := strings.Cut(rest, part)
+				if !found {
+					t.Fatalf("no %q after what came before it in\n%s", part, out.String())
+				}
+				rest = after
+			}
+			if n := strings.Count(out.String(), "\n"); n > tc.most {
+				t.Errorf("%d lines:\n%s", n, out.String())
+			}
+			if len(doing) < 10 || doing[0] != "starting Pub/Sub and the functions" || doing[len(doing)-1] != "" {
+				t.Errorf("progress: %q", doing)
+			}
+		})
 	}
 }

@@ -63,6 +63,12 @@ func without(names []string, left ...string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(s string) bool { return slices.Contains(left, s) })
 }
 
+var retailIntro = []string{
+	"You will see 24 processors complete an hour, and the relay that publishes their triggers die at the worst moment:",
+	"Pub/Sub has accepted the triggers, and their ids are not recorded. The next relay resumes: no trigger is lost, none is doubled.",
+	legend,
+}
+
 // playRetail is the retail pipeline's story.
 func (d *demo) playRetail(ctx context.Context) error {
 	d.say("The night of 2026-10-25, times in UTC: in %s the hours %s and %s are both 02:00 to 03:00. Pub/Sub %s, functions %s",
@@ -117,12 +123,7 @@ func (d *demo) playRetail(ctx context.Context) error {
 			return d.scene(ctx, "2026-10-25 03:57", "Both arrive. The complete cycles are handed over, in both phases.", heldHour, "hourly", ended(heldHour, "2026-10-25 03:57", "sales_online", "stock_east")...)
 		},
 	}
-	for _, scene := range scenes {
-		if err := scene(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.scenes(scenes)
 }
 
 // standIn reports the completion that a trigger's run would have reported, once for each

@@ -16,6 +16,12 @@ const (
 	nextTeam   = "upcoming_team_game_context"
 )
 
+var nbaIntro = []string{
+	"You will see five processors complete a night, and the process that publishes their five triggers die at the worst moment:",
+	"Pub/Sub has accepted the triggers, and their ids are not recorded. Another process resumes: no trigger is lost, none is doubled.",
+	legend,
+}
+
 // play is the story.
 func (d *demo) play(ctx context.Context) error {
 	const night, today, tomorrow = pipeline.Period("2026-02-03"), pipeline.Period("2026-02-04"), pipeline.Period("2026-02-05")
@@ -122,12 +128,7 @@ func (d *demo) play(ctx context.Context) error {
 		scenes = append(append(scenes, d.checked(ctx, tomorrow)...), append(d.incident(ctx, night), d.reconciled(ctx, night)...)...)
 		scenes = append(scenes, d.watched(ctx)...)
 	}
-	for _, scene := range scenes {
-		if err := scene(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.scenes(scenes)
 }
 
 // report is one completion as a processor sends it.

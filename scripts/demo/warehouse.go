@@ -47,7 +47,7 @@ func (d *demo) openWarehouse(ctx context.Context) error {
 	p := processors.New(d.env.App, data)
 	publish := p.Publish
 	p.Publish = func(ctx context.Context, topic string, msgs []wire.Outgoing) []cycle.Published {
-		if d.silent { // as processors in backfill mode are
+		if d.mute { // as processors in backfill mode are
 			none := make([]cycle.Published, len(msgs))
 			for i := range none {
 				none[i].ID = "not sent"
@@ -275,10 +275,10 @@ func (d *demo) reconciled(ctx context.Context, night pipeline.Period) []func() e
 	return []func() error{
 		func() error {
 			d.begin("2026-02-06 10:05", "A processor runs in backfill mode, which reports nothing. An operator has \"corrected\" a count by hand.")
-			d.silent = true
+			d.mute = true
 			r := report{processor: nextPlayer, date: lastDay.Date, count: 150}
 			err := d.runProcessor(ctx, r)
-			d.silent = false
+			d.mute = false
 			if err != nil {
 				return err
 			}

@@ -72,20 +72,27 @@ func (o *output) String() string { o.mu.Lock(); defer o.mu.Unlock(); return o.b.
 // line waits for the first line.
 func (o *output) line(t *testing.T, ended <-chan int) string {
 	t.Helper()
+	first, _, _ := strings.Cut(o.until(t, "\n", ended), "\n")
+	return first
+}
+
+// until waits for a text, and returns all that was written.
+func (o *output) until(t *testing.T, part string, ended <-chan int) string {
+	t.Helper()
 	deadline := time.After(30 * time.Second)
 	for {
 		o.mu.Lock()
 		text, changed := o.b.String(), o.changed
 		o.mu.Unlock()
-		if first, _, ok := strings.Cut(text, "\n"); ok {
-			return first
+		if strings.Contains(text, part) {
+			return text
 		}
 		select {
 		case <-changed:
 		case code := <-ended:
-			t.Fatalf("ended with %d before its first line", code)
+			t.Fatalf("ended with %d before it wrote %q", code, part)
 		case <-deadline:
-			t.Fatal("no first line")
+			t.Fatalf("no %q in\n%s", part, text)
 		}
 	}
 }
@@ -218,6 +225,23 @@ func TestDemo_LosesAndDuplicatesNothing(t *testing.T) {
 	}
 	if strings.Contains(stdout, "\x1b") {
 		t.Error("escape codes without a terminal")
+	}
+}
+
+// The last line is the verdict, after what to try next; with --keep it is there before the wait.
+func TestDemo_KeepPrintsTheVerdictBeforeItWaits(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out, ended := newOutput(), make(chan int, 1)
+	go func() { ended <- run(ctx, []string{"demo", "--keep"}, out, io.Discard) }()
+	out.until(t, "expected=17 published=17 lost=0 doubled=0\n", ended)
+	_, next, _ := strings.Cut(out.String(), "\nTry next:\n")
+	if !strings.HasPrefix(next, "  build/phasectl demo --verbose ") || !strings.Contains(next, "export PUBSUB_EMULATOR_HOST=") || !strings.HasSuffix(next, "doubled=0\n") {
+		t.Errorf("%s", out.String())
+	}
+	cancel()
+	if code := <-ended; code != 0 {
+		t.Errorf("interrupted: %d", code)
 	}
 }
 
