@@ -55,41 +55,47 @@ type doctor struct {
 	member   string            // the caller, as a shell word
 }
 
+type doctorOptions struct {
+	*flags
+	deploying bool
+}
+
 func doctorCommand(f *flags) *cobra.Command {
-	var deploying, asJSON bool
+	o := doctorOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check a project: credentials, APIs, rights, tables, subscriptions and notification channels",
 		Long: "Check the credentials, the project and its APIs, the rights of the caller, and the rights of each function's identity.\n" +
 			"Check the tables and their locations, the subscriptions with their retry policies, and the notification channels.\n" +
-			"Each line is ok, unknown, or failing with the command that fixes it. Before the first deployment, what it creates\n" +
+			"Each is ok, unknown, or failing with the command that fixes it. Before the first deployment, what it creates\n" +
 			"is no finding. A right that is not granted on the resource or the project is unknown if the project has a\n" +
 			"parent, because it may be inherited. Nothing is changed.\n\n" +
 			"Exit status: 0 all is ok, 1 a check is failing, 2 a check could not be made.",
 		Example: "  phasectl doctor --project my-project\n  phasectl doctor --project my-project --pipeline my-pipeline.yaml --json",
 		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			// An error in the file comes before an error about the project.
-			p, err := app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
-			if err != nil {
-				return usage(err)
-			}
-			c, err := app.ConfigFromEnv(f.getenv(nil))
-			if err != nil {
-				return usage(err)
-			}
-			if (c.Local || c.PubSubHost != "") && platformOptions == nil {
-				return exitError{exitUnknown, errors.New("nothing is deployed on this machine: name a project, without the emulators' variables")}
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), doctorWithin)
-			defer cancel()
-			d := &doctor{config: c, pipeline: p, deploying: deploying, member: `"user:$(gcloud config get account)"`}
-			return printChecks(cmd.OutOrStdout(), d.checks(ctx), nil, asJSON, "everything is as it should be", "fix what is failing, and run phasectl doctor again", "not everything could be checked")
-		},
 	}
-	cmd.Flags().BoolVar(&deploying, "before-deploy", false, "what make deploy will create or reset is no finding, as before the first deployment")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	return cmd
+	cmd.Flags().BoolVar(&o.deploying, "before-deploy", false, "what make deploy will create or reset is no finding, as before the first deployment")
+	return answers(f, cmd, o.run)
+}
+
+func (o *doctorOptions) run(ctx context.Context) (*checklist, error) {
+	// An error in the file comes before an error about the project.
+	p, err := app.Config{PipelineFile: o.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
+	if err != nil {
+		return nil, usage(err)
+	}
+	c, err := app.ConfigFromEnv(o.getenv(nil))
+	if err != nil {
+		return nil, usage(err)
+	}
+	if (c.Local || c.PubSubHost != "") && platformOptions == nil {
+		return nil, exitError{exitUnknown, errors.New("nothing is deployed on this machine: name a project, without the emulators' variables")}
+	}
+	ctx, cancel := context.WithTimeout(ctx, doctorWithin)
+	defer cancel()
+	o.progress("asking Google about project %s…", c.Project)
+	d := &doctor{config: c, pipeline: p, deploying: o.deploying, member: `"user:$(gcloud config get account)"`}
+	return checklistOf(d.checks(ctx), "everything is as it should be", "fix what is failing, and run phasectl doctor again", "not everything could be checked")
 }
 
 // checks makes all checks. Without credentials or a project nothing else can be asked.
