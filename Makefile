@@ -113,6 +113,10 @@ bench: build/bqemu ## Run the benchmarks, beside the alternatives
 package: ## Pack the functions into build/functions; PIPELINE=FILE replaces nba.yaml
 	@$(PACKAGING)
 
+.PHONY: release
+release: ## Make the files of release VERSION=1.2.0 in build/release: phasectl, functions, bill of materials, checksums
+	@$(GO) run ./scripts/release --version '$(filter-out dev,$(VERSION))'
+
 # What is deployed, and where. HASH= names archives that are there already, such as an
 # earlier deployment's; without it the checkout is packed.
 TERRAFORM := terraform -chdir=terraform
