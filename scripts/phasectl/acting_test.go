@@ -88,6 +88,7 @@ var actsOtherwise = map[string]string{
 	"checks verify": "runs before a deployment", "checks run": "reads", "locks list": "reads", "sweep list": "reads",
 	"quarantine list": "reads", "quarantine show": "reads", "dead-letter list": "reads", "env": "prints", "version": "prints",
 	"run":   "runs in a processor's image, which may be older than the functions",
+	"guard": "stands in a processor's image, as run does",
 	"smoke": "tries the deployed functions", "doctor": "reads", "drill": "tries the deployed functions",
 	"serve": "is the functions", "local": "is the functions", "demo": "is the functions",
 }
