@@ -25,6 +25,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app/production"
 	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store/firestore/firestoretest"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -89,8 +90,15 @@ func (in *instance) complete(b *testing.B, client *http.Client, p pipeline.Perio
 // BenchmarkLastCompletion measures from the last completion of a cycle to the answer
 // that follows the broker's ids: alone, and with 50 cycles completed at once.
 func BenchmarkLastCompletion(b *testing.B) {
-	for _, cycles := range []int{1, 50} {
-		b.Run(fmt.Sprintf("%d_cycles_at_once", cycles), func(b *testing.B) {
+	for _, c := range []struct {
+		on     string
+		cycles int
+	}{{"emulator", 1}, {"emulator", 50}, {"double", 1}, {"double", 50}} {
+		cycles := c.cycles
+		b.Run(fmt.Sprintf("%s/%d_cycles_at_once", c.on, cycles), func(b *testing.B) {
+			if c.on == "double" {
+				b.Setenv("FIRESTORE_EMULATOR_HOST", firestoretest.Start(b, emulatortest.Firestore(b), firestoretest.Usual).Addr)
+			}
 			in := newInstance(b)
 			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: cycles}}
 			defer client.CloseIdleConnections()

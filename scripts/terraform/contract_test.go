@@ -201,6 +201,26 @@ func TestTimeLimits_AreInOrder(t *testing.T) {
 // are for machines of developers, and a bot speaks to the channel, as for the alerts.
 var unset = []string{"SLACK_WEBHOOK_URL", "PIPELINE_FILE", "PHASEGATE_LEASE", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"}
 
+// Go's limit leaves room for the program itself, which it does not count: some 30 MB.
+func TestMemory_GoLimitLeavesRoomForTheProgram(t *testing.T) {
+	for _, f := range planned(t, nil).some("google_cloudfunctions2_function") {
+		var memory, limit int
+		vars := f.at("service_config", "0", "environment_variables").AsValueMap()
+		if v, ok := vars["GOMEMLIMIT"]; !ok {
+			t.Errorf("%s has no GOMEMLIMIT", f.address)
+			continue
+		} else if _, err := fmt.Sscanf(v.AsString(), "%dMiB", &limit); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Sscanf(f.at("service_config", "0", "available_memory").AsString(), "%dM", &memory); err != nil {
+			t.Fatal(err)
+		}
+		if used := limit << 20 / 1_000_000; used > memory-50 || used < memory/2 {
+			t.Errorf("%s: GOMEMLIMIT of %d MB in %d MB of memory", f.address, used, memory)
+		}
+	}
+}
+
 func TestEnvironment_MatchesVariablesThatCodeReads(t *testing.T) {
 	read := map[string]bool{}
 	if _, err := app.ConfigFromEnv(func(name string) string { read[name] = true; return "" }); err == nil {
@@ -226,6 +246,7 @@ func TestEnvironment_MatchesVariablesThatCodeReads(t *testing.T) {
 			}
 			vars[v.GetAttr("key").AsString()] = "xoxb-secret"
 		}
+		delete(vars, "GOMEMLIMIT") // Go itself reads it
 		if diff := cmp.Diff(slices.Sorted(maps.Keys(read)), slices.Sorted(maps.Keys(vars))); diff != "" {
 			t.Errorf("%s: variables (-read +set):\n%s", f.address, diff)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/firestore"
+	"github.com/phasegate/phasegate/shared/store/firestore/firestoretest"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
@@ -163,9 +164,21 @@ func discard(t testing.TB) *slog.Logger {
 // them has had the lock, beside a lock by transaction whose contenders try again as ours
 // do. worst/p50 is the longest wait by the median one; 2 if they came in turn.
 func BenchmarkContenders(b *testing.B) {
+	for _, on := range []string{"emulator", "double"} {
+		b.Run(on, func(b *testing.B) {
+			host := emulatortest.Firestore(b)
+			if on == "double" {
+				host = firestoretest.Start(b, host, firestoretest.Usual).Addr
+			}
+			b.Setenv("FIRESTORE_EMULATOR_HOST", host)
+			contenders(b)
+		})
+	}
+}
+
+func contenders(b *testing.B) {
 	for _, n := range []int{1, 8, 64} {
 		b.Run(fmt.Sprintf("%d/lease", n), func(b *testing.B) {
-			emulatortest.Firestore(b)
 			l := New(Config{Store: openFirestore(b, project()), Now: time.Now, NewID: project, Lease: Max, Instance: "bench", Log: discard(b)})
 			contend(b, n, func(ctx context.Context, round, execution string) (func() error, error) {
 				got, err := l.Wait(ctx, Key{Class: "P", Period: pipeline.Period(round)}, execution)
@@ -179,7 +192,6 @@ func BenchmarkContenders(b *testing.B) {
 			continue // by transaction it takes minutes
 		}
 		b.Run(fmt.Sprintf("%d/transaction", n), func(b *testing.B) {
-			emulatortest.Firestore(b)
 			client, err := gcfirestore.NewClient(b.Context(), project())
 			if err != nil {
 				b.Fatal(err)
