@@ -83,8 +83,8 @@ func (v *validator) relays(p *Pipeline) {
 					continue
 				}
 				if period, missed := p.missed(c, s, *m.Deadline, until-from); missed {
-					v.add(fmt.Sprintf("schedules[%d].cron", i), "%q sends no relay between %s and the deadline, %q, of transitions[%d].modes[%d], for example of %s: nothing would end the wait in time; run it more often, such as %s",
-						s.Cron, what, m.Deadline, j, k, period, relaySchedule.Cron)
+					v.add(fmt.Sprintf("schedules[%d].cron", i), "%q sends no relay between %s and the deadline, %q, of transitions[%d].modes[%d], for example of %s. Nothing would end the wait in time: let the relay run more often, or move one of the times",
+						s.Cron, what, m.Deadline, j, k, period)
 				}
 			}
 		}

@@ -97,7 +97,7 @@ func (f *file) defaults() (taken []TakenDefault) {
 		}
 	}
 	if !slices.ContainsFunc(f.Schedules, func(s fileSchedule) bool { return s.Job == relaySchedule.Job || s.Name == relaySchedule.Name }) {
-		f.Schedules = append([]fileSchedule{relaySchedule}, f.Schedules...)
+		f.Schedules = append(f.Schedules, relaySchedule) // the last: problems name the others by their place in the file
 		taken = append(taken, TakenDefault{"schedules", relaySchedule.Name + ", " + relaySchedule.Cron})
 	}
 	return taken

@@ -139,3 +139,13 @@ func TestParse_AsksForNothingThatADefaultFills(t *testing.T) {
 		}
 	}
 }
+
+// A problem names the place of a schedule in the file, whatever the file leaves out.
+func TestDefaults_MoveNoScheduleToAnotherPlace(t *testing.T) {
+	_, err := Parse([]byte(bare + "schedules:\n  - {name: nightly, cron: never, function: reconcile, job: nightly}\n"))
+	wantProblem(t, err, `schedules[0].cron: "never" is no cron expression`)
+	p, err := Parse([]byte(bare + "schedules:\n  - {name: nightly, cron: \"30 13 * * *\", function: reconcile, job: nightly}\n"))
+	if err != nil || len(p.Schedules) != 2 || p.Schedules[1].Job != "relay" {
+		t.Errorf("%v", err)
+	}
+}
