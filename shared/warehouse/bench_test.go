@@ -60,7 +60,7 @@ func BenchmarkReadiness(b *testing.B) {
 			if w.Host == "" {
 				b.Skip("what stands between needs the emulator")
 			}
-			address, queries := front(b, w.Host, func(http.ResponseWriter, map[string]any) bool { return false })
+			address, queries := front(b, w.Host, func(http.ResponseWriter, bool) bool { return false })
 			asked := warehouse.New(w.Project, address)
 			b.Cleanup(func() { asked.Close() })
 			tr := w.Transition()

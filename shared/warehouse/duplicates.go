@@ -47,7 +47,7 @@ FROM (SELECT %s AS day, %s AS k, COUNT(*) AS n, COUNT(DISTINCT %[3]s) AS times, 
 FROM %[5]s AS %[6]s WHERE %[7]s GROUP BY 1, 2)
 GROUP BY %[8]s HAVING COUNTIF(n > 1) > 0 OR LOGICAL_OR(without) %[9]sORDER BY 1`,
 		col(p.DateColumn), t.key(), col(p.OrderBy), t.withoutKey(), quoted(p.Table), rowAlias, within(cal, col(p.DateColumn), from, to), groups(cal, "day"), stray)
-	bytes, err = w.scan(ctx, sql, func(it *bigquery.RowIterator) error {
+	bytes, err = w.scan(ctx, sql, func(it *reading) error {
 		var row []bigquery.Value
 		if err := it.Next(&row); err != nil {
 			return err
@@ -184,7 +184,7 @@ func (w *Warehouse) Survey(ctx context.Context, t Target) (Survey, error) {
 		}
 		return s.After.add(survivor)
 	}
-	s.Bytes, err = w.scan(ctx, sql, func(it *bigquery.RowIterator) error {
+	s.Bytes, err = w.scan(ctx, sql, func(it *reading) error {
 		var values map[string]bigquery.Value
 		if err := it.Next(&values); err != nil {
 			if errors.Is(err, iterator.Done) {
@@ -274,14 +274,14 @@ func scannedField(f *bigquery.FieldSchema, v bigquery.Value) (any, error) {
 
 // scan runs a query of a sweep and hands over its rows until next returns what the
 // iterator ends with. bytes is what the query read.
-func (w *Warehouse) scan(ctx context.Context, sql string, next func(*bigquery.RowIterator) error) (bytes int64, err error) {
+func (w *Warehouse) scan(ctx context.Context, sql string, next func(*reading) error) (bytes int64, err error) {
 	client, err := w.Client(ctx)
 	if err != nil {
 		return 0, err
 	}
 	q := client.Query(sql)
 	q.MaxBytesBilled, q.Labels = maxWindowBytes, map[string]string{purposeLabel: "sweep"}
-	it, cancel, err := begun(ctx, q)
+	it, cancel, err := w.begun(ctx, q)
 	defer cancel()
 	if err != nil {
 		return 0, err
@@ -292,8 +292,8 @@ func (w *Warehouse) scan(ctx context.Context, sql string, next func(*bigquery.Ro
 	if !errors.Is(err, iterator.Done) {
 		return 0, err
 	}
-	status, err := it.SourceJob().Status(ctx)
-	if err != nil {
+	var status *bigquery.JobStatus
+	if err := again(ctx, passesInReads, func() (err error) { status, err = it.job.Status(ctx); return err }); err != nil {
 		return 0, err
 	}
 	if status.Statistics != nil {

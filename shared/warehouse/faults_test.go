@@ -45,7 +45,7 @@ func TestWrite_HappensOnceIfAnyGetFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	gets := whole.Gets()
-	if len(gets) != 4 { // the table, and the ends of two jobs: of the load by one, of the query by two
+	if len(gets) != 6 { // the table; the ends of the load by one, and of the query by two; the count and its row
 		t.Fatalf("%q", gets)
 	}
 	for kind, fault := range map[string]error{

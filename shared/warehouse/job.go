@@ -85,9 +85,14 @@ func denied(err error) bool {
 
 // patiently repeats a request that BigQuery throttles.
 func patiently(ctx context.Context, request func() error) error {
+	return again(ctx, throttled, request)
+}
+
+// again repeats a request while its error passes, with a random pause that grows, until ctx ends.
+func again(ctx context.Context, passes func(error) bool, request func() error) error {
 	for try := 0; ; try++ {
 		err := request()
-		if !throttled(err) || try == maxTries {
+		if !passes(err) || try == maxTries {
 			return err
 		}
 		if ended := pause(ctx, backoff(try)); ended != nil {

@@ -1,9 +1,11 @@
 package warehouse_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,24 +26,37 @@ func canceled(t *testing.T) context.Context {
 	return ctx
 }
 
-// front passes requests on to a host and notes the queries among them; answer may answer
-// instead.
-func front(t testing.TB, host string, answer func(http.ResponseWriter, map[string]any) bool) (address string, queries func() []map[string]any) {
+// front passes requests on to a host and notes the queries among them; answer may answer the
+// beginning of a query and its result instead.
+func front(t testing.TB, host string, answer func(w http.ResponseWriter, begins bool) bool) (address string, queries func() []map[string]any) {
 	t.Helper()
 	var mu sync.Mutex
 	var seen []map[string]any
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var body map[string]any
-		if strings.HasSuffix(r.URL.Path, "/queries") && json.NewDecoder(r.Body).Decode(&body) == nil {
-			mu.Lock()
-			seen = append(seen, body)
-			mu.Unlock()
-			if answer(w, body) {
-				return
-			}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
 		}
-		b, _ := json.Marshal(body)
-		resp, err := http.Post("http://"+host+r.URL.Path, "application/json", strings.NewReader(string(b)))
+		begins := r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/jobs")
+		if begins {
+			var job struct{ Configuration map[string]any }
+			if err := json.Unmarshal(body, &job); err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			seen = append(seen, job.Configuration)
+			mu.Unlock()
+		}
+		if (begins || strings.Contains(r.URL.Path, "/queries/")) && answer(w, begins) {
+			return
+		}
+		passed, err := http.NewRequest(r.Method, "http://"+host+r.URL.RequestURI(), bytes.NewReader(body))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		passed.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(passed)
 		if err != nil {
 			t.Error(err)
 			return
@@ -65,7 +80,7 @@ func TestCheck_CycleIsOneQueryWithLimits(t *testing.T) {
 	if w.Host == "" {
 		t.Skip("what stands between needs the emulator")
 	}
-	address, queries := front(t, w.Host, func(http.ResponseWriter, map[string]any) bool { return false })
+	address, queries := front(t, w.Host, func(http.ResponseWriter, bool) bool { return false })
 	limited := warehouse.New(w.Project, address)
 	defer limited.Close()
 	tr := w.Transition()
@@ -73,10 +88,14 @@ func TestCheck_CycleIsOneQueryWithLimits(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	qs := queries()
-	if len(qs) != 1 || fmt.Sprint(qs[0]["maximumBytesBilled"]) != "1000000000" || fmt.Sprint(qs[0]["labels"]) != "map[phasegate:readiness]" {
-		t.Errorf("%d queries, the first with %v bytes and labels %v", len(qs), qs[0]["maximumBytesBilled"], qs[0]["labels"])
+	if len(qs) != 1 {
+		t.Fatalf("%d queries", len(qs))
 	}
-	if got := fmt.Sprint(qs[0]["queryParameters"]); !strings.Contains(got, string(night)) || !strings.Contains(got, "DATE") {
+	query := qs[0]["query"].(map[string]any)
+	if fmt.Sprint(query["maximumBytesBilled"]) != "1000000000" || fmt.Sprint(qs[0]["labels"]) != "map[phasegate:readiness]" || fmt.Sprint(qs[0]["jobTimeoutMs"]) == "<nil>" {
+		t.Errorf("%v bytes, labels %v, limit %v", query["maximumBytesBilled"], qs[0]["labels"], qs[0]["jobTimeoutMs"])
+	}
+	if got := fmt.Sprint(query["queryParameters"]); !strings.Contains(got, string(night)) || !strings.Contains(got, "DATE") {
 		t.Errorf("parameters %s", got)
 	}
 }
@@ -84,8 +103,8 @@ func TestCheck_CycleIsOneQueryWithLimits(t *testing.T) {
 // What passes by itself is not asked statement by statement: that would be nineteen
 // queries where one was too many.
 func TestCheck_WarehouseErrorIsUnknown(t *testing.T) {
-	fail := func(code int, reason, message string) func(http.ResponseWriter, map[string]any) bool {
-		return func(w http.ResponseWriter, _ map[string]any) bool {
+	fail := func(code int, reason, message string) func(http.ResponseWriter, bool) bool {
+		return func(w http.ResponseWriter, _ bool) bool {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(code)
 			_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"code": code, "message": message,
@@ -93,15 +112,19 @@ func TestCheck_WarehouseErrorIsUnknown(t *testing.T) {
 			return true
 		}
 	}
-	answer := func(body string) func(http.ResponseWriter, map[string]any) bool {
-		return func(w http.ResponseWriter, _ map[string]any) bool {
+	answer := func(body string) func(http.ResponseWriter, bool) bool {
+		return func(w http.ResponseWriter, begins bool) bool {
 			w.Header().Set("Content-Type", "application/json")
+			if begins {
+				_, _ = w.Write([]byte(`{"jobReference": {"projectId": "p", "jobId": "j", "location": "US"}, "configuration": {"query": {}}, "status": {"state": "DONE"}}`))
+				return true
+			}
 			_, _ = w.Write([]byte(body))
 			return true
 		}
 	}
 	for name, tc := range map[string]struct {
-		answer  func(http.ResponseWriter, map[string]any) bool
+		answer  func(http.ResponseWriter, bool) bool
 		reason  string
 		queries int
 	}{

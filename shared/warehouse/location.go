@@ -26,7 +26,8 @@ func (w *Warehouse) dataset(ctx context.Context, name string) (*bigquery.Dataset
 	if err != nil {
 		return nil, err
 	}
-	meta, err := client.Dataset(name).Metadata(ctx)
+	var meta *bigquery.DatasetMetadata
+	err = patiently(ctx, func() (err error) { meta, err = client.Dataset(name).Metadata(ctx); return err })
 	var api *googleapi.Error
 	if errors.As(err, &api) && api.Code == http.StatusNotFound {
 		return nil, nil

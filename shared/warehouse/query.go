@@ -72,7 +72,8 @@ func (w *Warehouse) ask(ctx context.Context, t *pipeline.Transition, p pipeline.
 		return nil, err
 	}
 	var row []bigquery.Value
-	it, err := q.Read(ctx)
+	it, cancelJob, err := w.begun(ctx, q)
+	defer cancelJob()
 	if err == nil {
 		err = it.Next(&row)
 	}

@@ -101,8 +101,9 @@ func (w *Warehouse) doubled(ctx context.Context, t Target) (int64, error) {
 	q := client.Query(fmt.Sprintf("SELECT COUNT(*) - COUNT(DISTINCT %s) FROM %s AS t WHERE %s",
 		t.keyOf("t."), quoted(t.Processor.Table), t.slice("t.")))
 	q.Labels = map[string]string{purposeLabel: "verify"}
-	var it *bigquery.RowIterator
-	if err := patiently(ctx, func() (err error) { it, err = q.Read(ctx); return err }); err != nil {
+	it, cancel, err := w.begun(ctx, q)
+	defer cancel()
+	if err != nil {
 		return 0, err
 	}
 	var row []bigquery.Value

@@ -150,7 +150,7 @@ func (w *Warehouse) rows(ctx context.Context, sql, label string, parameters []bi
 	}
 	q := client.Query(sql)
 	q.MaxBytesBilled, q.Parameters, q.Labels = maxWindowBytes, parameters, map[string]string{purposeLabel: label}
-	it, cancel, err := begun(ctx, q)
+	it, cancel, err := w.begun(ctx, q)
 	defer cancel()
 	var unreadable []error
 	for err == nil {
@@ -169,34 +169,4 @@ func (w *Warehouse) rows(ctx context.Context, sql, label string, parameters []bi
 		return context.Cause(ctx)
 	}
 	return err
-}
-
-// cancelTime is what the request to cancel a job gets.
-const cancelTime = 3 * time.Second
-
-// begun runs a query as a job and waits for its result. BigQuery finishes and bills a query whose
-// caller has left. So cancel cancels the job if ctx has ended, for which its creator needs no
-// further right: https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/cancel
-//
-// The process may die before that. Then the job has a limit of its own: "BigQuery will attempt to
-// stop a longer job, but may not always succeed",
-// https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#jobconfiguration
-func begun(ctx context.Context, q *bigquery.Query) (it *bigquery.RowIterator, cancel func(), err error) {
-	if deadline, ok := ctx.Deadline(); ok {
-		q.JobTimeout = max(time.Until(deadline), time.Millisecond)
-	}
-	job, err := q.Run(ctx)
-	if err != nil {
-		return nil, func() {}, err
-	}
-	cancel = func() {
-		if ctx.Err() == nil {
-			return
-		}
-		limited, end := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
-		defer end()
-		_ = job.Cancel(limited) // the limit of the job itself is left
-	}
-	it, err = job.Read(ctx)
-	return it, cancel, err
 }

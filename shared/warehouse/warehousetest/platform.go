@@ -30,6 +30,8 @@ type Platform struct {
 	// Fails answers the n-th request, from 0, unless it returns nil: with a [*Refusal], such as
 	// [Throttled], or with [ErrCut]. One call at a time.
 	Fails func(n int, r *http.Request) error
+	// Loses says whether the answer to a request that was carried out is lost: 503 takes its place.
+	Loses func(*http.Request) bool
 	// Delay is how long the job of a query takes. Sleep waits for it; nil: in real time.
 	Delay time.Duration
 	Sleep func(context.Context, time.Duration)
@@ -141,6 +143,15 @@ var (
 )
 
 func (p *Platform) pass(r *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error {
+	loses := p.Loses != nil && p.Loses(r)
+	err := p.serve(r, body, forward)
+	if loses {
+		return &Refusal{Code: http.StatusServiceUnavailable, Reason: "backendError", Message: "try again"}
+	}
+	return err
+}
+
+func (p *Platform) serve(r *http.Request, body []byte, forward func() *httptest.ResponseRecorder) error {
 	identity, _, _ := r.BasicAuth()
 	p.mu.Lock()
 	n := p.requests
