@@ -50,6 +50,48 @@ func TestChecksVerify_FindsChecksThatCannotRun(t *testing.T) {
 	}
 }
 
+// The emulator refuses to dry-run three of the four statements that write a table. The double answers as
+// BigQuery does, with the bytes that each reads.
+func TestChecksVerify_DryRunsEveryStatementThatWrites(t *testing.T) {
+	w := atWarehouse(t, sampleNight)
+	players := w.Rename("nba_analytics.player_game_summary")
+	writes := func() (problem, warning string) {
+		t.Helper()
+		_, stdout, stderr := command(t, "checks", "verify", "--json")
+		var answer struct {
+			Checks []struct{ Name, Problem, Warning string }
+		}
+		if err := json.Unmarshal([]byte(stdout), &answer); err != nil {
+			t.Fatalf("%v: %s%s", err, stdout, stderr)
+		}
+		for _, c := range answer.Checks {
+			if c.Name == "writes into "+players {
+				return c.Problem, c.Warning
+			}
+		}
+		t.Fatalf("nothing about writes into %s: %s", players, stdout)
+		return "", ""
+	}
+	if problem, warning := writes(); problem != "" || warning != "the BigQuery emulator cannot dry-run merge, merge by key, removal" {
+		t.Errorf("on the emulator: problem %q, warning %q", problem, warning)
+	}
+	p := w.Platform()
+	t.Setenv("BIGQUERY_EMULATOR_HOST", p.URL("ada"))
+	p.Tables[players] = warehousetest.Table{Partition: "game_date", Bytes: 3000 << 20, Days: 300}
+	if problem, warning := writes(); problem != "" || warning != "" {
+		t.Errorf("partitioned: problem %q, warning %q", problem, warning)
+	}
+	p.Tables[players] = warehousetest.Table{Bytes: 3000 << 20}
+	const whole = "the table is not partitioned by game_date, so each write reads all of it, 3145728000 bytes: partition it by that column"
+	if problem, warning := writes(); problem != "" || warning != whole {
+		t.Errorf("without partitions: problem %q, warning %q", problem, warning)
+	}
+	p.Tables[players] = warehousetest.Table{Partition: "processed_at", RequireFilter: true}
+	if _, stdout, _ := command(t, "checks", "verify"); !strings.Contains(stdout, "it requires a filter by processed_at, which is not its date column game_date") {
+		t.Errorf("a filter that no write has: %s", stdout)
+	}
+}
+
 // Other programs may fill such a table. A processor in Go would fail at its first run.
 func TestChecksVerify_WarnsOfTablesThatTakeNoRows(t *testing.T) {
 	w := atWarehouse(t, sampleNight)
