@@ -122,7 +122,7 @@ func (f *flags) page() *page {
 		if !f.headed {
 			at := ""
 			if f.every > 0 {
-				at = ", at " + p.at(time.Now())
+				at = ", at " + p.at(clock())
 			}
 			p.line("%s%s", heading(f.opened.config, f.opened.pipeline), at)
 		}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -52,7 +51,7 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 		r := &verified{[]warehouse.Verification{}}
 		for _, t := range p.Transitions {
 			f.progress("%s: verifying its checks…", t.ID)
-			for _, v := range w.Verify(ctx, t, p.Calendar.At(time.Now())) {
+			for _, v := range w.Verify(ctx, t, p.Calendar.At(clock())) {
 				v.Name = t.Prefix() + v.Name
 				r.Checks = append(r.Checks, v)
 			}
@@ -64,7 +63,7 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 			if c.ReadOnly {
 				r.Checks = append(r.Checks, warehouse.Verification{Name: "writes", Warning: "not verified: this environment only reads the tables (PHASEGATE_TABLES=read)"})
 			} else {
-				r.Checks = append(r.Checks, w.VerifyWrites(ctx, p, p.Calendar.At(time.Now()), c.Archive())...)
+				r.Checks = append(r.Checks, w.VerifyWrites(ctx, p, p.Calendar.At(clock()), c.Archive())...)
 			}
 		}
 		r.Checks = append(append(r.Checks, others...), names(ctx, c)...)
@@ -144,7 +143,7 @@ func (o *checksRunOptions) run(ctx context.Context) (*checksRun, error) {
 		return nil, err
 	}
 	defer w.Close()
-	key, m, err := o.one(p, time.Now())
+	key, m, err := o.one(p, clock())
 	if err != nil {
 		return nil, err
 	}

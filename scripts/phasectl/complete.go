@@ -111,7 +111,7 @@ func (f *flags) days() []string {
 	}
 	cal := p.Calendar.Daily()
 	for n := range 7 {
-		out = append(out, string(cal.Add(cal.At(time.Now()), -n)))
+		out = append(out, string(cal.Add(cal.At(clock()), -n)))
 	}
 	return out
 }

@@ -32,6 +32,9 @@ type flags struct {
 	types          map[*cobra.Command]reflect.Type // of the answer of each command
 }
 
+// clock is this machine's; tests of a whole night set another.
+var clock = time.Now
+
 // opened is what a command has opened.
 type opened struct {
 	config   app.Config
@@ -92,7 +95,7 @@ func (f *flags) openLogging(ctx context.Context, level string, w io.Writer) (*ap
 	if _, err := c.LoadPipeline(); err != nil {
 		return nil, usage(err)
 	}
-	a, err := app.Open(ctx, c, stores(time.Now), time.Now, w)
+	a, err := app.Open(ctx, c, stores(clock), clock, w)
 	if err != nil {
 		return nil, exitError{exitUnknown, err}
 	}

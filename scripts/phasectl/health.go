@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/shared/deployed"
 	"github.com/phasegate/phasegate/shared/health"
 )
 
@@ -45,6 +46,11 @@ func (o *healthOptions) run(ctx context.Context) (*healthAnswer, error) {
 	c := health.New(a)
 	if a.Config.PubSubHost != "" { // an emulator counts nothing
 		c.Dead = func(ctx context.Context) (map[string]int64, error) { return countEach(ctx, a) }
+	}
+	if platformOptions != nil {
+		c.Services = func(ctx context.Context) (map[string]deployed.Service, error) {
+			return deployed.Services(ctx, a.Config.Project, platformOptions...)
+		}
 	}
 	if o.period != "" {
 		cal := a.Pipeline.Calendar.Daily()

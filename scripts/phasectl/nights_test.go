@@ -1,0 +1,316 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/scripts/processors"
+	"github.com/phasegate/phasegate/shared/emulatortest"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/warehouse/sample"
+	"github.com/phasegate/phasegate/shared/wire"
+)
+
+// worstNight is the night of 2026-02-03 in an environment with tables, with the next phase and with
+// a deployment, at 06:05 of the next morning.
+type worstNight struct {
+	*system
+	data       sample.Data
+	lost       bool // the next phase acknowledges triggers and does nothing
+	transcript strings.Builder
+	commands   int
+}
+
+func newWorstNight(t *testing.T) *worstNight {
+	t.Helper()
+	program := emulatortest.BigQuery(t)
+	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
+	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
+	c, err := localConfig(&flags{}, "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PHASEGATE_STORE", c.Store)
+	w := &worstNight{system: &system{t: t}}
+	clocked := local.NewClock(time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC))
+	clock = clocked.Now
+	t.Cleanup(func() { clock = time.Now })
+	var next processors.Processors
+	phase4 := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if err := w.nextPhase(r, next); err != nil {
+			t.Log(err)
+			rw.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		rw.WriteHeader(http.StatusNoContent)
+	})
+	w.Environment, err = local.Start(t.Context(), local.Options{Config: c, Stores: stores, Logs: io.Discard, Errors: t.Logf, BigQuery: program, Seed: true,
+		Slack: w.tell, Consumers: map[string]http.Handler{"nba-phase4-trigger": phase4}, Clock: clocked})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Setenv("PUBSUB_EMULATOR_HOST", w.PubSub)
+	t.Setenv("BIGQUERY_EMULATOR_HOST", w.BigQuery)
+	t.Setenv("SLACK_WEBHOOK_URL", w.Slack)
+	client, err := w.App.Warehouse.Client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.data = sample.Data{Client: client}
+	next = processors.New(w.App, w.data)
+	for _, table := range five {
+		w.exec("UPDATE nba_analytics." + table + " SET processed_at = TIMESTAMP '2026-02-04 10:00:00+00' WHERE game_date = '2026-02-03'")
+	}
+	program = filepath.Join(t.TempDir(), "player_game_summary")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", filepath.Dir(program)+":"+os.Getenv("PATH"))
+	sound(driftHash).serve(t)
+	w.jobs(wire.JobSweep, wire.JobRelay, wire.JobHealth)
+	return w
+}
+
+// nextPhase runs what a trigger asks for.
+func (w *worstNight) nextPhase(r *http.Request, next processors.Processors) error {
+	e, err := wire.FromRequest(r)
+	if err != nil {
+		return err
+	}
+	var t wire.Trigger
+	if err := json.Unmarshal(e.Data, &t); err != nil || w.lost {
+		return err
+	}
+	_, _, err = next.Next(context.WithoutCancel(r.Context()), t, e.PublishTime)
+	return err
+}
+
+// jobs runs scheduled jobs once, so that their heartbeats are there. The nightly one is due at half
+// past ten; it would repair the night before the operator comes.
+func (w *worstNight) jobs(names ...string) {
+	w.t.Helper()
+	for _, s := range w.App.Pipeline.Schedules {
+		if !slices.Contains(names, s.Job) {
+			continue
+		}
+		if err := local.SendJob(w.t.Context(), w.App, s); err != nil {
+			w.t.Fatal(err)
+		}
+		w.settle()
+	}
+}
+
+// types runs a command of an operator, and notes it with what it printed.
+func (w *worstNight) types(code int, args ...string) string {
+	w.t.Helper()
+	w.commands++
+	defer w.settle()
+	got, stdout, stderr := command(w.t, args...)
+	fmt.Fprintf(&w.transcript, "$ phasectl %s\n%s%s", shellWords(args), stdout, logLines.ReplaceAllString(stderr, ""))
+	if got != code {
+		w.t.Errorf("phasectl %s: exit %d, want %d\n%s%s", shellWords(args), got, code, stdout, stderr)
+	}
+	return stdout
+}
+
+// logLines are not shown on a terminal.
+var logLines = regexp.MustCompile(`(?m)^\{"time".*\n`)
+
+func (w *worstNight) note(text string) { w.transcript.WriteString(text) }
+
+func shellWords(args []string) string {
+	out := make([]string, len(args))
+	for i, a := range args {
+		if out[i] = a; strings.ContainsAny(a, " ") {
+			out[i] = `"` + a + `"`
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// later lets time pass, and has each scheduled job run.
+func (w *worstNight) later(hour, minute int) {
+	w.t.Helper()
+	zone := w.App.Pipeline.Calendar.Zone()
+	w.Clock.AdvanceTo(time.Date(2026, 2, 4, hour, minute, 0, 0, zone))
+	w.settle()
+	w.jobs(wire.JobRelay, wire.JobHealth)
+}
+
+// rows are how many rows each table has of the night.
+var rows = map[string]int{five[0]: 350, five[1]: 20, five[2]: 20, five[3]: 300, five[4]: 20}
+
+// ran reports that processors have run.
+func (w *worstNight) ran(names ...string) {
+	w.t.Helper()
+	for _, name := range names {
+		c := completion(name, "2026-02-03")
+		c["record_count"], c["execution_id"] = rows[name], "run-of-"+name
+		w.report(c)
+	}
+}
+
+// worst are the bad nights: what has happened, and what the operator types then. The last command of
+// each is health, which is ok.
+var worst = []struct {
+	name, title, text string
+	happens           func(w *worstNight)
+	types             func(w *worstNight)
+}{
+	{"processor_failed", "A processor failed",
+		"player_game_summary ended with exit status 3. Its data is repaired. Run it again; its completion hands the cycle over.", func(w *worstNight) {
+			w.ran(five[1:]...)
+			bad := completion(five[0], "2026-02-03")
+			bad["status"], bad["error_type"], bad["error_message"] = "failed", "exit_status", "player_game_summary: exit status 3"
+			w.report(bad)
+			w.later(10, 10)
+		}, func(w *worstNight) {
+			w.types(1, "health")
+			w.types(0, "explain", "yesterday", "overnight")
+			w.types(0, "run", "yesterday", "--processor", "player_game_summary", "--publish", "--", "player_game_summary")
+			w.types(0, "status", "yesterday", "overnight", "--exit-code")
+		}},
+	{"processor_never_reports", "A processor never reports",
+		"player_game_summary wrote its rows and reported nothing. Its deadline has passed. Reconciliation records the completion.", func(w *worstNight) {
+			w.ran(five[1:]...)
+			w.later(10, 10)
+		}, func(w *worstNight) {
+			w.types(1, "health")
+			w.types(0, "explain", "yesterday", "overnight")
+			w.types(1, "reconcile", "yesterday")
+			w.types(0, "reconcile", "yesterday", "--fix")
+		}},
+	{"duplicate_rows", "Duplicate rows",
+		"Ten rows of player_game_summary are in the table twice. A sweep removes them, and the command that undoes this is in its output.", func(w *worstNight) {
+			w.ran(five...)
+			w.exec("INSERT INTO nba_analytics.player_game_summary SELECT * FROM nba_analytics.player_game_summary WHERE game_date = '2026-02-03' LIMIT 10")
+			w.later(8, 10)
+		}, func(w *worstNight) {
+			w.types(1, "health")
+			w.types(1, "sweep", "yesterday", "--table", "player_game_summary")
+			w.types(0, "sweep", "yesterday", "--table", "player_game_summary", "--fix")
+		}},
+	{"invalid_message", "An invalid message",
+		"player_game_summary reported the date YESTERDAY. The message is in quarantine. Report the completion in its place, and discard the message.", func(w *worstNight) {
+			w.ran(five[1:]...)
+			w.report(completion(five[0], "YESTERDAY"))
+			w.later(8, 10)
+		}, func(w *worstNight) {
+			w.types(1, "health")
+			id := firstID(w.types(0, "quarantine", "list"))
+			w.types(0, "complete", "player_game_summary", "yesterday", "--rows", "350", "--reason", "its report named no date")
+			w.types(0, "quarantine", "discard", id, "--reason", "reported by hand")
+		}},
+	{"lost_trigger", "A lost trigger",
+		"The next phase acknowledged its triggers and wrote nothing. Hand the cycle over again.", func(w *worstNight) {
+			w.lost = true
+			w.ran(five...)
+			w.lost = false
+			w.later(8, 40)
+		}, func(w *worstNight) {
+			w.types(1, "health")
+			w.types(0, "explain", "yesterday", "overnight")
+			w.types(0, "trigger", "yesterday", "overnight", "--reason", "the next phase lost its triggers", "--dry-run")
+			w.types(0, "trigger", "yesterday", "overnight", "--reason", "the next phase lost its triggers")
+		}},
+	{"stuck_lock", "A stuck lock",
+		"The machine of player_game_summary died, and its lock was never released. The next run takes the lock over.", func(w *worstNight) {
+			w.ran(five[1:]...)
+			if _, err := w.App.Locks.Acquire(w.t.Context(), lease.Key{Class: "PlayerGameSummaryProcessor", Period: "2026-02-03"}, "run-1"); err != nil {
+				w.t.Fatal(err)
+			}
+			w.later(8, 10)
+		}, func(w *worstNight) {
+			w.types(1, "health")
+			w.types(0, "locks", "list")
+			w.types(0, "run", "yesterday", "--processor", "player_game_summary", "--publish", "--", "player_game_summary")
+			w.types(0, "status", "yesterday", "overnight")
+		}},
+}
+
+func (w *worstNight) exec(sql string) {
+	w.t.Helper()
+	if err := w.data.Exec(w.t.Context(), sql); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// varying is what differs from one call of the tests to the next.
+var varying = []struct {
+	is   *regexp.Regexp
+	with string
+}{
+	{regexp.MustCompile(`run-[a-z0-9]{26}`), "run-ID"}, {regexp.MustCompile(`phasectl-[0-9a-f]{16}`), "phasectl-ID"},
+	{regexp.MustCompile(`(\d{8}t\d{6})-[a-z0-9]{8}`), "$1-ID"}, {regexp.MustCompile(regexp.QuoteMeta(actor())), "operator@host"},
+	{regexp.MustCompile(`"[^"]* \d+"( since| on)`), `"host"$1`}, {regexp.MustCompile(`:\d\d EST`), ":00 EST"}, {regexp.MustCompile(`\d s ago`), "0 s ago"},
+}
+
+const nightsIntro = `# Worst nights
+
+Each night is solved and closed with what the commands print: at the end ` + "`phasectl health`" + ` is ok. The transcripts are the
+output of a test, on the tables of the NBA pipeline. The night is that of 2026-02-03, and yesterday is its date. Rows of health that
+are ok are left out. To write this page again:
+` + "`go run ./scripts/emulators -- go test ./scripts/phasectl -run WorstNights -update`" + `.
+`
+
+// okRows are the rows of checks that are ok.
+var okRows = regexp.MustCompile(`(?m)^ok  .*\n`)
+
+// Six bad nights are solved and closed with what the tools print, by at most five commands each.
+func TestWorstNights_AreClosedByFiveCommands(t *testing.T) {
+	emulatortest.BigQuery(t)
+	const path = "../../docs/worst-nights.md"
+	var page strings.Builder
+	page.WriteString(nightsIntro)
+	for _, night := range worst {
+		t.Run(night.name, func(t *testing.T) {
+			began := time.Now()
+			w := newWorstNight(t)
+			night.happens(w)
+			night.types(w)
+			w.Clock.AdvanceTo(w.Clock.Now().Add(45 * time.Minute)) // a table is judged once it has been idle for 30 minutes
+			w.settle()
+			w.jobs(wire.JobRelay, wire.JobHealth)
+			w.note("# 45 minutes later\n")
+			if out := w.types(0, "health"); !strings.Contains(out, "\nok: ") {
+				t.Errorf("health is not ok at the end:\n%s", &w.transcript)
+			}
+			if w.commands > 5 {
+				t.Errorf("%d commands", w.commands)
+			}
+			text := w.transcript.String()
+			for _, v := range varying {
+				text = v.is.ReplaceAllString(text, v.with)
+			}
+			fmt.Fprintf(&page, "\n## %s\n\n%s\n\n```\n%s```\n", night.title, night.text, okRows.ReplaceAllString(text, ""))
+			t.Logf("%d commands, %v with the setup\n%s", w.commands, time.Since(began).Round(time.Second), text)
+		})
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(page.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if diff := cmp.Diff(string(got), page.String()); err != nil || diff != "" {
+		t.Errorf("%s is not what the commands print (%v): go run ./scripts/emulators -- go test ./scripts/phasectl -run WorstNights -update\n%s", path, err, diff)
+	}
+}
