@@ -192,7 +192,7 @@ locals {
       filter                  = "${local.of_function["sweep"]} AND jsonPayload.event=\"duplicates_found\" AND jsonPayload.duplicates>=${d.at_least}"
       labels                  = { table = "EXTRACT(jsonPayload.table)", period = "EXTRACT(jsonPayload.period)" }
       rate_limit              = local.hour
-      command                 = "phasectl sweep --table ${local.logged.table} --from ${local.logged.period} --to ${local.logged.period} --project ${var.project}"
+      command                 = "phasectl sweep ${local.logged.period} --table ${local.logged.table} --project ${var.project}"
     } },
     # Health logs each check at each evaluation, so an incident is open for as long as the check
     # fails. An unknown answer must last: a source may answer at the next evaluation.

@@ -159,6 +159,14 @@ func (s *subject) oneOrAll(a *app.App) (key cycle.Key, m pipeline.Mode, err erro
 	return key, m, err
 }
 
+// windowWords name periods on a command line.
+func windowWords(from, to pipeline.Period) string {
+	if from == to {
+		return string(from)
+	}
+	return fmt.Sprintf("--from %s --to %s", from, to)
+}
+
 // commandFor is a command line about a cycle, as it is suggested.
 func commandFor(verb string, t *pipeline.Transition, period, mode string) string {
 	return strings.TrimSpace("phasectl "+verb+" "+period+" "+mode) + t.Option()

@@ -45,7 +45,7 @@ func newWorstNight(t *testing.T) *worstNight {
 	}
 	t.Setenv("PHASEGATE_STORE", c.Store)
 	w := &worstNight{system: &system{t: t}}
-	clocked := local.NewClock(time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC))
+	clocked := local.NewClock(time.Date(2026, 2, 4, 10, 50, 0, 0, time.UTC))
 	clock = clocked.Now
 	t.Cleanup(func() { clock = time.Now })
 	var next processors.Processors
@@ -259,8 +259,9 @@ var varying = []struct {
 	with string
 }{
 	{regexp.MustCompile(`run-[a-z0-9]{26}`), "run-ID"}, {regexp.MustCompile(`phasectl-[0-9a-f]{16}`), "phasectl-ID"},
-	{regexp.MustCompile(`(\d{8}t\d{6})-[a-z0-9]{8}`), "$1-ID"}, {regexp.MustCompile(regexp.QuoteMeta(actor())), "operator@host"},
-	{regexp.MustCompile(`"[^"]* \d+"( since| on)`), `"host"$1`}, {regexp.MustCompile(`:\d\d EST`), ":00 EST"}, {regexp.MustCompile(`\d s ago`), "0 s ago"},
+	{regexp.MustCompile(`(\d{8}t)\d{6}-[a-z0-9]{8}`), "${1}131000-ID"}, {regexp.MustCompile(regexp.QuoteMeta(actor())), "operator@host"},
+	{regexp.MustCompile(`[1-9]\d+ s ago`), "7500 s ago"},
+	{regexp.MustCompile(`#[0-9a-f]{16}`), "#KEY"}, {regexp.MustCompile(`( on )\S+ \d+\n`), "${1}host 4711\n"},
 }
 
 const nightsIntro = `# Worst nights
@@ -274,6 +275,23 @@ are ok are left out. To write this page again:
 // okRows are the rows of checks that are ok.
 var okRows = regexp.MustCompile(`(?m)^ok  .*\n`)
 
+// clockTime is an instant as it is shown. A machine that is slow shows a later one: times are cut to
+// five minutes.
+var clockTime = regexp.MustCompile(`(\d\d:\d)(\d)(:\d\d)? EST`)
+
+func roundTime(text string) string {
+	return clockTime.ReplaceAllStringFunc(text, func(at string) string {
+		m, minute := clockTime.FindStringSubmatch(at), "0"
+		if m[2] >= "5" {
+			minute = "5"
+		}
+		if m[3] != "" {
+			m[3] = ":00"
+		}
+		return m[1] + minute + m[3] + " EST"
+	})
+}
+
 // Six bad nights are solved and closed with what the tools print, by at most five commands each.
 func TestWorstNights_AreClosedByFiveCommands(t *testing.T) {
 	emulatortest.BigQuery(t)
@@ -284,6 +302,7 @@ func TestWorstNights_AreClosedByFiveCommands(t *testing.T) {
 		t.Run(night.name, func(t *testing.T) {
 			began := time.Now()
 			w := newWorstNight(t)
+			w.Clock.AdvanceTo(time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC))
 			night.happens(w)
 			night.types(w)
 			w.Clock.AdvanceTo(w.Clock.Now().Add(45 * time.Minute)) // a table is judged once it has been idle for 30 minutes
@@ -296,7 +315,7 @@ func TestWorstNights_AreClosedByFiveCommands(t *testing.T) {
 			if w.commands > 5 {
 				t.Errorf("%d commands", w.commands)
 			}
-			text := w.transcript.String()
+			text := roundTime(w.transcript.String())
 			for _, v := range varying {
 				text = v.is.ReplaceAllString(text, v.with)
 			}

@@ -90,6 +90,9 @@ func (r *quarantineAnswer) text(p *page) {
 		if !q.DiscardedAt.IsZero() {
 			p.detail("discarded %s by %s", p.at(q.DiscardedAt), q.DiscardedBy)
 		}
+		if !q.Settled() {
+			p.detail("fix: phasectl quarantine show %s", q.ID)
+		}
 	}
 }
 
@@ -139,6 +142,9 @@ func messageOf(q delivery.Quarantined) *quarantineMessage {
 	if e, err := envelopeOf(q); err == nil {
 		m.PublishTime, m.Attributes, m.Data = e.PublishTime, e.Attributes, string(e.Data)
 		m.Help = `once the cause is removed: phasectl quarantine replay ` + q.ID + ` --reason "…"; if it must never be handed over: phasectl quarantine discard ` + q.ID + ` --reason "…"`
+		if q.Function == "transition" {
+			m.Help += `; to report its completion in its place: phasectl complete PROCESSOR PERIOD --reason "…"`
+		}
 	}
 	if !q.ReplayedAt.IsZero() {
 		m.Help = "nothing is to be done: it was replayed and accepted"

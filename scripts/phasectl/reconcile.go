@@ -42,7 +42,7 @@ func reconcileCommand(f *flags) *cobra.Command {
 // reconciled is a report, and how it is shown.
 type reconciled struct {
 	reconcile.Report
-	verbose bool
+	verbose, fixed bool
 }
 
 func (o *reconcileOptions) run(ctx context.Context) (*reconciled, error) {
@@ -56,7 +56,7 @@ func (o *reconcileOptions) run(ctx context.Context) (*reconciled, error) {
 		return nil, err
 	}
 	defer a.Close()
-	all := &reconciled{reconcile.Report{Schema: 1, Findings: []*reconcile.Finding{}, Unknown: []string{}}, o.verbose}
+	all := &reconciled{reconcile.Report{Schema: 1, Findings: []*reconcile.Finding{}, Unknown: []string{}}, o.verbose, fix}
 	asked := !fix
 	err = o.each(a, func(t *pipeline.Transition, from, to pipeline.Period) error {
 		if !asked {
@@ -109,4 +109,7 @@ func (r *reconciled) text(p *page) {
 		p.line("unknown  %s", u)
 	}
 	p.line("%s to %s: %d findings, %d left, %d unknown; tracking accuracy %s", r.From, r.To, len(r.Findings), r.Left(), len(r.Unknown), r.AccuracyText())
+	if !r.fixed && r.Left() > 0 {
+		p.line("to repair what can be repaired: phasectl reconcile %s --fix", windowWords(r.From, r.To))
+	}
 }

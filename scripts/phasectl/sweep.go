@@ -152,11 +152,7 @@ func (r *swept) text(p *page) {
 	}
 	p.line("%s to %s: %d duplicates, %d removed, %d left, %d unknown; %d bytes read", r.order.From, r.order.To, found, removed, r.Left(), r.Unknown(), bytes)
 	if r.order.Fix == nil && r.Left() > 0 {
-		of := "--from " + string(r.order.From) + " --to " + string(r.order.To)
-		if r.order.From == r.order.To {
-			of = string(r.order.From)
-		}
-		p.line("to remove them: phasectl sweep %s%s --fix", of, tableFlag(r.order.Table))
+		p.line("to remove them: phasectl sweep %s%s --fix", windowWords(r.order.From, r.order.To), tableFlag(r.order.Table))
 	}
 }
 

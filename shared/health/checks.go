@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,14 +52,18 @@ var ofPeriods = []string{TrackingAccuracy, HandOvers, NextPhase, Duplicates, Rec
 // verdict gathers what a check finds.
 type verdict struct {
 	bad, unknown, fine []string
+	commands           []string // of each that is bad, "" for the action of all
 	notes              []string // said in any state
 	action             string   // that helps against what is bad
 	whenUnknown        string   // suggested command when the answer is unknown
 	cycles             []Cycle  // that are bad
 }
 
-func (v *verdict) failing(format string, args ...any) {
-	v.bad = append(v.bad, fmt.Sprintf(format, args...))
+func (v *verdict) failing(format string, args ...any) { v.item("", format, args...) }
+
+// item is failing with a command of its own.
+func (v *verdict) item(command, format string, args ...any) {
+	v.bad, v.commands = append(v.bad, fmt.Sprintf(format, args...)), append(v.commands, command)
 }
 func (v *verdict) notKnown(format string, args ...any) {
 	v.unknown = append(v.unknown, fmt.Sprintf(format, args...))
@@ -85,7 +90,16 @@ func (v *verdict) noted(evidence []string) []string {
 
 func (v *verdict) check() Check {
 	switch {
+	case len(v.bad) == 1 && v.commands[0] != "":
+		v.action = v.commands[0]
+		fallthrough
 	case len(v.bad) > 0:
+		v.action = cmp.Or(v.action, v.commands[0])
+		for i, command := range v.commands {
+			if command != "" && command != v.action {
+				v.bad[i] += ": " + command
+			}
+		}
 		return Check{State: Failing, Evidence: v.noted(append(v.bad, v.unknown...)), Action: v.action, Cycles: v.cycles[:min(len(v.cycles), mostLinks)]}
 	case len(v.unknown) > 0:
 		return Check{State: Unknown, Evidence: v.noted(v.unknown), Action: v.whenUnknown}
@@ -191,8 +205,7 @@ func ofFindings(kind string) func(*facts) Check {
 		f.each(&v, func(t *pipeline.Transition, r reconcile.Report) {
 			for _, found := range open(r) {
 				if found.Type == kind {
-					v.failing("%s", describe(found))
-					v.action = found.Repair
+					v.item(found.Command(), "%s", f.describe(found))
 				}
 			}
 			if kind == reconcile.DuplicateRows || kind == reconcile.NextPhaseMissing { // the others need no table
@@ -212,7 +225,7 @@ func otherFindings(f *facts) Check {
 	f.recorded(&v, func(t *pipeline.Transition, r reconcile.Report) {
 		for _, found := range open(r) {
 			if !slices.Contains(named, found.Type) {
-				v.failing("%s", describe(found))
+				v.item(found.Command(), "%s", f.describe(found))
 			}
 		}
 		v.tables(r)
@@ -231,8 +244,21 @@ func open(r reconcile.Report) (out []*reconcile.Finding) {
 	return out
 }
 
-func describe(found *reconcile.Finding) string {
+// describe says which, how many and since when.
+func (f *facts) describe(found *reconcile.Finding) string {
 	words := []string{found.Type, string(found.Period), found.Mode, found.Table}
+	if lock, ok := found.Evidence["lock"].(string); ok {
+		words = append(words, lock)
+	}
+	if at, ok := found.Evidence["renewed"].(time.Time); ok {
+		words = append(words, "not renewed since "+f.local(at))
+	}
+	if n, ok := found.Evidence["messages"].(int); ok {
+		words = append(words, fmt.Sprintf("%d messages", n))
+	}
+	if at, ok := found.Evidence["published_at"].(time.Time); ok {
+		words = append(words, "published "+f.local(at))
+	}
 	if n, ok := found.Evidence["duplicates"]; ok {
 		words = append(words, fmt.Sprint(n, " rows too many"))
 	}

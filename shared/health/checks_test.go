@@ -542,3 +542,33 @@ func TestChecks_EvidenceIsNeverEmpty(t *testing.T) {
 		}
 	}
 }
+
+// The evidence says which, how many and since when. Several items have a command each; one has it
+// as the action of the check.
+func TestEvidence_NamesEachItemWithItsCommand(t *testing.T) {
+	p, err := pipeline.Parse(pipeline.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &facts{pipeline: p}
+	for want, found := range map[string]*reconcile.Finding{
+		"leaked_lock 2026-02-03 P_2026-02-03 not renewed since 2026-02-04 06:05 EST": {Type: reconcile.LeakedLock, Period: "2026-02-03", Evidence: map[string]any{"lock": "P_2026-02-03", "renewed": time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC)}},
+		"quarantine_waiting 3 messages":                                              {Type: reconcile.QuarantineWaiting, Evidence: map[string]any{"messages": 3}},
+		"duplicate_rows 2026-02-03 d.t 10 rows too many":                             {Type: reconcile.DuplicateRows, Period: "2026-02-03", Table: "d.t", Evidence: map[string]any{"duplicates": int64(10)}},
+	} {
+		if got := f.describe(found); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	one := verdict{action: "phasectl status"}
+	one.item("phasectl locks release A", "A")
+	if c := one.check(); c.Action != "phasectl locks release A" || c.Evidence[0] != "A" {
+		t.Errorf("%+v", c)
+	}
+	two := verdict{action: "phasectl status"}
+	two.item("phasectl locks release A", "A")
+	two.item("phasectl locks release B", "B")
+	if c := two.check(); c.Action != "phasectl status" || c.Evidence[0] != "A: phasectl locks release A" || c.Evidence[1] != "B: phasectl locks release B" {
+		t.Errorf("%+v", c)
+	}
+}

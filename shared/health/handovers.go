@@ -54,9 +54,8 @@ func handOvers(f *facts) Check {
 				case later != "": // a later mode has made up for it
 					v.ok("%s: %s; %s was handed over since", t.Called(b.Period, st.Mode), why, later)
 				default:
-					v.failing("%s: %s", t.Called(b.Period, st.Mode), why)
+					v.item(fmt.Sprintf("phasectl explain %s %s%s", st.Period, st.Mode, t.Option()), "%s: %s", t.Called(b.Period, st.Mode), why)
 					v.cycles = append(v.cycles, Cycle{t.Called(b.Period, st.Mode), t.CyclePath(b.Period, st.Mode)})
-					v.action = fmt.Sprintf("phasectl explain %s %s%s", st.Period, st.Mode, t.Option())
 				}
 			}
 		}

@@ -63,6 +63,14 @@ type Finding struct {
 	repairable bool
 }
 
+// Command is what an operator does about the finding alone.
+func (f *Finding) Command() string {
+	if f.repairable {
+		return "phasectl reconcile " + string(f.Period) + " --fix"
+	}
+	return f.Repair
+}
+
 // Severity of a finding.
 type Severity string
 

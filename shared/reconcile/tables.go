@@ -36,7 +36,7 @@ func (c *comparison) table(b *cycle.PeriodState, p pipeline.Processor, s warehou
 	}
 	if s.Surplus > 0 && inFlight == "" {
 		c.add(&Finding{Type: DuplicateRows, Period: b.Period, Table: p.Table, Severity: Severity(sweep.Severity(s.Surplus)),
-			Evidence: map[string]any{"rows": s.Rows, "duplicates": s.Surplus}, Repair: "phasectl sweep --table " + p.Name + " --from " + string(b.Period) + " --to " + string(b.Period) + " --fix"})
+			Evidence: map[string]any{"rows": s.Rows, "duplicates": s.Surplus}, Repair: "phasectl sweep " + string(b.Period) + " --table " + p.Name + " --fix"})
 	}
 	if s.Newest.IsZero() {
 		c.unclear(b, "%s: no row has the time of its write (%s)", p.Table, p.OrderBy)
