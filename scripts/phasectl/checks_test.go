@@ -30,14 +30,14 @@ var sampleNight = sample.Day{Date: "2026-02-03", Games: 10, Players: 35, Minutes
 func TestChecksVerify_FindsChecksThatCannotRun(t *testing.T) {
 	w := atWarehouse(t, sampleNight)
 	code, stdout, stderr := command(t, "checks", "verify")
-	if code != 0 || stderr != "" || !strings.Contains(stdout, "ok       minutes_coverage_pct\n") || !strings.Contains(stdout, "ok       all of overnight  at most ") ||
-		!strings.Contains(stdout, "ok       table nba_analytics") {
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "ok     minutes_coverage_pct\n") || !strings.Contains(stdout, "ok     all of overnight\n    at most ") ||
+		!strings.Contains(stdout, "ok     table nba_analytics") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}
 	w.Exec("DROP TABLE nba_analytics.upcoming_team_game_context", "CREATE TABLE nba_analytics.upcoming_team_game_context (game_date DATE)")
 	code, stdout, stderr = command(t, "checks", "verify")
 	if code != 1 || !strings.Contains(stderr, "verifications failed") || strings.Count(stdout, "bad ") != 4 ||
-		!strings.Contains(stdout, "bad      null_pct.upcoming_team_game_context.opponent_team_abbr  ") {
+		!strings.Contains(stdout, "bad    null_pct.upcoming_team_game_context.opponent_team_abbr\n") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}
 	code, stdout, _ = command(t, "checks", "verify", "--json")
@@ -100,8 +100,8 @@ func TestChecksVerify_WarnsOfTablesThatTakeNoRows(t *testing.T) {
 	_, stdout, _ := command(t, "checks", "verify")
 	table := w.Rename("nba_analytics.upcoming_player_game_context")
 	for _, want := range []string{
-		"warn     table " + table + "  the table does not take the rows: " + table + " is of type VIEW: name a table of type TABLE instead\n",
-		"ok       table " + w.Rename("nba_analytics.player_game_summary") + "\n",
+		"warn   table " + table + "\n    the table does not take the rows: " + table + " is of type VIEW: name a table of type TABLE instead\n",
+		"ok     table " + w.Rename("nba_analytics.player_game_summary") + "\n",
 		" does not exist\n", // those of phase 4
 	} {
 		if !strings.Contains(stdout, want) {
@@ -114,14 +114,14 @@ func TestChecksVerify_WarnsOfTablesThatTakeNoRows(t *testing.T) {
 func TestChecksVerify_VerifiesWritesUnlessTheTablesAreOnlyRead(t *testing.T) {
 	w := atWarehouse(t, sampleNight)
 	code, stdout, stderr := command(t, "checks", "verify")
-	want := "  the BigQuery emulator cannot dry-run merge, merge by key, removal\n"
-	if code != 0 || strings.Count(stdout, "warn     writes into ") != 5 || !strings.Contains(stdout, "warn     writes into "+w.Rename("nba_analytics.player_game_summary")+want) ||
-		!strings.Contains(stdout, "warn     archive copy  dataset phasegate_sweep_archive does not exist, so it is not verified: make deploy creates the dataset\n") {
+	want := "\n    the BigQuery emulator cannot dry-run merge, merge by key, removal\n"
+	if code != 0 || strings.Count(stdout, "warn   writes into ") != 5 || !strings.Contains(stdout, "warn   writes into "+w.Rename("nba_analytics.player_game_summary")+want) ||
+		!strings.Contains(stdout, "warn   archive copy\n    dataset phasegate_sweep_archive does not exist, so it is not verified: make deploy creates the dataset\n") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}
 	t.Setenv("PHASEGATE_TABLES", "read")
 	code, stdout, stderr = command(t, "checks", "verify")
-	if code != 0 || strings.Contains(stdout, "writes into") || !strings.Contains(stdout, "warn     writes  not verified: this environment only reads the tables (PHASEGATE_TABLES=read)\n") {
+	if code != 0 || strings.Contains(stdout, "writes into") || !strings.Contains(stdout, "warn   writes\n    not verified: this environment only reads the tables (PHASEGATE_TABLES=read)\n") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}
 }
