@@ -163,6 +163,10 @@ deploy: deployable build $(if $(HASH),,verified) ## Package, apply terraform/, t
 	exports=$$($(TERRAFORM) output -raw exports) && eval "$$exports" && \
 	build/phasectl smoke --source "$$hash" $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')
 
+.PHONY: verify-live
+verify-live: ## Try a project of Google Cloud, and remove what that made; PROJECT=, PROCESSOR= and SWEEPER= service accounts, CLEAN=1
+	@$(GO) run ./scripts/verifylive --project '$(PROJECT)' $(if $(PROCESSOR),--processor '$(PROCESSOR)') $(if $(SWEEPER),--sweeper '$(SWEEPER)') $(if $(CLEAN),--clean)
+
 .PHONY: terraform-check
 terraform-check: ## Check terraform/: format and contracts; validate and test where its provider can be had
 	REQUIRE_EMULATORS= $(GO) test ./scripts/terraform
