@@ -13,8 +13,12 @@ locals {
     sweeps          = ["after", "before"]
   }
   # A shadow has the first two again. A deployment in shadow has one itself, for smoke
-  # tests. What a shadow decided expires; everything else is kept.
-  shadows   = { for p in setproduct(["shadow_", "shadow_shadow_"], ["phase_periods", "phase_triggers"]) : "${p[0]}${p[1]}" => p[1] }
+  # tests.
+  shadows = { for p in setproduct(["shadow_", "shadow_shadow_"], ["phase_periods", "phase_triggers"]) : "${p[0]}${p[1]}" => p[1] }
+  # Documents in which nothing is open expire 400 days after their last change, those of a shadow
+  # 30 days after it. A field of sweeps, locks, function_status and compatibility documents ends none.
+  expiring = concat(["audit", "lock_tokens", "notifications", "phase_periods", "phase_triggers", "processor_runs", "quarantine",
+  "shadow_audit", "shadow_quarantine"], keys(local.shadows))
   unindexed = merge(local.wide, { for collection, of in local.shadows : collection => local.wide[of] })
 }
 
@@ -60,7 +64,7 @@ resource "google_firestore_field" "unindexed" {
 }
 
 resource "google_firestore_field" "expires" {
-  for_each = local.shadows
+  for_each = toset(local.expiring)
 
   database   = var.database
   collection = "${var.prefix}${each.key}"

@@ -252,6 +252,8 @@ func (x *explainAnswer) text(p *page) {
 		switch {
 		case r.Batch > 0:
 			verdict = fmt.Sprintf("in batch %d", r.Batch)
+		case r.HandedOver:
+			verdict = "handed over by a batch that has expired"
 		case !r.Counts:
 			verdict = "does not count: " + r.Why
 		}

@@ -60,7 +60,7 @@ func record(t *testing.T) *recorder {
 // rebuild makes the engine anew on the recording store, with other readiness checks.
 func (r *recorder) rebuild(check cycle.Check) {
 	c := r.Engine.Config
-	r.App.Store, c.Store = r.written, r.written
+	r.App.Store, c.Store, r.Notifier.Store = r.written, r.written, r.written
 	if check != nil {
 		c.Check = check
 	}

@@ -35,7 +35,7 @@ type Record struct {
 // commit that finds the record there is one whose first answer was lost.
 func (r Record) Write(prefix string, at time.Time, id string) store.Write {
 	ref := store.Ref{Collection: prefix + collection, ID: at.UTC().Format(idForm) + "-" + id}
-	return store.Create(ref, store.F(store.ServerTime, "at"),
+	return store.Create(ref, store.F(store.ServerTime, "at"), store.Expires(at),
 		store.F(r.Action, "action"), store.F(r.Actor, "actor"), store.F(r.Reason, "reason"),
 		store.F(r.Transition, "transition"), store.F(r.Period, "period"), store.F(r.Mode, "mode"), store.F(r.Detail, "detail"))
 }

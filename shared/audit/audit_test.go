@@ -43,7 +43,7 @@ func TestRecord_IsPartOfItsCommit(t *testing.T) {
 		docs = append(docs, d)
 	}
 	want := map[string]any{"action": "hold", "actor": "ada@host", "reason": "wrong scores", "transition": "t", "period": "2026-02-03",
-		"mode": "overnight", "detail": "t_2026-02-03_overnight"}
+		"mode": "overnight", "detail": "t_2026-02-03_overnight", "expires_at": now.Add(store.Kept)}
 	if len(docs) != 1 || docs[0].Ref.ID != "20260204T110500.000123Z-b" {
 		t.Fatalf("%v", docs)
 	}

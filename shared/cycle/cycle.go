@@ -165,6 +165,7 @@ type convergence struct {
 
 	trimmed     bool // reports that cannot count were to be dropped, in this call
 	aheadWrites int  // projections ahead of the work that this call has tried
+	endTries    int  // writes of the period's end that this call has tried
 }
 
 func (c *convergence) run(ctx context.Context) (Result, error) {

@@ -23,11 +23,12 @@
 //	publishing  frozen: runs and payloads are fixed, some messages have no id yet
 //	published   the broker gave an id for every message
 //
-// Guarantees: a cycle has batches 1, 2, 3 and so on; nothing is published otherwise. Runs and
-// payloads of a frozen batch never change. A batch is created only if it is absent; every later
-// write is a compare-and-set on the version that was read. Handlers record, then read; the holder
-// of a claim reads again after each write. So a run is in the snapshot of the holder, or its
-// handler finds the batch done and continues.
+// Guarantees: a cycle has batches 1, 2, 3 and so on, or from a higher number on where documents of
+// its period may have expired ([snapshot.number]); nothing is published otherwise. Runs and payloads
+// of a frozen batch never change. A batch is created only if it is absent; every later write is a
+// compare-and-set on the version that was read. Handlers record, then read; the holder of a claim
+// reads again after each write. So a run is in the snapshot of the holder, or its handler finds the
+// batch done and continues. Nothing that is open expires (expiry.go).
 //
 // Failures: if a process dies, its claim expires, and the redelivered message or the relay
 // continues at the first message without an id. If an answer is lost, the next read shows whose

@@ -40,6 +40,7 @@ type RunStatus struct {
 	Counts      bool        `json:"counts"`
 	Why         string      `json:"why,omitempty"`   // it does not count
 	Batch       int         `json:"batch,omitempty"` // that handed it over
+	HandedOver  bool        `json:"handed_over"`     // also by a batch that has expired, whose number is not known any more
 }
 
 // ClaimStatus tells who works on a batch.
@@ -79,6 +80,10 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 	for _, name := range s.former[m.Name].names {
 		handed = slices.Concat(s.batches[name], handed)
 	}
+	summed := map[string]bool{}
+	for _, k := range slices.Concat(s.former[m.Name].Runs, s.handed[m.Name].Runs) {
+		summed[k] = true
+	}
 	for _, r := range s.runs {
 		mine := key.Transition.ModeAt(key.Period, r.EventTime) == m.Name
 		taken := 0
@@ -89,7 +94,7 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 			}
 		}
 		// What was handed over is shown, and what no mode names any more in its own time.
-		if !m.Names(r.Processor) && taken == 0 && (key.Transition.Expects(r.Processor) || !mine) {
+		if !m.Names(r.Processor) && taken == 0 && !summed[r.Key] && (key.Transition.Expects(r.Processor) || !mine) {
 			continue
 		}
 		rs := RunStatus{Processor: shown.Processor, ExecutionID: r.ExecutionID, EventTime: r.EventTime,
@@ -97,7 +102,7 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 		if r.Processor == "" {
 			rs.Processor = r.Reported
 		}
-		rs.Counts, rs.Batch = rs.Why == "", taken
+		rs.Counts, rs.Batch, rs.HandedOver = rs.Why == "", taken, taken > 0 || summed[r.Key]
 		x.Runs = append(x.Runs, rs)
 	}
 	return x, nil

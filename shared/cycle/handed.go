@@ -14,9 +14,10 @@ import (
 )
 
 // handed is what later decisions need of a cycle's published batches, up to number N. It
-// stands in the period, so that an evaluation reads open batches alone. Published batches
-// never change, so two that write it can only differ in N; a lower one is made up for by
-// reading the batches beyond it.
+// stands in the period, so that an evaluation reads open batches alone, and knows what was handed
+// over by batches that have expired. It is written in one commit with the end of each batch that
+// it is the first to have, against the batch's version: of two that write it, the one that read
+// earlier is refused. So N never goes back.
 type handed struct {
 	N       int                  `json:"n"`
 	Runs    []string             `json:"runs"`              // keys of the runs that they took
@@ -120,7 +121,7 @@ func (s *snapshot) handedBy(t *pipeline.Transition, mode string) handed {
 		if b.N <= h.N {
 			continue
 		}
-		if b.State != StatePublished || b.N != h.N+1 {
+		if b.State != StatePublished || h.N > 0 && b.N != h.N+1 {
 			break // what a person asked for can stand behind one that is still open
 		}
 		h = h.with(t, b)
@@ -142,16 +143,23 @@ func (s *snapshot) again(t *pipeline.Transition, mode string) map[string]time.Ti
 	return all
 }
 
-// sums returns the summaries that the period does not have yet, as its fields.
-func (s *snapshot) sums(t *pipeline.Transition) []store.Field {
-	var fields []store.Field
-	for mode := range s.batches {
-		if h := s.handedBy(t, mode); h.N > s.handed[mode].N {
-			fields = append(fields, store.F(encode(h.by(t.Stored)), "handed", strings.TrimSuffix(t.StoredMode(mode), "~")))
+// sums returns the summaries that the period does not have yet, as its fields, and the batches
+// that they are the first to have.
+func (s *snapshot) sums(t *pipeline.Transition) (fields []store.Field, batches []*batch) {
+	for mode, bs := range s.batches {
+		h := s.handedBy(t, mode)
+		if h.N <= s.handed[mode].N {
+			continue
+		}
+		fields = append(fields, store.F(encode(h.by(t.Stored)), "handed", strings.TrimSuffix(t.StoredMode(mode), "~")))
+		for _, b := range bs {
+			if b.N > s.handed[mode].N && b.N <= h.N {
+				batches = append(batches, b)
+			}
 		}
 	}
 	slices.SortFunc(fields, func(a, b store.Field) int { return strings.Compare(a.Path[1], b.Path[1]) })
-	return fields
+	return fields, batches
 }
 
 // highest returns the number of a cycle's newest batch, 0 when there is none.

@@ -37,6 +37,8 @@ type action struct {
 	handing handing
 	fields  []store.Field // of project: of the compatibility document
 	sums    []store.Field // of project: of the period
+	summed  []*batch      // of project: that these are the first to have
+	end     *store.Field  // of project: by which the period begins or ceases to expire
 	ahead   bool          // of project: more is due after it
 	doc     *store.Doc    // of trim
 }
@@ -84,8 +86,11 @@ func (c *convergence) due(s *snapshot) action {
 	if c.asks(s) {
 		return action{do: askSchedule}
 	}
-	if len(s.runs)+len(s.listed) == 0 {
-		return action{} // nothing is known of the period: what a relay finds most often
+	if len(s.runs)+len(s.listed) == 0 { // nothing is known of the period: what a relay finds most often
+		if end := c.end(s); end != nil { // but an answer of the schedule, or a hold that has ended
+			return action{do: project, end: end}
+		}
+		return action{}
 	}
 	for _, m := range slices.Concat(c.key.Transition.Modes, c.orphans(s)) {
 		_, known := c.key.Transition.Mode(m.Name)
@@ -116,8 +121,9 @@ func (c *convergence) due(s *snapshot) action {
 			return action{do: trim, doc: &s.periods[i]}
 		}
 	}
-	if fields, sums := c.projection(s), s.sums(c.key.Transition); len(fields)+len(sums) > 0 {
-		return action{do: project, fields: fields, sums: sums}
+	fields, end := c.projection(s), c.end(s)
+	if sums, summed := s.sums(c.key.Transition); len(fields)+len(sums) > 0 || end != nil {
+		return action{do: project, fields: fields, sums: sums, summed: summed, end: end}
 	}
 	return action{}
 }
@@ -160,7 +166,7 @@ func (c *convergence) begin(s *snapshot, m pipeline.Mode) action {
 	}
 	h := c.handing(s, m, nil)
 	if h.verdict.State == policy.Grace || h.due() && s.hold(m.Name) == nil && c.mayCheck() {
-		return action{do: create, mode: m, n: s.highest(m.Name) + 1, handing: h}
+		return action{do: create, mode: m, n: s.number(c.key, m.Name), handing: h}
 	}
 	return action{}
 }

@@ -131,14 +131,14 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 	if b := waiting(s.batches[m.Name]); b != nil {
 		return c.apply(ctx, append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, fields...))...)
 	}
-	n := s.highest(m.Name) + 1
+	n := s.number(c.key, m.Name)
 	fields = append(fields, store.F(n, "n"), store.F(store.ServerTime, "created_at"))
 	if firstUnpublished(s.batches[m.Name]) == nil { // else the process that finishes that one continues with it
 		fields = append(fields, c.claimFields()...)
 	}
 	fields = append(fields, c.expiry(c.Now())...)
 	batch := batchID(c.key, m.Name, n)
-	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(batch), "batches")}, append(writes, store.Create(c.batchRef(batch), fields...))...)
+	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(batch), "batches"), c.stays(c.Now())}, append(writes, store.Create(c.batchRef(batch), fields...))...)
 }
 
 // plan works out what a Request does in a snapshot.
@@ -150,7 +150,7 @@ func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []pol
 		names = v.Satisfied
 	}
 	runs := slices.DeleteFunc(policy.Counting(in), func(run policy.Run) bool { return !slices.Contains(names, run.Processor) })
-	p := Plan{Batch: s.highest(m.Name) + 1, Processors: processors(c.key.Transition, runs), Runs: []string{}}
+	p := Plan{Batch: s.number(c.key, m.Name), Processors: processors(c.key.Transition, runs), Runs: []string{}}
 	if b := waiting(s.batches[m.Name]); b != nil {
 		p.Batch = b.N
 	}

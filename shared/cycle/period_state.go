@@ -21,7 +21,8 @@ import (
 type PeriodState struct {
 	Key
 	At       time.Time // of the read, by the server's clock
-	Recorded bool      // whether anything was ever written down
+	Recorded bool      // whether anything is written down
+	Expired  bool      // nothing is, and the period is so old that its documents have expired
 	Cycles   []Status  // by mode
 	Problem  error     // why the period cannot be read; then nothing else is known
 	Full     string    // what the period has no room for, "" when it has room
@@ -159,6 +160,7 @@ func (b *PeriodState) fill(ctx context.Context, periods []store.Doc, shown, hold
 	}
 	b.Full = b.engine.full(b.Key, s)
 	b.snapshot, b.Recorded, b.Cycles = s, s.recorded(), b.engine.describe(b.Key, s)
+	b.Expired = !b.Recorded && b.forgotten(b.At)
 	if b.engine.Shadow {
 		return
 	}
@@ -297,7 +299,7 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	if len(names) == 0 {
 		names = []string{"nothing"}
 	}
-	fields = append(fields, e.expiry(at)...)
+	fields = append(fields, e.stays(at))
 	record := audit.Record{Action: "repair", Actor: r.Actor, Reason: r.Reason, Transition: key.Transition.ID, Period: string(key.Period),
 		Detail: fmt.Sprintf("%s: before: %s; recorded: %s", key, r.Before, strings.Join(names, "; "))}
 	write := record.Write(e.Prefix, at, e.NewID())

@@ -180,8 +180,8 @@ func (c *convergence) project(ctx context.Context, s *snapshot, a action) error 
 	default:
 		writes = append(writes, store.Create(ref, a.fields...))
 	}
-	if len(a.sums) > 0 {
-		err := c.inPeriod(ctx, c.key, a.sums, writes...)
+	if len(a.sums) > 0 || a.end != nil {
+		err := c.projectWith(ctx, s, a, writes)
 		if !errors.Is(err, store.ErrTooLarge) {
 			return err
 		}
@@ -190,6 +190,30 @@ func (c *convergence) project(ctx context.Context, s *snapshot, a action) error 
 		return nil
 	}
 	return c.apply(ctx, writes...)
+}
+
+// maxEnds bounds the batches that get an end in one commit; what an earlier version has not summed
+// up can be more, and stays.
+const maxEnds = 100
+
+// projectWith writes the projection together with what the period gets.
+func (c *convergence) projectWith(ctx context.Context, s *snapshot, a action, writes []store.Write) error {
+	for _, b := range a.summed[max(0, len(a.summed)-maxEnds):] {
+		end := store.Expires(s.now)
+		if c.Shadow {
+			end = c.stays(s.now)
+		}
+		writes = append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, end))
+	}
+	if a.end != nil {
+		c.endTries++
+		period := store.MergeIf(s.periods[0].Ref, s.periods[0].Version, append(slices.Clone(a.sums), *a.end)...)
+		err := c.apply(ctx, append(slices.Clone(writes), period)...)
+		if !errors.Is(err, store.ErrTooLarge) || len(a.sums) == 0 {
+			return err
+		}
+	}
+	return c.inPeriod(ctx, c.key, a.sums, writes...)
 }
 
 // projectedAhead notes how a projection ahead of the work ended. The work goes on.

@@ -29,7 +29,7 @@ const (
 func (e *Engine) Record(ctx context.Context, key Key, c wire.Completion) error {
 	shown := c.Processor
 	c.Processor = key.Transition.Stored(shown) // a copy that comes after a renaming is the same run
-	err := e.merge(ctx, e.periodRef(key), c)
+	err := e.merge(ctx, key, e.periodRef(key), c)
 	if errors.Is(err, store.ErrTooLarge) {
 		e.Log.WarnContext(ctx, "period is at its size limit: a completion is recorded without its entities, if it is no repetition",
 			"transition", key.Transition.ID, "period", string(key.Period), "processor", shown, "entities", len(c.Entities))
@@ -66,7 +66,7 @@ func (e *Engine) recordAll(ctx context.Context, key Key, reports []Report) []err
 			all[i] = r.Completion
 			all[i].Processor = key.Transition.Stored(r.Completion.Processor)
 		}
-		err = e.merge(ctx, e.periodRef(key), all...)
+		err = e.merge(ctx, key, e.periodRef(key), all...)
 	}
 	for i, r := range reports {
 		switch {
@@ -81,21 +81,26 @@ func (e *Engine) recordAll(ctx context.Context, key Key, reports []Report) []err
 	return errs
 }
 
-func (e *Engine) merge(ctx context.Context, period store.Ref, all ...wire.Completion) error {
+func (e *Engine) merge(ctx context.Context, k Key, period store.Ref, all ...wire.Completion) error {
 	var fields []store.Field
 	var newest time.Time
 	seen := map[string]bool{}
 	for _, c := range all {
-		k := newKept(&c)
-		if name := k.processor + "/" + k.id; !seen[name] { // the same report may have come twice
+		r := newKept(&c)
+		if name := r.processor + "/" + r.id; !seen[name] { // the same report may have come twice
 			seen[name] = true
-			fields = append(fields, store.F(k.text, append(k.path(), k.id)...))
+			fields = append(fields, store.F(r.text, append(r.path(), r.id)...))
 		}
 		if c.EventTime.After(newest) {
 			newest = c.EventTime
 		}
 	}
-	_, err := e.Store.Apply(ctx, store.Merge(period, append(fields, e.expiry(newest)...)...))
+	if end := e.expiry(newest); end != nil {
+		fields = append(fields, end...)
+	} else if k.ends(e.Now()) {
+		fields = append(fields, store.Stays())
+	}
+	_, err := e.Store.Apply(ctx, store.Merge(period, fields...))
 	return err
 }
 

@@ -227,7 +227,7 @@ func (e *Engine) logDropped(ctx context.Context, key Key, n int) {
 // recordInFull records a report where the period's first document has no room.
 func (e *Engine) recordInFull(ctx context.Context, key Key, c wire.Completion) error {
 	if canCount(&c) && !policy.Whole(c) {
-		err := e.merge(ctx, e.overflowRef(key), c.WithoutEntities())
+		err := e.merge(ctx, key, e.overflowRef(key), c.WithoutEntities())
 		if !errors.Is(err, store.ErrTooLarge) {
 			return err
 		}
@@ -275,7 +275,7 @@ func (e *Engine) replace(ctx context.Context, key Key, c wire.Completion) error 
 				e.logDropped(ctx, key, 1) // it is older than all that are kept
 				return nil
 			}
-			write := store.Create(doc.Ref, append(e.expiry(c.EventTime), rewritten(doc, drop, k)...)...)
+			write := store.Create(doc.Ref, append(rewritten(doc, drop, k), e.stays(c.EventTime))...)
 			if doc.Exists {
 				write = store.MergeIf(doc.Ref, doc.Version, write.Fields...)
 			}

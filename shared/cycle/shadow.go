@@ -24,11 +24,11 @@ func unsent(_ context.Context, _ string, msgs []wire.Outgoing) []Published {
 // them. No process works on them, and no relay has to find them later.
 const shadowKept = 30 * 24 * time.Hour
 
-// expiry is the field by which the store removes documents of a shadow; others have
-// none and stay. A later time replaces an earlier one, from any writer.
+// expiry is the field by which each document of a shadow expires. A later time replaces an
+// earlier one, from any writer.
 func (e *Engine) expiry(from time.Time) []store.Field {
 	if !e.Shadow {
 		return nil
 	}
-	return []store.Field{store.F(from.Add(shadowKept), "expires_at")}
+	return []store.Field{store.F(from.Add(shadowKept), store.ExpiresAt)}
 }

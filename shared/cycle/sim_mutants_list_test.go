@@ -51,17 +51,17 @@ var simMutants = []simMutant{
 		`	return b.Holder != "" && !b.ClaimedAt.Add(b.Claim).Before(now)`,
 		`	return b.Holder != "" && (!b.ClaimedAt.Add(b.Claim).Before(now) || mutant("relay_ignores_expired_claims"))`},
 	{"overwrite_instead_of_merge", 1, "record.go",
-		`			fields = append(fields, store.F(k.text, append(k.path(), k.id)...))`,
+		`			fields = append(fields, store.F(r.text, append(r.path(), r.id)...))`,
 		`			if mutant("overwrite_instead_of_merge") {
-				fields = append(fields, store.F(map[string]any{k.id: k.text}, k.path()...))
+				fields = append(fields, store.F(map[string]any{r.id: r.text}, r.path()...))
 				continue
 			}
-			fields = append(fields, store.F(k.text, append(k.path(), k.id)...))`},
+			fields = append(fields, store.F(r.text, append(r.path(), r.id)...))`},
 	{"failure_overwrites_success", 5, "record.go",
 		`			seen[name] = true`,
 		`			seen[name] = true
 			if mutant("failure_overwrites_success") && !c.Status.Counts() && c.Processor != "" {
-				fields = append(fields, store.F(map[string]any{k.id: k.text}, k.path()...))
+				fields = append(fields, store.F(map[string]any{r.id: r.text}, r.path()...))
 				continue
 			}`},
 	{"drop_late_runs", 2, "../policy/policy.go",
@@ -142,11 +142,11 @@ var simMutants = []simMutant{
 		`	if ready.Outcome != Passed && ready.Outcome != NotChecked {`,
 		`	if ready.Outcome != Passed && ready.Outcome != NotChecked && !(mutant("unknown_readiness_passes") && ready.Outcome == Unknown) {`},
 	{"later_batch_not_listed", 2, "steps.go",
-		`	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches")}, store.Create(c.batchRef(id), fields...))`,
+		`	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches"), c.stays(c.Now())}, store.Create(c.batchRef(id), fields...))`,
 		`	if mutant("later_batch_not_listed") && a.n > 1 {
 		return c.apply(ctx, store.Create(c.batchRef(id), fields...))
 	}
-	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches")}, store.Create(c.batchRef(id), fields...))`},
+	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches"), c.stays(c.Now())}, store.Create(c.batchRef(id), fields...))`},
 	{"failure_acknowledged", 97, "cycle.go",
 		`	for id, err := range c.failed {`,
 		`	if mutant("failure_acknowledged") {
@@ -205,8 +205,8 @@ var simMutants = []simMutant{
 		`		if !taken[key] {`,
 		`		if !taken[key] && !mutant("summary_without_runs") {`},
 	{"summary_beyond_an_open_batch", 1, "handed.go",
-		`		if b.State != StatePublished || b.N != h.N+1 {`,
-		`		if b.State != StatePublished && !mutant("summary_beyond_an_open_batch") || b.N != h.N+1 {`},
+		`		if b.State != StatePublished || h.N > 0 && b.N != h.N+1 {`,
+		`		if b.State != StatePublished && !mutant("summary_beyond_an_open_batch") || h.N > 0 && b.N != h.N+1 {`},
 
 	// What an operator does, deadlines, definitions that change.
 	{"hold_ignored_by_the_holder", 187, "next.go",
@@ -310,12 +310,12 @@ var simMutants = []simMutant{
 			}`},
 	{"group_recorded_in_part", 47, "record.go",
 		`	for _, c := range all {
-		k := newKept(&c)`,
+		r := newKept(&c)`,
 		`	for i, c := range all {
 		if mutant("group_recorded_in_part") && i > 0 && i == len(all)-1 {
 			continue
 		}
-		k := newKept(&c)`},
+		r := newKept(&c)`},
 	{"claim_names_the_first_of_a_group", 416, "steps.go",
 		`			others = append(others, id)`,
 		`			if mutant("claim_names_the_first_of_a_group") {

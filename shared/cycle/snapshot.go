@@ -250,12 +250,18 @@ func (e *Engine) complete(key Key, s *snapshot, periods []store.Doc, hold store.
 	if err := s.readHold(hold); err != nil {
 		return err
 	}
+	listed := map[string]bool{}
+	for _, id := range s.listed {
+		listed[id] = true
+	}
 	for _, doc := range batches {
-		if !doc.Exists && slices.Contains(s.listed, doc.Ref.ID) {
-			return fmt.Errorf("%s is listed in %s and gone: nothing is decided without it", doc.Ref, e.periodRef(key))
-		}
-		if !doc.Exists {
+		switch {
+		case !listed[doc.Ref.ID]: // it was asked for before the list was read, or its period has expired
 			continue
+		case !doc.Exists && e.gone(s, key, doc.Ref.ID): // the summary has all of it
+			continue
+		case !doc.Exists:
+			return fmt.Errorf("%s is listed in %s and gone: nothing is decided without it", doc.Ref, e.periodRef(key))
 		}
 		mode, b, err := parseBatch(key, doc)
 		if err != nil {

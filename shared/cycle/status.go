@@ -189,6 +189,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 			st.Reason += "; what comes next is " + words
 		}
 	}
+	c.forget(s, &st)
 	runs := s.byKey(bs)
 	for _, b := range bs {
 		st.Batches = append(st.Batches, describe(c.key.Transition, runs, b))

@@ -92,7 +92,7 @@ func (c *convergence) create(ctx context.Context, a action) error {
 	} else {
 		fields = append(append(fields, store.F(string(StateChecking), "state")), c.claimFields()...)
 	}
-	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches")}, store.Create(c.batchRef(id), fields...))
+	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches"), c.stays(c.Now())}, store.Create(c.batchRef(id), fields...))
 }
 
 // inPeriod commits writes together with fields of the period that are no reports. One
@@ -100,7 +100,6 @@ func (c *convergence) create(ctx context.Context, a action) error {
 func (e *Engine) inPeriod(ctx context.Context, key Key, fields []store.Field, writes ...store.Write) error {
 	_, err := e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(e.periodRef(key), fields...))...)
 	if errors.Is(err, store.ErrTooLarge) {
-		fields = append(slices.Clone(fields), e.expiry(e.Now())...)
 		_, err = e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(e.controlRef(key), fields...))...)
 	}
 	return err

@@ -55,6 +55,7 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) (
 		store.F(len(d.envelope.Data), "bytes"),
 		store.F(hex.EncodeToString(sum[:]), "sha256"),
 		store.F(store.ServerTime, "received_at"),
+		store.Stays(),
 	}
 	if large {
 		fields = append(fields, store.F(head(d.envelope.Data), "head"), store.F("", "dead_letter_id"))
@@ -62,13 +63,15 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) (
 		fields = append(fields, store.F(string(push), "envelope"))
 	}
 	_, err = a.Store.Apply(ctx, store.Create(ref, fields...))
+	settled := false
 	if errors.Is(err, store.ErrExists) {
 		// Usually its own earlier delivery. Ids are unique within a topic only, so
 		// another message may stand there; this one is then kept under its hash too.
-		other, readErr := another(ctx, a, ref, d.topic, sum)
+		doc, other, readErr := another(ctx, a, ref, d.topic, sum)
 		if readErr != nil {
 			return "", readErr
 		}
+		settled = !other && parseQuarantined(doc).Settled()
 		if other {
 			ref.ID = ref.ID + "-" + hex.EncodeToString(sum[:8])
 			_, err = a.Store.Apply(ctx, store.Create(ref, fields...))
@@ -84,7 +87,11 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) (
 	case !errors.Is(err, store.ErrExists):
 		return "", fmt.Errorf("quarantine %s: %w", d.envelope.MessageID, err)
 	default: // replayed under another definition, it may be refused for another reason
-		_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(d.why.Field, "field"), store.F(d.why.Value, "value"), store.F(d.why.Error(), "reason")))
+		fields := []store.Field{store.F(d.why.Field, "field"), store.F(d.why.Value, "value"), store.F(d.why.Error(), "reason")}
+		if settled { // it may be near its end
+			fields = append(fields, store.Expires(a.Now()))
+		}
+		_, err := a.Store.Apply(ctx, store.Merge(ref, fields...))
 		if err != nil {
 			return "", fmt.Errorf("quarantine %s: %w", d.envelope.MessageID, err)
 		}
@@ -97,13 +104,13 @@ func quarantine(ctx context.Context, a *app.App, log *slog.Logger, d delivery) (
 
 // another reports whether the document holds another message than the one with that
 // topic and hash.
-func another(ctx context.Context, a *app.App, ref store.Ref, topic string, sum [sha256.Size]byte) (bool, error) {
+func another(ctx context.Context, a *app.App, ref store.Ref, topic string, sum [sha256.Size]byte) (store.Doc, bool, error) {
 	got, err := a.Store.Get(ctx, ref)
 	if err != nil {
-		return false, fmt.Errorf("read %s: %w", ref, err)
+		return store.Doc{}, false, fmt.Errorf("read %s: %w", ref, err)
 	}
-	data := got.Docs[0].Data
-	return got.Docs[0].Exists && (data["topic"] != topic || data["sha256"] != hex.EncodeToString(sum[:])), nil
+	doc := got.Docs[0]
+	return doc, doc.Exists && (doc.Data["topic"] != topic || doc.Data["sha256"] != hex.EncodeToString(sum[:])), nil
 }
 
 // deadLetter hands an oversized message on, unless an earlier try has. A crash

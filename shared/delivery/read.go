@@ -70,7 +70,7 @@ func GetQuarantined(ctx context.Context, a *app.App, id string) (Quarantined, er
 func MarkReplayed(ctx context.Context, a *app.App, id string, r audit.Record, recordID string) error {
 	ref := store.Ref{Collection: a.Config.StatePrefix() + quarantineCollection, ID: id}
 	_, err := a.Store.Apply(ctx, r.Write(a.Config.StatePrefix(), a.Now(), recordID),
-		store.Merge(ref, store.F(store.ServerTime, "replayed_at"), store.F(r.Actor, "replayed_by")))
+		store.Merge(ref, store.F(store.ServerTime, "replayed_at"), store.F(r.Actor, "replayed_by"), store.Expires(a.Now())))
 	if err != nil && !errors.Is(err, store.ErrExists) { // the record is there: an earlier try's answer was lost
 		return fmt.Errorf("record the replay of %s: %w", id, err)
 	}
@@ -96,7 +96,7 @@ func MarkDiscarded(ctx context.Context, a *app.App, id string, r audit.Record, r
 			return doc.Data["discard"] == recordID, nil // ours, whose answer was lost, or another's
 		}
 		_, err = a.Store.Apply(ctx, r.Write(a.Config.StatePrefix(), at, recordID), store.MergeIf(ref, doc.Version,
-			store.F(store.ServerTime, "discarded_at"), store.F(r.Actor, "discarded_by"), store.F(recordID, "discard")))
+			store.F(store.ServerTime, "discarded_at"), store.F(r.Actor, "discarded_by"), store.F(recordID, "discard"), store.Expires(a.Now())))
 		if err == nil {
 			r.Log(ctx, a.Log)
 			return true, nil

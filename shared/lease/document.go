@@ -116,7 +116,7 @@ func (l *Locks) listing(doc store.Doc, others []string, nonce string) store.Writ
 		all = append(all, n)
 	}
 	if !doc.Exists {
-		return store.Create(doc.Ref, store.F(all, "nonces"))
+		return store.Create(doc.Ref, store.F(all, "nonces"), store.Stays())
 	}
-	return store.MergeIf(doc.Ref, doc.Version, store.F(all, "nonces"))
+	return store.MergeIf(doc.Ref, doc.Version, store.F(all, "nonces"), store.Stays())
 }

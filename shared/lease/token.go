@@ -88,7 +88,11 @@ func (l *Lease) Settle(ctx context.Context, nonces ...string) error {
 		if len(left) == len(listed) {
 			return nil
 		}
-		_, err = l.locks.Store.Apply(ctx, store.MergeIf(ref, snap.Docs[0].Version, store.F(left, "nonces")))
+		end := store.Stays()
+		if len(left) == 0 { // an empty list and none are the same
+			end = store.Expires(snap.ReadTime)
+		}
+		_, err = l.locks.Store.Apply(ctx, store.MergeIf(ref, snap.Docs[0].Version, store.F(left, "nonces"), end))
 		if !errors.Is(err, store.ErrConflict) {
 			if err != nil {
 				err = fmt.Errorf("settle tokens of %s: %w", l.key, err)

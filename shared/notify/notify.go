@@ -151,7 +151,7 @@ func (n *Notifier) notify(ctx context.Context, notifications []Notification) err
 		me := n.NewID()
 		var claims []store.Write
 		for i, notification := range due {
-			fields := []store.Field{store.F(me, "sending"), store.F(store.ServerTime, "claimed_at")}
+			fields := []store.Field{store.F(me, "sending"), store.F(store.ServerTime, "claimed_at"), store.Stays()}
 			if docs[i].Exists {
 				claims = append(claims, store.MergeIf(docs[i].Ref, docs[i].Version, fields...))
 			} else {
@@ -217,6 +217,9 @@ func (n *Notifier) send(ctx context.Context, due []Notification, claims []store.
 		switch {
 		case err == nil:
 			fields = append(fields, store.F(notification.State, "state"), store.F(notification.Title, "title"), store.F(store.ServerTime, "sent_at"))
+			if notification.State == "" { // resolved: the next state is new, with the document or without it
+				fields = append(fields, store.Expires(now))
+			}
 		case errors.As(err, &later):
 			fields = append(fields, store.F(now.Add(later.After), "not_before"))
 		}

@@ -129,7 +129,11 @@ func (n *run) change(ctx context.Context, edit func(*history) bool) error {
 		if err != nil {
 			return err
 		}
-		fields := []store.Field{store.F(text, "history"), store.F(store.ServerTime, "changed_at")}
+		end := store.Expires(n.Now())
+		if len(b.Outbox) > 0 {
+			end = store.Stays()
+		}
+		fields := []store.Field{store.F(text, "history"), store.F(store.ServerTime, "changed_at"), end}
 		w := store.Create(n.ref(), fields...)
 		if doc.Exists {
 			w = store.MergeIf(n.ref(), doc.Version, fields...)

@@ -75,6 +75,8 @@ func compare(w *world) *comparison {
 		case w.since == "" || b.Period < w.since:
 		case b.Problem != nil:
 			c.unknown = append(c.unknown, fmt.Sprintf("%s: %v", b.Key, b.Problem))
+		case b.Expired: // whether its tables agree with what was recorded is not known any more
+			c.unclear(b, "%s", b.Cycles[0].Reason)
 		default:
 			c.period(b)
 		}

@@ -1,0 +1,18 @@
+package store
+
+import "time"
+
+// Kept is how long the platform keeps a document after its last write, if nothing in it is open:
+// a year, and five weeks to compare a week with the same one of the year before. The engine needs
+// no document that is older than a few weeks. People do: who needs one for longer exports it.
+const Kept = 400 * 24 * time.Hour
+
+// ExpiresAt is the field whose time Firestore compares with its clock: it deletes a document up to
+// a day after that time, at any moment, each document by itself. The other drivers delete nothing.
+const ExpiresAt = "expires_at"
+
+// Expires lets a document expire that nothing is open in, [Kept] after a time.
+func Expires(from time.Time) Field { return F(from.Add(Kept).UTC(), ExpiresAt) }
+
+// Stays keeps a document in which something is open.
+func Stays() Field { return F(nil, ExpiresAt) }
