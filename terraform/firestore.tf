@@ -16,7 +16,7 @@ locals {
   # tests.
   shadows = { for p in setproduct(["shadow_", "shadow_shadow_"], ["phase_periods", "phase_triggers"]) : "${p[0]}${p[1]}" => p[1] }
   # Documents in which nothing is open expire 400 days after their last change, those of a shadow
-  # 30 days after it. A field of sweeps, locks, function_status and compatibility documents ends none.
+  # 30 days after it.
   expiring = concat(["audit", "lock_tokens", "notifications", "phase_periods", "phase_triggers", "processor_runs", "quarantine",
   "shadow_audit", "shadow_quarantine"], keys(local.shadows))
   unindexed = merge(local.wide, { for collection, of in local.shadows : collection => local.wide[of] })

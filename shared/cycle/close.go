@@ -48,7 +48,7 @@ func (e *Engine) Close(ctx context.Context, key Key, m pipeline.Mode, actor, rea
 		record := audit.Record{Action: "close", Actor: actor, Reason: reason, Transition: key.Transition.ID, Period: string(key.Period), Mode: m.Name,
 			Detail: cycleID(key, m.Name) + ": " + reason}
 		value := map[string]any{"at": store.ServerTime, "actor": actor, "reason": reason}
-		err := e.inPeriod(ctx, key, []store.Field{store.F(value, "closed", key.Transition.StoredMode(m.Name)), e.stays(e.Now())}, record.Write(e.Prefix, e.Now(), e.NewID()))
+		err := e.inPeriod(ctx, key, nil, []store.Field{store.F(value, "closed", key.Transition.StoredMode(m.Name)), e.stays(e.Now())}, record.Write(e.Prefix, e.Now(), e.NewID()))
 		if err != nil && !errors.Is(err, store.ErrExists) { // the record's id is ours alone: an earlier try's answer was lost
 			return CloseResult{}, fmt.Errorf("close %s: %w", record.Detail, err)
 		}

@@ -58,8 +58,8 @@ func (c *convergence) end(s *snapshot) *store.Field {
 	return &f
 }
 
-// open reports whether anything in a period may still be wanted: a batch that is not published, a
-// hold, a cycle of which something is recorded and that is neither published nor closed.
+// open reports whether anything in a period may still be wanted. That is a batch that is not
+// published, a hold, or a recorded cycle that is neither published nor closed.
 func (c *convergence) open(s *snapshot) bool {
 	for _, doc := range s.periods[1:] {
 		if doc.Exists {
@@ -90,7 +90,7 @@ func (c *convergence) open(s *snapshot) bool {
 // second. A cycle counts from 1 if its first batch is made from earliest before its period's
 // beginning on, and before numberSpan has passed since then. Outside this time an earlier batch 1
 // may have expired with its period. The cycle then counts from the number of spans since 1970
-// times spanNumbers, which no earlier batch has: a document that was deleted was at least
+// times spanNumbers, which no earlier batch has. For a document that was deleted was at least
 // [store.Kept] old, and no two times that far apart lie in one span.
 const (
 	earliest    = 100 * 24 * time.Hour
@@ -116,6 +116,13 @@ func (s *snapshot) number(key Key, mode string) int {
 func (k Key) ends(now time.Time) bool {
 	start := k.Transition.Calendar().Start(k.Period)
 	return now.Before(start.Add(-earliest)) || now.After(start.Add(store.Kept/2))
+}
+
+// ending reports whether the platform may delete the period's document within a day. What a write
+// was decided on may then be gone before it.
+func (s *snapshot) ending() bool {
+	at, ends := s.periods[0].Data[store.ExpiresAt].(time.Time)
+	return ends && at.Sub(s.now) < 24*time.Hour
 }
 
 // gone reports whether a published batch that is not there has expired. Else it is damage.

@@ -13,11 +13,11 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// handed is what later decisions need of a cycle's published batches, up to number N. It
-// stands in the period, so that an evaluation reads open batches alone, and knows what was handed
-// over by batches that have expired. It is written in one commit with the end of each batch that
-// it is the first to have, against the batch's version: of two that write it, the one that read
-// earlier is refused. So N never goes back.
+// handed is what later decisions need of a cycle's published batches, up to number N. It stands in
+// the period, so that an evaluation reads open batches alone, and knows what was handed over by
+// batches that have expired. One commit writes it and the end of each batch that it is the first to
+// have, against the batch's version. Of two that write it, the one that read earlier is refused.
+// So N never goes back.
 type handed struct {
 	N       int                  `json:"n"`
 	Runs    []string             `json:"runs"`              // keys of the runs that they took

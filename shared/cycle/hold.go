@@ -110,7 +110,7 @@ func (e *Engine) Hold(ctx context.Context, key Key, mode string, lasts time.Dura
 		}
 		_, err = e.Store.Apply(ctx, append(writes, store.Merge(e.holdRef(key.Transition), fields...))...)
 	} else {
-		err = e.inPeriod(ctx, key, []store.Field{store.F(value, "holds", key.Transition.StoredMode(mode)), e.stays(e.Now())}, append(writes, e.watch(key))...)
+		err = e.inPeriod(ctx, key, nil, []store.Field{store.F(value, "holds", key.Transition.StoredMode(mode)), e.stays(e.Now())}, append(writes, e.watch(key))...)
 	}
 	if err != nil && !errors.Is(err, store.ErrExists) { // the record's id is ours alone: an earlier try's answer was lost
 		return HoldResult{}, fmt.Errorf("hold %s: %w", record.Detail, err)

@@ -138,7 +138,7 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 	}
 	fields = append(fields, c.expiry(c.Now())...)
 	batch := batchID(c.key, m.Name, n)
-	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(batch), "batches"), c.stays(c.Now())}, append(writes, store.Create(c.batchRef(batch), fields...))...)
+	return c.inPeriod(ctx, c.key, s, []store.Field{store.F(store.Union(batch), "batches"), c.stays(c.Now())}, append(writes, store.Create(c.batchRef(batch), fields...))...)
 }
 
 // plan works out what a Request does in a snapshot.

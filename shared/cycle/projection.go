@@ -213,7 +213,7 @@ func (c *convergence) projectWith(ctx context.Context, s *snapshot, a action, wr
 			return err
 		}
 	}
-	return c.inPeriod(ctx, c.key, a.sums, writes...)
+	return c.inPeriod(ctx, c.key, nil, a.sums, writes...)
 }
 
 // projectedAhead notes how a projection ahead of the work ended. The work goes on.

@@ -106,7 +106,7 @@ func (c *convergence) askSchedule(ctx context.Context) error {
 	default:
 		fields = append(fields, store.F(store.ServerTime, "schedule", "at"), store.F(n, "schedule", "units"), store.F("", "schedule", "problem"))
 	}
-	return c.inPeriod(ctx, c.key, fields)
+	return c.inPeriod(ctx, c.key, nil, fields)
 }
 
 // logUnknown logs what has no answer, tolerated or not, a line for each reason: a

@@ -142,11 +142,11 @@ var simMutants = []simMutant{
 		`	if ready.Outcome != Passed && ready.Outcome != NotChecked {`,
 		`	if ready.Outcome != Passed && ready.Outcome != NotChecked && !(mutant("unknown_readiness_passes") && ready.Outcome == Unknown) {`},
 	{"later_batch_not_listed", 2, "steps.go",
-		`	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches"), c.stays(c.Now())}, store.Create(c.batchRef(id), fields...))`,
+		`	return c.inPeriod(ctx, c.key, s, []store.Field{store.F(store.Union(id), "batches"), c.stays(c.Now())}, store.Create(c.batchRef(id), fields...))`,
 		`	if mutant("later_batch_not_listed") && a.n > 1 {
 		return c.apply(ctx, store.Create(c.batchRef(id), fields...))
 	}
-	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches"), c.stays(c.Now())}, store.Create(c.batchRef(id), fields...))`},
+	return c.inPeriod(ctx, c.key, s, []store.Field{store.F(store.Union(id), "batches"), c.stays(c.Now())}, store.Create(c.batchRef(id), fields...))`},
 	{"failure_acknowledged", 97, "cycle.go",
 		`	for id, err := range c.failed {`,
 		`	if mutant("failure_acknowledged") {
@@ -362,4 +362,49 @@ var simMutants = []simMutant{
 		return s.closed[m.Name] != nil && b.unfrozen() && !b.Selected
 	}
 	return s.closed[m.Name] != nil && b.unfrozen() && len(selected(c.input(s, m), b)) == 0`},
+
+	// What expires.
+	{"numbers_restart", 1, "expiry.go",
+		`	if !s.now.Before(from) && s.now.Before(from.Add(numberSpan)) {`,
+		`	if mutant("numbers_restart") || !s.now.Before(from) && s.now.Before(from.Add(numberSpan)) {`},
+	{"expires_with_an_open_batch", 1, "expiry.go",
+		`		if firstUnpublished(bs) != nil {`,
+		`		if firstUnpublished(bs) != nil && !mutant("expires_with_an_open_batch") {`},
+	{"expires_on_hold", 1, "expiry.go",
+		`		if mode != "" && s.now.Before(h.Until) {`,
+		`		if mode != "" && s.now.Before(h.Until) && !mutant("expires_on_hold") {`},
+	{"late_write_leaves_the_end", 1, "expiry.go",
+		`	if open && !expires || !open && at.Sub(s.now) > store.Kept-fresh {`,
+		`	if open && !expires || !open && (at.Sub(s.now) > store.Kept-fresh || expires && mutant("late_write_leaves_the_end")) {`},
+	{"late_record_leaves_the_end", 1, "record.go",
+		`	} else if k.ends(e.Now()) {`,
+		`	} else if k.ends(e.Now()) && !mutant("late_record_leaves_the_end") {`},
+	{"request_leaves_the_end", 1, "operator.go",
+		`[]store.Field{store.F(store.Union(batch), "batches"), c.stays(c.Now())}`,
+		`[]store.Field{store.F(store.Union(batch), "batches"), c.stays(c.Now())}[:map[bool]int{true: 1, false: 2}[mutant("request_leaves_the_end")]]`},
+	{"expired_batch_is_damage", 1, "expiry.go",
+		`	return ok && n <= h.N && !s.now.Before(h.At.Add(kept))`,
+		`	return ok && n <= h.N && !s.now.Before(h.At.Add(kept)) && !mutant("expired_batch_is_damage")`},
+	{"batch_of_a_deleted_period_taken", 1, "snapshot.go",
+		`		case !listed[doc.Ref.ID]: //`,
+		`		case !listed[doc.Ref.ID] && !(doc.Exists && mutant("batch_of_a_deleted_period_taken")): //`},
+	{"end_without_the_version_of_the_period", 1, "projection.go",
+		`		err := c.apply(ctx, append(slices.Clone(writes), period)...)`,
+		`		if mutant("end_without_the_version_of_the_period") {
+			period = store.Merge(period.Ref, period.Fields...)
+		}
+		err := c.apply(ctx, append(slices.Clone(writes), period)...)`},
+	{"summary_without_the_version_of_its_batch", 1, "projection.go",
+		`		writes = append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, end))`,
+		`		if mutant("summary_without_the_version_of_its_batch") {
+			writes = append(writes, store.Merge(c.batchRef(b.ID), end))
+			continue
+		}
+		writes = append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, end))`},
+	{"batch_expires_before_its_summary", 1, "steps.go",
+		`		if c.mine(b) || complete {`,
+		`		if complete && mutant("batch_expires_before_its_summary") {
+			fields = append(fields, store.Expires(c.Now()))
+		}
+		if c.mine(b) || complete {`},
 }

@@ -149,6 +149,8 @@ func (s *simulation) happen() {
 			e.deploy.rules = s.final
 		case e.act != nil:
 			s.act(e.act)
+		case e.expiry:
+			s.deleteSome()
 		default:
 			s.relay(e.job, in, s.rng.IntN(16) == 0 || s.desk != nil && s.rng.IntN(4) == 0)
 		}

@@ -52,6 +52,7 @@ type simulation struct {
 	late      *rand.Rand // of writes and messages that land after their caller was told that they failed; nil: none does
 	clocks    simClocks
 	books     simBooks
+	past      simPast
 	locks     simLocks
 	problem   string
 	trace     func(line string) // nil: nobody reads it
@@ -87,6 +88,7 @@ type simEvent struct {
 	act     *simAct      // an operator's
 	deploy  *simInstance // runs the new definition from now on
 	landing *simLanding  // of a late write
+	expiry  bool         // of what has expired, some is deleted
 }
 
 // simKilled ends a thread whose process is dead.

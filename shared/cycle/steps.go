@@ -33,7 +33,7 @@ func (c *convergence) execute(ctx context.Context, s *snapshot, a action) error 
 	}
 	switch a.do {
 	case create:
-		return c.create(ctx, a)
+		return c.create(ctx, s, a)
 	case updateGrace:
 		return c.updateGrace(ctx, a)
 	case claim:
@@ -76,7 +76,7 @@ func (c *convergence) actor() string {
 
 // create makes a batch and lists it in the period, in one commit: of any number of
 // simultaneous deciders one wins. It is born claimed, unless it has to wait first.
-func (c *convergence) create(ctx context.Context, a action) error {
+func (c *convergence) create(ctx context.Context, s *snapshot, a action) error {
 	id := batchID(c.key, a.mode.Name, a.n)
 	fields := []store.Field{
 		store.F(a.n, "n"),
@@ -92,13 +92,18 @@ func (c *convergence) create(ctx context.Context, a action) error {
 	} else {
 		fields = append(append(fields, store.F(string(StateChecking), "state")), c.claimFields()...)
 	}
-	return c.inPeriod(ctx, c.key, []store.Field{store.F(store.Union(id), "batches"), c.stays(c.Now())}, store.Create(c.batchRef(id), fields...))
+	return c.inPeriod(ctx, c.key, s, []store.Field{store.F(store.Union(id), "batches"), c.stays(c.Now())}, store.Create(c.batchRef(id), fields...))
 }
 
 // inPeriod commits writes together with fields of the period that are no reports. One
 // that is full to its last bytes has them in the document that no report can fill.
-func (e *Engine) inPeriod(ctx context.Context, key Key, fields []store.Field, writes ...store.Write) error {
-	_, err := e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(e.periodRef(key), fields...))...)
+// With a snapshot, the document must not have been deleted since, if it is near its end.
+func (e *Engine) inPeriod(ctx context.Context, key Key, s *snapshot, fields []store.Field, writes ...store.Write) error {
+	period := store.Merge(e.periodRef(key), fields...)
+	if s != nil && s.ending() {
+		period = store.MergeIf(period.Ref, s.periods[0].Version, fields...)
+	}
+	_, err := e.Store.Apply(ctx, append(slices.Clone(writes), period)...)
 	if errors.Is(err, store.ErrTooLarge) {
 		_, err = e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(e.controlRef(key), fields...))...)
 	}

@@ -2,9 +2,10 @@ package store
 
 import "time"
 
-// Kept is how long the platform keeps a document after its last write, if nothing in it is open:
-// a year, and five weeks to compare a week with the same one of the year before. The engine needs
-// no document that is older than a few weeks. People do: who needs one for longer exports it.
+// Kept is how long the platform keeps a document after its last write, if nothing in it is open.
+// It is a year and five weeks: people compare a week with the same week of the year before. The
+// engine itself needs no document that is older than a few weeks. Events are kept longer, in
+// BigQuery. A constant, because numbers of batches rest on it (shared/cycle/expiry.go).
 const Kept = 400 * 24 * time.Hour
 
 // ExpiresAt is the field whose time Firestore compares with its clock: it deletes a document up to
