@@ -31,6 +31,9 @@ func (s *simulation) batchWritten(th *simThread, w store.Write, commit []store.W
 		s.created(th, w, b, index)
 		s.books.byMode[b.mode] = append(s.books.byMode[b.mode], b)
 		old = &simBatch{}
+	} else if s.past.spent[b.id] && len(s.books.byMode[b.mode]) == 0 {
+		s.fail("%s is made again, after its period was deleted", b.id)
+		return
 	} else {
 		s.books.byMode[b.mode][b.n-s.books.byMode[b.mode][0].n] = b
 	}
