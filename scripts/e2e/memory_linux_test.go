@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/wire"
 )
