@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/phasegate/phasegate/shared/emulatortest"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // block returns the block of code in a page that begins with the line.
@@ -160,7 +161,9 @@ func TestDropCopies_ConsumersOfThePageWorkEachTriggerOnce(t *testing.T) {
 		command  func(t *testing.T, dir string) []string
 	}{
 		{"Python", map[string]string{"consumer.py": block(t, page, "# consumer.py"), "main.py": pythonDriver},
-			func(t *testing.T, dir string) []string { return []string{emulatortest.Python(t), "main.py", "effects.db"} }},
+			func(t *testing.T, dir string) []string {
+				return []string{emulatortest.Python(t), "main.py", "effects.db"}
+			}},
 		{"Go", map[string]string{"consumer.go": block(t, page, "// consumer.go"), "main.go": goDriver, "go.mod": read(t, "go.mod"), "go.sum": read(t, "go.sum")},
 			func(t *testing.T, dir string) []string { return []string{"go", "run", ".", "effects.db"} }},
 	} {
@@ -190,4 +193,21 @@ func read(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// README.md shows a pipeline file that works as it stands.
+func TestReadme_PipelineFileIsValid(t *testing.T) {
+	p, err := pipeline.Parse([]byte(block(t, "README.md", "schema: 1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if warnings := p.Warnings(); len(p.Transitions) != 1 || len(warnings) > 1 {
+		t.Errorf("%d transitions, warnings %v", len(p.Transitions), warnings)
+	}
+}
+
+func TestReadme_CanBeReadInTenMinutes(t *testing.T) {
+	if n := strings.Count(read(t, "README.md"), "\n"); n > 250 {
+		t.Errorf("README.md has %d lines, 250 are allowed: move details to docs", n)
+	}
 }
