@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,7 @@ import (
 )
 
 func demoCommand(f *flags) *cobra.Command {
-	var keep, verbose, logged bool
+	var keep, verbose, logged, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Replay a night of a pipeline, and count what was lost or doubled",
@@ -36,6 +37,9 @@ func demoCommand(f *flags) *cobra.Command {
 			}
 			c.Prefix, c.Shadow, c.ReadOnly, c.BigQueryHost = "", "", false, "" // it is alone in its environment, and hands over
 			out, logs := cmd.OutOrStdout(), io.Discard
+			if asJSON {
+				out = io.Discard
+			}
 			if logged {
 				logs = cmd.ErrOrStderr()
 			}
@@ -67,6 +71,11 @@ func demoCommand(f *flags) *cobra.Command {
 			if _, err := io.WriteString(out, b.String()); err != nil {
 				return err
 			}
+			if asJSON {
+				if err := printLine(cmd.OutOrStdout(), demoAnswer{1, result.Expected, result.Published, result.Lost, result.Doubled}); err != nil {
+					return err
+				}
+			}
 			if keep {
 				<-cmd.Context().Done()
 			}
@@ -76,6 +85,8 @@ func demoCommand(f *flags) *cobra.Command {
 			return nil
 		},
 	}
+	f.types[cmd] = reflect.TypeFor[demoAnswer]()
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object in place of the story")
 	cmd.Flags().BoolVar(&keep, "keep", false, "leave the environment running until interrupted")
 	cmd.Flags().BoolVar(&verbose, "verbose", false, "print all scenes of the night")
 	cmd.Flags().BoolVar(&logged, "logs", false, "print the functions' log lines to standard error")
@@ -114,4 +125,13 @@ func doing(w io.Writer) func(string) {
 		}
 		_, _ = fmt.Fprintf(w, "\r\x1b[K%s", what) // a closed terminal does not end the demo
 	}
+}
+
+// demoAnswer counts the messages of the night.
+type demoAnswer struct {
+	Schema    int `json:"schema"`
+	Expected  int `json:"expected"`
+	Published int `json:"published"`
+	Lost      int `json:"lost"`
+	Doubled   int `json:"doubled"`
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +23,7 @@ import (
 // ready is what a running local environment says of itself; env reads it from the
 // data folder.
 type ready struct {
+	Schema    int               `json:"schema"`
 	Project   string            `json:"project"`
 	PubSub    string            `json:"pubsub"`
 	BigQuery  string            `json:"bigquery"` // "" while nothing needs it
@@ -96,7 +99,7 @@ func localCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return startError(err)
 			}
-			r := ready{Project: c.Project, PubSub: env.PubSub, BigQuery: env.BigQuery, Store: c.Store, Functions: env.Functions, Slack: env.Slack, Prefix: c.Prefix, Pipeline: c.PipelineFile}
+			r := ready{Schema: 1, Project: c.Project, PubSub: env.PubSub, BigQuery: env.BigQuery, Store: c.Store, Functions: env.Functions, Slack: env.Slack, Prefix: c.Prefix, Pipeline: c.PipelineFile}
 			if !c.ReadOnly && c.Prefix != "" {
 				r.Tables = "write"
 			}
@@ -116,6 +119,7 @@ func localCommand(f *flags) *cobra.Command {
 	dataFlag(cmd, &data)
 	cmd.Flags().IntVar(&base, "port-base", 0, "Pub/Sub on this port, functions and BigQuery on the next, instead of 8085, 8088 and 9050; 0 picks free ones")
 	cmd.Flags().BoolVar(&seed, "seed", false, "make the tables of the pipeline file in BigQuery, with sample rows")
+	f.types[cmd] = reflect.TypeFor[ready]()
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object when ready")
 	return cmd
 }
@@ -237,51 +241,68 @@ func envCommand(f *flags) *cobra.Command {
 		Short:   "Print the environment that points other commands at the local environment",
 		Example: "  eval \"$(phasectl env)\"",
 		Args:    args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			b, err := os.ReadFile(filepath.Join(data, readyFile))
-			if errors.Is(err, fs.ErrNotExist) {
-				return exitError{exitUnknown, fmt.Errorf("no local environment runs on %s; start one: phasectl local", data)}
-			}
-			var r ready
-			if err == nil {
-				err = json.Unmarshal(b, &r)
-			}
-			if err != nil {
-				return exitError{exitUnknown, err}
-			}
-			return printEnv(cmd.OutOrStdout(), r)
-		},
 	}
 	dataFlag(cmd, &data)
-	return cmd
+	return answers(f, cmd, func(context.Context) (*envAnswer, error) {
+		b, err := os.ReadFile(filepath.Join(data, readyFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, exitError{exitUnknown, fmt.Errorf("no local environment runs on %s; start one: phasectl local", data)}
+		}
+		var r ready
+		if err == nil {
+			err = json.Unmarshal(b, &r)
+		}
+		if err != nil {
+			return nil, exitError{exitUnknown, err}
+		}
+		return &envAnswer{r.variables()}, nil
+	})
+}
+
+// envAnswer are the variables of a local environment.
+type envAnswer struct {
+	Variables []variable `json:"variables"`
+}
+
+type variable struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+func (e *envAnswer) text(p *page) {
+	for _, v := range e.Variables {
+		p.line("export %s=%s", v.Name, shellQuote(v.Value))
+	}
 }
 
 func printEnv(w io.Writer, r ready) error {
-	vars := [][2]string{{"GOOGLE_CLOUD_PROJECT", r.Project}, {"PUBSUB_EMULATOR_HOST", r.PubSub}, {"PHASEGATE_STORE", r.Store}}
+	p := &page{}
+	(&envAnswer{r.variables()}).text(p)
+	return p.writeTo(w)
+}
+
+// variables point other commands at the environment.
+func (r ready) variables() []variable {
+	vars := []variable{{"GOOGLE_CLOUD_PROJECT", r.Project}, {"PUBSUB_EMULATOR_HOST", r.PubSub}, {"PHASEGATE_STORE", r.Store}}
 	if r.BigQuery != "" {
-		vars = append(vars, [2]string{"BIGQUERY_EMULATOR_HOST", r.BigQuery})
+		vars = append(vars, variable{"BIGQUERY_EMULATOR_HOST", r.BigQuery})
 	}
 	if r.Slack != "" {
-		vars = append(vars, [2]string{"SLACK_WEBHOOK_URL", r.Slack})
+		vars = append(vars, variable{"SLACK_WEBHOOK_URL", r.Slack})
 	}
 	if r.Prefix != "" {
-		vars = append(vars, [2]string{"PHASEGATE_PREFIX", r.Prefix})
+		vars = append(vars, variable{"PHASEGATE_PREFIX", r.Prefix})
 	}
 	if r.Tables != "" {
-		vars = append(vars, [2]string{"PHASEGATE_TABLES", r.Tables})
+		vars = append(vars, variable{"PHASEGATE_TABLES", r.Tables})
 	}
 	if r.Shadow {
-		vars = append(vars, [2]string{"PHASEGATE_SHADOW", "true"})
+		vars = append(vars, variable{"PHASEGATE_SHADOW", "true"})
 	}
 	if r.Pipeline != "" {
-		vars = append(vars, [2]string{"PIPELINE_FILE", r.Pipeline})
+		vars = append(vars, variable{"PIPELINE_FILE", r.Pipeline})
 	}
-	for _, v := range vars {
-		if _, err := fmt.Fprintf(w, "export %s=%s\n", v[0], shellQuote(v[1])); err != nil {
-			return err
-		}
-	}
-	return nil
+	return vars
 }
 
 // shellQuote quotes a value for a POSIX shell.

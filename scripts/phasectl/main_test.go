@@ -102,6 +102,7 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	code = run(t.Context(), args, &out, &errs)
+	fits(t, args, out.String())
 	return code, out.String(), errs.String()
 }
 

@@ -140,7 +140,8 @@ func messageOf(q delivery.Quarantined) *quarantineMessage {
 		m.Help = "only its beginning is kept, because it is larger than Pub/Sub takes: let its sender send it again"
 	}
 	if e, err := envelopeOf(q); err == nil {
-		m.PublishTime, m.Attributes, m.Data = e.PublishTime, e.Attributes, string(e.Data)
+		m.PublishTime, m.Data = e.PublishTime, string(e.Data)
+		maps.Copy(m.Attributes, e.Attributes)
 		m.Help = `once the cause is removed: phasectl quarantine replay ` + q.ID + ` --reason "…"; if it must never be handed over: phasectl quarantine discard ` + q.ID + ` --reason "…"`
 		if q.Function == "transition" {
 			m.Help += `; to report its completion in its place: phasectl complete PROCESSOR PERIOD --reason "…"`
