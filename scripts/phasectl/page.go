@@ -125,7 +125,7 @@ func (p *page) writeTo(w io.Writer) error {
 // heading names what an answer is about: project, pipeline and environment.
 func heading(c app.Config, p *pipeline.Pipeline) string {
 	where := "Google Cloud"
-	if c.Local || c.PubSubHost != "" {
+	if c.Local || c.PubSubHost != "" || c.BigQueryHost != "" {
 		where = "this machine"
 	}
 	if c.Prefix != "" {
