@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/functions/health"
+	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/lease"
@@ -27,6 +28,7 @@ type world struct {
 	*app.App
 	t   *testing.T
 	url string
+	env *local.Environment // of the demo; nil: the clock is ours
 
 	mu     sync.Mutex
 	clock  time.Time
@@ -85,7 +87,14 @@ func newWorld(t *testing.T, file string, now time.Time) *world {
 }
 
 // Now is the clock of the application and of its store.
-func (w *world) Now() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.clock }
+func (w *world) Now() time.Time {
+	if w.env != nil {
+		return w.env.Clock.Now()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.clock
+}
 
 func (w *world) must(err error) {
 	w.t.Helper()

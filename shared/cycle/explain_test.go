@@ -3,8 +3,10 @@ package cycle
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -91,5 +93,27 @@ func TestBlocked_LateBackfillDoesNotPreventHandOver(t *testing.T) {
 	st := w.statuses()["overnight"]
 	if st.State != "published" || len(st.Batches) != 1 || len(st.Batches[0].Messages) != 4 {
 		t.Errorf("%s: %+v", st.State, st.Batches)
+	}
+}
+
+// A run's duration and the beginning of its error are recorded.
+func TestExplain_RunHasDurationAndBoundedError(t *testing.T) {
+	w := newWorld(t, "memory")
+	key, seconds := w.key("2026-02-03"), 61.5
+	for i, size := range []int{10, 1024} {
+		c := wire.Completion{Processor: pgs, Reported: pgs, Period: "2026-02-03", Status: wire.StatusFailed, EventTime: w.clock.now(), ExecutionID: fmt.Sprint("run-", i), CorrelationID: "x",
+			Duration: &seconds, ErrorType: "Quota", ErrorMessage: strings.Repeat("é", size/2)}
+		if err := w.engine.Record(t.Context(), key, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x := w.explain("overnight")
+	if len(x.Runs) != 2 {
+		t.Fatalf("%+v", x.Runs)
+	}
+	for _, r := range x.Runs {
+		if r.Duration == nil || *r.Duration != seconds || !strings.HasPrefix(r.Error, "Quota: éé") || len(r.Error) > mostError+len("…") || !utf8.ValidString(r.Error) {
+			t.Errorf("%+v", r)
+		}
 	}
 }

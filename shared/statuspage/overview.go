@@ -101,13 +101,18 @@ func newOverview(a *app.App, s *state, q query) overview {
 	o.choices(a, s, clk)
 	for _, t := range s.transitions {
 		if words := t.managed.Words(t.Transition); words != "" {
-			prefix := t.Prefix() // an id keeps its letters
-			words = strings.TrimPrefix(words, prefix)
-			if prefix == "" {
-				words = strings.ToUpper(words[:1]) + words[1:]
+			since := strings.TrimPrefix(words, t.Prefix())
+			since = strings.ToUpper(since[:1]) + since[1:]
+			if slices.Contains(o.Adopted, since) {
+				continue
 			}
-			o.Adopted = append(o.Adopted, prefix+words)
+			if len(o.Adopted) > 0 { // another time: it needs the name
+				since = words
+			}
+			o.Adopted = append(o.Adopted, since)
 		}
+	}
+	for _, t := range s.transitions {
 		o.Histories = append(o.Histories, histories(s, t, q, clk)...)
 	}
 	o.recent(s, q, clk)
@@ -182,6 +187,7 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 	if s.jobsErr != nil {
 		o.Notes = append(o.Notes, "The jobs cannot be read: "+s.jobsErr.Error())
 	}
+	waits := o.waiting(s)
 	fresh := o.evaluated(s, clk)
 	if len(newer) > 0 {
 		o.Newer = fmt.Sprintf("It does not know yet: %s.", few(newer))
@@ -208,13 +214,33 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 		}
 	default:
 		o.Headline, o.Tone, o.Symbol = "Every cycle is handed over, or is not due yet", "good", "ok"
-		if jobsLate > 0 || s.jobsErr != nil || fresh != health.OK {
+		if jobsLate > 0 || s.jobsErr != nil || fresh != health.OK || waits {
 			o.Tone = "fair"
-			if fresh == "" && jobsLate == 0 && s.jobsErr == nil {
+			if fresh == "" && jobsLate == 0 && s.jobsErr == nil && !waits {
 				o.Tone = "calm"
 			}
 		}
 	}
+}
+
+// waiting notes what waits for an operator in the lists.
+func (o *overview) waiting(s *state) bool {
+	before := len(o.Notes)
+	if n := len(s.quarantine); n == 1 {
+		o.Notes = append(o.Notes, "1 message waits in quarantine.")
+	} else if n > 1 {
+		o.Notes = append(o.Notes, fmt.Sprintf("%d messages wait in quarantine.", n))
+	}
+	leaked := 0
+	for _, lock := range s.locks {
+		if lock.Leaked(s.locksAt) {
+			leaked++
+		}
+	}
+	if leaked > 0 {
+		o.Notes = append(o.Notes, count(leaked, "lock")+" leaked.")
+	}
+	return len(o.Notes) > before || s.locksErr != nil || s.quarantineErr != nil
 }
 
 // evaluated says what health found, and returns its state; "" where it was never evaluated.

@@ -502,3 +502,23 @@ func TestBatch_BlockedIsShownSinceItWasBegun(t *testing.T) {
 		t.Errorf("%q", o.Headline)
 	}
 }
+
+// What waits in the lists is named next to the headline, and the page is not green.
+func TestOverview_NamesWaitingMessagesAndLeakedLocks(t *testing.T) {
+	w := apptest.New(t, morning.Add(-7*time.Hour))
+	record(t, w, night, wire.StatusSuccess, w.Pipeline.Transitions[0].Order...)
+	if _, err := w.Locks.Acquire(t.Context(), lease.Key{Class: "A", Period: night}, "run-1"); err != nil {
+		t.Fatal(err)
+	}
+	w.SetNow(morning)
+	remember(t, w, time.Minute, health.OK)
+	for _, id := range []string{"m1", "m2"} {
+		if _, err := w.Store.Apply(t.Context(), store.Merge(store.Ref{Collection: "quarantine", ID: id}, store.F("no period", "reason"), store.F(store.ServerTime, "received_at"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := view(t, w, "")
+	if got := strings.Join(o.Notes, " "); o.Tone != "fair" || got != "2 messages wait in quarantine. 1 lock leaked." {
+		t.Errorf("%s %q", o.Tone, got)
+	}
+}

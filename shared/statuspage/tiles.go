@@ -162,7 +162,7 @@ func bars(days []pipeline.Period, height func(pipeline.Period) (float64, bool)) 
 		share, hot := height(day)
 		if share > 0 {
 			h := chart * share
-			out = append(out, bar{fmt.Sprintf("%.4g%%", float64(i)*step), fmt.Sprintf("%.4g%%", step*0.65), fmt.Sprintf("%.4g", chart-h), fmt.Sprintf("%.4g", h), hot})
+			out = append(out, bar{fmt.Sprintf("%.4g%%", float64(i)*step), fmt.Sprintf("%.4g%%", min(step*0.65, 5)), fmt.Sprintf("%.4g", chart-h), fmt.Sprintf("%.4g", h), hot})
 		}
 	}
 	return out

@@ -67,6 +67,7 @@ type mark struct {
 
 type batchMark struct {
 	X, End, Tone, Number string
+	Title                string
 	Y                    int
 	At                   int64
 	Open                 bool
@@ -110,6 +111,7 @@ const (
 	widePixels   = 736
 	narrowPixels = 288
 	charPixels   = 6.8 // of the font, on average
+	closest      = 22  // between two hand-overs that are two marks
 	// around is what the axis shows before and after the deadline at most, of days and of hours.
 	daysBefore, daysAfter   = 24 * time.Hour, 14 * time.Hour
 	hoursBefore, hoursAfter = 4 * time.Hour, 8 * time.Hour
@@ -362,15 +364,16 @@ func (t *timeline) batches(i int, s *cycleState, ax axis, places *placer, clk cl
 			continue
 		}
 		share := ax.share(at)
-		if n := len(t.Batches); n > 0 && (share-last)*narrowPixels/100 < 34 && !open && !t.Batches[n-1].Open {
+		if n := len(t.Batches); n > 0 && (share-last)*narrowPixels/100 < closest && !open && !t.Batches[n-1].Open {
 			m := &t.Batches[n-1]
 			first, _, _ := strings.Cut(m.Number, "–")
 			m.Number, m.Width = fmt.Sprintf("%s–%d", first, b.N), 34
+			m.Title += fmt.Sprintf(", %d at %s", b.N, clk.exact(at))
 			last = max(last, share-1)
 			continue
 		}
 		l := lookOf(kind(b.State))
-		m := batchMark{X: per(share), Tone: l.Tone, Number: fmt.Sprint(b.N), Y: t.Y, At: at.Unix(), Open: open, Width: 18}
+		m := batchMark{X: per(share), Tone: l.Tone, Number: fmt.Sprint(b.N), Y: t.Y, At: at.Unix(), Open: open, Width: 18, Title: fmt.Sprintf("hand-over %d at %s", b.N, clk.exact(at))}
 		if open {
 			end := min(ax.share(s.at), 100)
 			m.End = per(max(end, share))

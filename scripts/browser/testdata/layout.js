@@ -18,6 +18,14 @@
     if (lines > 1 && block.getBoundingClientRect().width < 8 * parseFloat(getComputedStyle(e).fontSize) && !e.closest(".week, .st")) say("narrow:", e.tagName, text(e));
     if (e.getBoundingClientRect().right > vw + 1) say("outside:", e.tagName, text(e));
   }
+  for (const h of document.querySelectorAll(".strip thead th")) if (shown(h) && (r => (r.selectNodeContents(h), r.getClientRects().length))(document.createRange()) > 1) { say("a heading of hours breaks:", text(h)); break }
+  const pen = document.createElement("canvas").getContext("2d");
+  for (const d of document.querySelectorAll("td[data-of]")) {
+    const label = getComputedStyle(d, "::before"), column = parseFloat(getComputedStyle(d).gridTemplateColumns);
+    if (label.content === "none" || getComputedStyle(d).display !== "grid" || label.overflowWrap === "anywhere") continue;
+    pen.font = label.font;
+    for (const word of d.dataset.of.split(" ")) if (pen.measureText(word).width > column + 1) say("label covers its value:", word);
+  }
   for (const t of document.querySelectorAll("table")) {
     const a = t.getBoundingClientRect().width, b = t.caption ? t.caption.getBoundingClientRect().width : 0;
     if (Math.abs(a - b) > 5) say("caption:", b, "of", a, "px:", t.caption ? text(t.caption) : "none");
