@@ -3,6 +3,7 @@ package cycle
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,5 +156,50 @@ func TestNumber_IsNeverUsedAgain(t *testing.T) {
 	}
 	if first(start) != 1 || first(start.AddDate(0, 0, 30)) != 1 {
 		t.Error("a cycle does not begin with batch 1")
+	}
+}
+
+// Two processes sum up a cycle, and the commit of the one that read earlier is late. Nothing
+// evaluates the period after it, and the batches expire before the period does. The cycle is not
+// that of the mode shown, so no version of the compatibility document refuses the late commit.
+func TestSummary_ThatIsLateDoesNotReplaceANewerOne(t *testing.T) {
+	w := newWorld(t, "memory")
+	sameDay, _ := w.tr.Mode("same_day")
+	again := func(reason string) BatchStatus {
+		t.Helper()
+		b, err := w.engine.Trigger(context.Background(), w.key("2026-02-03"), sameDay, Request{Processors: []string{upg}, Actor: "ada", Reason: reason, Force: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	w.mustDeliver(run(upg, "2026-02-03 11:00")) // batch 1
+	for _, name := range []string{tdef, toff, upg, utg} {
+		w.mustDeliver(run(name, "2026-02-04 06:03"))
+	}
+	w.store.before = func(ws []store.Write) {
+		if slices.ContainsFunc(ws, func(write store.Write) bool {
+			return slices.ContainsFunc(write.Fields, func(f store.Field) bool { return f.Path[0] == "handed" })
+		}) {
+			w.store.before = nil
+			again("once more")                          // batch 3
+			w.mustDeliver(run(pgs, "2026-02-04 06:10")) // nothing is open any more
+		}
+	}
+	again("corrected") // batch 2
+	if w.store.before != nil || !w.ends(periodsCollection, thePeriod) {
+		t.Fatal("the summary was not late, or the period is open")
+	}
+	messages := len(w.broker.got)
+	w.clock.set(at(afterAll))
+	for n := 1; n <= 3; n++ {
+		w.remove(triggersCollection, fmt.Sprintf("%s_same_day~%d", thePeriod, n))
+	}
+	w.mustDeliver(run(tdef, afterAll, status(wire.StatusFailed)))
+	if n := len(w.broker.got) - messages; n != 0 {
+		t.Errorf("%d messages more", n)
+	}
+	if b := again("corrected"); b.N != 4 {
+		t.Errorf("the next batch is %d; three were published", b.N)
 	}
 }
