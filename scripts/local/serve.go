@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -54,7 +55,13 @@ const drainTimeout = 10 * time.Second
 func Serve(port int, open func(context.Context) (*app.App, error), names []string, extra map[string]http.Handler) (*Server, error) {
 	mux := http.NewServeMux()
 	mount := func(name string, h http.Handler) {
-		mux.Handle("/"+name, http.StripPrefix("/"+name, h))
+		mux.HandleFunc("/"+name, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") { // links of a page are relative
+				http.Redirect(w, r, (&url.URL{Path: "/" + name + "/", RawQuery: r.URL.RawQuery}).String(), http.StatusFound)
+				return
+			}
+			http.StripPrefix("/"+name, h).ServeHTTP(w, r)
+		})
 		mux.Handle("/"+name+"/", http.StripPrefix("/"+name, h))
 	}
 	for i, name := range names {

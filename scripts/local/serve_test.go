@@ -138,3 +138,33 @@ func TestServe_DrainFinishesOpenRequestAndRefusesNew(t *testing.T) {
 	default:
 	}
 }
+
+// Links of a page are relative: a browser that leaves out the slash is sent to it.
+func TestServe_RedirectsBrowserToFolderOfPage(t *testing.T) {
+	t.Parallel()
+	s, err := Serve(0, notOpened, []string{"health"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Drain(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for accept, want := range map[string]string{"text/html,*/*": "/health/?days=14", "*/*": ""} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/health?days=14", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", accept)
+		req.Close = true
+		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header.Get("Location"); got != want || (want == "") != (resp.StatusCode == 200) {
+			t.Errorf("%s: %d %q", accept, resp.StatusCode, got)
+		}
+	}
+}

@@ -572,3 +572,16 @@ func TestEvidence_NamesEachItemWithItsCommand(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// A finding about rows has a number where one about a name has the name.
+func TestDescribe_NamesReportedProcessorAlone(t *testing.T) {
+	rows := int64(5)
+	for want, evidence := range map[string]map[string]any{
+		"phantom_completion 2026-02-03": {"reported": &rows}, `local_timestamp 2026-02-03 "Roster" (did you mean roster?)`: {"reported": "Roster", "did_you_mean": "roster"},
+	} {
+		kind, _, _ := strings.Cut(want, " ")
+		if got := new(facts).describe(&reconcile.Finding{Type: kind, Period: "2026-02-03", Evidence: evidence}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
