@@ -129,7 +129,7 @@ func TestChecksVerify_VerifiesWritesUnlessTheTablesAreOnlyRead(t *testing.T) {
 func TestChecksRun_ShowsValuesAndBounds(t *testing.T) {
 	w := atWarehouse(t, sampleNight)
 	code, stdout, stderr := command(t, "checks", "run", "--date", "2026-02-03", "--mode", "overnight")
-	if code != 0 || stderr != "" || !strings.HasPrefix(stdout, "2026-02-03 overnight: pass\n") ||
+	if code != 0 || stderr != "" || !strings.Contains(stdout, " environment this machine\n2026-02-03 overnight: pass\n") ||
 		!strings.Contains(stdout, "  warn    minutes_coverage_pct 85.71428571428571 (warns < 90, blocks < 80)\n") ||
 		!strings.Contains(stdout, "  expected of the period: 10\n") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
