@@ -3,9 +3,11 @@
 GO ?= go
 RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 VERSION ?= dev
-# A pipeline is a file, or one of those that the demo has a story about.
-PIPELINE_FILE = $(firstword $(wildcard $(PIPELINE) scripts/demo/$(PIPELINE).yaml) $(PIPELINE))
-PACKAGING = $(GO) run ./scripts/packaging --version '$(VERSION)' $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')
+# A pipeline is a file, or one of those that the demo has a story about. What phasectl reads
+# from the environment is also what is deployed.
+PIPELINE ?= $(PIPELINE_FILE)
+DEFINITION = $(firstword $(wildcard $(PIPELINE) scripts/demo/$(PIPELINE).yaml) $(PIPELINE))
+PACKAGING = $(GO) run ./scripts/packaging --version '$(VERSION)' $(if $(PIPELINE),--pipeline '$(DEFINITION)')
 APP := github.com/phasegate/phasegate/shared/app
 
 .PHONY: help
@@ -32,11 +34,11 @@ build/bqemu: $(wildcard scripts/bqemu/*.go) scripts/bqemu/copy.sh scripts/bqemu/
 
 .PHONY: demo
 demo: build ## Replay a night of the NBA pipeline on this machine; PIPELINE=retail that of another
-	@build/phasectl demo $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')
+	@build/phasectl demo $(if $(filter-out file,$(origin PIPELINE)),--pipeline '$(DEFINITION)')
 
 .PHONY: local
 local: build ## Run the whole system on this machine until Ctrl-C; with build/bqemu its tables have rows
-	@build/phasectl local $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)') $(if $(wildcard build/bqemu),--seed)
+	@build/phasectl local $(if $(filter-out file,$(origin PIPELINE)),--pipeline '$(DEFINITION)') $(if $(wildcard build/bqemu),--seed)
 
 # What the outcome of a test depends on. A folder's time changes when a file is removed.
 # make test-all runs make test first, unless it has passed since any of these changed.
@@ -124,7 +126,7 @@ STATE_BUCKET ?= $(PROJECT)-phasegate-state
 STATE_PREFIX ?= phasegate
 DEPLOY_HASH = $(if $(HASH),$(HASH),$$($(PACKAGING) --hash))
 DEPLOY_VARS = -var 'project=$(PROJECT)' -var 'region=$(REGION)' -var "source_hash=$$hash" \
-	$(if $(PIPELINE),-var 'pipeline_file=$(abspath $(PIPELINE_FILE))')
+	$(if $(PIPELINE),-var 'pipeline_file=$(abspath $(DEFINITION))')
 
 # Terraform's console takes variables and refuses the other arguments of TF_ARGS, such as
 # -auto-approve: this leaves variables and their files in "$@".
@@ -154,14 +156,14 @@ verified: deployable build
 	case $$answer in '"'*PHASEGATE_SHADOW=*'"') ;; \
 	*) echo "terraform console did not print the functions' environment, but: $$answer" >&2; exit 1;; esac; \
 	environment=$${answer#?}; set -x; \
-	env $${environment%?} build/phasectl doctor --before-deploy --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)') || [ $$? -eq 2 ]; \
-	env $${environment%?} build/phasectl checks verify --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')
+	env $${environment%?} build/phasectl doctor --before-deploy --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(DEFINITION)') || [ $$? -eq 2 ]; \
+	env $${environment%?} build/phasectl checks verify --project '$(PROJECT)' $(if $(PIPELINE),--pipeline '$(DEFINITION)')
 
 .PHONY: deploy
 deploy: deployable build $(if $(HASH),,verified) ## Package, apply terraform/, try the result; PROJECT=, REGION=, HASH= an earlier archive
 	hash=$(DEPLOY_HASH) && $(TERRAFORM) apply $(DEPLOY_VARS) $(TF_ARGS) && \
 	exports=$$($(TERRAFORM) output -raw exports) && eval "$$exports" && \
-	build/phasectl smoke --source "$$hash" $(if $(PIPELINE),--pipeline '$(PIPELINE_FILE)')
+	build/phasectl smoke --source "$$hash" $(if $(PIPELINE),--pipeline '$(DEFINITION)')
 
 .PHONY: verify-live
 verify-live: ## Try a project of Google Cloud, and remove what that made; PROJECT=, PROCESSOR= and SWEEPER= service accounts, CLEAN=1

@@ -77,6 +77,8 @@ func TestMakeDeploy_PackagesAppliesAndRunsSmokeTest(t *testing.T) {
 			[]string{"init -input=false", "hash=0123456789ab && ", " apply ", `smoke --source "$hash"`}, "checks verify"},
 		"another_pipeline": {[]string{"deploy", "PROJECT=my-project", "REGION=us-central1", "PIPELINE=p.yaml"},
 			[]string{"packaging --version 'dev' --pipeline 'p.yaml'", "/p.yaml'", "smoke --source \"$hash\" --pipeline 'p.yaml'"}, " plan "},
+		"the_pipeline_that_phasectl_reads": {[]string{"deploy", "PROJECT=my-project", "REGION=us-central1", "PIPELINE_FILE=p.yaml"},
+			[]string{"packaging --version 'dev' --pipeline 'p.yaml'", "/p.yaml'", "smoke --source \"$hash\" --pipeline 'p.yaml'"}, " plan "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, ok := makes(t, tc.args...)
