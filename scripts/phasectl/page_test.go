@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"html"
 	"net/http/httptest"
 	"regexp"
@@ -31,6 +32,9 @@ var (
 // accepted reports why phasectl does not take a command.
 func accepted(line string) error {
 	cmd, rest, err := newRoot().Find(pageWord.FindAllString(line, -1)[1:])
+	if err == nil && !cmd.HasParent() {
+		err = errors.New("no such command")
+	}
 	if err == nil {
 		err = cmd.ParseFlags(rest)
 	}

@@ -88,7 +88,7 @@ func TestOverview_DoesNotJudgeCyclesBeforeTheFirstRelay(t *testing.T) {
 	if o := view(t, w, ""); o.Headline != "Nothing is recorded yet" || o.Tone != "calm" || o.Report != "Health is not evaluated yet." || len(o.Todo) != 0 {
 		t.Errorf("%+v", o)
 	}
-	record(t, w, "2026-02-04", wire.StatusSuccess, "upcoming_player_game_context")
+	record(t, w, "2026-02-04", wire.StatusSuccess, "upcoming_team_game_context") // hands nothing over
 	o := view(t, w, "")
 	if o.Headline != "Every cycle is handed over, or is not due yet" || o.Tone != "calm" || len(o.Todo) != 0 {
 		t.Errorf("%q, %s, %+v", o.Headline, o.Tone, o.Todo)
