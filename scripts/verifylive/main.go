@@ -26,6 +26,9 @@ import (
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"cloud.google.com/go/bigquery"
+	"google.golang.org/api/option"
 )
 
 const (
@@ -34,10 +37,13 @@ const (
 	exitUsage   = 64
 )
 
-// options are the arguments.
+// options are the arguments, and what a test has in the place of Google Cloud.
 type options struct {
 	project, processor, sweeper string
 	clean, yes                  bool
+
+	as         func(ctx context.Context, account string) (*bigquery.Client, error) // nil: by impersonation
+	monitoring []option.ClientOption                                               // of the client of Cloud Monitoring
 }
 
 func main() {
@@ -69,7 +75,13 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) int {
 	if o.clean {
 		return cleaned(ctx, o.project, namesBegin, out)
 	}
-	id := namesBegin + "-" + strings.ToLower(rand.Text()[:8])
+	return try(ctx, o, newID(), out)
+}
+
+func newID() string { return namesBegin + "-" + strings.ToLower(rand.Text()[:8]) }
+
+// try makes everything, tries it, prints the results and removes what it made.
+func try(ctx context.Context, o options, id string, out io.Writer) int {
 	fmt.Fprintf(out, "the names of this run begin with %s\n", id)
 	results, err := verify(ctx, o, id, out)
 	code := print(out, results)

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -335,27 +336,23 @@ func (l *live) rows(ctx context.Context, what string, p pipeline.Period, want st
 // identities asks as one service account about the job of another.
 func (l *live) identities(ctx context.Context) error {
 	const what, expected = "the job of another service account", "403 without bigquery.jobs.get, DONE with it"
+	as := l.as
 	switch {
 	case l.processor == "":
 		l.untried(what, expected, "PROCESSOR= and SWEEPER= name no service accounts")
 		return nil
-	case l.emulated:
-		l.untried(what, expected, "an emulator has no identities")
+	case as == nil && l.emulated:
+		l.untried(what, expected, "an emulator has no identities: only a project of Google Cloud has")
 		return nil
+	case as == nil:
+		as = l.impersonate
 	}
-	as := func(account string) (*bigquery.Client, error) {
-		tokens, err := impersonate.CredentialsTokenSource(ctx, impersonate.CredentialsConfig{TargetPrincipal: account, Scopes: []string{bigquery.Scope}})
-		if err != nil {
-			return nil, fmt.Errorf("impersonate %s: %w", account, err)
-		}
-		return bigquery.NewClient(ctx, l.project, option.WithTokenSource(tokens))
-	}
-	first, err := as(l.processor)
+	first, err := as(ctx, l.processor)
 	if err != nil {
 		return err
 	}
 	defer first.Close()
-	second, err := as(l.sweeper)
+	second, err := as(ctx, l.sweeper)
 	if err != nil {
 		return err
 	}
@@ -369,11 +366,11 @@ func (l *live) identities(ctx context.Context) error {
 	if _, err := job.Wait(ctx); err != nil {
 		return fmt.Errorf("job of %s: %w", l.processor, err)
 	}
-	_, err = second.JobFromIDLocation(ctx, job.ID(), location)
+	seen, err := second.JobFromIDLocation(ctx, job.ID(), location)
 	var refused *googleapi.Error
 	switch {
 	case err == nil:
-		l.note(what, expected, "DONE: the second account has the right", true)
+		l.note(what, expected, "the second account has the right and sees the job; done: "+strconv.FormatBool(seen.LastStatus().Done()), seen.LastStatus().Done())
 	case errors.As(err, &refused):
 		l.note(what, expected, fmt.Sprintf("%d %s", refused.Code, refused.Message), refused.Code == http.StatusForbidden)
 	default:
@@ -382,14 +379,23 @@ func (l *live) identities(ctx context.Context) error {
 	return nil
 }
 
+// impersonate returns a client with the identity of a service account.
+func (l *live) impersonate(ctx context.Context, account string) (*bigquery.Client, error) {
+	tokens, err := impersonate.CredentialsTokenSource(ctx, impersonate.CredentialsConfig{TargetPrincipal: account, Scopes: []string{bigquery.Scope}})
+	if err != nil {
+		return nil, fmt.Errorf("impersonate %s: %w", account, err)
+	}
+	return bigquery.NewClient(ctx, l.project, option.WithTokenSource(tokens))
+}
+
 // deadLetters counts the messages of subscriptions that never had one.
 func (l *live) deadLetters(ctx context.Context) error {
 	const what, expected = "dead letters of empty subscriptions", "0 in each of 3"
-	if l.emulated {
-		l.untried(what, expected, "an emulator has no Cloud Monitoring")
+	if l.emulated && l.monitoring == nil {
+		l.untried(what, expected, "emulators have no Cloud Monitoring: only a project of Google Cloud has")
 		return nil
 	}
-	counts, err := health.DeadLetters(ctx, l.App)
+	counts, err := health.DeadLetters(ctx, l.App, l.monitoring...)
 	if err != nil {
 		l.note(what, expected, err.Error(), false)
 		return nil
