@@ -75,6 +75,7 @@ type simAccepted struct {
 }
 
 func (s *simulation) opened() {
+	s.costs.checked = map[string]simChecked{}
 	s.books = simBooks{runs: map[string]string{}, batches: map[string]*simBatch{}, byMode: map[string][]*simBatch{},
 		began: map[string][]string{}, shown: map[string]time.Time{}, closed: map[string]bool{}, holds: map[string]time.Time{}, accepted: map[string]*simAccepted{}, ids: map[string]string{}, effects: map[string]string{}}
 }
@@ -97,8 +98,8 @@ func (s *simulation) applied(th *simThread, ws []store.Write) {
 			case simID + "~hold":
 			case simID + "~watch":
 				s.watched()
-			case simID + "_" + string(simPeriod):
-				s.periodWritten(w)
+			case simID + "_" + string(simPeriod), simID + "_" + string(simPeriod) + "~overflow", simID + "_" + string(simPeriod) + "~control":
+				s.periodWritten()
 			default: // of another period nothing is ever reported: a look at the schedule
 				data := s.doc(w.Ref).Data
 				delete(data, store.ExpiresAt)
@@ -137,7 +138,7 @@ func (s *simulation) watched() {
 // forgone reports whether nothing is left of a request: its cycle is closed, and by a definition
 // that was deployed none of its runs counts.
 func (s *simulation) forgone(b *simBatch) bool {
-	return s.isClosed(b.mode) && slices.ContainsFunc(s.family.versions[:s.final.version+1], func(rules *simRules) bool {
+	return s.isClosed(b.mode) && slices.ContainsFunc(s.deployed(), func(rules *simRules) bool {
 		i := rules.mode(b.mode)
 		return i < 0 || !slices.ContainsFunc(b.runs, func(key string) bool { return rules.counts(i, s.family.byKey[key]) })
 	})
@@ -150,10 +151,21 @@ func (s *simulation) isWatched(why string) {
 	}
 }
 
-// periodWritten: what is on record only grows, and is what was reported.
-func (s *simulation) periodWritten(w store.Write) {
-	data := s.doc(w.Ref).Data
-	found := 0
+// periodDocs are the documents of the period.
+func (s *simulation) periodDocs() []store.Doc {
+	var docs []store.Doc
+	for _, end := range []string{"", "~overflow", "~control"} {
+		if doc := s.doc(store.Ref{Collection: periodsCollection, ID: simID + "_" + string(simPeriod) + end}); doc.Exists {
+			docs = append(docs, doc)
+		}
+	}
+	return docs
+}
+
+// periodWritten: what is on record only grows, and is what was reported. A period that is full
+// gives up what cannot count.
+func (s *simulation) periodWritten() {
+	found, listed := map[string]bool{}, []string{}
 	look := func(group string, runs map[string]any) {
 		for key, v := range runs {
 			value, _ := v.(string)
@@ -161,7 +173,6 @@ func (s *simulation) periodWritten(w store.Write) {
 			old, known := s.books.runs[id]
 			switch run := s.family.byKey[key]; {
 			case known && old == value:
-				found++
 			case known:
 				s.fail("run %s has changed on record", id)
 			case run == nil:
@@ -170,29 +181,51 @@ func (s *simulation) periodWritten(w store.Write) {
 				s.fail("run %s of %q is on record under %q", key, run.processor, group)
 			default:
 				s.books.runs[id] = value
-				s.books.recorded = append(s.books.recorded, run)
-				found++
+				s.books.recorded = withoutBare(append(s.books.recorded, run))
 			}
+			found[id] = true
 		}
 	}
-	runs, _ := data["runs"].(map[string]any)
-	for group, g := range runs {
-		m, _ := g.(map[string]any)
-		look(group, m)
+	for _, doc := range s.periodDocs() {
+		runs, _ := doc.Data["runs"].(map[string]any)
+		for group, g := range runs {
+			m, _ := g.(map[string]any)
+			look(group, m)
+		}
+		strangers, _ := doc.Data["unexpected"].(map[string]any)
+		look("", strangers)
+		listed = append(listed, simStrings(doc.Data["batches"])...)
 	}
-	strangers, _ := data["unexpected"].(map[string]any)
-	look("", strangers)
-	if found != len(s.books.runs) {
-		s.fail("of %d recorded runs %d are left", len(s.books.runs), found)
+	if len(found) != len(s.books.runs) {
+		s.dropped(found)
 	}
-	listed := simStrings(data["batches"])
 	for _, id := range s.books.listed {
 		if !slices.Contains(listed, id) {
 			s.fail("%s is no longer listed", id)
 		}
 	}
 	s.books.listed = listed
-	s.periodMayEnd(data)
+	s.periodMayEnd(s.doc(store.Ref{Collection: periodsCollection, ID: simID + "_" + string(simPeriod)}).Data)
+}
+
+// dropped: only a full period loses reports, and only those that cannot count.
+func (s *simulation) dropped(found map[string]bool) {
+	before := len(s.books.runs)
+	for id := range s.books.runs {
+		_, key, _ := strings.Cut(id, "/")
+		if run := s.family.byKey[key]; s.full && !found[id] && (run.processor == "" || !run.succeeded()) {
+			delete(s.books.runs, id)
+			s.books.recorded = slices.DeleteFunc(s.books.recorded, func(r *simRun) bool { return r == run })
+		}
+	}
+	if len(found) != len(s.books.runs) {
+		s.fail("of %d recorded runs %d are left", before, len(found))
+	}
+}
+
+// withoutBare leaves out a run of which the copy without entities is on record, too.
+func withoutBare(runs []*simRun) []*simRun {
+	return slices.DeleteFunc(runs, func(r *simRun) bool { return r.bare != nil && slices.Contains(runs, r.bare) })
 }
 
 func simStrings(v any) []string {

@@ -59,6 +59,11 @@ func (s *simulation) fault(c simCall) simFault {
 	if c == simPublish { // one call of twenty, and the one that matters most
 		rate = max(rate/8, 2)
 	}
+	if s.operatorUnanswered(c) {
+		f.left--
+		f.count[simRefused]++
+		return simRefused
+	}
 	if s.calm || f.left == 0 || s.rng.IntN(rate) > 0 {
 		return simHealthy
 	}
@@ -72,6 +77,9 @@ func (s *simulation) fault(c simCall) simFault {
 	kind := kinds[s.rng.IntN(len(kinds))]
 	if (c == simGet || c == simCheck) && kind == simLost {
 		kind = simRefused
+	}
+	if s.late != nil && (c == simApply || c == simPublish) && s.late.IntN(2) == 0 {
+		kind = []simFault{simRefused, simRefused, simDiesBefore}[s.late.IntN(3)]
 	}
 	f.left--
 	f.count[kind]++
@@ -173,6 +181,7 @@ type simStore simulation
 func (f *simStore) Get(ctx context.Context, refs ...store.Ref) (snap store.Snapshot, err error) {
 	s := (*simulation)(f)
 	th := s.current
+	s.spends(th, len(refs))
 	err = s.do(simGet, func() string { return "get " + simRefs(refs) }, func(simFault) (err error) {
 		snap, err = s.mem.Get(ctx, refs...)
 		return err
@@ -186,6 +195,7 @@ func (f *simStore) Get(ctx context.Context, refs ...store.Ref) (snap store.Snaps
 func (f *simStore) Apply(ctx context.Context, ws ...store.Write) (vs []store.Version, err error) {
 	s := (*simulation)(f)
 	th := s.current
+	s.spends(th, 0)
 	th.late = func() {
 		if _, err := s.mem.Apply(context.WithoutCancel(ctx), ws...); s.tellError(err) == nil {
 			s.applied(th, ws)
@@ -283,6 +293,8 @@ type simChecks struct {
 func (s *simulation) check(_ context.Context, key Key, mode string, processors []string) Readiness {
 	th := s.current
 	seen := th.seen
+	s.checksAgain(th, mode, processors)
+	s.isShown(th)
 	r := Readiness{Outcome: Passed}
 	if !s.calm {
 		r.Outcome = s.checks.outcomes[s.rng.IntN(len(s.checks.outcomes))]
@@ -308,6 +320,7 @@ func (s *simulation) expected(_ context.Context, key Key) (int64, error) {
 	if s.calm {
 		return 0, ErrNoSchedule // else each relay would note an answer
 	}
+	s.asksAgain(s.current)
 	games := []int64{7, 0, -1}[s.rng.IntN(3)]
 	describe := func() string { return fmt.Sprintf("schedule of %s: %d", key.Period, games) }
 	if err := s.do(simCheck, describe, func(simFault) error { return nil }); err != nil || games < 0 {

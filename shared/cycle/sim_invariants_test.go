@@ -260,13 +260,13 @@ func (s *simulation) visible(snap store.Snapshot) []*simRun {
 		for _, group := range runs {
 			m, _ := group.(map[string]any)
 			for key := range m {
-				if run := s.family.byKey[key]; run != nil {
+				if run := s.family.byKey[key]; run != nil && !slices.Contains(out, run) {
 					out = append(out, run)
 				}
 			}
 		}
 	}
-	return out
+	return withoutBare(out)
 }
 
 // coveredBy returns the runs of the batches of a mode before the n-th.
@@ -340,7 +340,7 @@ func (s *simulation) projected(th *simThread, w store.Write) {
 	for _, p := range th.rules.order {
 		run, _ := data[p].(map[string]any)
 		at, _ := run["completed_at"].(time.Time)
-		if at.Before(s.books.shown[p]) && s.final.version == 0 { // runs only come
+		if at.Before(s.books.shown[p]) && !s.changed { // runs only come
 			s.fail("the projection of %s goes back from %s to %s", p, s.books.shown[p], at)
 		}
 		s.books.shown[p] = at

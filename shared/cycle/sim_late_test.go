@@ -15,7 +15,7 @@ import (
 
 // delayed draws whether this is such a world.
 func (s *simulation) delayed() {
-	if s.seed/10%3 == 1 {
+	if s.seed/10%3 == 0 {
 		s.late = rand.New(rand.NewPCG(s.seed, 3))
 	}
 }
@@ -30,7 +30,7 @@ type simLanding struct {
 
 // lands draws whether a call that was refused, or whose caller has died, has its effect later.
 func (s *simulation) lands(th *simThread, c simCall, apply func()) {
-	if s.late == nil || c != simApply && c != simPublish || s.late.IntN(2) == 0 {
+	if s.late == nil || c != simApply && c != simPublish || s.late.IntN(4) == 0 {
 		return
 	}
 	after := []time.Duration{time.Second, 10 * time.Second, 50 * time.Second, 70 * time.Second, 3 * time.Minute, 20 * time.Minute}[s.late.IntN(6)]
@@ -96,5 +96,23 @@ func (s *simulation) sleeps(in *simInstance, d time.Duration) {
 		in.stood += d
 	default: // set back by an operator or a time server meanwhile
 		in.skew -= d
+	}
+}
+
+// operatorUnanswered draws, where writes land late, whether an operator's write has no answer: a hold that
+// lands after it was released, a release that lands after the next hold.
+func (s *simulation) operatorUnanswered(c simCall) bool {
+	return s.late != nil && !s.calm && s.faults.left > 0 && c == simApply && s.current.acts != nil && s.late.IntN(3) == 0
+}
+
+// holdsAndReleases lets an operator who has no answer go on: hold, release, and hold again.
+func (s *simulation) holdsAndReleases() {
+	if s.late == nil || s.desk == nil || s.late.IntN(2) == 0 {
+		return
+	}
+	at, mode := s.events[s.late.IntN(len(s.events))].at, s.late.IntN(len(s.desk.rules.modes))
+	for _, kind := range []string{"hold", "release", "hold", "release"} {
+		s.at(at, simEvent{act: &simAct{kind: kind, mode: mode, lasts: 5 * time.Hour}})
+		at = at.Add(time.Duration(1+s.late.IntN(60)) * time.Second)
 	}
 }

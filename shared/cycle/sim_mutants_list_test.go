@@ -67,7 +67,7 @@ var simMutants = []simMutant{
 	{"drop_late_runs", 2, "../policy/policy.go",
 		`		case g == nil || len(g.open) == 0:`,
 		`		case g == nil || len(g.open) == 0 || mutant("drop_late_runs") && len(covered) > 0 && len(g.covered) == 0:`},
-	{"ambiguous_conflict_is_a_loss", 176, "cycle.go",
+	{"ambiguous_conflict_is_a_loss", 414, "cycle.go",
 		`			// A rival was faster, or our own write's answer was lost: the next read tells.`,
 		`			if mutant("ambiguous_conflict_is_a_loss") {
 				clear(c.taken)
@@ -106,7 +106,7 @@ var simMutants = []simMutant{
 		return c.Claim
 	}
 	return safetime.Left(c.Claim, c.taken[holder], c.Now())`},
-	{"claim_not_given_back", 515, "next.go",
+	{"claim_not_given_back", 631, "next.go",
 		`	case a.do == idle && held:`,
 		`	case a.do == idle && held && mutant("claim_not_given_back"):
 	case a.do == idle && held:`},
@@ -209,7 +209,7 @@ var simMutants = []simMutant{
 		`		if b.State != StatePublished && !mutant("summary_beyond_an_open_batch") || h.N > 0 && b.N != h.N+1 {`},
 
 	// What an operator does, deadlines, definitions that change.
-	{"hold_ignored_by_the_holder", 187, "next.go",
+	{"hold_ignored_by_the_holder", 236, "next.go",
 		`		case s.hold(m.Name) != nil && !(h.selected && b.Force):`,
 		`		case s.hold(m.Name) != nil && !(h.selected && b.Force) && !mutant("hold_ignored_by_the_holder"):`},
 	{"hold_does_not_touch", 633, "hold.go",
@@ -254,7 +254,7 @@ var simMutants = []simMutant{
 		`b.Cause == CauseReconciliation && b.unfrozen() && !mutant("repair_forgets_its_cause")`},
 
 	// Faults that the simulation has found, put back in.
-	{"found_request_claimed_behind_another", 231, "operator.go",
+	{"found_request_claimed_behind_another", 520, "operator.go",
 		`	if firstUnpublished(s.batches[m.Name]) == nil {`,
 		`	if firstUnpublished(s.batches[m.Name]) == nil || mutant("found_request_claimed_behind_another") {`},
 	{"found_hold_misses_a_sleeper", 3107, "hold.go",
@@ -316,7 +316,7 @@ var simMutants = []simMutant{
 			continue
 		}
 		r := newKept(&c)`},
-	{"claim_names_the_first_of_a_group", 416, "steps.go",
+	{"claim_names_the_first_of_a_group", 779, "steps.go",
 		`			others = append(others, id)`,
 		`			if mutant("claim_names_the_first_of_a_group") {
 				continue
@@ -397,4 +397,157 @@ var simMutants = []simMutant{
 			fields = append(fields, store.Expires(c.Now()))
 		}
 		if c.mine(b) || complete {`},
+	// Writes that land late.
+	{"block_without_its_version", 782, "steps.go",
+		`			return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
+				store.F(string(StateBlocked), "state")`,
+		`			if mutant("block_without_its_version") {
+				return c.apply(ctx, store.Merge(ref, store.F(string(StateBlocked), "state"), store.F("", "holder"),
+					store.F(blockedReason(ready), "reason"), store.F(encode(ready), "readiness"),
+					store.F(attempts+1, "attempts"), store.F(s.now.Add(wait), "next_attempt"), store.F(fingerprint(h.runs), "checked")))
+			}
+			return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
+				store.F(string(StateBlocked), "state")`},
+	{"freeze_without_its_version", 633, "steps.go",
+		`	return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
+		store.F(string(StatePublishing), "state")`,
+		`	if mutant("freeze_without_its_version") {
+		return c.apply(ctx, store.Merge(ref,
+			store.F(string(StatePublishing), "state"), store.F(actor, "actor"), store.F(h.selected, "selected"),
+			store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
+			store.F(encode(h.verdict), "verdict"), store.F(encode(ready), "readiness"),
+			store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
+			store.F(keys, "runs"), store.F(messages, "messages"), store.F(c.expects(s, a), "expects")))
+	}
+	return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
+		store.F(string(StatePublishing), "state")`},
+	{"request_without_its_version", 1039, "operator.go",
+		`		return c.apply(ctx, append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, fields...))...)`,
+		`		if mutant("request_without_its_version") {
+			return c.apply(ctx, append(writes, store.Merge(c.batchRef(b.ID), fields...))...)
+		}
+		return c.apply(ctx, append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, fields...))...)`},
+	{"period_unlisted_without_its_version", 432, "watch.go",
+		`	_, err := e.Store.Apply(ctx, store.MergeIf(list.Ref, list.Version, store.F(left, "periods")))`,
+		`	write := store.MergeIf(list.Ref, list.Version, store.F(left, "periods"))
+	if mutant("period_unlisted_without_its_version") {
+		write = store.Merge(list.Ref, store.F(left, "periods"))
+	}
+	_, err := e.Store.Apply(ctx, write)`},
+
+	// Clocks that diverge.
+	{"claim_trusted_by_the_wall_clock", 110, "cycle.go",
+		`	if mutant("claim_trusted_for_ever") {`,
+		`	switch began, now := c.taken[holder], c.Now(); {
+	case mutant("claim_trusted_by_the_wall_clock"):
+		return safetime.Left(c.Claim, began.Round(0), now.Round(0))
+	case mutant("claim_trusted_by_the_monotonic_clock"):
+		return c.Claim - c.Claim/10 - now.Sub(began)
+	}
+	if mutant("claim_trusted_for_ever") {`},
+	{"claim_trusted_by_the_monotonic_clock", 424, "cycle.go",
+		`	case mutant("claim_trusted_by_the_monotonic_clock"):`,
+		`	case mutant("claim_trusted_by_the_monotonic_clock"):`},
+	{"lock_trusted_by_the_wall_clock", 2255, "../lease/lease.go",
+		`	if mutant("lock_trusted_for_ever") {`,
+		`	switch now := l.locks.Now(); {
+	case mutant("lock_trusted_by_the_wall_clock"):
+		return safetime.Left(l.locks.Lease, l.confirmed.Round(0), now.Round(0))
+	case mutant("lock_trusted_by_the_monotonic_clock"):
+		return l.locks.Lease - l.locks.Lease/10 - now.Sub(l.confirmed)
+	}
+	if mutant("lock_trusted_for_ever") {`},
+	{"lock_trusted_by_the_monotonic_clock", 5608, "../lease/lease.go",
+		`	case mutant("lock_trusted_by_the_monotonic_clock"):`,
+		`	case mutant("lock_trusted_by_the_monotonic_clock"):`},
+
+	// A period that is full.
+	{"full_period_begins_nothing", 30, "steps.go",
+		`	if errors.Is(err, store.ErrTooLarge) {
+		fields = append(slices.Clone(fields), e.expiry(e.Now())...)`,
+		`	if errors.Is(err, store.ErrTooLarge) && !mutant("full_period_begins_nothing") {
+		fields = append(slices.Clone(fields), e.expiry(e.Now())...)`},
+	{"full_period_drops_successes", 30, "room.go",
+		`	if canCount(&c) && !policy.Whole(c) {`,
+		`	if mutant("full_period_drops_successes") {
+		return nil
+	}
+	if canCount(&c) && !policy.Whole(c) {`},
+	{"full_period_takes_no_success", 30, "record.go",
+		`	if errors.Is(err, store.ErrTooLarge) {
+		e.Log.WarnContext`,
+		`	if errors.Is(err, store.ErrTooLarge) && !mutant("full_period_takes_no_success") {
+		e.Log.WarnContext`},
+	{"overflow_not_counted", 30, "snapshot.go",
+		`	for _, of := range withoutCopies(reports) {`,
+		`	if mutant("overflow_not_counted") {
+		reports = reports[:1]
+	}
+	for _, of := range withoutCopies(reports) {`},
+	{"another_count_repeats", 312, "../policy/repeats.go",
+		`		!equal(r.RecordCount, newest.RecordCount) ||`,
+		`		!equal(r.RecordCount, newest.RecordCount) && !mutant("another_count_repeats") ||`},
+	{"full_period_lists_no_batch", 249, "snapshot.go",
+		`		s.listed = append(s.listed, f.strings("batches")...)`,
+		`		if !mutant("full_period_lists_no_batch") || !strings.HasSuffix(doc.Ref.ID, "~control") {
+			s.listed = append(s.listed, f.strings("batches")...)
+		}`},
+	{"full_period_has_no_hold", 37, "snapshot.go",
+		`		if err := errors.Join(s.readHolds(doc, key.Transition), s.readClosed(doc, key.Transition), s.readSchedule(doc)); err != nil {`,
+		`		if mutant("full_period_has_no_hold") && i > 0 {
+			continue
+		}
+		if err := errors.Join(s.readHolds(doc, key.Transition), s.readClosed(doc, key.Transition), s.readSchedule(doc)); err != nil {`},
+	{"full_period_has_no_summary", 30, "snapshot.go",
+		`		if err := errors.Join(f.err, s.readHanded(doc, key.Transition)); err != nil {`,
+		`		if mutant("full_period_has_no_summary") && strings.HasSuffix(doc.Ref.ID, "~control") {
+			continue
+		}
+		if err := errors.Join(f.err, s.readHanded(doc, key.Transition)); err != nil {`},
+
+	// What it costs.
+	{"every_batch_read_again", 2, "snapshot.go",
+		`return keep[id] || !s.summed(key, id) })`,
+		`return keep[id] || !s.summed(key, id) || mutant("every_batch_read_again") })`},
+	{"readiness_checked_at_each_evaluation", 1373, "next.go",
+		`		case b.State == StateBlocked && (s.now.Before(b.NextAttempt) || mutant("latch_on_blocked")):`,
+		`		case mutant("readiness_checked_at_each_evaluation"):
+			a.do = freeze
+		case b.State == StateBlocked && (s.now.Before(b.NextAttempt) || mutant("latch_on_blocked")):`},
+	{"schedule_asked_at_each_evaluation", 64, "readiness.go",
+		`|| s.now.Before(s.schedule.next()) {`,
+		`|| s.now.Before(s.schedule.next()) && !mutant("schedule_asked_at_each_evaluation") {`},
+	{"shown_at_the_end_alone", 6, "projection.go",
+		`	if c.aheadWrites >= maxAheadWrites {`,
+		`	if c.aheadWrites >= maxAheadWrites || mutant("shown_at_the_end_alone") {`},
+
+	// Names that change, and definitions that are both at work.
+	{"closed_under_its_present_name", 2515, "close.go",
+		`"closed", key.Transition.StoredMode(m.Name))}, record`,
+		`"closed", map[bool]string{true: m.Name, false: key.Transition.StoredMode(m.Name)}[mutant("closed_under_its_present_name")])}, record`},
+	{"batches_under_their_present_name", 175, "record.go",
+		`func cycleID(k Key, mode string) string { return`,
+		`func cycleID(k Key, mode string) string {
+	if mutant("batches_under_their_present_name") {
+		return k.stored() + "_" + mode
+	}
+	return`},
+	{"summary_under_its_present_name", 235, "handed.go",
+		`"handed", strings.TrimSuffix(t.StoredMode(mode), "~")))`,
+		`"handed", map[bool]string{true: mode, false: strings.TrimSuffix(t.StoredMode(mode), "~")}[mutant("summary_under_its_present_name")]))`},
+	{"cut_list_is_handed_over_as_complete", 9, "payload.go",
+		`		t.Incremental = t.Incremental && r.Incremental && !r.Truncated`,
+		`		t.Incremental = t.Incremental && r.Incremental && (!r.Truncated || mutant("cut_list_is_handed_over_as_complete"))`},
+	{"entities_of_the_newest_run_alone", 59, "payload.go",
+		`		t.CorrelationID, t.ParentExecution = r.CorrelationID, r.ExecutionID`,
+		`		if mutant("entities_of_the_newest_run_alone") {
+			entities, seen = nil, map[string]bool{}
+		}
+		t.CorrelationID, t.ParentExecution = r.CorrelationID, r.ExecutionID`},
+	{"identical_second_run_is_handed_over", 78, "../policy/policy.go",
+		`		if equal(r.RecordCount, newest.RecordCount) && len(r.Entities) == 0 && !r.Truncated {`,
+		`		if mutant("identical_second_run_is_handed_over") {
+			return true
+		}
+		if equal(r.RecordCount, newest.RecordCount) && len(r.Entities) == 0 && !r.Truncated {`},
 }

@@ -90,6 +90,9 @@ func (s *simulation) act(a *simAct) *simThread {
 			// comes yet, has come, or is lost.
 			r := Repair{Actor: "nightly", Reason: "found"}
 			for _, t := range a.found {
+				if s.full && (t.hopeless || len(t.as[0].run.entities) > 0) {
+					continue // what is found in a table names no entities
+				}
 				for _, reading := range t.as {
 					if th.rules.tr.Expects(reading.decoded.Processor) {
 						r.Completions = append(r.Completions, reading.decoded)
@@ -133,11 +136,7 @@ func (s *simulation) closed(mode string, r CloseResult) {
 
 // isClosed reports whether a closing is on record.
 func (s *simulation) isClosed(mode string) bool {
-	var docs []store.Doc
-	for _, end := range []string{"", "~overflow", "~control"} {
-		docs = append(docs, s.doc(store.Ref{Collection: periodsCollection, ID: simID + "_" + string(simPeriod) + end}))
-	}
-	return closedIn(docs, mode)
+	return closedIn(s.periodDocs(), mode)
 }
 
 func closedIn(docs []store.Doc, mode string) bool {

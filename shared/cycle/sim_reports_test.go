@@ -25,6 +25,9 @@ type simRun struct {
 	entities    []string
 	incremental bool
 	truncated   bool // it changed something and does not say what
+
+	bare      *simRun // what a full period keeps of it: without its entities; nil for the same
+	bareValue string
 }
 
 func (r *simRun) succeeded() bool {
@@ -73,6 +76,12 @@ func (f *simFamily) write() {
 				reading.run = known
 			} else {
 				f.byKey[run.key] = &run
+			}
+			if len(run.entities) > 0 && reading.run.bare == nil {
+				bare := run
+				bare.entities, bare.truncated = nil, true
+				bare.key, reading.run.bareValue = c.WithoutEntities().Record()
+				reading.run.bare, f.byKey[bare.key] = &bare, &bare
 			}
 			t.as = append(t.as, reading)
 		}

@@ -145,8 +145,8 @@ func (s *simulation) happen() {
 		case e.request != nil:
 			s.serve(e.request, in)
 		case e.deploy != nil:
-			s.tell("     instance %d has the new definition", e.deploy.id)
-			e.deploy.rules = s.final
+			s.tell("     instance %d has definition %d", e.deploy.id, e.rules.version+1)
+			e.deploy.rules = e.rules
 		case e.act != nil:
 			s.act(e.act)
 		case e.expiry:

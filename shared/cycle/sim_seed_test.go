@@ -72,31 +72,34 @@ func (s *simulation) scenario() {
 		}
 	}
 	s.lock()
+	s.fill()
 	s.delayed()
 	s.setClocks()
 	for i := range s.rng.IntN(3) {
 		s.beside(simEvent{job: fmt.Sprintf("relay%d", i)})
 	}
 	if len(s.family.versions) > 1 && s.rng.IntN(3) == 0 {
-		s.final = s.family.versions[1]
+		s.final, s.changed = s.family.versions[1], true
 		for _, in := range s.instances {
-			s.beside(simEvent{deploy: in})
+			s.beside(simEvent{deploy: in, rules: s.final})
 		}
 	}
+	s.backAndForth()
 	if s.rng.IntN(6) == 0 {
-		s.desk = &simInstance{id: len(s.instances) + 1, rules: s.family.versions[s.rng.IntN(s.final.version+1)], skew: skew()}
+		s.desk = &simInstance{id: len(s.instances) + 1, rules: s.family.versions[s.rng.IntN(len(s.deployed()))], skew: skew()}
 		s.boot(s.desk)
 		for range 2 + s.rng.IntN(3) {
 			s.beside(simEvent{act: s.drawAct()})
 		}
 		s.beside(simEvent{job: "relay"})
+		s.holdsAndReleases()
 	}
 }
 
 // introduce tells a person what the world is made of.
 func (s *simulation) introduce() {
 	s.tell("seed %d, %s", s.seed, s.family.name)
-	for _, r := range s.family.versions[:s.final.version+1] {
+	for _, r := range s.deployed() {
 		_, modes, _ := strings.Cut(r.yaml(), "    modes:\n")
 		for _, line := range strings.Split(strings.TrimSpace(modes), "\n") {
 			s.tell("     %d  %s", r.version+1, strings.TrimSpace(line))
@@ -108,6 +111,32 @@ func (s *simulation) introduce() {
 	for _, m := range s.messages {
 		s.tell("     %s, published %s: %s", m.envelope.MessageID, m.envelope.PublishTime.Format("02 15:04:05.000000"), m.envelope.Data)
 	}
+}
+
+// backAndForth draws, for a sixth of the worlds with two definitions, that both are at work for
+// long: instances are moved from one to the other and back, and either is the one that stays.
+func (s *simulation) backAndForth() {
+	if len(s.family.versions) == 1 || s.seed/10%6 != 5 {
+		return
+	}
+	rng := rand.New(rand.NewPCG(s.seed, 5))
+	s.changed = true
+	s.final = s.family.versions[rng.IntN(2)]
+	for range 2 + rng.IntN(5) {
+		in, other := s.instances[rng.IntN(len(s.instances))], s.events[rng.IntN(len(s.events))]
+		s.at(other.at.Add(time.Duration(rng.IntN(120))*time.Second), simEvent{deploy: in, rules: s.family.versions[rng.IntN(2)]})
+	}
+	for _, in := range s.instances {
+		in.rules = s.family.versions[rng.IntN(2)]
+	}
+}
+
+// deployed are the definitions that are at work somewhere.
+func (s *simulation) deployed() []*simRules {
+	if s.changed {
+		return s.family.versions
+	}
+	return s.family.versions[:1]
 }
 
 // beside makes something happen at about the time of something else.
@@ -164,7 +193,7 @@ func (s *simulation) settle() {
 		}
 	}
 	// Where nobody has died unfollowed the relay has nothing to mend, only to wait for.
-	mend := s.orphans > 0 || s.acted || s.final.version > 0
+	mend := s.orphans > 0 || s.acted || s.changed
 	// The first may meet the claim of one that has died, in a cycle that was then closed.
 	for round := 0; s.problem == "" && (round == 0 && mend || round == 1 && s.acted || round < 4 && !s.settled()); round++ {
 		s.relay(fmt.Sprintf("last%d", round), s.instances[0], false)

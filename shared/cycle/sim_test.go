@@ -100,7 +100,7 @@ func simPlay(seed uint64, last *simulation, trace func(string)) *simulation {
 	if s.problem == "" {
 		s.end()
 	}
-	if s.problem == "" && s.seed%4 == 1 {
+	if s.problem == "" && s.seed%4 == 1 && !s.full {
 		s.years()
 	}
 	s.abandon()
@@ -111,12 +111,14 @@ func simPlay(seed uint64, last *simulation, trace func(string)) *simulation {
 type simTotal struct {
 	seeds, calls, batches, messages int
 	faults                          [simFaultKinds]int
+	most                            int
 	failed                          []*simulation
 }
 
 func (t *simTotal) add(s *simulation) {
 	t.seeds++
 	t.calls += s.calls
+	t.most = max(t.most, s.costs.most)
 	t.batches += len(s.books.batches)
 	t.messages += len(s.books.ids)
 	for i, n := range s.faults.count {
@@ -126,6 +128,7 @@ func (t *simTotal) add(s *simulation) {
 
 func (t *simTotal) join(o simTotal) {
 	t.seeds, t.calls, t.batches, t.messages = t.seeds+o.seeds, t.calls+o.calls, t.batches+o.batches, t.messages+o.messages
+	t.most = max(t.most, o.most)
 	for i, n := range o.faults {
 		t.faults[i] += n
 	}
@@ -133,8 +136,8 @@ func (t *simTotal) join(o simTotal) {
 
 func (t *simTotal) report(took, used time.Duration) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d seeds in %.1f s, %.0f a second (%.0f for each second of a core): %d calls, %d batches, %d messages; faults:",
-		t.seeds, took.Seconds(), float64(t.seeds)/took.Seconds(), float64(t.seeds)/used.Seconds(), t.calls, t.batches, t.messages)
+	fmt.Fprintf(&b, "%d seeds in %.1f s, %.0f a second (%.0f for each second of a core): %d calls, %d batches, %d messages, at most %d calls of the store in one request; faults:",
+		t.seeds, took.Seconds(), float64(t.seeds)/took.Seconds(), float64(t.seeds)/used.Seconds(), t.calls, t.batches, t.messages, t.most)
 	for i, n := range t.faults {
 		if i > 0 {
 			fmt.Fprintf(&b, "\n  %8d  %s", n, simFaultNames[i])

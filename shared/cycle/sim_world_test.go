@@ -43,14 +43,17 @@ type simulation struct {
 	writes    int
 	orphans   int  // threads that failed and whose work nobody brings again
 	acted     bool // an operator has done something
+	changed   bool // another definition was at work, too
 	heldUntil time.Time
 	grouped   bool     // completions that come while another is handled share the next commit
 	calm      bool     // nothing goes wrong any more
 	path      *simPath // of the systematic exploration, else nil
 	checks    simChecks
 	faults    simFaults
+	full      bool       // the period's first document has hardly any room
 	late      *rand.Rand // of writes and messages that land after their caller was told that they failed; nil: none does
 	clocks    simClocks
+	costs     simCosts
 	books     simBooks
 	past      simPast
 	locks     simLocks
@@ -86,9 +89,10 @@ type simEvent struct {
 	request *simRequest  // for a run
 	job     string       // the relay's, comes
 	act     *simAct      // an operator's
-	deploy  *simInstance // runs the new definition from now on
-	landing *simLanding  // of a late write
-	expiry  bool         // of what has expired, some is deleted
+	deploy  *simInstance // runs these rules from now on
+	rules   *simRules
+	landing *simLanding // of a late write
+	expiry  bool        // of what has expired, some is deleted
 }
 
 // simKilled ends a thread whose process is dead.
@@ -118,6 +122,7 @@ type simThread struct {
 	job       string
 	acts      *simAct
 	writes    int
+	calls     int    // of the store
 	requested string // the batch that it has made or taken over
 	began     time.Time
 	ends      time.Time // of the request

@@ -1,0 +1,33 @@
+//go:build unix && !race
+
+package cycle
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+
+	"github.com/phasegate/phasegate/shared/store"
+)
+
+// In a seventh of the worlds the period's first document is full but for some reports, or to its
+// last bytes. What others wrote there takes the room.
+
+var simFiller = strings.Repeat("x", store.MaxDocumentBytes)
+
+// fill draws whether this is such a world, and how much room is left.
+func (s *simulation) fill() {
+	if s.seed/10%7 != 3 {
+		return
+	}
+	rng := rand.New(rand.NewPCG(s.seed, 6))
+	s.full = true
+	ref := store.Ref{Collection: periodsCollection, ID: simID + "_" + string(simPeriod)}
+	room := []int{0, 0, 300, 800, 2000, 5000}[rng.IntN(6)]
+	// Two fields: one of them has a limit of its own.
+	half := store.MaxDocumentBytes / 2
+	rest := store.MaxDocumentBytes - store.Size(ref, map[string]any{"others": simFiller[:half], "more": ""}) - room
+	if _, err := s.mem.Apply(context.Background(), store.Create(ref, store.F(simFiller[:half], "others"), store.F(simFiller[:rest], "more"))); err != nil {
+		panic(err)
+	}
+}
