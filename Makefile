@@ -64,6 +64,7 @@ NOT_RACED := OfAMonth|AMonthIn|AMonthOf|AtOnce_OnFirestore
 test-all: build/bqemu build/tested ## Run all other tests: on the emulators, in a browser, with the race detector, larger counts
 	$(GO) run ./scripts/emulators -- make --no-print-directory test-emulated
 	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestSimulation$$|TestEverySchedule|TestCrashMatrix' ./shared/cycle -sim.seeds=20000 -sim.preemptions=2 -crash.all
+	$(GOTEST) -- -shuffle=on -timeout 20m ./scripts/simulation -sim.seeds=1000 -sim.mutants
 	$(GOTEST) -- -shuffle=on -timeout 20m -run TestBill_MonthlyCostOfPipelines ./scripts/demo -bill.large
 
 .PHONY: test-emulated
@@ -83,6 +84,12 @@ sim: FROM ?= 1
 sim: ## Play SEEDS=100000 worlds in which everything goes wrong, from FROM=1; SEED=n replays one
 	$(GO) test -count=1 -timeout 0 -v -run 'TestSimulation$$' ./shared/cycle $(if $(SEED),-sim.seed=$(SEED),-sim.from=$(FROM) -sim.seeds=$(SEEDS))
 
+.PHONY: systems
+systems: SEEDS ?= 10000
+systems: FROM ?= 1
+systems: ## Play SEEDS=10000 whole systems, functions and reconciliation included, from FROM=1; SEED=n replays one
+	$(GO) test -count=1 -timeout 0 -v -run 'TestSimulation$$' ./scripts/simulation $(if $(SEED),-sim.seed=$(SEED),-sim.from=$(FROM) -sim.seeds=$(SEEDS))
+
 .PHONY: explore
 explore: PREEMPTIONS ?= 3
 explore: ## Take every schedule of a small world with at most PREEMPTIONS=3; SCHEDULE=s replays one
@@ -92,6 +99,7 @@ explore: ## Take every schedule of a small world with at most PREEMPTIONS=3; SCH
 soak: MINUTES ?= 10
 soak: build/bqemu ## Large counts: 300,000 worlds, schedules with 3 preemptions, kills at random moments for MINUTES=10
 	$(MAKE) sim SEEDS=300000
+	$(MAKE) systems SEEDS=20000
 	$(MAKE) explore PREEMPTIONS=3
 	REQUIRE_EMULATORS=1 E2E_MINUTES=$(MINUTES) $(GO) run ./scripts/emulators -- \
 		$(GO) test $(RACE) -count=1 -timeout 0 -v -run TestKill_ ./scripts/e2e

@@ -69,7 +69,7 @@ func (s *simulation) periodMayEnd(data map[string]any) {
 		}
 		s.past.summed[mode] = n
 	}
-	if _, ends := data[store.ExpiresAt].(time.Time); !ends {
+	if _, ends := data[store.ExpiresAt].(time.Time); !ends || s.full { // the end of a full period is not judged
 		return
 	}
 	for _, b := range s.books.batches {
