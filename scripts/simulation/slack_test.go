@@ -58,7 +58,7 @@ func (w *world) quarantineNotified() {
 		invalid = invalid || m.invalid
 	}
 	if invalid && len(w.notified) == 0 && w.happened == 0 {
-		w.fail("a message is in quarantine, and nobody was notified")
+		w.fail("a message is in quarantine, and no notification was sent")
 	}
 	for i := 1; i < len(w.notified); i++ {
 		if apart := w.notified[i].Sub(w.notified[i-1]); apart < time.Hour && w.happened == 0 {

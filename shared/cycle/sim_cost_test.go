@@ -46,6 +46,9 @@ func (s *simulation) idleRead(calls, docs int) {
 	if s.checks.schedule {
 		reads *= 2 // it is asked, and has no answer
 	}
+	if s.full {
+		reads++ // where not even the time of its end has room, each evaluation tries to write that
+	}
 	if calls > reads || docs > reads*(each+open) {
 		s.fail("a relay that has nothing to do makes %d calls and reads %d documents", calls, docs)
 	}
@@ -87,7 +90,7 @@ func (s *simulation) asksAgain(th *simThread) {
 
 // isShown: a reader who hears of a completion finds it, although a check of readiness takes its time.
 func (s *simulation) isShown(th *simThread) {
-	if len(s.instances) > 1 || s.acted || s.changed || s.faults.happened() {
+	if len(s.instances)+len(s.threads) > 2 || s.acted || s.changed || s.faults.happened() {
 		return // rivals, and what goes wrong, can keep it from being shown before the end
 	}
 	newest, _ := th.rules.shown(s.visible(th.seen))
