@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -179,5 +180,17 @@ func TestPage_AlignsRowsAndColoursStates(t *testing.T) {
 	var out bytes.Buffer
 	if colourful(&out) {
 		t.Error("colours without a terminal")
+	}
+}
+
+// A job of cron has /dev/null for its input: nothing can be asked there.
+func TestTerminal_IsNotEveryDevice(t *testing.T) {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if terminal(f) {
+		t.Errorf("%s is taken for a terminal", os.DevNull)
 	}
 }
