@@ -398,7 +398,7 @@ func TestRun_PublishesCompletionWithCommandStatus(t *testing.T) {
 	// A second run of which nobody knows what it changed is handed over too.
 	want(t, 0, nil, publish("player_game_summary", "true")...)
 	s.settle()
-	want(t, 0, []string{"batch 2"}, "explain", "2026-02-03", "overnight")
+	want(t, 0, []string{"all_complete", "second_run"}, "explain", "2026-02-03", "overnight")
 }
 
 // Before the command reads anything, no earlier run writes any more; after it, neither
