@@ -23,8 +23,8 @@ locals {
     }
     sweep = {
       description   = "Finds duplicate rows and removes them, so that it can be undone"
-      memory        = "256M"
-      go_memory     = "190MiB"
+      memory        = "512M"
+      go_memory     = "400MiB"
       cpu           = "1"
       concurrency   = 4
       timeout       = 360 # the handler ends by itself after 300

@@ -158,9 +158,10 @@ func (w *Warehouse) Survey(ctx context.Context, t Target) (Survey, error) {
 	sql := fmt.Sprintf("SELECT %s AS %skey, %s AS %[2]shash, %[4]s.* FROM %[5]s AS %[4]s WHERE %[6]s QUALIFY COUNT(*) OVER (PARTITION BY %[1]s) > 1 ORDER BY %[2]skey",
 		t.key(), ours, hash, rowAlias, quoted(t.Processor.Table), t.slice(rowAlias+"."))
 	var s Survey
-	var group []dedup.Row // of one key
-	finish := func() error {
-		if len(group) == 0 {
+	var group []dedup.Row     // of one key: those that are not compared yet, after the surviving one
+	var example dedup.Example // of this key
+	compare := func() error {
+		if len(group) < 2 {
 			return nil
 		}
 		r, err := rule.Apply(group)
@@ -170,15 +171,32 @@ func (w *Warehouse) Survey(ctx context.Context, t Target) (Survey, error) {
 		if err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrTarget, t.Processor.Table, err)
 		}
-		survivor := r.Rows[0][ours+"hash"].(string)
+		first := example.Rows == 0
+		example = dedup.Example{Key: r.Examples[0].Key, Rows: example.Rows + r.Removed, Identical: (first || example.Identical) && r.Examples[0].Identical}
+		if first {
+			example.Rows++
+		}
+		clear(group)
+		group = append(group[:0], r.Rows[0])
+		return nil
+	}
+	finish := func() error {
+		if len(group) == 0 {
+			return nil
+		}
+		if err := compare(); err != nil {
+			return err
+		}
+		survivor := group[0][ours+"hash"].(string)
 		s.survivors = append(s.survivors, survivor)
-		s.Keys, s.Surplus = s.Keys+1, s.Surplus+r.Removed
-		if r.Examples[0].Identical {
+		s.Keys, s.Surplus = s.Keys+1, s.Surplus+example.Rows-1
+		if example.Identical {
 			s.Identical++
 		}
 		if len(s.Examples) < maxExamples {
-			s.Examples = append(s.Examples, r.Examples...)
+			s.Examples = append(s.Examples, example)
 		}
+		example = dedup.Example{}
 		if s.Keys > maxKeys {
 			return fmt.Errorf("%w: %s: more than %d keys of %s have several rows", ErrTarget, t.Processor.Table, maxKeys, t.Period)
 		}
@@ -208,9 +226,14 @@ func (w *Warehouse) Survey(ctx context.Context, t Target) (Survey, error) {
 			if err := finish(); err != nil {
 				return err
 			}
+			clear(group)
 			group = group[:0]
 		}
-		group = append(group, row)
+		if group = append(group, row); len(group) > scanRows {
+			if err := compare(); err != nil {
+				return err
+			}
+		}
 		return s.Before.add(h)
 	})
 	switch {
@@ -272,6 +295,11 @@ func scannedField(f *bigquery.FieldSchema, v bigquery.Value) (any, error) {
 	return v, nil
 }
 
+// scanRows bounds the rows that a sweep holds at once: those of a page, and those of one key. BigQuery
+// limits a page to 10 MB alone, which is some 80 MB as values in memory:
+// https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/getQueryResults
+const scanRows = 500
+
 // scan runs a query of a sweep and hands over its rows until next returns what the
 // iterator ends with. bytes is what the query read.
 func (w *Warehouse) scan(ctx context.Context, sql string, next func(*reading) error) (bytes int64, err error) {
@@ -286,6 +314,7 @@ func (w *Warehouse) scan(ctx context.Context, sql string, next func(*reading) er
 	if err != nil {
 		return 0, err
 	}
+	it.page = scanRows
 	for err == nil {
 		err = next(it)
 	}

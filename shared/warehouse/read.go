@@ -22,6 +22,7 @@ type reading struct {
 	job    *bigquery.Job
 	it     *bigquery.RowIterator // nil: to be asked for anew, from the row after those that were read
 	passed uint64                // rows that were read
+	page   int                   // rows that a request reads at most; 0: as many as BigQuery sends
 }
 
 // begun runs a query as a job and waits for its result. A request that BigQuery throttles, or whose
@@ -95,6 +96,7 @@ func (r *reading) Next(row any) error {
 				return err
 			}
 		}
+		r.it.PageInfo().MaxSize = r.page
 		err := r.it.Next(row)
 		switch {
 		case err == nil:

@@ -78,6 +78,27 @@ func TestRemove_KeepsSurvivingRowOfEachKey(t *testing.T) {
 	b.standing(r, s.Before)
 }
 
+// A survey holds 500 rows of a key at once: the surviving row may lie anywhere among more of them.
+func TestSurvey_KeepsNewestOfMoreRowsThanItHoldsAtOnce(t *testing.T) {
+	b := newBooks(t, scores, "PARTITION BY game_date")
+	b.Exec(`INSERT INTO nba_analytics.scores SELECT DATE '2026-02-03', 'newest', i, TIMESTAMP_ADD(TIMESTAMP '2026-02-04 11:00:00', INTERVAL MOD(i, 700) SECOND) FROM UNNEST(GENERATE_ARRAY(1, 1200)) AS i`,
+		`INSERT INTO nba_analytics.scores SELECT DATE '2026-02-03', 'same', 7, TIMESTAMP '2026-02-04 11:00:00' FROM UNNEST(GENERATE_ARRAY(1, 1002)) AS i`,
+		`INSERT INTO nba_analytics.scores SELECT DATE '2026-02-03', 'one differs', IF(i = 600, 8, NULL), TIMESTAMP '2026-02-04 11:00:00' FROM UNNEST(GENERATE_ARRAY(1, 1100)) AS i`)
+	r, s := b.removal()
+	if s.Keys != 3 || s.Surplus != 1199+1001+1099 || s.Identical != 1 || s.Before.Rows != 1200+1002+1100 || s.After.Rows != 3 {
+		t.Errorf("%+v", s)
+	}
+	for i, rows := range []int{1200, 1100, 1002} { // in the order of the keys
+		if e := s.Examples[i]; e.Rows != rows || e.Identical != (rows == 1002) {
+			t.Errorf("%+v", e)
+		}
+	}
+	if err := b.Remove(t.Context(), b.right(), r); err != nil {
+		t.Fatal(err)
+	}
+	b.want("newest=699 one differs=8 same=7")
+}
+
 func TestRemove_ChangedRowsPreventRemoval(t *testing.T) {
 	for name, change := range map[string]string{
 		"rewritten": "UPDATE nba_analytics.scores SET points = 9 WHERE player_lookup = 'a'",
