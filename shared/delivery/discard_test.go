@@ -3,7 +3,9 @@ package delivery_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/audit"
@@ -101,3 +103,51 @@ func TestMarkDiscarded_SettlesAMessageOnce(t *testing.T) {
 }
 
 var errAny = errors.New("any")
+
+func TestQuarantine_ExpiresOnlyOnceSettled(t *testing.T) {
+	act := audit.Record{Action: "quarantine", Actor: "ada", Reason: "corrected"}
+	for name, settle := range map[string]func(t *testing.T, w *apptest.World, id string) error{
+		"replayed": func(t *testing.T, w *apptest.World, id string) error {
+			return delivery.MarkReplayed(t.Context(), w.App, id, act, "r")
+		},
+		"discarded": func(t *testing.T, w *apptest.World, id string) error {
+			done, err := delivery.MarkDiscarded(t.Context(), w.App, id, act, "d")
+			if !done {
+				t.Error("not discarded")
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := apptest.New(t, now)
+			receive := func() error {
+				if rec := post(function(w, refuse), string(envelope("4711", "{}"))); rec.Code != 202 {
+					return fmt.Errorf("answered %d: %s", rec.Code, rec.Body)
+				}
+				return nil
+			}
+			for _, c := range []struct {
+				step    string
+				do      func() error
+				expires bool
+			}{
+				{"received", receive, false},
+				{"redelivered", receive, false},
+				{name, func() error { return settle(t, w, "4711") }, true},
+				{"received again", receive, true}, // later
+			} {
+				w.SetNow(w.Now().Add(24 * time.Hour))
+				if err := c.do(); err != nil {
+					t.Fatal(err)
+				}
+				want := any(nil)
+				if c.expires {
+					want = w.Now().Add(store.Kept)
+				}
+				if got, there := w.Doc(t, "quarantine", "4711").Data[store.ExpiresAt]; got != want || !there {
+					t.Errorf("%s: expires_at is %v (written: %t), want %v", c.step, got, there, want)
+				}
+			}
+		})
+	}
+}

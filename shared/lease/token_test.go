@@ -114,3 +114,34 @@ func TestSettle_KeepsTokensOfOtherHolders(t *testing.T) {
 		t.Errorf("%v", w.listed())
 	}
 }
+
+func TestTokens_ExpireOnlyWhileNoneIsListed(t *testing.T) {
+	w := newWorld(t)
+	l, got := w.locks("a"), (*Lease)(nil)
+	var first, second Token
+	for _, c := range []struct {
+		step    string
+		do      func() error
+		expires bool
+	}{
+		{"acquire", func() (err error) { got, err = l.Acquire(t.Context(), key, "run-1"); first = got.Token(); return err }, false},
+		{"settle", func() error { return got.Settle(t.Context(), first.Nonce) }, true},
+		{"rearm", func() (err error) { second, err = got.Rearm(t.Context()); return err }, false},
+		{"rearm again", func() error { _, err := got.Rearm(t.Context()); return err }, false},
+		{"settle one of two", func() error { return got.Settle(t.Context(), second.Nonce) }, false},
+		{"release", func() error { return got.Release(t.Context()) }, false},
+		{"settle the other", func() error { return got.Settle(t.Context(), got.Token().Nonce) }, true},
+		{"acquire again", func() (err error) { got, err = l.Acquire(t.Context(), key, "run-2"); return err }, false},
+		{"settle again", func() error { return got.Settle(t.Context(), got.Token().Nonce) }, true},
+	} {
+		w.advance(time.Minute)
+		w.check(c.step, c.do(), nil)
+		want := any(nil)
+		if c.expires {
+			want = w.time().Add(store.Kept)
+		}
+		if got, there := w.doc(tokensCollection).Data[store.ExpiresAt]; got != want || !there {
+			t.Errorf("%s: expires_at is %v (written: %t), want %v", c.step, got, there, want)
+		}
+	}
+}

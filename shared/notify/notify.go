@@ -151,7 +151,8 @@ func (n *Notifier) notify(ctx context.Context, notifications []Notification) err
 		me := n.NewID()
 		var claims []store.Write
 		for i, notification := range due {
-			fields := []store.Field{store.F(me, "sending"), store.F(store.ServerTime, "claimed_at"), store.Stays()}
+			state, _ := docs[i].Data["state"].(string)
+			fields := []store.Field{store.F(me, "sending"), store.F(store.ServerTime, "claimed_at"), end(state, now)}
 			if docs[i].Exists {
 				claims = append(claims, store.MergeIf(docs[i].Ref, docs[i].Version, fields...))
 			} else {
@@ -168,6 +169,15 @@ func (n *Notifier) notify(ctx context.Context, notifications []Notification) err
 		return n.send(ctx, due, versions, now)
 	}
 	return errLeft // other processes send it
+}
+
+// end is the field by which the record of a state expires. A resolved subject needs none: its next
+// state is new, with the document or without it. One that was claimed and never sent is the same.
+func end(state string, now time.Time) store.Field {
+	if state == "" {
+		return store.Expires(now)
+	}
+	return store.Stays()
 }
 
 // due returns the notifications to send, their documents and the server's time. It leaves
@@ -216,10 +226,7 @@ func (n *Notifier) send(ctx context.Context, due []Notification, claims []store.
 		var later *LaterError
 		switch {
 		case err == nil:
-			fields = append(fields, store.F(notification.State, "state"), store.F(notification.Title, "title"), store.F(store.ServerTime, "sent_at"))
-			if notification.State == "" { // resolved: the next state is new, with the document or without it
-				fields = append(fields, store.Expires(now))
-			}
+			fields = append(fields, store.F(notification.State, "state"), store.F(notification.Title, "title"), store.F(store.ServerTime, "sent_at"), end(notification.State, now))
 		case errors.As(err, &later):
 			fields = append(fields, store.F(now.Add(later.After), "not_before"))
 		}

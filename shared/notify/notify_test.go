@@ -247,6 +247,41 @@ func TestNotify_CrashLosesNoNotification(t *testing.T) {
 	}
 }
 
+func TestRecord_ExpiresOnlyOnceResolved(t *testing.T) {
+	down := answer{status: 400, body: "invalid_payload"}
+	d := newDesk(t, answer{status: 200, body: "ok"})
+	for _, c := range []struct {
+		step    string
+		n       Notification
+		answer  answer
+		expires bool
+	}{
+		{"the first send fails", blocked, down, true}, // nothing is recorded as sent
+		{"sent", blocked, answer{status: 200, body: "ok"}, false},
+		{"another state", overdue, answer{status: 200, body: "ok"}, false},
+		{"the send of its end fails", well, down, false},
+		{"resolved", well, answer{status: 200, body: "ok"}, true},
+		{"open again, and the send fails", blocked, down, true},
+		{"open again", blocked, answer{status: 200, body: "ok"}, false},
+		{"resolved again", well, answer{status: 200, body: "ok"}, true},
+	} {
+		d.now = d.now.Add(24 * time.Hour)
+		d.slack.got, d.slack.answers = nil, []answer{c.answer}
+		d.Notify(t.Context(), c.n)
+		snap, err := d.Store.Get(t.Context(), d.ref(c.n.Subject))
+		if err != nil || len(d.slack.got) == 0 {
+			t.Fatalf("%s: %d sends, %v", c.step, len(d.slack.got), err)
+		}
+		want := any(nil)
+		if c.expires {
+			want = d.now.Add(store.Kept)
+		}
+		if got, there := snap.Docs[0].Data[store.ExpiresAt]; got != want || !there {
+			t.Errorf("%s: expires_at is %v (written: %t), want %v", c.step, got, there, want)
+		}
+	}
+}
+
 // slow lets others do something before it notes what it has told.
 type slow struct {
 	store.Store
