@@ -282,13 +282,9 @@ func (n *run) write(ctx context.Context, made Output) (warehouse.Written, error)
 	return n.Warehouse.Write(ctx, warehouse.Under(n.held), target, made.Rows)
 }
 
-// settle takes the tokens of this run from the list, as far as their jobs have ended:
-// the last one has written, and each one before it has failed. Without rows no job was
-// begun, and the token is left to the next run.
+// settle takes the tokens of this run from the list: their jobs have ended. The last one has
+// written, and each one before it has failed. Without rows no job was begun.
 func (n *run) settle(ctx context.Context, w warehouse.Written) {
-	if w.JobID == "" {
-		return
-	}
 	if err := n.held.Settle(ctx, n.held.Used()...); err != nil {
 		n.Log.WarnContext(ctx, "tokens are left to the next run: "+err.Error(), "lock", n.key.String(), "execution_id", n.Execution)
 	}

@@ -280,6 +280,9 @@ func TestRun_ReportsPartialAndEmptyResults(t *testing.T) {
 			t.Errorf("%+v, %v", out, err)
 		}
 		w.want(night, c.table)
+		if n := w.outstanding(night); n != 0 {
+			t.Errorf("%s: %d tokens are listed, so their document never expires", c.status, n)
+		}
 		if last := w.published[len(w.published)-1]; last.Metadata.IsIncremental != (c.out.Entities != nil) || len(last.Metadata.EntitiesChanged) != len(c.out.Entities) {
 			t.Errorf("%+v", last)
 		}
