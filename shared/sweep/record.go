@@ -89,7 +89,7 @@ func (s *Sweeper) create(ctx context.Context, r *record) error {
 	versions, err := s.Store.Apply(ctx, store.Create(s.ref(r.ID), store.F(r.Table, "table"), store.F(string(r.Period), "period"), store.F(r.State, "state"),
 		store.F(r.Actor, "actor"), store.F(r.Reason, "reason"), store.F(r.Forced, "forced"), store.F(r.Keys, "keys"), store.F(r.Surplus, "surplus"),
 		store.F(fingerprintField(r.Before), "before"), store.F(fingerprintField(r.After), "after"), store.F(r.Archive, "archive"),
-		store.F(store.ServerTime, "planned_at"), store.F(store.ServerTime, "changed_at")), act.Write(s.Prefix, s.Now(), s.NewID()))
+		store.F(store.ServerTime, "planned_at"), store.F(store.ServerTime, "changed_at"), store.Stays()), act.Write(s.Prefix, s.Now(), s.NewID()))
 	if err != nil {
 		return fmt.Errorf("sweep %s: %w", r.ID, err) // if it was written, the next sweep finds it, and that nothing came of it
 	}
@@ -101,7 +101,11 @@ func (s *Sweeper) create(ctx context.Context, r *record) error {
 // step takes a record to another state, if it still is as it was read. with is written in
 // the same commit.
 func (s *Sweeper) step(ctx context.Context, r *record, state string, with ...store.Write) error {
-	writes := append([]store.Write{store.MergeIf(s.ref(r.ID), r.version, store.F(state, "state"), store.F(store.ServerTime, "changed_at"))}, with...)
+	end := store.Stays()
+	if (&record{State: state}).ended() { // long after the archive, and with it the time in which it can be undone
+		end = store.Expires(s.Now())
+	}
+	writes := append([]store.Write{store.MergeIf(s.ref(r.ID), r.version, store.F(state, "state"), store.F(store.ServerTime, "changed_at"), end)}, with...)
 	versions, err := s.Store.Apply(ctx, writes...)
 	if err != nil {
 		// Its answer may be lost, and the driver may have met its own write.
