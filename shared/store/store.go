@@ -59,6 +59,11 @@ var (
 // (https://cloud.google.com/firestore/quotas, "Maximum size for a document").
 const MaxDocumentBytes = 1 << 20
 
+// ScanPage is how many documents a Scan reads at a time. A loop that ends early pays for no more,
+// and a list of any length needs the memory of a page. A relay of a daily pipeline and its nightly
+// reconciliation read one page, so paging costs them no call.
+const ScanPage = 100
+
 // Store is implemented by the drivers in the packages below this one; each passes
 // the suite in storetest.
 type Store interface {
@@ -73,8 +78,10 @@ type Store interface {
 	Apply(ctx context.Context, writes ...Write) ([]Version, error)
 
 	// Scan yields the documents of a collection with from <= id <= to in ascending
-	// order of id (bytewise); both bounds must be possible ids. It is not a snapshot:
-	// documents may change while it runs. After an error it yields nothing more.
+	// order of id (bytewise); both bounds must be possible ids. It is not a snapshot: it reads
+	// [ScanPage] documents at a time, and the next ones when the caller's loop has had these. So a
+	// change that is made at least a page ahead of the loop is seen. After an error it yields
+	// nothing more.
 	Scan(ctx context.Context, collection, from, to string) iter.Seq2[Doc, error]
 }
 

@@ -1,8 +1,8 @@
 // Package firestore is the document store in Firestore: the one of production.
 //
 // A Get is one call and one snapshot. An Apply is one call and one atomic commit;
-// it opens no transaction and holds no lock between calls. A Scan is one streamed
-// query, continued after the last document if the stream breaks.
+// it opens no transaction and holds no lock between calls. A Scan is a streamed query for
+// each page, continued after the last document if the stream breaks.
 //
 // Transient failures (contention, lock timeouts, an unavailable server, an attempt
 // without an answer) are retried with growing random pauses. Retries end at the
@@ -162,19 +162,24 @@ func (s *Store) Scan(ctx context.Context, collection, from, to string) iter.Seq2
 			yield(store.Doc{}, err)
 			return
 		}
-		ordered := s.client.Collection(collection).OrderBy(firestore.DocumentID, firestore.Asc)
+		ordered := s.client.Collection(collection).OrderBy(firestore.DocumentID, firestore.Asc).Limit(store.ScanPage)
 		rest := ordered.StartAt(from).EndAt(to)
 		stopped := false
 		p := newPacer(ctx, "scan "+collection)
 		for {
+			docs := 0
 			err := stream(ctx, rest, func(doc store.Doc) bool {
+				docs++
 				rest = ordered.StartAfter(doc.Ref.ID).EndAt(to)
 				p = newPacer(ctx, p.what) // there was progress
 				stopped = !yield(doc, nil)
 				return !stopped
 			})
-			if err == nil || stopped {
+			if stopped || err == nil && docs < store.ScanPage {
 				return
+			}
+			if err == nil {
+				continue
 			}
 			if err := p.again(err); err != nil {
 				yield(store.Doc{}, err)

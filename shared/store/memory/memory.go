@@ -140,6 +140,9 @@ func (s *Store) Scan(ctx context.Context, collection, from, to string) iter.Seq2
 				yield(store.Doc{}, fmt.Errorf("scan %s: %w", collection, err))
 				return
 			}
+			if i == store.ScanPage {
+				i, ids = 0, s.ids(collection, ids[i-1]+"\x00", to)
+			}
 			if i == len(ids) {
 				return
 			}
@@ -152,7 +155,7 @@ func (s *Store) Scan(ctx context.Context, collection, from, to string) iter.Seq2
 	}
 }
 
-// ids returns the ids of a range in order.
+// ids returns the first ids of a range in order, a page at most.
 func (s *Store) ids(collection, from, to string) []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -165,7 +168,7 @@ func (s *Store) ids(collection, from, to string) []string {
 	if found {
 		last++
 	}
-	return slices.Clone(c.ids[first:last])
+	return slices.Clone(c.ids[first:min(last, first+store.ScanPage)])
 }
 
 // find returns the stored document, whose data must not be modified.

@@ -31,9 +31,6 @@ import (
 // connections bounds the readers at one time, whose connections are kept open.
 const connections = 8
 
-// scanPage is how many documents a Scan reads at a time.
-const scanPage = 100
-
 // format is the version of the file's layout, kept as its user_version.
 const format = 1
 
@@ -258,7 +255,7 @@ func (s *Store) Scan(ctx context.Context, collection, from, to string) iter.Seq2
 				}
 				after = doc.Ref.ID
 			}
-			if len(docs) < scanPage {
+			if len(docs) < store.ScanPage {
 				return
 			}
 		}
@@ -268,7 +265,7 @@ func (s *Store) Scan(ctx context.Context, collection, from, to string) iter.Seq2
 func (s *Store) page(ctx context.Context, collection, from, to, after string) (docs []store.Doc, err error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT id, version, data FROM documents
 		WHERE collection = ? AND id >= ? AND id <= ? AND id > ? ORDER BY id LIMIT ?`,
-		collection, from, to, after, scanPage)
+		collection, from, to, after, store.ScanPage)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,8 @@ var scanTests = []test{
 	{"documents_are_whole", wholeDocs},
 	{"consumer_stops_early", stopsEarly},
 	{"delete_while_scanning", deleteWhileScanning},
+	{"changes_between_pages", changesBetweenPages},
+	{"whole_pages", wholePages},
 	{"context_ends_on_the_way", endsOnTheWay},
 }
 
@@ -172,6 +174,51 @@ func deleteWhileScanning(t *testing.T, b bench) {
 		return slices.DeleteFunc(ids, func(id string) bool { return id == "id-0200" })
 	}
 	b.equal(without(seen), without(numbered(0, 249)))
+}
+
+// A change that is made at least a page ahead is seen, and one behind the loop never is.
+func changesBetweenPages(t *testing.T, b bench) {
+	const page = store.ScanPage
+	ids := numbered(0, 4*page-1)
+	b.fill(ids)
+	changed, gone := ids[page+20], b.get(ids[2*page+20])
+	appeared, behind := ids[3*page+20]+"a", ids[0]+"a"
+	var seen []string
+	for doc, err := range b.store.Scan(b.ctx, b.collection, "a", "z") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen = append(seen, doc.Ref.ID); len(seen) == 10 {
+			b.apply(store.Merge(b.ref(changed), store.F("changed", "state")), store.DeleteIf(gone.Ref, gone.Version),
+				store.Create(b.ref(appeared), store.F(1, "n")), store.Create(b.ref(behind), store.F(1, "n")))
+		}
+		if doc.Ref.ID == changed && doc.Data["state"] != "changed" {
+			t.Errorf("%s as it was a page before: %v", changed, doc.Data)
+		}
+	}
+	want := slices.DeleteFunc(append(ids, appeared), func(id string) bool { return id == gone.Ref.ID })
+	slices.Sort(want)
+	b.equal(seen, want)
+}
+
+// A range that ends with a page, and documents that vanish where a page ends.
+func wholePages(t *testing.T, b bench) {
+	ids := numbered(0, 2*store.ScanPage-1)
+	b.fill(ids)
+	b.equal(b.scan("a", "z"), ids)
+	b.equal(b.scan(ids[0], ids[store.ScanPage-1]), ids[:store.ScanPage])
+	var seen []string
+	for doc, err := range b.store.Scan(b.ctx, b.collection, "a", "z") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen = append(seen, doc.Ref.ID); len(seen) == store.ScanPage {
+			for _, id := range ids[store.ScanPage-2 : store.ScanPage] {
+				b.apply(store.DeleteIf(b.ref(id), b.get(id).Version))
+			}
+		}
+	}
+	b.equal(seen, ids)
 }
 
 func endsOnTheWay(t *testing.T, b bench) {
