@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/delivery"
@@ -135,6 +136,27 @@ func TestDeadLetterDiscard_SettlesItsQuarantine(t *testing.T) {
 	want(t, 0, []string{"nothing is in quarantine"}, "quarantine", "list")
 	if n := s.audits("dead_letter_discard"); n != 1 {
 		t.Errorf("%d records", n)
+	}
+}
+
+// The relay evaluates no old period.
+func TestClose_LetsAnOldPeriodExpire(t *testing.T) {
+	s := running(t)
+	s.report(completion(five[0], "2026-02-03"))
+	expires := func() bool {
+		snap, err := s.App.Store.Get(t.Context(), store.Ref{Collection: "phase_periods", ID: "phase3_to_phase4_2026-02-03"})
+		if err != nil || !snap.Docs[0].Exists {
+			t.Fatalf("%+v, %v", snap, err)
+		}
+		_, ends := snap.Docs[0].Data[store.ExpiresAt].(time.Time)
+		return ends
+	}
+	if expires() {
+		t.Error("a period with an open cycle expires")
+	}
+	want(t, 0, []string{"is closed"}, "close", "2026-02-03", "overnight", "--reason", "cancelled")
+	if !expires() {
+		t.Error("a period whose only cycle is closed stays for ever")
 	}
 }
 

@@ -211,6 +211,10 @@ func (o *closeOptions) run(ctx context.Context) (*steered, error) {
 		if old := r.Before; old != nil {
 			out.Done = fmt.Sprintf("%s was closed already, by %s at %s: %s", what(key, m.Name), old.Actor, localTime(a, old.At), old.Reason)
 		}
+		// The relay evaluates no old period, and only an evaluation lets the documents of a period expire.
+		if _, err := a.Engine.Converge(ctx, key, ""); err != nil {
+			out.Notes = append(out.Notes, "the period was not evaluated, run the command again: "+err.Error())
+		}
 		for _, id := range r.Publishing {
 			out.Notes = append(out.Notes, id+" is being published already: it goes on")
 		}
