@@ -22,15 +22,28 @@ func pipelineCommand(f *flags) *cobra.Command {
 func pipelineCheckCommand(f *flags) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use:   "check FILE",
+		Use:   "check [FILE]",
 		Short: "Check a pipeline file, and say in words what it means",
-		Long: "Check a pipeline file, without a project. Print for each transition and mode the processors, the earliest time, the\n" +
+		Long: "Check a pipeline file, without a project. Without FILE it is that of --pipeline or PIPELINE_FILE. Print for each transition and mode the processors, the earliest time, the\n" +
 			"grace period and the deadline, with an example in the pipeline's time zone. Print the defaults of keys that the\n" +
 			"file leaves out, and warnings: settings without effect, and what nothing watches.\n" +
 			"`phasectl checks verify` compares the file with the tables of BigQuery.\n\n" +
 			"Exit status: 0 the file is valid, with or without warnings, 1 it has problems.",
 		Example: "  phasectl pipeline check pipeline.yaml\n  phasectl pipeline check pipeline.yaml --json",
-		Args:    exactly("FILE", "pipeline.yaml", &file),
+		Args: func(_ *cobra.Command, words []string) error {
+			switch {
+			case len(words) > 1:
+				return usage(fmt.Errorf("takes FILE; got %q", words))
+			case len(words) == 1:
+				file = words[0]
+			default:
+				file = f.getenv(nil)("PIPELINE_FILE")
+			}
+			if file == "" {
+				return usage(errors.New("FILE: is required, such as pipeline.yaml, or --pipeline FILE, or PIPELINE_FILE in the environment"))
+			}
+			return nil
+		},
 	}
 	return answers(f, cmd, func(context.Context) (*understood, error) {
 		p, problems, err := readPipeline(file)
@@ -39,11 +52,19 @@ func pipelineCheckCommand(f *flags) *cobra.Command {
 		}
 		u := &understood{File: file, Valid: p != nil, Problems: problems, Warnings: []string{}, p: p, now: time.Now()}
 		if p == nil {
-			return u, exitError{exitFindings, fmt.Errorf("%s has %d problems", file, len(problems))}
+			return u, exitError{exitFindings, fmt.Errorf("%s has %s", file, counted(len(problems), "problem"))}
 		}
 		u.describe(p, u.now)
 		return u, nil
 	})
+}
+
+// counted is a number of things: "1 problem", "2 problems".
+func counted(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
 }
 
 // readPipeline reads a file: the pipeline, or what is wrong with it.
@@ -299,7 +320,11 @@ func (u *understood) text(b *page) {
 	}
 	b.title("schedules")
 	for _, s := range u.Schedules {
-		b.line("  %-8s %s in %s, next %s", s.Job, s.Cron, s.Zone, s.Next)
+		why := ""
+		if s.Zone != u.TimeZone { // the relay and health
+			why = "; its hour begins with *, so it runs all day and no change of the clock moves it"
+		}
+		b.line("  %-8s %s in %s, next %s%s", s.Job, s.Cron, s.Zone, s.Next, why)
 	}
 	if len(u.Defaults) > 0 {
 		b.title("defaults of keys that the file leaves out")

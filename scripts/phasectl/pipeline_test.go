@@ -54,6 +54,11 @@ func TestPipelineCheck_NamesEachProblem(t *testing.T) {
 	if transitions, _ := m["transitions"].([]any); code != 0 || m["valid"] != true || len(transitions) != 1 {
 		t.Errorf("%d %s", code, stdout)
 	}
+	if code, stdout, _ := command(t, "pipeline", "check", "--pipeline", "../../shared/pipeline/nba.yaml"); code != 0 || !strings.HasPrefix(stdout, "../../shared/pipeline/nba.yaml is valid") {
+		t.Errorf("%d %s", code, stdout)
+	}
+	one := written(t, "quorum_pct", "quorum_pc")
+	want(t, 1, []string{one + " has 1 problem\n"}, "pipeline", "check", one)
 	for _, wrong := range [][]string{{}, {"/nowhere.yaml"}, {file, file}} {
 		if code, _, stderr := command(t, append([]string{"pipeline", "check"}, wrong...)...); code != 64 {
 			t.Errorf("%q: %d %s", wrong, code, stderr)

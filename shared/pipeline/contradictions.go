@@ -128,6 +128,8 @@ func (p *Pipeline) Warnings() (out []string) {
 			path := fmt.Sprintf("transitions[%d].modes[%d]", i, j)
 			n := m.Size()
 			switch {
+			case m.Grace == nil && len(m.Optional) > 0 && m.Complete == CompleteAll && m.AtDeadline != DeadlineHandOver:
+				add("%s.optional has no effect: without grace or at_deadline: hand_over, nothing is handed over without them", path)
 			case m.Grace == nil:
 			case m.Complete == CompleteCritical:
 				add("%s.grace has no effect: complete is critical, so the cycle never waits for the optional processors", path)
@@ -156,7 +158,7 @@ func (p *Pipeline) Warnings() (out []string) {
 			add("transitions[%d] has no checks: hand-overs are not checked against the tables", i)
 		}
 	}
-	for job, what := range map[string]string{"nightly": "completions that were lost are not repaired", "health": "no health check runs"} {
+	for job, what := range map[string]string{"nightly": "completions that were lost are not repaired", "health": "no health check runs", "sweep": "duplicate rows are not searched for"} {
 		if !slices.ContainsFunc(p.Schedules, func(s Schedule) bool { return s.Job == job }) {
 			add("schedules has no job %s: %s", job, what)
 		}

@@ -65,6 +65,8 @@ func TestWarnings_NameWhatHasNoEffect(t *testing.T) {
 		{"accept_earlier: [upcoming_player_game_context,", "accept_earlier: [player_game_summary,", "transitions[0].modes[2].accept_earlier has no effect for player_game_summary"},
 		{"        deadline: \"13:00\"\n", "", "transitions[0].modes[1] has no deadline"},
 		{`warn: "< 90"`, `warn: "< 70"`, "transitions[0].checks.before_hand_over: warn of minutes_coverage_pct has no effect: block applies first"},
+		{"        grace: {quorum_pct: 60, after: 30m}\n", "", "transitions[0].modes[2].optional has no effect: without grace or at_deadline: hand_over"},
+		{"    function: sweep\n    job: sweep\n", "    function: reconcile\n    job: nightly\n", "schedules has no job sweep: duplicate rows"},
 		{"job: nightly", "job: relay", "schedules has no job nightly"},
 	} {
 		definition, _ := change(t, tc.from, tc.to)

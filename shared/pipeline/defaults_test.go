@@ -124,13 +124,13 @@ func TestDefaults_ChangeNothingOfPipelinesThatWriteTheKeys(t *testing.T) {
 func TestParse_AsksForNothingThatADefaultFills(t *testing.T) {
 	for key, want := range map[string]string{
 		"schema: 1":                  "schema: is required: write schema: 1",
-		"name: shop":                 `name: "" is no safe name`,
-		"time_zone: Europe/Berlin":   `time_zone: unknown time zone "": write a name of the tz database, such as Europe/Berlin or UTC`,
-		"table: shop_raw.orders, ":   `phases[0].processors[0].table: "" is no table`,
-		"topic: shop-raw-complete":   `transitions[0].upstream.topic: "" is no topic name`,
-		"event: after, ":             `transitions[0].modes[1].event: "" is not one of before, within, after`,
-		"{phase: totals, ":           `transitions[0].downstream.phase: unknown phase ""`,
-		"order_by: written_at}\n   ": `phases[0].processors[0].order_by: "" is no column name`,
+		"name: shop":                 `name: is required, such as name: orders`,
+		"time_zone: Europe/Berlin":   `time_zone: is required, such as time_zone: Europe/Berlin`,
+		"table: shop_raw.orders, ":   `phases[0].processors[0].table: is required, such as table: shop_raw.orders`,
+		"topic: shop-raw-complete":   `transitions[0].upstream.topic: is required, such as topic: shop-marts-complete`,
+		"event: after, ":             `transitions[0].modes[1].event: is required: one of before, within, after`,
+		"{phase: totals, ":           `transitions[0].downstream.phase: is required, such as phase: marts`,
+		"order_by: written_at}\n   ": `phases[0].processors[0].order_by: is required, such as order_by: loaded_at`,
 	} {
 		_, err := Parse([]byte(strings.Replace(bare, key, map[bool]string{true: "{", false: ""}[key[0] == '{']+map[bool]string{true: "}\n   ", false: ""}[strings.HasSuffix(key, "}\n   ")], 1)))
 		wantProblem(t, err, want)

@@ -30,19 +30,22 @@ func Parse(data []byte) (*Pipeline, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	dec.KnownFields(true)
 	var shape []error
+	mistyped := map[string]bool{}
 	if err := dec.Decode(&f); err != nil {
 		var te *yaml.TypeError
 		if !errors.As(err, &te) { // not YAML at all: nothing more can be said
-			return nil, fmt.Errorf("pipeline definition: %w", err)
+			return nil, fmt.Errorf("pipeline definition: %w", located(data, err))
 		}
 		for _, e := range te.Errors {
-			shape = append(shape, errors.New(explainKey(e, &root)))
+			text, path := explainShape(e, &root)
+			mistyped[path] = true
+			shape = append(shape, errors.New(text))
 		}
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		shape = append(shape, errors.New("a second document in the file"))
 	}
-	p, v := build(f)
+	p, v := build(f, mistyped)
 	if written {
 		v.numbers("", &root, reflect.TypeFor[file]())
 	}
@@ -58,13 +61,15 @@ func Parse(data []byte) (*Pipeline, error) {
 }
 
 // build turns the file into a Pipeline while the validator notes what is wrong.
-func build(f file) (*Pipeline, *validator) {
-	v := &validator{tables: map[string]Processor{}, phases: map[string]string{}}
+func build(f file, mistyped map[string]bool) (*Pipeline, *validator) {
+	v := &validator{mistyped: mistyped, tables: map[string]Processor{}, phases: map[string]string{}}
 	taken := f.defaults()
 	switch f.Schema {
 	case 1:
 	case 0:
-		v.add("schema", "is required: write schema: 1")
+		if !v.elsewhere("schema") {
+			v.add("schema", "is required: write schema: 1")
+		}
 	default:
 		v.add("schema", "must be 1, is %d", f.Schema)
 	}
@@ -103,7 +108,7 @@ func build(f file) (*Pipeline, *validator) {
 			v.sameTable(path, processor)
 			phase.Processors = append(phase.Processors, processor)
 		}
-		if len(fp.Processors) == 0 {
+		if len(fp.Processors) == 0 && !v.elsewhere(path+".processors") {
 			v.add(path+".processors", "is empty")
 		}
 		p.Phases = append(p.Phases, phase)
@@ -139,7 +144,7 @@ func build(f file) (*Pipeline, *validator) {
 
 func (v *validator) processor(path string, pr fileProcessor, kinds map[string]string) Processor {
 	v.name(path+".name", pr.Name)
-	if names := slices.Sorted(maps.Keys(kinds)); kinds[pr.Kind] == "" {
+	if names := slices.Sorted(maps.Keys(kinds)); kinds[pr.Kind] == "" && (pr.Kind != "" || !v.elsewhere(path+".kind")) {
 		v.add(path+".kind", "unknown kind %q: kinds has %s%s", clip(pr.Kind), strings.Join(names, ", "), DidYouMean(pr.Kind, names))
 	}
 	v.class(path+".class", pr.Class)
@@ -147,7 +152,9 @@ func (v *validator) processor(path string, pr fileProcessor, kinds map[string]st
 	v.column(path+".date_column", pr.DateColumn)
 	v.column(path+".order_by", pr.OrderBy)
 	v.ordered(path, pr)
-	if len(pr.Key) == 0 {
+	if pr.Key == nil {
+		v.absent(path+".key", "")
+	} else if len(pr.Key) == 0 {
 		v.add(path+".key", "is empty")
 	}
 	seen := map[string]bool{}
@@ -190,7 +197,7 @@ func (v *validator) sameTable(path string, p Processor) {
 }
 
 func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[string]map[string]string) {
-	if len(fts) == 0 {
+	if len(fts) == 0 && !v.elsewhere("transitions") {
 		v.add("transitions", "is empty")
 	}
 	ids, topics, collections := map[string]bool{}, map[string]bool{}, map[string]bool{}
@@ -241,7 +248,7 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 		}
 		if h := ft.HandOver; h != nil {
 			t.HandOver = &HandOver{Warn: v.seconds(path+".hand_over.warn", h.Warn), Critical: v.seconds(path+".hand_over.critical", h.Critical)}
-			if t.HandOver.Warn >= t.HandOver.Critical {
+			if t.HandOver.Critical > 0 && t.HandOver.Warn >= t.HandOver.Critical {
 				v.add(path+".hand_over.warn", "%s is not less than critical, %s", t.HandOver.Warn, t.HandOver.Critical)
 			}
 		}
@@ -268,7 +275,7 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 }
 
 func (v *validator) modes(path string, t *Transition, fms []fileMode) {
-	if len(fms) == 0 {
+	if len(fms) == 0 && !v.elsewhere(path+".modes") {
 		v.add(path+".modes", "is empty")
 	}
 	names, events, former := map[string]bool{}, map[string]bool{}, v.names("mode")
@@ -301,7 +308,7 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 			v.times(path, m, t.TriggerWithin)
 		}
 		if fm.Grace != nil {
-			if fm.Grace.QuorumPct < 1 || fm.Grace.QuorumPct > 100 {
+			if p := fm.Grace.QuorumPct; (p < 1 || p > 100) && (p != 0 || !v.elsewhere(path+".grace.quorum_pct")) {
 				v.add(path+".grace.quorum_pct", "must be 1 to 100, is %d", fm.Grace.QuorumPct)
 			}
 			m.Grace = &Grace{QuorumPct: fm.Grace.QuorumPct, After: v.atLeast(path+".grace.after", fm.Grace.After, time.Second, "30m")}

@@ -55,9 +55,9 @@ var problems = map[string]struct {
 
 	"schema":          {"schema: 1", "schema: 2", "schema: must be 1, is 2"},
 	"name":            {"name: nba\n", "name: NBA\n", `name: "NBA" is no safe name`},
-	"name_missing":    {"name: nba\n", "", `name: "" is no safe name`},
+	"name_missing":    {"name: nba\n", "", `name: is required, such as name: orders`},
 	"zone":            {"America/New_York", "America/New_Yorck", `time_zone: unknown time zone "America/New_Yorck"`},
-	"zone_missing":    {"time_zone: America/New_York", "", `time_zone: unknown time zone ""`},
+	"zone_missing":    {"time_zone: America/New_York", "", `time_zone: is required, such as time_zone: Europe/Berlin`},
 	"zone_local":      {"America/New_York", "Local", `time_zone: unknown time zone "Local"`},
 	"zone_path":       {"America/New_York", "../../etc/passwd", `time_zone: unknown time zone "../../etc/passwd"`},
 	"calendar":        {"calendar: day", "calendar: week", `calendar: "week" is not one of day, hour`},
@@ -93,7 +93,7 @@ var problems = map[string]struct {
 	"service":             {"service: nba-phase3-analytics-processors", "service: nba_phase3", `phases[0].service: "nba_phase3" is no Cloud Run service name`},
 	"hand_over_form":      {"warn: 5m", "warn: 0.5h", `transitions[0].hand_over.warn: "0.5h" is no duration of whole seconds`},
 	"hand_over_zero":      {"warn: 5m", "warn: 0s", `transitions[0].hand_over.warn: "0s" is no positive duration`},
-	"hand_over_missing":   {", critical: 15m}", "}", `transitions[0].hand_over.critical: "" is no positive duration`},
+	"hand_over_missing":   {", critical: 15m}", "}", `transitions[0].hand_over.critical: is required, such as critical: 15m`},
 	"hand_over_order":     {"warn: 5m", "warn: 15m", `transitions[0].hand_over.warn: 15m0s is not less than critical, 15m0s`},
 	"order_missing":       {"        - team_offense_game_summary\n", "", `transitions[0].downstream.order: "team_offense_game_summary" is missing`},
 	"order_stranger":      {"        - team_offense_game_summary\n", "        - team_offense_game_summary\n        - roster_history\n", `transitions[0].downstream.order[3]: "roster_history" is expected by no mode`},
@@ -202,7 +202,7 @@ var problems = map[string]struct {
 	"schedule_twice":     {relay, relay + relay, `schedules[1].name: schedule "relay" is declared twice`},
 	"schedule_function":  {"function: reconcile", "function: re-concile", `schedules[0].function: "re-concile" is not one of reconcile, sweep, health`},
 	"schedule_job_of":    {"function: sweep\n    job: sweep", "function: sweep\n    job: relay", `schedules[2].job: "relay" is not one of sweep`},
-	"schedule_job":       {"job: relay", "job: ''", `schedules[0].job: "" is not one of relay`},
+	"schedule_job":       {"job: relay", "job: ''", `schedules[0].job: is required: one of relay`},
 	"no_relay":           {"    job: relay", "    job: nightly", `schedules[0].name: "relay" is the name of another job than relay`},
 	"cron":               {"*/5 * * * *", "*/5 * * *", `schedules[0].cron: "*/5 * * *" is no cron expression of five fields`},
 	"cron_seconds":       {"*/5 * * * *", "0 */5 * * * *", `schedules[0].cron: "0 */5 * * * *" is no cron expression`},
@@ -267,6 +267,39 @@ func TestParse_ReportsAllProblemsAtOnce(t *testing.T) {
 	}
 	for _, want := range wants {
 		wantProblem(t, err, want)
+	}
+}
+
+// A mistyped key, or a value of another form, is one problem: nothing is said of what it leaves out.
+func TestParse_ReportsAMistypedKeyOnce(t *testing.T) {
+	for _, tc := range []struct{ from, to, want string }{
+		{"time_zone: A", "time_zonee: A", `line {line}: field time_zonee not found; did you mean "time_zone"?`},
+		{"order_by: processed_at", "orderby: processed_at", `line {line}: field orderby not found in phases[0].processors[0]; did you mean "order_by"?`},
+		{"    upstream:\n", "    upstraem:\n", `line {line}: field upstraem not found in transitions[0]; did you mean "upstream"?`},
+		{"key: [game_date, player_lookup]", "keys: [game_date, player_lookup]", `line {line}: field keys not found in phases[0].processors[0]; did you mean "key"?`},
+		{"    upstream:\n      phase: phase_3_analytics\n      topic: nba-phase3-analytics-complete\n", "    upstream: marts\n",
+			"line {line}: transitions[0].upstream: wants keys phase and topic, such as {phase: marts, topic: shop-marts-complete}"},
+		{"key: [game_date, player_lookup]", "key: game_date", "line {line}: phases[0].processors[0].key: wants a list, such as [a, b]"},
+	} {
+		definition, line := change(t, tc.from, tc.to)
+		_, err := Parse([]byte(definition))
+		wantProblem(t, err, atLine(tc.want, line))
+		if err != nil && (strings.Contains(err.Error(), "is required") || strings.Contains(err.Error(), "struct {") || strings.Contains(err.Error(), "pipeline.")) {
+			t.Errorf("%s: %v", tc.to, err)
+		}
+	}
+}
+
+// The YAML library names the line where the section around the problem began.
+func TestParse_NamesTheLineOfASyntaxError(t *testing.T) {
+	for _, tc := range []struct{ from, to, want string }{
+		{"        deadline: \"13:00\"", "       deadline: \"13:00\"", `line {line}: "deadline: \"13:00\"": did not find expected`},
+		{"key: [game_date, player_lookup]", "key: [game_date, player_lookup", `line {line}: "key: [game_date, player_lookup": did not find expected ',' or ']'`},
+		{"name: nba\n", "\tname: nba\n", `line {line}: "name: nba": found a tab character that violates indentation`},
+	} {
+		definition, line := change(t, tc.from, tc.to)
+		_, err := Parse([]byte(definition))
+		wantProblem(t, err, atLine(tc.want, line))
 	}
 }
 

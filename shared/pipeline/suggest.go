@@ -1,11 +1,13 @@
 package pipeline
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"reflect"
 	"regexp"
 	"slices"
+	"sort"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -77,24 +79,124 @@ func DidYouMean(typed string, names []string) string {
 // unknownKey is how the decoder says that a key is unknown, with the Go type behind it.
 var unknownKey = regexp.MustCompile(`^line (\d+): field (\S+) not found in type (?s:.*)`)
 
+// wrongShape is how the decoder says that a value has another form than the Go type behind it.
+var wrongShape = regexp.MustCompile(`^line (\d+): cannot unmarshal (!!\w+)(?s:.*) into (?:struct|\[\]|pipeline\.|map)(?s:.*)`)
+
+// explainShape explains what the decoder has said, and returns the path of the value that was meant, "" if
+// that is not known.
+func explainShape(message string, root *yaml.Node) (text, path string) {
+	if m := wrongShape.FindStringSubmatch(message); m != nil {
+		if at, of, found := shapedOther(root, reflect.TypeFor[file](), "", m[1], m[2]); found {
+			return fmt.Sprintf("line %s: %s: %s", m[1], at, wanted(of)), at
+		}
+	}
+	return explainKey(message, root)
+}
+
+// wanted says which form a section has.
+func wanted(of reflect.Type) string {
+	switch {
+	case of.Kind() == reflect.Map:
+		return "wants a map, such as {entity: entities}"
+	case of.Kind() == reflect.Slice && of.Elem().Kind() == reflect.Struct:
+		return "wants a list of which each item has keys, such as " + keysOf(of.Elem())[0]
+	case of.Kind() == reflect.Slice:
+		return "wants a list, such as [a, b]"
+	}
+	keys := keysOf(of)
+	var such []string
+	for _, key := range keys {
+		if example := examples[key]; example != "" {
+			such = append(such, key+": "+example)
+		}
+	}
+	names, example := strings.Join(keys, ", "), ""
+	if len(such) > 0 {
+		names, example = keyNames(of), ", such as {"+strings.Join(such, ", ")+"}"
+	}
+	return "wants keys " + names + example
+}
+
+// keyNames are the keys of a section that have an example; the others are optional.
+func keyNames(of reflect.Type) string {
+	var names []string
+	for _, key := range keysOf(of) {
+		if examples[key] != "" {
+			names = append(names, key)
+		}
+	}
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}
+
+// shapedOther finds the value in a line that has this tag where its section wants another form.
+func shapedOther(n *yaml.Node, t reflect.Type, path, line, tag string) (string, reflect.Type, bool) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	kind := map[reflect.Kind]yaml.Kind{reflect.Struct: yaml.MappingNode, reflect.Map: yaml.MappingNode, reflect.Slice: yaml.SequenceNode}[t.Kind()]
+	switch {
+	case n.Kind == yaml.DocumentNode && len(n.Content) > 0:
+		return shapedOther(n.Content[0], t, path, line, tag)
+	case path != "" && kind != 0 && n.Kind != kind && fmt.Sprint(n.Line) == line && n.ShortTag() == tag:
+		return path, t, true
+	case n.Kind == yaml.SequenceNode && t.Kind() == reflect.Slice:
+		for i, item := range n.Content {
+			if at, of, found := shapedOther(item, t.Elem(), fmt.Sprintf("%s[%d]", path, i), line, tag); found {
+				return at, of, true
+			}
+		}
+	case n.Kind == yaml.MappingNode && t.Kind() == reflect.Struct:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			for f := range t.Fields() {
+				if name := f.Tag.Get("yaml"); name == n.Content[i].Value {
+					if at, of, found := shapedOther(n.Content[i+1], f.Type, strings.TrimPrefix(path+"."+name, "."), line, tag); found {
+						return at, of, true
+					}
+				}
+			}
+		}
+	}
+	return "", nil, false
+}
+
+// yamlLine is how the parser begins: with the line where the section around the problem began.
+var yamlLine = regexp.MustCompile(`^yaml: (?:line \d+: )?`)
+
+// located names the line at which YAML ends to be valid: the first that makes the problem of the whole text.
+func located(data []byte, problem error) error {
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	n := sort.Search(len(lines), func(i int) bool {
+		err := yaml.Unmarshal(bytes.Join(lines[:i+1], nil), new(yaml.Node))
+		return err != nil && err.Error() == problem.Error()
+	})
+	if n == len(lines) {
+		return problem
+	}
+	return fmt.Errorf("line %d: %q: %s: compare its indent with the lines above, and look there for an open quote or bracket",
+		n+1, clip(strings.TrimSpace(string(lines[n]))), yamlLine.ReplaceAllString(problem.Error(), ""))
+}
+
 // explainKey says more about a key that the decoder does not know: its section, and what was
-// probably meant.
-func explainKey(message string, root *yaml.Node) string {
+// probably meant, with the path of that.
+func explainKey(message string, root *yaml.Node) (text, path string) {
 	m := unknownKey.FindStringSubmatch(message)
 	if m == nil {
-		return message
+		return message, ""
 	}
 	known := fmt.Sprintf("line %s: field %s not found", m[1], m[2])
 	section, of, found := sectionOf(root, reflect.TypeFor[file](), "", m[1], m[2])
 	if !found {
-		return known
+		return known, ""
 	}
 	if section != "" {
 		known += " in " + section
 	}
 	keys := keysOf(of)
 	if best := Suggest(m[2], keys); best != "" {
-		return known + fmt.Sprintf("; did you mean %q?", best)
+		return known + fmt.Sprintf("; did you mean %q?", best), strings.TrimPrefix(section+"."+best, ".")
 	}
 	var elsewhere []string
 	for other, keys := range sections(reflect.TypeFor[file](), "") {
@@ -104,9 +206,9 @@ func explainKey(message string, root *yaml.Node) string {
 	}
 	if len(elsewhere) > 0 {
 		slices.Sort(elsewhere)
-		return known + fmt.Sprintf("; %q is a key of %s", m[2], strings.Join(elsewhere, " and "))
+		return known + fmt.Sprintf("; %q is a key of %s", m[2], strings.Join(elsewhere, " and ")), ""
 	}
-	return known + "; the keys here are " + strings.Join(keys, ", ")
+	return known + "; the keys here are " + strings.Join(keys, ", "), ""
 }
 
 // sectionOf finds the section that has a key in a line.

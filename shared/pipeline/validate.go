@@ -14,10 +14,43 @@ type validator struct {
 	problems []error
 	tables   map[string]Processor // of the processors: the first that fills each
 	phases   map[string]string    // processor → phase
+	mistyped map[string]bool      // paths whose value is there, under a wrong key or in a wrong form
 }
 
 func (v *validator) add(path, format string, args ...any) {
 	v.problems = append(v.problems, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+}
+
+// examples are values of the keys that have no default.
+var examples = map[string]string{
+	"name": "orders", "id": "raw_to_marts", "time_zone": "Europe/Berlin", "class": "OrdersProcessor", "table": "shop_raw.orders",
+	"date_column": "day", "key": "[day, order_id]", "order_by": "loaded_at", "phase": "marts", "topic": "shop-marts-complete",
+	"warn": "5m", "critical": "15m", "after": "30m", "cron": `"5 * * * *"`,
+}
+
+// absent notes a value that a key or an item of a list needs and has not. A key that is mistyped is
+// one problem, and is reported as such.
+func (v *validator) absent(path, s string) bool {
+	if s != "" || v.elsewhere(path) {
+		return s == ""
+	}
+	key := path[strings.LastIndex(path, ".")+1:]
+	if example := examples[key]; example != "" {
+		v.add(path, "is required, such as %s: %s", key, example)
+	} else {
+		v.add(path, "is required")
+	}
+	return true
+}
+
+// elsewhere reports whether the value, or a section around it, is there under a mistyped key.
+func (v *validator) elsewhere(path string) bool {
+	for at := path; at != ""; at = at[:max(strings.LastIndex(at, "."), 0)] {
+		if v.mistyped[at] {
+			return true
+		}
+	}
+	return false
 }
 
 var (
@@ -37,31 +70,31 @@ var (
 )
 
 func (v *validator) name(path, s string) {
-	if !nameForm.MatchString(s) {
+	if !v.absent(path, s) && !nameForm.MatchString(s) {
 		v.add(path, "%q is no safe name (lower-case letters, digits and _, a letter first, at most 100)", clip(s))
 	}
 }
 
 func (v *validator) column(path, s string) {
-	if !columnForm.MatchString(s) {
+	if !v.absent(path, s) && !columnForm.MatchString(s) {
 		v.add(path, "%q is no column name", clip(s))
 	}
 }
 
 func (v *validator) class(path, s string) {
-	if !classForm.MatchString(s) {
+	if !v.absent(path, s) && !classForm.MatchString(s) {
 		v.add(path, "%q is no class name (letters, digits and _, a letter first, at most 200)", clip(s))
 	}
 }
 
 func (v *validator) table(path, s string) {
-	if !tableForm.MatchString(s) {
+	if !v.absent(path, s) && !tableForm.MatchString(s) {
 		v.add(path, "%q is no table of the form dataset.table", clip(s))
 	}
 }
 
 func (v *validator) topic(path, s string) {
-	if !topicForm.MatchString(s) || strings.HasPrefix(s, "goog") {
+	if !v.absent(path, s) && (!topicForm.MatchString(s) || strings.HasPrefix(s, "goog")) {
 		v.add(path, "%q is no topic name", clip(s))
 	}
 }
@@ -74,6 +107,9 @@ func (v *validator) service(path, s string) {
 
 // seconds reads a positive duration of whole hours, minutes and seconds.
 func (v *validator) seconds(path, s string) time.Duration {
+	if v.absent(path, s) {
+		return 0
+	}
 	if !secondsForm.MatchString(s) {
 		v.add(path, "%q is no duration of whole seconds such as 90s, 5m or 1h30m", clip(s))
 		return 0
@@ -82,20 +118,24 @@ func (v *validator) seconds(path, s string) time.Duration {
 }
 
 func (v *validator) oneOf(path, s string, allowed ...string) {
-	if !slices.Contains(allowed, s) {
+	switch {
+	case s == "" && v.elsewhere(path):
+	case s == "":
+		v.add(path, "is required: one of %s", strings.Join(allowed, ", "))
+	case !slices.Contains(allowed, s):
 		v.add(path, "%q is not one of %s%s", clip(s), strings.Join(allowed, ", "), DidYouMean(s, allowed))
 	}
 }
 
 func (v *validator) unique(path, what, s string, seen map[string]bool) {
-	if seen[s] {
+	if s != "" && seen[s] {
 		v.add(path, "%s %q is declared twice", what, clip(s))
 	}
 	seen[s] = true
 }
 
 func (v *validator) phase(path, s string, phases map[string]map[string]string) {
-	if phases[s] == nil {
+	if !v.absent(path, s) && phases[s] == nil {
 		names := slices.Sorted(maps.Keys(phases))
 		v.add(path, "unknown phase %q: phases has %s%s", clip(s), strings.Join(names, ", "), DidYouMean(s, names))
 	}
@@ -111,6 +151,9 @@ func (v *validator) meantProcessor(name string, t *Transition) string {
 }
 
 func (v *validator) zone(path, s string) *time.Location {
+	if v.absent(path, s) {
+		return time.UTC
+	}
 	zone, err := time.LoadLocation(s)
 	if err != nil || s == "" || s == "Local" {
 		v.add(path, "unknown time zone %q: write a name of the tz database, such as Europe/Berlin or UTC", clip(s))
@@ -132,6 +175,9 @@ func (v *validator) optionalOffset(c Calendar, path, s string) *Offset {
 }
 
 func (v *validator) cron(path string, s Schedule, zone *time.Location) {
+	if v.absent(path, s.Cron) {
+		return
+	}
 	if strings.Contains(s.Cron, "=") {
 		v.add(path, "%q names a time zone; the pipeline's holds", clip(s.Cron))
 		return
