@@ -89,7 +89,8 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 			return nil, exitError{exitUnknown, err}
 		}
 		for _, c := range cs {
-			if (c.Recorded() || pipeline.Period(c.Period) >= managed.Since) && (o.mode == "" || t.PresentMode(o.mode) == c.Mode) {
+			c = managed.Judged(c)
+			if (c.Recorded() || !c.Early && !managed.Excuses(t, c)) && (o.mode == "" || t.PresentMode(o.mode) == c.Mode) {
 				r.Cycles = append(r.Cycles, c)
 			}
 		}

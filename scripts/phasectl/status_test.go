@@ -23,3 +23,12 @@ func TestStatus_NamesTransition(t *testing.T) {
 		}
 	}
 }
+
+// A day before the adoption is not judged: the same rule as of the status page and the notifications.
+func TestStatus_PeriodBeforeTheAdoptionIsNotOverdue(t *testing.T) {
+	night(t)
+	ours := written(t, "    trigger_within: 72h\n", "    trigger_within: 72h\n    managed_since: 2026-02-03\n")
+	later := written(t, "    trigger_within: 72h\n", "    trigger_within: 72h\n    managed_since: 2026-02-04\n")
+	want(t, 1, []string{"2026-02-03  overnight  overdue"}, "status", "2026-02-03", "--exit-code", "--pipeline", ours)
+	want(t, 0, []string{"2026-02-03  overnight  waiting", "not judged: the period is before the adoption"}, "status", "2026-02-03", "--exit-code", "--pipeline", later)
+}

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +44,7 @@ func cycleNotifications(t *pipeline.Transition, m pipeline.Mode, st cycle.Status
 	name := t.Called(pipeline.Period(st.Period), st.Mode)
 	n := notify.Notification{Subject: "cycle_" + st.Cycle, Severity: notify.Warning, Reason: st.Reason, Command: "phasectl explain " + st.Period + " " + st.Mode + t.Option()}
 	missing := strings.Join(st.Missing, ", ")
-	critical := slices.DeleteFunc(slices.Clone(st.Failed), func(p string) bool { return !slices.Contains(m.Critical, p) })
+	critical := st.FailedCritical(m)
 	switch state := st.State; {
 	case st.Hold != nil:
 		return nil
@@ -65,6 +64,8 @@ func cycleNotifications(t *pipeline.Transition, m pipeline.Mode, st cycle.Status
 	case len(critical) > 0:
 		n.State, n.Severity, n.Page = "failed: "+strings.Join(critical, ", "), notify.Critical, "processor-errors"
 		n.Title = fmt.Sprintf("%s waits for %s, which failed", name, strings.Join(critical, ", "))
+	case st.Early:
+		n.Title = name + " is before the adoption, and is not judged"
 	default:
 		return nil
 	}

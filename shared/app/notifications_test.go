@@ -39,6 +39,8 @@ func TestNotifications_FollowCycleStatus(t *testing.T) {
 		"closed":              {all, cycle.Status{State: "closed"}, true, "", "", ""},
 		"critical_failed":     {all, cycle.Status{State: "waiting", Failed: []string{"a", "b"}}, true, "failed: a", notify.Critical, "processor-errors"},
 		"optional_failed":     {all, cycle.Status{State: "waiting", Failed: []string{"b"}}, false, "", "", ""},
+		"early_failed":        {all, cycle.Managed{Since: "2026-02-04"}.Judged(cycle.Status{State: "waiting", Period: "2026-02-03", Failed: []string{"a"}}), true, "", "", ""},
+		"early_overdue":       {all, cycle.Managed{Since: "2026-02-04"}.Judged(cycle.Status{State: "overdue", Period: "2026-02-03"}), true, "", "", ""},
 		"waiting":             {all, cycle.Status{State: "waiting", Missing: []string{"a"}}, false, "", "", ""},
 		"grace":               {all, cycle.Status{State: "grace", Missing: []string{"b"}}, false, "", "", ""},
 		"publishing":          {all, cycle.Status{State: "publishing"}, false, "", "", ""},

@@ -56,6 +56,30 @@ func TestManagedSince_OldDateDoesNotMoveIt(t *testing.T) {
 	}
 }
 
+// A day before the adoption is not judged by an alert or a notification, as it is not on the status page.
+func TestManagedSince_EarlierPeriodIsNotOverdue(t *testing.T) {
+	w := adopting(t)
+	w.relay()
+	states := map[string]string{}
+	w.engine.OnStatus = func(_ context.Context, key Key, cycles []Status) {
+		for _, st := range cycles {
+			states[st.Period+" "+st.Mode] = st.State
+		}
+	}
+	w.clock.set(at("2026-02-04 14:00"))
+	w.overdue()
+	c := run("player_game_summary", "2026-02-04 13:59")
+	c.Period = "2026-02-02"
+	w.mustDeliver(c)
+	w.relay()
+	if got := w.overdue(); slices.Contains(got, "2026-02-02 overnight") || !slices.Contains(got, "2026-02-03 overnight") {
+		t.Errorf("overdue: %v", got)
+	}
+	if states["2026-02-02 overnight"] != "waiting" || states["2026-02-03 overnight"] != "overdue" {
+		t.Errorf("%v", states)
+	}
+}
+
 func TestManagedSince_NothingRecorded(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:00"))

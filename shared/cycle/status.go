@@ -31,6 +31,7 @@ type Status struct {
 	Hold       *Hold         `json:"-"` // in force
 	Closed     *Closing      `json:"-"` // by a person; the schedule closes without one
 	Failed     []string      `json:"-"` // of Missing: the last report says failed
+	Early      bool          `json:"-"` // the period is before the adoption; see [Managed.Judged]
 	TooLate    bool          `json:"-"` // overdue: the policy is met, too long after the period
 	Since      time.Time     `json:"-"` // from when on the policy has been met, zero while it is not
 	Live       bool          `json:"-"` // a batch has a live claim
@@ -93,6 +94,21 @@ func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pi
 // earlier period is recorded, that its time has come.
 func (st Status) Shown(managed bool) bool {
 	return st.Recorded() || managed && (st.State == string(policy.Overdue) || st.State == string(StateOnHold) || st.State == string(policy.Closed))
+}
+
+// FailedCritical returns the critical processors of the mode that the cycle waits for and whose last
+// report says failed.
+func (st Status) FailedCritical(m pipeline.Mode) (names []string) {
+	switch State(st.State) {
+	case State(policy.Overdue), State(policy.Closed), StateBlocked, StatePublished, StateOnHold:
+		return nil
+	}
+	for _, name := range st.Failed {
+		if !st.Early && st.Hold == nil && slices.Contains(m.Critical, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Recorded reports whether anything is known about the cycle.
@@ -273,6 +289,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 	}
 	var shown []Status
 	for _, st := range c.describe(c.key, s) {
+		st = c.judged(ctx, st)
 		moved := 0
 		for _, b := range s.batches[st.Mode] {
 			if c.published[b.ID] {
@@ -315,6 +332,23 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 	if c.OnStatus != nil && len(shown) > 0 {
 		c.OnStatus(ctx, c.key, shown)
 	}
+}
+
+// judged reads the adoption where a verdict depends on it and no relay has read it: of most
+// reports it does not.
+func (c *convergence) judged(ctx context.Context, st Status) Status {
+	if st.State != string(policy.Overdue) && len(st.Failed) == 0 {
+		return st
+	}
+	if c.managed.Since == "" {
+		managed, err := c.Managed(ctx, c.key.Transition)
+		if err != nil {
+			c.Log.WarnContext(ctx, "the adoption cannot be read, so the cycle is judged: "+err.Error(), "transition", st.Transition, "period", st.Period)
+			return st
+		}
+		c.managed = managed
+	}
+	return c.managed.Judged(st)
 }
 
 // missed reports whether reports about a mode may have gone to the orchestrator before us.

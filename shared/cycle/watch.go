@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -66,6 +67,29 @@ func (m Managed) Words(t *pipeline.Transition) string {
 // orchestrator: of such a cycle nothing has to be recorded.
 func (m Managed) Missed(t *pipeline.Transition, p pipeline.Period, mode pipeline.Mode) bool {
 	return t.Calendar().Instant(p, mode.CountsFrom).Before(m.At)
+}
+
+// Judges reports whether the cycles of a period are ours to judge; earlier ones are shown.
+func (m Managed) Judges(p pipeline.Period) bool { return m.Since != "" && p >= m.Since }
+
+// Judged returns the status as every surface shows it: of an earlier period, no cycle is overdue.
+func (m Managed) Judged(st Status) Status {
+	if st.Early = !m.Judges(pipeline.Period(st.Period)); st.Early && st.State == string(policy.Overdue) {
+		st.State, st.TooLate = string(policy.Waiting), false
+		st.Reason += "; not judged: the period is before the adoption"
+	}
+	return st
+}
+
+// Excuses reports whether nothing has to be recorded of a cycle: its reports may have gone to
+// another orchestrator, before the first relay ran.
+func (m Managed) Excuses(t *pipeline.Transition, st Status) bool {
+	if st.Recorded() {
+		return false
+	}
+	p := pipeline.Period(st.Period)
+	mode, known := t.Mode(st.Mode)
+	return p == m.Since && t.ManagedSince == "" || known && m.Missed(t, p, mode)
 }
 
 // adopted returns what the list has of it. What the definition says wins. At is now where no relay

@@ -383,6 +383,12 @@ func TestChecks_NormalSilenceIsExplained(t *testing.T) {
 		}, Heartbeats, "nightly: 2026-02-03 10:31"},
 		"blocked_a_moment_ago": {func(f *facts) { f.addCycle(cycle.Status{State: "blocked", Since: morning.Add(-time.Minute)}) }, HandOvers, "or is not due yet"},
 		"waiting":              {func(f *facts) { f.addCycle(cycle.Status{State: "waiting"}) }, HandOvers, "or is not due yet"},
+		"waiting_for_a_failed_one": {func(f *facts) {
+			f.addCycle(cycle.Status{State: "waiting", Mode: "overnight", Failed: []string{"player_game_summary"}})
+		}, HandOvers, "overnight waits for player_game_summary, which failed; to see why: phasectl explain"},
+		"waiting_for_a_failed_one_and_the_rest": {func(f *facts) {
+			f.addCycle(cycle.Status{State: "waiting", Mode: "overnight", Failed: []string{"player_game_summary"}})
+		}, HandOvers, "every other cycle"},
 		"skipped": {func(f *facts) {
 			f.find(reconcile.Finding{Type: reconcile.Untriggered, Severity: reconcile.Info, Status: reconcile.Skipped})
 		}, Reconciliation, "agree"},

@@ -36,7 +36,7 @@ func handOvers(f *facts) Check {
 				continue
 			}
 			for i, st := range b.Cycles {
-				if Excused(t, managed, b.Period, st) {
+				if managed.Excuses(t, st) {
 					continue
 				}
 				if st.Hold != nil && st.Hold.Whole {
@@ -50,6 +50,12 @@ func handOvers(f *facts) Check {
 				}
 				why := unfinished(f, t, b.Period, st)
 				switch later := HandedOverSince(b.Cycles[i+1:]); {
+				case why == "" && later == "":
+					m, _ := t.Mode(st.Mode)
+					// Slack has it at once. Before the deadline nothing is late: it is evidence, and the check is ok.
+					if failed := st.FailedCritical(m); len(failed) > 0 {
+						v.notes = append(v.notes, fmt.Sprintf("%s waits for %s, which failed; to see why: phasectl explain %s %s%s", t.Called(b.Period, st.Mode), strings.Join(failed, ", "), st.Period, st.Mode, t.Option()))
+					}
 				case why == "":
 				case later != "": // a later mode has made up for it
 					v.ok("%s: %s; %s was handed over since", t.Called(b.Period, st.Mode), why, later)
@@ -66,16 +72,6 @@ func handOvers(f *facts) Check {
 	}
 	v.ok(every+" cycle of the last %d days is handed over, or is not due yet", Days)
 	return v.check()
-}
-
-// Excused reports whether nothing has to be recorded of a cycle: its reports may have gone to
-// another orchestrator, before the first relay ran.
-func Excused(t *pipeline.Transition, managed cycle.Managed, p pipeline.Period, st cycle.Status) bool {
-	if st.Recorded() {
-		return false
-	}
-	m, known := t.Mode(st.Mode)
-	return p == managed.Since && t.ManagedSince == "" || known && managed.Missed(t, p, m)
 }
 
 // HandedOverSince returns the first of a period's later modes that has a hand-over, "" when

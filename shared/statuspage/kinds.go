@@ -56,8 +56,6 @@ func lookOf(k kind) look { return looks[rank(k)] }
 // kindOf returns the kind of a cycle whose period can be read.
 func kindOf(c *shown) kind {
 	switch {
-	case c.State == string(policy.Overdue) && c.early:
-		return kind(policy.Waiting)
 	case c.State == string(policy.Overdue) && c.made != "":
 		return kindMadeUp
 	case c.State == string(cycle.StatePublished) && len(c.Missing) > 0:
@@ -145,7 +143,7 @@ func (c *shown) label(clk clock) string {
 	case l.loud && !c.since().IsZero():
 		out += ", since " + clk.short(c.since())
 	}
-	if c.early {
+	if c.Early {
 		out += ", before the adoption"
 	}
 	if c.planned != "" {

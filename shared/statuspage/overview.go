@@ -1,6 +1,7 @@
 package statuspage
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"slices"
@@ -9,7 +10,9 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/health"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 // overview is what the template of the overview shows.
@@ -126,6 +129,7 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 	n := map[kind]int{}
 	late, recorded, unread := 0, false, []string(nil)
 	var newer []string
+	var failed []*shown
 	for _, t := range s.transitions {
 		if t.err != nil {
 			unread = append(unread, fmt.Sprintf("%s cannot be read: %v", t.ID, t.err))
@@ -140,6 +144,9 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 			} else if at, stuck := c.stuck(s.at); stuck {
 				late, since = late+1, at
 				l.Tone, l.Symbol = "bad", "over"
+			} else if len(c.failed) > 0 { // as urgent as its notification, which is critical
+				failed, since = append(failed, c), c.failed[0].EventTime
+				l.Word, l.Tone, l.Symbol = "processor failed", "bad", "fail"
 			} else {
 				continue
 			}
@@ -147,7 +154,7 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 			if since.IsZero() {
 				item.Since = ""
 			}
-			if !l.loud {
+			if !l.loud && len(c.failed) == 0 {
 				item.Why = "the hand-over is due, and is not over; " + item.Why
 			}
 			if c.planned != "" {
@@ -155,11 +162,17 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 			}
 			o.Todo = append(o.Todo, item)
 			if !s.report.At.IsZero() && since.After(s.report.At) {
-				newer = append(newer, c.name()+" is "+l.Word)
+				is := " is " + l.Word
+				if len(c.failed) > 0 {
+					is = " waits for a failed processor"
+				}
+				newer = append(newer, c.name()+is)
 			}
 		}
 	}
-	slices.SortStableFunc(o.Todo, func(a, b todo) int { return rank(a.Look.Kind) - rank(b.Look.Kind) })
+	slices.SortStableFunc(o.Todo, func(a, b todo) int {
+		return cmp.Or(toneRank(a.Look.Tone)-toneRank(b.Look.Tone), rank(a.Look.Kind)-rank(b.Look.Kind))
+	})
 	if len(o.Todo) > mostTodo {
 		o.Todo, o.More = o.Todo[:mostTodo], len(o.Todo)-mostTodo
 	}
@@ -175,6 +188,16 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 		parts = append(parts, count(late, "cycle")+" not handed over in time")
 	} else if late > 0 {
 		parts = append(parts, fmt.Sprintf("%d not handed over in time", late))
+	}
+	switch n := len(failed); {
+	case n == 1 && len(parts) == 0:
+		parts = append(parts, "1 cycle waits for a failed processor: "+failure(failed[0].failed, clk))
+	case n > 1 && len(parts) == 0:
+		parts = append(parts, fmt.Sprintf("%d cycles wait for failed processors", n))
+	case n == 1:
+		parts = append(parts, "1 waits for a failed processor")
+	case n > 1:
+		parts = append(parts, fmt.Sprintf("%d wait for failed processors", n))
 	}
 	o.Notes, o.Readable = unread, len(unread) < len(s.transitions)
 	jobsLate := 0
@@ -200,7 +223,7 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 			parts = append(parts, fmt.Sprintf("%s unknown", count(len(unread), "transition")))
 		}
 		o.Headline, o.Tone, o.Symbol = strings.Join(parts, ", "), "fair", "block"
-		if n[looks[0].Kind]+late > 0 {
+		if n[looks[0].Kind]+late+len(failed) > 0 {
 			o.Tone, o.Symbol = "bad", "over"
 		} else if len(parts) == 1 && n["on_hold"] > 0 && jobsLate == 0 && fresh == health.OK {
 			o.Tone, o.Symbol = "hold", "pause"
@@ -221,6 +244,38 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 			}
 		}
 	}
+}
+
+// toneRank puts what is red first.
+func toneRank(tone string) int {
+	if tone == "bad" {
+		return 0
+	}
+	return 1
+}
+
+// mostWords bounds what the headline shows of an error; the list below it shows more.
+const mostWords = 60
+
+// failure names the failed processors of a cycle, with the first words of the first error.
+func failure(runs []policy.Run, clk clock) string {
+	var names []string
+	for _, run := range runs {
+		names = append(names, run.Processor)
+	}
+	out := few(names) + ", since " + clk.short(runs[0].EventTime)
+	words := ""
+	for word := range strings.FieldsSeq(cycle.ErrorOf(runs[0])) {
+		if len(words)+len(word) > mostWords {
+			words = strings.TrimRight(words, ",;:") + " …"
+			break
+		}
+		words = strings.TrimSpace(words + " " + word)
+	}
+	if words = strings.TrimSpace(words); words != "" {
+		out += ": " + words
+	}
+	return out
 }
 
 // waiting notes what waits for an operator in the lists.

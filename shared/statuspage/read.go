@@ -14,6 +14,7 @@ import (
 	"github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/sweep"
 )
@@ -59,12 +60,12 @@ type shown struct {
 	period  pipeline.Period
 	kind    kind
 	planned string // maintenance
-	early   bool   // before the adoption: it is shown, and not judged
 	judged  bool   // it counts for the share on time
 	onTime  bool
-	error   string // of a missing processor, by its last report
-	made    string // the later mode that was handed over in its place
-	problem string // why its period cannot be read
+	error   string       // of a missing processor, by its last report
+	failed  []policy.Run // the failed reports of critical processors that it waits for
+	made    string       // the later mode that was handed over in its place
+	problem string       // why its period cannot be read
 }
 
 // read reads everything at the same time.
@@ -115,7 +116,7 @@ func readTransition(ctx context.Context, a *app.App, t *pipeline.Transition, day
 
 // cyclesOf returns the cycles of a period that are shown.
 func cyclesOf(a *app.App, t *pipeline.Transition, managed cycle.Managed, p cycle.PeriodState) (out []*shown) {
-	ours, planned := managed.Since != "" && p.Period >= managed.Since, ""
+	ours, planned := managed.Judges(p.Period), ""
 	if m, ok := a.Pipeline.Health.Planned(p.Period); ok {
 		planned = m.Reason
 	}
@@ -128,10 +129,11 @@ func cyclesOf(a *app.App, t *pipeline.Transition, managed cycle.Managed, p cycle
 	}
 	for i, st := range p.Cycles {
 		m, known := t.Mode(st.Mode)
-		if !known || !ours && !st.Recorded() || health.Excused(t, managed, p.Period, st) {
+		if !known || !ours && !st.Recorded() || managed.Excuses(t, st) {
 			continue // of an earlier definition, or no cycle of ours
 		}
-		c := &shown{Status: st, of: t, mode: m, period: p.Period, planned: planned, early: !ours, made: health.HandedOverSince(p.Cycles[i+1:])}
+		st = managed.Judged(st)
+		c := &shown{Status: st, of: t, mode: m, period: p.Period, planned: planned, made: health.HandedOverSince(p.Cycles[i+1:])}
 		if ours {
 			c.judged, c.onTime = reconcile.Judge(t, p.At, st)
 		}
@@ -139,6 +141,9 @@ func cyclesOf(a *app.App, t *pipeline.Transition, managed cycle.Managed, p cycle
 			if text := cycle.ErrorOf(run); text != "" && c.error == "" {
 				c.error = text
 			}
+		}
+		if c.made == "" {
+			c.failed = p.BadReports(m, st.FailedCritical(m))
 		}
 		c.kind = kindOf(c)
 		out = append(out, c)
