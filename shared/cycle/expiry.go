@@ -2,6 +2,7 @@ package cycle
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/policy"
@@ -20,7 +21,9 @@ import (
 //   - A batch gets its end in the commit that sums it up, against its version. So a later summary
 //     cannot be overwritten by an earlier one, and a batch that is gone is in a summary.
 //   - A batch that its period does not list belongs to a period that was deleted, and is ignored.
-//   - A period that needs a second document (finding period_full) does not expire.
+//   - A period that needs a second document (finding period_full), or whose first one has less than
+//     endRoom left, does not expire. A commit that has to write to ~control sets expires_at of the
+//     first document to null. The platform never deletes such a period.
 //
 // In a shadow all documents end some time after their last write, open or not.
 
@@ -36,26 +39,38 @@ func (e *Engine) stays(from time.Time) store.Field {
 // of its time again: most evaluations then write nothing.
 const fresh = 30 * 24 * time.Hour
 
+// endRoom is how many bytes the first document of a period must have left, or it does not expire.
+// They are enough for the id of one more batch. So an evaluation that lets a period expire meets no
+// batch in ~control: reports have to fill the first document before, and change its version.
+const endRoom = 1 << 10
+
 // maxEndTries is how often one Converge sets the end of a period while other processes write to
 // it: they evaluate after that, and set it then.
 const maxEndTries = 3
 
-// end returns the field by which a period begins or ceases to expire, nil where it is right.
-func (c *convergence) end(s *snapshot) *store.Field {
+// end returns the field by which a period begins or ceases to expire, nil where it is right. sums
+// are written with it.
+func (c *convergence) end(s *snapshot, sums []store.Field) *store.Field {
 	period := s.periods[0]
 	if c.Shadow || !period.Exists || c.endTries >= maxEndTries {
 		return nil
 	}
 	at, expires := period.Data[store.ExpiresAt].(time.Time)
-	open := c.open(s)
-	if open && !expires || !open && at.Sub(s.now) > store.Kept-fresh {
+	f := store.Expires(s.now)
+	stays := c.open(s) || !leavesRoom(period, append(slices.Clone(sums), f))
+	if stays && !expires || !stays && at.Sub(s.now) > store.Kept-fresh {
 		return nil
 	}
-	f := store.Expires(s.now)
-	if open {
+	if stays {
 		f = store.Stays()
 	}
 	return &f
+}
+
+// leavesRoom reports whether a document has endRoom left with some fields more.
+func leavesRoom(doc store.Doc, fields []store.Field) bool {
+	after, err := store.Resolve(doc, store.MergeIf(doc.Ref, doc.Version, fields...), doc.Version)
+	return err == nil && store.MaxDocumentBytes-store.Size(after.Ref, after.Data) >= endRoom
 }
 
 // open reports whether anything in a period may still be wanted. That is a batch that is not

@@ -87,7 +87,7 @@ func (c *convergence) due(s *snapshot) action {
 		return action{do: askSchedule}
 	}
 	if len(s.runs)+len(s.listed) == 0 { // nothing is known of the period: what a relay finds most often
-		if end := c.end(s); end != nil { // but an answer of the schedule, or a hold that has ended
+		if end := c.end(s, nil); end != nil { // but an answer of the schedule, or a hold that has ended
 			return action{do: project, end: end}
 		}
 		return action{}
@@ -121,8 +121,10 @@ func (c *convergence) due(s *snapshot) action {
 			return action{do: trim, doc: &s.periods[i]}
 		}
 	}
-	fields, end := c.projection(s), c.end(s)
-	if sums, summed := s.sums(c.key.Transition); len(fields)+len(sums) > 0 || end != nil {
+	fields := c.projection(s)
+	sums, summed := s.sums(c.key.Transition)
+	end := c.end(s, sums)
+	if len(fields)+len(sums) > 0 || end != nil {
 		return action{do: project, fields: fields, sums: sums, summed: summed, end: end}
 	}
 	return action{}

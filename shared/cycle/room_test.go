@@ -82,10 +82,15 @@ func (w *world) flood(ref store.Ref, report func(i int) wire.Completion) (n int)
 }
 
 // stuff fills a document to its last byte.
-func (w *world) stuff(ref store.Ref) {
+func (w *world) stuff(ref store.Ref) { w.leave(ref, 0) }
+
+// leave fills a document but for some bytes.
+func (w *world) leave(ref store.Ref, room int) {
 	w.t.Helper()
 	doc := w.doc(ref.Collection, ref.ID)
-	free := store.MaxDocumentBytes - store.Size(doc.Ref, doc.Data) - len("junk") - 2
+	data := store.Clone(doc.Data)
+	data["junk"] = ""
+	free := store.MaxDocumentBytes - store.Size(doc.Ref, data) - room
 	if _, err := w.store.Store.Apply(context.Background(), store.Merge(ref, store.F(strings.Repeat("x", free), "junk"))); err != nil {
 		w.t.Fatal(err)
 	}

@@ -46,9 +46,6 @@ func (s *simulation) idleRead(calls, docs int) {
 	if s.checks.schedule {
 		reads *= 2 // it is asked, and has no answer
 	}
-	if s.full {
-		reads++ // where not even the time of its end has room, each evaluation tries to write that
-	}
 	if calls > reads || docs > reads*(each+open) {
 		s.fail("a relay that has nothing to do makes %d calls and reads %d documents", calls, docs)
 	}

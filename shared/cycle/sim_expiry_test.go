@@ -69,7 +69,7 @@ func (s *simulation) periodMayEnd(data map[string]any) {
 		}
 		s.past.summed[mode] = n
 	}
-	if _, ends := data[store.ExpiresAt].(time.Time); !ends || s.full { // the end of a full period is not judged
+	if _, ends := data[store.ExpiresAt].(time.Time); !ends {
 		return
 	}
 	for _, b := range s.books.batches {
@@ -102,6 +102,9 @@ func (s *simulation) years() {
 		s.now = s.now.Add([]time.Duration{20, 200, 379, 401, 401, 402}[s.rng.IntN(6)] * 24 * time.Hour)
 		if s.rng.IntN(2) == 0 {
 			s.deleteSome()
+		}
+		if s.full && s.rng.IntN(2) == 0 {
+			s.refill()
 		}
 		for range 2 { // meanwhile
 			s.event(time.Duration(s.rng.IntN(80))*time.Millisecond, simEvent{expiry: true})
@@ -149,6 +152,13 @@ func (s *simulation) lateReport() {
 		c := r.decoded
 		c.EventTime, c.ExecutionID = run.event, run.execution
 		run.key, readings[i].value = c.Record()
+		if run.bare != nil {
+			bare := *run.bare
+			bare.event, bare.execution = run.event, run.execution
+			bare.key, run.bareValue = c.WithoutEntities().Record()
+			run.bare = &bare
+			s.past.reported(s, &bare)
+		}
 		readings[i].decoded, readings[i].run = c, &run
 		s.past.reported(s, &run)
 	}

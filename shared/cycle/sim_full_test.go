@@ -6,6 +6,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"strings"
+	"time"
 
 	"github.com/phasegate/phasegate/shared/store"
 )
@@ -29,5 +30,24 @@ func (s *simulation) fill() {
 	rest := store.MaxDocumentBytes - store.Size(ref, map[string]any{"others": simFiller[:half], "more": ""}) - room
 	if _, err := s.mem.Apply(context.Background(), store.Create(ref, store.F(simFiller[:half], "others"), store.F(simFiller[:rest], "more"))); err != nil {
 		panic(err)
+	}
+}
+
+// refill takes the room that the period's first document has left, and an end counts from now.
+func (s *simulation) refill() {
+	doc := s.doc(store.Ref{Collection: periodsCollection, ID: simID + "_" + string(simPeriod)})
+	if !doc.Exists {
+		return
+	}
+	data := store.Clone(doc.Data)
+	data["refilled"] = ""
+	if room := store.MaxDocumentBytes - store.Size(doc.Ref, data); room >= 0 && room < store.MaxDocumentBytes/4 {
+		fields := []store.Field{store.F(simFiller[:room], "refilled")}
+		if _, ends := data[store.ExpiresAt].(time.Time); ends {
+			fields = append(fields, store.Expires(s.now))
+		}
+		if _, err := s.mem.Apply(context.Background(), store.Merge(doc.Ref, fields...)); err != nil {
+			panic(err)
+		}
 	}
 }

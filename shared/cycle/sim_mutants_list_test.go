@@ -5,7 +5,7 @@ package cycle
 // simMutants are faults that such an engine could have, most of them faults that one
 // like it once had.
 var simMutants = []simMutant{
-	{"confirm_before_publish", 35, "steps.go",
+	{"confirm_before_publish", 40, "steps.go",
 		`complete = complete && m.ID != ""`,
 		`complete = complete && (m.ID != "" || mutant("confirm_before_publish"))`},
 	{"no_claim", 12, "next.go",
@@ -391,6 +391,19 @@ var simMutants = []simMutant{
 			period = store.Merge(period.Ref, period.Fields...)
 		}
 		err := c.apply(ctx, append(slices.Clone(writes), period)...)`},
+	{"full_period_expires_with_an_open_batch", 593, "steps.go",
+		`	period.Fields = []store.Field{e.stays(e.Now())}`,
+		`	period.Fields = []store.Field{e.stays(e.Now())}
+	if mutant("full_period_expires_with_an_open_batch") {
+		_, err = e.Store.Apply(ctx, writes...)
+		return err
+	}`},
+	{"end_without_room", 2279, "expiry.go",
+		`c.open(s) || !leavesRoom(`,
+		`c.open(s) || !mutant("end_without_room") && !leavesRoom(`},
+	{"end_without_the_room_of_its_summary", 598, "expiry.go",
+		`append(slices.Clone(sums), f)`,
+		`append(slices.Clone(sums[:len(sums)*map[bool]int{false: 1}[mutant("end_without_the_room_of_its_summary")]]), f)`},
 	{"batch_expires_before_its_summary", 1, "steps.go",
 		`		if c.mine(b) || complete {`,
 		`		if complete && mutant("batch_expires_before_its_summary") {
@@ -463,10 +476,14 @@ var simMutants = []simMutant{
 
 	// A period that is full.
 	{"full_period_begins_nothing", 30, "steps.go",
-		`	if errors.Is(err, store.ErrTooLarge) {
-		_, err = e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(e.controlRef(key), fields...))...)`,
-		`	if errors.Is(err, store.ErrTooLarge) && !mutant("full_period_begins_nothing") {
-		_, err = e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(e.controlRef(key), fields...))...)`},
+		`	if !errors.Is(err, store.ErrTooLarge) {
+		return err
+	}
+	writes =`,
+		`	if !errors.Is(err, store.ErrTooLarge) || mutant("full_period_begins_nothing") {
+		return err
+	}
+	writes =`},
 	{"full_period_drops_successes", 30, "room.go",
 		`	if canCount(&c) && !policy.Whole(c) {`,
 		`	if mutant("full_period_drops_successes") {
@@ -492,7 +509,7 @@ var simMutants = []simMutant{
 		`		if !mutant("full_period_lists_no_batch") || !strings.HasSuffix(doc.Ref.ID, "~control") {
 			s.listed = append(s.listed, f.strings("batches")...)
 		}`},
-	{"full_period_has_no_hold", 37, "snapshot.go",
+	{"full_period_has_no_hold", 523, "snapshot.go",
 		`		if err := errors.Join(s.readHolds(doc, key.Transition), s.readClosed(doc, key.Transition), s.readSchedule(doc)); err != nil {`,
 		`		if mutant("full_period_has_no_hold") && i > 0 {
 			continue

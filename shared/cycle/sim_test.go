@@ -100,7 +100,7 @@ func simPlay(seed uint64, last *simulation, trace func(string)) *simulation {
 	if s.problem == "" {
 		s.end()
 	}
-	if s.problem == "" && s.seed%4 == 1 && !s.full {
+	if s.problem == "" && s.seed%4 == 1 {
 		s.years()
 	}
 	s.abandon()

@@ -95,8 +95,9 @@ func (c *convergence) create(ctx context.Context, s *snapshot, a action) error {
 	return c.inPeriod(ctx, c.key, s, []store.Field{store.F(store.Union(id), "batches"), c.stays(c.Now())}, store.Create(c.batchRef(id), fields...))
 }
 
-// inPeriod commits writes together with fields of the period that are no reports. One
-// that is full to its last bytes has them in the document that no report can fill.
+// inPeriod commits writes together with fields of the period that are no reports. If the period's
+// first document is full, the fields go to the document that no report can fill, and the same
+// commit lets the first one stay.
 // With a snapshot, the document must not have been deleted since, if it is near its end.
 func (e *Engine) inPeriod(ctx context.Context, key Key, s *snapshot, fields []store.Field, writes ...store.Write) error {
 	period := store.Merge(e.periodRef(key), fields...)
@@ -104,8 +105,14 @@ func (e *Engine) inPeriod(ctx context.Context, key Key, s *snapshot, fields []st
 		period = store.MergeIf(period.Ref, s.periods[0].Version, fields...)
 	}
 	_, err := e.Store.Apply(ctx, append(slices.Clone(writes), period)...)
-	if errors.Is(err, store.ErrTooLarge) {
-		_, err = e.Store.Apply(ctx, append(slices.Clone(writes), store.Merge(e.controlRef(key), fields...))...)
+	if !errors.Is(err, store.ErrTooLarge) {
+		return err
+	}
+	writes = append(slices.Clone(writes), store.Merge(e.controlRef(key), fields...))
+	period.Fields = []store.Field{e.stays(e.Now())}
+	_, err = e.Store.Apply(ctx, append(slices.Clone(writes), period)...)
+	if errors.Is(err, store.ErrTooLarge) { // null is smaller than a time: the first has no expires_at
+		_, err = e.Store.Apply(ctx, writes...)
 	}
 	return err
 }
