@@ -289,7 +289,6 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 	}
 	var shown []Status
 	for _, st := range c.describe(c.key, s) {
-		st = c.judged(ctx, st)
 		moved := 0
 		for _, b := range s.batches[st.Mode] {
 			if c.published[b.ID] {
@@ -302,6 +301,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 		if !st.Recorded() && (!c.expected || silent || c.missed(st.Mode)) {
 			continue
 		}
+		st = c.judged(ctx, st)
 		shown = append(shown, st)
 		if moved > 0 {
 			continue
@@ -334,13 +334,16 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 	}
 }
 
-// judged reads the adoption where a verdict depends on it and no relay has read it: of most
-// reports it does not.
+// judged applies the adoption. It reads it where a notification depends on it and no relay has read
+// it: of most reports it does not.
 func (c *convergence) judged(ctx context.Context, st Status) Status {
 	if st.State != string(policy.Overdue) && len(st.Failed) == 0 {
 		return st
 	}
 	if c.managed.Since == "" {
+		if c.OnStatus == nil {
+			return st
+		}
 		managed, err := c.Managed(ctx, c.key.Transition)
 		if err != nil {
 			c.Log.WarnContext(ctx, "the adoption cannot be read, so the cycle is judged: "+err.Error(), "transition", st.Transition, "period", st.Period)
