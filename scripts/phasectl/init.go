@@ -35,7 +35,11 @@ func initCommand(f *flags) *cobra.Command {
 		Short: "Write the pipeline file of a new pipeline, from BigQuery tables or from answers",
 		Long: "Write a commented pipeline file that is valid. With --dataset, once for each phase in order, it has the tables of\n" +
 			"these datasets: their partition columns, declared primary keys or clustering, and timestamps. The caller needs the\n" +
-			"role BigQuery Metadata Viewer. Without --dataset, it asks questions; answers can also come from a pipe.\n" +
+			"role BigQuery Metadata Viewer. Without --dataset, it asks questions; answers can also come from a pipe,\n" +
+			"a line each, and an empty line takes the default. At the end of the answers, each question left takes its default.\n" +
+			"It asks first for the name, the time zone, day or hour, the phases, and the processors of each phase. Then it asks for\n" +
+			"the column of the period, the columns of the key, and the column with the time of a write. --name and --time-zone\n" +
+			"answer their questions.\n" +
 			"It marks each value that it guesses with \"decide\".\n" +
 			"A file that exists is replaced only with --overwrite.\n\n" +
 			"Exit status: 0 written, 1 the file exists, or a dataset has no usable table, 2 BigQuery could not be read.",
@@ -234,7 +238,7 @@ func (q *questions) ask(question, fallback string, check func(string) error) (st
 			answer = fallback
 		}
 		switch problem := check(answer); {
-		case problem == nil && (err == nil || line != ""):
+		case problem == nil && (err == nil || errors.Is(err, io.EOF)): // at the end a question takes its default
 			return answer, nil
 		case err != nil:
 			return "", usage(fmt.Errorf("no answer to %q: answer the questions of phasectl init, or name the datasets with --dataset", question))
@@ -295,6 +299,11 @@ func checkColumn(s string) error {
 func checkList(least int, check func(string) error) func(string) error {
 	return func(s string) error {
 		names, seen := listed(s), map[string]bool{}
+		for _, name := range names {
+			if strings.ContainsAny(name, " \t") {
+				return fmt.Errorf("%q has a blank: separate names with commas", name)
+			}
+		}
 		if len(names) < least {
 			return fmt.Errorf("write at least %d, separated by commas", least)
 		}
@@ -311,9 +320,14 @@ func checkList(least int, check func(string) error) func(string) error {
 	}
 }
 
-// listed splits a list at commas and blanks.
-func listed(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+// listed splits a list at commas: a name with a blank is a mistake, and not two names.
+func listed(s string) (names []string) {
+	for name := range strings.SplitSeq(s, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func checkZone(s string) error {

@@ -79,6 +79,27 @@ func TestInit_ByTheHourIsValid(t *testing.T) {
 	}
 }
 
+// At the end of the answers a question takes its default. Names are split at commas alone.
+func TestInit_TakesDefaultsAtTheEndOfTheAnswers(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pipeline.yaml")
+	typed(t, "shop", "UTC", "day", "raw clean", "raw, clean", "orders", "sales")
+	out := want(t, 0, []string{`"raw clean" has a blank: separate names with commas`, "wrote "}, "init", "--file", file)
+	parsedFile(t, file)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := 0
+	for line := range strings.Lines(string(data)) {
+		if strings.Contains(line, "decide") {
+			lines++
+		}
+	}
+	if !strings.Contains(out, fmt.Sprintf("%d lines say decide", lines)) {
+		t.Errorf("%d lines say decide, not as in %s", lines, out)
+	}
+}
+
 func TestInit_ReplacesNoFileUnlessTold(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
 	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
@@ -103,7 +124,7 @@ func TestInit_ReplacesNoFileUnlessTold(t *testing.T) {
 func TestInit_WithoutAnswersWritesNothing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
 	typed(t, "shop")
-	want(t, 64, []string{`no answer to "A period is a day or an hour"`}, "init", "--file", file, "--time-zone", "UTC")
+	want(t, 64, []string{`no answer to "Phases in order, such as raw, clean, marts"`}, "init", "--file", file, "--time-zone", "UTC")
 	want(t, 64, []string{`--time-zone: "Berlin" is no time zone`}, "init", "--file", file, "--time-zone", "Berlin")
 	want(t, 64, []string{`--name: "google_shop" begins with phasegate or goog`}, "init", "--file", file, "--name", "google_shop")
 	want(t, 64, []string{`--name: "My shop" is no name`}, "init", "--file", file, "--name", "My shop")

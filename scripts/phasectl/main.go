@@ -14,8 +14,10 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // Exit codes; 0 is ok. 64 and 70 are those of sysexits.h.
@@ -107,7 +109,7 @@ func newCommands() (*cobra.Command, *flags) {
 	root.Version = app.Version
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetUsageTemplate(root.UsageTemplate() + "\nExit status: 0 ok, 1 findings, 2 could not check, 64 usage, 70 internal error, unless said otherwise above.\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(unknownFlag(cmd, err)) })
 	root.PersistentFlags().StringVar(&f.project, "project", "", "Google Cloud project (default $GOOGLE_CLOUD_PROJECT)")
 	root.PersistentFlags().StringVar(&f.pipeline, "pipeline", "", "pipeline definition FILE (default $PIPELINE_FILE, else the embedded nba.yaml)")
 	for _, g := range []struct {
@@ -131,6 +133,21 @@ func newCommands() (*cobra.Command, *flags) {
 	root.SetCompletionCommandGroupID("develop")
 	f.complete(root)
 	return root, f
+}
+
+// unknownFlag names the flag that was probably meant.
+func unknownFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, "--"+f.Name)
+		}
+	})
+	return fmt.Errorf("%w%s", err, pipeline.DidYouMean("--"+unknown.GetSpecifiedName(), names))
 }
 
 // exactly wants as many words of its own as there are values, such as an id. An example shows them.

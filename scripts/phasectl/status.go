@@ -72,10 +72,13 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 		return nil, err
 	}
 	r, unread := &statusAnswer{Cycles: []cycle.Status{}, Ahead: []cycle.Doubt{}, Managed: map[string]pipeline.Period{}, several: len(a.Pipeline.Transitions) > 1}, []error(nil)
-	modes := 0
+	found, modes := false, []string(nil)
 	for _, t := range ts {
 		if _, known := t.Mode(o.mode); known || o.mode == "" {
-			modes++
+			found = true
+		}
+		for _, m := range t.Modes {
+			modes = append(modes, m.Name)
 		}
 		managed, err := a.Engine.Managed(ctx, t)
 		if err != nil {
@@ -103,8 +106,12 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 		}
 		r.Ahead, unread = append(r.Ahead, doubts...), append(unread, broken...)
 	}
-	if modes == 0 {
-		return nil, usage(fmt.Errorf("MODE: %q: is no mode of %s", o.mode, a.Pipeline.TransitionIDs()))
+	if !found {
+		var have []string
+		for _, t := range ts {
+			have = append(have, t.ID+" has "+modeNames(t))
+		}
+		return nil, usage(fmt.Errorf("MODE: %q: %s", o.mode, strings.Join(have, "; ")+pipeline.DidYouMean(o.mode, modes)))
 	}
 	slices.SortStableFunc(r.Cycles, func(a, b cycle.Status) int { return strings.Compare(b.Period, a.Period) })
 	if err := errors.Join(unread...); err != nil {
