@@ -108,14 +108,17 @@ func BenchmarkLastCompletion(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
 				periods := make([]pipeline.Period, cycles)
+				var wg sync.WaitGroup
 				for i := range periods {
 					periods[i], next = next, in.Pipeline.Calendar.Add(next, -1)
-					for _, name := range five[:4] {
-						in.complete(b, client, periods[i], name)
-					}
+					wg.Go(func() {
+						for _, name := range five[:4] {
+							in.complete(b, client, periods[i], name)
+						}
+					})
 				}
+				wg.Wait()
 				b.StartTimer()
-				var wg sync.WaitGroup
 				for _, p := range periods {
 					wg.Go(func() {
 						d := in.complete(b, client, p, five[4])

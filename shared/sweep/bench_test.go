@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
@@ -80,6 +81,23 @@ func BenchmarkSweep(b *testing.B) {
 			row*day + row*copies + row*day + // reads the day to compare, inserts; changes the day
 			row*day + key*copies // looks what is there now
 		report(b, statements, bytes, w)
+	})
+	b.Run("sweep/double", func(b *testing.B) { // a statement takes 3 s
+		w, _, double := begin(b)
+		platform := w.Platform()
+		platform.Delay = 3 * time.Second
+		p := w.process()
+		p.Warehouse = platform.As("sweep")
+		o := order(func(pipeline.Processor) bool { return true })
+		o.From, o.Table = "2026-01-28", "player_game_summary"
+		for b.Loop() {
+			b.StopTimer()
+			double()
+			b.StartTimer()
+			if r, err := p.Run(b.Context(), o); err != nil || r.Tables[0].Removed != benchTwo {
+				b.Fatalf("%+v, %v", r.Tables[0], err)
+			}
+		}
 	})
 	// Deletes what is not the newest of its key: of rows of one time it deletes none.
 	b.Run("delete-where-not-in-max", func(b *testing.B) {

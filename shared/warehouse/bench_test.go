@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+	"time"
 
 	"cloud.google.com/go/bigquery"
 
@@ -52,7 +53,7 @@ func billed(b *testing.B, w *warehousetest.World, sql string) (mb int64) {
 }
 
 // A cycle's readiness in queries and megabytes billed, beside asking each check by
-// itself.
+// itself. On the double a query takes 3 s.
 func BenchmarkReadiness(b *testing.B) {
 	for _, mode := range []string{"overnight", "same_day"} {
 		b.Run(mode, func(b *testing.B) {
@@ -75,10 +76,22 @@ func BenchmarkReadiness(b *testing.B) {
 			}
 			qs := queries()
 			b.ReportMetric(float64(len(qs))/float64(n), "queries/op")
-			b.ReportMetric(float64(billed(b, w, qs[0]["query"].(string))), "MB-billed/op")
+			b.ReportMetric(float64(billed(b, w, qs[0]["query"].(map[string]any)["query"].(string))), "MB-billed/op")
 			checks := tr.Checks.For(mode, processors)
 			b.ReportMetric(float64(len(checks)), "queries-one-by-one/op")
 			b.ReportMetric(float64(oneByOne(b, w, tr, checks)), "MB-billed-one-by-one/op")
+		})
+		b.Run(mode+"/double", func(b *testing.B) {
+			w := warehousetest.NBA(b, good)
+			double := w.Platform()
+			double.Delay = 3 * time.Second
+			asked, tr := double.As("transition"), w.Transition()
+			m, _ := tr.Mode(mode)
+			for b.Loop() {
+				if r := asked.Check(b.Context(), tr, night, mode, slices.Concat(m.Critical, m.Optional)); r.Outcome != policy.Passed {
+					b.Fatalf("%+v", r)
+				}
+			}
 		})
 	}
 }
