@@ -3,6 +3,7 @@ package cycle
 import (
 	"context"
 	"crypto/rand"
+	"flag"
 	"fmt"
 	"iter"
 	"math"
@@ -147,9 +148,11 @@ func (p *platform) documents() (n int) {
 	return n
 }
 
+var growthYears = flag.Bool("growth.years", false, "TestGrowth plays three years of hourly periods")
+
 func TestGrowth_ThreeYearsOfHoursCostTheSameEachDay(t *testing.T) {
-	if testing.Short() {
-		t.Skip("plays 26,280 periods")
+	if !*growthYears {
+		t.Skip("three years of hourly periods take minutes; make test-all plays them")
 	}
 	ctx := context.Background()
 	clock := &clock{t: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
