@@ -94,6 +94,9 @@ func localCommand(f *flags) *cobra.Command {
 				}
 			}
 			o.Stores = stores
+			if file, ok := cmd.ErrOrStderr().(*os.File); ok && terminal(file) {
+				o.Logs = &shortHealth{to: file}
+			}
 			o.Slack = func(text string) { _, _ = fmt.Fprintln(cmd.ErrOrStderr(), slackText(text)) } // as the logs: the last resort
 			env, err := local.Start(cmd.Context(), o)
 			if err != nil {

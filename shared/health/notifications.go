@@ -25,7 +25,7 @@ func (r Report) Notifications() (out []notify.Notification) {
 			n.State = ""
 		case Unknown:
 			n.Page = "health-unknown"
-			if c.Since.Equal(r.At) {
+			if c.Since.Equal(r.At) || c.NotOnThisMachine() {
 				continue
 			}
 		case Failing:
@@ -36,6 +36,17 @@ func (r Report) Notifications() (out []notify.Notification) {
 		out = append(out, n)
 	}
 	return out
+}
+
+// sourcesElsewhere are what a local environment lacks, as evidence says it.
+var sourcesElsewhere = []string{ErrNoWarehouse.Error(), errNotDeployed.Error(), errNotCounted.Error()}
+
+// NotOnThisMachine reports whether a check is unknown only because the environment is local: it has
+// no BigQuery, no deployment or no counts. Nothing is wrong then, and no notification is sent.
+func (c Check) NotOnThisMachine() bool {
+	return c.State == Unknown && !slices.ContainsFunc(c.Evidence, func(line string) bool {
+		return !strings.HasPrefix(line, "and ") && !slices.ContainsFunc(sourcesElsewhere, func(s string) bool { return strings.HasSuffix(line, s) })
+	})
 }
 
 // Digest returns the notification that is sent once a day, from a local time on. It links to the
@@ -51,9 +62,14 @@ func (r Report) Digest(p *pipeline.Pipeline, page string) (n notify.Notification
 	if page != "" {
 		links = append(links, notify.Link{Text: "status page", URL: page + "/"})
 	}
+	var elsewhere []string
 	for _, s := range []State{Failing, Unknown, OK} {
 		for _, c := range r.Checks {
 			if c.State != s {
+				continue
+			}
+			if c.NotOnThisMachine() {
+				elsewhere = append(elsewhere, c.ID)
 				continue
 			}
 			line := fmt.Sprintf("%s: %s: %s", c.State, c.ID, c.Evidence[0])
@@ -67,6 +83,9 @@ func (r Report) Digest(p *pipeline.Pipeline, page string) (n notify.Notification
 				}
 			}
 		}
+	}
+	if len(elsewhere) > 0 {
+		lines = append(lines, "not checked on this machine: "+strings.Join(elsewhere, ", "))
 	}
 	return notify.Notification{Subject: "digest", State: string(today), Severity: notify.Info, Command: "phasectl health --verbose",
 		Title:  fmt.Sprintf("%s %s: %d checks ok, %d failing, %d unknown", r.At.In(p.Calendar.Zone()).Format(time.DateOnly), r.Overall, r.Count(OK), r.Count(Failing), r.Count(Unknown)),

@@ -38,6 +38,25 @@ func TestNotifications_FollowReport(t *testing.T) {
 	}
 }
 
+// What a local environment lacks is no news: neither a notification nor a line of the digest.
+func TestNotifications_LeaveOutWhatThisMachineLacks(t *testing.T) {
+	before := morning.Add(-time.Hour)
+	r := Report{At: morning, Checks: []Check{
+		{ID: Duplicates, State: Unknown, Evidence: []string{"a.b: " + ErrNoWarehouse.Error(), "and 3 more"}, Since: before},
+		{ID: DeployedServices, State: Unknown, Evidence: []string{errNotDeployed.Error()}, Since: before},
+		{ID: DeadLetterMessages, State: Unknown, Evidence: []string{errNotCounted.Error()}, Since: before},
+		{ID: Reconciliation, State: Unknown, Evidence: []string{ErrNoWarehouse.Error(), "it is away"}, Since: before},
+	}}
+	if got := r.Notifications(); len(got) != 1 || got[0].Subject != "check_reconciliation" {
+		t.Errorf("%+v", got)
+	}
+	w, _ := checker(t)
+	n, _ := r.Digest(w.Pipeline, "")
+	if n.Reason != "unknown: reconciliation: no BigQuery is configured (and 1 more)\nnot checked on this machine: duplicates, deployed_services, dead_letters" {
+		t.Errorf("%s", n.Reason)
+	}
+}
+
 func TestNotifications_DailyDigest(t *testing.T) {
 	w, c := checker(t)
 	for local, due := range map[time.Time]bool{at(today, 10, 59): false, at(today, 11, 0): true, at(today, 23, 59): true} {
