@@ -79,8 +79,12 @@ func (f *flags) openLogging(ctx context.Context, level string, w io.Writer) (*ap
 	if terminal(os.Stderr) {
 		level = "error" // a person is reading, and reads the answer
 	}
-	c, err := app.ConfigFromEnv(f.getenv(map[string]string{"LOG_LEVEL": level}))
+	getenv := f.getenv(map[string]string{"LOG_LEVEL": level})
+	c, err := app.ConfigFromEnv(getenv)
 	if err != nil {
+		if getenv("GOOGLE_CLOUD_PROJECT") == "" {
+			err = fmt.Errorf("%w\n  while phasectl local runs: eval \"$(phasectl env)\"\n  for a project of Google Cloud: add --project PROJECT", err)
+		}
 		return nil, usage(err)
 	}
 	if c.Store == "memory" {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
@@ -25,7 +26,8 @@ type subject struct {
 	days                     int
 	hasDays                  bool
 
-	words []string // that the command takes, of wordNames
+	words  []string // that the command takes, of wordNames
+	called string   // the command line so far, as it is suggested
 }
 
 var wordNames = []string{"PERIOD", "MODE"}
@@ -62,7 +64,9 @@ func (s *subject) window(cmd *cobra.Command, days int) {
 }
 
 // read takes the words of a command line. A word and its flag may not contradict each other.
-func (s *subject) read(_ *cobra.Command, given []string) error {
+func (s *subject) read(cmd *cobra.Command, given []string) error {
+	s.called = strings.Join(append([]string{cmd.CommandPath()}, given...), " ")
+	cmd.Flags().Visit(func(f *pflag.Flag) { s.called += " " + shellFlag(f) })
 	if len(given) > len(s.words) {
 		return usage(fmt.Errorf("takes %s; got %q", cmp.Or(strings.Join(s.words, " "), "no arguments"), given))
 	}
@@ -87,10 +91,36 @@ func (s *subject) read(_ *cobra.Command, given []string) error {
 // in returns the transition that is named.
 func (s *subject) in(p *pipeline.Pipeline) (*pipeline.Transition, error) {
 	t, ok := p.Transition(s.transition)
+	if !ok && s.transition == "" {
+		return nil, usage(errors.New("which transition?" + s.choices("--transition", p.TransitionIDs())))
+	}
 	if !ok {
 		return nil, usage(fmt.Errorf("--transition: %q: the pipeline has %s%s", s.transition, p.TransitionIDs(), pipeline.DidYouMean(s.transition, strings.Split(p.TransitionIDs(), ", "))))
 	}
 	return t, nil
+}
+
+// shellFlag is a flag as it was given.
+func shellFlag(f *pflag.Flag) string {
+	if f.Value.Type() == "bool" {
+		return "--" + f.Name
+	}
+	value := f.Value.String()
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		value = strings.Join(list.GetSlice(), ",")
+	}
+	if strings.ContainsAny(value, " \"'$`\\;&|<>()*?#!\n") {
+		value = shellQuote(value)
+	}
+	return "--" + f.Name + "=" + value
+}
+
+// choices are the command line once more for each name that a flag can have, to be pasted.
+func (s *subject) choices(flag, names string) (out string) {
+	for _, name := range strings.Split(names, ", ") {
+		out += fmt.Sprintf("\n  %s %s %s", s.called, flag, name)
+	}
+	return out
 }
 
 // transitions returns the named one, or all.
@@ -122,6 +152,9 @@ func (s *subject) modeOf(t *pipeline.Transition) (pipeline.Mode, error) {
 		return t.Modes[0], nil
 	}
 	m, ok := t.Mode(s.mode)
+	if !ok && s.mode == "" {
+		return m, usage(fmt.Errorf("MODE: which mode of %s?%s", t.ID, s.choices("--mode", modeNames(t))))
+	}
 	if !ok {
 		return m, usage(fmt.Errorf("MODE: %q: %s has %s%s", s.mode, t.ID, modeNames(t), pipeline.DidYouMean(s.mode, strings.Split(modeNames(t), ", "))))
 	}

@@ -357,7 +357,7 @@ func TestOperator_MistakesAreNamed(t *testing.T) {
 		"checks_of_no_date":     {[]string{"checks", "run", "--mode", "overnight"}, "PERIOD: is required"},
 		"hold_for_no_time":      {[]string{"hold", "--reason", "x"}, "--for"},
 		"hold_for_too_long":     {[]string{"hold", "--for", "1000h", "--reason", "x"}, "--for"},
-		"hold_half_a_cycle":     {[]string{"hold", "2026-02-03", "--for", "1h", "--reason", "x"}, `MODE: "": phase3_to_phase4 has tomorrow`},
+		"hold_half_a_cycle":     {[]string{"hold", "2026-02-03", "--for", "1h", "--reason", "x"}, `MODE: which mode of phase3_to_phase4?`},
 		"hold_no_such_mode":     {[]string{"hold", "2026-02-03", "x", "--for", "1h", "--reason", "x"}, "MODE"},
 		"quarantine_what":       {[]string{"quarantine", "replay", "--reason", "x"}, "either ids or --all"},
 		"dead_letter_what":      {[]string{"dead-letter", "replay", "a", "--all", "--reason", "x"}, "either ids or --all"},

@@ -52,6 +52,7 @@ type reported struct {
 	phase pipeline.Phase
 	of    pipeline.Processor
 	t     *pipeline.Transition
+	at    time.Time // of the run
 }
 
 type completeOptions struct {
@@ -104,6 +105,7 @@ func (o *completeOptions) run(ctx context.Context, c *reported) (*reported, erro
 	if err := c.resolve(a, o.processor, o.period); err != nil {
 		return nil, err
 	}
+	c.Mode = c.t.ModeAt(c.Period, c.at)
 	if confirmed, err := o.confirmed(ctx, "report %s for %s to %s", c.said(), c.Period, c.t.UpstreamTopic); err != nil {
 		return nil, err
 	} else if confirmed {
@@ -143,7 +145,7 @@ func (c *reported) resolve(a *app.App, processor, period string) error {
 	if c.t = a.Pipeline.ReportsTo(c.of.Name); c.t == nil {
 		return usage(fmt.Errorf("PROCESSOR: no transition expects completions of %s, a processor of %s", c.of.Name, c.phase.Name))
 	}
-	c.Processor, c.Transition = c.of.Name, c.t.ID
+	c.Processor, c.Transition, c.at = c.of.Name, c.t.ID, a.Now()
 	var err error
 	if c.Period, err = onePeriod(a.Pipeline.Calendar, a.Now(), period); err != nil {
 		return usage(err)
@@ -192,6 +194,7 @@ func (c *reported) report(ctx context.Context, a *app.App, reason string, within
 	if err != nil {
 		return exitError{exitUnknown, err}
 	}
+	c.at = at
 	c.Mode = c.t.ModeAt(c.Period, at)
 	if newest.Completion != nil && c.repeats(newest) {
 		c.ExecutionID, c.Recorded = newest.ExecutionID, true
@@ -296,6 +299,9 @@ func (c *reported) text(p *page) {
 	switch {
 	case c.DryRun:
 		p.line("would report %s for %s to %s", c.said(), c.Period, c.t.UpstreamTopic)
+		if c.Mode == "" {
+			c.noMode(p)
+		}
 		return
 	case !c.Published:
 		p.line("%s for %s is recorded already, as execution %s: nothing was published", c.said(), c.Period, c.ExecutionID)
@@ -303,10 +309,35 @@ func (c *reported) text(p *page) {
 		p.line("%s for %s is recorded, as execution %s", c.said(), c.Period, c.ExecutionID)
 	}
 	if c.State == "" {
-		p.line("  a run that ends now belongs to no mode of %s", c.t.ID)
+		c.noMode(p)
 		return
 	}
 	p.line("  %s is %s: %s", c.t.Called(c.Period, c.Mode), c.State, c.Reason)
+}
+
+// noMode says when runs count for the modes that name the processor, and which period was probably
+// meant.
+func (c *reported) noMode(p *page) {
+	p.line("  a run that ends now belongs to no mode of %s", c.t.ID)
+	cal := c.t.Calendar()
+	for _, m := range c.t.Modes {
+		if !m.Names(c.Processor) {
+			continue
+		}
+		from := cal.Instant(c.Period, m.CountsFrom)
+		within := ""
+		if m.Event != pipeline.After { // whose first time is after the period
+			within = fmt.Sprintf("%s the %s, ", m.Event, periodWord(cal))
+		}
+		p.line("  %s counts runs that end %sat or after %s (%s)", m.Name, within, offsetWords(cal, m.CountsFrom), cal.Local(from))
+	}
+	if meant := policy.Meant(c.t, c.Processor, c.Period, c.at); meant != "" {
+		words := string(meant)
+		if days := cal.Daily(); !cal.Hourly() && meant == days.Add(days.At(c.at), -1) {
+			words = "yesterday, " + words
+		}
+		p.line("  did you mean %s? phasectl complete %s %s --reason \"…\"", words, c.Processor, meant)
+	}
 }
 
 // settled returns the state of the cycle once no step is under way that this completion has begun,

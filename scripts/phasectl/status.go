@@ -45,8 +45,9 @@ type statusAnswer struct {
 	Ahead   []cycle.Doubt              `json:"ahead"` // completions of periods that are not expected yet
 	Managed map[string]pipeline.Period `json:"managed_since"`
 
-	several bool
-	adopted []string
+	several  bool
+	adopted  []string
+	from, to pipeline.Period
 }
 
 func (o *statusOptions) run(ctx context.Context) (*statusAnswer, error) {
@@ -71,7 +72,7 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 	if err != nil {
 		return nil, err
 	}
-	r, unread := &statusAnswer{Cycles: []cycle.Status{}, Ahead: []cycle.Doubt{}, Managed: map[string]pipeline.Period{}, several: len(a.Pipeline.Transitions) > 1}, []error(nil)
+	r, unread := &statusAnswer{Cycles: []cycle.Status{}, Ahead: []cycle.Doubt{}, Managed: map[string]pipeline.Period{}, several: len(a.Pipeline.Transitions) > 1, from: from, to: to}, []error(nil)
 	found, modes := false, []string(nil)
 	for _, t := range ts {
 		if _, known := t.Mode(o.mode); known || o.mode == "" {
@@ -93,7 +94,7 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 		}
 		for _, c := range cs {
 			c = managed.Judged(c)
-			if (c.Recorded() || !c.Early && !managed.Excuses(t, c)) && (o.mode == "" || t.PresentMode(o.mode) == c.Mode) {
+			if (c.Recorded() || len(c.Outside) > 0 || !c.Early && !managed.Excuses(t, c)) && (o.mode == "" || t.PresentMode(o.mode) == c.Mode) {
 				r.Cycles = append(r.Cycles, c)
 			}
 		}
@@ -128,7 +129,12 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 
 func (r *statusAnswer) text(p *page) {
 	if len(r.Cycles) == 0 {
-		p.line("no completions are recorded in this window")
+		of := "for " + string(r.from)
+		if r.from != r.to {
+			of = fmt.Sprintf("from %s to %s", r.from, r.to)
+		}
+		p.line("no completions are recorded %s", of)
+		p.line("  to report one: phasectl complete PROCESSOR yesterday --reason \"…\"; to show more days: phasectl status --days 30")
 	} else {
 		p.table("PERIOD", "MODE", "STATE", "REASON")
 	}
@@ -143,6 +149,9 @@ func (r *statusAnswer) text(p *page) {
 		p.row(c.Period, mode, c.State, reason)
 		if len(c.Ignored) > 0 {
 			p.detail("ignored: %s", quoted(c.Ignored))
+		}
+		for _, o := range c.Outside {
+			p.detail("does not count: %s", o)
 		}
 		for _, d := range c.Doubts {
 			p.detail("doubtful: %s", d)

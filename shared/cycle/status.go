@@ -25,6 +25,7 @@ type Status struct {
 	Ignored    []string      `json:"ignored"`
 	LocalTimes []string      `json:"local_times,omitempty"` // processors with a run of the mode's time whose timestamp looks like local time without offset
 	Doubts     []string      `json:"doubts,omitempty"`      // reports of the mode's time that are most likely mistakes, in words
+	Outside    []string      `json:"outside,omitempty"`     // newest reports of processors at a time of no declared mode, which count for no mode, in words
 	Reason     string        `json:"reason"`
 	NextCheck  time.Time     `json:"next_check,omitzero"` // UTC
 	Batches    []BatchStatus `json:"batches"`
@@ -70,7 +71,8 @@ func (e *Engine) Status(ctx context.Context, key Key) ([]Status, error) {
 
 // Cycles describes the cycles of the periods from one to another, oldest first. It has those of
 // which anything is known, and from the first such period on those whose deadline has passed. It
-// reads each period once, and the week before. It changes nothing.
+// reads each period once, and the week before. A cycle of which only a report is known that counts
+// for no mode is one of them. It changes nothing.
 func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) ([]Status, error) {
 	var out []Status
 	managed := false
@@ -81,7 +83,7 @@ func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pi
 			return nil, err
 		}
 		for _, st := range e.describe(key, s) {
-			if p >= from && st.Shown(managed) {
+			if p >= from && (st.Shown(managed) || len(st.Outside) > 0) {
 				out = append(out, st)
 			}
 		}
@@ -119,7 +121,7 @@ func (st Status) Recorded() bool {
 func (e *Engine) describe(key Key, s *snapshot) []Status {
 	c := &convergence{Engine: e, key: key}
 	var out []Status
-	doubts := s.doubts(key.Transition, s.now)
+	doubts, outside := s.doubts(key.Transition, s.now), c.outside(s)
 	for _, m := range slices.Concat(key.Transition.Modes, c.orphans(s)) {
 		st := c.status(s, m)
 		for _, d := range doubts {
@@ -127,7 +129,44 @@ func (e *Engine) describe(key Key, s *snapshot) []Status {
 				st.Doubts = append(st.Doubts, d.String())
 			}
 		}
+		st.Outside = outside[m.Name]
 		out = append(out, st)
+	}
+	return out
+}
+
+// outside says of each processor whose newest report ended at a time of no declared mode, and counts
+// for no mode, when runs count. It is shown with the first mode that names the processor.
+func (c *convergence) outside(s *snapshot) map[string][]string {
+	newest, out := map[string]policy.Run{}, map[string][]string{}
+	for _, r := range s.runs {
+		if old, ok := newest[r.Processor]; !ok || policy.Older(old, r) < 0 {
+			newest[r.Processor] = r
+		}
+	}
+	modeAt := c.key.Transition.ModesOf(c.key.Period)
+	for _, name := range c.key.Transition.Order {
+		r, ok := newest[name]
+		if !ok || modeAt(r.EventTime) != "" {
+			continue
+		}
+		mode, why := "", ""
+		for _, m := range c.key.Transition.Modes {
+			if !m.Names(name) {
+				continue
+			}
+			one := policy.WhyNot(c.input(s, m), r)
+			if one == "" {
+				mode = ""
+				break
+			}
+			if mode == "" {
+				mode, why = m.Name, one
+			}
+		}
+		if mode != "" {
+			out[mode] = append(out[mode], fmt.Sprintf("%s reported %s, ended %s: %s", name, r.Status, c.key.Transition.Calendar().Local(r.EventTime), why))
+		}
 	}
 	return out
 }

@@ -1,6 +1,10 @@
 package policy
 
-import "github.com/phasegate/phasegate/shared/pipeline"
+import (
+	"time"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+)
 
 // WhyNot says in words why a run does not count for the mode; "" when it does.
 func WhyNot(in Input, r Run) string {
@@ -19,6 +23,12 @@ func WhyNot(in Input, r Run) string {
 		return "it reported " + string(r.Status)
 	case place >= accepted:
 		return ""
+	case !declared && place == tooEarly:
+		why := "it completed too early: " + m.Name + " counts runs that end at or after " + cal.Local(cal.Instant(in.Period, m.CountsFrom))
+		if meant := Meant(in.Transition, r.Processor, in.Period, r.EventTime); meant != "" {
+			why += "; did you mean " + string(meant) + "?"
+		}
+		return why
 	case !declared:
 		return "it completed at a time for which no mode is declared"
 	case place == elsewhere && at.Names(r.Processor):
@@ -29,4 +39,14 @@ func WhyNot(in Input, r Run) string {
 		return "it belongs to " + at.Name + ", and " + before(at)
 	}
 	return "it " + before(m)
+}
+
+// Meant returns the period that a run was probably of, if it counts for no mode of the period p. That
+// is the period before p, or "" if the run counts for no mode of that one either.
+func Meant(t *pipeline.Transition, processor string, p pipeline.Period, at time.Time) pipeline.Period {
+	before := t.Calendar().Add(p, -1)
+	if m, ok := t.Mode(t.ModeAt(before, at)); ok && m.Names(processor) && !at.Before(t.Calendar().Instant(before, m.CountsFrom)) {
+		return before
+	}
+	return ""
 }

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+const chain = `schema: 1
+name: shop
+time_zone: Europe/Berlin
+phases:
+  - name: ingest
+    processors:
+      - {name: orders, table: shop.orders, date_column: order_date, key: [order_id], order_by: loaded_at}
+      - {name: stock, table: shop.stock, date_column: stock_date, key: [sku], order_by: loaded_at}
+  - name: clean
+    processors:
+      - {name: sales, table: shop.sales, date_column: order_date, key: [order_id], order_by: loaded_at}
+  - name: marts
+    processors:
+      - {name: revenue, table: shop.revenue, date_column: order_date, key: [order_date], order_by: loaded_at}
+transitions:
+  - id: ingest_to_clean
+    upstream: {phase: ingest, topic: shop-ingest-complete}
+    downstream: {phase: clean, topic: shop-clean-trigger}
+    modes:
+      - {name: daily, event: after, optional: [stock], grace: {quorum_pct: 50, after: 12m}, deadline: "+1d 18:00"}
+  - id: clean_to_marts
+    upstream: {phase: clean, topic: shop-clean-complete}
+    downstream: {phase: marts, topic: shop-marts-trigger}
+    modes:
+      - {name: daily, event: after, deadline: "+1d 20:00"}
+schedules:
+  - {name: nightly, cron: "30 22 * * *", function: reconcile, job: nightly}
+  - {name: sweep, cron: "50 22 * * *", function: sweep, job: sweep}
+  - {name: health, cron: "5 * * * *", function: health, job: health}
+`
+
+// firstDay is a system of a new user: two transitions in a chain, at 12:05 in Berlin.
+func firstDay(t *testing.T) *system {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "shop.yaml")
+	if err := os.WriteFile(file, []byte(chain), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PIPELINE_FILE", file)
+	s := running(t)
+	before := clock
+	clock = s.Clock.Now
+	t.Cleanup(func() { clock = before })
+	return s
+}
+
+func TestComplete_SaysWhenRunsOfThePeriodCountAndWhichPeriodWasMeant(t *testing.T) {
+	firstDay(t)
+	said := []string{"a run that ends now belongs to no mode of ingest_to_clean\n  daily counts runs that end at or after 00:00 on the next day (2026-02-05 00:00 CET)\n" +
+		`did you mean yesterday, 2026-02-03? phasectl complete orders 2026-02-03 --reason "…"`}
+	want(t, 0, said, "complete", "orders", "today", "--reason", "try it", "--dry-run")
+	want(t, 0, said, "complete", "orders", "today", "--reason", "try it")
+}
+
+func TestStatus_ShowsARunThatNoModeCounts(t *testing.T) {
+	firstDay(t)
+	want(t, 0, []string{"no completions are recorded from 2026-02-02 to 2026-02-05\n  to report one: phasectl complete PROCESSOR yesterday --reason"}, "status")
+	want(t, 0, []string{"no completions are recorded for 2026-02-03\n"}, "status", "yesterday")
+	want(t, 0, nil, "complete", "orders", "today", "--reason", "try it")
+	const why = "it completed too early: daily counts runs that end at or after 2026-02-05 00:00 CET; did you mean 2026-02-03?"
+	want(t, 0, []string{"2026-02-04  daily of ingest_to_clean  waiting", "does not count: orders reported success, ended 2026-02-04 12:05 CET: " + why}, "status")
+	want(t, 0, []string{"does not count: " + why}, "explain", "today", "--transition", "ingest_to_clean")
+	want(t, 0, []string{"2026-02-03 daily of ingest_to_clean is grace"}, "complete", "orders", "yesterday", "--reason", "try it")
+}
+
+func TestGrammar_OffersACommandForEachTransitionOrMode(t *testing.T) {
+	firstDay(t)
+	want(t, 64, []string{"which transition?\n  phasectl hold yesterday --for=2h0m0s --reason='it is wrong' --transition ingest_to_clean\n" +
+		"  phasectl hold yesterday --for=2h0m0s --reason='it is wrong' --transition clean_to_marts\n"}, "hold", "yesterday", "--for", "2h", "--reason", "it is wrong")
+	want(t, 64, []string{`--transition: "clean_to_mart": the pipeline has ingest_to_clean, clean_to_marts; did you mean "clean_to_marts"?`}, "explain", "yesterday", "--transition", "clean_to_mart")
+	t.Setenv("PIPELINE_FILE", "")
+	want(t, 64, []string{"MODE: which mode of phase3_to_phase4?\n  phasectl explain 2026-02-03 --mode tomorrow\n"}, "explain", "2026-02-03")
+}
+
+func TestOpen_WithoutAProjectNamesBothWaysOut(t *testing.T) {
+	t.Setenv("GOOGLE_CLOUD_PROJECT", "")
+	want(t, 64, []string{"GOOGLE_CLOUD_PROJECT: is required\n", `while phasectl local runs: eval "$(phasectl env)"`, "add --project PROJECT"}, "status")
+}
