@@ -206,7 +206,11 @@ func (x *explainAnswer) text(p *page) {
 	row("why", "%s", x.Reason)
 	row("policy", "%s", x.Policy)
 	for _, w := range x.Waited {
-		row("missing", "%s, %d attempts", w.Processor, w.Attempts)
+		attempts := fmt.Sprintf("%d attempts", w.Attempts)
+		if w.Attempts == 1 {
+			attempts = "1 attempt"
+		}
+		row("missing", "%s, %s", w.Processor, attempts)
 		if w.Attempts > 0 {
 			more("the last one ended %s: %s", p.at(w.At), w.Status)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -118,7 +119,7 @@ func what(key cycle.Key, mode string) string {
 	if mode == "" {
 		return "every cycle of " + key.Transition.ID
 	}
-	return string(key.Period) + " " + mode
+	return key.Transition.Called(key.Period, mode)
 }
 
 func (o *holdOptions) run(ctx context.Context) (*steered, error) {
@@ -127,12 +128,14 @@ func (o *holdOptions) run(ctx context.Context) (*steered, error) {
 		most = cycle.MaxWholeHold
 	}
 	switch {
+	case o.lasts == 0 && strings.TrimSpace(o.reason) == "" && !o.dryRun:
+		return nil, usage(fmt.Errorf("--for and --reason are required:\n  %s --for 6h --reason \"…\"", o.called))
 	case o.lasts == 0:
 		return nil, usage(errors.New("--for: is required, such as 6h"))
 	case o.lasts < 0 || o.lasts > most:
 		return nil, usage(fmt.Errorf("--for: %s is not within 1s to %gh", o.lasts, most.Hours()))
 	}
-	return o.steer(ctx, o.flags, &o.subject, true, "put %s on hold for "+o.lasts.String(), func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
+	return o.steer(ctx, o.flags, &o.subject, true, "put %s on hold for "+short(o.lasts), func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
 		r, err := a.Engine.Hold(ctx, key, m.Name, o.lasts, actor(), o.reason)
 		if err != nil {
 			return err

@@ -84,3 +84,18 @@ func TestOpen_WithoutAProjectNamesBothWaysOut(t *testing.T) {
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "")
 	want(t, 64, []string{"GOOGLE_CLOUD_PROJECT: is required\n", `while phasectl local runs: eval "$(phasectl env)"`, "add --project PROJECT"}, "status")
 }
+
+func TestHold_NamesAllMissingFlagsInOneCommandAndTheTransition(t *testing.T) {
+	firstDay(t)
+	want(t, 64, []string{"--for and --reason are required:\n  phasectl hold yesterday --for 6h --reason \"…\"\n"}, "hold", "yesterday")
+	want(t, 0, []string{"would put 2026-02-03 daily of ingest_to_clean on hold for 2h\n"}, "hold", "yesterday", "--transition", "ingest_to_clean", "--for", "2h", "--dry-run")
+}
+
+func TestStatus_ABatchInGraceHasNoMessagesYet(t *testing.T) {
+	firstDay(t)
+	want(t, 0, nil, "complete", "orders", "yesterday", "--reason", "try it")
+	want(t, 0, []string{"batch 1  grace  no messages yet\n"}, "status")
+	want(t, 0, []string{"missing stock, 0 attempts"}, "explain", "yesterday", "--transition", "ingest_to_clean")
+	want(t, 0, nil, "complete", "stock", "yesterday", "--status", "failed", "--reason", "try it")
+	want(t, 0, []string{"missing stock, 1 attempt\n"}, "explain", "yesterday", "--transition", "ingest_to_clean")
+}

@@ -166,7 +166,11 @@ func (r *statusAnswer) text(p *page) {
 					sent++
 				}
 			}
-			p.detail("batch %d  %s  %s, %d of %d messages sent", batch.N, batch.State, batch.Cause, sent, len(batch.Messages))
+			if len(batch.Messages) == 0 {
+				p.detail("batch %d  %s  no messages yet", batch.N, batch.State)
+			} else {
+				p.detail("batch %d  %s  %s, %d of %d messages sent", batch.N, batch.State, batch.Cause, sent, len(batch.Messages))
+			}
 			for _, r := range batch.Runs {
 				name, _, _ := strings.Cut(r, "#")
 				p.detail("  %s", quoted([]string{name}))
