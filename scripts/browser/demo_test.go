@@ -181,7 +181,7 @@ func TestScreenshots_OfDemo(t *testing.T) {
 	_, err = w.Engine.Hold(t.Context(), cycle.Key{Transition: tr, Period: next}, "same_day", 6*time.Hour, "ada", "two box scores are wrong")
 	w.must(err)
 	w.relay()
-	headlineOf(w, "1 cycle overdue, 1 on hold")
+	headlineOf(w, "1 cycle overdue, 1 on hold, 1 waits for a failed processor")
 	shoot("bad", "", w, 1300, 1400)
 	shoot("hours", "?days=2", played(t, "../demo/retail.yaml"), 1100, 1400)
 }
