@@ -99,3 +99,12 @@ func TestStatus_ABatchInGraceHasNoMessagesYet(t *testing.T) {
 	want(t, 0, nil, "complete", "stock", "yesterday", "--status", "failed", "--reason", "try it")
 	want(t, 0, []string{"missing stock, 1 attempt\n"}, "explain", "yesterday", "--transition", "ingest_to_clean")
 }
+
+func TestTrigger_WithoutCriticalProcessorsNamesForce(t *testing.T) {
+	firstDay(t)
+	want(t, 0, nil, "complete", "stock", "yesterday", "--reason", "try it")
+	for _, dry := range [][]string{{"--dry-run"}, nil} {
+		want(t, 1, []string{"critical processors are missing: orders; to hand over without them, add --force\n"},
+			append([]string{"trigger", "yesterday", "--transition", "ingest_to_clean", "--reason", "now"}, dry...)...)
+	}
+}

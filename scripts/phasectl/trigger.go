@@ -79,6 +79,8 @@ func (tr triggered) words(dryRun bool) string {
 		return fmt.Sprintf("%s: %s is %s and goes on by itself; do not ask again: %s", place, of, tr.State, tr.Error)
 	case tr.Error != "":
 		return fmt.Sprintf("%s: %s", place, tr.Error)
+	case strings.Contains(tr.Refusal, cycle.RefusedCritical):
+		return fmt.Sprintf("%s: refused: %s; to hand over without them, add --force", place, tr.Refusal)
 	case tr.Refusal != "":
 		return fmt.Sprintf("%s: refused: %s", place, tr.Refusal)
 	case dryRun:

@@ -33,6 +33,9 @@ type Plan struct {
 // ErrRefused says that nothing was done, and nothing was written.
 var ErrRefused = errors.New("refused")
 
+// RefusedCritical begins the refusal of a hand-over without critical processors, which Force passes.
+const RefusedCritical = "critical processors are missing: "
+
 // Plan says what a Request would do. It changes nothing.
 func (e *Engine) Plan(ctx context.Context, key Key, m pipeline.Mode, r Request) (Plan, error) {
 	s, err := e.read(ctx, key, nil)
@@ -183,7 +186,7 @@ func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []pol
 	case hold != nil:
 		p.Refusal = fmt.Sprintf("it is on hold by %s: %s", hold.Actor, hold.Reason)
 	case len(critical) > 0:
-		p.Refusal = "critical processors are missing: " + strings.Join(critical, ", ")
+		p.Refusal = RefusedCritical + strings.Join(critical, ", ")
 	case in.Began == nil && m.NotBefore != nil && s.now.Before(c.key.Transition.Calendar().Instant(c.key.Period, *m.NotBefore)):
 		p.Refusal = "its policy hands nothing over before " + m.NotBefore.String()
 	}
