@@ -164,7 +164,7 @@ func TestClose_EndsACycle(t *testing.T) {
 	s := running(t)
 	s.report(completion(five[0], "2026-02-03"))
 	want(t, 64, []string{"--reason"}, "close", "2026-02-03", "overnight")
-	want(t, 64, []string{`MODE: ""`}, "close", "2026-02-03", "--reason", "x")
+	want(t, 64, []string{`which mode of phase3_to_phase4?`}, "close", "2026-02-03", "--reason", "x")
 	want(t, 0, []string{"2026-02-03 overnight is closed\n  now closed: closed by " + actor()}, "close", "2026-02-03", "overnight", "--reason", "cancelled")
 	want(t, 0, []string{"2026-02-03 overnight was closed already, by " + actor()}, "close", "2026-02-03", "overnight", "--reason", "again")
 	want(t, 0, []string{"is closed", "nothing; to hand it over in spite of that: phasectl trigger"}, "explain", "2026-02-03", "overnight")

@@ -145,7 +145,7 @@ func TestActs_CanBeTriedAndAskOnATerminal(t *testing.T) {
 	s := running(t)
 	s.night("2026-02-03")
 	for line, part := range map[string]string{
-		"hold 2026-02-03 overnight --for 6h":      "would put 2026-02-03 overnight on hold for 6h0m0s",
+		"hold 2026-02-03 overnight --for 6h":      "would put 2026-02-03 overnight on hold for 6h",
 		"release 2026-02-03 overnight":            "would end the hold of 2026-02-03 overnight",
 		"close 2026-02-03 overnight":              "would close 2026-02-03 overnight",
 		"trigger 2026-02-03 overnight":            "would hand over batch 2",
