@@ -209,7 +209,7 @@ func (w *world) newEngine() *Engine {
 
 var idCounter atomic.Int64
 
-func ids() func() string { return func() string { return fmt.Sprintf("h%d", idCounter.Add(1)) } }
+func ids() func() string { return func() string { return fmt.Sprintf("h%06d", idCounter.Add(1)) } }
 
 // at is a local time of the NBA pipeline.
 func at(s string) time.Time {

@@ -40,13 +40,22 @@ type PeriodState struct {
 	snapshot *snapshot
 }
 
-// PeriodStates reads the periods from one to another, those without any record included, oldest
+// PeriodStates returns what [Engine.EachPeriodState] visits.
+func (e *Engine) PeriodStates(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (out []PeriodState, err error) {
+	err = e.EachPeriodState(ctx, t, from, to, func(b PeriodState) { out = append(out, b) })
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// EachPeriodState reads the periods from one to another, those without any record included, oldest
 // first: in a constant number of calls, however many there are. It changes nothing, and holds the
-// documents of one period at a time.
-func (e *Engine) PeriodStates(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) ([]PeriodState, error) {
+// documents of one period at a time. After an error some periods have been visited.
+func (e *Engine) EachPeriodState(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period, visit func(PeriodState)) error {
 	got, err := e.Store.Get(ctx, e.holdRef(t))
 	if err != nil {
-		return nil, fmt.Errorf("read the hold of %s: %w", t.ID, err)
+		return fmt.Errorf("read the hold of %s: %w", t.ID, err)
 	}
 	prefix := t.StoredID() + "_"
 	periods := e.reader(ctx, e.Prefix+periodsCollection, prefix, string(from), string(to)+"~~")
@@ -55,20 +64,19 @@ func (e *Engine) PeriodStates(ctx context.Context, t *pipeline.Transition, from,
 	defer batches.stop()
 	shown := e.reader(ctx, e.Prefix+t.CompatibilityCollection, "", string(from), string(to))
 	defer shown.stop()
-	var out []PeriodState
 	for p := from; p <= to; p = t.Calendar().Add(p, 1) {
 		b := PeriodState{Key: Key{Transition: t, Period: p}, At: got.ReadTime, engine: e}
 		of, err := periods.of(p)
 		if err != nil {
-			return nil, fmt.Errorf("read the periods: %w", err)
+			return fmt.Errorf("read the periods: %w", err)
 		}
 		handed, err := batches.of(p) // after the period, so that most listed batches exist
 		if err != nil {
-			return nil, fmt.Errorf("read the hand-overs: %w", err)
+			return fmt.Errorf("read the hand-overs: %w", err)
 		}
 		view, err := shown.of(p)
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", t.CompatibilityCollection, err)
+			return fmt.Errorf("read %s: %w", t.CompatibilityCollection, err)
 		}
 		var docs []store.Doc
 		for _, ref := range e.periodRefs(b.Key) {
@@ -82,9 +90,9 @@ func (e *Engine) PeriodStates(ctx context.Context, t *pipeline.Transition, from,
 		}
 		b.fill(ctx, docs, document(view, e.projectionRef(b.Key)), got.Docs[0], cycles)
 		b.slim()
-		out = append(out, b)
+		visit(b)
 	}
-	return out, nil
+	return nil
 }
 
 // reader reads a collection once, period by period.

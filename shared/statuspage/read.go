@@ -100,16 +100,14 @@ func read(ctx context.Context, a *app.App, days int) *state {
 func readTransition(ctx context.Context, a *app.App, t *pipeline.Transition, days int) *transition {
 	out := &transition{Transition: t}
 	from, to := t.Window(a.Now(), days)
-	periods, err := a.Engine.PeriodStates(ctx, t, from, to)
-	if err == nil {
-		out.managed, err = a.Engine.Managed(ctx, t)
+	out.managed, out.err = a.Engine.Managed(ctx, t)
+	if out.err == nil { // a period at a time: 90 days by the hour are 2,160 of them
+		out.err = a.Engine.EachPeriodState(ctx, t, from, to, func(p cycle.PeriodState) {
+			out.cycles = append(out.cycles, cyclesOf(a, t, out.managed, p)...)
+		})
 	}
-	if err != nil {
-		out.err = err
-		return out
-	}
-	for _, p := range periods {
-		out.cycles = append(out.cycles, cyclesOf(a, t, out.managed, p)...)
+	if out.err != nil {
+		out.cycles = nil
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -200,30 +201,36 @@ func TestScan_ResumesAfterLastDocument(t *testing.T) {
 // A loop that ends early pays for one page, and a long list never comes in one answer.
 func TestScan_ReadsAPageAtATime(t *testing.T) {
 	const ids = 2*store.ScanPage + 50
-	var sent []int // documents of each query
+	var mu sync.Mutex // a query whose reader has left may still be served
+	var sent []int    // the most documents that each query asks for
 	s := (&script{query: func(r *pb.RunQueryRequest, out pb.Firestore_RunQueryServer) error {
 		start, limit := r.GetStructuredQuery().GetStartAt(), ids
 		if l := r.GetStructuredQuery().GetLimit(); l != nil {
 			limit = int(l.GetValue())
 		}
-		sent = append(sent, 0)
+		mu.Lock()
+		sent = append(sent, limit)
+		mu.Unlock()
+		found := 0
 		for i := range ids {
 			name := fmt.Sprintf("projects/project/databases/(default)/documents/c/id-%03d", i)
-			if from := start.GetValues()[0].GetReferenceValue(); name < from || name == from && !start.GetBefore() || sent[len(sent)-1] == limit {
+			if from := start.GetValues()[0].GetReferenceValue(); name < from || name == from && !start.GetBefore() || found == limit {
 				continue
 			}
 			if err := out.Send(&pb.RunQueryResponse{Document: document(name, 1), ReadTime: at(1)}); err != nil {
 				return err
 			}
-			sent[len(sent)-1]++
+			found++
 		}
 		return nil
 	}}).serve(t)
 	for _, c := range []struct {
 		docs int // after which the loop ends
 		sent []int
-	}{{ids + 1, []int{100, 100, 50}}, {5, []int{100}}, {store.ScanPage, []int{100}}, {store.ScanPage + 1, []int{100, 100}}} {
+	}{{ids + 1, []int{100, 100, 100}}, {5, []int{100}}, {store.ScanPage, []int{100}}, {store.ScanPage + 1, []int{100, 100}}} {
+		mu.Lock()
 		sent = nil
+		mu.Unlock()
 		n := 0
 		for _, err := range s.Scan(t.Context(), "c", "id-0", "id-9") {
 			if err != nil {
@@ -233,6 +240,9 @@ func TestScan_ReadsAPageAtATime(t *testing.T) {
 				break
 			}
 		}
+		mu.Lock()
+		sent := slices.Clone(sent)
+		mu.Unlock()
 		if n != min(c.docs, ids) || !slices.Equal(sent, c.sent) {
 			t.Errorf("%d documents in queries of %v, want %d in %v", n, sent, min(c.docs, ids), c.sent)
 		}
