@@ -103,8 +103,17 @@ func (s *statusWriter) WriteHeader(status int) {
 	s.status = status
 	if status == http.StatusAccepted {
 		status = http.StatusNoContent
+		s.Header().Del("Content-Length")
 	}
 	s.ResponseWriter.WriteHeader(status)
+}
+
+// Write leaves out the body of a 202: a 204 has none.
+func (s *statusWriter) Write(b []byte) (int, error) {
+	if s.status == http.StatusAccepted {
+		return len(b), nil
+	}
+	return s.ResponseWriter.Write(b)
 }
 
 // to sends deliveries to a process from now on.
