@@ -3,6 +3,7 @@
 package guard
 
 import (
+	"flag"
 	"testing"
 
 	"github.com/phasegate/phasegate/shared/mutanttest"
@@ -167,9 +168,11 @@ var mutants = []mutanttest.Mutant{
 		unsure := a.result == unknown`},
 }
 
+var all = flag.Bool("sim.mutants", false, "TestMutantsAreCaught plays the mutants")
+
 func TestMutantsAreCaught(t *testing.T) {
-	if testing.Short() {
-		t.Skip("compiles the guard with its mutants")
+	if !*all {
+		t.Skip("compiles the guard with its mutants and plays each for seconds; make test-all does that")
 	}
 	mutanttest.Caught(t, mutants, 20_000, 2000)
 }
