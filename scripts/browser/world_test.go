@@ -23,7 +23,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// world is a pipeline with the status page at a URL. Hand-overs reach nobody.
+// world is a pipeline with the status page at a URL. No consumer receives its hand-overs.
 type world struct {
 	*app.App
 	t   *testing.T

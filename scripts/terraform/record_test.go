@@ -31,6 +31,7 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/processor"
+	"github.com/phasegate/phasegate/shared/receipt"
 	rec "github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
@@ -159,6 +160,19 @@ func (r *recorder) completeFor(date string, at time.Time, processors ...string) 
 			r.t.Fatal(err)
 		}
 		r.deliver("transition", data)
+	}
+}
+
+// guarded is a delivery to a service behind phasectl guard.
+func (r *recorder) guarded() {
+	r.t.Helper()
+	receipts := receipt.New(receipt.Config{Store: r.written, Now: r.Now, NewID: rand.Text, TTL: receipt.MinTTL, Instance: "i", Log: r.App.Log})
+	c, err := receipts.Claim(r.t.Context(), receipt.Delivery{Scope: "phase4", Route: "/", Key: rand.Text()})
+	if err == nil {
+		_, err = c.Done(r.t.Context(), 200)
+	}
+	if err != nil {
+		r.t.Fatal(err)
 	}
 }
 
@@ -333,6 +347,7 @@ var bad = map[string]func(*recorder){
 
 // work is a run of a processor in Go; fenced: a later run has taken its right to write.
 func (r *recorder) work(fenced bool) error {
+	r.guarded()
 	runner := processor.New(processor.Config{Pipeline: r.Pipeline, Store: r.written, Locks: r.Locks, Warehouse: warehouse.New("test", bigQuery(r.t, fenced)),
 		Publish: r.Broker.Publish, Now: r.Now, NewID: rand.Text, Staging: r.App.Config.Staging(), TimeLimit: time.Minute, Log: r.App.Log})
 	_, err := runner.Run(r.t.Context(), "player_game_summary", "2026-02-05", processor.Request{}, func(context.Context, processor.Run) (processor.Output, error) {

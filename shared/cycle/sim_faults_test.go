@@ -247,7 +247,7 @@ func (s *simulation) publish(ctx context.Context, topic string, msgs []wire.Outg
 	s.publishing(th)
 	th.late = func() {
 		for _, m := range msgs {
-			s.accept(th, topic, m, s.now.AddDate(1, 0, 0), false) // a copy, if it is one, is nobody's fault
+			s.accept(th, topic, m, s.now.AddDate(1, 0, 0), false) // a copy is expected here
 		}
 	}
 	err := s.do(simPublish, func() string { return "publish " + simOutgoing(msgs) }, func(f simFault) error {

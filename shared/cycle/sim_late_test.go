@@ -48,7 +48,7 @@ func (s *simulation) land(l *simLanding) {
 	l.thread.seen, l.thread.checked = seen, checked
 }
 
-// simClocks is what is wrong with the machines' clocks, beside their differences.
+// simClocks is what is wrong with the machines' clocks, in addition to their differences.
 type simClocks struct {
 	rng      *rand.Rand // nil: wall and monotonic clock agree, and only go forward
 	suspends bool       // the monotonic clock stands still while a process does

@@ -327,7 +327,7 @@ func TestCycles_HaveStateQualifierAndCommand(t *testing.T) {
 	}
 }
 
-// A hundred requests at once are served from one read; one that leaves takes nobody with it, and
+// A hundred requests at once are served from one read. A request that leaves ends no other, and
 // the read that follows is a new one.
 func TestReads_ServeRequestsAtOnceFromOneRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

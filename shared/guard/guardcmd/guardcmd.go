@@ -3,6 +3,7 @@
 package guardcmd
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -80,13 +81,9 @@ func New(open OpenStore) *cobra.Command {
 		RunE: func(cmd *cobra.Command, command []string) error { return o.run(cmd, open, command) },
 	}
 	fl := cmd.Flags()
-	port := os.Getenv("PORT")
-	if port == "" {
-		port = "8080"
-	}
-	fl.StringVar(&o.listen, "listen", ":"+port, "address to listen on (default :$PORT)")
+	fl.StringVar(&o.listen, "listen", "", "address to listen on (default :$PORT, else :8080)")
 	fl.StringVar(&o.upstream, "upstream", "", "address of a service that runs already, such as http://127.0.0.1:8081")
-	fl.StringVar(&o.scope, "scope", os.Getenv("K_SERVICE"), "name of the service in receipts (default $K_SERVICE)")
+	fl.StringVar(&o.scope, "scope", "", "name of the service in receipts (default $K_SERVICE)")
 	fl.StringSliceVar(&o.paths, "paths", []string{"/"}, "paths on which the service receives triggers")
 	fl.IntSliceVar(&o.success, "success", []int{200, 201, 202, 204}, "statuses by which the service says that the work was done")
 	fl.StringArrayVar(&o.successJSON, "success-json", nil, "FIELD=VALUE[,VALUE]: a field of the answer must have one of the values")
@@ -96,12 +93,22 @@ func New(open OpenStore) *cobra.Command {
 	fl.BoolVar(&o.cooldown, "cooldown", false, "after a failure wait for --ttl before the next run")
 	fl.StringVar(&o.onLost, "on-lost", "run", "run: let the service finish when its claim is lost; kill: end it")
 	fl.StringVar(&o.unkeyed, "unkeyed", "pass", "pass: forward POSTs that are no Pub/Sub delivery; refuse: answer 400")
-	fl.StringVar(&o.prefix, "prefix", os.Getenv("PHASEGATE_PREFIX"), "prefix of collections (default $PHASEGATE_PREFIX)")
-	fl.StringVar(&o.log, "log-level", os.Getenv("LOG_LEVEL"), "debug, info, warn or error (default $LOG_LEVEL, else info)")
+	fl.StringVar(&o.prefix, "prefix", "", "prefix of collections (default $PHASEGATE_PREFIX)")
+	fl.StringVar(&o.log, "log-level", "", "debug, info, warn or error (default $LOG_LEVEL, else info)")
 	return cmd
 }
 
+// fromEnvironment fills in flags that were not given.
+func (o *options) fromEnvironment() {
+	port := cmp.Or(os.Getenv("PORT"), "8080")
+	o.listen = cmp.Or(o.listen, ":"+port)
+	o.scope = cmp.Or(o.scope, os.Getenv("K_SERVICE"))
+	o.prefix = cmp.Or(o.prefix, os.Getenv("PHASEGATE_PREFIX"))
+	o.log = cmp.Or(o.log, os.Getenv("LOG_LEVEL"))
+}
+
 func (o *options) run(cmd *cobra.Command, open OpenStore, command []string) error {
+	o.fromEnvironment()
 	c, err := o.config(len(command) > 0)
 	if err != nil {
 		return UsageError{err}

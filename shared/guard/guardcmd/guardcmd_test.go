@@ -238,3 +238,14 @@ func TestParent_NamesACommandThatCannotStart(t *testing.T) {
 		t.Errorf("the guard ended with %v", err)
 	}
 }
+
+// The reference page is made from the help, on any machine.
+func TestGuard_HelpDoesNotDependOnTheEnvironment(t *testing.T) {
+	before := New(nil).UsageString()
+	for _, name := range []string{"PORT", "K_SERVICE", "PHASEGATE_PREFIX", "LOG_LEVEL"} {
+		t.Setenv(name, "debug")
+	}
+	if after := New(nil).UsageString(); after != before {
+		t.Errorf("help:\n%s\nwith other variables:\n%s", before, after)
+	}
+}
