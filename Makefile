@@ -32,6 +32,11 @@ build/bqemu: $(wildcard scripts/bqemu/*.go) scripts/bqemu/copy.sh scripts/bqemu/
 	cd scripts/bqemu && $(GO) build -modfile ../../build/bqemu.mod -ldflags '-s -w' $(BQEMU_FLAGS) -o ../../build/bqemu .
 	@rm -rf build/emulator build/engine
 
+# Its size is limited to 25 MB, because every instance of a guarded service loads it.
+build/guard: $(shell find shared scripts/guard -name '*.go' -not -name '*_test.go') go.mod go.sum ## Build phasectl guard alone, a small static binary for containers
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./scripts/guard
+	@test $$(wc -c <$@) -le 25000000 || { echo "$@ is larger than 25 MB"; rm $@; exit 1; }
+
 .PHONY: demo
 demo: build ## Replay a night of the NBA pipeline on this machine; PIPELINE=retail that of another
 	@build/phasectl demo $(if $(filter-out file,$(origin PIPELINE)),--pipeline '$(DEFINITION)')
@@ -56,7 +61,7 @@ build/tested: $(TESTED)
 
 # Packages whose code, or the code that they drive, is concurrent. What plays a month, or many
 # completions on the Firestore emulator, tells the race detector nothing new and takes minutes.
-RACED := ./functions/... $(addprefix ./shared/,app cycle delivery deployed health lease notify processor reconcile store/... sweep warehouse) \
+RACED := ./functions/... $(addprefix ./shared/,app cycle delivery deployed guard/... health lease notify processor receipt reconcile statuspage store/... sweep warehouse) \
 	$(addprefix ./scripts/,emulators local phasectl processors)
 NOT_RACED := OfAMonth|AMonthIn|AMonthOf|AtOnce_OnFirestore
 
@@ -117,7 +122,7 @@ lint: ## Check formatting, vet, staticcheck and the English
 	$(GO) run ./scripts/prose
 
 .PHONY: bench
-bench: build/bqemu ## Run the benchmarks, beside the alternatives
+bench: build/bqemu ## Run the benchmarks, compared with the alternatives
 	$(GO) run ./scripts/emulators -- $(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: package

@@ -140,8 +140,8 @@ func eachTransition(ctx context.Context, a *app.App, do func(*pipeline.Transitio
 	return errors.Join(errs...)
 }
 
-// guarded turns a panic of one part of a job into an error. The log names the part: what it is, and
-// which.
+// guarded turns a panic of one part of a job into an error. The log entry has
+// the kind and the name of the part.
 func guarded(ctx context.Context, a *app.App, what, part string, do func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {

@@ -88,8 +88,8 @@ func (o *doctorOptions) run(ctx context.Context) (*checklist, error) {
 	if err != nil {
 		return nil, usage(err)
 	}
-	if (c.Local || c.PubSubHost != "") && platformOptions == nil {
-		return nil, exitError{exitUnknown, errors.New("nothing is deployed on this machine: name a project, without the emulators' variables")}
+	if err := deployedElsewhere(c); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, doctorWithin)
 	defer cancel()

@@ -86,6 +86,15 @@ type ran struct {
 	last   time.Time // when it came to the end of a job
 }
 
+// deployedElsewhere returns an error if the environment is this machine, on which nothing is
+// deployed. A comparison of its documents with a real project would be of two systems.
+func deployedElsewhere(c app.Config) error {
+	if (c.Local || c.PubSubHost != "") && platformOptions == nil {
+		return exitError{exitUnknown, errors.New("nothing is deployed on this machine: name a project, without the emulators' variables")}
+	}
+	return nil
+}
+
 // newDrift reads both sides. A folder that is no checkout is an error: a comparison with
 // nothing finds nothing.
 func newDrift(ctx context.Context, a *app.App, dir string) (*drift, error) {
@@ -93,8 +102,8 @@ func newDrift(ctx context.Context, a *app.App, dir string) (*drift, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.Config.PubSubHost != "" && platformOptions == nil {
-		return nil, exitError{exitUnknown, errors.New("nothing is deployed on this machine: name a project, without the emulators' variables")}
+	if err := deployedElsewhere(a.Config); err != nil {
+		return nil, err
 	}
 	d := &drift{app: a, source: source, ran: map[string]ran{}, functions: local.FunctionNames(), deployed: deployed.Read(ctx, a.Config.Project, platformOptions...)}
 	var refs []store.Ref

@@ -12,6 +12,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 type holdOptions struct {
@@ -135,7 +136,7 @@ func (o *holdOptions) run(ctx context.Context) (*steered, error) {
 	case o.lasts < 0 || o.lasts > most:
 		return nil, usage(fmt.Errorf("--for: %s is not within 1s to %gh", o.lasts, most.Hours()))
 	}
-	return o.steer(ctx, o.flags, &o.subject, true, "put %s on hold for "+short(o.lasts), func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
+	return o.steer(ctx, o.flags, &o.subject, true, "put %s on hold for "+policy.Short(o.lasts), func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
 		r, err := a.Engine.Hold(ctx, key, m.Name, o.lasts, actor(), o.reason)
 		if err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 func pipelineCommand(f *flags) *cobra.Command {
@@ -198,7 +199,7 @@ func describeMode(c pipeline.Calendar, m pipeline.Mode, today pipeline.Period) u
 		u.Earliest = at(*m.NotBefore)
 	}
 	if m.Grace != nil {
-		u.Grace = fmt.Sprintf("%s after the critical processors and %d %% of all are complete: then without the rest", short(m.Grace.After), m.Grace.QuorumPct)
+		u.Grace = fmt.Sprintf("%s after the critical processors and %d %% of all are complete: then without the rest", policy.Short(m.Grace.After), m.Grace.QuorumPct)
 	}
 	if m.Deadline != nil {
 		u.Deadline = at(*m.Deadline) + ": a cycle that is not complete is then overdue, and people are notified"
@@ -207,7 +208,7 @@ func describeMode(c pipeline.Calendar, m pipeline.Mode, today pipeline.Period) u
 		}
 	}
 	if m.SecondRuns == pipeline.SecondRunsResend {
-		u.Again = fmt.Sprintf("further runs of a processor with changed data are handed over again, every %s at most", short(m.SecondRunsEvery))
+		u.Again = fmt.Sprintf("further runs of a processor with changed data are handed over again, every %s at most", policy.Short(m.SecondRunsEvery))
 	}
 	return u
 }
@@ -237,18 +238,6 @@ func offsetWords(c pipeline.Calendar, o pipeline.Offset) string {
 		return fmt.Sprintf("%s the %s that is %d %ss earlier", clock, unit, -o.Periods, unit)
 	}
 	return fmt.Sprintf("%s the %s that is %d %ss later", clock, unit, o.Periods, unit)
-}
-
-// short writes a duration without its zero parts: 30m, not 30m0s.
-func short(d time.Duration) string {
-	s := strings.TrimSuffix(d.String(), "0s")
-	if s == "" || !strings.HasSuffix(s, "m") {
-		return d.String()
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }
 
 var indexes = regexp.MustCompile(`\[\d+\]`)

@@ -117,7 +117,7 @@ func ruled(p *pipeline.Pipeline) map[string]string {
 	}
 	for _, t := range p.Transitions {
 		at := "transition " + t.ID
-		out[at] = fmt.Sprintf("from %s to %s, within %s, shown in %s", t.UpstreamPhase, t.DownstreamPhase, short(t.TriggerWithin), t.CompatibilityCollection)
+		out[at] = fmt.Sprintf("from %s to %s, within %s, shown in %s", t.UpstreamPhase, t.DownstreamPhase, policy.Short(t.TriggerWithin), t.CompatibilityCollection)
 		if t.Checks != nil {
 			for _, c := range t.Checks.All {
 				out[at+" check "+c.Name] = strings.Join(strings.Fields(fmt.Sprintf("warn %s block %s: %s", c.Warn, c.Block, c.SQL)), " ")
@@ -145,7 +145,7 @@ func modeRules(c pipeline.Calendar, m pipeline.Mode) map[string]string {
 		"counts": at(&m.CountsFrom), "earliest": at(m.NotBefore), "deadline": at(m.Deadline), "grace": "none", "again": string(m.SecondRuns), "runs": string(m.Event),
 		"accepts earlier runs of": strings.Join(m.AcceptEarlier, ", ")}
 	if m.Grace != nil {
-		out["grace"] = fmt.Sprintf("%s from %d %% on", short(m.Grace.After), m.Grace.QuorumPct)
+		out["grace"] = fmt.Sprintf("%s from %d %% on", policy.Short(m.Grace.After), m.Grace.QuorumPct)
 	}
 	if m.Deadline != nil {
 		out["at deadline"] = string(m.AtDeadline)

@@ -8,7 +8,7 @@ import (
 )
 
 // Attributes puts the child into a process group, so that its children end with it.
-// The kernel ends the child if this process is killed, because its lock is no longer renewed.
+// The kernel ends the child if this process is killed, because nothing renews its lock or claim then.
 func Attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -4,7 +4,7 @@ package childproc
 
 import "syscall"
 
-// Attributes puts the child into a group of its own, so that what it starts is ended with it.
+// Attributes puts the child into its own process group, so that its children end with it.
 func Attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // strays cannot be found here.

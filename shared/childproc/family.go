@@ -11,11 +11,13 @@ type Family struct {
 	Token string // a line of their environment
 }
 
-// Signal reaches processes that are stopped, too. An error says that there is none.
+// Signal sends a signal to all of them. A stopped process gets it too, because SIGCONT follows. An
+// error means that a process has ended.
 func (f Family) Signal(sig syscall.Signal) {
 	_ = syscall.Kill(-f.PID, sig)
 	for _, pid := range strays(f.Token) {
 		_ = syscall.Kill(pid, sig)
+		_ = syscall.Kill(pid, syscall.SIGCONT)
 	}
 	_ = syscall.Kill(-f.PID, syscall.SIGCONT)
 }

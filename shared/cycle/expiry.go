@@ -105,8 +105,8 @@ func (c *convergence) open(s *snapshot) bool {
 // second. A cycle counts from 1 if its first batch is made from earliest before its period's
 // beginning on, and before numberSpan has passed since then. Outside this time an earlier batch 1
 // may have expired with its period. The cycle then counts from the number of spans since 1970
-// times spanNumbers, which no earlier batch has. For a document that was deleted was at least
-// [store.Kept] old, and no two times that far apart lie in one span.
+// times spanNumbers, which no earlier batch has. The platform deletes a document only [store.Kept]
+// after its last change. One span is not longer than that, so the two batches never share a span.
 const (
 	earliest    = 100 * 24 * time.Hour
 	numberSpan  = 400 * 24 * time.Hour // at most store.Kept; a change would use numbers again

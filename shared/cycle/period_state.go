@@ -50,7 +50,7 @@ func (e *Engine) PeriodStates(ctx context.Context, t *pipeline.Transition, from,
 }
 
 // EachPeriodState reads the periods from one to another, those without any record included, oldest
-// first: in a constant number of calls, however many there are. It changes nothing, and holds the
+// first: in one call, and one query for every [store.ScanPage] documents of a kind. It changes nothing, and holds the
 // documents of one period at a time. After an error some periods have been visited.
 func (e *Engine) EachPeriodState(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period, visit func(PeriodState)) error {
 	got, err := e.Store.Get(ctx, e.holdRef(t))

@@ -15,16 +15,20 @@
 //
 //   - Two guards never forward one delivery while both rely on their claims.
 //   - An answer by which Pub/Sub acknowledges means that the work was done.
-//   - Once faults end, every delivery is done if the service succeeds.
+//   - Once faults end, every delivery is done if the service succeeds before Pub/Sub dead-letters it.
 //   - Without a fault there is one run of a delivery, and one more for each failure.
 //
 // # Limits
 //
 // A copy works again if the guard's process dies after the service's last effect and before
-// the receipt says so. It also works again
-// after a claim that could not be renewed for its whole time, and after a result that stays
-// unknown for longer than that. If a service reports a failure after its effect, the effect
-// comes twice. Work that goes on after the answer is not seen.
+// the receipt says so. It also works again after a claim that could not be renewed for its whole
+// time, and after a result that stays unknown for longer than that. If a service reports a failure
+// after its effect, the effect comes twice. Work that goes on after the answer is not seen.
+//
+// Pub/Sub redelivers after 600 s at most, and counts each 429 as an attempt. A run of an hour uses
+// 11 attempts with a back-off of 10 to 600 s, and 60 without one. So the subscription needs a
+// retry policy, and at least 20 attempts: a message that is dead-lettered during a run is not
+// retried if that run fails.
 //
 // # Keys
 //

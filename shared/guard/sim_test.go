@@ -1,3 +1,7 @@
+//go:build !race
+
+// The goroutines of a world take turns by its virtual clock, of which the race detector knows nothing.
+
 package guard
 
 import (

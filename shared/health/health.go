@@ -10,13 +10,13 @@
 // # Report
 //
 // The hourly job logs each check, which alerts read. It sends notifications of changes and a
-// daily digest ([Report.Notifications], [Report.Digest]), and keeps the report for the status
-// page ([ReadPage]). The page reads the report and the documents, and no other source.
+// daily digest ([Report.Notifications], [Report.Digest]), and keeps the report. The status page
+// (shared/statuspage) reads the report and the documents, and no other source.
 //
 // # Guarantees
 //
 // The checks read their sources at the same time, in a constant number of calls for any number
-// of periods. The store gets 14. The state of the periods takes 4, and the start of management 1,
+// of periods, but one more for every [store.ScanPage] documents of a kind. The store gets 14. The state of the periods takes 4, and the start of management 1,
 // with 1 more until a relay has recorded it. Transitions with another name take 2, reports about
 // later periods 1, the locks 2 and the newest lock 1. Quarantine, heartbeats and the last report
 // take 1 each. Each further transition adds its periods, names and locks. The warehouse gets 2

@@ -165,7 +165,7 @@ func shapedOther(n *yaml.Node, t reflect.Type, path, line, tag string) (string, 
 // yamlLine is how the parser begins: with the line where the section around the problem began.
 var yamlLine = regexp.MustCompile(`^yaml: (?:line \d+: )?`)
 
-// located names the line at which YAML ends to be valid: the first that makes the problem of the whole text.
+// located names the first line at which the YAML is not valid.
 func located(data []byte, problem error) error {
 	lines := bytes.SplitAfter(data, []byte("\n"))
 	n := sort.Search(len(lines), func(i int) bool {

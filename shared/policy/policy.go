@@ -182,14 +182,14 @@ func Decide(in Input) Verdict {
 		v.Reason = fmt.Sprintf("%s, deadline %s passed: handed over without the rest", sum, local(deadline))
 	case quorum && in.GraceStart.IsZero():
 		v.State, v.NextCheck = Grace, sooner(later(in.Now.Add(m.Grace.After), notBefore), deadline, atDeadline)
-		v.Reason = fmt.Sprintf("%s, grace of %s begins", sum, short(m.Grace.After))
+		v.Reason = fmt.Sprintf("%s, grace of %s begins", sum, Short(m.Grace.After))
 	case quorum:
 		v.State, v.NextCheck = Grace, sooner(graceEnd, deadline, atDeadline)
 		v.Reason = fmt.Sprintf("%s, grace until %s", sum, local(v.NextCheck))
 	case completeLate || quorumLate || passed && handOver && all(m.Critical, first):
 		v.State, v.TooLate = Overdue, true
 		v.Reason = fmt.Sprintf("%s, but only %s, more than %s after the period: not handed over automatically",
-			sum, since(heldSince(m, first), limit, local), short(in.Transition.TriggerWithin))
+			sum, since(heldSince(m, first), limit, local), Short(in.Transition.TriggerWithin))
 	case passed:
 		v.State = Overdue
 		v.Reason = fmt.Sprintf("deadline %s passed: %s", local(deadline), sum)

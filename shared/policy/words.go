@@ -56,7 +56,7 @@ func ignored(in Input, first map[string]time.Time) []string {
 func policy(m pipeline.Mode) string {
 	s := "complete: " + string(m.Complete)
 	if m.Grace != nil {
-		s += fmt.Sprintf(", or critical and %d%% after %s", m.Grace.QuorumPct, short(m.Grace.After))
+		s += fmt.Sprintf(", or critical and %d%% after %s", m.Grace.QuorumPct, Short(m.Grace.After))
 	}
 	if m.NotBefore != nil {
 		s += ", not before " + m.NotBefore.String()
@@ -231,8 +231,8 @@ func lastOf(names []string, done map[string]time.Time) (at time.Time) {
 	return at
 }
 
-// short writes a duration without its zero parts: 30m, not 30m0s.
-func short(d time.Duration) string {
+// Short writes a duration without its zero parts: 30m, not 30m0s.
+func Short(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

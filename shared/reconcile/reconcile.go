@@ -8,7 +8,8 @@
 //	schedule   the expectation for a period
 //	locks, quarantine
 //
-// A comparison of any number of periods takes a constant number of calls.
+// A comparison of any number of periods takes a constant number of calls, and one query more for every
+// [store.ScanPage] documents of a kind.
 //
 // # States of a finding
 //

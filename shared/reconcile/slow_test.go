@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,5 +53,28 @@ func TestRun_SlowQueryDoesNotTakeTheTimeOfTheOthers(t *testing.T) {
 	case <-answered:
 	default:
 		t.Error("the first query took the time of the others")
+	}
+}
+
+// A panic outside the caller's goroutine would end the process.
+func TestRun_QueryThatPanicsIsAnError(t *testing.T) {
+	for name, change := range map[string]func(*Reconciler){
+		"contents": func(r *Reconciler) {
+			r.Contents = func(context.Context, []pipeline.Processor, pipeline.Period, pipeline.Period) map[string]warehouse.Contents {
+				panic("a row without columns")
+			}
+		},
+		"expected": func(r *Reconciler) {
+			r.Expected = func(context.Context, *pipeline.Transition, pipeline.Period, pipeline.Period) (map[pipeline.Period]int64, error) {
+				panic("a row without columns")
+			}
+		},
+	} {
+		s := newScene(t)
+		s.good(night)
+		change(s.rec)
+		if _, err := s.rec.Run(t.Context(), s.tr, night, night, ""); err == nil || !strings.Contains(err.Error(), "panic: a row without columns") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -2,8 +2,10 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -78,10 +80,25 @@ func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to 
 	// Each query has the whole time that the caller gives: a slow one does not take it from the others.
 	// They come after the documents, so that rows of a report that was read are there.
 	var downstream map[string]warehouse.Contents
-	queries.Go(func() { w.tables = r.Contents(ctx, w.upstream, from, to) })
-	queries.Go(func() { downstream = r.Contents(ctx, w.downstream, from, to) })
-	queries.Go(func() { w.expected, expectedErr = r.Expected(ctx, t, from, to) })
+	var panics [3]error
+	for i, query := range []func(){
+		func() { w.tables = r.Contents(ctx, w.upstream, from, to) },
+		func() { downstream = r.Contents(ctx, w.downstream, from, to) },
+		func() { w.expected, expectedErr = r.Expected(ctx, t, from, to) },
+	} {
+		queries.Go(func() {
+			defer func() { // it would end the process, and the work for every other transition
+				if p := recover(); p != nil {
+					panics[i] = fmt.Errorf("a query of %s: panic: %v\n%s", t.ID, p, debug.Stack())
+				}
+			}()
+			query()
+		})
+	}
 	queries.Wait()
+	if err := errors.Join(panics[:]...); err != nil {
+		return nil, err
+	}
 	maps.Copy(w.tables, downstream)
 	for _, p := range append(w.upstream, w.downstream...) {
 		if c := w.tables[p.Table]; c.Problem != "" {

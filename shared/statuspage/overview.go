@@ -124,6 +124,9 @@ func newOverview(a *app.App, s *state, q query) overview {
 	return o
 }
 
+// processorFailed is the word of a cycle that waits for a failed critical processor.
+const processorFailed = "processor failed"
+
 // head makes the headline, from live state.
 func (o *overview) head(a *app.App, s *state, clk clock) {
 	n := map[kind]int{}
@@ -146,7 +149,7 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 				l.Tone, l.Symbol = "bad", "over"
 			} else if len(c.failed) > 0 { // as urgent as its notification, which is critical
 				failed, since = append(failed, c), c.failed[0].EventTime
-				l.Word, l.Tone, l.Symbol = "processor failed", "bad", "fail"
+				l.Word, l.Tone, l.Symbol = processorFailed, "bad", "fail"
 			} else {
 				continue
 			}
@@ -155,7 +158,7 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 				item.Since = ""
 			}
 			if !l.loud && len(c.failed) == 0 {
-				item.Why = "the hand-over is due, and is not over; " + item.Why
+				item.Why = "the hand-over is due and is not complete; " + item.Why
 			}
 			if c.planned != "" {
 				item.Remark = "Planned maintenance: " + c.planned
@@ -163,7 +166,7 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 			o.Todo = append(o.Todo, item)
 			if !s.report.At.IsZero() && since.After(s.report.At) {
 				is := " is " + l.Word
-				if len(c.failed) > 0 {
+				if l.Word == processorFailed {
 					is = " waits for a failed processor"
 				}
 				newer = append(newer, c.name()+is)

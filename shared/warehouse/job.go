@@ -88,7 +88,8 @@ func patiently(ctx context.Context, request func() error) error {
 	return again(ctx, throttled, request)
 }
 
-// again repeats a request while its error passes, with a random pause that grows, until ctx ends.
+// again repeats a request while its error passes, with a random pause that grows: [maxTries] times at most,
+// and not after ctx has ended.
 func again(ctx context.Context, passes func(error) bool, request func() error) error {
 	for try := 0; ; try++ {
 		err := request()

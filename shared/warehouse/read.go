@@ -26,7 +26,8 @@ type reading struct {
 }
 
 // begun runs a query as a job and waits for its result. A request that BigQuery throttles, or whose
-// connection breaks, is sent again until ctx ends.
+// connection breaks, is sent again, [maxTries] times at most. It takes three requests in place of one: only a job
+// with an id of ours can be cancelled when its answer is lost.
 //
 // BigQuery finishes and bills a query whose caller has left. So cancel cancels a job that is not known
 // to have ended, for which its creator needs no further right:
@@ -63,7 +64,7 @@ func (w *Warehouse) begun(ctx context.Context, q *bigquery.Query) (r *reading, c
 		limited, end := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
 		defer end()
 		job := r.job
-		if job == nil && ctx.Err() != nil { // whether it was begun is not known
+		if job == nil { // whether it was begun is not known. Without its location only a job in US or EU is found; elsewhere the job's own limit is left
 			job, _ = client.JobFromProject(limited, w.project, q.JobID, q.Location)
 		}
 		if job != nil {
@@ -76,7 +77,10 @@ func (w *Warehouse) begun(ctx context.Context, q *bigquery.Query) (r *reading, c
 // locationIn returns the location of a job from the text that says that its id is used: "Already Exists:
 // Job xxxxxxxxxxxxxxxx:EU.80760581-…", https://github.com/googleapis/google-cloud-java/issues/2867.
 func locationIn(err error, id string) string {
-	before, _, _ := strings.Cut(err.Error(), "."+id)
+	before, _, found := strings.Cut(err.Error(), "."+id)
+	if !found {
+		return ""
+	}
 	return before[strings.LastIndexAny(before, ": ")+1:]
 }
 

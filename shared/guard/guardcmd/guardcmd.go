@@ -69,8 +69,10 @@ func New(open OpenStore) *cobra.Command {
 			"delivery that was done is answered with 204 and not forwarded; a copy of one that is at work is answered with 429.\n\n" +
 			"With a COMMAND, guard starts the service and gives it a free port in PORT; as the entry point of a container this is\n" +
 			"the recommended form. Without one, --upstream names a service that runs next to it. guard itself listens on $PORT.\n\n" +
+			"The subscription needs an ack deadline of 600 s, a retry policy (10 to 600 s), and a dead letter after at least 20\n" +
+			"attempts. Pub/Sub delivers again while a long run is at work, and counts each 429 as an attempt.\n\n" +
 			"Exit status: that of the COMMAND; without one 0 after SIGTERM.",
-		Example: "  phasectl guard -- gunicorn --bind :$PORT --workers 1 --timeout 3500 main:app\n" +
+		Example: "  phasectl guard -- gunicorn --workers 1 --timeout 3500 main:app\n" +
 			"  phasectl guard --upstream http://127.0.0.1:8081 --paths /process",
 		Args: func(_ *cobra.Command, command []string) error {
 			if (len(command) > 0) == (o.upstream != "") {
