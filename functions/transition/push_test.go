@@ -3,6 +3,8 @@ package transition_test
 import (
 	"context"
 	"fmt"
+	"github.com/phasegate/phasegate/shared/store"
+	"slices"
 	"testing"
 	"time"
 
@@ -44,8 +46,21 @@ func TestPush_ARedeliveryDuringAnEvaluationHasNoSecondEffect(t *testing.T) {
 		statuses = append(statuses, code)
 		return pushtest.Answer{Status: code}
 	})
+	batches := func() (out []store.Version) {
+		for doc, err := range w.Store.Scan(t.Context(), "phase_triggers", "0", "~") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, doc.Version)
+		}
+		return out
+	}
+	before := batches()
 	close(answered)
 	late := <-ended
+	if after := batches(); len(before) != 1 || !slices.Equal(before, after) || late != 204 {
+		t.Errorf("the first request is answered %d; the batch was %v, is %v", late, before, after)
+	}
 	if n := len(w.PubSub.Messages()); n != 5 {
 		t.Errorf("%d messages published, want 5", n)
 	}

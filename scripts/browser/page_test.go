@@ -122,7 +122,8 @@ func TestStatusPage_HeadlineLegendAndCellsAgree(t *testing.T) {
 	const counts = `(() => {
 		const cells = {}, legend = {};
 		for (const a of document.querySelectorAll(".week td a")) { const word = a.getAttribute("aria-label").split(": ")[1].split(",")[0]; cells[word] = (cells[word] || 0) + 1 }
-		for (const a of document.querySelectorAll("nav .key a")) { const m = a.textContent.trim().match(/^(.*) (\d+)$/); if (m[1] !== "all") legend[m[1]] = +m[2] }
+		for (const a of document.querySelectorAll("nav .key a")) { const m = a.textContent.trim().match(/^(.*) (\d+)$/); legend[m[1]] = +m[2]; if (m[1] !== "all" && !a.href.includes("state=")) legend[m[1] + " links to " + a.href] = 1 }
+		cells.all = Object.values(cells).reduce((a, b) => a + b, 0)
 		return [cells, legend] })()`
 	for _, p := range []struct {
 		w              *world

@@ -97,7 +97,7 @@ func TestStatus_ABatchInGraceHasNoMessagesYet(t *testing.T) {
 	want(t, 0, []string{"batch 1  grace  no messages yet\n"}, "status")
 	want(t, 0, []string{"missing stock, 0 attempts"}, "explain", "yesterday", "--transition", "ingest_to_clean")
 	want(t, 0, nil, "complete", "stock", "yesterday", "--status", "failed", "--reason", "try it")
-	want(t, 0, []string{"missing stock, 1 attempt\n"}, "explain", "yesterday", "--transition", "ingest_to_clean")
+	want(t, 0, []string{"missing stock, 1 attempt\nthe last one ended"}, "explain", "yesterday", "--transition", "ingest_to_clean")
 }
 
 func TestTrigger_WithoutCriticalProcessorsNamesForce(t *testing.T) {

@@ -246,14 +246,20 @@ func TestGuard_PassesOtherRequestsThroughWithoutTheStore(t *testing.T) {
 			}
 		})
 	}
-	b := newBench(t, answering(200, "page"), func(c *Config) { c.Receipts.Store = nil })
-	resp, err := http.Get(b.url + "/work")
+	var got *http.Request
+	b := newBench(t, func(_ http.ResponseWriter, r *http.Request) { got = r }, func(c *Config) { c.Receipts.Store = nil })
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.url+"/work", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Forwarded-For", "192.0.2.1")
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != 200 {
-		t.Errorf("GET: %d", resp.StatusCode)
+	if resp.StatusCode != 200 || got.Host != strings.TrimPrefix(b.url, "http://") || got.Header.Get("X-Forwarded-For") != "192.0.2.1" {
+		t.Errorf("GET: %d, host %q, headers %v", resp.StatusCode, got.Host, got.Header)
 	}
 }
 
@@ -267,11 +273,19 @@ func TestGuard_ForwardsRequestAndAnswerUnchanged(t *testing.T) {
 		_, _ = io.WriteString(w, "done")
 	})
 	sent := push("k", "a")
-	status, answer := b.post("/work?date=2026-02-03", sent, "Authorization", "Bearer t", "Content-Type", "application/json")
+	resp, err := http.Post(b.url+"/work", "application/json", strings.NewReader(push("first", "a")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.Header.Get("X-Answer") != "yes" {
+		t.Errorf("the answer's headers: %v", resp.Header)
+	}
+	status, answer := b.post("/work?date=2026-02-03", sent, "Authorization", "Bearer t", "Content-Type", "application/json", "Te", "trailers")
 	if status != 200 || answer != "done" || body != sent {
 		t.Errorf("%d %q; the service got %q", status, answer, body)
 	}
-	if got.Header.Get("Authorization") != "Bearer t" || got.RequestURI != "/work?date=2026-02-03" || got.Host != strings.TrimPrefix(b.url, "http://") {
+	if got.Header.Get("Authorization") != "Bearer t" || got.RequestURI != "/work?date=2026-02-03" || got.Host != strings.TrimPrefix(b.url, "http://") || got.Header.Get("Te") != "" {
 		t.Errorf("authorization %q, address %q, host %q", got.Header.Get("Authorization"), got.RequestURI, got.Host)
 	}
 }

@@ -304,6 +304,7 @@ func TestLists_AreBounded(t *testing.T) {
 
 func TestCycles_HaveStateQualifierAndCommand(t *testing.T) {
 	w := apptest.New(t, morning.Add(-7*time.Hour))
+	record(t, w, "2026-02-01", wire.StatusSuccess, "team_offense_game_summary")
 	record(t, w, "2026-02-02", wire.StatusSuccess, "player_game_summary", "upcoming_player_game_context", "team_offense_game_summary")
 	record(t, w, night, wire.StatusSuccess, w.Pipeline.Transitions[0].Order...)
 	w.SetNow(morning)
@@ -323,6 +324,9 @@ func TestCycles_HaveStateQualifierAndCommand(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	if c := found["2026-02-02 overnight"]; len(c.Missing) != 2 || c.State == "overdue" != (c.Command != "") {
+		t.Errorf("%+v", c)
+	}
+	if c := found["2026-02-01 overnight"]; c.State != "overdue" || c.Command != "phasectl explain 2026-02-01 overnight" || c.Since.IsZero() {
 		t.Errorf("%+v", c)
 	}
 }
