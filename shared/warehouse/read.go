@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cloud.google.com/go/bigquery"
+	"google.golang.org/api/googleapi"
 	"google.golang.org/api/iterator"
 )
 
@@ -64,7 +65,9 @@ func (w *Warehouse) begun(ctx context.Context, q *bigquery.Query) (r *reading, c
 		limited, end := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
 		defer end()
 		job := r.job
-		if job == nil { // whether it was begun is not known. Without its location only a job in US or EU is found; elsewhere the job's own limit is left
+		// Without an answer it is not known whether the job was begun. Without its location only a job in
+		// US or EU is found; elsewhere the job's own limit is left.
+		if api := (*googleapi.Error)(nil); job == nil && (ctx.Err() != nil || !errors.As(err, &api)) {
 			job, _ = client.JobFromProject(limited, w.project, q.JobID, q.Location)
 		}
 		if job != nil {
