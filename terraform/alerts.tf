@@ -1,4 +1,4 @@
-# Every alert, one map. A key is PAGE or PAGE/INSTANCE: docs/runbooks/PAGE.md says what it
+# Every alert, one map. A key is PAGE or PAGE/INSTANCE: docs/how-to/runbooks/PAGE.md says what it
 # means and what to do. An alert has one severity and one or more conditions:
 #
 #   filter  a log entry that matches; at most one notification a rate_limit. Such a condition

@@ -1,6 +1,6 @@
 locals {
   # One row a function: a folder of functions/. The memory is measured under the function's own
-  # concurrency: docs/performance.md, "Memory of an instance". go_memory makes Go's garbage
+  # concurrency: docs/explanation/performance.md, "Memory of an instance". go_memory makes Go's garbage
   # collector work harder before the platform ends the instance.
   functions = {
     transition = {

@@ -227,9 +227,9 @@ variable "page" {
 }
 
 variable "runbooks" {
-  description = "Address under which the pages of docs/runbooks can be read."
+  description = "Address under which the pages of docs/how-to/runbooks can be read."
   type        = string
-  default     = "https://github.com/phasegate/phasegate/blob/main/docs/runbooks"
+  default     = "https://github.com/phasegate/phasegate/blob/main/docs/how-to/runbooks"
 
   validation {
     condition     = startswith(var.runbooks, "https://")

@@ -56,7 +56,7 @@ func TestRelay_NotifiesOfTimeBasedChangesOnce(t *testing.T) {
 	record("upcoming_team_game_context")
 	relay("*resolved* 2026-02-03 overnight is handed over")
 	at(8) // 14:05: nobody has reported for today
-	relay(":red_circle: *critical* 2026-02-04 same_day is overdue: its deadline has passed", "deadline 13:00 EST passed", "docs/runbooks/cycle-overdue.md")
+	relay(":red_circle: *critical* 2026-02-04 same_day is overdue: its deadline has passed", "deadline 13:00 EST passed", "docs/how-to/runbooks/cycle-overdue.md")
 	at(30) // 12:05 the day after
 	relay("2026-02-04 overnight is overdue")
 	at(33)

@@ -124,7 +124,7 @@ const (
 )
 
 // What a request takes at the most, in seconds: measured on the emulator, see
-// docs/performance.md; a look at the tables is BigQuery's time.
+// docs/explanation/performance.md; a look at the tables is BigQuery's time.
 const (
 	completionSeconds, lookSeconds, readSeconds = 0.3, 10.0, 0.005
 )
@@ -133,7 +133,7 @@ const (
 var large300 = flag.Bool("bill.large", false, "TestBill_MonthlyCostOfPipelines plays a pipeline of 300 processors, too")
 
 // TestBill_MonthlyCostOfPipelines plays a day, or two of its hours, of three pipelines after a fortnight of
-// others, and prints what thirty such days come to. docs/performance.md has the table.
+// others, and prints what thirty such days come to. docs/explanation/performance.md has the table.
 func TestBill_MonthlyCostOfPipelines(t *testing.T) {
 	retail, err := os.ReadFile("retail.yaml")
 	if err != nil {

@@ -48,7 +48,7 @@ func (p phasectl) run(t *testing.T, args ...string) (int, string) {
 // called rightly, comes to an end, and says something. Those for make are tried without
 // being carried out.
 func everyCommandOfTheRunbookRuns(t *testing.T, p phasectl) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "runbook.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "how-to", "runbook.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

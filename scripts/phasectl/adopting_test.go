@@ -155,7 +155,7 @@ func (a *adoption) count(ctx context.Context, name, date string) error {
 	return err
 }
 
-// A pipeline whose dates another orchestrator hands over is adopted as docs/adopting.md
+// A pipeline whose dates another orchestrator hands over is adopted as docs/how-to/adopt.md
 // says, and given back: each date is handed over by one of them, at no time by both.
 func TestAdoption_PipelineIsAdoptedAndReturned(t *testing.T) {
 	definition := regexp.MustCompile(`(?s)\n    checks:\n.*?\nschedules:`).ReplaceAllString(string(pipeline.Default()), "\nschedules:")

@@ -109,7 +109,7 @@ func tryNext(verbose, keep, warehouse bool) string {
 	}
 	line("make demo PIPELINE=retail", "another pipeline: forty processors, two transitions, periods of an hour")
 	line("make local", "the same system on the real clock; report with phasectl complete")
-	line("docs/adopting.md", "run Phasegate next to your orchestrator")
+	line("docs/how-to/adopt.md", "run Phasegate next to your orchestrator")
 	return b.String()
 }
 

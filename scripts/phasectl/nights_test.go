@@ -295,7 +295,7 @@ func roundTime(text string) string {
 // Six bad nights are solved and closed with what the tools print, by at most five commands each.
 func TestWorstNights_AreClosedByFiveCommands(t *testing.T) {
 	emulatortest.BigQuery(t)
-	const path = "../../docs/worst-nights.md"
+	const path = "../../docs/how-to/worst-nights.md"
 	var page strings.Builder
 	page.WriteString(nightsIntro)
 	for _, night := range worst {

@@ -101,7 +101,7 @@ func TestRead_FindsBadText(t *testing.T) {
 
 // Emulators have no network and no quotas: a reader must not take their figures for Google Cloud's.
 func TestFigures_OfEmulatorsSaySo(t *testing.T) {
-	for file, header := range map[string]string{"../../README.md": "## Cost", "../../docs/performance.md": "# Performance and cost"} {
+	for file, header := range map[string]string{"../../README.md": "## Cost", "../../docs/explanation/performance.md": "# Performance and cost"} {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package reference
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -110,14 +111,24 @@ const root = "../.."
 // markdown lists the project's pages, from its root.
 func markdown(t *testing.T) (files []string) {
 	t.Helper()
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
-		found, err := filepath.Glob(filepath.Join(root, pattern))
+	for _, from := range []string{"*.md", "terraform/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, from))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, file := range found {
-			files = append(files, strings.TrimPrefix(file, root+"/"))
+		files = append(files, found...)
+	}
+	err := filepath.WalkDir(filepath.Join(root, "docs"), func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(path) == ".md" {
+			files = append(files, path)
 		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, file := range files {
+		files[i] = strings.TrimPrefix(file, root+"/")
 	}
 	if len(files) < 40 {
 		t.Fatalf("only %d Markdown files found", len(files))
@@ -241,4 +252,19 @@ func selectsNothing(t *testing.T, command string) string {
 		}
 	}
 	return ""
+}
+
+// docs/README.md is the index: a page without a link there is hard to find. Pages of alerts and
+// decisions have indexes of their own.
+func TestDocs_IndexNamesEveryPage(t *testing.T) {
+	index := parsePage([]byte(read(t, "docs/README.md")))
+	for _, file := range markdown(t) {
+		page, in := strings.CutPrefix(file, "docs/")
+		if !in || page == "README.md" || strings.HasPrefix(page, "how-to/runbooks/") || strings.HasPrefix(page, "explanation/decisions/") {
+			continue
+		}
+		if !slices.Contains(index.links, page) {
+			t.Errorf("docs/README.md does not link to %s", page)
+		}
+	}
 }

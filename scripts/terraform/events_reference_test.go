@@ -81,7 +81,7 @@ func alertsByEvent(t *testing.T) map[string][]string {
 				}
 			}
 		}
-		line := fmt.Sprintf("[%s](../runbooks/%s.md), %s: %s", key, page(key), strings.ToLower(policy.text("severity")), policy.text("documentation", "0", "subject"))
+		line := fmt.Sprintf("[%s](../how-to/runbooks/%s.md), %s: %s", key, page(key), strings.ToLower(policy.text("severity")), policy.text("documentation", "0", "subject"))
 		found := map[string]bool{}
 		for _, m := range eventComparison.FindAllStringSubmatch(filters.String(), -1) {
 			for _, event := range strings.Split(m[1], `" OR "`) {

@@ -99,7 +99,7 @@ const (
 	evaluationForm = "60s"
 )
 
-// TestAlerts_AMonthsBill prints what the alerts of a deployment cost, as docs/performance.md has it,
+// TestAlerts_AMonthsBill prints what the alerts of a deployment cost, as docs/explanation/performance.md has it,
 // and adds it to what the rest costs there. README.md has the sums.
 func TestAlerts_AMonthsBill(t *testing.T) {
 	read := func(file string) string {
@@ -110,7 +110,7 @@ func TestAlerts_AMonthsBill(t *testing.T) {
 		}
 		return string(b)
 	}
-	performance, readme := read("../../docs/performance.md"), strings.ReplaceAll(read("../../README.md"), "\n", " ")
+	performance, readme := read("../../docs/explanation/performance.md"), strings.ReplaceAll(read("../../README.md"), "\n", " ")
 	for name, path := range map[string]string{"nba": "../../shared/pipeline/nba.yaml", "retail": "../demo/retail.yaml"} {
 		t.Run(name, func(t *testing.T) {
 			file, err := filepath.Abs(path)
@@ -152,16 +152,16 @@ func TestAlerts_AMonthsBill(t *testing.T) {
 			row := fmt.Sprintf("| %s | %d | %d | %d | $%.2f | %d an evaluation, %.1f million, $%.2f | $%.2f |", name, len(policies(t, p)), all,
 				len(p.some("google_logging_metric")), float64(all)*perCondition, series, evaluations/1e6, evaluations*perSeries, alerts)
 			if !strings.Contains(performance, row) {
-				t.Errorf("docs/performance.md does not have %s", row)
+				t.Errorf("docs/explanation/performance.md does not have %s", row)
 			}
 			rest := regexp.MustCompile(`(?m)^\| ` + name + `: .* \| (\$[0-9.]+) \| \$[0-9.]+ \|$`).FindStringSubmatch(performance)
 			if rest == nil {
-				t.Fatalf("docs/performance.md has no bill of %s", name)
+				t.Fatalf("docs/explanation/performance.md has no bill of %s", name)
 			}
 			without, err := strconv.ParseFloat(rest[1][1:], 64)
 			sum := fmt.Sprintf("$%.2f", without+alerts)
 			if err != nil || !strings.Contains(performance, name+" "+sum) || !strings.Contains(readme, sum+": "+rest[1]) || !strings.Contains(readme, fmt.Sprintf("$%.2f", alerts)) {
-				t.Errorf("README.md and docs/performance.md do not say that %s costs %s, %s without alerts: %v", name, sum, rest[1], err)
+				t.Errorf("README.md and docs/explanation/performance.md do not say that %s costs %s, %s without alerts: %v", name, sum, rest[1], err)
 			}
 		})
 	}
@@ -244,7 +244,7 @@ func TestAlerts_TextsNameLabelsThatHaveValues(t *testing.T) {
 func checkPolicy(t *testing.T, key string, policy instance) {
 	t.Helper()
 	link := policy.text("documentation", "0", "links", "0", "url")
-	if want := "https://github.com/phasegate/phasegate/blob/main/docs/runbooks/" + page(key) + ".md"; link != want ||
+	if want := "https://github.com/phasegate/phasegate/blob/main/docs/how-to/runbooks/" + page(key) + ".md"; link != want ||
 		!strings.Contains(policy.text("documentation", "0", "content"), link) {
 		t.Errorf("%s: runbook %q, want %q, in the text as well", key, link, want)
 	}
@@ -398,14 +398,14 @@ func TestAlerts_CountPerCycle(t *testing.T) {
 	}
 }
 
-// Pages of docs/runbooks and alerts stand for each other.
+// Pages of docs/how-to/runbooks and alerts stand for each other.
 func TestRunbooks_MatchAlertsOneToOne(t *testing.T) {
 	p := planned(t, nil)
 	pages := map[string]bool{}
 	for key := range policies(t, p) {
 		pages[page(key)] = true
 	}
-	files, err := filepath.Glob("../../docs/runbooks/*.md")
+	files, err := filepath.Glob("../../docs/how-to/runbooks/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,6 +436,6 @@ func TestRunbooks_MatchAlertsOneToOne(t *testing.T) {
 		}
 	}
 	for name := range pages {
-		t.Errorf("docs/runbooks/%s.md is missing", name)
+		t.Errorf("docs/how-to/runbooks/%s.md is missing", name)
 	}
 }

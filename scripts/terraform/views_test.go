@@ -15,11 +15,11 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
 )
 
-// views are the statements of docs/adopting.md that show our events in place of the tables of the
+// views are the statements of docs/how-to/adopt.md that show our events in place of the tables of the
 // orchestrator before.
 func views(t *testing.T) []string {
 	t.Helper()
-	b, err := os.ReadFile("../../docs/adopting.md")
+	b, err := os.ReadFile("../../docs/how-to/adopt.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// What the simulation found; docs/robustness.md has the seeds.
+// What the simulation found; docs/explanation/robustness.md has the seeds.
 
 // A holder whose claim has run out may only be asleep: what it decided before the hold
 // must not be written after it.

@@ -64,7 +64,7 @@ type Notification struct {
 	Title    string // one line
 	Reason   string // further lines
 	Command  string // suggested command; "" if there is none
-	Page     string // of docs/runbooks, without .md; "" if there is none
+	Page     string // of docs/how-to/runbooks, without .md; "" if there is none
 	Links    []Link
 	// Again is the time after which the same state is sent again; 0 means never.
 	Again time.Duration
@@ -260,7 +260,7 @@ const (
 )
 
 // runbooks is the address of the runbook pages.
-const runbooks = "https://github.com/phasegate/phasegate/blob/main/docs/runbooks/"
+const runbooks = "https://github.com/phasegate/phasegate/blob/main/docs/how-to/runbooks/"
 
 // sign shows a severity as a symbol and a word.
 func (notification Notification) sign() string {

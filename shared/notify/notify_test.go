@@ -92,7 +92,7 @@ func TestMessage_NamesProblemAndFix(t *testing.T) {
 	info := Notification{Subject: "digest", State: "2026-02-04", Severity: Info, Title: "a <good> `night`"}
 	d.Notify(t.Context(), overdue, blocked, info) // the later one about a subject is what is
 	want := "*Phasegate* nba in p\n" +
-		":large_orange_circle: *warning* x is blocked\n>rows &lt;1&gt;\n>&amp; few\n`phasectl explain x`  <https://github.com/phasegate/phasegate/blob/main/docs/runbooks/cycle-blocked.md|runbook>\n" +
+		":large_orange_circle: *warning* x is blocked\n>rows &lt;1&gt;\n>&amp; few\n`phasectl explain x`  <https://github.com/phasegate/phasegate/blob/main/docs/how-to/runbooks/cycle-blocked.md|runbook>\n" +
 		":information_source: a &lt;good&gt; `night`"
 	if got := d.said(); len(got) != 1 || got[0] != want {
 		t.Errorf("%q", got)

@@ -105,7 +105,7 @@ run "every_alert_reaches_somebody_with_a_runbook" {
   }
 
   assert {
-    condition     = alltrue([for key in keys(google_monitoring_alert_policy.this) : fileexists("../docs/runbooks/${split("/", key)[0]}.md")])
+    condition     = alltrue([for key in keys(google_monitoring_alert_policy.this) : fileexists("../docs/how-to/runbooks/${split("/", key)[0]}.md")])
     error_message = "A runbook is missing."
   }
 

@@ -46,7 +46,7 @@ type Limits struct {
 	Waiting int           // commits that may wait for a document
 }
 
-// Usual are the limits that figures in docs/performance.md are taken with.
+// Usual are the limits that figures in docs/explanation/performance.md are taken with.
 var Usual = Limits{Commit: 100 * time.Millisecond, Waiting: 10}
 
 // A Fault is the error that a commit gets instead of its answer.
