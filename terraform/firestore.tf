@@ -17,8 +17,8 @@ locals {
   shadows = { for p in setproduct(["shadow_", "shadow_shadow_"], ["phase_periods", "phase_triggers"]) : "${p[0]}${p[1]}" => p[1] }
   # Documents in which nothing is open expire 400 days after their last change, those of a shadow
   # 30 days after it, and receipts of phasectl guard 62 days after their last claim.
-  expiring = concat(["audit", "lock_tokens", "notifications", "phase_periods", "phase_triggers", "processor_runs", "quarantine", "receipts", "sweeps",
-  "shadow_audit", "shadow_quarantine"], keys(local.shadows))
+  expiring = concat(["audit", "lock_tokens", "notifications", "open_receipts", "phase_periods", "phase_triggers", "processor_runs", "quarantine", "receipts",
+  "sweeps", "shadow_audit", "shadow_quarantine"], keys(local.shadows))
   unindexed = merge(local.wide, { for collection, of in local.shadows : collection => local.wide[of] })
 }
 

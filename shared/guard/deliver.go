@@ -200,6 +200,7 @@ func (g *Guard) settle(ctx context.Context, log *slog.Logger, claim *receipt.Cla
 		unsure := a.result == unknown
 		a = refuse(http.StatusServiceUnavailable, a.err)
 		if unsure { // the service may be at work: the claim expires by itself
+			g.note(ctx, log, claim, a.err)
 			return a
 		}
 	}
@@ -238,6 +239,15 @@ func (g *Guard) release(ctx context.Context, log *slog.Logger, claim *receipt.Cl
 		log.WarnContext(ctx, "the claim expires by itself: "+err.Error())
 	}
 	return errors.Is(err, receipt.ErrDone)
+}
+
+// note lets people see that the result is unknown.
+func (g *Guard) note(ctx context.Context, log *slog.Logger, claim *receipt.Claim, why error) {
+	ctx, cancel := context.WithTimeout(ctx, releaseFor)
+	defer cancel()
+	if err := claim.Unknown(ctx, why.Error()); err != nil {
+		log.WarnContext(ctx, err.Error())
+	}
 }
 
 // acknowledged are the statuses by which Pub/Sub takes a message for done

@@ -49,13 +49,11 @@ var mutants = []mutanttest.Mutant{
 		From: `		if unsure { // the service`,
 		To:   `		if unsure && !mutant("released_at_unknown_result") { // the service`},
 	{Name: "release_without_version", Seed: 969, File: "../receipt/settle.go",
-		From: `		if _, err = c.receipts.apply(ctx, store.MergeIf(c.receipts.ref(c.id), c.version, store.F(Released, "state"), store.F("", "holder"),
-			store.F(status, "status"))); err == nil {`,
-		To: `		write := store.MergeIf(c.receipts.ref(c.id), c.version, store.F(Released, "state"), store.F("", "holder"), store.F(status, "status"))
-		if mutant("release_without_version") {
-			write = store.Merge(c.receipts.ref(c.id), write.Fields...)
+		From: `		if _, err = c.receipts.apply(ctx, c.closing(c.open, released)...); err == nil {`,
+		To: `		if mutant("release_without_version") {
+			released = store.Merge(released.Ref, released.Fields...)
 		}
-		if _, err = c.receipts.apply(ctx, write); err == nil {`},
+		if _, err = c.receipts.apply(ctx, c.closing(c.open, released)...); err == nil {`},
 	{Name: "renewal_without_version", Seed: 56, File: "../receipt/claim.go",
 		From: `		versions, err := c.receipts.apply(ctx, store.MergeIf(c.receipts.ref(c.id), version, store.F(next, "renewed")))`,
 		To: `		write := store.MergeIf(c.receipts.ref(c.id), version, store.F(next, "renewed"))
@@ -140,12 +138,21 @@ var mutants = []mutanttest.Mutant{
 		From: `	if found.Live(at) {`,
 		To:   `	if found.Live(at) && !mutant("forget_of_a_live_claim") {`},
 	{Name: "forget_without_version", Seed: 346, File: "../receipt/operator.go",
-		From: `	_, err = r.apply(ctx, store.MergeIf(r.ref(id), found.version, `,
+		From: `	writes := []store.Write{store.MergeIf(r.ref(id), found.version, `,
 		To: `	merge := store.MergeIf
 	if mutant("forget_without_version") {
 		merge = func(ref store.Ref, _ store.Version, fields ...store.Field) store.Write { return store.Merge(ref, fields...) }
 	}
-	_, err = r.apply(ctx, merge(r.ref(id), found.version, `},
+	writes := []store.Write{merge(r.ref(id), found.version, `},
+	{Name: "done_stays_open", Seed: 1, File: "../receipt/settle.go",
+		From: `c.closing(c.open, done)...)`,
+		To:   `c.closing(map[bool]store.Version{false: c.open}[mutant("done_stays_open")], done)...)`},
+	{Name: "closed_while_the_other_is_at_work", Seed: 1, File: "../receipt/settle.go",
+		From: `		if overlap { // the other run is still open`,
+		To:   `		if overlap && !mutant("closed_while_the_other_is_at_work") { // the other run is still open`},
+	{Name: "forgotten_stays_open", Seed: 1, File: "../receipt/operator.go",
+		From: `	if found.open != 0 {`,
+		To:   `	if found.open != 0 && !mutant("forgotten_stays_open") {`},
 	{Name: "work_before_the_locks", Seed: 6, File: "deliver.go",
 		From: `	if g.Serial == nil {`,
 		To:   `	if g.Serial == nil || mutant("work_before_the_locks") {`},

@@ -504,6 +504,7 @@ func (w *world) judged(e *execution, a answer) answer {
 // judge says whether a run may begin now.
 func (w *world) judge(e *execution) {
 	t := e.t
+	w.listed(t.m)
 	doc := w.receiptOf(t.m)
 	own := t.suspendedSinceCheck
 	if doc.Data["state"] == receipt.Done && !own && int(doc.Version) < t.claimedAt {
@@ -664,8 +665,29 @@ func play(t *testing.T, seed int, p profile) (w *world) {
 	return w
 }
 
+// listed judges that the open receipts are those of runs that may be at work, however the world
+// has gone.
+func (w *world) listed(m *message) {
+	snap, err := w.store.Get(context.Background(), store.Ref{Collection: "receipts", ID: delivery(m).ID()}, store.Ref{Collection: "open_receipts", ID: delivery(m).ID()})
+	if err != nil {
+		panic(err)
+	}
+	state, overlap := snap.Docs[0].Data["state"], snap.Docs[0].Data["overlap"] == true
+	var latest *try // to claim it
+	for _, t := range w.tries {
+		if t.m.key == m.key && t.claimedAt > 0 && (latest == nil || t.claimedAt > latest.claimedAt) {
+			latest = t
+		}
+	}
+	atWork := state == receipt.Working || overlap && latest != nil && latest.run != nil && latest.run.on && !latest.recorded
+	if open := snap.Docs[1].Exists; atWork && !open || open && state != receipt.Working && !overlap {
+		w.bad("8: the receipt of %s is %v, overlap %t, and it is listed as open: %t", m.key, state, overlap, open)
+	}
+}
+
 // atTheEnd judges what the world has come to.
 func (w *world) atTheEnd() {
+	w.listed(w.messages[0])
 	if len(w.wrong) > 0 || w.faulted || w.forgets > 0 {
 		return
 	}

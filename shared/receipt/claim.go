@@ -46,7 +46,7 @@ func (r *Receipts) attempt(ctx context.Context, c *Claim, d Delivery) (bool, err
 	if err != nil {
 		return false, fmt.Errorf("claim %s: %w", d.Key, err)
 	}
-	doc := snap.Docs[0]
+	doc, open := snap.Docs[0], snap.Docs[1]
 	began, readAt := r.Now(), snap.ReadTime
 	fields := []store.Field{store.F(Working, "state"), store.F(c.nonce, "holder"), store.F(r.Instance, "instance"),
 		store.F(r.TTL.Milliseconds(), "ttl_ms"), store.F(0, "renewed"), store.F(store.ServerTime, "claimed_at"),
@@ -66,7 +66,7 @@ func (r *Receipts) attempt(ctx context.Context, c *Claim, d Delivery) (bool, err
 		case found.State == Done:
 			return false, fmt.Errorf("%w: %s", ErrDone, d.Key)
 		case found.State == Working && found.holder == c.nonce: // ours, and its answer was lost
-			c.version, c.epoch, c.attempt = found.version, found.epoch, found.Attempt
+			c.version, c.open, c.epoch, c.attempt = found.version, open.Version, found.epoch, found.Attempt
 			return true, nil
 		case found.Live(readAt):
 			return false, &LiveError{found, readAt}
@@ -81,18 +81,19 @@ func (r *Receipts) attempt(ctx context.Context, c *Claim, d Delivery) (bool, err
 	if c.confirmed.IsZero() {
 		c.confirmed = began
 	}
-	versions, err := r.apply(ctx, write)
+	versions, err := r.apply(ctx, write, store.Merge(open.Ref, store.F(c.nonce, "holder"), store.F("", "unknown"), store.F(readAt.Add(Keep), "expires_at")))
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", errUnclear, err)
 	}
-	c.version = versions[0]
+	c.version, c.open = versions[0], versions[1]
 	return true, nil
 }
 
+// get reads both documents of a receipt, the open one last.
 func (r *Receipts) get(ctx context.Context, id string) (store.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return r.Store.Get(ctx, r.ref(id))
+	return r.Store.Get(ctx, r.ref(id), r.open(id))
 }
 
 func (r *Receipts) apply(ctx context.Context, writes ...store.Write) ([]store.Version, error) {
@@ -177,6 +178,7 @@ func (c *Claim) read(ctx context.Context) (Receipt, bool, error) {
 		return Receipt{}, false, err
 	}
 	found, err := parse(snap.Docs[0])
+	found.open = snap.Docs[1].Version
 	return found, true, err
 }
 

@@ -24,6 +24,7 @@ func (r *Receipts) Show(ctx context.Context, id string) (Receipt, time.Time, err
 		return Receipt{}, snap.ReadTime, fmt.Errorf("%w %s", ErrNoReceipt, id)
 	}
 	found, err := parse(snap.Docs[0])
+	found.open = snap.Docs[1].Version
 	return found, snap.ReadTime, err
 }
 
@@ -64,9 +65,12 @@ func (r *Receipts) Forget(ctx context.Context, id, actor, reason string) error {
 	act := audit.Record{Action: "receipt_forget", Actor: actor, Reason: reason,
 		Detail: fmt.Sprintf("the next delivery of %s to %s %s works again; the receipt was %s", found.Key, found.Scope, found.Route, found.State)}
 	epoch := r.NewID()
-	_, err = r.apply(ctx, store.MergeIf(r.ref(id), found.version, store.F(Released, "state"), store.F("", "holder"), store.F(epoch, "epoch"),
-		store.F(false, "overlap"), store.F(at.Add(Keep), "expires_at")), act.Write(r.Prefix, r.Now(), epoch))
-	if err != nil { // its answer may have been lost
+	writes := []store.Write{store.MergeIf(r.ref(id), found.version, store.F(Released, "state"), store.F("", "holder"), store.F(epoch, "epoch"),
+		store.F(false, "overlap"), store.F(at.Add(Keep), "expires_at")), act.Write(r.Prefix, r.Now(), epoch)}
+	if found.open != 0 {
+		writes = append(writes, store.DeleteIf(r.open(id), found.open))
+	}
+	if _, err = r.apply(ctx, writes...); err != nil { // its answer may have been lost
 		if after, _, readErr := r.Show(ctx, id); readErr != nil || after.epoch != epoch {
 			return errors.Join(fmt.Errorf("forget %s: %w", found.Key, err), readErr)
 		}

@@ -3,10 +3,12 @@
 //
 // # Document
 //
-//	receipts/{scope}~{sha256 of route and key}
+//	receipts/{scope}~{sha256 of route and key}       the state
+//	open_receipts/{scope}~{sha256 of route and key}  exists as long as a run may be at work
 //
 // The scope is the service that works the delivery, the route its path and query. The
-// subscription is no part of it: a replayed dead letter comes from another one.
+// subscription is no part of it: a replayed dead letter comes from another one. Both documents
+// change in one commit. So [Problems] reads the few open receipts, and not all of 62 days.
 //
 // # States
 //
@@ -50,7 +52,8 @@ import (
 )
 
 const (
-	collection = "receipts"
+	collection     = "receipts"
+	openCollection = "open_receipts"
 
 	// Keep is how long a receipt is kept after its last claim or forget. A subscription keeps
 	// a message for 7 days, a dead-letter subscription for 31, and a replayed message is kept for 7 more
@@ -100,6 +103,11 @@ func (r *Receipts) ref(id string) store.Ref {
 	return store.Ref{Collection: r.Prefix + collection, ID: id}
 }
 
+// open returns the reference of the document that exists as long as a run may be at work.
+func (r *Receipts) open(id string) store.Ref {
+	return store.Ref{Collection: r.Prefix + openCollection, ID: id}
+}
+
 // States of a receipt.
 const (
 	Working  = "working"
@@ -125,7 +133,7 @@ type Receipt struct {
 
 	holder, epoch, data string
 	renewed             int64
-	version             store.Version
+	version, open       store.Version // of both documents; open is 0 if there is no such document
 }
 
 // Live reports whether a claim lasts at a time of the server.
@@ -165,7 +173,8 @@ type Claim struct {
 	call sync.Mutex // one call of the store at a time
 
 	mu        sync.Mutex
-	version   store.Version // of the document, as far as known
+	version   store.Version // of the receipt, as far as known
+	open      store.Version // of its open document; 0 for none
 	renewed   int64
 	confirmed time.Time // start of the attempt that the server last confirmed
 	lost      error

@@ -346,6 +346,9 @@ func TestCrashMatrix_EachCallOfEachStep(t *testing.T) {
 					if err != nil && !errors.Is(err, ErrNoReceipt) {
 						t.Fatalf("%s: %v", name, err)
 					}
+					if is, should, err := open(t.Context(), receipts(s, time.Hour, prefix), work.ID()); err != nil || is != should {
+						t.Errorf("%s: the receipt is %q, and listed as open: %t, %v", name, found.State, is, err)
+					}
 					if found.State == Done && (!ran || !succeeds) {
 						t.Errorf("%s: done without the work", name)
 					}
@@ -362,6 +365,9 @@ func TestCrashMatrix_EachCallOfEachStep(t *testing.T) {
 						}
 					}
 					copied, done := deliver(t.Context(), receipts(s, time.Hour, prefix), true)
+					if is, _, err := open(t.Context(), receipts(s, time.Hour, prefix), work.ID()); err != nil || is {
+						t.Errorf("%s: the copy is done, and listed as open: %t, %v", name, is, err)
+					}
 					switch {
 					case !done:
 						t.Errorf("%s: the copy is not done", name)

@@ -30,8 +30,14 @@ func (c *Claim) Done(ctx context.Context, status int) (Outcome, error) {
 	defer c.call.Unlock()
 	overlap := false
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		_, err := c.receipts.apply(ctx, store.MergeIf(c.receipts.ref(c.id), c.version, store.F(Done, "state"), store.F(c.nonce, "holder"),
-			store.F(c.receipts.Instance, "instance"), store.F(status, "status"), store.F(overlap, "overlap"), store.F(store.ServerTime, "finished_at")))
+		done := store.MergeIf(c.receipts.ref(c.id), c.version, store.F(Done, "state"), store.F(c.nonce, "holder"),
+			store.F(c.receipts.Instance, "instance"), store.F(status, "status"), store.F(overlap, "overlap"), store.F(store.ServerTime, "finished_at"))
+		var err error
+		if overlap { // the other run is still open
+			_, err = c.receipts.apply(ctx, done)
+		} else {
+			_, err = c.receipts.apply(ctx, c.closing(c.open, done)...)
+		}
 		if err == nil {
 			return outcome(overlap), nil
 		}
@@ -49,7 +55,7 @@ func (c *Claim) Done(ctx context.Context, status int) (Outcome, error) {
 			return c.absorbed(ctx, found), nil
 		default: // our own write whose answer was lost, or another's claim or release
 			overlap = overlap || found.State == Working && found.holder != c.nonce
-			c.version = found.version
+			c.version, c.open = found.version, found.open
 			if errors.Is(err, store.ErrConflict) {
 				continue
 			}
@@ -60,6 +66,14 @@ func (c *Claim) Done(ctx context.Context, status int) (Outcome, error) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// closing adds the deletion of the open document, which may be gone already.
+func (c *Claim) closing(open store.Version, write store.Write) []store.Write {
+	if open == 0 {
+		return []store.Write{write}
+	}
+	return []store.Write{write, store.DeleteIf(c.receipts.open(c.id), open)}
 }
 
 func outcome(overlap bool) Outcome {
@@ -74,7 +88,7 @@ func outcome(overlap bool) Outcome {
 // [MaxRun] then.
 func (c *Claim) absorbed(ctx context.Context, found Receipt) Outcome {
 	if found.Overlap {
-		_, _ = c.receipts.apply(ctx, store.MergeIf(c.receipts.ref(c.id), found.version, store.F(false, "overlap")))
+		_, _ = c.receipts.apply(ctx, c.closing(found.open, store.MergeIf(c.receipts.ref(c.id), found.version, store.F(false, "overlap")))...)
 	}
 	return Overlapped
 }
@@ -87,8 +101,8 @@ func (c *Claim) Release(ctx context.Context, status int) error {
 	defer c.call.Unlock()
 	var err error
 	for range 3 {
-		if _, err = c.receipts.apply(ctx, store.MergeIf(c.receipts.ref(c.id), c.version, store.F(Released, "state"), store.F("", "holder"),
-			store.F(status, "status"))); err == nil {
+		released := store.MergeIf(c.receipts.ref(c.id), c.version, store.F(Released, "state"), store.F("", "holder"), store.F(status, "status"))
+		if _, err = c.receipts.apply(ctx, c.closing(c.open, released)...); err == nil {
 			return nil
 		}
 		found, exists, readErr := c.read(ctx)
@@ -103,8 +117,21 @@ func (c *Claim) Release(ctx context.Context, status int) error {
 		case !exists || found.State != Working || found.holder != c.nonce:
 			return nil // released, or another's
 		default:
-			c.version = found.version
+			c.version, c.open = found.version, found.open
 		}
 	}
 	return fmt.Errorf("release %s: %w", c.key, err)
+}
+
+// Unknown notes why the result of the run is not known, for [Problems]. The receipt stays as it
+// is: the claim expires by itself, because the service may be at work. A note that is lost, or
+// that comes after another claim, changes nothing. Stop [Claim.Keep] first.
+func (c *Claim) Unknown(ctx context.Context, why string) error {
+	c.call.Lock()
+	defer c.call.Unlock()
+	_, err := c.receipts.apply(ctx, store.MergeIf(c.receipts.open(c.id), c.open, store.F(why, "unknown")))
+	if err != nil && !errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("note the unknown result of %s: %w", c.key, err)
+	}
+	return nil
 }
