@@ -119,7 +119,7 @@ func newCommands() (*cobra.Command, *flags) {
 		{"first", "First day:", []*cobra.Command{demoCommand(f), initCommand(f), pipelineCommand(f), localCommand(f), envCommand(f)}},
 		{"daily", "Every day:", []*cobra.Command{dailyCommand(f), statusCommand(f), explainCommand(f), healthCommand(f), reportCommand(f)}},
 		{"repair", "Repair:", []*cobra.Command{triggerCommand(f), holdCommand(f), releaseCommand(f), closeCommand(f), completeCommand(f), reconcileCommand(f), sweepCommand(f),
-			locksCommand(f), quarantineCommand(f), deadLetterCommand(f)}},
+			locksCommand(f), quarantineCommand(f), deadLetterCommand(f), receiptCommand(f)}},
 		{"adopt", "Adopt:", []*cobra.Command{runCommand(f), guardCommand(f), checksCommand(f), smokeCommand(f), drillCommand(f), driftCommand(f), doctorCommand(f)}},
 		{"develop", "Develop:", []*cobra.Command{serveCommand(f), versionCommand(f)}},
 	} {

@@ -103,9 +103,9 @@ var mutants = []mutanttest.Mutant{
 		To: `		case found.State == Done && !(mutant("done_is_claimed") && found.Attempt > 1):
 			return false, fmt.Errorf("%w: %s", ErrDone, d.Key)`},
 	{Name: "safe_time_from_the_answer", Seed: 2206, File: "../receipt/claim.go",
-		From: `	c.version = versions[0]
+		From: `	c.version, c.open = versions[0], versions[1]
 	return true, nil`,
-		To: `	if c.version = versions[0]; mutant("safe_time_from_the_answer") {
+		To: `	if c.version, c.open = versions[0], versions[1]; mutant("safe_time_from_the_answer") {
 		c.confirmed = r.Now()
 	}
 	return true, nil`},
@@ -135,8 +135,8 @@ var mutants = []mutanttest.Mutant{
 		epoch = found.epoch
 	}`},
 	{Name: "forget_of_a_live_claim", Seed: 122, File: "../receipt/operator.go",
-		From: `	if found.Live(at) {`,
-		To:   `	if found.Live(at) && !mutant("forget_of_a_live_claim") {`},
+		From: `	if r.Live(at) {`,
+		To:   `	if r.Live(at) && !mutant("forget_of_a_live_claim") {`},
 	{Name: "forget_without_version", Seed: 346, File: "../receipt/operator.go",
 		From: `	writes := []store.Write{store.MergeIf(r.ref(id), found.version, `,
 		To: `	merge := store.MergeIf

@@ -28,11 +28,16 @@ func (r *Receipts) Show(ctx context.Context, id string) (Receipt, time.Time, err
 	return found, snap.ReadTime, err
 }
 
-// List yields the receipts of a scope in the order of their ids; of a document that cannot be
-// read, an error. It reads as many documents as the caller takes.
-func (r *Receipts) List(ctx context.Context, scope string) iter.Seq2[Receipt, error] {
+// List yields the receipts of a scope in the order of their ids, those after an id if there is
+// one; of a document that cannot be read, an error. It reads a page at a time, as far as the
+// caller takes them.
+func (r *Receipts) List(ctx context.Context, scope, after string) iter.Seq2[Receipt, error] {
+	from := scope + "~"
+	if after != "" {
+		from = after + "!" // ids have one length
+	}
 	return func(yield func(Receipt, error) bool) {
-		for doc, err := range r.Store.Scan(ctx, r.Prefix+collection, scope+"~", scope+"~~") {
+		for doc, err := range r.Store.Scan(ctx, r.Prefix+collection, from, scope+"~~") {
 			found := Receipt{}
 			if err == nil {
 				found, err = parse(doc)
@@ -44,10 +49,21 @@ func (r *Receipts) List(ctx context.Context, scope string) iter.Seq2[Receipt, er
 	}
 }
 
+// Forgettable returns why a receipt cannot be forgotten at a time of the server, nil if it can.
+// It cannot while a claim is live, and while a second run may be at work after an overlap.
+func (r Receipt) Forgettable(at time.Time) error {
+	if r.Live(at) {
+		return &LiveError{r, at}
+	}
+	if until := r.Finished.Add(MaxRun); r.Overlap && at.Before(until) {
+		return fmt.Errorf("%s: a second run had the claim when it was recorded as done, and may be at work until %s", r.Key, until.Format(time.RFC3339))
+	}
+	return nil
+}
+
 // Forget lets the next delivery of a receipt work again. It begins a new epoch, so that a run
-// that is still at work cannot record itself as the new one. It is refused while a claim is
-// live, and while a second run may still be at work after an overlap. Idempotent: a receipt
-// that is released stays so, under another epoch.
+// that is still at work cannot record itself as the new one. It is refused with the error of
+// [Receipt.Forgettable]. Idempotent: a receipt that is released stays so, under another epoch.
 func (r *Receipts) Forget(ctx context.Context, id, actor, reason string) error {
 	if reason == "" {
 		return errors.New("forget a receipt: a reason is required")
@@ -56,11 +72,8 @@ func (r *Receipts) Forget(ctx context.Context, id, actor, reason string) error {
 	if err != nil {
 		return err
 	}
-	if found.Live(at) {
-		return &LiveError{found, at}
-	}
-	if until := found.Finished.Add(MaxRun); found.Overlap && at.Before(until) {
-		return fmt.Errorf("%s: a second run had the claim when it was recorded as done, and may be at work until %s", found.Key, until.Format(time.RFC3339))
+	if err := found.Forgettable(at); err != nil {
+		return err
 	}
 	act := audit.Record{Action: "receipt_forget", Actor: actor, Reason: reason,
 		Detail: fmt.Sprintf("the next delivery of %s to %s %s works again; the receipt was %s", found.Key, found.Scope, found.Route, found.State)}

@@ -19,7 +19,7 @@
 //	                      ├──> released ── claim ──> working <───┘
 //	                      └──> no renewal for ttl: the next delivery claims it
 //
-// [Receipts.Forget] has no command yet. An epoch begins with the document and with each forget. Done absorbs another's claim or release
+// An operator forgets a receipt with phasectl receipt forget. An epoch begins with the document and with each forget. Done absorbs another's claim or release
 // of its own epoch, because the work was done. It leaves another epoch alone, because an
 // operator has asked for a new run since.
 //

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -222,7 +223,7 @@ func TestParse_RefusesADamagedDocument(t *testing.T) {
 		if _, err := r.Claim(t.Context(), work); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("claim: %v, want %q", err, want)
 		}
-		for _, err := range r.List(t.Context(), work.Scope) {
+		for _, err := range r.List(t.Context(), work.Scope, "") {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("list: %v, want %q", err, want)
 			}
@@ -244,15 +245,23 @@ func TestList_YieldsTheReceiptsOfAScope(t *testing.T) {
 				}
 			}
 		}
-		n := 0
-		for found, err := range r.List(t.Context(), "a") {
-			if err != nil || found.Scope != "a" || found.State != Working {
-				t.Errorf("%+v, %v", found, err)
+		var ids []string
+		for after, rest := "", 3; rest >= 0; rest-- { // of a list that is read in pages of one
+			n := 0
+			for found, err := range r.List(t.Context(), "a", after) {
+				if err != nil || found.Scope != "a" || found.State != Working {
+					t.Errorf("%+v, %v", found, err)
+				}
+				if n++; n == 1 && rest > 0 {
+					ids, after = append(ids, found.ID), found.ID
+				}
 			}
-			n++
+			if n != rest {
+				t.Errorf("%d receipts are left, want %d", n, rest)
+			}
 		}
-		if n != 3 {
-			t.Errorf("%d receipts, want 3", n)
+		if slices.Sort(ids); len(slices.Compact(ids)) != 3 {
+			t.Errorf("%d receipts, want 3", len(ids))
 		}
 	})
 }
