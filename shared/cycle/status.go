@@ -204,7 +204,7 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 			c.blocked(s, m, open, &st)
 		}
 	case open == nil && s.highest(m.Name)+s.former[m.Name].N > 0 && len(h.runs) == 0 && !h.collects && (!known || h.began || h.verdict.State == policy.Ready):
-		st.State, st.Reason, st.NextCheck = string(StatePublished), s.handedBy(c.key.Transition, m.Name).Reason, time.Time{}
+		st.State, st.Reason, st.NextCheck, st.TooLate = string(StatePublished), s.handedBy(c.key.Transition, m.Name).Reason, time.Time{}, false
 		if f := s.former[m.Name]; s.highest(m.Name) == 0 {
 			st.Reason = f.Reason + "; handed over as " + strings.Join(f.names, ", ") + ", which is no name of the definition"
 		}

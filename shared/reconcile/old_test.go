@@ -9,6 +9,7 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // A night past trigger_within waits for a person, in whatever state it was left. A repair
@@ -84,5 +85,35 @@ func TestRepair_HandsNothingOverOfAnOldPeriod(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A period that was computed again weeks later is handed over by an operator alone. After that
+// nothing is left to find.
+func TestReconcile_FindsNothingOfAnOldCycleThatAnOperatorTriggered(t *testing.T) {
+	const old = pipeline.Period("2026-01-25")
+	s := newScene(t)
+	s.good("2026-01-20")
+	s.data(old)
+	key := cycle.Key{Transition: s.tr, Period: old}
+	for name, n := range rowsOf {
+		c := wire.Completion{Processor: name, Reported: name, Period: old, Status: wire.StatusSuccess, EventTime: s.Now(), ExecutionID: "again-" + name, CorrelationID: "c", RecordCount: &n}
+		if err := s.Engine.Record(t.Context(), key, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Engine.Converge(t.Context(), key, ""); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.run(old, old, ""); !strings.Contains(types(r), Untriggered) {
+		t.Fatalf("before the trigger: %s", types(r))
+	}
+	mode, _ := s.tr.Mode("overnight")
+	if _, err := s.Engine.Trigger(t.Context(), key, mode, cycle.Request{Actor: "ada@host", Reason: "computed again"}); err != nil {
+		t.Fatal(err)
+	}
+	s.phase4(old, s.Now().Add(time.Minute))
+	if r := s.run(old, old, ""); types(r) != "" {
+		t.Errorf("after the trigger: %s", types(r))
 	}
 }
