@@ -68,7 +68,7 @@ NOT_RACED := OfAMonth|AMonthIn|AMonthOf|AtOnce_OnFirestore
 .PHONY: test-all
 test-all: build/bqemu build/tested ## Run all other tests: on the emulators, in a browser, with the race detector, larger counts
 	$(GO) run ./scripts/emulators -- make --no-print-directory test-emulated
-	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestSimulation$$|TestEverySchedule|TestCrashMatrix|TestGrowth_Three' ./shared/cycle -sim.seeds=20000 -sim.preemptions=2 -crash.all -growth.years
+	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestSimulation$$|TestMutantsAreCaught|TestEverySchedule|TestCrashMatrix|TestGrowth_Three' ./shared/cycle -sim.seeds=20000 -sim.mutants -sim.preemptions=2 -crash.all -growth.years
 	$(GOTEST) -- -shuffle=on -timeout 20m ./scripts/simulation -sim.seeds=1000 -sim.mutants
 	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestSimulation$$|TestMutantsAreCaught' ./shared/guard -sim.seeds=20000 -sim.mutants
 	$(GOTEST) -- -shuffle=on -timeout 20m -run TestBill_MonthlyCostOfPipelines ./scripts/demo -bill.large

@@ -159,6 +159,7 @@ func (s *snapshot) sums(t *pipeline.Transition) (fields []store.Field, batches [
 		}
 	}
 	slices.SortFunc(fields, func(a, b store.Field) int { return strings.Compare(a.Path[1], b.Path[1]) })
+	slices.SortFunc(batches, func(a, b *batch) int { return strings.Compare(a.ID, b.ID) })
 	return fields, batches
 }
 

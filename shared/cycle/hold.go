@@ -95,30 +95,9 @@ func (e *Engine) Hold(ctx context.Context, key Key, mode string, lasts time.Dura
 		return HoldResult{}, fmt.Errorf("hold for %s: must be more than nothing and at most %s", lasts, most)
 	}
 	key, mode = e.any(key, mode), key.Transition.PresentMode(mode)
-	s, err := e.read(ctx, key, nil)
+	r, err := e.makeHold(ctx, key, mode, lasts, actor, reason)
 	if err != nil {
 		return HoldResult{}, err
-	}
-	h := &Hold{Until: s.now.Add(lasts), Actor: actor, Reason: reason, Whole: mode == ""}
-	record := holdRecord("hold", key, mode, h, actor, reason)
-	writes := []store.Write{record.Write(e.Prefix, e.Now(), e.NewID())}
-	value := map[string]any{"id": e.NewID(), "until": h.Until, "since": store.ServerTime, "actor": actor, "reason": reason}
-	if mode == "" {
-		var fields []store.Field
-		for name, v := range value {
-			fields = append(fields, store.F(v, name))
-		}
-		_, err = e.Store.Apply(ctx, append(writes, store.Merge(e.holdRef(key.Transition), fields...))...)
-	} else {
-		err = e.inPeriod(ctx, key, nil, []store.Field{store.F(value, "holds", key.Transition.StoredMode(mode)), e.stays(e.Now())}, append(writes, e.watch(key))...)
-	}
-	if err != nil && !errors.Is(err, store.ErrExists) { // the record's id is ours alone: an earlier try's answer was lost
-		return HoldResult{}, fmt.Errorf("hold %s: %w", record.Detail, err)
-	}
-	record.Log(ctx, e.Log)
-	r := HoldResult{Hold: h}
-	if old := s.holds[mode]; old != nil && s.now.Before(old.Until) {
-		r.Replaced = old
 	}
 	keys := []Key{key}
 	if mode == "" {
@@ -134,6 +113,55 @@ func (e *Engine) Hold(ctx context.Context, key Key, mode string, lasts time.Dura
 		r.Publishing = append(r.Publishing, publishing...)
 	}
 	return r, nil
+}
+
+// makeHold writes the hold. Every hold and every release also changes the list of watched periods,
+// and is refused if that list has changed since it was read. So a hold or a release whose answer
+// was lost never lands after a later one.
+func (e *Engine) makeHold(ctx context.Context, key Key, mode string, lasts time.Duration, actor, reason string) (HoldResult, error) {
+	at, recordID, id := e.Now(), e.NewID(), e.NewID()
+	for range maxSteps {
+		list, err := e.list(ctx, key.Transition)
+		if err != nil {
+			return HoldResult{}, err
+		}
+		s, err := e.read(ctx, key, nil)
+		if err != nil {
+			return HoldResult{}, err
+		}
+		r := HoldResult{Hold: &Hold{Until: s.now.Add(lasts), Actor: actor, Reason: reason, Whole: mode == ""}}
+		if old := s.holds[mode]; old != nil && s.now.Before(old.Until) {
+			r.Replaced = old
+		}
+		record := holdRecord("hold", key, mode, r.Hold, actor, reason)
+		write := record.Write(e.Prefix, at, recordID)
+		value := map[string]any{"id": id, "until": r.Hold.Until, "since": store.ServerTime, "actor": actor, "reason": reason}
+		if mode == "" {
+			var fields []store.Field
+			for name, v := range value {
+				fields = append(fields, store.F(v, name))
+			}
+			_, err = e.Store.Apply(ctx, write, store.IfUnchanged(list, e.listed()...), store.Merge(e.holdRef(key.Transition), fields...))
+		} else {
+			err = e.inPeriod(ctx, key, nil, []store.Field{store.F(value, "holds", key.Transition.StoredMode(mode)), e.stays(e.Now())},
+				write, store.IfUnchanged(list, e.listed(key.Period)...))
+		}
+		if errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrConflict) {
+			// The record's id is ours alone: if it is there, an earlier answer was lost.
+			if got, err := e.Store.Get(ctx, write.Ref); err != nil {
+				return HoldResult{}, fmt.Errorf("hold %s: %w", record.Detail, err)
+			} else if !got.Docs[0].Exists {
+				continue // another process has changed the list
+			}
+			err = nil
+		}
+		if err != nil {
+			return HoldResult{}, fmt.Errorf("hold %s: %w", record.Detail, err)
+		}
+		record.Log(ctx, e.Log)
+		return r, nil
+	}
+	return HoldResult{}, fmt.Errorf("%s: no end after %d steps", key, maxSteps)
 }
 
 func longest(mode string) time.Duration {
@@ -220,20 +248,29 @@ func heldAs(doc store.Doc, mode string, t *pipeline.Transition) (fields []store.
 func (e *Engine) endHold(ctx context.Context, key Key, mode, actor, reason string) (HoldResult, error) {
 	var was *Hold
 	for range maxSteps {
+		list, err := e.list(ctx, key.Transition)
+		if err != nil {
+			return HoldResult{}, err
+		}
 		s, err := e.read(ctx, key, nil)
 		if err != nil {
 			return HoldResult{}, err
 		}
 		h := s.holds[mode]
+		relist := store.IfUnchanged(list, e.listed()...)
 		switch {
-		case h == nil || !s.now.Before(h.Until):
-			return HoldResult{Hold: was}, nil // was: ours, and its answer was lost
+		case h == nil || !s.now.Before(h.Until): // the commit of a hold whose answer was lost may still be under way
+			_, err := e.Store.Apply(ctx, relist)
+			if errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrConflict) {
+				continue
+			}
+			return HoldResult{Hold: was}, err // was: ours, and its answer was lost
 		case was != nil && h.id != was.id:
 			return HoldResult{}, fmt.Errorf("%s holds it now, until %s: %s: %w", h.Actor, h.Until.Format(time.RFC3339), h.Reason, ErrRefused)
 		}
 		was = h
 		record := holdRecord("release", key, mode, h, actor, reason)
-		writes := []store.Write{record.Write(e.Prefix, e.Now(), e.NewID())}
+		writes := []store.Write{record.Write(e.Prefix, e.Now(), e.NewID()), relist}
 		for _, doc := range s.heldIn[mode] { // against what was read: a hold made since is another
 			fields := []store.Field{store.F(nil, "until")}
 			if mode != "" {

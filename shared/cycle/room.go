@@ -275,11 +275,7 @@ func (e *Engine) replace(ctx context.Context, key Key, c wire.Completion) error 
 				e.logDropped(ctx, key, 1) // it is older than all that are kept
 				return nil
 			}
-			write := store.Create(doc.Ref, append(rewritten(doc, drop, k), e.stays(c.EventTime))...)
-			if doc.Exists {
-				write = store.MergeIf(doc.Ref, doc.Version, write.Fields...)
-			}
-			_, err = e.Store.Apply(ctx, write)
+			_, err = e.Store.Apply(ctx, store.IfUnchanged(doc, append(rewritten(doc, drop, k), e.stays(c.EventTime))...))
 			if err == nil && len(drop) > 0 {
 				e.logDropped(ctx, key, len(drop))
 			}

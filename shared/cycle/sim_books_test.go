@@ -22,6 +22,7 @@ type simBooks struct {
 	batches  map[string]*simBatch
 	byMode   map[string][]*simBatch  // by n
 	began    map[string][]string     // mode → what it expected when it began
+	released map[string]bool         // mode, "" for all: somebody was told that no hold is in force
 	holds    map[string]time.Time    // mode, "" for all → until when somebody was told that it is held
 	closed   map[string]bool         // modes of which somebody was told that they are closed
 	shown    map[string]time.Time    // processor → completion in the projection
@@ -77,7 +78,7 @@ type simAccepted struct {
 func (s *simulation) opened() {
 	s.costs.checked = map[string]simChecked{}
 	s.books = simBooks{runs: map[string]string{}, batches: map[string]*simBatch{}, byMode: map[string][]*simBatch{},
-		began: map[string][]string{}, shown: map[string]time.Time{}, closed: map[string]bool{}, holds: map[string]time.Time{}, accepted: map[string]*simAccepted{}, ids: map[string]string{}, effects: map[string]string{}}
+		began: map[string][]string{}, shown: map[string]time.Time{}, closed: map[string]bool{}, released: map[string]bool{}, holds: map[string]time.Time{}, accepted: map[string]*simAccepted{}, ids: map[string]string{}, effects: map[string]string{}}
 }
 
 func (s *simulation) doc(ref store.Ref) store.Doc {
@@ -96,10 +97,12 @@ func (s *simulation) applied(th *simThread, ws []store.Write) {
 		case periodsCollection:
 			switch w.Ref.ID {
 			case simID + "~hold":
+				s.released()
 			case simID + "~watch":
 				s.watched()
 			case simID + "_" + string(simPeriod), simID + "_" + string(simPeriod) + "~overflow", simID + "_" + string(simPeriod) + "~control":
 				s.periodWritten()
+				s.released()
 			default: // of another period nothing is ever reported: a look at the schedule
 				data := s.doc(w.Ref).Data
 				delete(data, store.ExpiresAt)
@@ -116,6 +119,31 @@ func (s *simulation) applied(th *simThread, ws []store.Write) {
 	for id := range s.books.batches {
 		if !slices.Contains(s.books.listed, id) && !s.past.spent[id] {
 			s.fail("%s exists and the period does not list it", id)
+		}
+	}
+}
+
+// released: once a release is answered, no earlier hold comes into force.
+func (s *simulation) released() {
+	if len(s.books.released) == 0 {
+		return
+	}
+	in := map[string]any{}
+	for _, doc := range append(s.periodDocs(), s.doc(store.Ref{Collection: periodsCollection, ID: simID + "~hold"})) {
+		if doc.Ref.ID == simID+"~hold" {
+			in[""] = doc.Data
+		}
+		holds, _ := doc.Data["holds"].(map[string]any)
+		for mode, h := range holds {
+			if h != nil {
+				in[mode] = h
+			}
+		}
+	}
+	for mode, released := range s.books.released {
+		h, _ := in[mode].(map[string]any)
+		if until, _ := h["until"].(time.Time); released && s.now.Before(until) {
+			s.fail("%q was released, and is held until %s", mode, until)
 		}
 	}
 }

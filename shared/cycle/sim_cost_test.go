@@ -90,6 +90,9 @@ func (s *simulation) isShown(th *simThread) {
 	if len(s.instances)+len(s.threads) > 2 || s.acted || s.changed || s.faults.happened() {
 		return // rivals, and what goes wrong, can keep it from being shown before the end
 	}
+	if th.shows >= 3 {
+		return // more completions have come meanwhile than an evaluation shows before it goes on
+	}
 	newest, _ := th.rules.shown(s.visible(th.seen))
 	doc := s.doc(store.Ref{Collection: "completion", ID: string(simPeriod)})
 	for p := range newest {

@@ -229,8 +229,8 @@ func (s *simulation) rest() {
 			s.fail("%v are watched when all has come to rest", list)
 		}
 	}
-	if whole && s.doc(store.Ref{Collection: periodsCollection, ID: simID + "~watch"}).Data["managed_since"] == nil {
-		s.relay("adopt", s.instances[0], true) // the first relay that reads all records once since when periods are ours
+	if whole && (s.unrelayed || s.doc(store.Ref{Collection: periodsCollection, ID: simID + "~watch"}).Data["managed_since"] == nil) {
+		s.relay("adopt", s.instances[0], true) // the first relay that reads all records once since when periods are ours, and what is left of one that failed
 		s.play()
 	}
 	if s.summaryBehind() {

@@ -320,6 +320,7 @@ func (s *simulation) stillFrozen(b, old *simBatch) {
 
 // projected: dashboards never see more than has happened.
 func (s *simulation) projected(th *simThread, w store.Write) {
+	th.shows++
 	data := s.doc(w.Ref).Data
 	mode, _ := data["_mode"].(string)
 	done := false

@@ -260,12 +260,21 @@ var simMutants = []simMutant{
 	{"found_hold_misses_a_sleeper", 3107, "hold.go",
 		`				case mutant("hold_does_not_touch"):`,
 		`				case mutant("hold_does_not_touch"), mutant("found_hold_misses_a_sleeper") && !b.live(s.now):`},
+	{"found_hold_lands_late", 210, "hold.go",
+		`				write, store.IfUnchanged(list, e.listed(key.Period)...))`,
+		`				write, map[bool]store.Write{true: e.watch(key), false: store.IfUnchanged(list, e.listed(key.Period)...)}[mutant("found_hold_lands_late")])`},
+	{"found_hold_lands_after_its_release", 278, "hold.go",
+		`		relist := store.IfUnchanged(list, e.listed()...)`,
+		`		relist := store.IfUnchanged(list, e.listed()...)
+		if mutant("found_hold_lands_after_its_release") {
+			relist = store.Merge(store.Ref{Collection: "elsewhere", ID: e.NewID()}, e.listed()...)
+		}`},
 	{"found_grace_of_the_late", 94, "next.go",
 		`!mutant("found_grace_of_the_late")`,
 		`!mutant("found_grace_of_the_late")`},
 	{"found_hold_unwatched_by_a_relay", 1530, "watch.go",
-		`, store.F(e.NewID(), "listing"))`,
-		`, store.F(map[bool]any{false: e.NewID()}[mutant("found_hold_unwatched_by_a_relay")], "listing"))`},
+		`	fields := []store.Field{store.F(e.NewID(), "listing")}`,
+		`	fields := []store.Field{store.F(map[bool]any{false: e.NewID()}[mutant("found_hold_unwatched_by_a_relay")], "listing")}`},
 	{"found_no_mode_shown", 69, "projection.go",
 		`			if own(r) {`,
 		`			if own(r) && !(mutant("found_no_mode_shown") && at == "") {`},

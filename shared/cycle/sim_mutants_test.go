@@ -3,6 +3,7 @@
 package cycle
 
 import (
+	"flag"
 	"testing"
 
 	"github.com/phasegate/phasegate/shared/mutanttest"
@@ -16,6 +17,8 @@ type simMutant struct {
 	from, to string
 }
 
+var allMutants = flag.Bool("sim.mutants", false, "TestMutantsAreCaught plays the mutants")
+
 // simMutantSeeds is how many seeds a mutant may survive.
 const simMutantSeeds = 20_000
 
@@ -23,8 +26,8 @@ const simMutantSeeds = 20_000
 // notices each of simMutants, and the engine without any plays 2,000 without a fault (in make
 // test-all TestSimulation plays simMutantSeeds).
 func TestMutantsAreCaught(t *testing.T) {
-	if testing.Short() {
-		t.Skip("compiles the engine with its mutants")
+	if !*allMutants {
+		t.Skip("compiles the engine with its mutants and plays each for seconds; make test-all does that")
 	}
 	var mutants []mutanttest.Mutant
 	for _, m := range simMutants {

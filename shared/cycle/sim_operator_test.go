@@ -65,6 +65,7 @@ func (s *simulation) act(a *simAct) *simThread {
 		switch a.kind {
 		case "hold":
 			delete(s.books.holds, mode) // in force or not until the answer is there
+			delete(s.books.released, mode)
 			r, err := e.Hold(ctx, key, mode, a.lasts, "ada", "to see")
 			if err == nil {
 				s.books.holds[mode] = r.Hold.Until
@@ -74,6 +75,8 @@ func (s *simulation) act(a *simAct) *simThread {
 		case "release":
 			delete(s.books.holds, mode)
 			_, err := e.Release(ctx, key, mode, "ada", "seen")
+			s.books.released[mode] = err == nil
+			s.released()
 			return err == nil
 		case "close":
 			m, _ := th.rules.tr.Mode(th.rules.modes[a.mode].shown())

@@ -41,6 +41,7 @@ type simulation struct {
 	burst     time.Time    // before which nothing comes
 	calls     int
 	writes    int
+	unrelayed bool // the last relay of all periods has failed
 	orphans   int  // threads that failed and whose work nobody brings again
 	acted     bool // an operator has done something
 	changed   bool // another definition was at work, too
@@ -122,6 +123,7 @@ type simThread struct {
 	job       string
 	acts      *simAct
 	writes    int
+	shows     int    // writes of the compatibility document
 	calls     int    // of the store
 	requested string // the batch that it has made or taken over
 	began     time.Time
@@ -363,7 +365,9 @@ func (s *simulation) relay(job string, in *simInstance, whole bool) *simThread {
 	return s.start(th, func() (ok bool) {
 		var err error
 		if whole {
+			s.unrelayed = true
 			err = in.engine.Relay(context.Background(), th.rules.tr, job)
+			s.unrelayed = err != nil
 		} else {
 			_, err = in.engine.Converge(context.Background(), th.key(), job)
 		}

@@ -24,16 +24,34 @@ func (e *Engine) watchRef(t *pipeline.Transition) store.Ref {
 // watch lists a period. The list changes even if it has the period already: a relay
 // that has just found nothing to do there must not take it off.
 func (e *Engine) watch(key Key) store.Write {
-	return store.Merge(e.watchRef(key.Transition), store.F(store.Union(string(key.Period)), "periods"), store.F(e.NewID(), "listing"))
+	return store.Merge(e.watchRef(key.Transition), e.listed(key.Period)...)
 }
 
-// watched reads the list.
-func (e *Engine) watched(ctx context.Context, t *pipeline.Transition) (store.Doc, []pipeline.Period, error) {
+// listed are the fields that change the list and add periods to it.
+func (e *Engine) listed(periods ...pipeline.Period) []store.Field {
+	fields := []store.Field{store.F(e.NewID(), "listing")}
+	for _, p := range periods {
+		fields = append(fields, store.F(store.Union(string(p)), "periods"))
+	}
+	return fields
+}
+
+// list reads the list.
+func (e *Engine) list(ctx context.Context, t *pipeline.Transition) (store.Doc, error) {
 	got, err := e.Store.Get(ctx, e.watchRef(t))
 	if err != nil {
-		return store.Doc{}, nil, fmt.Errorf("read the watched periods of %s: %w", t.ID, err)
+		return store.Doc{}, fmt.Errorf("read the watched periods of %s: %w", t.ID, err)
 	}
-	f := fields{doc: got.Docs[0]}
+	return got.Docs[0], nil
+}
+
+// watched reads the list and its periods.
+func (e *Engine) watched(ctx context.Context, t *pipeline.Transition) (store.Doc, []pipeline.Period, error) {
+	list, err := e.list(ctx, t)
+	if err != nil {
+		return store.Doc{}, nil, err
+	}
+	f := fields{doc: list}
 	var periods []pipeline.Period
 	for _, s := range f.strings("periods") {
 		p, err := t.Calendar().Parse(s)
@@ -42,7 +60,7 @@ func (e *Engine) watched(ctx context.Context, t *pipeline.Transition) (store.Doc
 		}
 		periods = append(periods, p)
 	}
-	return got.Docs[0], periods, f.err
+	return list, periods, f.err
 }
 
 // Managed says from when on the cycles of a transition are ours.
@@ -136,11 +154,7 @@ func (e *Engine) adopt(ctx context.Context, t *pipeline.Transition, list store.D
 	if len(fs) == 0 {
 		return list, m, nil
 	}
-	write := store.Create(list.Ref, fs...)
-	if list.Exists {
-		write = store.MergeIf(list.Ref, list.Version, fs...)
-	}
-	versions, err := e.Store.Apply(ctx, write)
+	versions, err := e.Store.Apply(ctx, store.IfUnchanged(list, fs...))
 	switch {
 	case err == nil:
 		list.Exists, list.Version = true, versions[0]

@@ -115,8 +115,5 @@ func (l *Locks) listing(doc store.Doc, others []string, nonce string) store.Writ
 	for _, n := range append(slices.Clone(others), nonce) {
 		all = append(all, n)
 	}
-	if !doc.Exists {
-		return store.Create(doc.Ref, store.F(all, "nonces"), store.Stays())
-	}
-	return store.MergeIf(doc.Ref, doc.Version, store.F(all, "nonces"), store.Stays())
+	return store.IfUnchanged(doc, store.F(all, "nonces"), store.Stays())
 }

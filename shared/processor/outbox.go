@@ -134,11 +134,7 @@ func (n *run) change(ctx context.Context, edit func(*history) bool) error {
 			end = store.Stays()
 		}
 		fields := []store.Field{store.F(text, "history"), store.F(store.ServerTime, "changed_at"), end}
-		w := store.Create(n.ref(), fields...)
-		if doc.Exists {
-			w = store.MergeIf(n.ref(), doc.Version, fields...)
-		}
-		if _, err = n.Store.Apply(ctx, w); err == nil {
+		if _, err = n.Store.Apply(ctx, store.IfUnchanged(doc, fields...)); err == nil {
 			return nil
 		}
 		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) {

@@ -166,6 +166,15 @@ func MergeIf(ref Ref, v Version, fields ...Field) Write {
 	return Write{Op: OpMergeIf, Ref: ref, Version: v, Fields: fields}
 }
 
+// IfUnchanged sets the named fields of a document that is still as it was read: absent, or of that
+// version. Otherwise the commit fails with [ErrExists] or [ErrConflict].
+func IfUnchanged(doc Doc, fields ...Field) Write {
+	if !doc.Exists {
+		return Create(doc.Ref, fields...)
+	}
+	return MergeIf(doc.Ref, doc.Version, fields...)
+}
+
 // DeleteIf deletes a document that still has version v; else ErrConflict.
 func DeleteIf(ref Ref, v Version) Write { return Write{Op: OpDeleteIf, Ref: ref, Version: v} }
 
