@@ -48,7 +48,7 @@ var mutants = []mutanttest.Mutant{
 	{Name: "released_at_unknown_result", Seed: 309, File: "deliver.go",
 		From: `		if unsure { // the service`,
 		To:   `		if unsure && !mutant("released_at_unknown_result") { // the service`},
-	{Name: "release_without_version", Seed: 969, File: "../receipt/settle.go",
+	{Name: "release_without_version", Seed: 2986, File: "../receipt/settle.go",
 		From: `		if _, err = c.receipts.apply(ctx, c.closing(c.open, released)...); err == nil {`,
 		To: `		if mutant("release_without_version") {
 			released = store.Merge(released.Ref, released.Fields...)
@@ -147,10 +147,10 @@ var mutants = []mutanttest.Mutant{
 	{Name: "done_stays_open", Seed: 1, File: "../receipt/settle.go",
 		From: `c.closing(c.open, done)...)`,
 		To:   `c.closing(map[bool]store.Version{false: c.open}[mutant("done_stays_open")], done)...)`},
-	{Name: "closed_while_the_other_is_at_work", Seed: 1, File: "../receipt/settle.go",
+	{Name: "closed_while_the_other_is_at_work", Seed: 514, File: "../receipt/settle.go",
 		From: `		if overlap { // the other run is still open`,
 		To:   `		if overlap && !mutant("closed_while_the_other_is_at_work") { // the other run is still open`},
-	{Name: "forgotten_stays_open", Seed: 1, File: "../receipt/operator.go",
+	{Name: "forgotten_stays_open", Seed: 24, File: "../receipt/operator.go",
 		From: `	if found.open != 0 {`,
 		To:   `	if found.open != 0 && !mutant("forgotten_stays_open") {`},
 	{Name: "work_before_the_locks", Seed: 6, File: "deliver.go",

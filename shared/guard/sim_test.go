@@ -234,6 +234,7 @@ func (s simStore) Apply(ctx context.Context, writes ...store.Write) ([]store.Ver
 			time.Sleep(d)
 			if v, err := w.store.Apply(context.Background(), writes...); err == nil {
 				t.applied(writes, v, time.Time{})
+				w.listed(t.m)
 			}
 		}()
 		return nil, errAway
@@ -251,6 +252,7 @@ func (s simStore) Apply(ctx context.Context, writes ...store.Write) ([]store.Ver
 	}
 	if err == nil {
 		t.applied(writes, versions, began)
+		w.listed(t.m)
 	}
 	w.pause(20 * time.Millisecond)
 	t.alive()
@@ -504,7 +506,6 @@ func (w *world) judged(e *execution, a answer) answer {
 // judge says whether a run may begin now.
 func (w *world) judge(e *execution) {
 	t := e.t
-	w.listed(t.m)
 	doc := w.receiptOf(t.m)
 	own := t.suspendedSinceCheck
 	if doc.Data["state"] == receipt.Done && !own && int(doc.Version) < t.claimedAt {
@@ -604,6 +605,7 @@ func (w *world) forget(done chan<- bool) {
 			w.note("forget is refused: %v", err)
 			continue
 		}
+		w.listed(m)
 		w.forgets++
 		w.note("an operator asks for a new run of %s", m.key)
 		n := w.publish("f1", m.key, m.proc)
@@ -687,7 +689,6 @@ func (w *world) listed(m *message) {
 
 // atTheEnd judges what the world has come to.
 func (w *world) atTheEnd() {
-	w.listed(w.messages[0])
 	if len(w.wrong) > 0 || w.faulted || w.forgets > 0 {
 		return
 	}
