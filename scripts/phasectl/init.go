@@ -169,7 +169,7 @@ type drafted struct {
 
 func (d draft) report(data []byte) *drafted {
 	out := &drafted{File: d.File, Name: d.Name, Phases: []string{}, Transitions: len(d.Phases) - 1, LeftOut: []string{}, Decide: []string{},
-		first: d.Phases[0].Processors[0].Name, past: d.past(time.Now())}
+		first: d.Phases[0].Processors[0].Name, past: d.past(clock())}
 	for i, line := range strings.Split(string(data), "\n") {
 		if _, what, found := strings.Cut(line, "# decide"); found {
 			out.Decide = append(out.Decide, fmt.Sprintf("line %d%s", i+1, what))

@@ -12,7 +12,6 @@ import (
 	"reflect"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -85,7 +84,7 @@ func localCommand(f *flags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := local.Options{Config: c, Clock: local.NewClock(time.Time{}), PubSubPort: 8085, FunctionsPort: 8088, BigQueryPort: 9050, BigQuery: bigQueryProgram(), Seed: seed, Schedule: true,
+			o := local.Options{Config: c, Clock: local.NewClock(clock()), PubSubPort: 8085, FunctionsPort: 8088, BigQueryPort: 9050, BigQuery: bigQueryProgram(), Seed: seed, Schedule: true,
 				Logs: cmd.ErrOrStderr(), Errors: complain(cmd.ErrOrStderr())}
 			if cmd.Flags().Changed("port-base") {
 				o.PubSubPort, o.FunctionsPort, o.BigQueryPort = base, base+1, base+2

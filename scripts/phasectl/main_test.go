@@ -25,6 +25,9 @@ import (
 // whoever runs them out.
 func TestMain(m *testing.M) {
 	if os.Getenv(asPhasectl) == "1" {
+		if distance, err := time.ParseDuration(os.Getenv(pageClock)); err == nil {
+			clock = func() time.Time { return time.Now().Add(distance) }
+		}
 		main()
 	}
 	for _, name := range []string{"GOOGLE_CLOUD_PROJECT", "PIPELINE_FILE", "PHASEGATE_STORE", "PHASEGATE_PREFIX", "PHASEGATE_CLAIM", "PHASEGATE_LEASE",

@@ -258,7 +258,7 @@ var varying = []struct {
 	is   *regexp.Regexp
 	with string
 }{
-	{regexp.MustCompile(`run-[a-z0-9]{26}`), "run-ID"}, {regexp.MustCompile(`phasectl-[0-9a-f]{16}`), "phasectl-ID"},
+	{regexp.MustCompile(`run-[a-z0-9]{26}`), "run-ID"}, {regexp.MustCompile(`drill-[A-Z0-9]{26}`), "drill-ID"}, {regexp.MustCompile(` on "[^"]+"`), ` on "host 4711"`}, {regexp.MustCompile(`phasectl-[0-9a-f]{16}`), "phasectl-ID"},
 	{regexp.MustCompile(`(\d{8}t)\d{6}-[a-z0-9]{8}`), "${1}131000-ID"}, {regexp.MustCompile(regexp.QuoteMeta(actor())), "operator@host"},
 	{regexp.MustCompile(`[1-9]\d+ s ago`), "7500 s ago"},
 	{regexp.MustCompile(`#[0-9a-f]{16}`), "#KEY"}, {regexp.MustCompile(`( on )\S+ \d+\n`), "${1}host 4711\n"},
@@ -277,7 +277,7 @@ var okRows = regexp.MustCompile(`(?m)^ok  .*\n`)
 
 // clockTime is an instant as it is shown. A machine that is slow shows a later one: times are cut to
 // five minutes.
-var clockTime = regexp.MustCompile(`(\d\d:\d)(\d)(:\d\d)? EST`)
+var clockTime = regexp.MustCompile(`(\d\d:\d)(\d)(:\d\d)?( EST| CET|Z)\b`)
 
 func roundTime(text string) string {
 	return clockTime.ReplaceAllStringFunc(text, func(at string) string {
@@ -288,7 +288,7 @@ func roundTime(text string) string {
 		if m[3] != "" {
 			m[3] = ":00"
 		}
-		return m[1] + minute + m[3] + " EST"
+		return m[1] + minute + m[3] + m[4]
 	})
 }
 

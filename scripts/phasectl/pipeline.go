@@ -51,7 +51,7 @@ func pipelineCheckCommand(f *flags) *cobra.Command {
 		if err != nil {
 			return nil, err
 		}
-		u := &understood{File: file, Valid: p != nil, Problems: problems, Warnings: []string{}, p: p, now: time.Now()}
+		u := &understood{File: file, Valid: p != nil, Problems: problems, Warnings: []string{}, p: p, now: clock()}
 		if p == nil {
 			return u, exitError{exitFindings, fmt.Errorf("%s has %s", file, counted(len(problems), "problem"))}
 		}

@@ -29,6 +29,12 @@ import (
 // received counts what the next phase is sent.
 func runningNow(t *testing.T) (s *system, received *atomic.Int64) {
 	t.Helper()
+	return runningAt(t, time.Time{})
+}
+
+// runningAt is one whose clock begins at a time.
+func runningAt(t *testing.T, at time.Time) (s *system, received *atomic.Int64) {
+	t.Helper()
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
 	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
 	s, received = &system{t: t, down: new(atomic.Bool)}, new(atomic.Int64)
@@ -44,7 +50,7 @@ func runningNow(t *testing.T) (s *system, received *atomic.Int64) {
 	}
 	phase4 := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { received.Add(1) })
 	s.Environment, err = local.Start(t.Context(), local.Options{Config: c, Stores: opened, Logs: io.Discard, Errors: t.Logf, Slack: s.tell,
-		Consumers: map[string]http.Handler{"nba-phase4-trigger": phase4}, Clock: local.NewClock(time.Time{})})
+		Consumers: map[string]http.Handler{"nba-phase4-trigger": phase4}, Clock: local.NewClock(at)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -180,9 +180,12 @@ func TestDocs_PathsAndTestsExist(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, code := range parsePage(source).code {
+			before := ""
 			for word := range strings.FieldsSeq(code) {
+				written := before == ">" // by this command
+				before = word
 				m := pathForm.FindStringSubmatch(strings.Trim(word, `"',:;()`))
-				if m == nil {
+				if m == nil || written {
 					continue
 				}
 				paths++
@@ -200,6 +203,34 @@ func TestDocs_PathsAndTestsExist(t *testing.T) {
 	}
 	if paths < 100 || commands < 20 {
 		t.Errorf("only %d paths and %d commands found", paths, commands)
+	}
+}
+
+// A make command in a page has targets and variables of the Makefile.
+func TestDocs_MakeCommandsExist(t *testing.T) {
+	makefile, found := read(t, "Makefile"), 0
+	for _, file := range markdown(t) {
+		for _, code := range parsePage([]byte(read(t, file))).code {
+			command, isMake := strings.CutPrefix(strings.TrimPrefix(code, "$ "), "make ")
+			if !isMake {
+				continue
+			}
+			found++
+			command, _, _ = strings.Cut(command, "#")
+			command, _, _ = strings.Cut(command, "&&")
+			for word := range strings.FieldsSeq(command) {
+				name, _, variable := strings.Cut(word, "=")
+				switch {
+				case variable && !strings.Contains(makefile, "$("+name+")") && !strings.Contains(makefile, "\n"+name+" ?= "):
+					t.Errorf("%s: %s: the Makefile reads no %s", file, code, name)
+				case !variable && word != "..." && word != `\` && !strings.HasPrefix(word, "-") && !regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(word)+`:`).MatchString(makefile):
+					t.Errorf("%s: %s: the Makefile has no target %s", file, code, word)
+				}
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("only %d commands found", found)
 	}
 }
 
