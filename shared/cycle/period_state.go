@@ -40,9 +40,10 @@ type PeriodState struct {
 	snapshot *snapshot
 }
 
-// PeriodStates returns what [Engine.EachPeriodState] visits.
+// PeriodStates reads the periods from one to another, with their compatibility documents, as
+// [Engine.EachPeriodState] does.
 func (e *Engine) PeriodStates(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (out []PeriodState, err error) {
-	err = e.EachPeriodState(ctx, t, from, to, func(b PeriodState) { out = append(out, b) })
+	err = e.eachPeriodState(ctx, t, from, to, true, func(b PeriodState) { out = append(out, b) })
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +52,13 @@ func (e *Engine) PeriodStates(ctx context.Context, t *pipeline.Transition, from,
 
 // EachPeriodState reads the periods from one to another, those without any record included, oldest
 // first: in one call, and one query for every [store.ScanPage] documents of a kind. It changes nothing, and holds the
-// documents of one period at a time. After an error some periods have been visited.
+// documents of one period at a time. It does not read the compatibility documents, which are a third of
+// all: Document, Wrong, Shown and Others stay empty. After an error some periods have been visited.
 func (e *Engine) EachPeriodState(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period, visit func(PeriodState)) error {
+	return e.eachPeriodState(ctx, t, from, to, false, visit)
+}
+
+func (e *Engine) eachPeriodState(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period, compare bool, visit func(PeriodState)) error {
 	got, err := e.Store.Get(ctx, e.holdRef(t))
 	if err != nil {
 		return fmt.Errorf("read the hold of %s: %w", t.ID, err)
@@ -62,8 +68,11 @@ func (e *Engine) EachPeriodState(ctx context.Context, t *pipeline.Transition, fr
 	defer periods.stop()
 	batches := e.reader(ctx, e.Prefix+triggersCollection, prefix, string(from), string(to)+"~~")
 	defer batches.stop()
-	shown := e.reader(ctx, e.Prefix+t.CompatibilityCollection, "", string(from), string(to))
-	defer shown.stop()
+	var shown *reader
+	if compare {
+		shown = e.reader(ctx, e.Prefix+t.CompatibilityCollection, "", string(from), string(to))
+		defer shown.stop()
+	}
 	for p := from; p <= to; p = t.Calendar().Add(p, 1) {
 		b := PeriodState{Key: Key{Transition: t, Period: p}, At: got.ReadTime, engine: e}
 		of, err := periods.of(p)
@@ -74,9 +83,11 @@ func (e *Engine) EachPeriodState(ctx context.Context, t *pipeline.Transition, fr
 		if err != nil {
 			return fmt.Errorf("read the hand-overs: %w", err)
 		}
-		view, err := shown.of(p)
-		if err != nil {
-			return fmt.Errorf("read %s: %w", t.CompatibilityCollection, err)
+		var view map[string]store.Doc
+		if compare {
+			if view, err = shown.of(p); err != nil {
+				return fmt.Errorf("read %s: %w", t.CompatibilityCollection, err)
+			}
 		}
 		var docs []store.Doc
 		for _, ref := range e.periodRefs(b.Key) {
@@ -88,7 +99,11 @@ func (e *Engine) EachPeriodState(ctx context.Context, t *pipeline.Transition, fr
 				cycles = append(cycles, doc)
 			}
 		}
-		b.fill(ctx, docs, document(view, e.projectionRef(b.Key)), got.Docs[0], cycles)
+		compat := document(view, e.projectionRef(b.Key))
+		b.fill(ctx, docs, compat, got.Docs[0], cycles)
+		if compare && b.Problem == nil {
+			b.compare(compat)
+		}
 		b.slim()
 		visit(b)
 	}
@@ -169,9 +184,14 @@ func (b *PeriodState) fill(ctx context.Context, periods []store.Doc, shown, hold
 	b.Full = b.engine.full(b.Key, s)
 	b.snapshot, b.Recorded, b.Cycles = s, s.recorded(), b.engine.describe(b.Key, s)
 	b.Expired = !b.Recorded && b.forgotten(b.At)
+}
+
+// compare sets what the compatibility document shows, and what it should.
+func (b *PeriodState) compare(shown store.Doc) {
 	if b.engine.Shadow {
 		return
 	}
+	s := b.snapshot
 	b.Shown = map[string]bool{}
 	if shown.Exists {
 		b.Document = shown.Data

@@ -60,7 +60,7 @@ func (p *Page) Cycle(ctx context.Context, a *app.App, r *http.Request, w http.Re
 	if s.err != nil {
 		return s.err
 	}
-	return answer(w, cyclePage, newCyclePage(a, s, q))
+	return answer(w, r, cyclePage, newCyclePage(a, s, q))
 }
 
 func parseCycle(a *app.App, r *http.Request) (key cycle.Key, m pipeline.Mode, err error) {

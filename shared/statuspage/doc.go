@@ -19,14 +19,15 @@
 //
 // # Cost
 //
-// The number of calls of the store does not depend on the number of days. A transition takes 3 scans
+// The number of calls of the store does not depend on the number of days. A transition takes 2 scans
 // and 1 get of its hold. The start of its management takes 1, or 2 until a relay has recorded it. The
 // locks take 2; report, heartbeats, sweeps and quarantine 1 each. The page of a cycle takes 9 at most.
-// Documents: each period of the window has 1 to 3, 1 for each hand-over, and 1 for others to read. The
-// page of a cycle reads the audit records of its weeks, [mostRecords] at most.
+// Documents: each period of the window has 1 or 2, and 1 for each hand-over. The page of a cycle
+// reads the audit records of its weeks, [mostRecords] at most.
 //
 // A request joins a read for the same days that began at most a second before, so that any number
-// of requests at once causes one read.
+// of requests at once causes one read. Settled periods at the beginning of the window are read once
+// in [keepFor]: no completion and no job changes them. All others are read for each request.
 //
 // # Failures
 //

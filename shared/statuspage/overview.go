@@ -29,6 +29,7 @@ type overview struct {
 	Tiles                  []tile
 	Histories              []history
 	Adopted                []string
+	Settled                []string // which periods are shown as they were read before
 	Days                   []choice
 	Legend                 []choice
 	Processors             []string
@@ -116,6 +117,9 @@ func newOverview(a *app.App, s *state, q query) overview {
 		}
 	}
 	for _, t := range s.transitions {
+		if t.err == nil && !t.settledAt.IsZero() {
+			o.Settled = append(o.Settled, fmt.Sprintf("%speriods before %s are settled, as of %s", t.Prefix(), t.live, clk.short(t.settledAt)))
+		}
 		o.Histories = append(o.Histories, histories(s, t, q, clk)...)
 	}
 	o.recent(s, q, clk)
@@ -332,11 +336,7 @@ func sentence(s string) string {
 
 // choices are the links that choose days and kinds, and the processors.
 func (o *overview) choices(a *app.App, s *state, clk clock) {
-	days := []int{14, 30, MaxDays}
-	if clk.cal.Hourly() {
-		days = []int{defaultHourlyDays, 14, 30, MaxDays}
-	}
-	for _, n := range days {
+	for _, n := range []int{defaultDays, 30, MaxDays} {
 		o.Days = append(o.Days, choice{Text: fmt.Sprintf("%d days", n), Link: o.Query.With("days", strconv.Itoa(n)), Current: n == s.days})
 	}
 	n, all := map[kind]int{}, 0

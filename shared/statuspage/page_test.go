@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -56,7 +57,7 @@ func view(t testing.TB, w *apptest.World, query string) overview {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newOverview(w.App, read(t.Context(), w.App, q.Days), q)
+	return newOverview(w.App, new(Page).readAll(t.Context(), w.App, q.Days), q)
 }
 
 // remember keeps a report, as the hourly job does.
@@ -328,6 +329,62 @@ func TestCycles_HaveStateQualifierAndCommand(t *testing.T) {
 	}
 	if c := found["2026-02-01 overnight"]; c.State != "overdue" || c.Command != "phasectl explain 2026-02-01 overnight" || c.Since.IsZero() {
 		t.Errorf("%+v", c)
+	}
+}
+
+// Programs see the same qualifiers as people: late, without_all and made_up.
+func TestCycles_QualifyState(t *testing.T) {
+	w := apptest.New(t, morning.Add(-4*24*time.Hour-7*time.Hour)) // 05:20
+	tr := w.Pipeline.Transitions[0]
+	record(t, w, "2026-01-30", wire.StatusSuccess, tr.Order...) // in time
+	if err := w.Engine.Relay(t.Context(), tr, ""); err != nil { // from now on cycles are judged
+		t.Fatal(err)
+	}
+	w.SetNow(morning.Add(-3 * 24 * time.Hour)) // after the deadline
+	record(t, w, "2026-01-31", wire.StatusSuccess, tr.Order...)
+	w.SetNow(morning.Add(-2*24*time.Hour - 7*time.Hour))
+	but := slices.DeleteFunc(slices.Clone(tr.Order), func(name string) bool { return name == "team_defense_game_summary" }) // which is optional
+	record(t, w, "2026-02-01", wire.StatusSuccess, but...)
+	for _, ago := range []time.Duration{2*24*time.Hour + 6*time.Hour, 0} { // the grace period is over
+		w.SetNow(morning.Add(-ago))
+		if err := w.Engine.Relay(t.Context(), tr, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := func(query string) map[string]string {
+		t.Helper()
+		rec := httptest.NewRecorder()
+		if err := new(Page).Cycles(t.Context(), w.App, httptest.NewRequest("GET", "/cycles.json?days=7"+query, nil), rec); err != nil {
+			t.Fatal(err)
+		}
+		var got cycles
+		if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]string{}
+		for _, c := range got.Cycles {
+			out[c.Period+" "+c.Mode] = c.State + " " + c.Qualifier
+		}
+		return out
+	}
+	all := found("")
+	for name, want := range map[string]string{"2026-01-30 overnight": "published ", "2026-01-31 overnight": "published late", "2026-02-01 overnight": "published without_all",
+		"2026-01-31 same_day": "overdue made_up", "2026-02-03 overnight": "overdue "} {
+		if all[name] != want {
+			t.Errorf("%s is %q, want %q", name, all[name], want)
+		}
+	}
+	for _, kind := range []string{"late", "without_all", "made_up", "overdue", "published"} {
+		some := found("&state=" + kind)
+		for name, got := range some {
+			state, qualifier, _ := strings.Cut(got, " ")
+			if qualifier != kind && (qualifier != "" || state != kind) {
+				t.Errorf("state=%s has %s: %s", kind, name, got)
+			}
+		}
+		if len(some) == 0 {
+			t.Errorf("state=%s has none", kind)
+		}
 	}
 }
 

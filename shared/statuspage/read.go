@@ -50,6 +50,9 @@ type transition struct {
 	managed cycle.Managed
 	cycles  []*shown // oldest period first, in the order of the modes
 	err     error    // why nothing is known
+
+	live      pipeline.Period // earlier ones are settled, and were read before
+	settledAt time.Time       // when; zero: none
 }
 
 // shown is a cycle on the page.
@@ -69,14 +72,14 @@ type shown struct {
 }
 
 // read reads everything at the same time.
-func read(ctx context.Context, a *app.App, days int) *state {
+func (p *Page) readAll(ctx context.Context, a *app.App, days int) *state {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
 	s := &state{at: a.Now(), days: days, transitions: make([]*transition, len(a.Pipeline.Transitions))}
 	checker := health.New(a)
 	var wg sync.WaitGroup
 	for i, t := range a.Pipeline.Transitions {
-		wg.Go(func() { s.transitions[i] = readTransition(ctx, a, t, days) })
+		wg.Go(func() { s.transitions[i] = p.readTransition(ctx, a, t, days) })
 	}
 	wg.Go(func() { s.report, s.reportErr = checker.Last(ctx) })
 	wg.Go(func() { s.jobs, s.jobsErr = checker.Jobs(ctx) })
@@ -97,13 +100,17 @@ func read(ctx context.Context, a *app.App, days int) *state {
 	return s
 }
 
-func readTransition(ctx context.Context, a *app.App, t *pipeline.Transition, days int) *transition {
+func (p *Page) readTransition(ctx context.Context, a *app.App, t *pipeline.Transition, days int) *transition {
 	out := &transition{Transition: t}
-	from, to := t.Window(a.Now(), days)
+	now := a.Now()
+	from, to := t.Window(now, days)
 	out.managed, out.err = a.Engine.Managed(ctx, t)
 	if out.err == nil { // a period at a time: 90 days by the hour are 2,160 of them
-		out.err = a.Engine.EachPeriodState(ctx, t, from, to, func(p cycle.PeriodState) {
-			out.cycles = append(out.cycles, cyclesOf(a, t, out.managed, p)...)
+		out.cycles, out.live, out.settledAt = p.settled.upTo(t, from, to, out.managed, now)
+		out.err = a.Engine.EachPeriodState(ctx, t, out.live, to, func(b cycle.PeriodState) {
+			cycles := cyclesOf(a, t, out.managed, b)
+			out.cycles = append(out.cycles, cycles...)
+			p.settled.add(t, b.Period, out.managed, now, cycles)
 		})
 	}
 	if out.err != nil {
@@ -131,6 +138,9 @@ func cyclesOf(a *app.App, t *pipeline.Transition, managed cycle.Managed, p cycle
 			continue // of an earlier definition, or no cycle of ours
 		}
 		st = managed.Judged(st)
+		for i := range st.Batches { // the page of the cycle shows these
+			st.Batches[i].Runs, st.Batches[i].Messages, st.Batches[i].Readiness = nil, nil, nil
+		}
 		c := &shown{Status: st, of: t, mode: m, period: p.Period, planned: planned, made: health.HandedOverSince(p.Cycles[i+1:])}
 		if ours {
 			c.judged, c.onTime = reconcile.Judge(t, p.At, st)

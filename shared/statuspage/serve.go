@@ -2,6 +2,7 @@ package statuspage
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	_ "embed" // the templates and the style
@@ -58,14 +59,16 @@ var (
 )
 
 // Page answers the requests of one function. It is safe for concurrent use.
-type Page struct{ reads reads }
+type Page struct {
+	reads   reads
+	settled settled
+}
 
 const (
-	mostOnLine        = 24 // bytes
-	defaultDays       = 30
-	defaultHourlyDays = 2
-	leastRefresh      = 30   // seconds
-	mostRefresh       = 3600 // seconds
+	mostOnLine   = 24 // bytes
+	defaultDays  = 14
+	leastRefresh = 30   // seconds
+	mostRefresh  = 3600 // seconds
 )
 
 // Overview answers the overview.
@@ -78,11 +81,11 @@ func (p *Page) Overview(ctx context.Context, a *app.App, r *http.Request, w http
 	if err != nil {
 		return err
 	}
-	return answer(w, overviewPage, newOverview(a, s, q))
+	return answer(w, r, overviewPage, newOverview(a, s, q))
 }
 
 func (p *Page) read(ctx context.Context, a *app.App, days int) (*state, error) {
-	got, err := p.reads.do(ctx, strconv.Itoa(days), func(ctx context.Context) any { return read(ctx, a, days) })
+	got, err := p.reads.do(ctx, strconv.Itoa(days), func(ctx context.Context) any { return p.readAll(ctx, a, days) })
 	if err != nil {
 		return nil, err
 	}
@@ -93,9 +96,6 @@ func (p *Page) read(ctx context.Context, a *app.App, days int) (*state, error) {
 // name may be that of a proxy.
 func parseQuery(a *app.App, values url.Values) (query, error) {
 	q := query{Days: defaultDays, values: url.Values{}}
-	if a.Pipeline.Calendar.Hourly() {
-		q.Days = defaultHourlyDays
-	}
 	bad := func(name, problem string) error {
 		return &wire.PermanentError{Field: name, Value: values.Get(name), Problem: problem}
 	}
@@ -135,8 +135,8 @@ func parseQuery(a *app.App, values url.Values) (query, error) {
 }
 
 // answer answers with a page as HTML. All values are escaped. An error comes before the answer has
-// begun.
-func answer(w http.ResponseWriter, t *template.Template, data any) error {
+// begun. A page by the hour repeats itself: compressed it has a tenth of its bytes.
+func answer(w http.ResponseWriter, r *http.Request, t *template.Template, data any) error {
 	var b bytes.Buffer
 	if err := t.Execute(&b, data); err != nil {
 		return fmt.Errorf("render the page: %w", err)
@@ -147,7 +147,14 @@ func answer(w http.ResponseWriter, t *template.Template, data any) error {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-store")
-	_, _ = w.Write(b.Bytes()) // a client that has gone is all that can fail here
+	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		_, _ = w.Write(b.Bytes()) // a client that has gone is all that can fail here
+		return nil
+	}
+	h.Set("Content-Encoding", "gzip")
+	z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // fails for an unknown level alone
+	_, _ = z.Write(b.Bytes())
+	_ = z.Close()
 	return nil
 }
 
