@@ -49,6 +49,7 @@ func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.
 		}
 		return exitNotExecutable, false, err
 	}
+	childproc.ReapOrphans(child.Process.Pid)
 	all := childproc.Family{PID: child.Process.Pid, Token: token}
 	ended, finished := make(chan struct{}), make(chan bool)
 	go func() { finished <- l.end(cmd, work, got, ended, all) }()

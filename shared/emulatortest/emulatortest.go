@@ -54,6 +54,20 @@ func Python(t testing.TB) string {
 	return ""
 }
 
+// Namespace returns a command in front of another one that then runs as PID 1 of a namespace
+// with a /proc of its own, as in a container.
+func Namespace(t testing.TB) []string {
+	t.Helper()
+	command := []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}
+	if os.Geteuid() != 0 {
+		command = append(command, "--user", "--map-root-user")
+	}
+	if os.Getenv("TEST_ALONE") == "1" || exec.Command(command[0], append(command[1:], "true")...).Run() != nil {
+		missing(t, "unshare and the right to make a namespace")
+	}
+	return command
+}
+
 func given(t testing.TB, what, variable string) string {
 	t.Helper()
 	value := os.Getenv(variable)

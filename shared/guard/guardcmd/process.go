@@ -69,6 +69,7 @@ func (p *process) start(command []string) (*url.URL, error) {
 		}
 		return nil, ExitError{code, err}
 	}
+	childproc.ReapOrphans(child.Process.Pid)
 	p.family, p.exited = childproc.Family{PID: child.Process.Pid, Token: token}, exited
 	return &url.URL{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, nil
 }
