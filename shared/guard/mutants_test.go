@@ -61,6 +61,22 @@ var mutants = []mutanttest.Mutant{
 			write = store.Merge(c.receipts.ref(c.id), store.F(next, "renewed"), store.F(c.nonce, "holder"), store.F(Working, "state"))
 		}
 		versions, err := c.receipts.apply(ctx, write)`},
+	{Name: "subscription_in_the_key", Seed: 1, File: "http.go",
+		From: `	if d.Key == "" {`,
+		To: `	if mutant("subscription_in_the_key") {
+		d.Key += e.Subscription
+	}
+	if d.Key == "" || mutant("key_is_the_message_id") {`},
+	{Name: "key_is_the_message_id", Seed: 1, File: "http.go",
+		From: `		d.Key = e.Subscription + " " + e.MessageID
+	}
+	return`,
+		To: `		d.Key = e.Subscription + " " + e.MessageID
+		if mutant("key_is_the_message_id") {
+			d.Key = e.MessageID
+		}
+	}
+	return`},
 	{Name: "take_over_without_version", Seed: 225, File: "../receipt/claim.go",
 		From: `	// The safe time counts from the first attempt`,
 		To: `	if mutant("take_over_without_version") && write.Op == store.OpMergeIf {

@@ -6,12 +6,14 @@ package guard
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
 	"iter"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"runtime"
 	"slices"
 	"strings"
@@ -55,6 +57,9 @@ type profile struct {
 	serial   bool // two messages set off one processor, which takes its own lock and answers 200 if it is held
 	quiet    bool // no faults
 	forget   bool
+	long     bool // in TestEverySchedule: runs last beyond the time of a claim, and the broker hangs up
+	fails    int  // in TestEverySchedule: so many runs report a failure
+	effect   bool // and have had their effect
 }
 
 var profiles = []profile{
@@ -70,6 +75,7 @@ var profiles = []profile{
 type world struct {
 	profile
 	rng   *rand.Rand
+	path  *path // of TestEverySchedule, in place of rng
 	store *memory.Store
 	end   chan struct{} // closed at the end of the world: what still waits ends
 	over  bool
@@ -87,6 +93,7 @@ type world struct {
 
 type message struct {
 	name, key, proc string
+	subscription    string
 	epoch           int // how many forgets there were when it was published
 	acked           bool
 	refused         int
@@ -110,7 +117,8 @@ type try struct {
 	recorded, unrecorded        bool // the receipt has its success; the guard has given that up
 	doneAt                      int  // commit number of its success
 	answered                    bool
-	done                        chan struct{} // closed when it has answered or died
+	done                        chan struct{}  // closed when it has answered or died
+	breaks                      chan time.Time // in TestEverySchedule: the connection to the service breaks
 }
 
 // execution is one run of the service.
@@ -145,7 +153,7 @@ func (w *world) bad(format string, a ...any) {
 
 // fault reports whether something goes wrong now, one time in n.
 func (w *world) fault(n int) bool {
-	if w.faults == 0 || w.rng.IntN(n) > 0 {
+	if w.faults == 0 || w.over || w.path == nil && w.rng.IntN(n) > 0 || w.path != nil && w.path.choose(2) == 0 {
 		return false
 	}
 	w.faults--
@@ -153,19 +161,34 @@ func (w *world) fault(n int) bool {
 	return true
 }
 
-func (w *world) pause(atMost time.Duration) {
-	time.Sleep(simTick + time.Duration(w.rng.Int64N(int64(atMost))))
+func (w *world) pause(atMost time.Duration) { time.Sleep(simTick + w.upTo(atMost)) }
+
+// upTo returns a random time below d; a path has half of it.
+func (w *world) upTo(d time.Duration) time.Duration {
+	if w.path != nil {
+		return d / 2
+	}
+	return time.Duration(w.rng.Int64N(int64(d)))
+}
+
+// either chooses one of two ways.
+func (w *world) either() bool {
+	if w.path != nil {
+		return w.path.choose(2) == 0
+	}
+	return w.rng.IntN(2) == 0
 }
 
 // alive returns once the instance of a try runs; a dead one never returns.
-func (t *try) alive() {
+func (t *try) alive(part string) {
 	if t.w.fault(60) {
-		d := simTTL/4 + time.Duration(t.w.rng.Int64N(int64(2*simTTL)))
+		d := simTTL/4 + t.w.upTo(2*simTTL)
 		t.until, t.suspended, t.suspendedSinceCheck = time.Now().Add(d), true, true
 		t.w.note("%s is suspended for %s", t.name, d.Round(time.Second))
 	}
 	for !t.dead && time.Now().Before(t.until) {
 		time.Sleep(time.Until(t.until))
+		t.turn(part)
 	}
 	if t.dead || t.w.over {
 		<-t.w.end
@@ -201,26 +224,25 @@ type simStore struct {
 }
 
 func (s simStore) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
-	s.t.alive()
-	s.t.w.pause(20 * time.Millisecond)
+	part := partGuard + refs[0].Collection
+	s.t.begins(part)
 	switch {
 	case s.t.w.fault(40):
 		s.t.die()
 	case s.t.w.fault(40):
 		return store.Snapshot{}, errAway
 	}
-	s.t.alive()
+	s.t.alive(part)
 	snap, err := s.t.w.store.Get(ctx, refs...)
-	s.t.w.pause(20 * time.Millisecond)
-	s.t.alive()
+	s.t.answers()
+	s.t.alive(part)
 	return snap, err
 }
 
 func (s simStore) Apply(ctx context.Context, writes ...store.Write) ([]store.Version, error) {
 	t, w := s.t, s.t.w
-	t.alive()
-	began := time.Now()
-	w.pause(20 * time.Millisecond)
+	part := partGuard + writes[0].Ref.Collection
+	began := t.begins(part)
 	switch {
 	case w.fault(30):
 		t.die()
@@ -228,7 +250,7 @@ func (s simStore) Apply(ctx context.Context, writes ...store.Write) ([]store.Ver
 		w.note("%s: the store is away", t.name)
 		return nil, errAway
 	case w.fault(30):
-		d := time.Duration(w.rng.Int64N(int64(2 * simTTL)))
+		d := w.upTo(2 * simTTL)
 		w.note("%s: a write lands %s later", t.name, d.Round(time.Second))
 		go func() {
 			time.Sleep(d)
@@ -239,13 +261,13 @@ func (s simStore) Apply(ctx context.Context, writes ...store.Write) ([]store.Ver
 		}()
 		return nil, errAway
 	}
-	t.alive()
+	t.alive(part)
 	versions, err := w.store.Apply(ctx, writes...)
 	if err == nil && w.fault(20) {
 		t.applied(writes, versions, time.Time{})
-		if w.rng.IntN(2) == 0 {
+		if w.either() {
 			t.die()
-			t.alive()
+			t.alive(part)
 		}
 		w.note("%s: an answer is lost", t.name)
 		return nil, errAway
@@ -254,8 +276,8 @@ func (s simStore) Apply(ctx context.Context, writes ...store.Write) ([]store.Ver
 		t.applied(writes, versions, began)
 		w.listed(t.m)
 	}
-	w.pause(20 * time.Millisecond)
-	t.alive()
+	t.answers()
+	t.alive(part)
 	return versions, err
 }
 
@@ -301,26 +323,41 @@ func (w *world) receiptOf(m *message) store.Doc {
 	return snap.Docs[0]
 }
 
+// delivery is what the guard reads from the push of a message.
 func delivery(m *message) receipt.Delivery {
-	return receipt.Delivery{Scope: "service", Route: "/", Key: m.key, MessageID: m.name, Data: []byte(m.key)}
+	body := fmt.Appendf(nil, `{"message":{"attributes":{"trigger_id":%q},"data":%q,"messageId":%q,"publishTime":"2026-02-04T11:00:00Z"},"subscription":%q}`,
+		m.key, base64.StdEncoding.EncodeToString([]byte(m.key)), m.name, m.subscription)
+	r, err := http.NewRequest(http.MethodPost, "/", nil)
+	if err == nil {
+		r.RequestURI = "/"
+		r.Header.Set("Content-Type", "application/json")
+		var d receipt.Delivery
+		if d, err = (&Guard{Config: Config{Scope: "service"}}).delivery(r, body); err == nil {
+			return d
+		}
+	}
+	panic(err)
 }
 
 // deliver sends a message to an instance of its own; it returns when the broker has an answer,
 // or does not wait for it any more.
 func (w *world) deliver(m *message) {
-	t := &try{w: w, name: fmt.Sprintf("g%d", len(w.tries)+1), instance: fmt.Sprintf("i%d", len(w.tries)%2), m: m, done: make(chan struct{}), skew: time.Duration(w.rng.Int64N(int64(time.Hour)))}
+	t := &try{w: w, name: fmt.Sprintf("g%d", len(w.tries)+1), instance: fmt.Sprintf("i%d", len(w.tries)%2), m: m, done: make(chan struct{}), skew: w.upTo(time.Hour), breaks: make(chan time.Time, 1)}
 	w.tries = append(w.tries, t)
 	w.note("%s is delivered to %s", m.name, t.name)
 	g := t.guard()
 	ctx, hangUp := context.WithCancel(context.Background())
 	go func() {
 		a := g.deliver(ctx, delivery(m), t.serve)
-		t.alive()
+		t.alive(partGuard)
 		t.ended = true
 		t.answer(a)
 		close(t.done)
 	}()
-	deadline := 2*simTTL + time.Duration(w.rng.Int64N(int64(8*simTTL)))
+	deadline := 2*simTTL + w.upTo(8*simTTL)
+	if w.long {
+		deadline = simTTL
+	}
 	select {
 	case <-t.done:
 	case <-time.After(deadline):
@@ -342,7 +379,8 @@ func (t *try) guard() *Guard {
 	}}
 	if t.w.kills {
 		g.Kill = func() {
-			t.alive()
+			t.turn(partGuard)
+			t.alive(partGuard)
 			if t.run != nil {
 				t.w.kill(t.run)
 			}
@@ -394,7 +432,7 @@ func (t *try) answer(a answer) {
 func (t *try) serve(ctx context.Context) answer {
 	w := t.w
 	t.suspendedSinceCheck = false
-	t.alive() // a suspension here cannot be seen by a guard that has checked
+	t.alive(partServe) // a suspension here cannot be seen by a guard that has checked
 	e := &execution{name: fmt.Sprintf("e%d", len(w.runs)+1), t: t, key: t.m.key, on: true, epoch: t.epoch, own: t.suspendedSinceCheck, gone: make(chan struct{})}
 	w.judge(e)
 	w.runs = append(w.runs, e)
@@ -402,34 +440,33 @@ func (t *try) serve(ctx context.Context) answer {
 	w.note("%s begins %s", t.name, e.name)
 	result := make(chan answer, 1)
 	go func() { result <- w.work(e) }()
-	breaks := (<-chan time.Time)(nil)
-	if w.fault(8) {
-		breaks = time.After(time.Duration(w.rng.Int64N(int64(3 * simTTL))))
+	breaks, dies := (<-chan time.Time)(t.breaks), (<-chan time.Time)(nil)
+	if w.path == nil && w.fault(8) {
+		breaks = time.After(w.upTo(3 * simTTL))
 	}
-	dies := (<-chan time.Time)(nil)
-	if w.fault(8) {
-		dies = time.After(time.Duration(w.rng.Int64N(int64(3 * simTTL))))
+	if w.path == nil && w.fault(8) {
+		dies = time.After(w.upTo(3 * simTTL))
 	}
 	for {
 		select {
 		case a := <-result:
-			t.alive()
+			t.alive(partServe)
 			return a
 		case <-breaks:
 			t.cut = true
-			if w.rng.IntN(2) == 0 {
+			if w.either() {
 				w.kill(e) // gunicorn's own timeout
 			}
 			w.note("the connection of %s to %s breaks", t.name, e.name)
 			return answer{result: unknown, err: errors.New("broken")}
 		case <-dies:
 			t.die()
-			t.alive()
+			t.alive(partServe)
 		case <-ctx.Done():
 			t.cut = true
 			return answer{result: unknown, err: ctx.Err()}
 		case <-e.gone:
-			t.alive()
+			t.alive(partServe)
 			return answer{result: unknown, err: errors.New("killed")}
 		case <-w.end:
 			runtime.Goexit()
@@ -439,8 +476,11 @@ func (t *try) serve(ctx context.Context) answer {
 
 func (w *world) work(e *execution) answer {
 	step := func(d time.Duration) bool {
+		if w.path != nil {
+			return w.followed(e, d)
+		}
 		select {
-		case <-time.After(simTick + time.Duration(w.rng.Int64N(int64(d)))):
+		case <-time.After(simTick + w.upTo(d)):
 			return e.on
 		case <-e.gone:
 			return false
@@ -464,14 +504,17 @@ func (w *world) work(e *execution) answer {
 		w.locks[e.t.m.proc], e.locked = e, time.Now()
 	}
 	long := simTTL / 4
-	if w.rng.IntN(4) == 0 {
+	if w.path == nil && w.rng.IntN(4) == 0 || w.long {
 		long = 4 * simTTL
 	}
 	if !step(long) {
 		return gone
 	}
-	reported := w.rng.IntN(8) == 0
-	if !reported || w.rng.IntN(2) == 0 {
+	reported, effect := len(w.runs) <= w.fails, w.effect
+	if w.path == nil {
+		reported, effect = w.rng.IntN(8) == 0, w.rng.IntN(2) == 0
+	}
+	if !reported || effect {
 		e.completed = true
 		w.note("%s has its effect", e.name)
 	}
@@ -556,9 +599,17 @@ func (w *world) broker(m *message, done chan<- bool) {
 }
 
 func (w *world) publish(name, key, proc string) *message {
-	m := &message{name: name, key: key, proc: proc, epoch: w.forgets}
+	m := &message{name: name, key: key, proc: proc, subscription: "triggers", epoch: w.forgets}
 	w.messages = append(w.messages, m)
 	return m
+}
+
+// copyOf is another message with the same key: one that was published again, or a dead letter
+// that was replayed.
+func (w *world) copyOf(m *message) *message {
+	c := w.publish("copy", m.key, m.proc)
+	c.subscription = "replays"
+	return c
 }
 
 // clean deletes expired documents, as the platform does at some time.
@@ -582,12 +633,20 @@ func (w *world) clean() {
 type slow struct{ w *world }
 
 func (s slow) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
-	s.w.pause(simTTL / 4)
+	s.turn()
 	return s.w.store.Get(context.Background(), refs...)
 }
 
+func (s slow) turn() {
+	if s.w.path != nil {
+		s.w.path.wait(s.w, "operator")
+	} else {
+		s.w.pause(simTTL / 4)
+	}
+}
+
 func (s slow) Apply(_ context.Context, writes ...store.Write) ([]store.Version, error) {
-	s.w.pause(simTTL / 4)
+	s.turn()
 	return s.w.store.Apply(context.Background(), writes...)
 }
 
@@ -597,10 +656,12 @@ func (s slow) Scan(ctx context.Context, collection, from, to string) iter.Seq2[s
 
 // forget is an operator who asks for a new run of the first key, and tries until it is granted.
 func (w *world) forget(done chan<- bool) {
-	m := w.messages[0]
-	r := receipt.New(receipt.Config{Store: slow{w}, Now: time.Now, NewID: func() string { return fmt.Sprint("operator", w.rng.Int64()) }, TTL: simTTL, Log: slog.New(slog.DiscardHandler)})
-	for range 20 {
-		w.pause(3 * simTTL)
+	m, asked := w.messages[0], 0
+	r := receipt.New(receipt.Config{Store: slow{w}, Now: time.Now, NewID: func() string { asked++; return fmt.Sprint("operator", asked) }, TTL: simTTL, Log: slog.New(slog.DiscardHandler)})
+	for i := range 20 {
+		if i > 0 || w.path == nil {
+			w.pause(3 * simTTL)
+		}
 		if err := r.Forget(context.Background(), delivery(m).ID(), "operator", "again"); err != nil {
 			w.note("forget is refused: %v", err)
 			continue
@@ -639,7 +700,7 @@ func play(t *testing.T, seed int, p profile) (w *world) {
 		for range rng.IntN(3) { // copies of a message, also of one that is acknowledged
 			start(func() {
 				w.pause(12 * simTTL)
-				w.deliver(w.messages[0])
+				w.deliver(w.copyOf(w.messages[0]))
 				done <- true
 			})
 		}
