@@ -70,7 +70,7 @@ test-all: build/bqemu build/tested ## Run all other tests: on the emulators, in 
 	$(GO) run ./scripts/emulators -- make --no-print-directory test-emulated
 	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestSimulation$$|TestMutantsAreCaught|TestEverySchedule|TestCrashMatrix|TestGrowth_Three' ./shared/cycle -sim.seeds=20000 -sim.mutants -sim.preemptions=2 -crash.all -growth.years
 	$(GOTEST) -- -shuffle=on -timeout 20m ./scripts/simulation -sim.seeds=1000 -sim.mutants
-	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestSimulation$$|TestMutantsAreCaught' ./shared/guard -sim.seeds=20000 -sim.mutants
+	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestSimulation$$|TestEverySchedule|TestMutantsAreCaught' ./shared/guard -sim.seeds=20000 -sim.preemptions=2 -sim.mutants
 	$(GOTEST) -- -shuffle=on -timeout 20m -run TestBill_MonthlyCostOfPipelines ./scripts/demo -bill.large
 
 .PHONY: test-emulated
@@ -103,12 +103,14 @@ explore: ## Take every schedule of a small world with at most PREEMPTIONS=3; SCH
 
 .PHONY: soak
 soak: MINUTES ?= 10
-soak: build/bqemu ## Large counts: 300,000 worlds, schedules with 3 preemptions, kills at random moments for MINUTES=10
+soak: build/bqemu ## Large counts: 300,000 worlds, schedules with 3 preemptions, kills at random moments for MINUTES=10, 200 of guards
 	$(MAKE) sim SEEDS=300000
 	$(MAKE) systems SEEDS=20000
 	$(MAKE) explore PREEMPTIONS=3
 	REQUIRE_EMULATORS=1 E2E_MINUTES=$(MINUTES) $(GO) run ./scripts/emulators -- \
 		$(GO) test $(RACE) -count=1 -timeout 0 -v -run TestKill_ ./scripts/e2e
+	REQUIRE_EMULATORS=1 $(GO) run ./scripts/emulators -- \
+		$(GO) test -count=1 -timeout 0 -v -run TestKill_ ./scripts/guardtest -guard.messages=10000 -guard.kills=200
 
 .PHONY: hooks
 hooks: ## Have git check each commit: format, vet, pipeline file, that the functions stage and build
