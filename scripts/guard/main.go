@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/phasegate/phasegate/shared/guard/guardcmd"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/firestore"
 )
@@ -19,7 +20,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	cmd := guardcmd.New(open)
+	cmd := guardcmd.New(open, load)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
@@ -35,6 +36,19 @@ func main() {
 		os.Exit(64)
 	}
 	os.Exit(2)
+}
+
+// load reads the pipeline file that the environment names.
+func load() (*pipeline.Pipeline, error) {
+	file := os.Getenv("PIPELINE_FILE")
+	if file == "" {
+		return nil, errors.New("--phase: PIPELINE_FILE is not set")
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("PIPELINE_FILE: %w", err)
+	}
+	return pipeline.Parse(data)
 }
 
 // open opens Firestore as the environment names it.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/guard/guardcmd"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -23,6 +24,8 @@ func guardCommand(f *flags) *cobra.Command {
 			return nil, nil, exitError{exitUnknown, err}
 		}
 		return s, func() error { return nil }, nil
+	}, func() (*pipeline.Pipeline, error) {
+		return app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
 	})
 	cmd.Args, cmd.RunE = asExit(cmd.Args), asExit(cmd.RunE)
 	return cmd

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -115,6 +116,7 @@ type understood struct {
 type understoodPhase struct {
 	Name       string   `json:"name"`
 	Processors []string `json:"processors"`
+	Guard      string   `json:"guard,omitempty"` // what phasectl guard --phase does
 }
 
 type understoodTransition struct {
@@ -159,7 +161,7 @@ func (u *understood) describe(p *pipeline.Pipeline, now time.Time) {
 		u.Calendar = "hour"
 	}
 	for _, phase := range p.Phases {
-		of := understoodPhase{Name: phase.Name}
+		of := understoodPhase{Name: phase.Name, Guard: guardWords(phase.Guard)}
 		for _, pr := range phase.Processors {
 			of.Processors = append(of.Processors, pr.Name)
 		}
@@ -179,6 +181,25 @@ func (u *understood) describe(p *pipeline.Pipeline, now time.Time) {
 		u.Schedules = append(u.Schedules, understoodSchedule{s.Job, s.Cron, p.Zone(s).String(), p.Calendar.Local(p.NextDue(s, now))})
 	}
 	u.Defaults = groupDefaults(p.Defaults)
+}
+
+// guardWords says what a guard does; "" if there is none.
+func guardWords(g *pipeline.Guard) string {
+	if g == nil {
+		return ""
+	}
+	words := fmt.Sprintf("receipts of %s; paths %s; success %s", g.Scope, strings.Join(g.Paths, ", "), strings.Trim(fmt.Sprint(g.Success), "[]"))
+	for _, field := range slices.Sorted(maps.Keys(g.SuccessJSON)) {
+		words += fmt.Sprintf(", %s %s", field, strings.Join(g.SuccessJSON[field], " or "))
+	}
+	words += fmt.Sprintf("; a run %s at most, a claim %s; on lost %s; others %s", policy.Short(g.Limit), policy.Short(g.TTL), g.OnLost, g.Unkeyed)
+	if g.Cooldown {
+		words += "; waits after a failure"
+	}
+	for _, table := range slices.Sorted(maps.Keys(g.Serial)) {
+		words += fmt.Sprintf("; %s locks %s", table, strings.Join(g.Serial[table], ", "))
+	}
+	return words
 }
 
 // describeMode says what a mode means; today is the period of the examples.
@@ -285,6 +306,9 @@ func (u *understood) text(b *page) {
 	b.line("  a period is %s in %s, %s", map[bool]string{true: "an hour", false: "a day"}[p.Calendar.Hourly()], in, written)
 	for _, phase := range u.Phases {
 		b.line("  phase %s: %s", phase.Name, strings.Join(phase.Processors, ", "))
+		if phase.Guard != "" {
+			b.line("    guard: %s", phase.Guard)
+		}
 	}
 	for _, t := range u.Transitions {
 		b.title("transition %s: from %s to %s", t.ID, t.Upstream, t.Downstream)

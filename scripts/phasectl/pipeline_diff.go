@@ -111,6 +111,9 @@ func rules(before, after *pipeline.Pipeline) []change { return compare(ruled(bef
 func ruled(p *pipeline.Pipeline) map[string]string {
 	out := map[string]string{"time zone": p.Calendar.Zone().String(), "period": periodWord(p.Calendar)}
 	for _, phase := range p.Phases {
+		if phase.Guard != nil {
+			out["guard of "+phase.Name] = guardWords(phase.Guard)
+		}
 		for _, pr := range phase.Processors {
 			out["processor "+pr.Name] = fmt.Sprintf("%s, table %s, key %s by %s, %s, duplicates %s", phase.Name, pr.Table, strings.Join(pr.Key, "+"), pr.OrderBy, pr.Partition, pr.Duplicates)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/receipt"
 )
 
@@ -170,23 +172,33 @@ type receiptName struct{ key, scope, route string }
 
 func (n *receiptName) takes(cmd *cobra.Command) {
 	cmd.Args = exactly("KEY", "marts_to_reports_2026-02-03_daily~1/orders, or an id that phasectl receipt list shows", &n.key)
-	cmd.Flags().StringVar(&n.scope, "scope", "", "the service of a KEY, as phasectl guard --scope names it")
-	cmd.Flags().StringVar(&n.route, "route", "/", "path and query on which the service receives a KEY")
+	cmd.Flags().StringVar(&n.scope, "scope", "", "the service of a KEY, as phasectl guard --scope names it (default: that of the pipeline file, if one phase has a guard)")
+	cmd.Flags().StringVar(&n.route, "route", "", "path and query on which the service receives a KEY (default: the first path of the guard, else /)")
 }
 
-func (n *receiptName) id() (string, error) {
-	switch {
-	case receiptID.MatchString(n.key):
+func (n *receiptName) id(p *pipeline.Pipeline) (string, error) {
+	if receiptID.MatchString(n.key) {
 		return n.key, nil
-	case n.scope == "":
+	}
+	var guards []*pipeline.Guard
+	for _, ph := range p.Phases {
+		if ph.Guard != nil && (n.scope == "" || n.scope == ph.Guard.Scope) {
+			guards = append(guards, ph.Guard)
+		}
+	}
+	if len(guards) == 1 {
+		n.scope, n.route = guards[0].Scope, cmp.Or(n.route, guards[0].Paths[0])
+	}
+	if n.scope == "" {
 		return "", usage(fmt.Errorf("--scope: name the service that receives %s, or give the id of a receipt", n.key))
 	}
+	n.route = cmp.Or(n.route, "/")
 	return receipt.Delivery{Scope: n.scope, Route: n.route, Key: n.key}.ID(), nil
 }
 
 // read returns the receipt, and the server's time.
 func (n *receiptName) read(ctx context.Context, a *app.App) (receipt.Receipt, time.Time, error) {
-	id, err := n.id()
+	id, err := n.id(a.Pipeline)
 	if err != nil {
 		return receipt.Receipt{}, time.Time{}, err
 	}
@@ -210,9 +222,6 @@ func receiptShow(f *flags) *cobra.Command {
 	}
 	name.takes(cmd)
 	return answers(f, cmd, func(ctx context.Context) (*receiptShown, error) {
-		if _, err := name.id(); err != nil {
-			return nil, err
-		}
 		a, err := f.open(ctx)
 		if err != nil {
 			return nil, err
@@ -317,9 +326,6 @@ func (r *receiptForgotten) text(p *page) {
 }
 
 func (o *receiptForgetOptions) run(ctx context.Context) (*receiptForgotten, error) {
-	if _, err := o.id(); err != nil {
-		return nil, err
-	}
 	a, err := o.checked(ctx, o.flags)
 	if err != nil {
 		return nil, err

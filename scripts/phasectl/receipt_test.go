@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -84,5 +86,56 @@ func TestReceipt_ListsShowsAndForgets(t *testing.T) {
 	want(t, 0, []string{"deliveries at work: 1; receipts that may need a person: 0"}, "receipt", "list")
 	if c, _ := s.delivered("done", time.Hour); c.Attempt() != 2 {
 		t.Errorf("attempt %d after the forget", c.Attempt())
+	}
+}
+
+// guardedShop is a pipeline file whose second phase has a guard.
+func guardedShop(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "shop.yaml")
+	if err := os.WriteFile(file, []byte(`
+schema: 1
+name: shop
+time_zone: UTC
+phases:
+  - name: marts
+    processors: [{name: orders, table: shop.orders, date_column: day, key: [id], order_by: at}]
+  - name: reports
+    guard: {scope: reports, paths: [/process], success_json: {status: [completed]}, serial: {orders: [RevenueProcessor]}, cooldown: true, on_lost: kill}
+    processors: [{name: revenue, table: shop.revenue, date_column: day, key: [day], order_by: at}]
+transitions:
+  - id: marts_to_reports
+    upstream: {phase: marts, topic: shop-marts}
+    downstream: {phase: reports, topic: shop-reports}
+    modes: [{name: daily, event: after, deadline: "+1d 12:00"}]
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestReceipt_TakesServiceAndRouteFromThePipelineFile(t *testing.T) {
+	s := running(t)
+	s.delivered("k", time.Hour)
+	want(t, 0, []string{"service   reports, route /process"}, "receipt", "show", "k", "--pipeline", guardedShop(t))
+	want(t, 1, []string{"no receipt of k on the route / of other"}, "receipt", "show", "k", "--scope", "other", "--pipeline", guardedShop(t))
+}
+
+func TestPipeline_SaysWhatAGuardDoes(t *testing.T) {
+	file := guardedShop(t)
+	words := "receipts of reports; paths /process; success 200 201 202 204, status completed; a run 1h at most, a claim 2m; on lost kill; others pass; waits after a failure; orders locks RevenueProcessor"
+	want(t, 0, []string{"guard: " + words}, "pipeline", "check", file)
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := filepath.Join(t.TempDir(), "changed.yaml")
+	if err := os.WriteFile(changed, []byte(strings.Replace(string(before), "scope: reports", "scope: renamed", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	running(t)
+	_, out, _ := command(t, "pipeline", "diff", changed, "--pipeline", file)
+	if !strings.Contains(out, "~ guard of reports: "+words) {
+		t.Errorf("a guard of another scope: %s", out)
 	}
 }

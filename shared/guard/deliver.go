@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/receipt"
 	"github.com/phasegate/phasegate/shared/safetime"
 	"github.com/phasegate/phasegate/shared/telemetry"
@@ -250,9 +251,8 @@ func (g *Guard) note(ctx context.Context, log *slog.Logger, claim *receipt.Claim
 	}
 }
 
-// acknowledged are the statuses by which Pub/Sub takes a message for done
-// (https://cloud.google.com/pubsub/docs/push#receive_push).
-var acknowledged = []int{http.StatusProcessing, http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent}
+// acknowledged are the statuses by which Pub/Sub takes a message for done.
+var acknowledged = pipeline.Acknowledged()
 
 // notAcknowledged replaces a status by which Pub/Sub would take the message for done.
 func notAcknowledged(a answer) answer {

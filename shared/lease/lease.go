@@ -69,7 +69,7 @@ type Config struct {
 	Store    store.Store
 	Now      func() time.Time // this machine's clock, for the safe remaining time only
 	NewID    func() string    // unique and unguessable; letters and digits
-	Lease    time.Duration    // how long a lock lasts unless renewed, Max at most
+	Lease    time.Duration    // how long a lock lasts unless renewed; Max at most if processors in other languages take it
 	Prefix   string           // of collections
 	Instance string           // this process, for people
 	Log      *slog.Logger

@@ -123,6 +123,11 @@ func (v *validator) asked(path string, c Check, t *Transition, made, before int)
 // Warnings name what a valid definition says without effect, and what it leaves unwatched.
 func (p *Pipeline) Warnings() (out []string) {
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	for i, ph := range p.Phases {
+		if ph.Guard != nil {
+			ph.Guard.warnings(fmt.Sprintf("phases[%d].guard", i), add)
+		}
+	}
 	for i, t := range p.Transitions {
 		for j, m := range t.Modes {
 			path := fmt.Sprintf("transitions[%d].modes[%d]", i, j)

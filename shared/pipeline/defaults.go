@@ -47,6 +47,19 @@ func (f *file) defaults() (taken []TakenDefault) {
 		}
 	}
 	for i := range f.Phases {
+		if g := f.Phases[i].Guard; g != nil {
+			path := fmt.Sprintf("phases[%d].guard", i)
+			text(path+".scope", &g.Scope, f.Phases[i].Service)
+			list(path+".paths", &g.Paths, []string{"/"})
+			if g.Success == nil {
+				g.Success = []int{200, 201, 202, 204}
+				taken = append(taken, TakenDefault{path + ".success", "200, 201, 202, 204"})
+			}
+			text(path+".ttl", &g.TTL, "2m")
+			text(path+".limit", &g.Limit, "1h")
+			text(path+".on_lost", &g.OnLost, string(OnLostRun))
+			text(path+".unkeyed", &g.Unkeyed, string(UnkeyedPass))
+		}
 		for j := range f.Phases[i].Processors {
 			pr, path := &f.Phases[i].Processors[j], fmt.Sprintf("phases[%d].processors[%d]", i, j)
 			text(path+".kind", &pr.Kind, kind)

@@ -18,7 +18,21 @@ type file struct {
 type filePhase struct {
 	Name       string          `yaml:"name"`       // unique
 	Service    string          `yaml:"service"`    // Cloud Run service of its processors, which alerts and drift look at. Default: none
+	Guard      *fileGuard      `yaml:"guard"`      // what phasectl guard --phase does in front of the service, so that a trigger takes effect once. Default: nothing
 	Processors []fileProcessor `yaml:"processors"` // at least one
+}
+
+type fileGuard struct {
+	Scope       string              `yaml:"scope"`        // names the service in receipts; unique. Default: the service of the phase
+	Paths       []string            `yaml:"paths"`        // paths on which the service receives triggers. Default: /
+	Success     []int               `yaml:"success"`      // statuses by which the service says that the work was done: of 102, 200, 201, 202 and 204. Default: 200, 201, 202, 204
+	SuccessJSON map[string][]string `yaml:"success_json"` // field of the answer's JSON object → the values that mean that the work was done. Default: any
+	TTL         string              `yaml:"ttl"`          // how long a claim lasts unless it is renewed, 30s to 1h in whole seconds. Default: 2m
+	Limit       string              `yaml:"limit"`        // how long a run may take, at most 1h in whole seconds. Default: 1h
+	Cooldown    bool                `yaml:"cooldown"`     // after a failure wait for ttl before the next run. Default: false
+	OnLost      string              `yaml:"on_lost"`      // `run`: let the service finish when its claim is lost; or `kill`: end it, where guard has started it. Default: run
+	Unkeyed     string              `yaml:"unkeyed"`      // POSTs that are no Pub/Sub delivery: `pass` or `refuse`. Default: pass
+	Serial      map[string][]string `yaml:"serial"`       // source_table of a trigger → classes of the processors of this phase that it sets off. One run at a time works on a class and a period; others are answered with 429. Default: no locks
 }
 
 type fileProcessor struct {

@@ -94,7 +94,7 @@ func build(f file, mistyped map[string]bool) (*Pipeline, *validator) {
 		}
 		phases[fp.Name] = map[string]string{}
 		v.service(path+".service", fp.Service)
-		phase := Phase{Name: fp.Name, Service: fp.Service}
+		phase := Phase{Name: fp.Name, Service: fp.Service, Guard: v.guard(path+".guard", fp.Guard)}
 		for j, pr := range fp.Processors {
 			path := fmt.Sprintf("%s.processors[%d]", path, j)
 			if first, dup := owner[pr.Name]; dup {
@@ -115,6 +115,7 @@ func build(f file, mistyped map[string]bool) (*Pipeline, *validator) {
 	}
 	processors.done()
 	v.transitions(p, f.Transitions, phases)
+	v.guards(p)
 	p.Health = v.health(f.Health, p.Calendar)
 	names := map[string]bool{}
 	for i, s := range f.Schedules {
@@ -412,7 +413,7 @@ func (v *validator) order(path string, t *Transition) {
 
 // ownCollections are those whose documents the system keeps for itself.
 var ownCollections = []string{"phase_periods", "phase_triggers", "processing_locks", "lock_tokens", "processor_runs", "quarantine",
-	"function_status", "sweeps", "audit", "notifications"}
+	"function_status", "sweeps", "audit", "notifications", "receipts", "open_receipts"}
 
 // maxProcessors bounds a transition: all runs of a period stand in one document of
 // at most 1 MiB.

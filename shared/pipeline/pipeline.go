@@ -38,6 +38,7 @@ type Pipeline struct {
 type Phase struct {
 	Name       string
 	Service    string // Cloud Run service of its processors, "" when it is not known or none
+	Guard      *Guard // nil: its triggers are not guarded
 	Processors []Processor
 }
 

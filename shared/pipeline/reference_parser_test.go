@@ -20,24 +20,35 @@ time_zone: Europe/Berlin
 calendar: day
 kinds: {store: stores}
 phases:
-  - name: one
-    service: shop-one
+  - name: two
+    service: shop-two
+    guard:
+      scope: shop-guarded
+      paths: [/process]
+      success: [200, 204]
+      success_json: {status: [completed]}
+      ttl: 11m
+      limit: 50m
+      cooldown: true
+      on_lost: kill
+      unkeyed: refuse
+      serial: {sales: [TurnoverProcessor]}
     processors:
-      - name: sales
+      - name: totals
         formerly: [turnover]
         kind: store
-        class: Sales
-        table: shop.sales
+        class: TurnoverProcessor
+        table: shop.totals
         date_column: day
         key: [day, store]
         order_by: written_at
         partition: none
         filled: [amount]
         duplicates: remove
-      - {name: returns, kind: store, table: shop.returns, date_column: day, key: [day, store], order_by: written_at}
-  - name: two
+  - name: one
     processors:
-      - {name: totals, kind: store, table: shop.totals, date_column: day, key: [day, store], order_by: written_at}
+      - {name: sales, kind: store, table: shop.sales, date_column: day, key: [day, store], order_by: written_at}
+      - {name: returns, kind: store, table: shop.returns, date_column: day, key: [day, store], order_by: written_at}
 transitions:
   - id: one_to_two
     formerly: [first_to_second]

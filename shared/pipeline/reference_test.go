@@ -75,10 +75,12 @@ func keys(t *testing.T, types map[string]*ast.StructType, path string, s *ast.St
 		case *ast.StructType:
 			below = e
 		case *ast.MapType:
-			kind = "text → text"
+			if kind = "text → text"; isList(e.Value) {
+				kind = "text → list of text"
+			}
 		case *ast.Ident:
 			if below = types[e.Name]; below == nil {
-				kind = map[string]string{"string": "text", "int": "number", "int64": "number"}[e.Name]
+				kind = map[string]string{"string": "text", "int": "number", "int64": "number", "bool": "true or false"}[e.Name]
 			}
 		}
 		if below == nil && kind == "" {
@@ -102,6 +104,8 @@ func keys(t *testing.T, types map[string]*ast.StructType, path string, s *ast.St
 	}
 	return lines
 }
+
+func isList(e ast.Expr) bool { _, ok := e.(*ast.ArrayType); return ok }
 
 // decoded lists every key that the decoder knows.
 func decoded(path string, t reflect.Type) (names []string) {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,13 +14,17 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/phasegate/phasegate/shared/guard"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/receipt"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
@@ -54,13 +59,21 @@ type options struct {
 	ttl, limit, startLimit       time.Duration
 	cooldown                     bool
 	onLost, unkeyed, prefix, log string
+
+	phase    string
+	pipeline *pipeline.Pipeline  // nil without phase
+	fields   map[string][]string // success_json of the phase
+	serial   map[string][]string
 }
+
+// Load reads the pipeline file.
+type Load func() (*pipeline.Pipeline, error)
 
 // OpenStore opens the document store, and returns what closes it.
 type OpenStore func(ctx context.Context) (store.Store, func() error, error)
 
 // New returns the command.
-func New(open OpenStore) *cobra.Command {
+func New(open OpenStore, load Load) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use:   "guard [-- COMMAND [ARG]...]",
@@ -69,6 +82,7 @@ func New(open OpenStore) *cobra.Command {
 			"delivery that was done is answered with 204 and not forwarded; a copy of one that is at work is answered with 429.\n\n" +
 			"With a COMMAND, guard starts the service and gives it a free port in PORT; as the entry point of a container this is\n" +
 			"the recommended form. Without one, --upstream names a service that runs next to it. guard itself listens on $PORT.\n\n" +
+			"With --phase the keys phases[].guard of the pipeline file stand for flags that are not given.\n\n" +
 			"The subscription needs an ack deadline of 600 s, a retry policy (10 to 600 s), and a dead letter after at least 20\n" +
 			"attempts. Pub/Sub delivers again while a long run is at work, and counts each 429 as an attempt.\n\n" +
 			"Exit status: that of the COMMAND; without one 0 after SIGTERM.",
@@ -80,9 +94,15 @@ func New(open OpenStore) *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, command []string) error { return o.run(cmd, open, command) },
+		RunE: func(cmd *cobra.Command, command []string) error {
+			if err := o.fromFile(cmd.Flags(), load); err != nil {
+				return UsageError{err}
+			}
+			return o.run(cmd, open, command)
+		},
 	}
 	fl := cmd.Flags()
+	fl.StringVar(&o.phase, "phase", "", "the phase of the pipeline file whose keys under guard are the flags' defaults")
 	fl.StringVar(&o.listen, "listen", "", "address to listen on (default :$PORT, else :8080)")
 	fl.StringVar(&o.upstream, "upstream", "", "address of a service that runs already, such as http://127.0.0.1:8081")
 	fl.StringVar(&o.scope, "scope", "", "name of the service in receipts (default $K_SERVICE)")
@@ -98,6 +118,64 @@ func New(open OpenStore) *cobra.Command {
 	fl.StringVar(&o.prefix, "prefix", "", "prefix of collections (default $PHASEGATE_PREFIX)")
 	fl.StringVar(&o.log, "log-level", "", "debug, info, warn or error (default $LOG_LEVEL, else info)")
 	return cmd
+}
+
+// fromFile takes the keys of a phase for flags that were not given.
+func (o *options) fromFile(given *pflag.FlagSet, load Load) error {
+	if o.phase == "" {
+		return nil
+	}
+	p, err := load()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(p.Phases, func(ph pipeline.Phase) bool { return ph.Name == o.phase })
+	if i < 0 {
+		var names []string
+		for _, ph := range p.Phases {
+			names = append(names, ph.Name)
+		}
+		return fmt.Errorf("--phase %q: the pipeline file has %s%s", o.phase, strings.Join(names, ", "), pipeline.DidYouMean(o.phase, names))
+	}
+	g := p.Phases[i].Guard
+	if g == nil {
+		return fmt.Errorf("--phase %q: phases[%d] of the pipeline file has no guard: write guard: {} there, or leave --phase out", o.phase, i)
+	}
+	o.pipeline, o.serial = p, g.Serial
+	for name, take := range map[string]func(){
+		"scope": func() { o.scope = g.Scope }, "paths": func() { o.paths = g.Paths }, "success": func() { o.success = g.Success },
+		"success-json": func() { o.fields = g.SuccessJSON }, "ttl": func() { o.ttl = g.TTL }, "limit": func() { o.limit = g.Limit },
+		"cooldown": func() { o.cooldown = g.Cooldown }, "on-lost": func() { o.onLost = string(g.OnLost) }, "unkeyed": func() { o.unkeyed = string(g.Unkeyed) },
+	} {
+		if !given.Changed(name) {
+			take()
+		}
+	}
+	return nil
+}
+
+// locked returns the locks of the processors that a trigger sets off, sorted. The service's own
+// locks have other names: it would skip its work if it met ours. Data that names no table of
+// serial needs no lock.
+func (o *options) locked(data []byte) ([]lease.Key, error) {
+	var trigger struct {
+		SourceTable string `json:"source_table"`
+		Period      string `json:"game_date"`
+	}
+	_ = json.Unmarshal(data, &trigger) // other messages may come here, too
+	classes := o.serial[trigger.SourceTable]
+	if len(classes) == 0 {
+		return nil, nil
+	}
+	period, err := o.pipeline.Calendar.Parse(trigger.Period)
+	if err != nil {
+		return nil, fmt.Errorf("game_date of a trigger of %s: %w", trigger.SourceTable, err)
+	}
+	var keys []lease.Key
+	for _, class := range slices.Sorted(slices.Values(classes)) {
+		keys = append(keys, lease.Key{Class: "guard_" + class, Period: period})
+	}
+	return keys, nil
 }
 
 // fromEnvironment fills in flags that were not given.
@@ -129,6 +207,10 @@ func (o *options) run(cmd *cobra.Command, open OpenStore, command []string) erro
 	newID := func() string { return strings.ToLower(rand.Text()) }
 	c.NewID, c.Log = newID, log
 	c.Receipts = receipt.New(receipt.Config{Store: s, Now: time.Now, NewID: newID, TTL: o.ttl, Prefix: o.prefix, Instance: instance, Log: log})
+	if len(o.serial) > 0 {
+		c.Serial = o.locked
+		c.Locks = lease.New(lease.Config{Store: s, Now: time.Now, NewID: newID, Lease: o.ttl, Prefix: o.prefix, Instance: instance, Log: log})
+	}
 	p := process{log: log, startLimit: o.startLimit, cmd: cmd}
 	if len(command) > 0 {
 		if c.Upstream, err = p.start(command); err != nil {
@@ -162,9 +244,9 @@ func (o *options) run(cmd *cobra.Command, open OpenStore, command []string) erro
 
 // config reads the flags that do not need the store.
 func (o *options) config(parent bool) (guard.Config, error) {
-	c := guard.Config{Scope: o.scope, Paths: o.paths, Success: o.success, Limit: o.limit, Cooldown: o.cooldown, RefuseOther: o.unkeyed == "refuse"}
+	c := guard.Config{Scope: o.scope, Paths: o.paths, Success: o.success, SuccessJSON: o.fields, Limit: o.limit, Cooldown: o.cooldown, RefuseOther: o.unkeyed == "refuse"}
 	switch {
-	case o.scope == "" || strings.ContainsAny(o.scope, "/~"):
+	case !pipeline.ScopeForm.MatchString(o.scope):
 		return c, fmt.Errorf("--scope %q: is no name of a service, such as phase4-processors", o.scope)
 	case o.onLost != "run" && o.onLost != "kill":
 		return c, fmt.Errorf("--on-lost %q: is not run or kill", o.onLost)

@@ -3,6 +3,7 @@ package guardcmd
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/guard"
+	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/receipt"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
@@ -71,7 +75,7 @@ func newBench(t *testing.T, args ...string) *bench {
 	t.Setenv("CONTROL", control.URL)
 	cmd := New(func(context.Context) (store.Store, func() error, error) {
 		return b.store, func() error { return nil }, nil
-	})
+	}, shop)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetArgs(append([]string{"--listen", "127.0.0.1:0", "--scope", "phase4"}, args...))
 	r, w := io.Pipe()
@@ -97,11 +101,14 @@ func newBench(t *testing.T, args ...string) *bench {
 	return b
 }
 
-func (b *bench) post(key string) <-chan int {
+func (b *bench) post(key string) <-chan int { return b.postTo("", key, "") }
+
+func (b *bench) postTo(path, key, data string) <-chan int {
 	status := make(chan int, 1)
 	go func() {
-		body := fmt.Sprintf(`{"message":{"attributes":{"trigger_id":%q},"messageId":"m1","publishTime":"2026-02-04T11:00:00Z"},"subscription":"s"}`, key)
-		resp, err := http.Post(b.url, "application/json", strings.NewReader(body))
+		body := fmt.Sprintf(`{"message":{"attributes":{"trigger_id":%q},"data":%q,"messageId":"m1","publishTime":"2026-02-04T11:00:00Z"},"subscription":"s"}`,
+			key, base64.StdEncoding.EncodeToString([]byte(data)))
+		resp, err := http.Post(b.url+path, "application/json", strings.NewReader(body))
 		if err != nil {
 			status <- 0
 			return
@@ -216,10 +223,14 @@ func TestGuard_NamesWrongFlags(t *testing.T) {
 		{"--upstream https://x", "upstream"},
 		{"--log-level loud --upstream http://x", "loud"},
 		{"--listen nowhere:x --upstream http://x", "--listen"},
+		{"--scope a/b -- true", "--scope"},
+		{"--phase report -- true", `--phase "report": the pipeline file has marts, reports; did you mean "reports"?`},
+		{"--phase marts -- true", `--phase "marts": phases[0] of the pipeline file has no guard`},
+		{"--phase reports --upstream http://x", "--on-lost kill"},
 	} {
 		cmd := New(func(context.Context) (store.Store, func() error, error) {
 			return memory.New(time.Now), func() error { return nil }, nil
-		})
+		}, shop)
 		cmd.SilenceErrors, cmd.SilenceUsage = true, true
 		cmd.SetOut(io.Discard)
 		cmd.SetErr(io.Discard)
@@ -241,11 +252,132 @@ func TestParent_NamesACommandThatCannotStart(t *testing.T) {
 
 // The reference page is made from the help, on any machine.
 func TestGuard_HelpDoesNotDependOnTheEnvironment(t *testing.T) {
-	before := New(nil).UsageString()
+	before := New(nil, nil).UsageString()
 	for _, name := range []string{"PORT", "K_SERVICE", "PHASEGATE_PREFIX", "LOG_LEVEL"} {
 		t.Setenv(name, "debug")
 	}
-	if after := New(nil).UsageString(); after != before {
+	if after := New(nil, nil).UsageString(); after != before {
 		t.Errorf("help:\n%s\nwith other variables:\n%s", before, after)
 	}
+}
+
+// shop is a pipeline whose second phase is guarded.
+func shop() (*pipeline.Pipeline, error) {
+	return pipeline.Parse([]byte(`
+schema: 1
+name: shop
+time_zone: UTC
+phases:
+  - name: marts
+    processors:
+      - {name: orders, table: shop.orders, date_column: day, key: [id], order_by: at}
+      - {name: stock, table: shop.stock, date_column: day, key: [id], order_by: at}
+  - name: reports
+    guard:
+      scope: phase4
+      paths: [/process]
+      success: [200]
+      success_json: {status: ["completed, all", empty]}
+      ttl: 11m
+      limit: 50m
+      cooldown: true
+      on_lost: kill
+      unkeyed: refuse
+      serial: {orders: [RevenueProcessor, MarginProcessor], stock: [MarginProcessor]}
+    processors:
+      - {name: revenue, table: shop.revenue, date_column: day, key: [day], order_by: at}
+      - {name: margin, table: shop.margin, date_column: day, key: [day], order_by: at}
+transitions:
+  - id: marts_to_reports
+    upstream: {phase: marts, topic: shop-marts}
+    downstream: {phase: reports, topic: shop-reports}
+    modes: [{name: daily, event: after, deadline: "+1d 12:00"}]
+`))
+}
+
+func TestPhase_GivesTheFlagsTheirDefaults(t *testing.T) {
+	var o options
+	cmd := New(nil, nil)
+	if err := cmd.ParseFlags([]string{"--phase", "reports", "--ttl", "3m", "--success-json", "state=ok"}); err != nil {
+		t.Fatal(err)
+	}
+	o.phase, o.ttl, o.startLimit, o.successJSON = "reports", 3*time.Minute, time.Minute, []string{"state=ok"}
+	if err := o.fromFile(cmd.Flags(), shop); err != nil {
+		t.Fatal(err)
+	}
+	c, err := o.config(true)
+	want := guard.Config{Scope: "phase4", Paths: []string{"/process"}, Success: []int{200}, SuccessJSON: map[string][]string{"state": {"ok"}}, Limit: 50 * time.Minute, Cooldown: true, RefuseOther: true}
+	if got := fmt.Sprintf("%+v", c); err != nil || got != fmt.Sprintf("%+v", want) || o.ttl != 3*time.Minute || o.onLost != "kill" {
+		t.Errorf("%s, ttl %s, on lost %s, %v", got, o.ttl, o.onLost, err)
+	}
+	if err := cmd.ParseFlags(nil); err != nil {
+		t.Fatal(err)
+	}
+	o = options{phase: "reports", startLimit: time.Minute}
+	if err := o.fromFile(New(nil, nil).Flags(), shop); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = o.config(true); err != nil || fmt.Sprint(c.SuccessJSON) != "map[status:[completed, all empty]]" || len(c.SuccessJSON["status"]) != 2 || o.ttl != 11*time.Minute {
+		t.Errorf("%+v, ttl %s, %v", c, o.ttl, err)
+	}
+}
+
+// The pipeline file refuses what the guard refuses.
+func TestPhase_HasTheBoundsOfTheGuard(t *testing.T) {
+	if pipeline.MinGuardTTL != receipt.MinTTL || pipeline.MaxGuarded != receipt.MaxRun {
+		t.Errorf("ttl %s and %s, limit %s and %s", pipeline.MinGuardTTL, receipt.MinTTL, pipeline.MaxGuarded, receipt.MaxRun)
+	}
+}
+
+func TestSerial_WorksOneDeliveryOfAProcessorAtATime(t *testing.T) {
+	b := newBench(t, parent("--phase", "reports")...)
+	post := func(table, period string) <-chan int {
+		return b.postTo("/process", table+period, fmt.Sprintf(`{"source_table":%q,"game_date":%q}`, table, period))
+	}
+	first := post("orders", "2026-02-03")
+	order := <-b.asked
+	if got := <-post("stock", "2026-02-03"); got != 429 {
+		t.Errorf("a trigger that sets off the same processor: %d", got)
+	}
+	if held := b.locks(); fmt.Sprint(held) != "[guard_MarginProcessor_2026-02-03 guard_RevenueProcessor_2026-02-03]" {
+		t.Errorf("locks %v", held)
+	}
+	for _, other := range []<-chan int{post("stock", "2026-02-04"), post("customers", "2026-02-03")} {
+		(<-b.asked) <- `{"status":"empty"}`
+		if got := <-other; got != 200 {
+			t.Errorf("another period, or a trigger that needs no lock: %d", got)
+		}
+	}
+	order <- `{"status":"completed, all"}`
+	if got := <-first; got != 200 {
+		t.Errorf("the first: %d", got)
+	}
+	if held := b.locks(); len(held) != 0 {
+		t.Errorf("locks after the run: %v", held)
+	}
+	again := post("stock", "2026-02-03")
+	(<-b.asked) <- `{"status":"skipped"}`
+	if got := <-again; got != 503 {
+		t.Errorf("a run that was skipped: %d", got)
+	}
+	// It may still have a lock of its own: ours lasts as long as a claim.
+	if held := b.locks(); fmt.Sprint(held) != "[guard_MarginProcessor_2026-02-03]" {
+		t.Errorf("locks after a failure: %v", held)
+	}
+	if got := <-post("orders", "3 February"); got != 503 {
+		t.Errorf("a trigger without a period: %d", got)
+	}
+}
+
+// locks lists the locks that are held.
+func (b *bench) locks() (held []string) {
+	b.t.Helper()
+	states, _, err := lease.New(lease.Config{Store: b.store}).List(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, s := range states {
+		held = append(held, s.Key)
+	}
+	return held
 }
