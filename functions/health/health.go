@@ -17,7 +17,6 @@ import (
 	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/notify"
-	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/statuspage"
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -30,44 +29,45 @@ const timeout = time.Minute
 func New(open func(context.Context) (*app.App, error)) http.Handler {
 	page := &statuspage.Page{}
 	return delivery.Function{
-		Name: "health", Open: open, Timeout: timeout, Handle: handle,
-		Topic: func(*app.App, *http.Request) (string, error) {
-			return pipeline.Schedule{Function: "health"}.Topic(), nil
-		},
+		Name: "health", Open: open, Timeout: timeout, Source: delivery.Jobs("health"), Handle: handle,
 		Pages: map[string]func(context.Context, *app.App, *http.Request, http.ResponseWriter) error{
 			"/": page.Overview, "/cycle/": page.Cycle, "/cycles.json": page.Cycles, "/report.json": report},
 	}
 }
 
-func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) error {
-	job, err := wire.DecodeJob(e)
+func handle(ctx context.Context, r delivery.Request) (notifications []notify.Notification, err error) {
+	job, err := wire.DecodeJob(r.Envelope)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case job.Job != wire.JobHealth:
-		return &wire.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by health; health is"}
+		return nil, &wire.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by health; health is"}
 	case job.Table != "":
-		return &wire.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to " + job.Job}
-	case job.Date == string(health.DrillPeriod(a.Pipeline.Calendar)):
-		return health.Drill(ctx, a)
+		return nil, &wire.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to " + job.Job}
+	case job.Date == string(health.DrillPeriod(r.Pipeline.Calendar)):
+		return nil, health.Drill(ctx, r.App)
 	case job.Date != "":
-		return &wire.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job + ", but that of a drill"}
+		return nil, &wire.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job + ", but that of a drill"}
 	}
-	return delivery.Periodic(ctx, a, e, job.Job, func() error { return evaluate(ctx, a) })
+	err = delivery.Periodic(ctx, r.App, r.Envelope, job.Job, func() (err error) {
+		notifications, err = evaluate(ctx, r.App)
+		return err
+	})
+	return notifications, err
 }
 
-func evaluate(ctx context.Context, a *app.App) error {
+func evaluate(ctx context.Context, a *app.App) ([]notify.Notification, error) {
 	c := health.New(a)
 	r := c.Run(ctx)
 	c.LogReport(ctx, r) // before anything that can fail: alerts read it
-	notify.Note(ctx, r.Notifications()...)
+	notifications := r.Notifications()
 	if digest, due := r.Digest(a.Pipeline, a.Config.Page); due {
-		notify.Note(ctx, digest)
+		notifications = append(notifications, digest)
 	}
 	if err := c.Remember(ctx, r); err != nil {
-		return err
+		return notifications, err
 	}
-	return a.Heartbeat(ctx, "health", wire.JobHealth)
+	return notifications, a.Heartbeat(ctx, "health", wire.JobHealth)
 }
 
 // report answers the last report. What it says is about the pipeline: that it could be read

@@ -85,7 +85,7 @@ func BenchmarkStatusPageByTheHour(b *testing.B) {
 				b.Fatal(err)
 			}
 			if period == first {
-				if err := a.Engine.Relay(context.Background(), t, ""); err != nil {
+				if err := a.Engine.Relay(context.Background(), t, "", nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -18,8 +18,10 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/lease"
+	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/telemetry"
@@ -33,49 +35,54 @@ const timeout = 5 * time.Minute
 // to quarantine.
 func New(open func(context.Context) (*app.App, error)) http.Handler {
 	return delivery.Function{
-		Name: "reconcile", Open: open, Timeout: timeout, Handle: handle,
-		Topic: func(*app.App, *http.Request) (string, error) {
-			return pipeline.Schedule{Function: "reconcile"}.Topic(), nil
-		},
+		Name: "reconcile", Open: open, Timeout: timeout, Source: delivery.Jobs("reconcile"), Handle: handle,
 	}
 }
 
-func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) error {
-	job, err := wire.DecodeJob(e)
-	if err != nil {
-		return err
-	}
+func handle(ctx context.Context, r delivery.Request) (notifications []notify.Notification, err error) {
+	job, err := wire.DecodeJob(r.Envelope)
 	switch {
+	case err != nil:
+		return nil, err
 	case job.Job != wire.JobRelay && job.Job != wire.JobNightly && job.Job != wire.JobVerify:
-		return &wire.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by reconcile; relay, nightly and verify are"}
+		return nil, &wire.PermanentError{Field: "job", Value: job.Job, Problem: "is not served by reconcile; relay, nightly and verify are"}
 	case job.Table != "":
-		return &wire.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to " + job.Job}
+		return nil, &wire.PermanentError{Field: "table", Value: job.Table, Problem: "means nothing to " + job.Job}
 	case job.Date != "":
-		return &wire.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job}
+		return nil, &wire.PermanentError{Field: "date", Value: job.Date, Problem: "means nothing to " + job.Job}
 	}
-	return delivery.Periodic(ctx, a, e, job.Job, func() error {
+	err = delivery.Periodic(ctx, r.App, r.Envelope, job.Job, func() (err error) {
 		switch job.Job {
 		case wire.JobVerify:
-			return verify(ctx, a)
+			return verify(ctx, r.App)
 		case wire.JobNightly:
-			return nightly(ctx, a, e)
+			return nightly(ctx, r.App, r.Envelope)
 		}
-		return relay(ctx, a, e)
+		notifications, err = relay(ctx, r.App, r.MessageID)
+		return err
 	})
+	return notifications, err
 }
 
 // relay names leaked locks at the same time as it converges the transitions: one of them that
 // hangs uses up the time of the job.
-func relay(ctx context.Context, a *app.App, e wire.Envelope) error {
+func relay(ctx context.Context, a *app.App, messageID string) (notifications []notify.Notification, err error) {
 	var naming sync.WaitGroup
 	var unnamed error
 	naming.Go(func() { unnamed = guarded(ctx, a, "part", "locks", func() error { return nameLeakedLocks(ctx, a) }) })
-	err := eachTransition(ctx, a, func(t *pipeline.Transition) error { return a.Engine.Relay(ctx, t, e.MessageID) })
+	var mu sync.Mutex
+	err = eachTransition(ctx, a, func(t *pipeline.Transition) error {
+		return a.Engine.Relay(ctx, t, messageID, func(key cycle.Key, cycles []cycle.Status) {
+			mu.Lock()
+			defer mu.Unlock()
+			notifications = append(notifications, a.Notifications(key, cycles)...)
+		})
+	})
 	naming.Wait()
 	if err := errors.Join(err, unnamed); err != nil {
-		return err // and no heartbeat: a relay that keeps failing has to be noticed
+		return notifications, err // and no heartbeat: a relay that keeps failing has to be noticed
 	}
-	return a.Heartbeat(ctx, "reconcile", wire.JobRelay)
+	return notifications, a.Heartbeat(ctx, "reconcile", wire.JobRelay)
 }
 
 const (

@@ -12,6 +12,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/delivery"
+	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/sweep"
 	"github.com/phasegate/phasegate/shared/telemetry"
@@ -31,14 +32,14 @@ const actor = "sweep"
 // quarantine.
 func New(open func(context.Context) (*app.App, error)) http.Handler {
 	return delivery.Function{
-		Name: "sweep", Open: open, Timeout: timeout, Handle: handle,
-		Topic: func(*app.App, *http.Request) (string, error) {
-			return pipeline.Schedule{Function: "sweep"}.Topic(), nil
+		Name: "sweep", Open: open, Timeout: timeout, Source: delivery.Jobs("sweep"),
+		Handle: func(ctx context.Context, r delivery.Request) ([]notify.Notification, error) {
+			return nil, handle(ctx, r.App, r.Envelope) // health notifies people of duplicates
 		},
 	}
 }
 
-func handle(ctx context.Context, a *app.App, _ *http.Request, e wire.Envelope) error {
+func handle(ctx context.Context, a *app.App, e wire.Envelope) error {
 	job, err := wire.DecodeJob(e)
 	if err != nil {
 		return err

@@ -171,7 +171,7 @@ func (w *world) report(t *pipeline.Transition, r run, names ...string) {
 func (w *world) relay() {
 	w.t.Helper()
 	for _, t := range w.Pipeline.Transitions {
-		w.must(w.Engine.Relay(w.t.Context(), t, ""))
+		w.must(w.Engine.Relay(w.t.Context(), t, "", nil))
 	}
 	w.must(w.Heartbeat(w.t.Context(), "reconcile", "relay"))
 }

@@ -215,7 +215,7 @@ func bill(t *testing.T, name, definition string) {
 	logs.bytes.Store(logs.bytes.Load() * int64(scale))
 	relay := func() {
 		for _, tr := range a.Pipeline.Transitions {
-			if err := a.Engine.Relay(t.Context(), tr, "m"); err != nil {
+			if err := a.Engine.Relay(t.Context(), tr, "m", nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -312,7 +312,7 @@ func TestStatus_NamesTheDateOfAdoptionAndJudgesNoEarlierDay(t *testing.T) {
 	}
 	defer a.Close()
 	tr := a.Pipeline.Transitions[0]
-	if err := a.Engine.Relay(t.Context(), tr, ""); err != nil {
+	if err := a.Engine.Relay(t.Context(), tr, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	c := wire.Completion{Processor: tr.Order[0], Reported: "x", Period: "2026-01-30", Status: wire.StatusSuccess, EventTime: time.Date(2026, 1, 31, 11, 0, 0, 0, time.UTC), ExecutionID: "x", CorrelationID: "x"}

@@ -45,7 +45,7 @@ var mutants = []mutanttest.Mutant{
 		From: `	large := len(push) > maxEnvelope`,
 		To: `	large := len(push) > maxEnvelope
 	if mutant("quarantine_keeps_nothing") {
-		return "", nil
+		return "", nil, nil
 	}`},
 	{Name: "discard_without_its_mark", Seed: 1, File: "../../shared/delivery/read.go",
 		From: `	for range 10 { // a replay`,
@@ -60,17 +60,11 @@ var mutants = []mutanttest.Mutant{
 		t = a.Pipeline.Transitions[0]
 	}`},
 	{Name: "failed_completion_acknowledged", Seed: 6, File: "../../functions/transition/transition.go",
-		From: `	if err != nil {
-		return err
-	}
-	if result.OwnClaim {`,
+		From: `	if err == nil && result.OwnClaim {`,
 		To: `	if mutant("failed_completion_acknowledged") {
-		return nil
+		err = nil
 	}
-	if err != nil {
-		return err
-	}
-	if result.OwnClaim {`},
+	if err == nil && result.OwnClaim {`},
 	{Name: "shadow_publishes", Seed: 4, File: "../../shared/cycle/cycle.go",
 		From: `	if c.Shadow {
 		c.Publish = unsent`,
@@ -120,10 +114,8 @@ var mutants = []mutanttest.Mutant{
 	}
 	_, noted := n.Store.Apply(after, writes...)`},
 	{Name: "quarantine_notifies_nobody", Seed: 20, File: "../../shared/delivery/delivery.go",
-		From: `	defer func() { a.Notifier.Notify(ctx, noted()...) }()`,
-		To: `	defer func() {
-		if !mutant("quarantine_notifies_nobody") {
-			a.Notifier.Notify(ctx, noted()...)
-		}
-	}()`},
+		From: `	m.Notifier.Notify(ctx, notifications...)`,
+		To: `	if !mutant("quarantine_notifies_nobody") {
+		m.Notifier.Notify(ctx, notifications...)
+	}`},
 }

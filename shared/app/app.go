@@ -95,9 +95,6 @@ func (a *App) engine() *cycle.Engine {
 	if a.Warehouse != nil {
 		c.Expected = a.expected
 	}
-	if a.Config.Shadow == "" { // a shadow sends no notifications
-		c.OnStatus = a.noteStatus
-	}
 	return cycle.New(c)
 }
 

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -16,10 +15,10 @@ import (
 // has no limit. Health reports older problems.
 const notifiedFor = 24 * time.Hour
 
-// noteStatus notes notifications about the cycles of a period.
-func (a *App) noteStatus(ctx context.Context, key cycle.Key, cycles []cycle.Status) {
-	if _, planned := a.Pipeline.Health.Planned(key.Period); planned {
-		return
+// Notifications returns those about the cycles of a period. A shadow has none.
+func (a *App) Notifications(key cycle.Key, cycles []cycle.Status) (out []notify.Notification) {
+	if _, planned := a.Pipeline.Health.Planned(key.Period); planned || a.Config.Shadow != "" {
+		return nil
 	}
 	for _, st := range cycles {
 		m, known := key.Transition.Mode(st.Mode)
@@ -32,10 +31,11 @@ func (a *App) noteStatus(ctx context.Context, key cycle.Key, cycles []cycle.Stat
 				n.Links = []notify.Link{{Text: "cycle", URL: a.Config.Page + "/" + key.Transition.CyclePath(key.Period, st.Mode)}}
 			}
 			if !late || n.State == "" {
-				notify.Note(ctx, n)
+				out = append(out, n)
 			}
 		}
 	}
+	return out
 }
 
 // cycleNotifications returns the notification about the state of a cycle, or none while it

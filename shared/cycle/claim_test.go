@@ -302,14 +302,14 @@ func TestF08_AProcessorThatArrivesDuringTheChecksDoesNotTriggerAgain(t *testing.
 func TestF58_TheRelayFindsWhatNobodyPublished(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready() // recorded, and every handler died before it could decide
-	if err := w.engine.Relay(context.Background(), w.tr, "relay"); err != nil {
+	if err := w.engine.Relay(context.Background(), w.tr, "relay", nil); err != nil {
 		t.Fatal(err)
 	}
 	if len(w.broker.got) != 5 || w.projection()["_triggered"] != true {
 		t.Errorf("%d messages, projection %v", len(w.broker.got), w.projection())
 	}
 	calls := w.store.calls.Load()
-	if err := w.engine.Relay(context.Background(), w.tr, "relay"); err != nil {
+	if err := w.engine.Relay(context.Background(), w.tr, "relay", nil); err != nil {
 		t.Fatal(err)
 	}
 	if n := w.store.calls.Load() - calls; n != 19 {

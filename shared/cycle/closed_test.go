@@ -195,7 +195,7 @@ func TestClosed_NextRelayFinishesInterruptedScheduleQuery(t *testing.T) {
 		w.clock.set(at("2026-02-04 10:00"))
 		broken := errors.New("connection reset")
 		w.engine.Store = interrupted{w.store, applied, broken}
-		if err := w.engine.Relay(context.Background(), w.tr, "relay"); !errors.Is(err, broken) {
+		if err := w.engine.Relay(context.Background(), w.tr, "relay", nil); !errors.Is(err, broken) {
 			t.Fatalf("%v", err)
 		}
 		w.engine.Store = w.store

@@ -175,7 +175,7 @@ func (n *night) redeliver(left []Report) {
 
 func (n *night) relay() {
 	// A relay that meets a live claim leaves it to its holder.
-	if err := n.engine(n.healthy()).Relay(context.Background(), n.w.tr, "relay"); err != nil {
+	if err := n.engine(n.healthy()).Relay(context.Background(), n.w.tr, "relay", nil); err != nil {
 		n.t.Error(err)
 	}
 }

@@ -83,8 +83,7 @@ func (k Key) old(at time.Time) bool { return at.After(k.Transition.LastInTime(k.
 // stored is the id under which the period's documents are stored.
 func (k Key) stored() string { return k.Transition.StoredID() + "_" + string(k.Period) }
 
-// Config is what an Engine stands on. All fields are required but Prefix, Shadow, Expected
-// and OnStatus.
+// Config is what an Engine stands on. All fields are required but Prefix, Shadow and Expected.
 type Config struct {
 	Store    store.Store
 	Publish  Publish
@@ -95,9 +94,6 @@ type Config struct {
 	Claim    time.Duration    // how long a claim lasts unless renewed
 	Prefix   string           // of collections and topics
 	Shadow   bool             // see above; Prefix is then the shadow's own
-	// OnStatus is shown, at the end of each Converge, how those cycles stand of which anything
-	// is to be said. It must return at once.
-	OnStatus func(ctx context.Context, key Key, cycles []Status)
 	Log      *slog.Logger
 }
 
@@ -123,6 +119,10 @@ type Result struct {
 	// OwnClaim: that claim was taken for the very message being handled, by a try
 	// that died or still runs. The message must be redelivered.
 	OwnClaim bool
+	// Cycles are those of the period of which anything is recorded, or that are overdue or closed,
+	// as they were read last. Of completions that are evaluated together, one gets them. It is nil
+	// if warnings are not logged.
+	Cycles []Status
 }
 
 // maxSteps bounds one Converge. A cycle takes some ten steps from the first look to
@@ -177,8 +177,7 @@ func (c *convergence) run(ctx context.Context) (Result, error) {
 		c.last = s
 		a := c.next(s)
 		if a.do == idle {
-			c.report(ctx, s)
-			return c.result(s), c.unfinished()
+			return c.result(ctx, s), c.unfinished()
 		}
 		err = c.execute(ctx, s, a)
 		if a.ahead {
@@ -189,8 +188,7 @@ func (c *convergence) run(ctx context.Context) (Result, error) {
 		case err == nil && a.do == project:
 			// The last step, from the newest snapshot: a process that has written since then
 			// reads after it and goes on.
-			c.report(ctx, s)
-			return c.result(s), c.unfinished()
+			return c.result(ctx, s), c.unfinished()
 		case errors.Is(err, store.ErrExists), errors.Is(err, store.ErrConflict):
 			// A rival was faster, or our own write's answer was lost: the next read tells.
 		case err != nil:
@@ -225,8 +223,8 @@ func (c *convergence) unfinished() error {
 	return errors.Join(errs...)
 }
 
-func (c *convergence) result(s *snapshot) Result {
-	var r Result
+func (c *convergence) result(ctx context.Context, s *snapshot) Result {
+	r := Result{Cycles: c.report(ctx, s)}
 	for _, bs := range s.batches {
 		for _, b := range bs {
 			if b.live(s.now) && !c.mine(b) {

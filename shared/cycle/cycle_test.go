@@ -176,14 +176,14 @@ func TestRelay_HandsOverCompleteCycleAtNotBefore(t *testing.T) {
 		t.Fatalf("at 01:15: %+v", st)
 	}
 	w.clock.set(at("2026-02-04 04:59"))
-	if err := w.engine.Relay(context.Background(), w.tr, ""); err != nil {
+	if err := w.engine.Relay(context.Background(), w.tr, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if w.statuses()["overnight"].State != "waiting" {
 		t.Fatal("handed over before 05:00 EST")
 	}
 	w.clock.set(at("2026-02-04 05:00"))
-	if err := w.engine.Relay(context.Background(), w.tr, ""); err != nil {
+	if err := w.engine.Relay(context.Background(), w.tr, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if st := w.statuses()["overnight"]; st.State != "published" {

@@ -232,7 +232,7 @@ func TestRelay_SkipsNoDayAtMidnight(t *testing.T) {
 		read = append(read, strings.TrimPrefix(refs[0].ID, "phase3_to_phase4_"))
 		w.pass(200 * time.Millisecond)
 	}}
-	if err := w.engine.Relay(context.Background(), w.tr, ""); err != nil {
+	if err := w.engine.Relay(context.Background(), w.tr, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"phase3_to_phase4~watch",

@@ -195,7 +195,7 @@ func BenchmarkRelay(b *testing.B) {
 			w.store.calls.Store(0)
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := w.engine.Relay(context.Background(), w.tr, ""); err != nil {
+				if err := w.engine.Relay(context.Background(), w.tr, "", nil); err != nil {
 					b.Fatal(err)
 				}
 			}

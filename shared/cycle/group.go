@@ -169,7 +169,8 @@ func (e *Engine) evaluations(key Key, l *line) {
 // together does work once for a group and returns the answer to each member. A panic is an
 // answer too, and ends no other period's work: the messages are redelivered.
 func (e *Engine) together(key Key, group []*member, work func(context.Context, Key, []Report) []answer) (answers []answer) {
-	ctx, cancel := context.WithTimeout(sponsor(group), groupLimit)
+	sponsor := sponsor(group)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(group[sponsor].ctx), groupLimit)
 	defer cancel()
 	defer func() {
 		if r := recover(); r != nil {
@@ -182,19 +183,20 @@ func (e *Engine) together(key Key, group []*member, work func(context.Context, K
 	for i, m := range group {
 		reports[i] = m.report
 	}
-	return work(ctx, key, reports)
-}
-
-// sponsor returns the context of a member that still waits: notifications about the group's
-// evaluation go out with its answer, and log lines carry its trace. Its end does not end the
-// work.
-func sponsor(group []*member) context.Context {
-	for _, m := range group {
-		if m.ctx.Err() == nil {
-			return context.WithoutCancel(m.ctx)
+	answers = work(ctx, key, reports)
+	for i := range answers {
+		if i != sponsor {
+			answers[i].result.Cycles = nil
 		}
 	}
-	return context.WithoutCancel(group[0].ctx)
+	return answers
+}
+
+// sponsor returns the index of a member that still waits: notifications about the group's
+// evaluation go out with its answer, and log lines carry its trace. Its end does not end the
+// work.
+func sponsor(group []*member) int {
+	return max(0, slices.IndexFunc(group, func(m *member) bool { return m.ctx.Err() == nil }))
 }
 
 // recordGroup records the reports by one commit. One that could not be recorded fails alone.
@@ -216,7 +218,7 @@ func (e *Engine) evaluateGroup(ctx context.Context, key Key, reports []Report) [
 	result, err := c.run(ctx)
 	answers := make([]answer, len(reports))
 	for i, id := range ids {
-		answers[i] = answer{Result{Busy: result.Busy, OwnClaim: c.own[id]}, err}
+		answers[i] = answer{Result{Busy: result.Busy, OwnClaim: c.own[id], Cycles: result.Cycles}, err}
 	}
 	return answers
 }

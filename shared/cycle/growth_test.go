@@ -198,7 +198,7 @@ func TestGrowth_ThreeYearsOfHoursCostTheSameEachDay(t *testing.T) {
 			complete("beta", p)
 			clock.set(clock.now().Add(-time.Minute))
 		}
-		if err := e.Relay(ctx, tr, "relay"); err != nil {
+		if err := e.Relay(ctx, tr, "relay", nil); err != nil {
 			t.Fatal(err)
 		}
 		if _, _, err := e.Ahead(ctx, tr); err != nil {
@@ -259,7 +259,7 @@ func TestGrowth_ThreeYearsOfHoursCostTheSameEachDay(t *testing.T) {
 		if _, err := e.Complete(ctx, old, late); err != nil {
 			t.Fatal(err)
 		}
-		if err := e.Relay(ctx, tr, "relay"); err != nil {
+		if err := e.Relay(ctx, tr, "relay", nil); err != nil {
 			t.Fatal(err)
 		}
 	}

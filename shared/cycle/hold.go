@@ -228,7 +228,7 @@ func (e *Engine) Release(ctx context.Context, key Key, mode, actor, reason strin
 		return HoldResult{}, err
 	}
 	if mode == "" {
-		return r, e.Relay(ctx, key.Transition, "")
+		return r, e.Relay(ctx, key.Transition, "", nil)
 	}
 	_, err = e.Converge(ctx, key, "")
 	return r, err

@@ -45,7 +45,7 @@ func (w *world) release(mode string) HoldResult {
 
 func (w *world) relay() {
 	w.t.Helper()
-	if err := w.engine.Relay(context.Background(), w.tr, "relay"); err != nil {
+	if err := w.engine.Relay(context.Background(), w.tr, "relay", nil); err != nil {
 		w.t.Fatal(err)
 	}
 }

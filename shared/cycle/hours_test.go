@@ -30,7 +30,7 @@ func TestRelay_CoversSameDaysForHourlyPeriods(t *testing.T) {
 		}
 	}
 	w.clock.set(w.clock.now().Add(40 * time.Hour)) // nobody has looked
-	if err := w.engine.Relay(t.Context(), w.tr, "m"); err != nil {
+	if err := w.engine.Relay(t.Context(), w.tr, "m", nil); err != nil {
 		t.Fatal(err)
 	}
 	st, err := w.engine.Status(t.Context(), w.key(hour))

@@ -61,17 +61,18 @@ func TestManagedSince_EarlierPeriodIsNotOverdue(t *testing.T) {
 	w := adopting(t)
 	w.relay()
 	states := map[string]string{}
-	w.engine.OnStatus = func(_ context.Context, key Key, cycles []Status) {
-		for _, st := range cycles {
-			states[st.Period+" "+st.Mode] = st.State
-		}
-	}
 	w.clock.set(at("2026-02-04 14:00"))
 	w.overdue()
 	c := run("player_game_summary", "2026-02-04 13:59")
 	c.Period = "2026-02-02"
 	w.mustDeliver(c)
-	w.relay()
+	if err := w.engine.Relay(t.Context(), w.tr, "relay", func(_ Key, cycles []Status) {
+		for _, st := range cycles {
+			states[st.Period+" "+st.Mode] = st.State
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
 	if got := w.overdue(); slices.Contains(got, "2026-02-02 overnight") || !slices.Contains(got, "2026-02-03 overnight") {
 		t.Errorf("overdue: %v", got)
 	}
@@ -120,7 +121,7 @@ func TestManagedSince_WriteThatGoesWrong(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := adopting(t)
 			w.engine.Store = &failingList{w.engine.Store, "phase3_to_phase4~watch", fail}
-			err := w.engine.Relay(context.Background(), w.tr, "")
+			err := w.engine.Relay(context.Background(), w.tr, "", nil)
 			if wrong := name != "another_is_first"; (err != nil) != wrong {
 				t.Errorf("%v", err)
 			}

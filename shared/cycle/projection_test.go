@@ -51,7 +51,7 @@ func TestProjection_RelayUpdatesProjectionAfterCrash(t *testing.T) {
 		t.Fatal("no error")
 	}
 	w.engine.Store = w.store
-	if err := w.engine.Relay(context.Background(), w.tr, ""); err != nil {
+	if err := w.engine.Relay(context.Background(), w.tr, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if p := w.projection(); p["_triggered"] != true || p["_completed_count"] != int64(5) {

@@ -47,7 +47,9 @@ const (
 // newest comes first. Readiness checks may take [checksTake] together, and then once more
 // as long for those that had to wait, the longest waiting first. What waits even then is
 // logged, and has its turn in a later run: what was checked is not due again at once.
-func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID string) error {
+//
+// each, unless nil, is called with the cycles of every period of which anything is to be said, as in [Result].
+func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID string, each func(Key, []Status)) error {
 	today := t.Calendar().At(e.Now()) // once: midnight may pass while it reads
 	first, err := e.firstRecorded(ctx, t)
 	errs := []error{err}
@@ -68,7 +70,13 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 		c := e.convergence(key, messageID)
 		c.expected = managed.Since != "" && key.Period >= managed.Since && first != "" && first < key.Period
 		c.managed, c.scheduleAsked, c.checks = managed, unread, budget
-		err := e.recovered(ctx, key, func() error { _, err := c.run(ctx); return err })
+		err := e.recovered(ctx, key, func() error {
+			r, err := c.run(ctx)
+			if each != nil && len(r.Cycles) > 0 {
+				each(key, r.Cycles)
+			}
+			return err
+		})
 		errs = append(errs, err)
 		unread = unread || c.unread
 		settled[key.Period] = err == nil && !c.waits && c.settled()

@@ -78,7 +78,7 @@ func TestF20_ADeadlineGoesThroughTheSameEngine(t *testing.T) {
 		}
 		return nil
 	}
-	if err := w.engine.Relay(context.Background(), w.tr, "relay"); !errors.Is(err, errBroker) {
+	if err := w.engine.Relay(context.Background(), w.tr, "relay", nil); !errors.Is(err, errBroker) {
 		t.Fatalf("%v", err)
 	}
 	if st := w.statuses()["overnight"]; st.State != "publishing" || w.projection()["_triggered"] != false || w.projection()["_trigger_pending"] != true {
@@ -196,7 +196,7 @@ func TestRelay_ExpectsNothingWhereTheDayOfAdoptionIsUnread(t *testing.T) {
 	w.clock.set(at("2026-02-06 11:00"))
 	unread := errors.New("the store is away")
 	w.engine.Store = watchless{w.engine.Store, unread}
-	if err := w.engine.Relay(context.Background(), w.tr, "relay"); !errors.Is(err, unread) {
+	if err := w.engine.Relay(context.Background(), w.tr, "relay", nil); !errors.Is(err, unread) {
 		t.Errorf("%v", err)
 	}
 	for _, c := range w.overdue() {
@@ -338,7 +338,7 @@ func TestRelay_NamesUnreadablePeriodAndProcessesOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err := w.engine.Relay(context.Background(), w.tr, "relay")
+	err := w.engine.Relay(context.Background(), w.tr, "relay", nil)
 	if err == nil || !strings.Contains(err.Error(), "2026-01-30") || strings.Contains(err.Error(), "2026-01-25") {
 		t.Errorf("%v", err)
 	}
@@ -355,7 +355,7 @@ func TestRelay_StoreThatFailsLeavesNoPeriodUnfinished(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.engine.Store = unanswering{w.engine.Store}
-	if err := w.engine.Relay(context.Background(), w.tr, "relay"); !errors.Is(err, errAway) {
+	if err := w.engine.Relay(context.Background(), w.tr, "relay", nil); !errors.Is(err, errAway) {
 		t.Errorf("%v", err)
 	}
 	if lines := w.events("finding"); len(lines) > 0 {
@@ -395,7 +395,7 @@ func TestRelay_ConcurrentRelaysHandOverOnce(t *testing.T) {
 		w := newWorld(t, driver)
 		w.ready()
 		errs := make([]error, 8)
-		atOnce(len(errs), func(i int) { errs[i] = w.newEngine().Relay(context.Background(), w.tr, fmt.Sprint(i)) })
+		atOnce(len(errs), func(i int) { errs[i] = w.newEngine().Relay(context.Background(), w.tr, fmt.Sprint(i), nil) })
 		if err := errors.Join(errs...); err != nil || len(w.broker.got) != 5 {
 			t.Errorf("%s: %v, %d messages", driver, err, len(w.broker.got))
 		}

@@ -133,7 +133,7 @@ func (w *world) alive() {
 // full returns the lines by which the relay says that a period is full.
 func (w *world) full() []map[string]any {
 	w.t.Helper()
-	if err := w.engine.Relay(context.Background(), w.tr, ""); err != nil {
+	if err := w.engine.Relay(context.Background(), w.tr, "", nil); err != nil {
 		w.t.Fatal(err)
 	}
 	return w.lines("type", PeriodFull)

@@ -38,7 +38,7 @@ func TestShadow_EvaluatesLikeActiveEngineAndPublishesNothing(t *testing.T) {
 	shadow.mustDeliver(story...)
 
 	for _, w := range []*world{active, shadow} {
-		if err := w.engine.Relay(t.Context(), w.tr, "relay"); err != nil {
+		if err := w.engine.Relay(t.Context(), w.tr, "relay", nil); err != nil {
 			t.Fatal(err)
 		}
 		overnight, _ := w.tr.Mode("overnight")

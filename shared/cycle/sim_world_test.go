@@ -366,7 +366,7 @@ func (s *simulation) relay(job string, in *simInstance, whole bool) *simThread {
 		var err error
 		if whole {
 			s.unrelayed = true
-			err = in.engine.Relay(context.Background(), th.rules.tr, job)
+			err = in.engine.Relay(context.Background(), th.rules.tr, job, nil)
 			s.unrelayed = err != nil
 		} else {
 			_, err = in.engine.Converge(context.Background(), th.key(), job)

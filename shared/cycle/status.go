@@ -321,12 +321,11 @@ func runName(r policy.Run) string { return r.Processor + "@" + r.ExecutionID + "
 
 // report logs one line for each cycle that this Converge has moved or that is open. The line has
 // the verdict, its sets and its reason. For a finished hand-over it has the seconds from the
-// moment it was due to the broker's last id. The cycles go to OnStatus too.
-func (c *convergence) report(ctx context.Context, s *snapshot) {
-	if !s.recorded() && !c.expected || c.OnStatus == nil && !c.Log.Enabled(ctx, slog.LevelWarn) {
-		return // the usual period of a relay
+// moment it was due to the broker's last id. It returns the cycles of which anything is to be said.
+func (c *convergence) report(ctx context.Context, s *snapshot) (shown []Status) {
+	if !s.recorded() && !c.expected || !c.Log.Enabled(ctx, slog.LevelWarn) {
+		return nil // the usual period of a relay
 	}
-	var shown []Status
 	for _, st := range c.describe(c.key, s) {
 		moved := 0
 		for _, b := range s.batches[st.Mode] {
@@ -368,9 +367,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) {
 			c.line(ctx, st, level, telemetry.CycleWaiting, "failed", st.Failed)
 		}
 	}
-	if c.OnStatus != nil && len(shown) > 0 {
-		c.OnStatus(ctx, c.key, shown)
-	}
+	return shown
 }
 
 // judged applies the adoption. It reads it where a notification depends on it and no relay has read
@@ -380,7 +377,7 @@ func (c *convergence) judged(ctx context.Context, st Status) Status {
 		return st
 	}
 	if c.managed.Since == "" {
-		if c.OnStatus == nil {
+		if c.Shadow { // it sends no notifications
 			return st
 		}
 		managed, err := c.Managed(ctx, c.key.Transition)

@@ -54,7 +54,7 @@ func TestRelay_HangingChecksKeepNoPeriodFromItsTurn(t *testing.T) {
 				ctx, cancel = context.WithCancel(context.Background())
 				defer cancel()
 				end = w.clock.now().Add(5 * time.Minute)
-				if err := w.engine.Relay(ctx, w.tr, "relay"); err != nil {
+				if err := w.engine.Relay(ctx, w.tr, "relay", nil); err != nil {
 					t.Fatalf("%v; checked: %v", err, checked)
 				}
 				w.pass(2 * time.Minute)
@@ -124,7 +124,7 @@ func TestRelay_APanicIsOnePeriodsFaultAlone(t *testing.T) {
 			}
 			return Readiness{Outcome: Passed}
 		}
-		err := w.engine.Relay(context.Background(), w.tr, "relay")
+		err := w.engine.Relay(context.Background(), w.tr, "relay", nil)
 		if err == nil || !strings.Contains(err.Error(), string(bad)) || !strings.Contains(err.Error(), "nil map") {
 			t.Errorf("%s: %v", bad, err)
 		}
@@ -160,7 +160,7 @@ func TestRelay_APanicInAnOldPeriodStopsNothing(t *testing.T) {
 	w.clock.set(at("2026-02-04 06:30"))
 	w.nights("2026-01-23", "2026-02-03")
 	w.engine.Store = brokenAt{w.engine.Store, "2026-01-22"}
-	if err := w.engine.Relay(context.Background(), w.tr, "relay"); err != nil {
+	if err := w.engine.Relay(context.Background(), w.tr, "relay", nil); err != nil {
 		t.Error(err)
 	}
 	if got := w.state("2026-02-03"); got != "published" {

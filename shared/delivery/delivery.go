@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path"
 	"strings"
@@ -27,6 +28,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/notify"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -40,16 +42,37 @@ type Function struct {
 	Name string
 	// Open returns the application; each request calls it.
 	Open func(ctx context.Context) (*app.App, error)
-	// Topic names the topic that the request's messages come from.
-	Topic func(a *app.App, r *http.Request) (string, error)
-	// Handle does the work: nil, a [*wire.PermanentError], or what may pass.
-	Handle func(ctx context.Context, a *app.App, r *http.Request, e wire.Envelope) error
+	// Source tells where the messages of a request come from, by its query.
+	Source func(a *app.App, query url.Values) (Source, error)
+	// Handle does the work: nil, a [*wire.PermanentError], or what may pass. With or without an
+	// error it returns what people are to be notified of, afterwards.
+	Handle func(ctx context.Context, r Request) ([]notify.Notification, error)
 	// Timeout bounds one request, well within the subscription's ack deadline.
 	Timeout time.Duration
 	// Pages answer a GET, by path. A path that ends with "/" answers the paths below it, except
 	// "/". Every other path tells what is running, as "/" does for a client that does not ask for
 	// HTML. They change nothing. A [*wire.PermanentError] is the reader's fault.
 	Pages map[string]func(ctx context.Context, a *app.App, r *http.Request, w http.ResponseWriter) error
+}
+
+// Source is where messages come from.
+type Source struct {
+	Topic      string
+	Transition *pipeline.Transition // nil for jobs
+}
+
+// Jobs is the source of a function's jobs.
+func Jobs(function string) func(*app.App, url.Values) (Source, error) {
+	return func(*app.App, url.Values) (Source, error) {
+		return Source{Topic: pipeline.Schedule{Function: function}.Topic()}, nil
+	}
+}
+
+// Request is a message that was delivered to a function.
+type Request struct {
+	*app.App
+	Source
+	wire.Envelope
 }
 
 // setAside is the body of a 202: why the message was set aside, and where it is.
@@ -124,44 +147,47 @@ func (f Function) post(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx = telemetry.WithTrace(ctx, r, a.Config.Project)
-	a, err = inShadow(a, r)
-	ctx, noted := notify.Collect(ctx)
-	defer func() { a.Notifier.Notify(ctx, noted()...) }() // after the work, with or without an error
-	log := a.Log.With("function", f.Name)
-	var topic string
-	if err == nil {
-		topic, err = f.Topic(a, r)
-	}
-	var e wire.Envelope
-	if err == nil {
-		e, err = wire.FromRequest(r)
-		if err == nil {
-			err = f.Handle(ctx, a, r, e)
-		}
-	}
+	m, notifications, err := f.receive(ctx, a, r)
+	log := m.Log.With("function", f.Name)
 	var permanent *wire.PermanentError
+	var id string
 	if errors.As(err, &permanent) {
-		var id string
-		id, err = quarantine(ctx, a, log, delivery{f.Name, topic, e, permanent})
-		if err == nil {
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusAccepted)
-			// A client that has gone is all that can fail here.
-			_ = json.NewEncoder(w).Encode(setAside{"quarantined", permanent.Error(), permanent.Field, permanent.Value, e.MessageID, id,
-				"phasectl quarantine show " + id})
-			return
-		}
+		var kept []notify.Notification
+		id, kept, err = quarantine(ctx, log, f.Name, m, permanent)
+		notifications = append(notifications, kept...)
 	}
+	m.Notifier.Notify(ctx, notifications...)
 	switch {
+	case err == nil && permanent != nil:
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusAccepted)
+		// A client that has gone is all that can fail here.
+		_ = json.NewEncoder(w).Encode(setAside{"quarantined", permanent.Error(), permanent.Field, permanent.Value, m.MessageID, id,
+			"phasectl quarantine show " + id})
 	case err == nil:
 		w.WriteHeader(http.StatusNoContent)
 	case errors.Is(err, ErrBusy):
-		log.InfoContext(ctx, err.Error(), "message_id", e.MessageID)
+		log.InfoContext(ctx, err.Error(), "message_id", m.MessageID)
 		http.Error(w, err.Error(), http.StatusTooManyRequests)
 	default:
-		log.ErrorContext(ctx, err.Error(), "message_id", e.MessageID, "delivery_attempt", e.DeliveryAttempt)
+		log.ErrorContext(ctx, err.Error(), "message_id", m.MessageID, "delivery_attempt", m.DeliveryAttempt)
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	}
+}
+
+// receive decodes a request as far as it can, and handles it.
+func (f Function) receive(ctx context.Context, a *app.App, r *http.Request) (m Request, notifications []notify.Notification, err error) {
+	if m.App, err = inShadow(a, r); err != nil {
+		return m, nil, err
+	}
+	if m.Source, err = f.Source(m.App, r.URL.Query()); err != nil {
+		return m, nil, err
+	}
+	if m.Envelope, err = wire.FromRequest(r); err != nil {
+		return m, nil, err
+	}
+	notifications, err = f.Handle(ctx, m)
+	return m, notifications, err
 }
 
 // inShadow returns the application that a request asks for. Like a wrong id, a wrong

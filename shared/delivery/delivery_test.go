@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/delivery"
+	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -26,12 +28,16 @@ var now = time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC)
 func function(w *apptest.World, handle func(wire.Envelope) error) delivery.Function {
 	return delivery.Function{
 		Name: "transition", Timeout: time.Minute,
-		Open:  func(context.Context) (*app.App, error) { return w.App, nil },
-		Topic: func(*app.App, *http.Request) (string, error) { return "nba-phase3-analytics-complete", nil },
-		Handle: func(_ context.Context, _ *app.App, _ *http.Request, e wire.Envelope) error {
-			return handle(e)
+		Open:   func(context.Context) (*app.App, error) { return w.App, nil },
+		Source: from("nba-phase3-analytics-complete"),
+		Handle: func(_ context.Context, r delivery.Request) ([]notify.Notification, error) {
+			return nil, handle(r.Envelope)
 		},
 	}
+}
+
+func from(topic string) func(*app.App, url.Values) (delivery.Source, error) {
+	return func(*app.App, url.Values) (delivery.Source, error) { return delivery.Source{Topic: topic}, nil }
 }
 
 func refuse(wire.Envelope) error {
@@ -261,11 +267,11 @@ func TestQuarantine_OversizedMessageIsPublishedBeforeAck(t *testing.T) {
 	w := apptest.New(t, now)
 	f := function(w, refuse)
 	data := strings.Repeat("x", 1<<20)
-	f.Topic = func(*app.App, *http.Request) (string, error) { return "missing", nil }
+	f.Source = from("missing")
 	if rec := post(f, string(envelope("9", data))); rec.Code != 503 {
 		t.Errorf("dead-letter topic missing: answered %d", rec.Code)
 	}
-	f.Topic = function(w, refuse).Topic
+	f.Source = function(w, refuse).Source
 	if rec := post(f, string(envelope("9", data))); rec.Code != 202 || len(w.PubSub.Messages()) != 1 {
 		t.Errorf("topic there: answered %d, %d messages", rec.Code, len(w.PubSub.Messages()))
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/delivery"
@@ -60,7 +59,7 @@ func TestQuarantine_KeepsTheSameBytesOfTwoTopicsApart(t *testing.T) {
 	w := apptest.New(t, now)
 	f := function(w, refuse)
 	for _, topic := range []string{"a", "b", "a", "b"} {
-		f.Topic = func(*app.App, *http.Request) (string, error) { return topic, nil }
+		f.Source = from(topic)
 		if code := postTo(f, "/", envelope("1", "{}")); code != 202 {
 			t.Fatalf("answered %d", code)
 		}

@@ -53,7 +53,7 @@ func TestRun_MakesConstantNumberOfCalls(t *testing.T) {
 		c.Runs = func(context.Context, pipeline.Period, pipeline.Period) ([]warehouse.ProcessorRun, error) {
 			return []warehouse.ProcessorRun{{Processor: tr.Order[0], Period: night, ID: "r", Began: morning}}, nil // whose lock is looked for
 		}
-		if err := w.Engine.Relay(t.Context(), tr, ""); err != nil { // it records since when periods are ours
+		if err := w.Engine.Relay(t.Context(), tr, "", nil); err != nil { // it records since when periods are ours
 			t.Fatal(err)
 		}
 		want := int64(14)

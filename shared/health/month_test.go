@@ -217,7 +217,7 @@ func (m *month) hour(day pipeline.Period, hour int) Report {
 		}
 	}
 	if !m.relayDead {
-		if err := m.Engine.Relay(m.t.Context(), m.Pipeline.Transitions[0], "relay"); err != nil {
+		if err := m.Engine.Relay(m.t.Context(), m.Pipeline.Transitions[0], "relay", nil); err != nil {
 			m.t.Fatal(err)
 		}
 		beat("reconcile", "relay")

@@ -39,7 +39,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/store"
@@ -330,37 +329,4 @@ func clip(s string, n int) string {
 		s = s[:i]
 	}
 	return strings.ToValidUTF8(s, "") + "…"
-}
-
-type collectorKey struct{}
-
-// Collect returns a context in which work can [Note] notifications, and a function that
-// returns them. The work itself never calls Slack; the caller sends all of them at its end.
-func Collect(ctx context.Context) (context.Context, func() []Notification) {
-	c := &collector{}
-	return context.WithValue(ctx, collectorKey{}, c), c.all
-}
-
-// Note adds notifications to the collector of ctx; without one they are dropped.
-func Note(ctx context.Context, notifications ...Notification) {
-	if c, ok := ctx.Value(collectorKey{}).(*collector); ok {
-		c.add(notifications)
-	}
-}
-
-type collector struct {
-	mu            sync.Mutex
-	notifications []Notification
-}
-
-func (c *collector) add(notifications []Notification) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.notifications = append(c.notifications, notifications...)
-}
-
-func (c *collector) all() []Notification {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.notifications)
 }

@@ -387,19 +387,6 @@ func TestNotify_HangingSlackAndStoreTimeOut(t *testing.T) {
 	})
 }
 
-func TestCollect_ReturnsAllNotes(t *testing.T) {
-	Note(t.Context(), blocked) // nobody collects
-	outer, all := Collect(t.Context())
-	var wg sync.WaitGroup
-	for range 10 {
-		wg.Go(func() { Note(outer, blocked, overdue) })
-	}
-	wg.Wait()
-	if got := all(); len(got) != 20 {
-		t.Errorf("%d", len(got))
-	}
-}
-
 // Versions before called an overdue cycle held: people who were notified then are not again.
 func TestNotifier_ReadsStateOfEarlierVersions(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})

@@ -83,7 +83,7 @@ func remember(t testing.TB, w *apptest.World, age time.Duration, states ...healt
 // The first completion of a new deployment makes no cycle overdue that ended before.
 func TestOverview_DoesNotJudgeCyclesBeforeTheFirstRelay(t *testing.T) {
 	w := apptest.New(t, morning)
-	if err := w.Engine.Relay(t.Context(), w.Pipeline.Transitions[0], ""); err != nil {
+	if err := w.Engine.Relay(t.Context(), w.Pipeline.Transitions[0], "", nil); err != nil {
 		t.Fatal(err)
 	}
 	if o := view(t, w, ""); o.Headline != "Nothing is recorded yet" || o.Tone != "calm" || o.Report != "Health is not evaluated yet." || len(o.Todo) != 0 {
@@ -94,7 +94,7 @@ func TestOverview_DoesNotJudgeCyclesBeforeTheFirstRelay(t *testing.T) {
 	if o.Headline != "Every cycle is handed over, or is not due yet" || o.Tone != "calm" || len(o.Todo) != 0 {
 		t.Errorf("%q, %s, %+v", o.Headline, o.Tone, o.Todo)
 	}
-	if err := w.Engine.Relay(t.Context(), w.Pipeline.Transitions[0], ""); err != nil { // and records the first period
+	if err := w.Engine.Relay(t.Context(), w.Pipeline.Transitions[0], "", nil); err != nil { // and records the first period
 		t.Fatal(err)
 	}
 	// A completion of an earlier day, such as a backfill, is shown and not judged.
@@ -337,7 +337,7 @@ func TestCycles_QualifyState(t *testing.T) {
 	w := apptest.New(t, morning.Add(-4*24*time.Hour-7*time.Hour)) // 05:20
 	tr := w.Pipeline.Transitions[0]
 	record(t, w, "2026-01-30", wire.StatusSuccess, tr.Order...) // in time
-	if err := w.Engine.Relay(t.Context(), tr, ""); err != nil { // from now on cycles are judged
+	if err := w.Engine.Relay(t.Context(), tr, "", nil); err != nil { // from now on cycles are judged
 		t.Fatal(err)
 	}
 	w.SetNow(morning.Add(-3 * 24 * time.Hour)) // after the deadline
@@ -347,7 +347,7 @@ func TestCycles_QualifyState(t *testing.T) {
 	record(t, w, "2026-02-01", wire.StatusSuccess, but...)
 	for _, ago := range []time.Duration{2*24*time.Hour + 6*time.Hour, 0} { // the grace period is over
 		w.SetNow(morning.Add(-ago))
-		if err := w.Engine.Relay(t.Context(), tr, ""); err != nil {
+		if err := w.Engine.Relay(t.Context(), tr, "", nil); err != nil {
 			t.Fatal(err)
 		}
 	}

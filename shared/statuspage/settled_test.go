@@ -45,7 +45,7 @@ func TestOverview_ReadsSettledPeriodsOnce(t *testing.T) {
 		}
 		record(t, w, cal.Add(night, d), wire.StatusSuccess, names...)
 		if d == -30 {
-			if err := w.Engine.Relay(t.Context(), tr, ""); err != nil {
+			if err := w.Engine.Relay(t.Context(), tr, "", nil); err != nil {
 				t.Fatal(err)
 			}
 		}
