@@ -299,3 +299,67 @@ func TestDocs_IndexNamesEveryPage(t *testing.T) {
 		}
 	}
 }
+
+var (
+	participantForm = regexp.MustCompile(`^participant (\w+) as \S`)
+	messageForm     = regexp.MustCompile(`^(\w+)-?->>(\w+): \S`)
+	noteForm        = regexp.MustCompile(`^Note over (\w+): \S`)
+	nodeForm        = regexp.MustCompile(`^\w+(\[\("[^"]+"\)\]|\(\["[^"]+"\]\)|\["[^"]+"\]|\(\[[^"\]]+\]\))?$`)
+	arrowForm       = regexp.MustCompile(` (-- [^"]+? -->|<?-->|&) `)
+)
+
+// badDiagram returns a line of a Mermaid diagram that is not of the forms that our diagrams use. A mistake
+// in one line leaves a page of GitHub without the whole diagram.
+func badDiagram(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	known := map[string]bool{}
+	for _, line := range lines[1:] {
+		line = strings.TrimSpace(line)
+		switch lines[0] {
+		case "flowchart LR", "flowchart TB":
+			for _, node := range strings.Split(arrowForm.ReplaceAllString(line, "\n"), "\n") {
+				if !nodeForm.MatchString(node) {
+					return line
+				}
+			}
+		case "sequenceDiagram":
+			if m := participantForm.FindStringSubmatch(line); m != nil {
+				known[m[1]] = true
+			} else if m := messageForm.FindStringSubmatch(line); m != nil {
+				if !known[m[1]] || !known[m[2]] {
+					return line
+				}
+			} else if m := noteForm.FindStringSubmatch(line); m == nil || !known[m[1]] {
+				return line
+			}
+		case "stateDiagram-v2":
+			if !transitionForm.MatchString("  " + line) {
+				return line
+			}
+		default:
+			return lines[0]
+		}
+	}
+	return ""
+}
+
+func TestDocs_DiagramsAreMermaid(t *testing.T) {
+	found := 0
+	for _, file := range markdown(t) {
+		for _, part := range strings.Split(read(t, file), "\n```mermaid\n")[1:] {
+			found++
+			text, _, _ := strings.Cut(part, "\n```")
+			if line := badDiagram(text); line != "" {
+				t.Errorf("%s: %s", file, line)
+			}
+		}
+	}
+	if found < 5 {
+		t.Errorf("only %d diagrams found", found)
+	}
+	for _, bad := range []string{"flowchart TB\n  A[\"x\" --> B", "flowchart TB\n  A -> B", "sequenceDiagram\n  participant A as x\n  A->>B: y", "stateDiagram-v2\n  a -> b", "graph\n  a --> b"} {
+		if badDiagram(bad) == "" {
+			t.Errorf("taken for a diagram: %s", bad)
+		}
+	}
+}

@@ -119,6 +119,22 @@ func TestReferenceOfStates_HasTheStatesOfTheCode(t *testing.T) {
 	}
 }
 
+var transitionForm = regexp.MustCompile(`(?m)^  (\S+) --> (\w+)(?:: .*)?$`)
+
+func TestReferenceOfStates_DiagramHasTheStatesOfTheTable(t *testing.T) {
+	diagram := block(t, "docs/reference/states.md", "stateDiagram-v2")
+	var got []string
+	for _, m := range transitionForm.FindAllStringSubmatch(diagram, -1) {
+		got = append(got, m[1], m[2])
+	}
+	if lines := strings.Count(diagram, "\n") - 1; len(got) != 2*lines {
+		t.Errorf("%d transitions in %d lines", len(got)/2, lines)
+	}
+	got = slices.DeleteFunc(got, func(s string) bool { return s == "[*]" })
+	slices.Sort(got)
+	same(t, "states.md", slices.Compact(got), rows(t, "states.md", "Cycle"))
+}
+
 func TestReferenceOfExitCodes_HasTheCodesOfTheCode(t *testing.T) {
 	want := []string{"0"}
 	for _, f := range source(t, "scripts/phasectl") {
