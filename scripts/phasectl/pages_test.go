@@ -128,7 +128,7 @@ func newShell(t *testing.T, p *prepared) *shell {
 		t.Fatal(err)
 	}
 	s := &shell{t: t, dir: p.dir, shown: map[string]string{}, ports: strings.NewReplacer(), back: strings.NewReplacer()}
-	cmd := exec.CommandContext(t.Context(), "bash", "--norc", "-s")
+	cmd := exec.CommandContext(t.Context(), emulatortest.Program(t, "bash"), "--norc", "-s")
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), asPhasectl+"=1", pageClock+"="+time.Until(p.now).String(), "HOME="+s.dir, "XDG_CACHE_HOME=", "PATH="+p.bin+":"+os.Getenv("PATH"), "LC_ALL=C.UTF-8")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -269,7 +269,7 @@ type prepared struct {
 var pages = map[string]func(*testing.T, *prepared){
 	"tutorials/first-hand-over.md":         bare,
 	"tutorials/your-own-pipeline.md":       bare,
-	"tutorials/next-to-an-orchestrator.md": bare,
+	"tutorials/next-to-an-orchestrator.md": withCurl,
 	"how-to/python-job.md":                 pythonJob,
 	"how-to/pause-a-night.md":              fourReported,
 	"how-to/backfill-a-month.md":           backfilledMonth,
@@ -282,6 +282,11 @@ var pages = map[string]func(*testing.T, *prepared){
 
 // bare is a machine with phasectl alone, in the morning.
 func bare(_ *testing.T, p *prepared) { p.now = time.Date(2026, 2, 4, 8, 5, 0, 0, time.UTC) }
+
+func withCurl(t *testing.T, p *prepared) {
+	emulatortest.Program(t, "curl")
+	bare(t, p)
+}
 
 // program puts a program into the folder of the page's programs.
 func (p *prepared) program(t *testing.T, name, script string) {
@@ -374,9 +379,7 @@ func secondEnvironment(t *testing.T, p *prepared) {
 func testedAlerts(t *testing.T, p *prepared) {
 	s, _ := runningAt(t, time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC))
 	p.now, p.settle = s.Clock.Now(), s.settle
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("needs curl, in place of gcloud")
-	}
+	emulatortest.Program(t, "curl")
 	p.program(t, "gcloud", `case "$1 $2 $3" in "pubsub topics publish") ;; *) exit 0;; esac
 data=$(printf %s "${5#--message=}" | base64)
 id=$(curl -sf "http://$PUBSUB_EMULATOR_HOST/v1/projects/$GOOGLE_CLOUD_PROJECT/topics/$4:publish" -d "{\"messages\":[{\"data\":\"$data\"}]}" | tr -d '\n ' | sed 's/.*\["//; s/"\].*//')
@@ -510,5 +513,23 @@ func TestPages_PrintWhatTheySay(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A new user comes from nothing to the first hand-over of a pipeline of its own with at most eight
+// commands of phasectl.
+func TestPages_OwnPipelineTakesEightCommands(t *testing.T) {
+	text, err := os.ReadFile("../../docs/tutorials/your-own-pipeline.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := 0
+	for _, step := range stepsOf(strings.Split(string(text), "\n")) {
+		if strings.Contains(step.command, "phasectl ") {
+			commands++
+		}
+	}
+	if commands < 5 || commands > 8 {
+		t.Errorf("%d commands of phasectl, 8 are allowed", commands)
 	}
 }

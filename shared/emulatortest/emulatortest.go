@@ -68,6 +68,16 @@ func Namespace(t testing.TB) []string {
 	return command
 }
 
+// Program returns a program that most machines have, such as bash.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	program, err := exec.LookPath(name)
+	if err != nil {
+		missing(t, name)
+	}
+	return program
+}
+
 func given(t testing.TB, what, variable string) string {
 	t.Helper()
 	value := os.Getenv(variable)
