@@ -35,7 +35,7 @@ locals {
 
   # Labels that an alert's text names, of log matches and of queries.
   # https://docs.cloud.google.com/monitoring/alerts/doc-variables
-  logged       = { for l in ["transition", "period", "mode", "check", "table", "lock", "field"] : l => "$${log.extracted_label.${l}}" }
+  logged       = { for l in ["transition", "period", "mode", "check", "table", "lock", "field", "receipt", "key"] : l => "$${log.extracted_label.${l}}" }
   grouped      = { for l in ["transition", "period", "mode", "check", "lock", "type", "service_name", "subscription_id"] : l => "$${metric_or_resource.label.${l}}" }
   several      = length(local.transitions) > 1
   cycle_labels = { for l in ["transition", "period", "mode"] : l => "EXTRACT(jsonPayload.${l})" }
@@ -163,6 +163,22 @@ locals {
       rate_limit = 300
       command    = "phasectl locks list --project ${var.project}"
       about      = "Lock ${local.logged.lock}."
+    } },
+    # A guard logs it in the container of its service. The collection names the environment.
+    { for page, title in local.guarded ? {
+      guard-lost       = "A guard lost its claim while its service was at work"
+      guard-unknown    = "A guard does not know the result of its service"
+      guard-unrecorded = "A guarded service did its work, and the receipt does not say so"
+      guard-overlap    = "Two runs of one delivery were at work"
+      guard-key-reused = "Two messages with different data have one key"
+      } : {} : page => {
+      title      = title
+      severity   = "ERROR"
+      filter     = "jsonPayload.event=\"${replace(page, "-", "_")}\" AND jsonPayload.collection=\"${var.prefix}receipts\""
+      labels     = { receipt = "EXTRACT(jsonPayload.receipt)", key = "EXTRACT(jsonPayload.key)" }
+      rate_limit = 300
+      command    = "phasectl receipt show ${local.logged.receipt} --project ${var.project}"
+      about      = "Delivery ${local.logged.key}."
     } },
     # Said at each relay, of a lock that was not renewed for three of its leases.
     { lock-leaked = {

@@ -20,6 +20,9 @@ locals {
   # The Cloud Run services behind the phases, by phase.
   services = { for p in local.pipeline.phases : p.name => p.service if try(p.service, "") != "" }
 
+  # Whether phasectl guard stands in front of a service.
+  guarded = anytrue([for p in local.pipeline.phases : try(p.guard, null) != null])
+
   # Every subscription that feeds a function. Its topic, dead letter, rights and alerts
   # follow from its row.
   subscriptions = merge(

@@ -131,7 +131,7 @@ func TestF37_EachFilterFiresOnARecordedBadLineAndIsSilentOnAGoodNight(t *testing
 		good = append(good, stranger(t, s))
 	}
 	quiet := map[string]bool{} // pages of which an instance never fired
-	all := filters(t, planned(t, nil))
+	all := filters(t, withGuard(t))
 	for key, f := range all {
 		t.Run(key, func(t *testing.T) {
 			for _, e := range good {
@@ -166,7 +166,7 @@ func TestF37_EachFilterFiresOnARecordedBadLineAndIsSilentOnAGoodNight(t *testing
 // report of reconciliation says several things.
 func TestAlerts_LogLineTriggersOneAlert(t *testing.T) {
 	_, bad, _ := recordings(t)
-	all := filters(t, planned(t, nil))
+	all := filters(t, withGuard(t))
 	both := map[string]bool{}
 	for _, lines := range bad {
 		for _, e := range lines {
@@ -195,7 +195,7 @@ func TestAlerts_HoldByPersonSetsOffNone(t *testing.T) {
 		if e.JSONPayload["event"] == "cycle_on_hold" {
 			logged++
 		}
-		for key, f := range filters(t, planned(t, nil)) {
+		for key, f := range filters(t, withGuard(t)) {
 			if f.matches(e) {
 				t.Errorf("%s fires: %+v", key, e)
 			}
@@ -208,7 +208,7 @@ func TestAlerts_HoldByPersonSetsOffNone(t *testing.T) {
 
 func TestAlerts_ShadowTriggersNone(t *testing.T) {
 	recordings(t)
-	events, all := 0, filters(t, planned(t, nil))
+	events, all := 0, filters(t, withGuard(t))
 	for _, e := range sharedRecordings.shadow {
 		if name, _ := e.JSONPayload["shadow_event"].(string); name == "cycle_overdue" || name == "batch_published" {
 			events++
@@ -225,7 +225,7 @@ func TestAlerts_ShadowTriggersNone(t *testing.T) {
 }
 
 func TestAlerts_LatencySeparatesWarnFromCritical(t *testing.T) {
-	all := filters(t, planned(t, nil))
+	all := filters(t, withGuard(t))
 	fires := func(key string, seconds float64) bool {
 		e := logged("phasegate-transition", map[string]any{"severity": "INFO", "event": "batch_published",
 			"transition": "phase3_to_phase4", "seconds": seconds})
@@ -285,7 +285,7 @@ func TestAlerts_FilterEventsAreLoggedByCode(t *testing.T) {
 			emitted[name] = true
 		}
 	}
-	p, names := planned(t, nil), eventNames(t)
+	p, names := withGuard(t), eventNames(t)
 	var texts []string
 	for _, i := range p.some("google_logging_metric") {
 		texts = append(texts, i.text("filter"))
@@ -318,7 +318,7 @@ func TestAlerts_FilterEventsAreLoggedByCode(t *testing.T) {
 // Fields that filters and extractors read are fields that the code writes.
 func TestAlerts_FilterFieldsAreWrittenByCode(t *testing.T) {
 	_, _, all := recordings(t)
-	p := planned(t, nil)
+	p := withGuard(t)
 	for _, i := range p.some("google_logging_metric") {
 		checkFields(t, all, i.text("filter"), i.at("label_extractors"))
 	}

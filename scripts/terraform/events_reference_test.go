@@ -53,7 +53,7 @@ func meanings(t *testing.T) (out []meaning) {
 // alertsByEvent returns the alerts that read each event, by log filter or by log metric, and
 // under "" those that read metrics of the platform.
 func alertsByEvent(t *testing.T) map[string][]string {
-	p := planned(t, nil)
+	p := withGuard(t)
 	metrics := map[string]string{} // filter by name
 	for _, m := range p.some("google_logging_metric") {
 		metrics[m.text("name")] = m.text("filter")

@@ -22,6 +22,8 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 const (
@@ -79,6 +81,22 @@ func planned(t *testing.T, vars map[string]cty.Value) *plan {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// withGuard is the plan of the NBA pipeline with a guard in front of its last phase: its alerts
+// are all that there are.
+func withGuard(t *testing.T) *plan {
+	t.Helper()
+	const service = "    service: nba-phase4-precompute-processors\n"
+	written := strings.Replace(string(pipeline.Default()), service, service+"    guard: {}\n", 1)
+	if _, err := pipeline.Parse([]byte(written)); err != nil || !strings.Contains(written, "guard: {}") {
+		t.Fatalf("nba.yaml with a guard: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "guarded.yaml")
+	if err := os.WriteFile(file, []byte(written), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return planned(t, map[string]cty.Value{"pipeline_file": cty.StringVal(file)})
 }
 
 // evaluate works a folder out with variables over their defaults.

@@ -208,7 +208,7 @@ var (
 // that the query groups by. No other label has a value.
 func TestAlerts_TextsNameLabelsThatHaveValues(t *testing.T) {
 	named := map[string]bool{}
-	for key, policy := range policies(t, planned(t, nil)) {
+	for key, policy := range policies(t, withGuard(t)) {
 		content := policy.text("documentation", "0", "content")
 		if regexp.MustCompile(`\b(PERIOD|MODE|SERVICE|TABLE)\b`).MatchString(content) {
 			t.Errorf("%s has a word to be replaced by hand:\n%s", key, content)
@@ -234,7 +234,7 @@ func TestAlerts_TextsNameLabelsThatHaveValues(t *testing.T) {
 			t.Errorf("%s does not name the cycle:\n%s", key, content)
 		}
 	}
-	for _, label := range []string{"period", "mode", "service_name", "subscription_id", "lock", "table", "check"} {
+	for _, label := range []string{"period", "mode", "service_name", "subscription_id", "lock", "table", "check", "receipt", "key"} {
 		if !named[label] {
 			t.Errorf("no text names a %s", label)
 		}
@@ -400,7 +400,7 @@ func TestAlerts_CountPerCycle(t *testing.T) {
 
 // Pages of docs/how-to/runbooks and alerts stand for each other.
 func TestRunbooks_MatchAlertsOneToOne(t *testing.T) {
-	p := planned(t, nil)
+	p := withGuard(t)
 	pages := map[string]bool{}
 	for key := range policies(t, p) {
 		pages[page(key)] = true

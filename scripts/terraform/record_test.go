@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"reflect"
 	"strings"
 	"sync"
@@ -25,6 +27,7 @@ import (
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/dedup"
+	"github.com/phasegate/phasegate/shared/guard"
 	healthy "github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/notify"
@@ -34,6 +37,7 @@ import (
 	"github.com/phasegate/phasegate/shared/receipt"
 	rec "github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -234,6 +238,72 @@ func good(t *testing.T) *recorder {
 	return r
 }
 
+// deliveredTo posts deliveries to a guard in front of a service, and keeps what it logs.
+func (r *recorder) deliveredTo(service http.HandlerFunc, ttl time.Duration, data ...string) {
+	r.t.Helper()
+	up := httptest.NewServer(service)
+	defer up.Close()
+	address, err := url.Parse(up.URL)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	receipts := receipt.New(receipt.Config{Store: r.written, Now: time.Now, NewID: rand.Text, TTL: receipt.MinTTL, Instance: "i", Log: r.App.Log})
+	g, err := guard.New(guard.Config{Receipts: receipts, Upstream: address, Scope: "reports", Paths: []string{"/"}, Success: []int{200}, Limit: time.Minute, NewID: rand.Text, Log: r.App.Log})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	receipts.TTL = ttl
+	for n, d := range data {
+		body := wire.Envelope{MessageID: fmt.Sprint(n), PublishTime: r.Now(), Attributes: map[string]string{"trigger_id": "reused"}, Data: []byte(d)}.Push()
+		g.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader(string(body))))
+	}
+	r.keep("nba-phase4-precompute-processors")
+}
+
+// reused is the receipt of the deliveries of deliveredTo.
+func (r *recorder) reused() store.Doc {
+	snap, err := r.written.Get(context.Background(), store.Ref{Collection: "receipts", ID: receipt.Delivery{Scope: "reports", Route: "/", Key: "reused"}.ID()})
+	if err != nil {
+		panic(err)
+	}
+	return snap.Docs[0]
+}
+
+// takenOver has another guard take the claim of a run, and returns once its guard has noticed.
+func (r *recorder) takenOver() {
+	noticed := make(chan struct{})
+	log := r.App.Log
+	r.App.Log = slog.New(noticing{log.Handler(), noticed})
+	r.deliveredTo(func(http.ResponseWriter, *http.Request) {
+		if _, err := r.written.Apply(context.Background(), store.Merge(r.reused().Ref, store.F("another", "holder"))); err != nil {
+			panic(err)
+		}
+		<-noticed
+	}, 30*time.Millisecond, "a")
+	r.App.Log = log
+}
+
+// noticing says when a lost claim is logged.
+type noticing struct {
+	slog.Handler
+	lost chan struct{}
+}
+
+func (n noticing) WithAttrs(as []slog.Attr) slog.Handler {
+	return noticing{n.Handler.WithAttrs(as), n.lost}
+}
+
+func (n noticing) Handle(ctx context.Context, line slog.Record) error {
+	err := n.Handler.Handle(ctx, line)
+	line.Attrs(func(a slog.Attr) bool {
+		if a.Value.String() == telemetry.GuardLost {
+			close(n.lost)
+		}
+		return true
+	})
+	return err
+}
+
 // bad holds, by the page of the alert that has to notice it, what goes wrong.
 var bad = map[string]func(*recorder){
 	"function-errors": func(r *recorder) {
@@ -283,6 +353,22 @@ var bad = map[string]func(*recorder){
 		r.complete(morning, r.Pipeline.Transitions[0].Order[0])
 		r.SetNow(morning.AddDate(0, 0, 9))
 		r.relay()
+	},
+	"guard-lost":    (*recorder).takenOver,
+	"guard-overlap": (*recorder).takenOver, // both runs report success
+	"guard-unknown": func(r *recorder) {
+		r.deliveredTo(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, receipt.MinTTL, "a")
+	},
+	"guard-unrecorded": func(r *recorder) {
+		r.deliveredTo(func(http.ResponseWriter, *http.Request) {
+			doc := r.reused()
+			if _, err := r.written.Apply(context.Background(), store.DeleteIf(doc.Ref, doc.Version)); err != nil {
+				panic(err)
+			}
+		}, receipt.MinTTL, "a")
+	},
+	"guard-key-reused": func(r *recorder) {
+		r.deliveredTo(func(http.ResponseWriter, *http.Request) {}, receipt.MinTTL, "a", "b")
 	},
 	"lock-lost": func(r *recorder) {
 		r.processed("2026-02-03", func(l *lease.Lease) {

@@ -52,7 +52,7 @@ type answer struct {
 // when the guard no longer waits for the result.
 func (g *Guard) deliver(ctx context.Context, d receipt.Delivery, send func(context.Context) answer) answer {
 	ctx = context.WithoutCancel(ctx) // a client that hangs up must not end the work
-	log := g.Log.With("scope", d.Scope, "route", d.Route, "key", d.Key, "message_id", d.MessageID)
+	log := g.Log.With("scope", d.Scope, "route", d.Route, "key", d.Key, "message_id", d.MessageID, "receipt", d.ID(), "collection", g.Receipts.Collection())
 	claim, refusal := g.claim(ctx, log, d)
 	if claim == nil {
 		return refusal

@@ -103,6 +103,9 @@ func (r *Receipts) ref(id string) store.Ref {
 	return store.Ref{Collection: r.Prefix + collection, ID: id}
 }
 
+// Collection returns the name of the collection of receipts, which names the environment.
+func (r *Receipts) Collection() string { return r.Prefix + collection }
+
 // open returns the reference of the document that exists as long as a run may be at work.
 func (r *Receipts) open(id string) store.Ref {
 	return store.Ref{Collection: r.Prefix + openCollection, ID: id}
