@@ -152,7 +152,7 @@ func (t *try) answers() {
 func (w *world) followed(e *execution, d time.Duration) bool {
 	if d > simTTL {
 		select {
-		case <-time.After(3 * simTTL):
+		case <-time.After(3*simTTL + 7*time.Second): // at no renewal
 		case <-e.gone:
 		case <-w.end:
 		}
@@ -266,6 +266,7 @@ func follow(t *testing.T, layout profile, p *path) (w *world) {
 				f()
 				p.wake()
 			}()
+			synctest.Wait() // it waits for its turn before the next one begins
 		}
 		start(func() { w.broker(w.messages[0], done) })
 		start(func() {

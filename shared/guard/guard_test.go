@@ -417,3 +417,49 @@ func TestNew_NamesAWrongField(t *testing.T) {
 		}
 	}
 }
+
+// counting counts the calls of a store.
+type counting struct {
+	store.Store
+	calls atomic.Int32
+}
+
+func (c *counting) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
+	c.calls.Add(1)
+	return c.Store.Get(ctx, refs...)
+}
+
+func (c *counting) Apply(ctx context.Context, writes ...store.Write) ([]store.Version, error) {
+	c.calls.Add(1)
+	return c.Store.Apply(ctx, writes...)
+}
+
+func TestGuard_CallsTheStoreThreeTimesForADeliveryAndOnceForEachThirdOfItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &counting{Store: memory.New(time.Now)}
+		quiet := slog.New(slog.DiscardHandler)
+		id := 0
+		newID := func() string { id++; return fmt.Sprint("n", id) }
+		g := &Guard{ended: make(chan struct{}), Config: Config{NewID: newID, Log: quiet, Limit: time.Hour,
+			Receipts: receipt.New(receipt.Config{Store: st, Now: time.Now, NewID: newID, TTL: 2 * time.Minute, Log: quiet})}}
+		for _, test := range []struct {
+			name  string
+			key   string
+			run   time.Duration
+			calls int32
+		}{
+			{"a short run", "short", time.Second, 3},
+			{"its copy", "short", 0, 1},
+			{"a run of ten minutes with a renewal each 40 s", "long", 10*time.Minute + time.Second, 3 + 15},
+		} {
+			before := st.calls.Load()
+			g.deliver(t.Context(), receipt.Delivery{Scope: "s", Route: "/", Key: test.key}, func(context.Context) answer {
+				time.Sleep(test.run)
+				return answer{status: 200}
+			})
+			if got := st.calls.Load() - before; got != test.calls {
+				t.Errorf("%s: %d calls of the store, want %d", test.name, got, test.calls)
+			}
+		}
+	})
+}

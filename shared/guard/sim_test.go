@@ -356,7 +356,7 @@ func (w *world) deliver(m *message) {
 	}()
 	deadline := 2*simTTL + w.upTo(8*simTTL)
 	if w.long {
-		deadline = simTTL
+		deadline = simTTL + 3*time.Second
 	}
 	select {
 	case <-t.done:
