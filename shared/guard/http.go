@@ -2,6 +2,7 @@ package guard
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/phasegate/phasegate/shared/receipt"
 	"github.com/phasegate/phasegate/shared/wire"
@@ -70,8 +72,12 @@ func (g *Guard) other(w http.ResponseWriter, r *http.Request, body io.Reader, wh
 
 // delivery reads what identifies a delivery.
 func (g *Guard) delivery(r *http.Request, body []byte) (receipt.Delivery, error) {
+	text, err := decoded(r.Header, body, maxBody)
+	if err != nil {
+		return receipt.Delivery{}, err
+	}
 	read := r.Clone(r.Context())
-	read.Body = io.NopCloser(bytes.NewReader(body))
+	read.Body = io.NopCloser(bytes.NewReader(text))
 	e, err := wire.FromRequest(read)
 	if err != nil {
 		return receipt.Delivery{}, err
@@ -81,6 +87,29 @@ func (g *Guard) delivery(r *http.Request, body []byte) (receipt.Delivery, error)
 		d.Key = e.Subscription + " " + e.MessageID
 	}
 	return d, nil
+}
+
+// decoded returns a body as it was before its compression, with a limit for what it comes to.
+func decoded(header http.Header, body []byte, most int) ([]byte, error) {
+	switch encoding := strings.ToLower(header.Get("Content-Encoding")); encoding {
+	case "", "identity":
+		return body, nil
+	case "gzip":
+		unzip, err := gzip.NewReader(bytes.NewReader(body))
+		if err != nil {
+			return nil, fmt.Errorf("the body is not gzip, as its Content-Encoding says: %w", err)
+		}
+		text, err := io.ReadAll(io.LimitReader(unzip, int64(most)+1))
+		if err == nil && len(text) > most {
+			err = fmt.Errorf("it is larger than %d bytes", most)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("decompress the body: %w", err)
+		}
+		return text, nil
+	default:
+		return nil, fmt.Errorf("the body has Content-Encoding %q, and guard reads gzip alone", encoding)
+	}
 }
 
 // hopByHop are the headers of one connection (https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1).
@@ -95,6 +124,9 @@ func (g *Guard) send(ctx context.Context, r *http.Request, body []byte) answer {
 	out.Header, out.Host, out.GetBody = r.Header.Clone(), r.Host, nil
 	for _, name := range hopByHop {
 		out.Header.Del(name)
+	}
+	if out.Header.Get("Accept-Encoding") != "" && len(g.SuccessJSON) > 0 {
+		out.Header.Set("Accept-Encoding", "gzip") // an answer that guard can read
 	}
 	resp, err := g.transport.RoundTrip(out)
 	if err != nil {
@@ -133,8 +165,12 @@ func (g *Guard) failure(a answer) error {
 	if len(g.SuccessJSON) == 0 {
 		return nil
 	}
+	text, err := decoded(a.header, a.body, maxAnswer)
+	if err != nil {
+		return fmt.Errorf("it answered %d: %w", a.status, err)
+	}
 	var fields map[string]any
-	if err := json.Unmarshal(a.body, &fields); err != nil {
+	if err := json.Unmarshal(text, &fields); err != nil {
 		return fmt.Errorf("it answered %d without a JSON object: %w", a.status, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.SuccessJSON)) {
