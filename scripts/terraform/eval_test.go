@@ -317,6 +317,8 @@ func computed(kind, key string, a map[string]cty.Value) map[string]cty.Value {
 		email := str("account_id") + "@" + project + ".iam.gserviceaccount.com"
 		a["email"], a["member"] = cty.StringVal(email), cty.StringVal("serviceAccount:"+email)
 		id("serviceAccounts/%s", email)
+	case "google_cloud_run_v2_service":
+		a["uri"] = cty.StringVal("https://" + str("name") + "-uc.a.run.app")
 	case "google_cloudfunctions2_function":
 		service := a["service_config"].Index(cty.Zero).AsValueMap()
 		service["uri"] = cty.StringVal("https://" + str("name") + "-uc.a.run.app")
