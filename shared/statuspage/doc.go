@@ -27,7 +27,8 @@
 //
 // A request joins a read for the same days that began at most a second before, so that any number
 // of requests at once causes one read. Settled periods at the beginning of the window are read once
-// in [keepFor]: no completion and no job changes them. All others are read for each request.
+// in [keepFor]: no completion and no job changes them. All others are read for each request. One
+// overview is read at a time, so that its memory is that of one.
 //
 // # Failures
 //

@@ -73,6 +73,8 @@ type shown struct {
 
 // read reads everything at the same time.
 func (p *Page) readAll(ctx context.Context, a *app.App, days int) *state {
+	p.one.Lock()
+	defer p.one.Unlock()
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
 	s := &state{at: a.Now(), days: days, transitions: make([]*transition, len(a.Pipeline.Transitions))}

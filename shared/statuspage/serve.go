@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -61,6 +62,7 @@ var (
 // Page answers the requests of one function. It is safe for concurrent use.
 type Page struct {
 	reads   reads
+	one     sync.Mutex // one overview is read at a time: it may take a fifth of the instance's memory
 	settled settled
 }
 
