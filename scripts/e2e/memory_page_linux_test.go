@@ -78,7 +78,7 @@ func handOver(t *testing.T, definition, file string, periods int) {
 			t.Fatal(err)
 		}
 	}
-	if err := a.Engine.Relay(t.Context(), tr, ""); err != nil { // which also records the first period
+	if err := a.Engine.Relay(t.Context(), tr, "", nil); err != nil { // which also records the first period
 		t.Fatal(err)
 	}
 	if st, err := a.Engine.Status(t.Context(), key); err != nil || st[0].State != string(cycle.StatePublished) {
