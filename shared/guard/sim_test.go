@@ -588,6 +588,9 @@ func (w *world) explained(x *execution, by *try) bool {
 // broker delivers a message until it is acknowledged; copies come at random.
 func (w *world) broker(m *message, done chan<- bool) {
 	backoff := 10 * time.Second
+	if w.path != nil {
+		backoff += time.Duration(len(w.messages)) * time.Second // no two brokers at one time
+	}
 	for !m.acked && !w.over {
 		w.deliver(m)
 		if !m.acked {
