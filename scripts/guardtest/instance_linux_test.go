@@ -146,6 +146,18 @@ func children(pid int) (out []int) {
 	return out
 }
 
+// freePort returns a port on which nothing listens.
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
 // slot is a place for one instance after the other: a guard with its service.
 type slot struct {
 	t           testing.TB
@@ -190,12 +202,7 @@ func (s *slot) start() {
 	}
 	if s.service == nil {
 		if s.port == "" {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			_, s.port, _ = net.SplitHostPort(l.Addr().String())
-			l.Close()
+			s.port = freePort(s.t)
 		}
 		s.service = launch(s.t, s.folder, s.environment, s.gunicorn("--bind", "127.0.0.1:"+s.port)...)
 	}
