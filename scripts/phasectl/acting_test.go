@@ -86,7 +86,7 @@ func TestActingCommands_CompareTheirDefinitionWithTheDeployedOne(t *testing.T) {
 var actsOtherwise = map[string]string{
 	"status": "reads", "explain": "reads", "report": "reads", "health": "reads", "drift": "compares the definitions itself", "daily": "reads", "pipeline check": "reads a file", "init": "writes a file", "pipeline diff": "compares definitions",
 	"checks verify": "runs before a deployment", "checks run": "reads", "locks list": "reads", "sweep list": "reads",
-	"quarantine list": "reads", "quarantine show": "reads", "dead-letter list": "reads", "env": "prints", "version": "prints",
+	"quarantine list": "reads", "quarantine show": "reads", "receipt list": "reads", "receipt show": "reads", "dead-letter list": "reads", "env": "prints", "version": "prints",
 	"run":   "runs in a processor's image, which may be older than the functions",
 	"guard": "stands in a processor's image, as run does",
 	"smoke": "tries the deployed functions", "doctor": "reads", "drill": "tries the deployed functions",

@@ -85,7 +85,7 @@ func (s *simulation) act(a *simAct) *simThread {
 			case errors.Is(err, ErrRefused) && th.writes > 0:
 				s.fail("%s is refused, and has written", th)
 			case err == nil:
-				s.closed(mode, r)
+				s.closed(th, mode, r)
 			}
 			return err == nil
 		case "repair":
@@ -124,14 +124,15 @@ func (s *simulation) act(a *simAct) *simThread {
 }
 
 // closed: nothing of the cycle is frozen from now on unless somebody triggers it, and what is
-// frozen already was named.
-func (s *simulation) closed(mode string, r CloseResult) {
+// frozen already was named, but for what somebody has triggered since.
+func (s *simulation) closed(th *simThread, mode string, r CloseResult) {
 	s.books.closed[mode] = true
 	if !s.isClosed(mode) {
 		s.fail("%s is said to be closed, and is not", mode)
 	}
 	for _, b := range s.books.byMode[mode] {
-		if b.state == "publishing" && !slices.Contains(r.Publishing, b.id) {
+		since := b.request != "" && b.createdAt.After(th.seen.ReadTime)
+		if b.state == "publishing" && !since && !slices.Contains(r.Publishing, b.id) {
 			s.fail("%s goes on, and who closes %s hears of %v", b.id, mode, r.Publishing)
 		}
 	}
