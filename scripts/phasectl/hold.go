@@ -141,9 +141,9 @@ func (o *holdOptions) run(ctx context.Context) (*steered, error) {
 		if err != nil {
 			return err
 		}
-		out.Done = fmt.Sprintf("%s is on hold until %s", what(key, m.Name), localTime(a, r.Hold.Until))
+		out.Done = fmt.Sprintf("%s is on hold until %s", what(key, m.Name), localTime(a.Pipeline.Calendar.Zone(), r.Hold.Until))
 		if old := r.Replaced; old != nil {
-			out.Notes = append(out.Notes, fmt.Sprintf("in place of the hold by %s until %s: %s", old.Actor, localTime(a, old.Until), old.Reason))
+			out.Notes = append(out.Notes, fmt.Sprintf("in place of the hold by %s until %s: %s", old.Actor, localTime(a.Pipeline.Calendar.Zone(), old.Until), old.Reason))
 		}
 		for _, id := range r.Publishing {
 			out.Notes = append(out.Notes, id+" is being published already: the hold takes effect after it")
@@ -213,7 +213,7 @@ func (o *closeOptions) run(ctx context.Context) (*steered, error) {
 		}
 		out.Done = what(key, m.Name) + " is closed"
 		if old := r.Before; old != nil {
-			out.Done = fmt.Sprintf("%s was closed already, by %s at %s: %s", what(key, m.Name), old.Actor, localTime(a, old.At), old.Reason)
+			out.Done = fmt.Sprintf("%s was closed already, by %s at %s: %s", what(key, m.Name), old.Actor, localTime(a.Pipeline.Calendar.Zone(), old.At), old.Reason)
 		}
 		// The relay evaluates no old period, and only an evaluation lets the documents of a period expire.
 		if _, err := a.Engine.Converge(ctx, key, ""); err != nil {

@@ -62,13 +62,7 @@ func (p *page) detail(format string, args ...any) {
 	r.details = append(r.details, plain(fmt.Sprintf(format, args...)))
 }
 
-// at is an instant on the pipeline's clock; an unknown one is a dash.
-func (p *page) at(t time.Time) string {
-	if t.IsZero() {
-		return "—"
-	}
-	return t.In(p.zone).Format("2006-01-02 15:04:05 MST")
-}
+func (p *page) at(t time.Time) string { return localTime(p.zone, t) }
 
 func (p *page) endTable() {
 	var widths []int

@@ -96,8 +96,12 @@ func (r *quarantineAnswer) text(p *page) {
 	}
 }
 
-func localTime(a *app.App, t time.Time) string {
-	return t.In(a.Pipeline.Calendar.Zone()).Format("2006-01-02 15:04:05 MST")
+// localTime is an instant on the pipeline's clock; an unknown one is a dash.
+func localTime(zone *time.Location, t time.Time) string {
+	if t.IsZero() {
+		return "—"
+	}
+	return t.In(zone).Format("2006-01-02 15:04:05 MST")
 }
 
 func quarantineShow(f *flags) *cobra.Command {

@@ -347,7 +347,7 @@ func (s *smoke) job(ctx context.Context, sch pipeline.Schedule) check {
 	})
 	last := "never"
 	if !before.IsZero() {
-		last = localTime(s.app, before)
+		last = localTime(s.app.Pipeline.Calendar.Zone(), before)
 	}
 	switch {
 	case errors.Is(err, errWaited):

@@ -67,7 +67,7 @@ func TestLast_ReportFromTheFutureIsUnknown(t *testing.T) {
 				t.Fatal(err)
 			}
 			last, err := checker.Last(t.Context())
-			if err != nil || (last.Overall == Unknown) != c.unknown || (last.Checks[0].ID == ReportAge) != c.unknown {
+			if err != nil || (last.Overall == Unknown) != c.unknown || (last.Checks[0].ID == reportAge) != c.unknown {
 				t.Fatalf("%+v, %v", last, err)
 			}
 			if want := "the last report is of " + r.At.Format(time.RFC3339) + ", which is in the future: compare the clocks"; c.unknown &&
@@ -314,41 +314,3 @@ func TestHandOvers_NamesAHoldNextToWhatFails(t *testing.T) {
 }
 
 // heartbeatsOf judges a schedule whose job came to its end last at a time, zero for never.
-func heartbeatsOf(t *testing.T, s pipeline.Schedule, now, last time.Time, before map[string]time.Time) Check {
-	t.Helper()
-	f := sound(t)
-	p := *f.pipeline
-	p.Schedules = []pipeline.Schedule{s}
-	beats := map[string]time.Time{}
-	if !last.IsZero() {
-		beats[s.Job] = last
-	}
-	f.pipeline, f.now, f.functions = &p, now, map[string]status{s.Function: {source: "abc", definition: "def", heartbeats: beats}}
-	f.scheduled = scheduled(f.pipeline, f.functions, before, now)
-	return judged(f)[Heartbeats]
-}
-
-func TestHeartbeats_Cases(t *testing.T) {
-	now := time.Date(2026, time.November, 20, 17, 0, 0, 0, time.UTC)
-	nightly := pipeline.Schedule{Name: "nightly", Cron: "0 6 * * *", Function: "reconcile", Job: "nightly"}
-	never := nightly
-	never.Cron = "0 6 30 2 *"
-	health := pipeline.Schedule{Name: "health", Cron: "5 * * * *", Function: "health", Job: "health"}
-	for name, tc := range map[string]struct {
-		s        pipeline.Schedule
-		last     time.Time
-		before   map[string]time.Time
-		state    State
-		evidence string
-	}{
-		"health is watched from outside":              {health, now.AddDate(0, 0, -3), map[string]time.Time{"health 5 * * * *": now.AddDate(0, -1, 0)}, OK, "nothing to check"},
-		"a cron that never comes":                     {never, now.AddDate(0, 0, -1), map[string]time.Time{"nightly 0 6 30 2 *": now.AddDate(0, -1, 0)}, Unknown, `"0 6 30 2 *" is never due`},
-		"dead, after an update from before schedules": {nightly, now.AddDate(0, 0, -3), nil, Failing, "has not finished since 2026-11-17 12:00 EST, and was due at 2026-11-20 06:00 EST"},
-		"ran by hand before it was due":               {nightly, now.Add(-time.Hour), map[string]time.Time{"nightly 0 6 * * *": now.Add(-2 * time.Hour)}, OK, "nightly: 2026-11-20 11:00 EST"},
-	} {
-		got := heartbeatsOf(t, tc.s, now, tc.last, tc.before)
-		if got.State != tc.state || !strings.Contains(got.Evidence[0], tc.evidence) {
-			t.Errorf("%s: %s: %q, want %s: %s", name, got.State, got.Evidence, tc.state, tc.evidence)
-		}
-	}
-}

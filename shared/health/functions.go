@@ -2,7 +2,6 @@ package health
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -20,86 +19,27 @@ func heartbeats(f *facts) Check {
 		if s.Function == "health" {
 			continue
 		}
-		due := owed(f.pipeline, s, f.now)
-		last := f.functions[s.Function].heartbeats[s.Job]
-		first := f.scheduled[scheduleKey(s)]
-		former, missed := f.missedBefore(s, last, first)
+		j := f.job(s)
+		since := "has never finished"
+		if !j.Last.IsZero() {
+			since = "has not finished since " + f.local(j.Last)
+		}
 		switch {
-		case !missed.IsZero() && last.IsZero():
-			v.failing("%s has never finished, and was due at %s by its former schedule %q", s.Name, f.local(missed), former)
-		case !missed.IsZero():
-			v.failing("%s has not finished since %s, and was due at %s by its former schedule %q", s.Name, f.local(last), f.local(missed), former)
-		case due.IsZero():
-			v.notKnown("%s: %q is never due", s.Name, s.Cron)
-		case last.IsZero() && f.firstEvaluation:
-			v.notKnown("%s has never finished, and the start of its schedule is not known yet", s.Name)
-		case due.Before(first) && !last.After(first):
-			v.ok("%s has not been due since %s, when its schedule was first seen", s.Name, f.local(first))
-		case last.IsZero():
-			v.failing("%s has never finished, and was due at %s", s.Name, f.local(due))
-		case last.Before(due.Add(-clockSkew)):
-			v.failing("%s has not finished since %s, and was due at %s", s.Name, f.local(last), f.local(due))
+		case j.former != "":
+			v.failing("%s %s, and was due at %s by its former schedule %q", j.Name, since, f.local(j.Due), j.former)
+		case j.State == Failing:
+			v.failing("%s %s, and was due at %s", j.Name, since, f.local(j.Due))
+		case j.State == Unknown && j.Next.IsZero():
+			v.notKnown("%s: %q is never due", j.Name, s.Cron)
+		case j.State == Unknown:
+			v.notKnown("%s has never finished, and the start of its schedule is not known yet", j.Name)
+		case j.Pending:
+			v.ok("%s has not been due since %s, when its schedule was first seen", j.Name, f.local(j.first))
 		default:
-			v.ok("%s: %s", s.Name, f.local(last))
+			v.ok("%s: %s", j.Name, f.local(j.Last))
 		}
 	}
 	return v.check()
-}
-
-// owed returns the newest time at which a job was due, and after which it has had an hour to
-// end, or its interval where that is shorter.
-func owed(p *pipeline.Pipeline, s pipeline.Schedule, now time.Time) time.Time {
-	due := p.LastDue(s, now)
-	before := p.LastDue(s, due)
-	if now.Sub(due) < min(due.Sub(before), time.Hour) {
-		return before
-	}
-	return due
-}
-
-// missedBefore returns a former cron of a schedule, and when the job was due by it, if the job had
-// not ended before the present cron was first seen. A new cron alone must not make a dead job ok.
-func (f *facts) missedBefore(s pipeline.Schedule, last, first time.Time) (former string, missed time.Time) {
-	for _, key := range sorted(f.scheduled) {
-		name, cron, _ := strings.Cut(key, " ")
-		if name != s.Name || cron == s.Cron {
-			continue
-		}
-		old := s
-		old.Cron = cron
-		due := owed(f.pipeline, old, first)
-		if due.After(missed) && !due.Before(f.scheduled[key]) && last.Before(due.Add(-clockSkew)) {
-			former, missed = cron, due
-		}
-	}
-	return former, missed
-}
-
-// scheduleKey names what a schedule promises: another time of day is another promise.
-func scheduleKey(s pipeline.Schedule) string { return s.Name + " " + s.Cron }
-
-// scheduled returns when each schedule was first seen, of which before was known: a job is late
-// once it has been due since. Where nothing was known, as by earlier versions, a job that
-// has come to its end was scheduled then at the latest. The former cron of a schedule is kept
-// until the job has come to its end by the present one.
-func scheduled(p *pipeline.Pipeline, functions map[string]status, before map[string]time.Time, now time.Time) map[string]time.Time {
-	out := map[string]time.Time{}
-	for _, s := range p.Schedules {
-		first, known := before[scheduleKey(s)]
-		if last := functions[s.Function].heartbeats[s.Job]; !known && before == nil && !last.IsZero() {
-			first, known = last, true
-		}
-		if !known {
-			first = now
-		}
-		out[scheduleKey(s)] = first
-		for key, at := range before {
-			if name, cron, _ := strings.Cut(key, " "); name == s.Name && cron != s.Cron && !functions[s.Function].heartbeats[s.Job].After(first) {
-				out[key] = at
-			}
-		}
-	}
-	return out
 }
 
 // deployed returns since when any schedule has been there: the zero time where that is not known.

@@ -3,7 +3,6 @@ package health
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -12,10 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
-	"google.golang.org/api/option"
-
-	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/deployed"
@@ -105,7 +100,7 @@ func TestRun_HangingSourceDoesNotStopOthers(t *testing.T) {
 // can be read until it is too old.
 func TestRemember_KeepsReport(t *testing.T) {
 	w, c := checker(t)
-	if last, err := c.Last(t.Context()); err != nil || last.Overall != Unknown || last.Checks[0].ID != ReportAge || !last.Checks[0].Since.Equal(morning) {
+	if last, err := c.Last(t.Context()); err != nil || last.Overall != Unknown || last.Checks[0].ID != reportAge || !last.Checks[0].Since.Equal(morning) {
 		t.Errorf("before the first: %+v, %v", last, err)
 	}
 	first := c.Run(t.Context())
@@ -127,8 +122,8 @@ func TestRemember_KeepsReport(t *testing.T) {
 	if last, err := c.Last(t.Context()); err != nil || !last.At.Equal(morning) || len(last.Checks) != len(first.Checks) {
 		t.Errorf("%+v, %v", last, err)
 	}
-	w.SetNow(morning.Add(Stale + time.Second))
-	if last, err := c.Last(t.Context()); err != nil || last.Overall != Unknown || last.Checks[0].ID != ReportAge || last.Checks[0].Evidence[0] != "health was not evaluated since 2026-02-04T17:20:00Z" {
+	w.SetNow(morning.Add(stale + time.Second))
+	if last, err := c.Last(t.Context()); err != nil || last.Overall != Unknown || last.Checks[0].ID != reportAge || last.Checks[0].Evidence[0] != "health was not evaluated since 2026-02-04T17:20:00Z" {
 		t.Errorf("%+v, %v", last, err)
 	}
 }
@@ -202,88 +197,6 @@ func TestF33_TheDefinitionsStatementsAreAsked(t *testing.T) {
 	}
 }
 
-// monitoringOf answers as Cloud Monitoring does.
-func monitoringOf(t *testing.T, status int, pages ...string) (option.ClientOption, *[]string) {
-	var asked []string
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		if status != http.StatusOK {
-			w.WriteHeader(status)
-			fmt.Fprint(w, `{"error":{"code":403,"message":"Permission monitoring.timeSeries.list denied"}}`)
-			return
-		}
-		asked = append(asked, r.URL.Path+" "+r.URL.Query().Get("filter"))
-		fmt.Fprint(w, pages[len(asked)-1])
-	}))
-	t.Cleanup(s.Close)
-	return option.WithEndpoint(s.URL), &asked
-}
-
-func series(name string, points ...int) string {
-	var out []string
-	for _, n := range points {
-		out = append(out, fmt.Sprintf(`{"interval":{"endTime":"2026-02-04T17:19:00Z"},"value":{"int64Value":"%d"}}`, n))
-	}
-	return fmt.Sprintf(`{"metric":{"type":%q},"resource":{"type":"pubsub_subscription","labels":{"project_id":"test","subscription_id":%q}},"points":[%s]}`, undelivered, name, strings.Join(out, ","))
-}
-
-// subscribed makes dead-letter subscriptions of topics that exist.
-func subscribed(t *testing.T, w *apptest.World, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		_, err := w.Broker.Client.SubscriptionAdminClient.CreateSubscription(t.Context(), &pubsubpb.Subscription{Name: "projects/test/subscriptions/" + name, Topic: "projects/test/topics/phasegate-sweep"})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func TestDeadLetters_AreCountedByCloudMonitoring(t *testing.T) {
-	w, _ := checker(t)
-	const completions, relays, sweeps = "nba-phase3-analytics-complete-dead-letter", "phasegate-reconcile-dead-letter", "phasegate-sweep-dead-letter"
-	subscribed(t, w, completions, relays, sweeps)
-	endpoint, asked := monitoringOf(t, 200, `{"timeSeries":[`+series(completions, 3, 2)+`],"nextPageToken":"x"}`, `{"timeSeries":[`+series(relays, 0)+`,`+series(sweeps)+`]}`)
-	got, err := DeadLetters(t.Context(), w.App, endpoint, option.WithoutAuthentication())
-	want := map[string]int64{completions: 3, relays: 0, sweeps: 0}
-	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("%v, %v, want %v", got, err, want)
-	}
-	if len(*asked) != 2 || !strings.HasPrefix((*asked)[0], "/v3/projects/test/timeSeries ") || !strings.Contains((*asked)[0], `"phasegate-health-dead-letter"`) {
-		t.Errorf("%q", *asked)
-	}
-	endpoint, _ = monitoringOf(t, http.StatusForbidden)
-	if got, err := DeadLetters(t.Context(), w.App, endpoint, option.WithoutAuthentication()); err == nil || got != nil || !strings.Contains(err.Error(), "denied") {
-		t.Errorf("%v, %v", got, err)
-	}
-}
-
-// Cloud Monitoring has no time series of a subscription that was always empty.
-func TestDeadLetters_SubscriptionWithoutTimeSeriesIsEmptyIfItExists(t *testing.T) {
-	w, c := checker(t)
-	names := deadLetters(w.Pipeline, "")
-	subscribed(t, w, names...)
-	gone := names[0]
-	c.Dead = func(ctx context.Context) (map[string]int64, error) {
-		endpoint, _ := monitoringOf(t, 200, `{}`)
-		return DeadLetters(ctx, w.App, endpoint, option.WithoutAuthentication())
-	}
-	if got := by(c.Run(t.Context()))[DeadLetterMessages]; got.State != OK || got.Evidence[0] != fmt.Sprintf("none in %d subscriptions", len(names)) {
-		t.Errorf("all are empty: %+v", got)
-	}
-	if err := w.Broker.Client.SubscriptionAdminClient.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: "projects/test/subscriptions/" + gone}); err != nil {
-		t.Fatal(err)
-	}
-	if got := by(c.Run(t.Context()))[DeadLetterMessages]; got.State != Failing || !strings.Contains(got.Evidence[0], "the subscription "+gone+" does not exist") {
-		t.Errorf("one does not exist: %+v", got)
-	}
-	if err := w.Broker.Close(); err != nil { // every call fails
-		t.Fatal(err)
-	}
-	if got := by(c.Run(t.Context()))[DeadLetterMessages]; got.State != Unknown || !strings.Contains(got.Evidence[0], "read subscription ") {
-		t.Errorf("Pub/Sub does not answer: %+v", got)
-	}
-}
-
 func TestReport_IsOneJSONObject(t *testing.T) {
 	_, c := checker(t)
 	b, err := json.Marshal(c.Run(t.Context()))
@@ -299,82 +212,6 @@ func TestReport_IsOneJSONObject(t *testing.T) {
 	}
 	if m["schema"] != 1.0 || m["overall"] != "unknown" {
 		t.Errorf("%s", b)
-	}
-}
-
-// A deployment is seen when its first function has done a job; the others have until theirs.
-func TestHeartbeats_DeploymentIsCheckedPerFunction(t *testing.T) {
-	w, c := checker(t)
-	deployed := app.SourceHash
-	t.Cleanup(func() { app.SourceHash = deployed })
-	beat := func(hash, function, job string, want State) {
-		t.Helper()
-		w.SetNow(w.Now().Add(Settling + time.Minute))
-		app.SourceHash = hash
-		if err := w.Heartbeat(t.Context(), function, job); err != nil {
-			t.Fatal(err)
-		}
-		r := c.Run(t.Context())
-		if err := c.Remember(t.Context(), r); err != nil {
-			t.Fatal(err)
-		}
-		if got := by(r)[DeployedCode]; got.State != want {
-			t.Errorf("after %s of %s: %+v, want %s", job, hash, got, want)
-		}
-	}
-	beat("old", "reconcile", "relay", Unknown) // the others have never said anything
-	beat("old", "sweep", "sweep", OK)          // health was not due since
-	beat("old", "health", "health", OK)
-	beat("new", "reconcile", "relay", OK)
-	beat("new", "reconcile", "relay", OK)
-	beat("old", "sweep", "sweep", Failing) // it was forgotten
-	beat("new", "reconcile", "relay", Failing)
-	beat("new", "sweep", "sweep", OK)
-	beat("new", "health", "health", OK)
-	beat("old", "reconcile", "relay", OK) // rolled back
-	beat("new", "sweep", "sweep", Failing)
-	beat("old", "sweep", "sweep", OK)
-}
-
-// From the first hour on nothing of a new deployment is late that was not due yet, and a daily
-// job that does not run is found on the first day.
-func TestHeartbeats_FirstDaysAfterADeployment(t *testing.T) {
-	for name, tc := range map[string]struct {
-		nightly bool // it runs
-		want    map[int]State
-	}{
-		"all_run":             {true, map[int]State{0: Unknown, 1: OK, 17: OK, 22: OK, 23: OK, 24: OK, 40: OK, 71: OK}},
-		"nightly_never_comes": {false, map[int]State{0: Unknown, 1: OK, 17: OK, 22: OK, 23: OK, 24: Failing, 71: Failing}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w, c := checker(t)
-			deployed := at(today, 12, 10) // after the night's jobs
-			for hour := range 72 {
-				now := deployed.Add(time.Duration(hour) * time.Hour)
-				w.SetNow(now)
-				beat := func(function, job string) {
-					t.Helper()
-					if err := w.Heartbeat(t.Context(), function, job); err != nil {
-						t.Fatal(err)
-					}
-				}
-				beat("reconcile", "relay")
-				if local := now.In(c.Pipeline.Calendar.Zone()); local.Hour() == 11 {
-					beat("sweep", "sweep")
-					if tc.nightly {
-						beat("reconcile", "nightly")
-					}
-				}
-				r := c.Run(t.Context())
-				if err := c.Remember(t.Context(), r); err != nil {
-					t.Fatal(err)
-				}
-				if want, ok := tc.want[hour]; ok && by(r)[Heartbeats].State != want {
-					t.Errorf("hour %d: %+v, want %s", hour, by(r)[Heartbeats], want)
-				}
-				beat("health", "health")
-			}
-		})
 	}
 }
 

@@ -80,12 +80,12 @@ func (c *Checker) Remember(ctx context.Context, r Report) error {
 	return nil
 }
 
-// Stale is how old a report may be before it says nothing any more: two of the hourly
+// stale is how old a report may be before it says nothing any more: two of the hourly
 // looks were missed.
-const Stale = 2*time.Hour + 30*time.Minute
+const stale = 2*time.Hour + 30*time.Minute
 
-// ReportAge is the check that [Checker.Last] adds to a report that is too old.
-const ReportAge = "report_age"
+// reportAge is the check that [Checker.Last] adds to a report that is too old.
+const reportAge = "report_age"
 
 // Last returns the report that was kept last, in one call. One that is too old, or that
 // was never made, is unknown.
@@ -95,19 +95,19 @@ func (c *Checker) Last(ctx context.Context) (Report, error) {
 		return Report{}, fmt.Errorf("read the report: %w", err)
 	}
 	r := Report{Schema: 1, Checks: []Check{}}
-	age := Check{ID: ReportAge, State: Unknown, Since: c.Now().UTC(), Action: "phasectl health", Evidence: []string{"health was never evaluated"}}
+	age := Check{ID: reportAge, State: Unknown, Since: c.Now().UTC(), Action: "phasectl health", Evidence: []string{"health was never evaluated"}}
 	if text, ok := snap.Docs[0].Data["report"].(string); ok {
 		if err := json.Unmarshal([]byte(text), &r); err != nil {
 			age.Evidence = []string{"the last report cannot be read: " + err.Error()}
 			return Report{Schema: 1, Overall: Unknown, Checks: []Check{age}}, nil
 		}
-		age.Since, age.Evidence = r.At.Add(Stale), []string{"health was not evaluated since " + r.At.Format(time.RFC3339)}
+		age.Since, age.Evidence = r.At.Add(stale), []string{"health was not evaluated since " + r.At.Format(time.RFC3339)}
 	}
 	old := c.Now().Sub(r.At)
 	if old < -clockSkew {
 		age.Since, age.Evidence = c.Now().UTC(), []string{"the last report is of " + r.At.Format(time.RFC3339) + ", which is in the future: compare the clocks"}
 	}
-	if old > Stale || old < -clockSkew {
+	if old > stale || old < -clockSkew {
 		r.Overall, r.Checks = Unknown, append([]Check{age}, r.Checks...)
 	}
 	return r, nil

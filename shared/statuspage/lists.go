@@ -131,9 +131,13 @@ func jobs(s *state, clk clock) listing {
 		row := listRow{Name: j.Name, Tone: "good", Symbol: "ok", State: "in time", Cells: []string{ago(clk, j.Last), clk.short(j.Next), j.Function, j.Source}}
 		switch j.State {
 		case health.Unknown:
-			row.Tone, row.Symbol, row.State = "calm", "wait", "not due yet"
+			row.Tone, row.Symbol, row.State = "calm", "wait", "not evaluated yet"
 		case health.Failing:
 			row.Tone, row.Symbol, row.State = "bad", "over", "late since "+clk.short(j.Due)
+		case health.OK:
+			if j.Pending {
+				row.Tone, row.Symbol, row.State = "calm", "wait", "not due yet"
+			}
 		}
 		l.Rows = append(l.Rows, row)
 	}
