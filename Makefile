@@ -133,7 +133,7 @@ package: ## Pack the functions into build/functions; PIPELINE=FILE replaces nba.
 	@$(PACKAGING)
 
 .PHONY: release
-release: ## Make the files of release VERSION=1.2.0 in build/release: phasectl, functions, bill of materials, checksums
+release: ## Make the files of release VERSION=1.2.0 in build/release: phasectl, guard, functions, bill of materials, checksums
 	@$(GO) run ./scripts/release --version '$(filter-out dev,$(VERSION))'
 
 # What is deployed, and where. HASH= names archives that are there already, such as an

@@ -23,26 +23,39 @@ type module struct{ path, version string }
 // purl is the name of a module for tools: https://github.com/package-url/purl-spec.
 func (m module) purl() string { return "pkg:golang/" + m.path + "@" + m.version }
 
-// bill lists the modules of phasectl, as its binaries name them, and those of the functions, as
-// the go command does: their binaries are built by the platform.
-func (r *release) bill(ctx context.Context, binaries []string) ([]byte, error) {
-	sums, err := r.sums()
-	if err != nil {
-		return nil, err
-	}
-	phasectl := map[module]bool{}
+// linked returns the modules that binaries name.
+func linked(binaries []string) (map[module]bool, error) {
+	out := map[module]bool{}
 	for _, binary := range binaries {
 		info, err := buildinfo.ReadFile(binary)
 		if err != nil {
 			return nil, err
 		}
-		phasectl[module{"std", strings.TrimPrefix(info.GoVersion, "go")}] = true
+		out[module{"std", strings.TrimPrefix(info.GoVersion, "go")}] = true
 		for _, d := range info.Deps {
 			if d.Replace != nil {
 				d = d.Replace
 			}
-			phasectl[module{d.Path, d.Version}] = true
+			out[module{d.Path, d.Version}] = true
 		}
+	}
+	return out, nil
+}
+
+// bill lists the modules of phasectl and guard, as their binaries name them, and those of the
+// functions, as the go command does: their binaries are built by the platform.
+func (r *release) bill(ctx context.Context, binaries, guards []string) ([]byte, error) {
+	sums, err := r.sums()
+	if err != nil {
+		return nil, err
+	}
+	phasectl, err := linked(binaries)
+	if err != nil {
+		return nil, err
+	}
+	guard, err := linked(guards)
+	if err != nil {
+		return nil, err
 	}
 	functions, err := r.functions(ctx)
 	if err != nil {
@@ -57,9 +70,11 @@ func (r *release) bill(ctx context.Context, binaries []string) ([]byte, error) {
 	whole := cyclonedx.Component{BOMRef: name(""), Type: cyclonedx.ComponentTypeApplication, Name: "phasegate", Version: r.version, PackageURL: name("")}
 	parts := []cyclonedx.Component{
 		{BOMRef: name("#functions"), Type: cyclonedx.ComponentTypeApplication, Name: "functions", Version: r.version, PackageURL: name("#functions")},
+		{BOMRef: name("#scripts/guard"), Type: cyclonedx.ComponentTypeApplication, Name: "guard", Version: r.version, PackageURL: name("#scripts/guard")},
 		{BOMRef: name("#scripts/phasectl"), Type: cyclonedx.ComponentTypeApplication, Name: "phasectl", Version: r.version, PackageURL: name("#scripts/phasectl")},
 	}
 	all := maps.Clone(phasectl)
+	maps.Copy(all, guard)
 	maps.Copy(all, functions)
 	components := slices.Clone(parts)
 	for _, m := range sorted(all) {
@@ -75,9 +90,10 @@ func (r *release) bill(ctx context.Context, binaries []string) ([]byte, error) {
 	bom.Metadata = &cyclonedx.Metadata{Component: &whole}
 	bom.Components = &components
 	bom.Dependencies = &[]cyclonedx.Dependency{
-		{Ref: whole.BOMRef, Dependencies: &[]string{parts[0].BOMRef, parts[1].BOMRef}},
+		{Ref: whole.BOMRef, Dependencies: &[]string{parts[0].BOMRef, parts[1].BOMRef, parts[2].BOMRef}},
 		{Ref: parts[0].BOMRef, Dependencies: purls(functions)},
-		{Ref: parts[1].BOMRef, Dependencies: purls(phasectl)},
+		{Ref: parts[1].BOMRef, Dependencies: purls(guard)},
+		{Ref: parts[2].BOMRef, Dependencies: purls(phasectl)},
 	}
 	var out bytes.Buffer
 	encoder := cyclonedx.NewBOMEncoder(&out, cyclonedx.BOMFileFormatJSON).SetPretty(true)

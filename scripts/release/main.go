@@ -1,6 +1,7 @@
 // Command release makes the files of a release from a checkout, in build/release/VERSION:
 //
 //	phasectl_VERSION_OS_ARCH.tar.gz   phasectl for Linux and macOS, on amd64 and arm64
+//	guard_VERSION_linux_ARCH          phasectl guard alone, a static program for containers
 //	FUNCTION-HASH.zip                 the archives of the functions, as make deploy takes them
 //	phasegate_VERSION.cdx.json        the modules in them, as a CycloneDX bill of materials
 //	SHA256SUMS                        the checksums of all of these
@@ -81,7 +82,11 @@ type release struct {
 	progress      io.Writer
 }
 
-const sumsFile = "SHA256SUMS"
+const (
+	sumsFile = "SHA256SUMS"
+	// maxGuard is also in Makefile.
+	maxGuard = 25_000_000
+)
 
 var versionForm = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$`)
 
@@ -132,11 +137,11 @@ func (r *release) make(ctx context.Context) (folder string, err error) {
 	if err != nil {
 		return "", err
 	}
-	var binaries []string
+	var binaries, guards []string
 	for _, p := range r.platforms {
 		fmt.Fprintf(r.progress, "building phasectl for %s on %s\n", p.os, p.arch)
 		binary := filepath.Join(temp, p.os+"_"+p.arch)
-		if err := r.build(ctx, p, strings.TrimSpace(hash), binary); err != nil {
+		if err := r.build(ctx, p, strings.TrimSpace(hash), "phasectl", binary); err != nil {
 			return "", err
 		}
 		binaries = append(binaries, binary)
@@ -144,7 +149,25 @@ func (r *release) make(ctx context.Context) (folder string, err error) {
 			return "", err
 		}
 	}
-	bill, err := r.bill(ctx, binaries)
+	for _, p := range r.platforms {
+		if p.os != "linux" { // containers
+			continue
+		}
+		fmt.Fprintf(r.progress, "building guard for %s on %s\n", p.os, p.arch)
+		guard := filepath.Join(files, fmt.Sprintf("guard_%s_%s_%s", r.version, p.os, p.arch))
+		if err := r.build(ctx, p, strings.TrimSpace(hash), "guard", guard); err != nil {
+			return "", err
+		}
+		info, err := os.Stat(guard)
+		if err != nil {
+			return "", err
+		}
+		if info.Size() > maxGuard {
+			return "", fmt.Errorf("%s has more than %d bytes, and every instance of a guarded service loads it", filepath.Base(guard), maxGuard)
+		}
+		guards = append(guards, guard)
+	}
+	bill, err := r.bill(ctx, binaries, guards)
 	if err != nil {
 		return "", err
 	}
@@ -164,10 +187,10 @@ func (r *release) make(ctx context.Context) (folder string, err error) {
 const app = "github.com/phasegate/phasegate/shared/app"
 
 // build makes one binary, in which nothing depends on the machine or the folder.
-func (r *release) build(ctx context.Context, p platform, hash, to string) error {
+func (r *release) build(ctx context.Context, p platform, hash, program, to string) error {
 	env := []string{"CGO_ENABLED=0", "GOOS=" + p.os, "GOARCH=" + p.arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS="}
 	_, err := r.command(ctx, env, "go", "build", "-trimpath", "-buildvcs=false",
-		"-ldflags", fmt.Sprintf("-s -w -buildid= -X %s.Version=%s -X %[1]s.SourceHash=%[3]s", app, r.version, hash), "-o", to, "./scripts/phasectl")
+		"-ldflags", fmt.Sprintf("-s -w -buildid= -X %s.Version=%s -X %[1]s.SourceHash=%[3]s", app, r.version, hash), "-o", to, "./scripts/"+program)
 	return err
 }
 

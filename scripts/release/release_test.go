@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"debug/buildinfo"
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,10 +106,13 @@ func checkout(t *testing.T) string {
 // Two runs in two folders give the same bytes.
 func TestRelease_IsTheSameEverywhere(t *testing.T) {
 	compiles(t)
+	if runtime.GOOS != "linux" {
+		t.Skip("runs the programs for Linux")
+	}
 	host := platform{runtime.GOOS, runtime.GOARCH}
 	var folders []string
 	for range 2 {
-		r := &release{root: checkout(t), version: "1.2.0", platforms: []platform{{"darwin", "arm64"}, host}, progress: t.Output()}
+		r := &release{root: checkout(t), version: "1.2.0", platforms: []platform{{"darwin", "arm64"}, {"linux", runtime.GOARCH}}, progress: t.Output()}
 		if err := r.check(); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +128,7 @@ func TestRelease_IsTheSameEverywhere(t *testing.T) {
 		folders = append(folders, filepath.Join(r.root, "build", "release", "1.2.0"))
 	}
 	names := files(t, folders[0])
-	if len(names) != 4+2+1+1 { // functions, binaries, bill, sums
+	if len(names) != 4+2+1+1+1 { // functions, binaries, guard, bill, sums
 		t.Errorf("%q", names)
 	}
 	for _, name := range names {
@@ -147,6 +151,23 @@ func TestRelease_IsTheSameEverywhere(t *testing.T) {
 	binary := unpack(t, filepath.Join(folders[0], fmt.Sprintf("phasectl_1.2.0_%s_%s.tar.gz", host.os, host.arch)))
 	out, err := exec.CommandContext(t.Context(), binary, "version", "--json").Output()
 	if err != nil || !strings.Contains(string(out), `"version":"1.2.0"`) {
+		t.Errorf("%s, %v", out, err)
+	}
+	guard := filepath.Join(folders[0], "guard_1.2.0_linux_"+host.arch)
+	program, err := elf.Open(guard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	if dynamic := program.Section(".interp"); dynamic != nil || program.Section(".symtab") != nil {
+		t.Error("guard is not static, or not stripped")
+	}
+	size, err := os.Stat(guard)
+	if err != nil || size.Size() > maxGuard || size.Mode()&0o111 == 0 {
+		t.Errorf("%v, %v", size, err)
+	}
+	t.Logf("guard has %d bytes", size.Size())
+	if out, err := exec.CommandContext(t.Context(), guard, "--help").Output(); err != nil || !strings.Contains(string(out), "guard [-- COMMAND [ARG]...]") {
 		t.Errorf("%s, %v", out, err)
 	}
 	bill, err := os.ReadFile(filepath.Join(folders[0], "phasegate_1.2.0.cdx.json"))
