@@ -1,8 +1,10 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -21,6 +23,7 @@ type phase4 struct {
 	mu         sync.Mutex
 	got        []delivery
 	processors *processors.Processors
+	guarded    *guarded
 	stand      func(ctx context.Context, t wire.Trigger) error // for a run where none are; nil: nothing does
 }
 
@@ -68,6 +71,16 @@ func (p *phase4) consumers(of *pipeline.Pipeline) map[string]http.Handler {
 }
 
 func (p *phase4) serve(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if status := p.guarded.deliver(body); status >= http.StatusMultipleChoices {
+		w.WriteHeader(status)
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	e, err := wire.FromRequest(r)
 	var tr wire.Trigger
 	if err == nil {
@@ -97,7 +110,7 @@ func (p *phase4) since(n int) []delivery {
 
 // balance compares the expected messages with the received ones and the recorded state.
 func (d *demo) balance(ctx context.Context) (Result, error) {
-	r := Result{Expected: len(d.expected), Tables: d.tables(), Period: d.expected[0].period}
+	r := Result{Expected: len(d.expected), Tables: d.tables(), Period: d.expected[0].period, Guarded: int(d.phase4.guarded.runs.Load())}
 	if d.processors != nil {
 		r.Warehouse = true
 		var err error

@@ -32,6 +32,7 @@ type Result struct {
 	Lost      int // expected and not received
 	Doubled   int // runs handed over twice in a cycle, or two ids for one batch and table
 	Copies    int // received again under the same id; harmless
+	Guarded   int // runs of a service that ignores ids, behind a guard
 
 	Period    pipeline.Period // the first that the story is about
 	Warehouse bool            // whether processors were really run
@@ -43,7 +44,7 @@ type Result struct {
 
 // OK reports whether no message was lost or doubled.
 func (r Result) OK() bool {
-	return r.Lost == 0 && r.Doubled == 0 && r.Published == r.Expected && (!r.Warehouse || r.Runs == r.Published && r.DoubledRows == 0)
+	return r.Lost == 0 && r.Doubled == 0 && r.Published == r.Expected && r.Guarded == r.Published && (!r.Warehouse || r.Runs == r.Published && r.DoubledRows == 0)
 }
 
 // ErrStory: there is no story about the pipeline.
@@ -108,6 +109,9 @@ func Run(ctx context.Context, w io.Writer, v View, o local.Options) (*local.Envi
 	d.progress("starting Pub/Sub and the functions")
 	if d.env, err = local.Start(ctx, o); err != nil {
 		return nil, Result{}, err
+	}
+	if d.phase4.guarded, err = startGuarded(ctx, d.env.App.Store); err != nil {
+		return d.env, Result{}, err
 	}
 	if err := told.play(d, ctx); err != nil {
 		return d.env, Result{}, err
@@ -290,6 +294,8 @@ func (d *demo) redeliveries(ctx context.Context, title string, period pipeline.P
 		d.say("   in   redelivered at %s", strings.Join(times, ", "))
 		d.showReceived()
 	}
+	g := d.phase4.guarded
+	d.say("   %s  a service that ignores trigger_id, behind phasectl guard: %d deliveries so far, %d runs", d.green("out"), g.deliveries.Load(), g.runs.Load())
 	d.showTold()
 	return d.showCycle(ctx, period, mode)
 }

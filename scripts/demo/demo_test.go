@@ -135,7 +135,7 @@ func TestDemo_PrintsTheScenesOfTheCrash(t *testing.T) {
 	}{
 		"nba": {"", []string{"You will see five processors complete a night", "Legend: in, run: ", "!!  the process dies: Pub/Sub has accepted its 5 triggers, and no id is recorded",
 			"out  upcoming_", "=    2026-02-03 overnight: publishing — 5 of 5 complete", "out  5 copies, each with the trigger_id of its original: the next phase drops them",
-			"=    2026-02-03 overnight: published — 5 of 5 complete"}, 28},
+			"out  a service that ignores trigger_id, behind phasectl guard: 10 deliveries so far, 5 runs", "=    2026-02-03 overnight: published — 5 of 5 complete"}, 28},
 		"retail": {"retail.yaml", []string{"You will see 24 processors", "!!  the process dies: Pub/Sub has accepted its 24 triggers, and no id is recorded",
 			"enrich_to_aggregate hourly: publishing — 24 of 24 complete", "copies with the same trigger_ids", "enrich_to_aggregate hourly: published — 24 of 24 complete"}, 28},
 	} {

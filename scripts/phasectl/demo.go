@@ -55,7 +55,7 @@ func demoCommand(f *flags) *cobra.Command {
 				return err
 			}
 			var b strings.Builder
-			fmt.Fprintf(&b, "\nThe whole night: %d messages received, %d of them copies with an id seen before\n", result.Published+result.Copies, result.Copies)
+			fmt.Fprintf(&b, "\nThe whole night: %d messages received, %d of them copies with an id seen before; a guarded service ran %d times\n", result.Published+result.Copies, result.Copies, result.Guarded)
 			if result.Warehouse {
 				fmt.Fprintf(&b, "%d runs of the next phase; %d duplicates in %d tables\n", result.Runs, result.DoubledRows, result.Tables)
 			}
