@@ -114,9 +114,9 @@ func (d *doctor) checks(ctx context.Context) []check {
 	if err := d.readFunctions(ctx); err != nil {
 		out = append(out, d.unread("deployment", err, "roles/cloudfunctions.viewer"))
 	}
-	parts := make([][]check, 6)
+	parts := make([][]check, 7)
 	var all sync.WaitGroup
-	for i, part := range []func(context.Context) []check{d.apis, d.callerRights, d.identities, d.tables, d.subscriptions, d.channels} {
+	for i, part := range []func(context.Context) []check{d.apis, d.callerRights, d.identities, d.tables, d.subscriptions, d.guarded, d.channels} {
 		all.Go(func() { parts[i] = part(ctx) })
 	}
 	all.Wait()
