@@ -63,7 +63,8 @@ func receiptList(f *flags) *cobra.Command {
 		Short: "List the receipts that may need a person, or all of one service",
 		Long: "List the receipts that are lost, unknown or overlapping, and say how many deliveries are at work. With --scope list all\n" +
 			"receipts of one service, in the order of their ids: --limit of them, and the command for the next ones.\n\n" +
-			"  lost         The claim expired 15 minutes ago, and no delivery has taken it over. It may be a dead letter.\n" +
+			"  lost         The claim expired 15 minutes ago, and no delivery has taken it over. The message may be a dead\n" +
+			"               letter of the service's own subscription, which phasectl dead-letter does not list.\n" +
 			"  unknown      The guard does not know the result of the run. The service may be at work, or be done.\n" +
 			"  overlapping  One run is recorded as done while a second one may be at work.",
 		Example: "  phasectl receipt list\n  phasectl receipt list --scope phase4-processors",
@@ -253,9 +254,9 @@ func shownOf(found receipt.Receipt, at time.Time) *receiptShown {
 	case found.State == receipt.Done:
 		r.Help = "nothing is to be done; to work it again: " + again
 	case found.State == receipt.Released:
-		r.Help = "nothing is to be done: the next delivery works it. If none comes, it is a dead letter: phasectl dead-letter list"
+		r.Help = "nothing is to be done: the next delivery works it. If none comes, its message is a dead letter of the service's subscription: replay it there"
 	default:
-		r.Help = "the next delivery works it again. See whether the work was done; if no delivery comes, it is a dead letter: phasectl dead-letter list"
+		r.Help = "the next delivery works it again. See whether the work was done; if no delivery comes, its message is a dead letter of the service's subscription: replay it there"
 	}
 	return r
 }

@@ -63,7 +63,7 @@ func TestReceipt_ListsShowsAndForgets(t *testing.T) {
 	want(t, 0, []string{"state     done", "status    200", "attempt 1", "phasectl receipt forget " + done}, "receipt", "show", done)
 	want(t, 0, []string{"state     done"}, "receipt", "show", "done", "--scope", "reports", "--route", "/process")
 	want(t, 0, []string{"fix       wait: it is at work", "key       at~work"}, "receipt", "show", atWork)
-	want(t, 0, []string{"working, and its claim has expired", "phasectl dead-letter list"}, "receipt", "show", lost)
+	want(t, 0, []string{"working, and its claim has expired", "a dead letter of the service's subscription"}, "receipt", "show", lost)
 	want(t, 0, []string{`"live":true`}, "receipt", "show", atWork, "--json")
 
 	want(t, 64, []string{"--scope: name the service that receives done"}, "receipt", "show", "done")
