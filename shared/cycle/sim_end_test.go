@@ -233,7 +233,7 @@ func (s *simulation) rest() {
 		s.relay("adopt", s.instances[0], true) // the first relay that reads all records once since when periods are ours, and what is left of one that failed
 		s.play()
 	}
-	if s.summaryBehind() {
+	if s.summaryBehind() || s.full && len(s.books.runs) == 0 { // or nothing was evaluated yet of a period that others have written to
 		s.relay("sum", s.instances[0], true)
 		s.play()
 	}
