@@ -60,6 +60,7 @@ func (g *Guard) deliver(ctx context.Context, d receipt.Delivery, send func(conte
 	lost := make(chan error, 1)
 	stop := claim.Keep(ctx, lost)
 	locks, err := g.lock(ctx, d, lost)
+	d.Data = nil // not kept during the run; the body has it
 	if err == nil {
 		err = claim.Check() // immediately before forwarding
 	}

@@ -81,6 +81,7 @@ type Guard struct {
 	Config
 	pass      *httputil.ReverseProxy
 	transport http.RoundTripper
+	decoding  sync.Mutex // one body at a time: that takes some times its size
 
 	mu       sync.Mutex
 	stopping bool

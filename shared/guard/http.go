@@ -32,7 +32,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.pass.ServeHTTP(w, r)
 		return
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	body, err := readBody(r)
 	if err != nil {
 		http.Error(w, "read the request's body: "+err.Error(), http.StatusBadRequest)
 		return
@@ -41,7 +41,9 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.other(w, r, io.MultiReader(bytes.NewReader(body), r.Body), fmt.Errorf("the body is larger than %d bytes", maxBody))
 		return
 	}
+	g.decoding.Lock()
 	d, err := g.delivery(r, body)
+	g.decoding.Unlock()
 	if err != nil {
 		g.other(w, r, bytes.NewReader(body), err)
 		return
@@ -57,6 +59,14 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.status != http.StatusNoContent {
 		_, _ = w.Write(a.body) // the client may have gone; the receipt has the result
 	}
+}
+
+// readBody reads a body up to a byte more than maxBody. It is kept until the run ends, so it
+// takes no more memory than it needs.
+func readBody(r *http.Request) ([]byte, error) {
+	body := bytes.NewBuffer(make([]byte, 0, max(0, min(r.ContentLength, maxBody))+bytes.MinRead))
+	_, err := body.ReadFrom(io.LimitReader(r.Body, maxBody+1))
+	return body.Bytes(), err
 }
 
 // other handles a POST on a guarded path that is no delivery with a key.
