@@ -53,7 +53,7 @@ func TestKill_EachTriggerIsDoneOnce(t *testing.T) {
 	}
 	d.wait()
 	disturbing := time.Since(began)
-	w.awaitAcknowledged(limit, ids)
+	w.awaitAcknowledged(limit+time.Duration(*manyMessages)*50*time.Millisecond, ids)
 	w.stop()
 	v := judge(t, keys, runs(t, w.log), w.front.of(""), d.done)
 	events := map[string]int{}
