@@ -13,6 +13,7 @@ import (
 
 // A replayed dead letter comes from another subscription, as another message.
 func TestDeadLetter_ReplayWorksWhatFailedAndNotWhatWasDoneMeanwhile(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.push("triggers", 600, 5)
 	w.push("replays", 600, 5)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -138,7 +139,7 @@ func judge(t testing.TB, keys []string, all []*run, deliveries []delivery, done 
 			for _, r := range rs {
 				if by := disturbed(byID[r.delivery]); by != nil && !r.effect.IsZero() && !acknowledges(byID[r.delivery].status) {
 					what := by.what
-					if r.effect.After(by.from) && !by.beyond {
+					if r.effect.After(by.from) && strings.HasPrefix(what, "guard") {
 						what += ", and the service worked on"
 					} else if !by.beyond {
 						v.widest = max(v.widest, by.from.Sub(r.effect))

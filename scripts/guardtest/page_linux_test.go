@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -150,32 +149,4 @@ func TestPage_TheGuardRunsNextToTheService(t *testing.T) {
 	launch(t, s.folder, s.environment, gunicorn...)
 	guard := launch(t, s.folder, s.environment, append([]string{s.guard}, here(containers[0].Args)...)...)
 	s.works(guard.url)
-}
-
-// The profile of the page is the one that TestPhase4 plays, for the locks of its double.
-func TestPage_ProfileIsLongerThanTheServicesLock(t *testing.T) {
-	source, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, after, ok := strings.Cut(string(source), "\n    guard:\n")
-	text, _, ended := strings.Cut(after, "\n```")
-	var profile struct {
-		SuccessJSON map[string][]string `yaml:"success_json"`
-		Serial      map[string][]string
-		TTL         time.Duration `yaml:"ttl"`
-		Cooldown    bool
-		OnLost      string `yaml:"on_lost"`
-	}
-	if err := yaml.Unmarshal([]byte(text), &profile); err != nil || !ok || !ended {
-		t.Fatalf("the page's profile: %v", err)
-	}
-	if profile.TTL <= 10*time.Minute || !profile.Cooldown || profile.OnLost != "kill" || len(profile.SuccessJSON["status"]) != 2 {
-		t.Errorf("profile %+v", profile)
-	}
-	for _, table := range []string{offense, defense} {
-		if !slices.Equal(profile.Serial[table], []string{"ShotZones"}) {
-			t.Errorf("serial %v", profile.Serial)
-		}
-	}
 }

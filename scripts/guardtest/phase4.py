@@ -11,7 +11,10 @@ from flask import Flask, request
 app = Flask(__name__)
 
 # Two tables set off one processor.
-PROCESSORS = {"team_offense_game_summary": ["ShotZones"], "team_defense_game_summary": ["ShotZones"]}
+PROCESSORS = {
+    "team_offense_game_summary": ["PlayerShotZoneAnalysisProcessor"],
+    "team_defense_game_summary": ["PlayerShotZoneAnalysisProcessor"],
+}
 
 
 def take(lock):

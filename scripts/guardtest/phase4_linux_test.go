@@ -1,28 +1,20 @@
 package guardtest
 
 import (
+	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/emulatortest"
-	"github.com/phasegate/phasegate/shared/guard"
-	"github.com/phasegate/phasegate/shared/lease"
-	"github.com/phasegate/phasegate/shared/receipt"
-	"github.com/phasegate/phasegate/shared/store/memory"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 const (
@@ -33,75 +25,63 @@ const (
 	ownLock = 27 * time.Second
 )
 
-// phase4 is two instances of the double of the production service (phase4.py), each behind a guard.
+// phase4 is two instances of the double of the production service (phase4.py), each started by a guard.
 type phase4 struct {
-	t        *testing.T
-	urls     []string // of the guards
-	services []*process
-	log      string
+	t     *testing.T
+	slots []*slot
+	urls  []string // of the first guard of each
+	log   string
 }
 
-// profiled is the profile for a service that answers 200 although it skipped its work.
-func profiled(c *guard.Config, s *memory.Store, kill func()) {
-	c.Cooldown, c.Kill = true, kill
-	c.SuccessJSON = map[string][]string{"status": {"completed", "no_processors"}}
-	c.Locks = lease.New(lease.Config{Store: s, Now: time.Now, NewID: c.NewID, Lease: claimTime, Instance: "i", Log: c.Log})
-	c.Serial = func(data []byte) ([]lease.Key, error) {
-		var trigger struct {
-			Period string `json:"game_date"`
-		}
-		err := json.Unmarshal(data, &trigger)
-		return []lease.Key{{Class: "guard_ShotZones", Period: "2026-02-03"}}, err
-	}
-}
-
-// naive is a guard with its defaults.
-func naive(*guard.Config, *memory.Store, func()) {}
-
-func newPhase4(t *testing.T, runFor time.Duration, profile func(*guard.Config, *memory.Store, func())) *phase4 {
+// profile returns the profile of the page for a service that answers 200 although it skipped its work.
+func profile(t *testing.T) string {
 	t.Helper()
-	bin := emulatortest.Packages(t, requirements...)
+	source, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, begins := strings.Cut(string(source), "\n    guard:\n")
+	text, _, ends := strings.Cut(after, "\n```")
+	if !begins || !ends || !strings.Contains(text, "ttl: 11m\n") {
+		t.Fatalf("%s has no profile with ttl: 11m", page)
+	}
+	return "    guard:\n" + text + "\n"
+}
+
+// newPhase4 starts two instances, with the page's profile or with the defaults.
+func newPhase4(t *testing.T, runFor time.Duration, profiled bool) *phase4 {
+	t.Helper()
+	emulatortest.Firestore(t)
 	p := &phase4{t: t}
 	folder := t.TempDir()
 	p.log = filepath.Join(folder, "runs")
+	const of = "    service: nba-phase4-precompute-processors\n"
+	before, after, ok := strings.Cut(string(pipeline.Default()), of)
+	if !ok {
+		t.Fatalf("the default pipeline has no line %q", of)
+	}
+	definition := before + of + strings.Replace(profile(t), "ttl: 11m", "ttl: "+claimTime.String(), 1) + after
 	source, err := os.ReadFile("phase4.py")
 	if err == nil {
 		err = os.WriteFile(filepath.Join(folder, "phase4.py"), source, 0o600)
 	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, "pipeline.yaml"), []byte(definition), 0o600)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	environment := []string{"RUNS=" + p.log, "LOCKS=" + folder, fmt.Sprintf("LOCK_SECONDS=%v", ownLock.Seconds()),
+	environment := []string{"GOOGLE_CLOUD_PROJECT=phase4-" + strings.ToLower(rand.Text()[:20]), "PHASEGATE_STORE=firestore", "PHASEGATE_PREFIX=", "LOG_LEVEL=info",
+		"PIPELINE_FILE=" + filepath.Join(folder, "pipeline.yaml"), "RUNS=" + p.log, "LOCKS=" + folder, fmt.Sprintf("LOCK_SECONDS=%v", ownLock.Seconds()),
 		fmt.Sprintf("RUN_SECONDS=%v", runFor.Seconds()), "PYTHONDONTWRITEBYTECODE=1"}
-	st := memory.New(time.Now)
-	var ids atomic.Int64
-	for i := range 2 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	for range 2 {
+		s := newSlot(t, "phase4", false, folder, "phase4:app", environment)
+		s.flags = []string{"--scope", "phase4", "--paths", "/process", "--ttl", claimTime.String()}
+		if profiled {
+			s.flags = []string{"--phase", "phase_4_precompute"}
 		}
-		address := l.Addr().String()
-		l.Close()
-		service := launch(t, folder, environment, filepath.Join(bin, "gunicorn"), "--threads", "8", "--bind", address, "phase4:app")
-		p.services = append(p.services, service)
-		c := guard.Config{Upstream: &url.URL{Scheme: "http", Host: address}, Scope: "phase4", Paths: []string{"/process"}, Success: []int{200},
-			Limit: time.Hour, Log: slog.New(slog.DiscardHandler), NewID: func() string { return fmt.Sprint("n", ids.Add(1)) }}
-		c.Receipts = receipt.New(receipt.Config{Store: st, Now: time.Now, NewID: c.NewID, TTL: claimTime, Instance: fmt.Sprint(i), Log: c.Log})
-		profile(&c, st, service.kill)
-		g, err := guard.New(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		front := httptest.NewServer(g)
-		t.Cleanup(front.Close)
-		p.urls = append(p.urls, front.URL)
-		p.await(func() bool {
-			conn, err := net.Dial("tcp", address)
-			if err == nil {
-				conn.Close()
-			}
-			return err == nil
-		})
+		s.start()
+		p.slots, p.urls = append(p.slots, s), append(p.urls, s.guard.url)
 	}
 	return p
 }
@@ -134,15 +114,14 @@ func (p *phase4) post(instance int, table string) (int, string) {
 		table, base64.StdEncoding.EncodeToString([]byte(data)))
 	resp, err := http.Post(p.urls[instance]+"/process", "application/json", strings.NewReader(body))
 	if err != nil {
-		p.t.Error(err)
-		return 0, ""
+		return 0, err.Error() // its instance was killed
 	}
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(text)
 }
 
-// deliver is a broker: it delivers until the message is acknowledged.
+// deliver is a broker: it delivers to one instance after the other until the message is acknowledged.
 func (p *phase4) deliver(table string, instances ...int) {
 	for i := 0; ; i++ {
 		if status, _ := p.post(instances[i%len(instances)], table); acknowledges(status) || p.t.Context().Err() != nil {
@@ -157,7 +136,8 @@ func (p *phase4) begun(table string) { p.await(func() bool { return p.count("beg
 
 // Without the profile the guard takes the answer 200 for success, as Pub/Sub does.
 func TestPhase4_DefaultsLoseWorkThatTheServiceSkips(t *testing.T) {
-	p := newPhase4(t, 2*time.Second, naive)
+	t.Parallel()
+	p := newPhase4(t, 2*time.Second, false)
 	var first sync.WaitGroup
 	first.Go(func() { p.deliver(offense, 0) })
 	p.begun(offense)
@@ -174,7 +154,8 @@ func TestPhase4_DefaultsLoseWorkThatTheServiceSkips(t *testing.T) {
 }
 
 func TestPhase4_ProfileLosesNothingAndDoesNothingTwice(t *testing.T) {
-	p := newPhase4(t, time.Second, profiled)
+	t.Parallel()
+	p := newPhase4(t, time.Second, true)
 	var all sync.WaitGroup
 	for i, table := range []string{offense, defense, offense, defense, offense, defense} { // copies, too
 		all.Go(func() { p.deliver(table, i%2, 1-i%2) })
@@ -187,11 +168,12 @@ func TestPhase4_ProfileLosesNothingAndDoesNothingTwice(t *testing.T) {
 
 // The lock of a service that was killed outlasts it. The guard's own lock outlasts that.
 func TestPhase4_ProfileWaitsForTheLockOfAKilledService(t *testing.T) {
-	p := newPhase4(t, time.Second, profiled)
+	t.Parallel()
+	p := newPhase4(t, time.Second, true)
 	var all sync.WaitGroup
 	all.Go(func() { p.deliver(offense, 0, 1) })
 	p.begun(offense)
-	p.services[0].kill()
+	p.slots[0].killService()
 	all.Go(func() { p.deliver(defense, 1) })
 	all.Wait()
 	if text := p.text(); p.count("effect", offense) != 1 || p.count("effect", defense) != 1 || strings.Contains(text, "skipped") {
