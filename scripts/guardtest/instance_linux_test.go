@@ -59,7 +59,7 @@ type process struct {
 	events map[string]int
 }
 
-// launch starts a command. It ends with the test.
+// launch starts a command, which ends with the test. It returns once a guard listens.
 func launch(t testing.TB, dir string, environment []string, command ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(command[0], command[1:]...), done: make(chan struct{}), events: map[string]int{}}
@@ -82,7 +82,7 @@ func launch(t testing.TB, dir string, environment []string, command ...string) *
 	}()
 	go p.read(r, address)
 	t.Cleanup(p.kill)
-	if !strings.HasSuffix(command[0], "guard") {
+	if !slices.ContainsFunc(command, func(word string) bool { return strings.HasSuffix(word, "/guard") }) {
 		return p
 	}
 	select {
@@ -163,6 +163,7 @@ type slot struct {
 	t           testing.TB
 	name        string
 	sidecar     bool
+	namespace   []string // in front of the guard, which is PID 1 of it then
 	environment []string
 	flags       []string // of the guard
 	workers     []string // options of gunicorn
@@ -197,7 +198,7 @@ func (s *slot) start() {
 	}
 	command := append([]string{file, "--listen", "127.0.0.1:0"}, s.flags...)
 	if !s.sidecar {
-		s.guard = launch(s.t, s.folder, s.environment, append(append(command, "--"), s.gunicorn()...)...)
+		s.guard = launch(s.t, s.folder, s.environment, slices.Concat(s.namespace, command, []string{"--"}, s.gunicorn())...)
 		return
 	}
 	if s.service == nil {
@@ -216,8 +217,21 @@ func (s *slot) master() int {
 	if s.sidecar {
 		return s.service.cmd.Process.Pid
 	}
-	for _, pid := range children(s.guard.cmd.Process.Pid) {
-		return pid
+	return child(s.guardPID())
+}
+
+// guardPID is the guard itself, 0 if it has ended.
+func (s *slot) guardPID() int {
+	if len(s.namespace) > 0 {
+		return child(s.guard.cmd.Process.Pid)
+	}
+	return s.guard.cmd.Process.Pid
+}
+
+// child is the first child of a process, 0 if there is none.
+func child(pid int) int {
+	for _, c := range children(pid) {
+		return c
 	}
 	return 0
 }
@@ -232,12 +246,20 @@ func (s *slot) ended() {
 	s.guard = nil
 }
 
-// killGuard kills the guard alone. The kernel ends the service of a parent, and not its workers.
+// killGuard kills the guard alone. As PID 1 it takes its service along; else the kernel ends
+// gunicorn, and not its workers.
 func (s *slot) killGuard() {
-	_ = s.guard.cmd.Process.Kill()
+	signalTo(s.guardPID(), syscall.SIGKILL)
 	<-s.guard.done
 	s.ended()
 	s.start()
+}
+
+// signalTo sends a signal to a process, unless it has ended.
+func signalTo(pid int, sig syscall.Signal) {
+	if pid > 1 {
+		_ = syscall.Kill(pid, sig)
+	}
 }
 
 // killService kills all of the service. A parent ends with it.
@@ -287,7 +309,7 @@ func (s *slot) suspend(guard, service bool) (resume func()) {
 
 // stop ends the instance as the platform does.
 func (s *slot) stop() {
-	_ = s.guard.cmd.Process.Signal(syscall.SIGTERM)
+	signalTo(s.guardPID(), syscall.SIGTERM)
 	<-s.guard.done
 	s.ended()
 	if s.service != nil {

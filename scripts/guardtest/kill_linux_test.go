@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/phasegate/phasegate/shared/emulatortest"
 )
 
 var (
@@ -30,7 +32,7 @@ const (
 // work of every trigger is done, and done once but for the documented limits, which are counted.
 func TestKill_EachTriggerIsDoneOnce(t *testing.T) {
 	seed := cmp.Or(*killSeed, rand.Uint64())
-	w := newWorld(t)
+	w := newWorld(t, emulatortest.Namespace(t)...)
 	w.front.copies, w.front.hangUp = 0.05, 0.03
 	random := rand.New(rand.NewPCG(seed, 0))
 	for i := range lanes {
@@ -56,6 +58,9 @@ func TestKill_EachTriggerIsDoneOnce(t *testing.T) {
 	w.awaitAcknowledged(limit+time.Duration(*manyMessages)*50*time.Millisecond, ids)
 	w.stop()
 	v := judge(t, keys, runs(t, w.log), w.front.of(""), d.done)
+	if orphans := v.again["guard of the parent killed"+workedOn]; orphans > 0 && len(w.slots[0].namespace) > 0 {
+		t.Errorf("%d runs of the parent went on after the death of their guard, which was PID 1", orphans)
+	}
 	events := map[string]int{}
 	for _, s := range w.slots {
 		for event, n := range s.events {

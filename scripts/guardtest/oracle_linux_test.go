@@ -68,6 +68,8 @@ type verdict struct {
 	undisturbed          int            // keys of which no delivery was disturbed
 }
 
+const workedOn = ", and the service worked on"
+
 // judge compares the service's log with the deliveries. Everything that the documented limits do
 // not allow fails the test. All times are of one clock.
 func judge(t testing.TB, keys []string, all []*run, deliveries []delivery, done []disturbance) verdict {
@@ -140,7 +142,7 @@ func judge(t testing.TB, keys []string, all []*run, deliveries []delivery, done 
 				if by := disturbed(byID[r.delivery]); by != nil && !r.effect.IsZero() && !acknowledges(byID[r.delivery].status) {
 					what := by.what
 					if r.effect.After(by.from) && strings.HasPrefix(what, "guard") {
-						what += ", and the service worked on"
+						what += workedOn
 					} else if !by.beyond {
 						v.widest = max(v.widest, by.from.Sub(r.effect))
 						what += " between effect and record"

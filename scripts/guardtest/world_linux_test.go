@@ -34,7 +34,8 @@ type world struct {
 	environment []string
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld starts both instances; namespace is in front of the guard of the first one.
+func newWorld(t *testing.T, namespace ...string) *world {
 	t.Helper()
 	emulatortest.Firestore(t)
 	emulatortest.PubSub(t)
@@ -60,6 +61,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { _ = w.broker.Close() })
 	w.front = newFront(t, 2)
 	w.slots = []*slot{newSlot(t, "parent", false, w.folder, "service:app", w.environment), newSlot(t, "sidecar", true, w.folder, "service:app", w.environment)}
+	w.slots[0].namespace = namespace
 	t.Cleanup(func() {
 		for _, s := range w.slots {
 			if t.Failed() && s.guard != nil {

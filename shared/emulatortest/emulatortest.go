@@ -55,15 +55,18 @@ func Python(t testing.TB) string {
 }
 
 // Namespace returns a command in front of another one that then runs as PID 1 of a namespace
-// with a /proc of its own, as in a container.
+// with a /proc of its own, as in a container; nil where the system does not allow that.
 func Namespace(t testing.TB) []string {
 	t.Helper()
+	if os.Getenv("TEST_ALONE") == "1" {
+		missing(t, "unshare")
+	}
 	command := []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}
 	if os.Geteuid() != 0 {
 		command = append(command, "--user", "--map-root-user")
 	}
-	if os.Getenv("TEST_ALONE") == "1" || exec.Command(command[0], append(command[1:], "true")...).Run() != nil {
-		missing(t, "unshare and the right to make a namespace")
+	if exec.Command(command[0], append(command[1:], "true")...).Run() != nil {
+		return nil
 	}
 	return command
 }
