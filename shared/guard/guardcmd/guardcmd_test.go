@@ -342,9 +342,10 @@ func TestSerial_WorksOneDeliveryOfAProcessorAtATime(t *testing.T) {
 	if held := b.locks(); fmt.Sprint(held) != "[guard_MarginProcessor_2026-02-03 guard_RevenueProcessor_2026-02-03]" {
 		t.Errorf("locks %v", held)
 	}
-	for _, other := range []<-chan int{post("stock", "2026-02-04"), post("customers", "2026-02-03")} {
+	for _, other := range [][2]string{{"stock", "2026-02-04"}, {"customers", "2026-02-03"}} {
+		status := post(other[0], other[1])
 		(<-b.asked) <- `{"status":"empty"}`
-		if got := <-other; got != 200 {
+		if got := <-status; got != 200 {
 			t.Errorf("another period, or a trigger that needs no lock: %d", got)
 		}
 	}
