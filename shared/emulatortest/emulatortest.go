@@ -54,8 +54,8 @@ func Python(t testing.TB) string {
 	return ""
 }
 
-// Namespace returns a command in front of another one that then runs as PID 1 of a namespace
-// with a /proc of its own, as in a container; nil where the system does not allow that.
+// Namespace returns a command in front of another one. The other one then runs as PID 1 of a
+// namespace with a /proc of its own, as in a container. It is nil where the system does not allow that.
 func Namespace(t testing.TB) []string {
 	t.Helper()
 	if os.Getenv("TEST_ALONE") == "1" {
