@@ -39,7 +39,7 @@ func TestHealth_HourlyJobLogsReportsAndLeavesHeartbeat(t *testing.T) {
 			lines = append(lines, l["check"].(string)+" "+l["state"].(string))
 		}
 	}
-	if len(lines) != 15 || lines[1] != "hand_overs unknown" || lines[0] != "tracking_accuracy unknown" {
+	if len(lines) != 16 || lines[1] != "hand_overs unknown" || lines[0] != "tracking_accuracy unknown" {
 		t.Errorf("%q", lines)
 	}
 	doc := w.Doc(t, "function_status", "health").Data
@@ -48,7 +48,7 @@ func TestHealth_HourlyJobLogsReportsAndLeavesHeartbeat(t *testing.T) {
 	}
 	rec := ask(w, "GET", "/report.json", "")
 	var r checks.Report
-	if err := json.Unmarshal(rec.Body.Bytes(), &r); err != nil || rec.Code != 200 || r.Schema != 1 || r.Overall != checks.Unknown || len(r.Checks) != 15 || !r.At.Equal(now) {
+	if err := json.Unmarshal(rec.Body.Bytes(), &r); err != nil || rec.Code != 200 || r.Schema != 1 || r.Overall != checks.Unknown || len(r.Checks) != 16 || !r.At.Equal(now) {
 		t.Errorf("%d %s, %v", rec.Code, rec.Body, err)
 	}
 	// F39: a report that nobody makes any more is not taken for today's.

@@ -114,8 +114,8 @@ func TestStatusPage_ReportsFailedReads(t *testing.T) {
 	w.SetDown(true)
 	rec := browse(w, "/")
 	body := rec.Body.String()
-	// The headline and its note, report, jobs, history, checks, locks, sweeps, quarantine, heartbeats.
-	if n := strings.Count(body, "the store is down"); rec.Code != 200 || n != 9 || !strings.Contains(body, "<span>Unknown: the state cannot be read</span>") {
+	// The headline and its note, report, jobs, history, checks, locks, sweeps, quarantine, receipts, heartbeats.
+	if n := strings.Count(body, "the store is down"); rec.Code != 200 || n != 10 || !strings.Contains(body, "<span>Unknown: the state cannot be read</span>") {
 		t.Errorf("%d, %d places: %s", rec.Code, n, body)
 	}
 	for _, lie := range []string{"No lock has", "No sweep", "No message", "Every cycle", "Nothing is recorded", `class="hero good"`} {
@@ -194,8 +194,8 @@ func TestStatusPage_CallsStoreAsOftenForNinetyDaysAsForSeven(t *testing.T) {
 		if n := strings.Count(rec.Body.String(), "overnight: published, 5 of 5"); n != days-1 || rec.Body.Len() > 100<<10 {
 			t.Errorf("%d days: %d hand-overs, %d bytes", days, n, rec.Body.Len())
 		}
-		// The state of the periods 3, since when they are managed 2, locks 2, sweeps 1, heartbeats 1, the report 1, quarantine 1.
-		if got := calls.Load(); got != 11 {
+		// The state of the periods 3, since when they are managed 2, locks 2, sweeps 1, heartbeats 1, the report 1, quarantine 1, receipts 1.
+		if got := calls.Load(); got != 12 {
 			t.Errorf("%d days: %d calls", days, got)
 		}
 	}

@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	checks "github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/receipt"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
 	"github.com/phasegate/phasegate/shared/wire"
@@ -86,6 +88,7 @@ func newNight(t *testing.T, stranger string) *world {
 		w.must(err)
 		w.sweep("20260204t155000-4w6avzz7~player_game_summary_2026-02-03")
 		w.quarantined(stranger)
+		w.lost(stranger)
 	})
 	w.on("2026-02-04 11:04", func() {
 		for _, s := range w.Pipeline.Schedules {
@@ -156,6 +159,13 @@ func (w *world) sweep(id string) {
 	_, err := w.Store.Apply(w.t.Context(), store.Merge(store.Ref{Collection: "sweeps", ID: id}, store.F("nba_analytics.player_game_summary", "table"), store.F("2026-02-03", "period"),
 		store.F("applied", "state"), store.F("nightly", "actor"), store.F("two runs 18 seconds apart", "reason"), store.F(72, "keys"), store.F(72, "surplus"),
 		store.F(print, "before"), store.F(print, "after"), store.F("phasegate_sweep_archive.sweep_x", "archive"), store.F(store.ServerTime, "planned_at")))
+	w.must(err)
+}
+
+// lost is a delivery under a guard whose process died, and that no other took over.
+func (w *world) lost(stranger string) {
+	r := receipt.New(receipt.Config{Store: w.Store, Now: w.Now, NewID: rand.Text, TTL: 2 * time.Minute, Instance: "phase4-00017-abc", Log: w.Log})
+	_, err := r.Claim(w.t.Context(), receipt.Delivery{Scope: "nba-phase4-precompute-processors", Route: "/process?of=" + stranger, Key: "phase3_to_phase4_2026-02-03_overnight~1/player_game_summary", MessageID: "1284001", Data: []byte("x")})
 	w.must(err)
 }
 

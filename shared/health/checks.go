@@ -26,6 +26,7 @@ const (
 	LockingActive      = "locking_active"      // locks are taken, and keep runs apart
 	Quarantine         = "quarantine"          // no message waits for a person
 	DeadLetterMessages = "dead_letters"        // no message was dead-lettered
+	Receipts           = "receipts"            // no delivery under a guard is lost, unknown or worked twice
 	Heartbeats         = "heartbeats"          // every job has finished in time
 	DeployedCode       = "deployed_code"       // all functions run one source and one pipeline file
 	DeployedServices   = "deployed_services"   // their newest revisions have all traffic
@@ -42,7 +43,7 @@ var checks = []struct {
 	{TrackingAccuracy, accuracy}, {HandOvers, handOvers}, {NextPhase, ofFindings(reconcile.NextPhaseMissing)},
 	{Duplicates, ofFindings(reconcile.DuplicateRows)}, {Reconciliation, otherFindings}, {LateUpstream, lateUpstream},
 	{ExpectedProcessors, expectedProcessors}, {Locks, ofFindings(reconcile.LeakedLock)}, {LockingActive, lockingActive},
-	{Quarantine, ofFindings(reconcile.QuarantineWaiting)}, {DeadLetterMessages, deadLettersCheck}, {Heartbeats, heartbeats}, {DeployedCode, deployedCode}, {DeployedServices, deployedServices},
+	{Quarantine, ofFindings(reconcile.QuarantineWaiting)}, {DeadLetterMessages, deadLettersCheck}, {Receipts, guardReceipts}, {Heartbeats, heartbeats}, {DeployedCode, deployedCode}, {DeployedServices, deployedServices},
 	{Configuration, configuration},
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/phasegate/phasegate/shared/deployed"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/receipt"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/warehouse"
@@ -44,6 +45,8 @@ type facts struct {
 	dead            map[string]int64 // messages by dead-letter subscription
 	deadNames       []string         // of all of them
 	deadErr         error
+	receipts        receipt.Open
+	receiptsErr     error
 	services        map[string]deployed.Service
 	ownServices     []string // names of those behind the functions
 	servicesErr     error
@@ -87,6 +90,7 @@ func (c *Checker) read(ctx context.Context) *facts {
 	wg.Go(func() { f.dead, f.deadErr = c.Dead(patient) })
 	wg.Go(func() { f.services, f.servicesErr = c.Services(patient) })
 	wg.Go(func() { f.functions, f.statusErr = c.functions(ctx) })
+	wg.Go(func() { f.receipts, f.receiptsErr = c.OpenReceipts(ctx) })
 	var known firsts
 	wg.Go(func() { f.before, known, f.beforeErr = c.remembered(ctx) })
 	h := c.Pipeline.Health

@@ -16,10 +16,10 @@
 // # Guarantees
 //
 // The checks read their sources at the same time, in a constant number of calls for any number
-// of periods, but one more for every [store.ScanPage] documents of a kind. The store gets 14. The state of the periods takes 4, and the start of management 1,
+// of periods, but one more for every [store.ScanPage] documents of a kind. The store gets 15. The state of the periods takes 4, and the start of management 1,
 // with 1 more until a relay has recorded it. Transitions with another name take 2, reports about
 // later periods 1, the locks 2 and the newest lock 1. Quarantine, heartbeats and the last report
-// take 1 each. Each further transition adds its periods, names and locks. The warehouse gets 2
+// take 1 each, and the open receipts of guards 1, or 2 if there are any. Each further transition adds its periods, names and locks. The warehouse gets 2
 // queries for the tables of a transition and 1 for its schedule, 1 for upstream runs and 1 for
 // the run history. Services take 1 call. Dead letters take 1, and 1 for each subscription without a
 // time series.

@@ -21,7 +21,8 @@
 //
 // The number of calls of the store does not depend on the number of days. A transition takes 2 scans
 // and 1 get of its hold. The start of its management takes 1, or 2 until a relay has recorded it. The
-// locks take 2; report, heartbeats, sweeps and quarantine 1 each. The page of a cycle takes 9 at most.
+// locks take 2; report, heartbeats, sweeps and quarantine 1 each, and the open receipts of guards 1, or 2 if there are any.
+// The page of a cycle takes 9 at most.
 // Documents: each period of the window has 1 or 2, and 1 for each hand-over. The page of a cycle
 // reads the audit records of its weeks, [mostRecords] at most.
 //

@@ -10,6 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/receipt"
 )
 
 // processorFailed is the word of a cycle that waits for a failed critical processor.
@@ -216,7 +217,18 @@ func (o *overview) waiting(s *state) bool {
 	if leaked > 0 {
 		o.Notes = append(o.Notes, count(leaked, "lock")+" leaked.")
 	}
-	return len(o.Notes) > before || s.locksErr != nil || s.quarantineErr != nil
+	kinds := map[string]int{}
+	for _, p := range s.receipts.Problems {
+		kinds[p.Kind]++
+	}
+	for _, kind := range []string{receipt.Lost, receipt.Unknown, receipt.Overlapping} {
+		if n := kinds[kind]; n == 1 {
+			o.Notes = append(o.Notes, "1 delivery under a guard is "+kind+".")
+		} else if n > 1 {
+			o.Notes = append(o.Notes, fmt.Sprintf("%d deliveries under guards are %s.", n, kind))
+		}
+	}
+	return len(o.Notes) > before || s.locksErr != nil || s.quarantineErr != nil || s.receiptsErr != nil || s.receipts.More
 }
 
 // evaluated says what health found, and returns its state; "" where it was never evaluated.

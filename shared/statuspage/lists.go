@@ -8,6 +8,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/health"
+	"github.com/phasegate/phasegate/shared/receipt"
 )
 
 // listing is a table of the lower part of the page.
@@ -103,6 +104,29 @@ func quarantine(s *state, clk clock) listing {
 		l.Rows = append(l.Rows, listRow{Name: q.ID, Tone: "fair", Symbol: "over", State: "waiting", Cells: []string{ago(clk, q.ReceivedAt), q.Function, cut(q.Reason)}, Command: "phasectl quarantine show " + q.ID})
 	}
 	return l.bound()
+}
+
+func receipts(s *state, clk clock) listing {
+	l := listing{ID: "receipts", Caption: "Receipts of guards: deliveries that are lost, unknown or worked twice at once", Empty: "No delivery under a guard is lost, unknown or worked twice at once.",
+		Columns: []string{"Delivery", "State", "Since", "Service", "Reason", "Command"}, All: "phasectl receipt list --limit 1000"}
+	for _, p := range s.receipts.Problems {
+		tone := "fair"
+		if p.Kind == receipt.Lost {
+			tone = "bad"
+		}
+		l.Rows = append(l.Rows, listRow{Name: cut(p.Key), Tone: tone, Symbol: "over", State: p.Kind, Cells: []string{ago(clk, p.Since), cut(p.Scope + p.Route), cut(p.Why)}, Command: "phasectl receipt show " + p.ID})
+	}
+	switch {
+	case s.receiptsErr != nil && len(l.Rows) == 0: // those that can be read are shown
+		l.Problem = s.receiptsErr.Error()
+	case s.receiptsErr != nil:
+		l.Caption += "; others cannot be read: " + s.receiptsErr.Error()
+	case s.receipts.More && len(l.Rows) == 0:
+		l.Problem = fmt.Sprintf("more than %d deliveries are open, and the others were not read: %s", health.MostReceipts, l.All)
+	case s.receipts.More:
+		l.Caption += fmt.Sprintf("; of more than %d open deliveries", health.MostReceipts)
+	}
+	return l
 }
 
 // cut bounds a text of another system.

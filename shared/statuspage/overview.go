@@ -38,6 +38,7 @@ type overview struct {
 	ChecksProblem          string
 	Locks, Sweeps          listing
 	Quarantine, Jobs       listing
+	Receipts               listing
 	DeadLetters            *check
 }
 
@@ -120,7 +121,7 @@ func newOverview(a *app.App, s *state, q query) overview {
 	}
 	o.recent(s, q, clk)
 	o.checks(s, clk)
-	o.Locks, o.Sweeps, o.Quarantine, o.Jobs = locks(a, s, clk), sweeps(s, clk), quarantine(s, clk), jobs(s, clk)
+	o.Locks, o.Sweeps, o.Quarantine, o.Jobs, o.Receipts = locks(a, s, clk), sweeps(s, clk), quarantine(s, clk), jobs(s, clk), receipts(s, clk)
 	return o
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/receipt"
 	"github.com/phasegate/phasegate/shared/reconcile"
 	"github.com/phasegate/phasegate/shared/sweep"
 )
@@ -40,6 +41,8 @@ type state struct {
 	removalsErr   error
 	quarantine    []delivery.Quarantined // that waits
 	quarantineErr error
+	receipts      receipt.Open
+	receiptsErr   error
 	jobs          []health.Job
 	jobsErr       error
 }
@@ -84,6 +87,7 @@ func (p *Page) readAll(ctx context.Context, a *app.App, days int) *state {
 		wg.Go(func() { s.transitions[i] = p.readTransition(ctx, a, t, days) })
 	}
 	wg.Go(func() { s.report, s.reportErr = checker.Last(ctx) })
+	wg.Go(func() { s.receipts, s.receiptsErr = checker.OpenReceipts(ctx) })
 	wg.Go(func() { s.jobs, s.jobsErr = checker.Jobs(ctx) })
 	wg.Go(func() { s.locks, s.locksAt, s.locksErr = a.Locks.List(ctx) })
 	wg.Go(func() { s.removals, s.removalsErr = sweep.Removals(ctx, a) })
