@@ -12,10 +12,10 @@ func TestHealth_ExitStatusReflectsState(t *testing.T) {
 	s := running(t)
 	// There is no warehouse: nothing is failing, and not everything is known.
 	want(t, 2, []string{"unknown  tracking_accuracy", "no BigQuery is configured", "unknown  hand_overs", "ok       dead_letters",
-		"\nunknown: 3 ok, 0 failing, 12 unknown\n"}, "health")
+		"\nunknown: 4 ok, 0 failing, 12 unknown\n"}, "health")
 	code, stdout, _ := command(t, "health", "--json")
 	m := object(t, stdout)
-	if code != 2 || m["schema"] != 1.0 || m["overall"] != "unknown" || len(m["checks"].([]any)) != 15 {
+	if code != 2 || m["schema"] != 1.0 || m["overall"] != "unknown" || len(m["checks"].([]any)) != 16 {
 		t.Errorf("%d %s", code, stdout)
 	}
 	want(t, 2, []string{"ok       dead_letters         none in 5 subscriptions"}, "health", "--verbose", "--date", "2026-02-03")
