@@ -97,7 +97,7 @@ func conclude(ctx context.Context, a *app.App, job wire.Job, r sweep.Report) err
 			again = append(again, fmt.Errorf("%s %s: %s", p.Table, p.Period, p.Problem))
 		}
 	}
-	a.Log.InfoContext(ctx, fmt.Sprintf("swept: %d duplicates left, %d unknown, %d bytes read", r.Left(), r.Unknown(), bytes), "event", telemetry.Report,
+	a.Log.InfoContext(ctx, fmt.Sprintf("swept: %s left, %d unknown, %d bytes read", pipeline.Count(r.Left(), "duplicate", "duplicates"), r.Unknown(), bytes), "event", telemetry.Report,
 		"sweep", r.SweepID, "left", r.Left(), "unknown", r.Unknown(), "bytes", bytes)
 	switch {
 	case len(again) > 0:

@@ -42,7 +42,7 @@ func (d delivery) effect() string {
 	case d.outcome.Served:
 		return " → " + d.processor + ": done before"
 	}
-	return fmt.Sprintf(" → %s: %s, %d rows", d.processor, d.outcome.Status, d.outcome.Written.Rows)
+	return fmt.Sprintf(" → %s: %s, %s", d.processor, d.outcome.Status, pipeline.Count(d.outcome.Written.Rows, "row", "rows"))
 }
 
 func (p *phase4) runs(ps *processors.Processors) { p.mu.Lock(); defer p.mu.Unlock(); p.processors = ps }

@@ -46,7 +46,7 @@ func TestDemo_WithWarehouseBlocksAndReleasesCycle(t *testing.T) {
 		t.Errorf("%s", out.String())
 	}
 	if mended := "same_day, reconciliation, batch 1, data verified → player_composite_factors: success, 150 rows\n"; !strings.Contains(out.String(), mended) ||
-		!strings.Contains(out.String(), "1 findings, tracking accuracy 100.0 % (") {
+		!strings.Contains(out.String(), "1 finding, tracking accuracy 100.0 % (") {
 		t.Errorf("%s", out.String())
 	}
 	// The incident without the runner, what a sweep does about it, and the incident with it.

@@ -152,7 +152,7 @@ func (r report) label() string {
 
 func (r report) outcome() string {
 	if r.status == "" {
-		return fmt.Sprintf("success, %d rows", r.count)
+		return "success, " + pipeline.Count(r.count, "row", "rows")
 	}
 	return r.status
 }

@@ -125,7 +125,7 @@ func (d *demo) count(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	text := fmt.Sprintf("%d rows in %d tables, %d duplicates", rows, d.tables(), doubled)
+	text := fmt.Sprintf("%s in %s, %s", pipeline.Count(rows, "row", "rows"), pipeline.Count(d.tables(), "table", "tables"), pipeline.Count(doubled, "duplicate", "duplicates"))
 	if doubled > 0 {
 		text = d.red(text)
 	}
@@ -209,7 +209,7 @@ func (d *demo) swept(ctx context.Context, night pipeline.Period) error {
 			return fmt.Errorf("the sweep: %+v", r.Tables[0])
 		}
 		p := r.Tables[0]
-		d.say("   fix  %s: %d of %d rows too many, %d removed", p.Table, p.Duplicates, p.Rows, p.Removed)
+		d.say("   fix  %s: %d of %s too many, %d removed", p.Table, p.Duplicates, pipeline.Count(p.Rows, "row", "rows"), p.Removed)
 		if err := d.count(ctx); err != nil {
 			return err
 		}
@@ -269,7 +269,7 @@ func (d *demo) reconciled(ctx context.Context, night pipeline.Period) []func() e
 		for _, u := range report.Unknown {
 			d.say("   ?    %s", u)
 		}
-		d.say("   =    %d findings, tracking accuracy %s", len(report.Findings), report.AccuracyText())
+		d.say("   =    %s, tracking accuracy %s", pipeline.Count(len(report.Findings), "finding", "findings"), report.AccuracyText())
 		return nil
 	}
 	return []func() error{

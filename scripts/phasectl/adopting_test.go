@@ -186,7 +186,7 @@ func TestAdoption_PipelineIsAdoptedAndReturned(t *testing.T) {
 	// What make deploy asks before it applies anything.
 	want(t, 0, nil, "checks", "verify")
 	t.Setenv("PHASEGATE_SHADOW", "false")
-	want(t, 1, []string{"bad      replaces " + oldFeed + "  it still feeds the previous orchestrator, and both would hand over", "1 of 1 verifications failed"}, "checks", "verify")
+	want(t, 1, []string{"bad      replaces " + oldFeed + "\n  it still feeds the previous orchestrator, and both would hand over", "1 of 1 verification failed"}, "checks", "verify")
 	feed := "projects/phasegate-local/subscriptions/" + oldFeed
 	if err := a.App.Broker.Client.SubscriptionAdminClient.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: feed}); err != nil {
 		t.Fatal(err)

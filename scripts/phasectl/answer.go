@@ -145,7 +145,13 @@ type act struct {
 // the next person.
 func (c *act) acts(f *flags, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.reason, "reason", "", "the reason, in words that the next operator understands (required)")
+	f.needs(cmd, c.needsReason(func() bool { return !c.dryRun }))
 	c.optional(f, cmd)
+}
+
+// needsReason is the need of a reason, in some cases.
+func (c *act) needsReason(when func() bool) need {
+	return lacks("--reason", func() bool { return when() && strings.TrimSpace(c.reason) == "" }, `--reason "…"`)
 }
 
 // optional is acts without a reason.
@@ -167,21 +173,6 @@ func (c *act) openFor(ctx context.Context, f *flags) (*app.App, error) {
 		return f.open(ctx)
 	}
 	return f.openToAct(ctx)
-}
-
-// checked is openFor, and wants a reason for what is not a dry run.
-func (c *act) checked(ctx context.Context, f *flags) (*app.App, error) {
-	if err := checkReason(c.reason); err != nil && !c.dryRun {
-		return nil, err
-	}
-	return c.openFor(ctx, f)
-}
-
-func checkReason(reason string) error {
-	if strings.TrimSpace(reason) == "" {
-		return usage(errors.New(`--reason: is required, such as --reason "Phase 4 lost its tables"`))
-	}
-	return nil
 }
 
 // errNotConfirmed: the answer to the question was no.

@@ -78,9 +78,9 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 		}
 		switch {
 		case bad > 0:
-			return r, exitError{exitFindings, fmt.Errorf("%d of %d verifications failed", bad, len(r.Checks))}
+			return r, exitError{exitFindings, fmt.Errorf("%d of %s failed", bad, pipeline.Count(len(r.Checks), "verification", "verifications"))}
 		case unknown > 0:
-			return r, exitError{exitUnknown, fmt.Errorf("%d of %d verifications could not be made", unknown, len(r.Checks))}
+			return r, exitError{exitUnknown, fmt.Errorf("%d of %s could not be made", unknown, pipeline.Count(len(r.Checks), "verification", "verifications"))}
 		}
 		return r, nil
 	})
@@ -131,13 +131,11 @@ func checksRunCommand(f *flags) *cobra.Command {
 		Example: "  phasectl checks run 2026-02-03 overnight",
 	}
 	o.takes(cmd, 2)
+	f.needs(cmd, o.needsPeriod(f, never), o.needsPlace(f, false, never))
 	return answers(f, cmd, o.run)
 }
 
 func (o *checksRunOptions) run(ctx context.Context) (*checksRun, error) {
-	if err := o.needsPeriod(); err != nil {
-		return nil, err
-	}
 	_, p, w, err := o.warehouse()
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/phasegate/phasegate/scripts/local"
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/sweep"
 )
 
@@ -65,7 +66,7 @@ var stored = map[string]func(context.Context, *app.App) ([]string, error){
 		listed, err := sweep.Removals(ctx, a)
 		for _, l := range listed {
 			if l.Undoable {
-				out = append(out, fmt.Sprintf("%s\t%d rows of %s for %s", l.ID, l.Removed, l.Table, l.Period))
+				out = append(out, fmt.Sprintf("%s\t%s of %s for %s", l.ID, pipeline.Count(l.Removed, "row", "rows"), l.Table, l.Period))
 			}
 		}
 		return out, err
@@ -105,7 +106,7 @@ func (f *flags) fromStore(cmd *cobra.Command, list func(context.Context, *app.Ap
 // days are the last week's, as words and as dates.
 func (f *flags) days() []string {
 	out := []string{"today", "yesterday"}
-	p, err := app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
+	p, err := f.definition()
 	if err != nil {
 		return out
 	}
@@ -119,7 +120,7 @@ func (f *flags) days() []string {
 // names are those of the pipeline file, as far as it can be read: completing is no place
 // for errors.
 func (f *flags) names(of string) (names []string) {
-	p, err := app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
+	p, err := f.definition()
 	if err != nil {
 		return nil
 	}

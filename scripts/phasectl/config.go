@@ -30,6 +30,7 @@ type flags struct {
 	opened         *opened                         // what the answer is about, once it is known
 	headed         bool                            // the answer has its first line
 	types          map[*cobra.Command]reflect.Type // of the answer of each command
+	needed         map[*cobra.Command][]need       // what the lines of each command must have
 }
 
 // clock is this machine's; tests of a whole night set another.

@@ -14,7 +14,7 @@ func TestDaily_CombinesHealthReconcileAndDrift(t *testing.T) {
 	os.Args = []string{"phasectl", "daily", "--source", dir}
 	t.Cleanup(func() { os.Args = of })
 	// There is no warehouse: nothing is known of tables, by health and by reconciliation.
-	want(t, 2, []string{"Health\n", "unknown  tracking_accuracy", "\nReconciliation\n", "\nDrift\nSTATE CHECK ok function phasegate-health source " + driftHash, "\nok: nothing differs\n\nunknown\n"}, "daily", "--source", dir)
+	want(t, 2, []string{"Health\n", "unknown  tracking_accuracy", "\nReconciliation\n", "\nDrift\nSTATE  CHECK\nok  function phasegate-health\n  source " + driftHash, "\nok: nothing differs\n\nunknown\n"}, "daily", "--source", dir)
 	code, stdout, stderr := command(t, "daily", "--source", dir, "--days", "3", "--json")
 	m := object(t, stdout)
 	if code != 2 || m["schema"] != 1.0 || m["overall"] != "unknown" || !strings.Contains(stderr, "health: ") || !strings.Contains(stderr, "reconcile: ") || strings.Contains(stderr, "drift: ") {
@@ -28,7 +28,7 @@ func TestDaily_CombinesHealthReconcileAndDrift(t *testing.T) {
 	}
 	// One that finds something makes it failing, whatever is unknown; the others still run.
 	sound("ffffffffffff").serve(t)
-	want(t, 1, []string{"failing  function phasegate-health source ffffffffffff", "\n\nfailing\n"}, "daily", "--source", dir)
+	want(t, 1, []string{"failing  function phasegate-health\n  source ffffffffffff", "\n\nfailing\n"}, "daily", "--source", dir)
 	// One that cannot even be asked is told, and the others still run.
 	code, stdout, stderr = command(t, "daily", "--source", t.TempDir(), "--json")
 	if m := object(t, stdout); code != 2 || m["drift"] != nil || m["health"] == nil || !strings.Contains(stderr, "is no checkout") {

@@ -233,10 +233,9 @@ func deadLetterReplay(f *flags) *cobra.Command {
 		Long: "Deliver dead letters, with their original times, to the handler that failed, in this process. A message that is\n" +
 			"accepted or put in quarantine is removed. One that fails again, or is too large for quarantine, stays.",
 		Example: "  phasectl dead-letter replay --all --reason \"BigQuery is back\"",
-		Args:    o.chosen,
 	}
+	o.chosen(cmd, "everything, up to 1000 messages a subscription")
 	topicFlag(cmd, &o.topic)
-	cmd.Flags().BoolVar(&o.all, "all", false, "everything, up to 1000 messages a subscription")
 	o.acts(f, cmd)
 	return answers(f, cmd, func(ctx context.Context) (*tally, error) {
 		return o.eachDead(ctx, "accepted", "deliver again", replayOne)
@@ -251,8 +250,8 @@ func deadLetterDiscard(f *flags) *cobra.Command {
 		Long: "Write an audit record with the message's data, then acknowledge it: the broker deletes it. Discarding it again after\n" +
 			"an error carries on. Its document in quarantine, if it has one, is marked as discarded.",
 		Example: "  phasectl dead-letter discard 4711 --reason \"the period is closed\"",
-		Args:    some("ID", "4711, which phasectl dead-letter list shows", &o.ids),
 	}
+	o.chosen(cmd, "")
 	topicFlag(cmd, &o.topic)
 	o.acts(f, cmd)
 	return answers(f, cmd, func(ctx context.Context) (*tally, error) {
@@ -302,7 +301,7 @@ func discardOne(ctx context.Context, a *app.App, d deadLetter, reason string) er
 // eachDead does something about the named ones, about all without names, and gives back those
 // about which it was not done.
 func (o *messagesOptions) eachDead(ctx context.Context, verb, would string, do func(context.Context, *app.App, deadLetter, string) error) (t *tally, err error) {
-	a, err := o.checked(ctx, o.flags)
+	a, err := o.openFor(ctx, o.flags)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/phasegate/phasegate/scripts/demo"
 	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 func demoCommand(f *flags) *cobra.Command {
@@ -55,9 +56,10 @@ func demoCommand(f *flags) *cobra.Command {
 				return err
 			}
 			var b strings.Builder
-			fmt.Fprintf(&b, "\nThe whole night: %d messages received, %d of them copies with an id seen before; a guarded service ran %d times\n", result.Published+result.Copies, result.Copies, result.Guarded)
+			fmt.Fprintf(&b, "\nThe whole night: %s received, %d of them copies with an id seen before; a guarded service ran %s\n",
+				pipeline.Count(result.Published+result.Copies, "message", "messages"), result.Copies, pipeline.Count(result.Guarded, "time", "times"))
 			if result.Warehouse {
-				fmt.Fprintf(&b, "%d runs of the next phase; %d duplicates in %d tables\n", result.Runs, result.DoubledRows, result.Tables)
+				fmt.Fprintf(&b, "%s of the next phase; %s in %s\n", pipeline.Count(result.Runs, "run", "runs"), pipeline.Count(result.DoubledRows, "duplicate", "duplicates"), pipeline.Count(result.Tables, "table", "tables"))
 			}
 			b.WriteString(tryNext(verbose, keep, result.Warehouse))
 			if keep {

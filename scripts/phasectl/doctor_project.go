@@ -11,6 +11,8 @@ import (
 	"google.golang.org/api/cloudresourcemanager/v1"
 	"google.golang.org/api/monitoring/v3"
 	"google.golang.org/api/serviceusage/v1"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // The APIs that have to be enabled before a deployment, and those that it enables.
@@ -134,7 +136,7 @@ func (d *doctor) channels(ctx context.Context) []check {
 		return []check{d.unread(id, err, "roles/monitoring.viewer")}
 	}
 	if policies == 0 || len(used) == 0 {
-		return []check{d.byDeploying(check{ID: id, Evidence: fmt.Sprintf("%d alerts have channels", policies)})}
+		return []check{d.byDeploying(check{ID: id, Evidence: pipeline.Count(policies, "alert has channels", "alerts have channels")})}
 	}
 	known := map[string]*monitoring.NotificationChannel{}
 	err = d.monitoring.Projects.NotificationChannels.List("projects/"+d.config.Project).Pages(ctx, func(page *monitoring.ListNotificationChannelsResponse) error {
@@ -152,13 +154,13 @@ func (d *doctor) channels(ctx context.Context) []check {
 		c := check{ID: "notification channel " + path.Base(name), State: checkFailing}
 		switch {
 		case channel == nil:
-			c.Evidence, c.Action = fmt.Sprintf("does not exist, and %d alerts go to it", used[name]), "remove it from critical_channels and other_channels, then make deploy"
+			c.Evidence, c.Action = fmt.Sprintf("does not exist, and %s to it", pipeline.Count(used[name], "alert goes", "alerts go")), "remove it from critical_channels and other_channels, then make deploy"
 		case !channel.Enabled:
-			c.Evidence, c.Action = fmt.Sprintf("%s %q is disabled, and %d alerts go to it", channel.Type, channel.DisplayName, used[name]), "gcloud beta monitoring channels update "+name+" --enabled"
+			c.Evidence, c.Action = fmt.Sprintf("%s %q is disabled, and %s to it", channel.Type, channel.DisplayName, pipeline.Count(used[name], "alert goes", "alerts go")), "gcloud beta monitoring channels update "+name+" --enabled"
 		case channel.VerificationStatus == "UNVERIFIED":
 			c.Evidence, c.Action = fmt.Sprintf("%s %q is not verified, so it gets no notification", channel.Type, channel.DisplayName), "https://console.cloud.google.com/monitoring/alerting/notifications?project="+d.config.Project
 		default:
-			c.State, c.Evidence = checkOK, fmt.Sprintf("%s %q, of %d alerts", channel.Type, channel.DisplayName, used[name])
+			c.State, c.Evidence = checkOK, fmt.Sprintf("%s %q, of %s", channel.Type, channel.DisplayName, pipeline.Count(used[name], "alert", "alerts"))
 		}
 		out = append(out, c)
 	}

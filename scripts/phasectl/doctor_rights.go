@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"google.golang.org/api/cloudresourcemanager/v1"
 
 	"github.com/phasegate/phasegate/scripts/rights"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // bindings say who has which role on a resource.
@@ -98,7 +98,7 @@ func (d *doctor) identity(email string, wanted []rights.Grant, places map[place]
 			c.Evidence += d.inherits("; they may be inherited from ")
 		}
 	default:
-		c.State, c.Evidence = checkOK, fmt.Sprintf("%d roles are granted", len(wanted))
+		c.State, c.Evidence = checkOK, pipeline.Count(len(wanted), "role is granted", "roles are granted")
 	}
 	return c
 }

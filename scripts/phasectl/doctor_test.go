@@ -177,7 +177,7 @@ func TestDoctor_FindsNothingInASoundDeployment(t *testing.T) {
 	c := soundCloud(t)
 	c.serve()
 	out := diagnose(t, 0, []string{"ok       credentials: ", "ok       project p: number 42", "ok       APIs: 15 are needed, and enabled", "ok       rights of the caller: ",
-		"ok       rights of pg-sweep@p.iam.gserviceaccount.com: ", "ok       rights of pg-push-health@p.iam.gserviceaccount.com: 1 roles are granted",
+		"ok       rights of pg-sweep@p.iam.gserviceaccount.com: ", "ok       rights of pg-push-health@p.iam.gserviceaccount.com: 1 role is granted",
 		"ok       rights of service-42@gcp-sa-pubsub.iam.gserviceaccount.com: ", "ok       locations of datasets: all datasets that exist are in US", "ok       table nba_analytics.player_game_summary: ",
 		"ok       subscription nba-phase3-analytics-complete-transition: retries after 10s to 10m0s", `ok       notification channel 7: email "phasegate mail"`})
 	want(t, 0, []string{"ok: everything is as it should be"}, "doctor", "--project", "p")
@@ -233,8 +233,8 @@ func TestDoctor_NamesEachProblemAndItsFix(t *testing.T) {
 		"other_retries": {func(c *cloud) {
 			c.change("/v1/projects/p/subscriptions/phasegate-health-health", `"300s"`, `"10s"`)
 		}, 1, []string{`subscription phasegate-health-health: its least pause between attempts is "10s", not "300s"`}},
-		"a_channel_is_gone":   {func(c *cloud) { c.answers["/v3/projects/p/notificationChannels"] = `{}` }, 1, []string{"failing  notification channel 7: does not exist, and 1 alerts go to it"}},
-		"a_channel_is_off":    {func(c *cloud) { c.change("/v3/projects/p/notificationChannels", `"enabled":true`, `"enabled":false`) }, 1, []string{"is disabled, and 1 alerts go to it", "gcloud beta monitoring channels update projects/p/notificationChannels/7 --enabled"}},
+		"a_channel_is_gone":   {func(c *cloud) { c.answers["/v3/projects/p/notificationChannels"] = `{}` }, 1, []string{"failing  notification channel 7: does not exist, and 1 alert goes to it"}},
+		"a_channel_is_off":    {func(c *cloud) { c.change("/v3/projects/p/notificationChannels", `"enabled":true`, `"enabled":false`) }, 1, []string{"is disabled, and 1 alert goes to it", "gcloud beta monitoring channels update projects/p/notificationChannels/7 --enabled"}},
 		"no_alert_has_one":    {func(c *cloud) { c.answers["/v3/projects/p/alertPolicies"] = `{}` }, 1, []string{"failing  notification channels: 0 alerts have channels"}},
 		"a_service_is_broken": {func(c *cloud) { c.answers["/v3/projects/p/alertPolicies"] = "400 broken" }, 2, []string{"unknown  notification channels: googleapi: Error 400: broken"}},
 	} {

@@ -120,27 +120,27 @@ func TestDrift_NamesDifferences(t *testing.T) {
 		code   int
 		parts  []string
 	}{
-		"nothing":      {func(project) {}, 0, []string{"ok       function phasegate-transition source " + driftHash, "ok       service nba-phase3-analytics-processors revision nba-phase3-analytics-processors-7 has all traffic, commit 4f2ac01", "ok       schedule phasegate-relay \"*/5 * * * *\" in Etc/UTC", "ok       schedule phasegate-nightly \"30 10 * * *\" in America/New_York", "\nok: nothing differs\n"}},
-		"other_source": {replace(functionsPath, "-"+driftHash, "-ffffffffffff"), 1, []string{"failing  function phasegate-health source ffffffffffff is deployed, and the checkout is " + driftHash, "         make deploy"}},
-		"missing":      {func(p project) { p[functionsPath+" more"] = `{"functions":[]}` }, 1, []string{"failing  function phasegate-sweep is not deployed", "failing  function phasegate-transition is not deployed"}},
-		"failed":       {replace(functionsPath, `"ACTIVE"`, `"FAILED"`), 1, []string{"failing  function phasegate-health its state is FAILED", "gcloud functions describe phasegate-health --v2 --region=us-central1"}},
-		"by_hand":      {replace(functionsPath, "phasegate-health-"+driftHash+".zip", "function-source.zip"), 2, []string{"unknown  function phasegate-health its archive's name has no hash"}},
-		"unreachable":  {replace(functionsPath, `{"functions"`, `{"unreachable":["europe-west1"],"functions"`), 2, []string{"unknown  function phasegate-sweep functions: europe-west1 cannot be reached", "unknown  schedule phasegate-relay jobs: in which region"}},
-		"denied":       {func(p project) { p[functionsPath], p[servicesPath] = "403 functions", "403 services" }, 2, []string{"unknown  function phasegate-health functions: ", "Permission denied on 403 functions", "unknown  service phasegate-health services: ", "unknown  schedule phasegate-relay jobs: in which region they are is not known"}},
-		"jobs_denied":  {func(p project) { p[jobsPath] = "403 jobs" }, 2, []string{"unknown  schedule phasegate-nightly jobs of us-central1: ", "ok       function phasegate-health"}},
+		"nothing":      {func(project) {}, 0, []string{"ok       function phasegate-transition\n  source " + driftHash, "ok       service nba-phase3-analytics-processors\n  revision nba-phase3-analytics-processors-7 has all traffic, commit 4f2ac01", "ok       schedule phasegate-relay\n  \"*/5 * * * *\" in Etc/UTC", "ok       schedule phasegate-nightly\n  \"30 10 * * *\" in America/New_York", "\nok: nothing differs\n"}},
+		"other_source": {replace(functionsPath, "-"+driftHash, "-ffffffffffff"), 1, []string{"failing  function phasegate-health\n  source ffffffffffff is deployed, and the checkout is " + driftHash, "  fix: make deploy\n"}},
+		"missing":      {func(p project) { p[functionsPath+" more"] = `{"functions":[]}` }, 1, []string{"failing  function phasegate-sweep\n  is not deployed", "failing  function phasegate-transition\n  is not deployed"}},
+		"failed":       {replace(functionsPath, `"ACTIVE"`, `"FAILED"`), 1, []string{"failing  function phasegate-health\n  its state is FAILED", "gcloud functions describe phasegate-health --v2 --region=us-central1"}},
+		"by_hand":      {replace(functionsPath, "phasegate-health-"+driftHash+".zip", "function-source.zip"), 2, []string{"unknown  function phasegate-health\n  its archive's name has no hash"}},
+		"unreachable":  {replace(functionsPath, `{"functions"`, `{"unreachable":["europe-west1"],"functions"`), 2, []string{"unknown  function phasegate-sweep\n  functions: europe-west1 cannot be reached", "unknown  schedule phasegate-relay\n  jobs: in which region"}},
+		"denied":       {func(p project) { p[functionsPath], p[servicesPath] = "403 functions", "403 services" }, 2, []string{"unknown  function phasegate-health\n  functions: ", "Permission denied on 403 functions", "unknown  service phasegate-health\n  services: ", "unknown  schedule phasegate-relay\n  jobs: in which region they are is not known"}},
+		"jobs_denied":  {func(p project) { p[jobsPath] = "403 jobs" }, 2, []string{"unknown  schedule phasegate-nightly\n  jobs of us-central1: ", "ok       function phasegate-health"}},
 		"pinned_old": {replace(servicesPath, `{"revisionName":"phasegate-health-7","percent":100,"latestRevision":true}`, `{"revisionName":"phasegate-health-6","percent":100}`), 1,
-			[]string{"failing  service phasegate-health 100 % of its traffic go to phasegate-health-6, and the latest revision is phasegate-health-7", "gcloud run services update-traffic phasegate-health --to-latest --region=us-central1"}},
+			[]string{"failing  service phasegate-health\n  100 % of its traffic go to phasegate-health-6, and the latest revision is phasegate-health-7", "gcloud run services update-traffic phasegate-health --to-latest --region=us-central1"}},
 		"split":         {replace(servicesPath, `{"revisionName":"phasegate-health-7","percent":100,"latestRevision":true}`, `{"revisionName":"phasegate-health-7","percent":90,"latestRevision":true},{"revisionName":"phasegate-health-5","percent":10}`), 1, []string{"10 % of its traffic go to phasegate-health-5"}},
 		"pinned_newest": {replace(servicesPath, `"percent":100,"latestRevision":true`, `"percent":100`), 1, []string{"its traffic is pinned to phasegate-health-7: the next deployment would not get it"}},
 		"not_ready":     {replace(servicesPath, `"latestCreatedRevisionName":"phasegate-health-7"`, `"latestCreatedRevisionName":"phasegate-health-8"`), 1, []string{"revision phasegate-health-8 was made and is not ready"}},
-		"never_ready":   {replace(servicesPath, `"latestReadyRevisionName":"phasegate-health-7"`, `"latestReadyRevisionName":""`), 1, []string{"failing  service phasegate-health no revision of it is ready"}},
-		"no_traffic":    {replace(servicesPath, `{"revisionName":"phasegate-health-7","percent":100,"latestRevision":true}`, ``), 1, []string{"failing  service phasegate-health no traffic goes to it"}},
-		"renamed":       {replace(servicesPath+" more", "nba-phase3-analytics-processors", "nba-phase3-processors"), 1, []string{"failing  service nba-phase3-analytics-processors does not exist", "correct the service's name in the pipeline file, or deploy it"}},
-		"no_commit":     {replace(servicesPath+" more", commit, ""), 2, []string{"unknown  service nba-phase3-analytics-processors revision nba-phase3-analytics-processors-7 has all traffic; it has no label commit-sha"}},
-		"paused":        {replace(jobsPath, `"ENABLED"`, `"PAUSED"`), 1, []string{"failing  schedule phasegate-relay is paused", "gcloud scheduler jobs resume phasegate-relay --location=us-central1"}},
-		"other_cron":    {replace(jobsPath, `*/5`, `*/50`), 1, []string{`failing  schedule phasegate-relay is at "*/50 * * * *" in Etc/UTC, and the pipeline file says "*/5 * * * *" in Etc/UTC`}},
-		"other_zone":    {replace(jobsPath, `America/New_York`, `Etc/UTC`), 1, []string{`phasegate-nightly is at "30 10 * * *" in Etc/UTC, and the pipeline file says "30 10 * * *" in America/New_York`}},
-		"no_job":        {replace(jobsPath, `jobs/phasegate-nightly`, `jobs/nightly`), 1, []string{"failing  schedule phasegate-nightly does not exist"}},
+		"never_ready":   {replace(servicesPath, `"latestReadyRevisionName":"phasegate-health-7"`, `"latestReadyRevisionName":""`), 1, []string{"failing  service phasegate-health\n  no revision of it is ready"}},
+		"no_traffic":    {replace(servicesPath, `{"revisionName":"phasegate-health-7","percent":100,"latestRevision":true}`, ``), 1, []string{"failing  service phasegate-health\n  no traffic goes to it"}},
+		"renamed":       {replace(servicesPath+" more", "nba-phase3-analytics-processors", "nba-phase3-processors"), 1, []string{"failing  service nba-phase3-analytics-processors\n  does not exist", "correct the service's name in the pipeline file, or deploy it"}},
+		"no_commit":     {replace(servicesPath+" more", commit, ""), 2, []string{"unknown  service nba-phase3-analytics-processors\n  revision nba-phase3-analytics-processors-7 has all traffic; it has no label commit-sha"}},
+		"paused":        {replace(jobsPath, `"ENABLED"`, `"PAUSED"`), 1, []string{"failing  schedule phasegate-relay\n  is paused", "gcloud scheduler jobs resume phasegate-relay --location=us-central1"}},
+		"other_cron":    {replace(jobsPath, `*/5`, `*/50`), 1, []string{"failing  schedule phasegate-relay\n", `  is at "*/50 * * * *" in Etc/UTC, and the pipeline file says "*/5 * * * *" in Etc/UTC`}},
+		"other_zone":    {replace(jobsPath, `America/New_York`, `Etc/UTC`), 1, []string{"failing  schedule phasegate-nightly\n", `  is at "30 10 * * *" in Etc/UTC, and the pipeline file says "30 10 * * *" in America/New_York`}},
+		"no_job":        {replace(jobsPath, `jobs/phasegate-nightly`, `jobs/nightly`), 1, []string{"failing  schedule phasegate-nightly\n  does not exist"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := sound(driftHash)
@@ -175,12 +175,12 @@ func TestDrift_ComparesSourceThatHasRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := checkout(t, driftHash)
-	want(t, 1, []string{"failing  function phasegate-reconcile source " + driftHash + " is deployed, and " + app.SourceHash + " has run since"}, "drift", "--source", dir)
+	want(t, 1, []string{"failing  function phasegate-reconcile\n  source " + driftHash + " is deployed, and " + app.SourceHash + " has run since"}, "drift", "--source", dir)
 	// One that has not run since it was deployed has run the one before.
 	p := sound(driftHash)
 	p[functionsPath] = strings.Replace(p[functionsPath], `"state":"ACTIVE"`, `"state":"ACTIVE","updateTime":"2026-02-05T00:00:00.123Z"`, 2)
 	p.serve(t)
-	want(t, 0, []string{"ok       function phasegate-reconcile source " + driftHash}, "drift", "--source", dir)
+	want(t, 0, []string{"ok       function phasegate-reconcile\n  source " + driftHash}, "drift", "--source", dir)
 }
 
 // F42: a comparison with a path that does not exist is an error, never fine; and the

@@ -46,9 +46,9 @@ func TestDrill_ShowsCheckEventAndNotification(t *testing.T) {
 	s, received := runningNow(t)
 	asked := loggingAnswers(t, `{}`, oneLine)
 	want(t, 0, []string{
-		"ok       fault in phase3_to_phase4 2000-01-01 overnight, as drill-", ": overdue: deadline 2000-01-02 10:00 EST passed",
-		"ok       check hand_overs is failing, as it should be: 2000-01-01 overnight: overdue: deadline 2000-01-02 10:00 EST passed",
-		"ok       event in the log since 2026-02-04T12:00:03Z", "ok       notification Slack accepted it",
+		"ok       fault in phase3_to_phase4\n  2000-01-01 overnight, as drill-", ": overdue: deadline 2000-01-02 10:00 EST passed",
+		"ok       check\n  hand_overs is failing, as it should be: 2000-01-01 overnight: overdue: deadline 2000-01-02 10:00 EST passed",
+		"ok       event\n  in the log since 2026-02-04T12:00:03Z", "ok       notification\n  Slack accepted it",
 	}, "drill")
 	if len(*asked) != 2 || !strings.Contains((*asked)[0].Filter, `service_name="phasegate-health"`) || (*asked)[0].ResourceNames[0] != "projects/phasegate-local" {
 		t.Errorf("%+v", *asked)
@@ -79,14 +79,14 @@ func TestDrill_ShowsCheckEventAndNotification(t *testing.T) {
 func TestDrill_NamesMissingSignals(t *testing.T) {
 	s, _ := runningNow(t)
 	// A machine's lines are in no Cloud Logging, and that is not fine.
-	want(t, 2, []string{"unknown  event lines of this machine"}, "drill")
+	want(t, 2, []string{"unknown  event\n  lines of this machine"}, "drill")
 	loggingAnswers(t, `{"error":{"code":403,"message":"Permission denied on logging.logEntries.list"}}`)
-	want(t, 2, []string{"unknown  event read the log: ", "Permission denied"}, "drill")
+	want(t, 2, []string{"unknown  event\n  read the log: ", "Permission denied"}, "drill")
 	loggingAnswers(t, `{}`)
-	want(t, 1, []string{"failing  event no line of it within 1s", "gcloud logging read 'resource.type="}, "drill", "--timeout", "1s")
+	want(t, 1, []string{"failing  event\n  no line of it within 1s", "gcloud logging read 'resource.type="}, "drill", "--timeout", "1s")
 	loggingAnswers(t, oneLine)
 	s.App.Notifier.Slack = notify.Slack{}
-	want(t, 1, []string{"failing  notification no channel: neither SLACK_WEBHOOK_URL nor SLACK_BOT_TOKEN is set"}, "drill")
+	want(t, 1, []string{"failing  notification\n  no channel: neither SLACK_WEBHOOK_URL nor SLACK_BOT_TOKEN is set"}, "drill")
 	if code, _, stderr := command(t, "drill", "--timeout", "1ms"); code != 64 {
 		t.Errorf("%d %s", code, stderr)
 	}
@@ -95,7 +95,7 @@ func TestDrill_NamesMissingSignals(t *testing.T) {
 	if err := s.App.Broker.Client.SubscriptionAdminClient.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: name}); err != nil {
 		t.Fatal(err)
 	}
-	want(t, 1, []string{"failing  check the function health has not looked within 1s"}, "drill", "--timeout", "1s")
+	want(t, 1, []string{"failing  check\n  the function health has not looked within 1s"}, "drill", "--timeout", "1s")
 	if d, ok, err := health.LastDrill(t.Context(), s.App); err != nil || !ok || d.Problem == "" {
 		t.Errorf("%+v %v", d, err)
 	}

@@ -30,11 +30,14 @@ type explainOptions struct {
 func explainCommand(f *flags) *cobra.Command {
 	o := explainOptions{flags: f}
 	cmd := &cobra.Command{
-		Use:     "explain PERIOD [MODE]",
-		Short:   "Show why a cycle was not handed over, when it is checked next, and the suggested command",
+		Use:   "explain PERIOD [MODE]",
+		Short: "Show why a cycle was not handed over, when it is checked next, and the suggested command",
+		Long: "Show why a cycle was not handed over, when it is checked next, and the suggested commands. Without --transition this\n" +
+			"is the cycle of each transition that has the mode.",
 		Example: "  phasectl explain 2026-02-03 overnight\n  phasectl explain yesterday overnight --json",
 	}
 	o.takes(cmd, 2)
+	f.needs(cmd, o.needsPeriod(f, never), o.needsPlace(f, true, never))
 	f.watched(cmd)
 	cmd.Flags().IntVar(&o.page, "page", 1, fmt.Sprintf("page of the runs, %d on each, the newest on the first", runsOfPage))
 	return answers(f, cmd, o.run)
@@ -43,12 +46,17 @@ func explainCommand(f *flags) *cobra.Command {
 // runsOfPage is how many runs are shown at once.
 const runsOfPage = 20
 
-// explainAnswer is everything that is known about one cycle.
+// explainAnswer is the cycle of each transition, in the order of the pipeline file.
 type explainAnswer struct {
+	Cycles []*explained `json:"cycles"`
+}
+
+// explained is everything that is known about one cycle.
+type explained struct {
 	cycle.Explanation
 	Waited []waited `json:"waited_for"`
 	Logs   string   `json:"logs,omitempty"` // of Phasegate about the cycle, in Cloud Logging
-	Help   string   `json:"help"`
+	Help   []string `json:"help"`           // what to do, each with its command
 
 	transition *pipeline.Transition
 	page       int
@@ -57,6 +65,7 @@ type explainAnswer struct {
 // waited is a processor that a cycle waits for.
 type waited struct {
 	Processor  string      `json:"processor"`
+	Critical   bool        `json:"critical"`         // nothing is handed over without it
 	Attempts   int         `json:"attempts"`         // reports of the cycle's time
 	Status     wire.Status `json:"status,omitempty"` // of the last one
 	At         time.Time   `json:"at,omitzero"`
@@ -72,7 +81,7 @@ var exitWords = regexp.MustCompile(`exit status (\d+)`)
 func waitedFor(x cycle.Explanation, a *app.App, key cycle.Key, m pipeline.Mode) []waited {
 	out := []waited{}
 	for _, name := range x.Missing {
-		w, words := waited{Processor: name}, []string{name}
+		w, words := waited{Processor: name, Critical: slices.Contains(m.Critical, name)}, []string{name}
 		phase, of, _ := a.Pipeline.Processor(name)
 		words = append(words, of.Class)
 		for _, r := range x.Runs { // oldest first
@@ -114,20 +123,61 @@ func (o *explainOptions) run(ctx context.Context) (*explainAnswer, error) {
 		return nil, err
 	}
 	defer a.Close()
-	key, m, err := o.one(a.Pipeline, a.Now())
+	ts, err := o.transitions(a.Pipeline)
 	if err != nil {
 		return nil, err
 	}
-	x, err := a.Engine.Explain(ctx, key, m)
-	if err != nil {
-		return nil, exitError{exitUnknown, err}
+	if err := o.known(ts); err != nil {
+		return nil, err
 	}
-	if pages := max(1, (len(x.Runs)+runsOfPage-1)/runsOfPage); o.page < 1 || o.page > pages {
+	period, err := onePeriod(a.Pipeline.Calendar, a.Now(), o.period)
+	if err != nil {
+		return nil, usage(err)
+	}
+	r, pages := &explainAnswer{Cycles: []*explained{}}, 1
+	for _, t := range ts {
+		m, err := o.modeOf(t)
+		if err != nil {
+			continue // another transition has the mode
+		}
+		key := cycle.Key{Transition: t, Period: period}
+		x, err := a.Engine.Explain(ctx, key, m)
+		if err != nil {
+			return nil, exitError{exitUnknown, err}
+		}
+		x.NextCheck = checkedNext(a.Pipeline, x.Status, a.Now())
+		pages = max(pages, (len(x.Runs)+runsOfPage-1)/runsOfPage)
+		logs := fmt.Sprintf(`resource.type="cloud_run_revision" resource.labels.service_name=("%[1]sphasegate-transition" OR "%[1]sphasegate-reconcile") jsonPayload.transition="%[2]s" jsonPayload.period="%[3]s"`,
+			a.Config.Prefix, t.ID, period)
+		one := &explained{Explanation: x, Waited: waitedFor(x, a, key, m), Logs: logsLink(a, logs, m.CountsFrom, key), transition: t, page: o.page}
+		one.Help = one.help()
+		r.Cycles = append(r.Cycles, one)
+	}
+	if o.page < 1 || o.page > pages {
 		return nil, usage(fmt.Errorf("--page: %d is not within 1 to %d", o.page, pages))
 	}
-	logs := fmt.Sprintf(`resource.type="cloud_run_revision" resource.labels.service_name=("%[1]sphasegate-transition" OR "%[1]sphasegate-reconcile") jsonPayload.transition="%[2]s" jsonPayload.period="%[3]s"`,
-		a.Config.Prefix, key.Transition.ID, key.Period)
-	return &explainAnswer{x, waitedFor(x, a, key, m), logsLink(a, logs, m.CountsFrom, key), help(x, key.Transition), key.Transition, o.page}, nil
+	return r, nil
+}
+
+// checkedNext is when the relay evaluates a cycle next: by its first run at or after the time that
+// changes anything. A cycle that is due waits for the next run. Zero: only a report changes anything.
+func checkedNext(p *pipeline.Pipeline, st cycle.Status, now time.Time) (next time.Time) {
+	at := st.NextCheck
+	if st.Due || !at.IsZero() && at.Before(now) {
+		at = now
+	}
+	if at.IsZero() {
+		return at
+	}
+	for _, s := range p.Schedules {
+		if s.Job != wire.JobRelay {
+			continue
+		}
+		if due := p.NextDue(s, at.Add(-time.Nanosecond)); next.IsZero() || due.Before(next) {
+			next = due
+		}
+	}
+	return next
 }
 
 func modeNames(t *pipeline.Transition) string {
@@ -138,53 +188,86 @@ func modeNames(t *pipeline.Transition) string {
 	return strings.Join(names, ", ")
 }
 
-// help names the one thing to do about a cycle, with the command that does it.
-func help(x cycle.Explanation, t *pipeline.Transition) string {
+// mostFixes bounds for how many processors that reported something else a command is suggested.
+const mostFixes = 5
+
+// fixes say what to do about the processors that a cycle waits for.
+func (x *explained) fixes() (out []string) {
+	run := func(name string) string {
+		return fmt.Sprintf("phasectl run %s --processor %s --publish -- COMMAND", x.Period, name)
+	}
+	var silent []string
+	bad := 0
+	for _, w := range x.Waited {
+		if w.Attempts == 0 {
+			silent = append(silent, w.Processor)
+			continue
+		}
+		if bad++; bad <= mostFixes {
+			out = append(out, fmt.Sprintf("%s reported %s: repair the cause and run it again, in its own way or by %s", w.Processor, w.Status, run(w.Processor)))
+		}
+	}
+	if bad > mostFixes {
+		out = append(out, fmt.Sprintf("and %d more, in the same way", bad-mostFixes))
+	}
+	switch len(silent) {
+	case 0:
+	case 1:
+		out = append(out, fmt.Sprintf("%s has not reported. If its rows are in its table: phasectl reconcile %s --fix, or phasectl complete %s %s --reason \"…\". If it did not run: %s",
+			silent[0], x.Period, silent[0], x.Period, run(silent[0])))
+	default:
+		out = append(out, fmt.Sprintf("%s have not reported. Those whose rows are in their tables: phasectl reconcile %s --fix. Each of those that did not run: %s",
+			strings.Join(silent, ", "), x.Period, run("NAME")))
+	}
+	return out
+}
+
+// help says what to do about a cycle, each thing with the command that does it.
+func (x *explained) help() []string {
+	t := x.transition
 	trigger := func(rest string) string {
 		return commandFor("trigger", t, x.Period, x.Mode) + rest + ` --reason "…"`
 	}
-	if x.State == string(cycle.StateOnHold) {
+	missing, failed := x.fixes(), []string(nil)
+	if len(x.Failed) > 0 {
+		failed = missing
+	}
+	switch {
+	case x.State == string(cycle.StateOnHold):
 		period, mode := x.Period, x.Mode
 		if x.Hold.Whole {
 			period, mode = "", ""
 		}
-		return "the cycle is on hold until the hold ends; to release it now: " + commandFor("release", t, period, mode) + ` --reason "…"`
-	}
-	switch cycle.State(x.State) {
-	case cycle.StatePublished:
-		return "nothing; if " + t.DownstreamPhase + " did not start, check the subscriptions of topic " + t.DownstreamTopic +
-			", and hand over again: " + trigger("")
-	case cycle.StatePublishing:
-		return "redelivery and the relay continue automatically; check that topic " + t.DownstreamTopic +
-			" exists and that the function may publish: gcloud pubsub topics get-iam-policy " + t.DownstreamTopic
-	case cycle.StateBlocked:
-		return "repair the data named above; the relay repeats the check. To hand over without the check: " + trigger(" --force")
-	case cycle.StateGrace:
-		return "nothing yet; to hand over without waiting: " + trigger("")
-	case cycle.StateChecking:
-		return "nothing yet"
-	}
-	logs := "look at the logs of " + strings.Join(x.Missing, ", ") + " and run those that did not run; Phasegate handles their completions at once"
-	if x.Old {
-		logs = "look at the logs of " + strings.Join(x.Missing, ", ") + " and run those that did not run; the period is too old for an automatic hand-over: " + trigger("")
-	}
-	switch {
+		return []string{"the cycle is on hold until the hold ends; to release it now: " + commandFor("release", t, period, mode) + ` --reason "…"`}
+	case x.State == string(cycle.StatePublished):
+		return append(failed, "nothing; if "+t.DownstreamPhase+" did not start, check the subscriptions of topic "+t.DownstreamTopic+
+			", and hand over again: "+trigger(""))
+	case x.State == string(cycle.StatePublishing):
+		return []string{"redelivery and the relay continue automatically; check that topic " + t.DownstreamTopic +
+			" exists and that the function may publish: gcloud pubsub topics get-iam-policy " + t.DownstreamTopic}
+	case x.State == string(cycle.StateBlocked), x.State == string(policy.Overdue) && len(x.Batches) > 0 && x.Batches[len(x.Batches)-1].State == cycle.StateBlocked:
+		return []string{"repair the data named above; the relay repeats the check. To hand over without the check: " + trigger(" --force")}
+	case x.State == string(cycle.StateGrace):
+		return append(failed, "nothing yet; to hand over without waiting: "+trigger(""))
+	case x.State == string(cycle.StateChecking):
+		return []string{"nothing yet"}
 	case x.State == string(policy.Closed) && x.Closed != nil:
-		return "nothing; to hand it over in spite of that: " + trigger("")
+		return []string{"nothing; to hand it over in spite of that: " + trigger("")}
 	case x.State == string(policy.Closed):
-		return "nothing; a run with rows, or a corrected schedule, opens the cycle again"
-	case x.State != string(policy.Overdue) && len(x.Failed) > 0:
-		return "look at the logs of " + strings.Join(x.Failed, ", ") + " and run them again; Phasegate handles their completions at once"
+		return []string{"nothing; a run with rows, or a corrected schedule, opens the cycle again"}
+	case x.State != string(policy.Overdue) && len(failed) > 0:
+		return failed
 	case x.State != string(policy.Overdue):
-		return "nothing yet"
-	case len(x.Batches) > 0 && x.Batches[len(x.Batches)-1].State == cycle.StateBlocked:
-		return "repair the data named above; the relay repeats the check. To hand over without the check: " + trigger(" --force")
+		return []string{"nothing yet"}
 	case x.TooLate:
-		return "it is too old for an automatic hand-over; to hand it over: " + trigger("")
-	case len(x.Satisfied) == 0:
-		return logs
+		return []string{"it is too old for an automatic hand-over; to hand it over: " + trigger("")}
+	case x.Old:
+		missing = append(missing, "the period is too old for an automatic hand-over; once they have completed: "+trigger(""))
 	}
-	return logs + ". To hand over the complete processors: " + trigger(" --force")
+	if len(x.Satisfied) > 0 {
+		missing = append(missing, "to hand over the complete processors without them: "+trigger(" --force"))
+	}
+	return missing
 }
 
 // tables puts the tables of a batch's messages into the definition's order; a name that it
@@ -199,18 +282,38 @@ func tables(messages map[string]string, t *pipeline.Transition) []string {
 	return slices.SortedFunc(maps.Keys(messages), func(a, b string) int { return cmp.Or(rank(a)-rank(b), strings.Compare(a, b)) })
 }
 
-func (x *explainAnswer) text(p *page) {
-	p.line("%s is %s", x.Cycle, x.State)
+func (r *explainAnswer) text(p *page) {
+	for i, x := range r.Cycles {
+		if i > 0 {
+			p.title("%s is %s", x.Cycle, x.State)
+		} else {
+			p.line("%s is %s", x.Cycle, x.State)
+		}
+		x.text(p)
+	}
+}
+
+// causeWords are the cause of a batch, and for one without all processors how many were complete.
+func causeWords(cause string) string {
+	if m := majority.FindStringSubmatch(cause); m != nil {
+		return fmt.Sprintf("%s (%s %% were complete, every critical one among them)", cause, m[1])
+	}
+	return cause
+}
+
+var majority = regexp.MustCompile(`^critical_plus_majority_(\d+)pct$`)
+
+func (x *explained) text(p *page) {
 	row := func(name, format string, args ...any) { p.line("  %-10s %s", name, fmt.Sprintf(format, args...)) }
 	more := func(format string, args ...any) { p.line("             "+format, args...) }
 	row("why", "%s", x.Reason)
 	row("policy", "%s", x.Policy)
 	for _, w := range x.Waited {
-		attempts := fmt.Sprintf("%d attempts", w.Attempts)
-		if w.Attempts == 1 {
-			attempts = "1 attempt"
+		rank := "optional"
+		if w.Critical {
+			rank = "critical"
 		}
-		row("missing", "%s, %s", w.Processor, attempts)
+		row("missing", "%s (%s), %s", w.Processor, rank, pipeline.Count(w.Attempts, "attempt", "attempts"))
 		if w.Attempts > 0 {
 			more("the last one ended %s: %s", p.at(w.At), w.Status)
 		}
@@ -238,7 +341,7 @@ func (x *explainAnswer) text(p *page) {
 		row("claim", "taken %s for message %s, %s", p.at(x.Claim.Since), x.Claim.MessageID, state)
 	}
 	for _, batch := range x.Batches {
-		row(fmt.Sprintf("batch %d", batch.N), "%s: %s by %s, %s", batch.State, batch.Cause, batch.Actor, batch.Reason)
+		row(fmt.Sprintf("batch %d", batch.N), "%s: %s, %s", batch.State, strings.TrimSpace(causeWords(batch.Cause)+" by "+batch.Actor), batch.Reason)
 		for _, table := range tables(batch.Messages, x.transition) {
 			more("%s → %s", table, cmp.Or(batch.Messages[table], "not sent"))
 		}
@@ -251,7 +354,7 @@ func (x *explainAnswer) text(p *page) {
 	}
 	last := len(x.Runs) - (x.page-1)*runsOfPage
 	first := max(0, last-runsOfPage)
-	for _, r := range x.Runs[first:last] {
+	for _, r := range x.Runs[first:max(first, last)] {
 		verdict := "counts"
 		switch {
 		case r.Batch > 0:
@@ -264,10 +367,13 @@ func (x *explainAnswer) text(p *page) {
 		row("run", "%s  %s %s (%s): %s", p.at(r.EventTime), quoted([]string{r.Processor}), r.Status, quoted([]string{r.ExecutionID}), verdict)
 	}
 	if first > 0 {
-		row("run", "%d older ones: %s --page %d", first, commandFor("explain", x.transition, x.Period, x.Mode), x.page+1)
+		row("run", "%s: %s --page %d", pipeline.Count(first, "older one", "older ones"), commandFor("explain", x.transition, x.Period, x.Mode), x.page+1)
 	}
 	if x.Logs != "" {
 		row("logs", "%s", x.Logs)
 	}
-	row("fix", "%s", x.Help)
+	row("fix", "%s", x.Help[0])
+	for _, h := range x.Help[1:] {
+		more("%s", h)
+	}
 }

@@ -22,11 +22,11 @@ func TestExplain_ShowsLastErrorExitStatusAndAttempts(t *testing.T) {
 		bad["status"], bad["execution_id"], bad["error_type"], bad["error_message"] = "failed", fmt.Sprintf("run-%d", n), "exit_status", fmt.Sprintf("python: exit status %d", n+3)
 		s.report(bad)
 	}
-	want(t, 0, []string{"missing    player_game_summary, 2 attempts", "the last one ended 2026-02-04 06:05:00 EST: failed", "error: exit_status: python: exit status 4", "exit status: 4", "missing    team_defense_game_summary, 0 attempts"},
+	want(t, 0, []string{"missing    player_game_summary (critical), 2 attempts", "the last one ended 2026-02-04 06:05:00 EST: failed", "error: exit_status: python: exit status 4", "exit status: 4", "missing    team_defense_game_summary (optional), 0 attempts"},
 		"explain", "2026-02-03", "overnight")
 	_, out, _ := command(t, "explain", "2026-02-03", "overnight", "--json")
-	w := object(t, out)["waited_for"].([]any)[0].(map[string]any)
-	if w["attempts"] != 2.0 || w["exit_status"] != 4.0 || w["error"] != "exit_status: python: exit status 4" || w["status"] != "failed" || w["logs"] != nil {
+	w := object(t, out)["cycles"].([]any)[0].(map[string]any)["waited_for"].([]any)[0].(map[string]any)
+	if w["attempts"] != 2.0 || w["exit_status"] != 4.0 || w["error"] != "exit_status: python: exit status 4" || w["status"] != "failed" || w["critical"] != true || w["logs"] != nil {
 		t.Errorf("%v", w)
 	}
 }

@@ -26,8 +26,7 @@ type subject struct {
 	days                     int
 	hasDays                  bool
 
-	words  []string // that the command takes, of wordNames
-	called string   // the command line so far, as it is suggested
+	words []string // that the command takes, of wordNames
 }
 
 var wordNames = []string{"PERIOD", "MODE"}
@@ -64,9 +63,7 @@ func (s *subject) window(cmd *cobra.Command, days int) {
 }
 
 // read takes the words of a command line. A word and its flag may not contradict each other.
-func (s *subject) read(cmd *cobra.Command, given []string) error {
-	s.called = strings.Join(append([]string{cmd.CommandPath()}, given...), " ")
-	cmd.Flags().Visit(func(f *pflag.Flag) { s.called += " " + shellFlag(f) })
+func (s *subject) read(_ *cobra.Command, given []string) error {
 	if len(given) > len(s.words) {
 		return usage(fmt.Errorf("takes %s; got %q", cmp.Or(strings.Join(s.words, " "), "no arguments"), given))
 	}
@@ -91,9 +88,6 @@ func (s *subject) read(cmd *cobra.Command, given []string) error {
 // in returns the transition that is named.
 func (s *subject) in(p *pipeline.Pipeline) (*pipeline.Transition, error) {
 	t, ok := p.Transition(s.transition)
-	if !ok && s.transition == "" {
-		return nil, usage(errors.New("which transition?" + s.choices("--transition", p.TransitionIDs())))
-	}
 	if !ok {
 		return nil, usage(fmt.Errorf("--transition: %q: the pipeline has %s%s", s.transition, p.TransitionIDs(), pipeline.DidYouMean(s.transition, strings.Split(p.TransitionIDs(), ", "))))
 	}
@@ -113,14 +107,6 @@ func shellFlag(f *pflag.Flag) string {
 		value = shellQuote(value)
 	}
 	return "--" + f.Name + "=" + value
-}
-
-// choices are the command line once more for each name that a flag can have, to be pasted.
-func (s *subject) choices(flag, names string) (out string) {
-	for _, name := range strings.Split(names, ", ") {
-		out += fmt.Sprintf("\n  %s %s %s", s.called, flag, name)
-	}
-	return out
 }
 
 // transitions returns the named one, or all.
@@ -152,27 +138,29 @@ func (s *subject) modeOf(t *pipeline.Transition) (pipeline.Mode, error) {
 		return t.Modes[0], nil
 	}
 	m, ok := t.Mode(s.mode)
-	if !ok && s.mode == "" {
-		return m, usage(fmt.Errorf("MODE: which mode of %s?%s", t.ID, s.choices("--mode", modeNames(t))))
-	}
 	if !ok {
 		return m, usage(fmt.Errorf("MODE: %q: %s has %s%s", s.mode, t.ID, modeNames(t), pipeline.DidYouMean(s.mode, strings.Split(modeNames(t), ", "))))
 	}
 	return m, nil
 }
 
-func (s *subject) needsPeriod() error {
-	if s.period == "" {
-		return usage(fmt.Errorf("PERIOD: is required: %s", periodHelp))
+// known checks that one of the transitions has the mode that is named.
+func (s *subject) known(ts []*pipeline.Transition) error {
+	var have, modes []string
+	for _, t := range ts {
+		if _, ok := t.Mode(s.mode); ok || s.mode == "" {
+			return nil
+		}
+		have = append(have, t.ID+" has "+modeNames(t))
+		for _, m := range t.Modes {
+			modes = append(modes, m.Name)
+		}
 	}
-	return nil
+	return usage(fmt.Errorf("MODE: %q: %s", s.mode, strings.Join(have, "; ")+pipeline.DidYouMean(s.mode, modes)))
 }
 
 // one returns the cycle that is named.
 func (s *subject) one(p *pipeline.Pipeline, now time.Time) (key cycle.Key, m pipeline.Mode, err error) {
-	if err := s.needsPeriod(); err != nil {
-		return key, m, err
-	}
 	if key.Transition, err = s.in(p); err != nil {
 		return key, m, err
 	}

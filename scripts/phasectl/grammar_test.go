@@ -57,8 +57,8 @@ func TestGrammar_WordsAndFlagsAreTheSame(t *testing.T) {
 	want(t, 64, []string{`PERIOD: both "2026-02-03" and --period "2026-02-04": give one`}, "status", "2026-02-03", "--period", "2026-02-04")
 	want(t, 64, []string{"takes PERIOD MODE; got"}, "status", "2026-02-03", "overnight", "x")
 	want(t, 64, []string{"wants either a period, or --from and --to"}, "status", "2026-02-03", "--from", "2026-02-03")
-	want(t, 64, []string{"PERIOD: is required"}, "explain")
-	want(t, 64, []string{`MODE: which mode of phase3_to_phase4?`}, "explain", "2026-02-03")
+	want(t, 64, []string{"PERIOD and MODE are required:\n  phasectl explain yesterday --mode tomorrow\n"}, "explain")
+	want(t, 64, []string{"MODE is required:\n"}, "explain", "2026-02-03")
 	for _, word := range []string{"today", "yesterday", "-3d"} { // of the machine's own clock
 		want(t, 0, []string{"environment this machine"}, "status", word)
 	}
@@ -73,7 +73,7 @@ func TestGrammar_ModeMayBeLeftOutWhereThereIsOne(t *testing.T) {
 		t.Errorf("%v %v", m, err)
 	}
 	one.Modes = append(one.Modes, pipeline.Mode{Name: "late"})
-	if _, err := s.modeOf(one); err == nil || !strings.Contains(err.Error(), "which mode of t?") {
+	if _, err := s.modeOf(one); err == nil || !strings.Contains(err.Error(), "t has daily, late") {
 		t.Errorf("%v", err)
 	}
 	if got := distances([]string{"run", "-3d", "--", "ls", "-3d"}); !slices.Equal(got, []string{"run", "today-3d", "--", "ls", "-3d"}) {

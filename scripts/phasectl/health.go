@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/phasegate/phasegate/shared/deployed"
 	"github.com/phasegate/phasegate/shared/health"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 type healthOptions struct {
@@ -64,9 +66,9 @@ func (o *healthOptions) run(ctx context.Context) (*healthAnswer, error) {
 	r := &healthAnswer{c.Run(ctx), o.verbose}
 	switch r.Overall {
 	case health.Failing:
-		return r, exitError{exitFindings, fmt.Errorf("%d checks are failing", r.Count(health.Failing))}
+		return r, exitError{exitFindings, errors.New(pipeline.Count(r.Count(health.Failing), "check is failing", "checks are failing"))}
 	case health.Unknown:
-		return r, exitError{exitUnknown, fmt.Errorf("%d checks are unknown", r.Count(health.Unknown))}
+		return r, exitError{exitUnknown, errors.New(pipeline.Count(r.Count(health.Unknown), "check is unknown", "checks are unknown"))}
 	}
 	return r, nil
 }

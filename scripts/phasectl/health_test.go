@@ -23,7 +23,7 @@ func TestHealth_ExitStatusReflectsState(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Clock.AdvanceTo(s.Clock.Now().Add(31 * time.Minute)) // its process died
-	if code, stdout, stderr := command(t, "health"); code != 1 || !strings.Contains(stderr, "checks are failing") {
+	if code, stdout, stderr := command(t, "health"); code != 1 || !strings.Contains(stderr, "check is failing") {
 		t.Errorf("%d %s %s", code, stdout, stderr)
 	}
 	for _, bad := range [][]string{{"--date", "TODAY"}, {"--date", "2099-01-01"}, {"now"}} {

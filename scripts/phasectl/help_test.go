@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -51,6 +54,30 @@ func TestShellCompletion_SuggestsNamesFromPipelineFile(t *testing.T) {
 		}
 		if !slices.Equal(got, tc.want) || lines[len(lines)-1] != ":4" { // no file names
 			t.Errorf("%q: %q, %s", tc.words, got, lines[len(lines)-1])
+		}
+	}
+}
+
+// One thing is one thing: "1 finding", never "1 findings".
+func TestTexts_CountOneThingInTheSingular(t *testing.T) {
+	counts := regexp.MustCompile(`%d (of %d )?[a-z-]+s\b( [a-z]+)?`)
+	never := regexp.MustCompile(`%d (bytes|is not|periods, %s to|tables; a transition)|(to|most|than|after) %d `) // bounds, and what is never one
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, line := range strings.Split(string(text), "\n") {
+			if counts.MatchString(line) && !never.MatchString(line) {
+				t.Errorf("%s:%d: use pipeline.Count: %s", file, n+1, strings.TrimSpace(line))
+			}
 		}
 	}
 }

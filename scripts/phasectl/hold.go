@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,6 +32,8 @@ func holdCommand(f *flags) *cobra.Command {
 			"  phasectl hold --for 2h --reason \"Phase 4 is being deployed\"",
 	}
 	o.takes(cmd, 2)
+	f.needs(cmd, o.needsWhole(f)...)
+	f.needs(cmd, lacks("--for", func() bool { return o.lasts == 0 }, "--for 6h"))
 	o.acts(f, cmd)
 	cmd.Flags().DurationVar(&o.lasts, "for", 0, "how long, such as 6h (required)")
 	return answers(f, cmd, o.run)
@@ -64,7 +65,7 @@ func (s *steered) text(p *page) {
 // steer opens the application, says what it would do to a cycle or to the whole transition, asks,
 // does it, and says where the cycle is then.
 func (c *act) steer(ctx context.Context, f *flags, s *subject, whole bool, would string, do func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error) (*steered, error) {
-	a, err := c.checked(ctx, f)
+	a, err := c.openFor(ctx, f)
 	if err != nil {
 		return nil, err
 	}
@@ -129,10 +130,6 @@ func (o *holdOptions) run(ctx context.Context) (*steered, error) {
 		most = cycle.MaxWholeHold
 	}
 	switch {
-	case o.lasts == 0 && strings.TrimSpace(o.reason) == "" && !o.dryRun:
-		return nil, usage(fmt.Errorf("--for and --reason are required:\n  %s --for 6h --reason \"…\"", o.called))
-	case o.lasts == 0:
-		return nil, usage(errors.New("--for: is required, such as 6h"))
 	case o.lasts < 0 || o.lasts > most:
 		return nil, usage(fmt.Errorf("--for: %s is not within 1s to %gh", o.lasts, most.Hours()))
 	}
@@ -167,6 +164,7 @@ func releaseCommand(f *flags) *cobra.Command {
 		Example: "  phasectl release 2026-02-03 overnight --reason \"box scores are right now\"",
 	}
 	o.takes(cmd, 2)
+	f.needs(cmd, o.needsWhole(f)...)
 	o.acts(f, cmd)
 	return answers(f, cmd, o.run)
 }
@@ -201,6 +199,7 @@ func closeCommand(f *flags) *cobra.Command {
 		Example: "  phasectl close 2026-02-03 overnight --reason \"the games were cancelled\"",
 	}
 	o.takes(cmd, 2)
+	f.needs(cmd, o.needsPeriod(f, never), o.needsPlace(f, false, never))
 	o.acts(f, cmd)
 	return answers(f, cmd, o.run)
 }

@@ -182,11 +182,11 @@ func (d draft) report(data []byte) *drafted {
 }
 
 func (d *drafted) text(p *page) {
-	p.line("wrote %s: %d processors in %d phases, %d transitions", d.File, d.Processors, len(d.Phases), d.Transitions)
+	p.line("wrote %s: %s in %s, %s", d.File, pipeline.Count(d.Processors, "processor", "processors"), pipeline.Count(len(d.Phases), "phase", "phases"), pipeline.Count(d.Transitions, "transition", "transitions"))
 	for _, table := range d.LeftOut {
 		p.line("  left out: %s", table)
 	}
-	p.line("%d lines say decide. Next:", len(d.Decide))
+	p.line("%s decide. Next:", pipeline.Count(len(d.Decide), "line says", "lines say"))
 	p.line("  phasectl pipeline check %s", d.File)
 	p.line("  phasectl local --pipeline %s", d.File)
 	p.line("and in another terminal:")

@@ -214,7 +214,7 @@ func playback(t *testing.T) {
 func TestInit_ReadsTablesOfBigQuery(t *testing.T) {
 	playback(t)
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
-	want(t, 0, []string{"wrote " + file + ": 4 processors in 2 phases, 1 transitions\n",
+	want(t, 0, []string{"wrote " + file + ": 4 processors in 2 phases, 1 transition\n",
 		"  left out: shop_raw.latest: it is of type VIEW\n", "  left out: shop_raw.notes: it has no column of type DATE that says to which period a row belongs\n",
 		"  left out: shop_raw.days: it has no column of type TIMESTAMP that says when a row was written\n",
 		"  left out: shop_raw.sales-2024: its name has other characters than letters, digits and _\n", "  left out: shop_raw.events_*: its periods are tables of their own", "  left out: shop_raw.umlauts: column \"tägig\" has other characters",

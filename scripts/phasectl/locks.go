@@ -122,8 +122,8 @@ func locksRelease(f *flags) *cobra.Command {
 			"it over. A live holder learns of it at its next renewal, within a third of its lease, and is ended soon after; until\n" +
 			"then two runs may be at work.",
 		Example: "  phasectl locks release PlayerGameSummaryProcessor_2026-02-03 --reason \"its machine is gone\"",
-		Args:    exactly("KEY", "PlayerGameSummaryProcessor_2026-02-03", &o.key),
 	}
+	f.words(cmd, word{"KEY", "PlayerGameSummaryProcessor_2026-02-03", &o.key})
 	o.acts(f, cmd)
 	return answers(f, cmd, o.run)
 }
@@ -144,7 +144,7 @@ func (r *lockReleased) text(p *page) {
 }
 
 func (o *lockReleaseOptions) run(ctx context.Context) (*lockReleased, error) {
-	a, err := o.checked(ctx, o.flags)
+	a, err := o.openFor(ctx, o.flags)
 	if err != nil {
 		return nil, err
 	}

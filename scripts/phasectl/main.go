@@ -97,7 +97,7 @@ func newRoot() *cobra.Command {
 
 // newCommands returns the command with all that are below it, and their flags.
 func newCommands() (*cobra.Command, *flags) {
-	f := &flags{types: map[*cobra.Command]reflect.Type{}}
+	f := &flags{types: map[*cobra.Command]reflect.Type{}, needed: map[*cobra.Command][]need{}}
 	root := &cobra.Command{
 		Use:           "phasectl",
 		Short:         "Watch and operate the hand-overs between the phases of a pipeline",
@@ -132,6 +132,7 @@ func newCommands() (*cobra.Command, *flags) {
 	root.SetHelpCommandGroupID("develop")
 	root.SetCompletionCommandGroupID("develop")
 	f.complete(root)
+	f.demand(root)
 	return root, f
 }
 
@@ -148,29 +149,6 @@ func unknownFlag(cmd *cobra.Command, err error) error {
 		}
 	})
 	return fmt.Errorf("%w%s", err, pipeline.DidYouMean("--"+unknown.GetSpecifiedName(), names))
-}
-
-// exactly wants as many words of its own as there are values, such as an id. An example shows them.
-func exactly(words, example string, values ...*string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, a []string) error {
-		if len(a) != len(values) {
-			return usage(fmt.Errorf("wants %s, such as %s; got %d arguments", words, example, len(a)))
-		}
-		for i, v := range values {
-			*v = a[i]
-		}
-		return nil
-	}
-}
-
-// some wants one word of its own or more, such as ids.
-func some(word, example string, values *[]string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, a []string) error {
-		if *values = a; len(a) == 0 {
-			return usage(fmt.Errorf("wants at least one %s, such as %s", word, example))
-		}
-		return nil
-	}
 }
 
 // args makes cobra's argument checks usage errors.

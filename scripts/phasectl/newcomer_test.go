@@ -3,7 +3,11 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 const chain = `schema: 1
@@ -55,7 +59,7 @@ func firstDay(t *testing.T) *system {
 func TestComplete_SaysWhenRunsOfThePeriodCountAndWhichPeriodWasMeant(t *testing.T) {
 	firstDay(t)
 	said := []string{"a run that ends now belongs to no mode of ingest_to_clean\n  daily counts runs that end at or after 00:00 on the next day (2026-02-05 00:00 CET)\n" +
-		`did you mean yesterday, 2026-02-03? phasectl complete orders 2026-02-03 --reason "…"`}
+		`  did you mean yesterday, 2026-02-03? phasectl complete orders 2026-02-03 --reason "…"`}
 	want(t, 0, said, "complete", "orders", "today", "--reason", "try it", "--dry-run")
 	want(t, 0, said, "complete", "orders", "today", "--reason", "try it")
 }
@@ -73,11 +77,11 @@ func TestStatus_ShowsARunThatNoModeCounts(t *testing.T) {
 
 func TestGrammar_OffersACommandForEachTransitionOrMode(t *testing.T) {
 	firstDay(t)
-	want(t, 64, []string{"which transition?\n  phasectl hold yesterday --for=2h0m0s --reason='it is wrong' --transition ingest_to_clean\n" +
+	want(t, 64, []string{"--transition is required:\n  phasectl hold yesterday --for=2h0m0s --reason='it is wrong' --transition ingest_to_clean\n" +
 		"  phasectl hold yesterday --for=2h0m0s --reason='it is wrong' --transition clean_to_marts\n"}, "hold", "yesterday", "--for", "2h", "--reason", "it is wrong")
 	want(t, 64, []string{`--transition: "clean_to_mart": the pipeline has ingest_to_clean, clean_to_marts; did you mean "clean_to_marts"?`}, "explain", "yesterday", "--transition", "clean_to_mart")
 	t.Setenv("PIPELINE_FILE", "")
-	want(t, 64, []string{"MODE: which mode of phase3_to_phase4?\n  phasectl explain 2026-02-03 --mode tomorrow\n"}, "explain", "2026-02-03")
+	want(t, 64, []string{"MODE is required:\n  phasectl explain 2026-02-03 --mode tomorrow\n"}, "explain", "2026-02-03")
 }
 
 func TestOpen_WithoutAProjectNamesBothWaysOut(t *testing.T) {
@@ -87,7 +91,7 @@ func TestOpen_WithoutAProjectNamesBothWaysOut(t *testing.T) {
 
 func TestHold_NamesAllMissingFlagsInOneCommandAndTheTransition(t *testing.T) {
 	firstDay(t)
-	want(t, 64, []string{"--for and --reason are required:\n  phasectl hold yesterday --for 6h --reason \"…\"\n"}, "hold", "yesterday")
+	want(t, 64, []string{"--transition, --for and --reason are required:\n  phasectl hold yesterday --transition ingest_to_clean --for 6h --reason \"…\"\n  phasectl hold yesterday --transition clean_to_marts --for 6h"}, "hold", "yesterday")
 	want(t, 0, []string{"would put 2026-02-03 daily of ingest_to_clean on hold for 2h\n"}, "hold", "yesterday", "--transition", "ingest_to_clean", "--for", "2h", "--dry-run")
 }
 
@@ -95,9 +99,9 @@ func TestStatus_ABatchInGraceHasNoMessagesYet(t *testing.T) {
 	firstDay(t)
 	want(t, 0, nil, "complete", "orders", "yesterday", "--reason", "try it")
 	want(t, 0, []string{"batch 1  grace  no messages yet\n"}, "status")
-	want(t, 0, []string{"missing stock, 0 attempts"}, "explain", "yesterday", "--transition", "ingest_to_clean")
+	want(t, 0, []string{"missing  stock (optional), 0 attempts"}, "explain", "yesterday", "--transition", "ingest_to_clean")
 	want(t, 0, nil, "complete", "stock", "yesterday", "--status", "failed", "--reason", "try it")
-	want(t, 0, []string{"missing stock, 1 attempt\nthe last one ended"}, "explain", "yesterday", "--transition", "ingest_to_clean")
+	want(t, 0, []string{"missing  stock (optional), 1 attempt\n  the last one ended"}, "explain", "yesterday", "--transition", "ingest_to_clean")
 }
 
 func TestTrigger_WithoutCriticalProcessorsNamesForce(t *testing.T) {
@@ -106,5 +110,61 @@ func TestTrigger_WithoutCriticalProcessorsNamesForce(t *testing.T) {
 	for _, dry := range [][]string{{"--dry-run"}, nil} {
 		want(t, 1, []string{"critical processors are missing: orders; to hand over without them, add --force\n"},
 			append([]string{"trigger", "yesterday", "--transition", "ingest_to_clean", "--reason", "now"}, dry...)...)
+	}
+}
+
+// Without --transition the cycle of each transition that has the mode is explained.
+func TestExplain_WithoutATransitionExplainsTheCycleOfEach(t *testing.T) {
+	firstDay(t)
+	want(t, 0, nil, "complete", "sales", "yesterday", "--reason", "try it")
+	for _, args := range [][]string{{"yesterday"}, {"yesterday", "daily"}} {
+		want(t, 0, []string{"ingest_to_clean_2026-02-03_daily is waiting\n", "\n\nclean_to_marts_2026-02-03_daily is published\n"}, append([]string{"explain"}, args...)...)
+	}
+	if out := want(t, 0, []string{"clean_to_marts_2026-02-03_daily is published\n"}, "explain", "yesterday", "--transition", "clean_to_marts"); strings.Contains(out, "ingest_to_clean_") {
+		t.Errorf("%s", out)
+	}
+	want(t, 64, []string{`MODE: "dayly": ingest_to_clean has daily; clean_to_marts has daily; did you mean "daily"?`}, "explain", "yesterday", "dayly")
+	_, out, _ := command(t, "explain", "yesterday", "--json")
+	cycles := object(t, out)["cycles"].([]any)
+	if len(cycles) != 2 || cycles[1].(map[string]any)["transition"] != "clean_to_marts" {
+		t.Errorf("%s", out)
+	}
+	// One of several transitions has the mode, the other has another one.
+	other := filepath.Join(t.TempDir(), "other.yaml")
+	if err := os.WriteFile(other, []byte(strings.Replace(chain, `- {name: daily, event: after, deadline: "+1d 20:00"}`, `- {name: late, event: after, deadline: "+1d 20:00"}`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := want(t, 0, []string{"clean_to_marts_2026-02-03_late is "}, "explain", "yesterday", "late", "--pipeline", other); strings.Contains(out, "ingest_to_clean_") {
+		t.Errorf("%s", out)
+	}
+}
+
+// In the grace period, and after it until the relay has run, the next check is a run of the relay.
+func TestStatus_NamesTheNextRunOfTheRelayInAndAfterTheGracePeriod(t *testing.T) {
+	s := firstDay(t) // 12:05
+	want(t, 0, nil, "complete", "orders", "yesterday", "--reason", "try it")
+	want(t, 0, []string{"daily of ingest_to_clean  grace", "grace until 2026-02-04 12:17 CET", "; next check 2026-02-04 12:20:00 CET\n"}, "status")
+	s.Clock.AdvanceTo(s.Clock.Now().Add(13 * time.Minute))
+	for _, args := range [][]string{{"status"}, {"explain", "yesterday", "--transition", "ingest_to_clean"}} {
+		want(t, 0, []string{"next check", "2026-02-04 12:20:00 CET"}, args...)
+	}
+	s.Clock.AdvanceTo(s.Clock.Now().Add(2 * time.Minute))
+	s.jobs(wire.JobRelay)
+	want(t, 0, []string{"daily of ingest_to_clean  published without all  orders complete, 1 of 2, grace ended 2026-02-04 12:17 CET; missing stock (optional)\n" +
+		"  batch 1  published  critical_plus_majority_50pct (50 % were complete, every critical one among them), 1 of 1 message sent\n"}, "status")
+	want(t, 0, []string{"is published\n", "missing    stock (optional), 0 attempts\n", "batch 1    published: critical_plus_majority_50pct (50 % were complete, every critical one among them) by engine"},
+		"explain", "yesterday", "--transition", "ingest_to_clean")
+}
+
+// What is ignored is told apart from what failed, and why.
+func TestStatus_SaysWhyAReportIsIgnoredAndHowAProcessorFailed(t *testing.T) {
+	s := firstDay(t)
+	stranger, bad := completion("weather", "2026-02-03"), completion("orders", "2026-02-03")
+	bad["status"], bad["error_type"], bad["error_message"] = "failed", "exit_status", "orders: exit status 3"
+	s.report(stranger, bad)
+	out := want(t, 0, []string{"missing orders (critical), stock (optional); orders reported failed at 2026-02-04 12:05 CET (exit_status: orders: exit status 3)",
+		"\n  ignored: weather reported, and is no processor of ingest_to_clean\n"}, "status", "yesterday", "--transition", "ingest_to_clean")
+	if strings.Contains(out, "ignored: orders") {
+		t.Errorf("a failure is not ignored: %s", out)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,21 +100,6 @@ func (w *worstNight) nextPhase(r *http.Request, next processors.Processors) erro
 	}
 	_, _, err = next.Next(context.WithoutCancel(r.Context()), t, e.PublishTime)
 	return err
-}
-
-// jobs runs scheduled jobs once, so that their heartbeats are there. The nightly one is due at half
-// past ten; it would repair the night before the operator comes.
-func (w *worstNight) jobs(names ...string) {
-	w.t.Helper()
-	for _, s := range w.App.Pipeline.Schedules {
-		if !slices.Contains(names, s.Job) {
-			continue
-		}
-		if err := local.SendJob(w.t.Context(), w.App, s); err != nil {
-			w.t.Fatal(err)
-		}
-		w.settle()
-	}
 }
 
 // types runs a command of an operator, and notes it with what it printed.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -111,6 +113,21 @@ func (s *system) report(reports ...map[string]any) {
 	s.settle()
 }
 
+// jobs runs scheduled jobs once, so that their heartbeats are there. The nightly one is due at half
+// past ten; it would repair the night before the operator comes.
+func (s *system) jobs(names ...string) {
+	s.t.Helper()
+	for _, job := range s.App.Pipeline.Schedules {
+		if !slices.Contains(names, job.Job) {
+			continue
+		}
+		if err := local.SendJob(s.t.Context(), s.App, job); err != nil {
+			s.t.Fatal(err)
+		}
+		s.settle()
+	}
+}
+
 func (s *system) settle() {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
@@ -133,9 +150,11 @@ func (s *system) night(date string) {
 	}
 }
 
-// squeezed is a text without its layout: columns are as wide as their cells, and details stand on
-// lines of their own.
-func squeezed(text string) string { return strings.Join(strings.Fields(text), " ") }
+// columns is a text whose columns are two spaces apart: their widths depend on the longest cell.
+// Lines stay as they are.
+func columns(text string) string { return gap.ReplaceAllString(text, "  ") }
+
+var gap = regexp.MustCompile(` {2,}`)
 
 // firstID is the id in the first row of a list of messages: a time of three words is before it.
 func firstID(list string) string { return strings.Fields(strings.Split(list, "\n")[2])[3] }
@@ -149,7 +168,7 @@ func want(t *testing.T, code int, parts []string, args ...string) string {
 		t.Errorf("phasectl %s: exit %d, want %d:\n%s", strings.Join(args, " "), got, code, out)
 	}
 	for _, part := range parts {
-		if !strings.Contains(squeezed(out), squeezed(part)) {
+		if !strings.Contains(columns(out), columns(part)) {
 			t.Errorf("phasectl %s: no %q in:\n%s", strings.Join(args, " "), part, out)
 		}
 	}
@@ -164,7 +183,7 @@ func TestTrigger_HandsOverAgain(t *testing.T) {
 	want(t, 0, []string{"2026-02-03 overnight: batch 2 of player_game_summary published\n"},
 		"trigger", "--date", "2026-02-03", "--mode", "overnight", "--processor", "player_game_summary", "--reason", "tables lost")
 	want(t, 0, []string{"batch 2", "operator by " + actor() + ", tables lost", "player_game_summary → m"}, "explain", "2026-02-03", "overnight")
-	want(t, 0, []string{"batch 2  published  operator, 1 of 1 messages sent"}, "status", "--date", "2026-02-03")
+	want(t, 0, []string{"batch 2  published  operator, 1 of 1 message sent"}, "status", "--date", "2026-02-03")
 }
 
 func TestTrigger_RangeListsRefusedCycles(t *testing.T) {
@@ -305,7 +324,7 @@ func TestDeadLetter_CanBeReadAndReplayed(t *testing.T) {
 	s.down.Store(false)
 	// A day later, in another mode's time: the original time decides.
 	for range 2 { // looking changes nothing
-		want(t, 0, []string{published.In(time.FixedZone("", -5*3600)).Format("2006-01-02 15:04"), "nba-phase3-analytics-complete after 100 attempts", "upcoming_team_game_context"}, "dead-letter", "list")
+		want(t, 0, []string{published.In(time.FixedZone("", -5*3600)).Format("2006-01-02 15:04"), "nba-phase3-analytics-complete  after 100 attempts", "upcoming_team_game_context"}, "dead-letter", "list")
 	}
 	want(t, 64, []string{`--topic`, "feeds no function"}, "dead-letter", "list", "--topic", "x")
 	want(t, 1, []string{"no such message"}, "dead-letter", "replay", "m999", "--reason", "x")
@@ -345,21 +364,21 @@ func TestOperator_MistakesAreNamed(t *testing.T) {
 	}{
 		"no_reason":             {[]string{"trigger", "--date", "2026-02-03", "--mode", "overnight"}, "--reason"},
 		"blank_reason":          {[]string{"hold", "--for", "1h", "--reason", " "}, "--reason"},
-		"no_date":               {[]string{"trigger", "--mode", "overnight", "--reason", "x"}, "a PERIOD, or --from"},
+		"no_date":               {[]string{"trigger", "--mode", "overnight", "--reason", "x"}, "PERIOD is required:\n  phasectl trigger --mode=overnight --reason=x yesterday\n  phasectl trigger --mode=overnight --reason=x --from -7d --to yesterday\n"},
 		"both":                  {[]string{"trigger", "--date", "2026-02-03", "--from", "2026-02-03", "--to", "2026-02-03", "--mode", "overnight", "--reason", "x"}, "a period, or --from"},
-		"half_a_range":          {[]string{"trigger", "--from", "2026-02-03", "--mode", "overnight", "--reason", "x"}, "--from and --to"},
+		"half_a_range":          {[]string{"trigger", "--from", "2026-02-03", "--mode", "overnight", "--reason", "x"}, "--to is required"},
 		"backwards":             {[]string{"trigger", "--from", "2026-02-03", "--to", "2026-02-01", "--mode", "overnight", "--reason", "x"}, "is before --from"},
 		"too_long":              {[]string{"trigger", "--from", "2020-02-03", "--to", "2026-02-01", "--mode", "overnight", "--reason", "x"}, "--from 2020-02-03 --to 2026-02-01: is not within 1 to 365 days"},
 		"no_such_date":          {[]string{"trigger", "--date", "TODAY", "--mode", "overnight", "--reason", "x"}, `"TODAY"`},
 		"no_such_mode":          {[]string{"trigger", "--date", "2026-02-03", "--mode", "over", "--reason", "x"}, `MODE: "over": phase3_to_phase4 has tomorrow, same_day, overnight`},
 		"no_such_processor":     {[]string{"trigger", "--date", "2026-02-03", "--mode", "same_day", "--processor", five[0], "--reason", "x"}, `same_day does not expect "player_game_summary"`},
 		"no_such_transition":    {[]string{"release", "--transition", "x", "--reason", "x"}, "the pipeline has phase3_to_phase4"},
-		"checks_of_no_date":     {[]string{"checks", "run", "--mode", "overnight"}, "PERIOD: is required"},
+		"checks_of_no_date":     {[]string{"checks", "run", "--mode", "overnight"}, "PERIOD is required"},
 		"hold_for_no_time":      {[]string{"hold", "--reason", "x"}, "--for"},
 		"hold_for_too_long":     {[]string{"hold", "--for", "1000h", "--reason", "x"}, "--for"},
-		"hold_half_a_cycle":     {[]string{"hold", "2026-02-03", "--for", "1h", "--reason", "x"}, `MODE: which mode of phase3_to_phase4?`},
+		"hold_half_a_cycle":     {[]string{"hold", "2026-02-03", "--for", "1h", "--reason", "x"}, "MODE is required:\n"},
 		"hold_no_such_mode":     {[]string{"hold", "2026-02-03", "x", "--for", "1h", "--reason", "x"}, "MODE"},
-		"quarantine_what":       {[]string{"quarantine", "replay", "--reason", "x"}, "either ids or --all"},
+		"quarantine_what":       {[]string{"quarantine", "replay", "--reason", "x"}, "ID or --all is required:\n  phasectl quarantine replay --reason=x 4711\n  phasectl quarantine replay --reason=x --all\n"},
 		"dead_letter_what":      {[]string{"dead-letter", "replay", "a", "--all", "--reason", "x"}, "either ids or --all"},
 		"quarantine_unknown_do": {[]string{"quarantine", "drop"}, "drop"},
 	} {
@@ -412,11 +431,12 @@ func TestExplain_SuggestsFix(t *testing.T) {
 	failed := completion(five[0], "2026-02-03")
 	failed["status"] = "failed"
 	s.report(failed)
-	want(t, 0, []string{"fix        look at the logs of player_game_summary, "}, "explain", "2026-02-03", "overnight") // by now its deadline has passed
+	want(t, 0, []string{"fix        player_game_summary reported failed: repair the cause and run it again, in its own way or by phasectl run 2026-02-03 --processor player_game_summary --publish -- COMMAND\n",
+		"team_defense_game_summary, team_offense_game_summary, upcoming_player_game_context, upcoming_team_game_context have not reported. Those whose rows are in their tables: phasectl reconcile 2026-02-03 --fix. "}, "explain", "2026-02-03", "overnight") // by now its deadline has passed
 	for _, name := range five[:2] {
 		s.report(completion(name, "2026-02-03"))
 	}
-	want(t, 0, []string{"To hand over the complete processors: phasectl trigger 2026-02-03 overnight --force --reason"}, "explain", "2026-02-03", "overnight")
+	want(t, 0, []string{"to hand over the complete processors without them: phasectl trigger 2026-02-03 overnight --force --reason"}, "explain", "2026-02-03", "overnight")
 	s.report(completion(five[3], "2026-02-03"))
 	s.report(completion(five[4], "2026-02-03"))
 	want(t, 0, []string{"without waiting: phasectl trigger 2026-02-03 overnight --reason"}, "explain", "2026-02-03", "overnight")

@@ -95,7 +95,7 @@ func (p *page) endTable() {
 var colours = map[string]string{
 	"failing": "31", "overdue": "31", "critical": "31", "leaked": "31", "bad": "31", "fail": "31", "refused": "31",
 	"unknown": "33", "blocked": "33", "on_hold": "33", "warning": "33", "expired": "33", "warn": "33", "open": "33",
-	"ok": "32", "published": "32", "pass": "32", "fixed": "32", "accepted": "32", "discarded": "32",
+	"ok": "32", publishedWithoutAll: "33", "published": "32", "pass": "32", "fixed": "32", "accepted": "32", "discarded": "32",
 }
 
 func (p *page) paint(word string, head bool) string {

@@ -54,19 +54,11 @@ func pipelineCheckCommand(f *flags) *cobra.Command {
 		}
 		u := &understood{File: file, Valid: p != nil, Problems: problems, Warnings: []string{}, p: p, now: clock()}
 		if p == nil {
-			return u, exitError{exitFindings, fmt.Errorf("%s has %s", file, counted(len(problems), "problem"))}
+			return u, exitError{exitFindings, fmt.Errorf("%s has %s", file, pipeline.Count(len(problems), "problem", "problems"))}
 		}
 		u.describe(p, u.now)
 		return u, nil
 	})
-}
-
-// counted is a number of things: "1 problem", "2 problems".
-func counted(n int, one string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %ss", n, one)
 }
 
 // readPipeline reads a file: the pipeline, or what is wrong with it.
@@ -245,7 +237,7 @@ func periodWord(c pipeline.Calendar) string {
 func offsetWords(c pipeline.Calendar, o pipeline.Offset) string {
 	clock, unit := fmt.Sprintf("%02d:%02d on", o.Minute/60, o.Minute%60), "day"
 	if c.Hourly() {
-		clock, unit = fmt.Sprintf("%d minutes past", o.Minute), "hour"
+		clock, unit = pipeline.Count(o.Minute, "minute past", "minutes past"), "hour"
 	}
 	switch o.Periods {
 	case 0:
@@ -280,9 +272,9 @@ func groupDefaults(taken []pipeline.TakenDefault) (out []understoodDefault) {
 			out = append(out, understoodDefault{d.Path, d.Value})
 		case shown[key]:
 		case same:
-			out = append(out, understoodDefault{key, fmt.Sprintf("%s (%d times)", d.Value, len(all))})
+			out = append(out, understoodDefault{key, fmt.Sprintf("%s (%s)", d.Value, pipeline.Count(len(all), "time", "times"))})
 		default:
-			out = append(out, understoodDefault{key, fmt.Sprintf("from the name, such as %s (%d times)", d.Value, len(all))})
+			out = append(out, understoodDefault{key, fmt.Sprintf("from the name, such as %s (%s)", d.Value, pipeline.Count(len(all), "time", "times"))})
 		}
 		shown[key] = true
 	}

@@ -30,14 +30,14 @@ func pipelineDiffCommand(f *flags) *cobra.Command {
 			"`make plan` shows each change of the deployment.\n\n" +
 			"Exit status: 0 nothing differs, 1 something does, 2 the open cycles could not be read.",
 		Example: "  phasectl pipeline diff changed.yaml --pipeline pipeline.yaml --project my-project\n  phasectl pipeline diff changed.yaml --json",
-		Args:    exactly("FILE", "changed.yaml", &file),
 	}
+	f.words(cmd, word{"FILE", "changed.yaml", &file})
 	cmd.Flags().IntVar(&days, "days", 7, "how many days of cycles are compared, today included")
 	return answers(f, cmd, func(ctx context.Context) (*difference, error) {
 		if days < 1 || days > pipeline.MaxDays {
 			return nil, usage(fmt.Errorf("--days: %d is not within 1 to %d", days, pipeline.MaxDays))
 		}
-		now, err := app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
+		now, err := f.definition()
 		if err != nil {
 			return nil, usage(err)
 		}
@@ -55,7 +55,7 @@ func pipelineDiffCommand(f *flags) *cobra.Command {
 			d.Unknown = plain(err.Error())
 			return d, exitError{exitUnknown, fmt.Errorf("the open cycles could not be read: %w", err)}
 		case d.Before != d.After && d.found() > 0:
-			return d, exitError{exitFindings, fmt.Errorf("%d differences", d.found())}
+			return d, exitError{exitFindings, errors.New(pipeline.Count(d.found(), "difference", "differences"))}
 		}
 		return d, nil
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/delivery"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -110,8 +111,8 @@ func quarantineShow(f *flags) *cobra.Command {
 		Use:     "show ID",
 		Short:   "Show one message: its origin, the reason for the quarantine, and its data",
 		Example: "  phasectl quarantine list\n  phasectl quarantine show 1234567890",
-		Args:    exactly("ID", "1234567890, which phasectl quarantine list shows", &id),
 	}
+	f.words(cmd, word{"ID", "1234567890", &id})
 	return answers(f, cmd, func(ctx context.Context) (*quarantineMessage, error) {
 		a, err := f.open(ctx)
 		if err != nil {
@@ -208,12 +209,20 @@ type messagesOptions struct {
 	topic string // of dead letters
 }
 
-// chosen wants either ids or --all.
-func (o *messagesOptions) chosen(_ *cobra.Command, ids []string) error {
-	if o.ids = ids; o.all == (len(ids) > 0) {
-		return usage(errors.New("wants either ids or --all"))
+// chosen gives a command ids and, if it can be about all messages, --all in their place.
+func (o *messagesOptions) chosen(cmd *cobra.Command, all string) {
+	name, examples := "ID", []string{"4711"}
+	if all != "" {
+		cmd.Flags().BoolVar(&o.all, "all", false, all)
+		name, examples = "ID or --all", append(examples, "--all")
 	}
-	return nil
+	o.needs(cmd, lacks(name, func() bool { return !o.all && len(o.ids) == 0 }, examples...))
+	cmd.Args = func(_ *cobra.Command, ids []string) error {
+		if o.ids = ids; o.all && len(ids) > 0 {
+			return usage(errors.New("wants either ids or --all"))
+		}
+		return nil
+	}
 }
 
 func quarantineReplay(f *flags) *cobra.Command {
@@ -224,12 +233,11 @@ func quarantineReplay(f *flags) *cobra.Command {
 		Long: "Deliver the original message, with its times and ids, to the handler that refused it, in this process and with\n" +
 			"the pipeline file of this command. A message that is accepted is marked; one that is refused again stays.",
 		Example: "  phasectl quarantine replay 4711 --reason \"the definition knows the date now\"",
-		Args:    o.chosen,
 	}
-	cmd.Flags().BoolVar(&o.all, "all", false, "all messages that were not replayed yet")
+	o.chosen(cmd, "all messages that were not replayed yet")
 	o.acts(f, cmd)
 	return answers(f, cmd, func(ctx context.Context) (*tally, error) {
-		a, err := o.checked(ctx, f)
+		a, err := o.openFor(ctx, f)
 		if err != nil {
 			return nil, err
 		}
@@ -255,11 +263,11 @@ func quarantineDiscard(f *flags) *cobra.Command {
 		Long: "Mark messages as discarded, so that health no longer counts them. Their documents stay, with the actor and the\n" +
 			"reason. Discarding a message that is already replayed or discarded changes nothing.",
 		Example: "  phasectl quarantine discard 4711 --reason \"a test message\"",
-		Args:    some("ID", "4711, which phasectl quarantine list shows", &o.ids),
 	}
+	o.chosen(cmd, "")
 	o.acts(f, cmd)
 	return answers(f, cmd, func(ctx context.Context) (*tally, error) {
-		a, err := o.checked(ctx, f)
+		a, err := o.openFor(ctx, f)
 		if err != nil {
 			return nil, err
 		}
@@ -288,12 +296,12 @@ func (o *messagesOptions) each(ctx context.Context, verb, would string, do func(
 			continue
 		}
 		if i == 0 {
-			if ok, err := o.confirmed(ctx, "%s %d messages: %s", would, len(o.ids), quoted(o.ids)); !ok {
+			if ok, err := o.confirmed(ctx, "%s %s: %s", would, pipeline.Count(len(o.ids), "message", "messages"), quoted(o.ids)); !ok {
 				return nil, err
 			}
 		}
 		if ctx.Err() != nil {
-			return t, exitError{exitFindings, fmt.Errorf("stopped: %d of %d messages were handled; the others wait as before", i, len(o.ids))}
+			return t, exitError{exitFindings, fmt.Errorf("stopped: %d of %s handled; the others wait as before", i, pipeline.Count(len(o.ids), "message was", "messages were"))}
 		}
 		o.progress("%d of %d: %s", i+1, len(o.ids), id)
 		t.add(id, do(id))

@@ -81,9 +81,9 @@ func (o *reconcileOptions) run(ctx context.Context) (*reconciled, error) {
 	case err != nil:
 		return nil, err
 	case len(all.Unknown) > 0:
-		return all, exitError{exitUnknown, fmt.Errorf("%d things could not be read or judged, %d findings are left", len(all.Unknown), all.Left())}
+		return all, exitError{exitUnknown, fmt.Errorf("%s could not be read or judged, %s left", pipeline.Count(len(all.Unknown), "thing", "things"), pipeline.Count(all.Left(), "finding is", "findings are"))}
 	case all.Left() > 0:
-		return all, exitError{exitFindings, fmt.Errorf("%d findings are left", all.Left())}
+		return all, exitError{exitFindings, fmt.Errorf("%s left", pipeline.Count(all.Left(), "finding is", "findings are"))}
 	}
 	return all, nil
 }
@@ -108,7 +108,7 @@ func (r *reconciled) text(p *page) {
 	for _, u := range r.Unknown {
 		p.line("unknown  %s", u)
 	}
-	p.line("%s to %s: %d findings, %d left, %d unknown; tracking accuracy %s", r.From, r.To, len(r.Findings), r.Left(), len(r.Unknown), r.AccuracyText())
+	p.line("%s to %s: %s, %d left, %d unknown; tracking accuracy %s", r.From, r.To, pipeline.Count(len(r.Findings), "finding", "findings"), r.Left(), len(r.Unknown), r.AccuracyText())
 	if !r.fixed && r.Left() > 0 {
 		p.line("to repair what can be repaired: phasectl reconcile %s --fix", windowWords(r.From, r.To))
 	}

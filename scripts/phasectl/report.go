@@ -75,11 +75,11 @@ func (o *reportOptions) run(ctx context.Context) (*reportAnswer, error) {
 	case err != nil:
 		return nil, exitError{exitUnknown, err}
 	case unknown > 0:
-		return r, exitError{exitUnknown, fmt.Errorf("%d things could not be read or judged", unknown)}
+		return r, exitError{exitUnknown, errors.New(pipeline.Count(unknown, "thing could not be read or judged", "things could not be read or judged"))}
 	case r.count[reconcile.OnlyTheirs] > 0:
-		return r, exitError{exitFindings, fmt.Errorf("the other has handed over %d cycles that the shadow would not have", r.count[reconcile.OnlyTheirs])}
+		return r, exitError{exitFindings, fmt.Errorf("the other has handed over %s that the shadow would not have", pipeline.Count(r.count[reconcile.OnlyTheirs], "cycle", "cycles"))}
 	case r.count[reconcile.NotKnown] > 0:
-		return r, exitError{exitUnknown, fmt.Errorf("%d periods could not be read", r.count[reconcile.NotKnown])}
+		return r, exitError{exitUnknown, errors.New(pipeline.Count(r.count[reconcile.NotKnown], "period could not be read", "periods could not be read"))}
 	}
 	return r, nil
 }
@@ -104,9 +104,9 @@ func (r *reportAnswer) text(p *page) {
 		p.line("  cycles             %d, handed over %d", s.Cycles, s.HandedOver)
 		p.line("  on time            %s (%d)", onTime, s.OnTime)
 		p.line("  degraded           %d", s.Degraded)
-		p.line("  repaired           %d hand-overs, and %d that a person asked for", s.Repaired, s.Operator)
-		p.line("  latency            p50 %s, p95 %s, p99 %s, max %s of %d hand-overs",
-			span(s.Latency.P50), span(s.Latency.P95), span(s.Latency.P99), span(s.Latency.Max), s.Latency.Count)
+		p.line("  repaired           %s, and %d that a person asked for", pipeline.Count(s.Repaired, "hand-over", "hand-overs"), s.Operator)
+		p.line("  latency            p50 %s, p95 %s, p99 %s, max %s of %s",
+			span(s.Latency.P50), span(s.Latency.P95), span(s.Latency.P99), span(s.Latency.Max), pipeline.Count(s.Latency.Count, "hand-over", "hand-overs"))
 		p.line("  tracking accuracy  %s", accuracy)
 		for _, u := range s.Unknown {
 			p.line("  unknown            %s", u)

@@ -76,8 +76,8 @@ func completeCommand(f *flags) *cobra.Command {
 			"command again, which has no second effect.",
 		Example: "  phasectl complete player_game_summary 2026-02-03 --rows 280 --reason \"its report was lost\"\n" +
 			"  phasectl complete player_game_summary 2026-02-03 --status failed --error \"no box scores\" --reason \"it hung and was stopped\"",
-		Args: exactly("PROCESSOR PERIOD", "player_game_summary 2026-02-03", &o.processor, &o.period),
 	}
+	f.words(cmd, word{"PROCESSOR", "player_game_summary", &o.processor}, word{"PERIOD", "yesterday", &o.period})
 	o.acts(f, cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&o.status, "status", string(wire.StatusSuccess), "outcome of the run: success, partial, failed, no_data, skipped")
@@ -97,7 +97,7 @@ func (o *completeOptions) run(ctx context.Context, c *reported) (*reported, erro
 	if err := c.check(); err != nil {
 		return nil, usage(err)
 	}
-	a, err := o.checked(ctx, o.flags)
+	a, err := o.openFor(ctx, o.flags)
 	if err != nil {
 		return nil, err
 	}
@@ -277,7 +277,7 @@ func (c *reported) message(at time.Time) ([]byte, error) {
 func (c *reported) said() string {
 	s := c.of.Name + " " + string(c.Status)
 	if c.Rows != nil {
-		s += fmt.Sprintf(", %d rows", *c.Rows)
+		s += ", " + pipeline.Count(*c.Rows, "row", "rows")
 	}
 	if c.Error != "" {
 		s += ", " + c.Error

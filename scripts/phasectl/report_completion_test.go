@@ -145,11 +145,11 @@ func TestComplete_RefusesNamesAndPeriodsThatThePipelineLacks(t *testing.T) {
 		{64, `--status: "done" is not one of`, []string{"player_game_summary", "2026-02-03", "--status", "done"}},
 		{64, `--rows: -1 is not within`, []string{"player_game_summary", "2026-02-03", "--rows", "-1"}},
 		{64, `--error: a run with --status success has no error`, []string{"player_game_summary", "2026-02-03", "--error", "none"}},
-		{64, `wants PROCESSOR PERIOD`, []string{"player_game_summary"}},
+		{64, `PERIOD is required`, []string{"player_game_summary"}},
 	} {
 		want(t, tc.code, []string{tc.part}, append([]string{"complete", "--reason", "a test message"}, tc.args...)...)
 	}
-	want(t, 64, []string{"--reason: is required"}, "complete", "player_game_summary", "2026-02-03")
+	want(t, 64, []string{"--reason is required"}, "complete", "player_game_summary", "2026-02-03")
 }
 
 func TestComplete_IsRefusedWhereOthersReadOrWrite(t *testing.T) {

@@ -72,13 +72,16 @@ func runCommand(f *flags) *cobra.Command {
 		},
 	}
 	l.takes(cmd, 1)
+	command := false // there is one
 	cmd.Args = func(cmd *cobra.Command, words []string) error {
 		n := cmd.ArgsLenAtDash()
-		if n < 0 || n == len(words) {
-			return usage(errors.New("a command is missing after --, such as: phasectl run today --processor P -- python job.py"))
+		if command = n >= 0 && n < len(words); !command {
+			return l.read(cmd, words)
 		}
 		return l.read(cmd, words[:n])
 	}
+	f.needs(cmd, l.needsPeriod(f, never), lacks("--processor", func() bool { return l.processor == "" }, "--processor P"),
+		lacks("COMMAND", func() bool { return !command }, "-- COMMAND"))
 	fl := cmd.Flags()
 	fl.StringVar(&l.processor, "processor", "", "name or class of the processor, as the pipeline defines it (required)")
 	fl.BoolVar(&l.wait, "wait", false, "wait for the lock instead of ending with 75")
@@ -100,9 +103,6 @@ func (l *locked) resolve(a *app.App) error {
 		return fmt.Errorf("--processor: %q: the pipeline has %s, and their classes%s", l.processor, strings.Join(known, ", "), pipeline.DidYouMean(l.processor, known))
 	}
 	var err error
-	if err = l.needsPeriod(); err != nil {
-		return err
-	}
 	if l.on, err = onePeriod(p.Calendar, a.Now(), l.period); err != nil {
 		return err
 	}

@@ -143,7 +143,7 @@ func TestF24_ACommandRunsUnderItsLock(t *testing.T) {
 	if l := locks[0].(map[string]any); l["key"] != lockKey || l["execution_id"] != words[1] || l["state"] != "held" || l["foreign"] != false {
 		t.Errorf("%v: %v", words, l)
 	}
-	want(t, 0, []string{lockKey + " held yes 0 s ago ", "execution " + words[1] + " on "}, "locks", "list")
+	want(t, 0, []string{lockKey + "  held  yes  0 s ago  ", "execution " + words[1] + " on "}, "locks", "list")
 	hold.open()
 	g.end(t, 0)
 	want(t, 0, []string{"nothing is locked\n"}, "locks", "list")
@@ -227,10 +227,10 @@ func TestRun_NamesInvalidFlags(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"run"}, "a command is missing after --"},
-		{[]string{"run", "--processor", "player_game_summary", "--date", "2026-02-03"}, "a command is missing after --"},
-		{[]string{"run", "true", "--", "true"}, `--processor: "": the pipeline has`},
-		{[]string{"run", "--date", "2026-02-03", "--", "true"}, `--processor: "": the pipeline has player_game_summary, `},
+		{[]string{"run"}, "PERIOD, --processor and COMMAND are required:\n  phasectl run yesterday --processor P -- COMMAND\n"},
+		{[]string{"run", "--processor", "player_game_summary", "--date", "2026-02-03"}, "COMMAND is required"},
+		{[]string{"run", "2026-02-03", "--", "true", "x"}, "--processor is required:\n  phasectl run 2026-02-03 --processor P -- true x\n"},
+		{[]string{"run", "--processor", "x", "2026-02-03", "--", "true"}, `--processor: "x": the pipeline has player_game_summary, `},
 		{[]string{"run", "--processor", "PlayerSummary", "--date", "2026-02-03", "--", "true"}, `--processor: "PlayerSummary": the pipeline has`},
 		{[]string{"run", "--processor", "player_game_summary", "--date", "TODAY", "--", "true"}, `PERIOD: "TODAY" is no date`},
 		{[]string{"run", "--processor", "MLFeatureStoreProcessor", "--date", "2026-02-03", "--publish", "--", "true"},
@@ -334,7 +334,7 @@ func TestRun_EndsProcessesThatCommandLeft(t *testing.T) {
 
 func TestLocksRelease_RequiresReason(t *testing.T) {
 	newDesk(t)
-	want(t, 64, []string{"--reason: is required"}, "locks", "release", lockKey)
+	want(t, 64, []string{"--reason is required"}, "locks", "release", lockKey)
 }
 
 func TestLocks_ShowLeakedAndForeignLocks(t *testing.T) {
@@ -344,7 +344,7 @@ func TestLocks_ShowLeakedAndForeignLocks(t *testing.T) {
 		store.F("py\x1b[31m", "execution_id"), store.F("worker-7", "instance"))); err != nil {
 		t.Fatal(err)
 	}
-	out := want(t, 0, []string{"OldProcessor_2026-02-03 leaked no 3", "and no run has asked for it", "not by Phasegate"}, "locks", "list")
+	out := want(t, 0, []string{"OldProcessor_2026-02-03  leaked  no  3", "and no run has asked for it", "not by Phasegate"}, "locks", "list")
 	if strings.Contains(out, "\x1b") {
 		t.Errorf("%q steers the terminal", out)
 	}

@@ -18,6 +18,7 @@ import (
 
 func serveCommand(f *flags) *cobra.Command {
 	var port int
+	var names []string
 	cmd := &cobra.Command{
 		Use:   "serve NAME...",
 		Short: "Serve functions at /NAME until SIGTERM, then drain",
@@ -25,8 +26,7 @@ func serveCommand(f *flags) *cobra.Command {
 			"Nothing is created. The first line on standard output says where; logs follow.\n\n" +
 			"Functions: " + strings.Join(local.FunctionNames(), ", "),
 		Example: "  phasectl serve transition reconcile --port 8088",
-		Args:    args(cobra.MinimumNArgs(1)),
-		RunE: func(cmd *cobra.Command, names []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := app.ConfigFromEnv(f.getenv(nil))
 			if err != nil {
 				return usage(err)
@@ -49,6 +49,11 @@ func serveCommand(f *flags) *cobra.Command {
 			}
 		},
 	}
+	cmd.Args = func(_ *cobra.Command, given []string) error {
+		names = given
+		return nil
+	}
+	f.needs(cmd, lacks("NAME", func() bool { return len(names) == 0 }, "transition"))
 	cmd.Flags().IntVar(&port, "port", 8088, "port on the loopback interface; 0 picks a free one")
 	return cmd
 }

@@ -254,7 +254,7 @@ func (s *smoke) cycle(ctx context.Context, t *pipeline.Transition) check {
 	case err != nil:
 		return failed(id, fmt.Errorf("%s: %w", what, err), again)
 	}
-	return check{ID: id, State: checkOK, Evidence: fmt.Sprintf("%s: %d completions, handed over in shadow after %.1f s", what, len(wanted), s.app.Now().Sub(began).Seconds())}
+	return check{ID: id, State: checkOK, Evidence: fmt.Sprintf("%s: %s, handed over in shadow after %.1f s", what, pipeline.Count(len(wanted), "completion", "completions"), s.app.Now().Sub(began).Seconds())}
 }
 
 // choose asks the policy which cycles would be ready if all their processors had ended just

@@ -75,11 +75,11 @@ func TestSmoke_CompletesShadowCycleOnEveryCall(t *testing.T) {
 	tr := s.App.Pipeline.Transitions[0]
 	for range 3 {
 		want(t, 0, []string{
-			"ok       subscription nba-phase3-analytics-complete-transition delivers to " + s.Functions["transition"],
-			"ok       subscription phasegate-shadow-phase3_to_phase4-transition delivers to ",
-			"ok       subscription phasegate-reconcile-reconcile delivers to ",
-			"ok       shadow of phase3_to_phase4 ", "5 completions, handed over in shadow after ",
-			"ok       job relay done by reconcile, source ", "\nok: everything works\n",
+			"ok       subscription nba-phase3-analytics-complete-transition\n  delivers to " + s.Functions["transition"],
+			"ok       subscription phasegate-shadow-phase3_to_phase4-transition\n  delivers to ",
+			"ok       subscription phasegate-reconcile-reconcile\n  delivers to ",
+			"ok       shadow of phase3_to_phase4\n  ", "5 completions, handed over in shadow after ",
+			"ok       job relay\n  done by reconcile, source ", "\nok: everything works\n",
 		}, "smoke")
 	}
 	s.settle()
@@ -120,26 +120,26 @@ func TestSmoke_NamesFailures(t *testing.T) {
 		parts  []string
 	}{
 		"function_cannot_reach_its_store": {func(s *system) { s.down.Store(true) },
-			[]string{"failing  shadow of phase3_to_phase4 ", "not handed over within 1s; no part of it is recorded", "failing  job relay no heartbeat of reconcile within 1s, the last: never"}},
+			[]string{"failing  shadow of phase3_to_phase4\n  ", "not handed over within 1s; no part of it is recorded", "failing  job relay\n  no heartbeat of reconcile within 1s, the last: never"}},
 		"subscription_is_gone": {func(s *system) {
 			if err := s.App.Broker.Client.SubscriptionAdminClient.DeleteSubscription(s.t.Context(), &pubsubpb.DeleteSubscriptionRequest{
 				Subscription: subscription(s, "nba-phase3-analytics-complete-transition")}); err != nil {
 				s.t.Fatal(err)
 			}
-		}, []string{"failing  subscription nba-phase3-analytics-complete-transition ", "NotFound", "make deploy"}},
+		}, []string{"failing  subscription nba-phase3-analytics-complete-transition\n  ", "NotFound", "make deploy"}},
 		"subscription_delivers_elsewhere": {func(s *system) {
 			s.push("nba-phase3-analytics-complete-transition", "http://127.0.0.1:1/transition?transition=phase3_to_phase4")
 		},
-			[]string{"failing  subscription nba-phase3-analytics-complete-transition delivers to http://127.0.0.1:1/transition, and phasegate-shadow-"}},
+			[]string{"failing  subscription nba-phase3-analytics-complete-transition\n  delivers to http://127.0.0.1:1/transition, and phasegate-shadow-"}},
 		"shadow_is_not_asked_for": {func(s *system) {
 			s.push("phasegate-shadow-phase3_to_phase4-transition", s.Functions["transition"]+"?transition=phase3_to_phase4")
-		}, []string{"failing  subscription phasegate-shadow-phase3_to_phase4-transition delivers to ", `ends in "?transition=phase3_to_phase4&shadow=1"`}},
+		}, []string{"failing  subscription phasegate-shadow-phase3_to_phase4-transition\n  delivers to ", `ends in "?transition=phase3_to_phase4&shadow=1"`}},
 		"dead_letter_is_gone": {func(s *system) {
 			if err := s.App.Broker.Client.SubscriptionAdminClient.DeleteSubscription(s.t.Context(), &pubsubpb.DeleteSubscriptionRequest{
 				Subscription: subscription(s, "phasegate-reconcile-dead-letter")}); err != nil {
 				s.t.Fatal(err)
 			}
-		}, []string{"failing  subscription phasegate-reconcile-reconcile cannot read its dead-letter subscription: "}},
+		}, []string{"failing  subscription phasegate-reconcile-reconcile\n  cannot read its dead-letter subscription: "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := runningNow(t)

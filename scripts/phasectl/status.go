@@ -45,6 +45,7 @@ type statusAnswer struct {
 	Ahead   []cycle.Doubt              `json:"ahead"` // completions of periods that are not expected yet
 	Managed map[string]pipeline.Period `json:"managed_since"`
 
+	of       map[string]*pipeline.Transition
 	several  bool
 	adopted  []string
 	from, to pipeline.Period
@@ -65,6 +66,9 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 	if err != nil {
 		return nil, err
 	}
+	if err := o.known(ts); err != nil {
+		return nil, err
+	}
 	from, to, err := o.periods(cal, a.Now(), func(at time.Time, days int) (from, to pipeline.Period) {
 		from, to = cal.Window(at, days)
 		return from, cal.AddDays(to, 1)
@@ -72,15 +76,10 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 	if err != nil {
 		return nil, err
 	}
-	r, unread := &statusAnswer{Cycles: []cycle.Status{}, Ahead: []cycle.Doubt{}, Managed: map[string]pipeline.Period{}, several: len(a.Pipeline.Transitions) > 1, from: from, to: to}, []error(nil)
-	found, modes := false, []string(nil)
+	r, unread := &statusAnswer{Cycles: []cycle.Status{}, Ahead: []cycle.Doubt{}, Managed: map[string]pipeline.Period{}, of: map[string]*pipeline.Transition{},
+		several: len(a.Pipeline.Transitions) > 1, from: from, to: to}, []error(nil)
 	for _, t := range ts {
-		if _, known := t.Mode(o.mode); known || o.mode == "" {
-			found = true
-		}
-		for _, m := range t.Modes {
-			modes = append(modes, m.Name)
-		}
+		r.of[t.ID] = t
 		managed, err := a.Engine.Managed(ctx, t)
 		if err != nil {
 			return nil, exitError{exitUnknown, err}
@@ -95,6 +94,7 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 		for _, c := range cs {
 			c = managed.Judged(c)
 			if (c.Recorded() || len(c.Outside) > 0 || !c.Early && !managed.Excuses(t, c)) && (o.mode == "" || t.PresentMode(o.mode) == c.Mode) {
+				c.NextCheck = checkedNext(a.Pipeline, c, a.Now())
 				r.Cycles = append(r.Cycles, c)
 			}
 		}
@@ -106,13 +106,6 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 			return nil, exitError{exitUnknown, err}
 		}
 		r.Ahead, unread = append(r.Ahead, doubts...), append(unread, broken...)
-	}
-	if !found {
-		var have []string
-		for _, t := range ts {
-			have = append(have, t.ID+" has "+modeNames(t))
-		}
-		return nil, usage(fmt.Errorf("MODE: %q: %s", o.mode, strings.Join(have, "; ")+pipeline.DidYouMean(o.mode, modes)))
 	}
 	slices.SortStableFunc(r.Cycles, func(a, b cycle.Status) int { return strings.Compare(b.Period, a.Period) })
 	if err := errors.Join(unread...); err != nil {
@@ -126,6 +119,9 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 	}
 	return r, nil
 }
+
+// publishedWithoutAll is how the state of a cycle is shown that was handed over without some processors.
+const publishedWithoutAll = "published without all"
 
 func (r *statusAnswer) text(p *page) {
 	if len(r.Cycles) == 0 {
@@ -146,9 +142,20 @@ func (r *statusAnswer) text(p *page) {
 		if !c.NextCheck.IsZero() {
 			reason += "; next check " + p.at(c.NextCheck)
 		}
-		p.row(c.Period, mode, c.State, reason)
-		if len(c.Ignored) > 0 {
-			p.detail("ignored: %s", quoted(c.Ignored))
+		state := c.State
+		if state == string(cycle.StatePublished) && len(c.Missing) > 0 {
+			state = publishedWithoutAll
+		}
+		p.row(c.Period, mode, state, reason)
+		for _, name := range c.Ignored {
+			doubted := func(d string) bool { return strings.HasPrefix(d, fmt.Sprintf("%q reported", name)) }
+			switch t := r.of[c.Transition]; {
+			case slices.ContainsFunc(c.Doubts, doubted): // shown below
+			case t == nil || !t.Expects(name):
+				p.detail("ignored: %s reported, and is no processor of %s", quoted([]string{name}), c.Transition)
+			case !slices.Contains(c.Missing, name), !strings.Contains(c.Reason, name+" reported "):
+				p.detail("ignored: the run of %s counts for no mode: %s shows why", name, commandFor("explain", t, c.Period, c.Mode))
+			}
 		}
 		for _, o := range c.Outside {
 			p.detail("does not count: %s", o)
@@ -169,7 +176,7 @@ func (r *statusAnswer) text(p *page) {
 			if len(batch.Messages) == 0 {
 				p.detail("batch %d  %s  no messages yet", batch.N, batch.State)
 			} else {
-				p.detail("batch %d  %s  %s, %d of %d messages sent", batch.N, batch.State, batch.Cause, sent, len(batch.Messages))
+				p.detail("batch %d  %s  %s, %d of %s sent", batch.N, batch.State, causeWords(batch.Cause), sent, pipeline.Count(len(batch.Messages), "message", "messages"))
 			}
 			for _, r := range batch.Runs {
 				name, _, _ := strings.Cut(r, "#")

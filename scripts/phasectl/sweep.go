@@ -43,6 +43,7 @@ func sweepCommand(f *flags) *cobra.Command {
 	cmd.Flags().BoolVar(&o.fix, "fix", false, "remove duplicates")
 	cmd.Flags().BoolVar(&o.order.Force, "force", false, "remove them even if they are many; needs --reason")
 	cmd.Flags().StringVar(&o.reason, "reason", "", "the reason, in words that the next operator understands")
+	f.needs(cmd, lacks("--fix", func() bool { return o.order.Force && !o.fix }, "--fix"), o.needsReason(func() bool { return o.order.Force && !o.dryRun }))
 	cmd.AddCommand(sweepList(f), sweepUndo(f))
 	return answers(f, cmd, o.run)
 }
@@ -54,14 +55,6 @@ type swept struct {
 }
 
 func (o *sweepOptions) run(ctx context.Context) (*swept, error) {
-	switch {
-	case o.order.Force && !o.fix:
-		return nil, usage(errors.New("--force: needs --fix"))
-	case o.order.Force && !o.dryRun:
-		if err := checkReason(o.reason); err != nil {
-			return nil, err
-		}
-	}
 	open, fix := o.open, o.fix && !o.dryRun
 	if fix {
 		open = o.openToAct
@@ -90,11 +83,11 @@ func (o *sweepOptions) run(ctx context.Context) (*swept, error) {
 	case err != nil:
 		return nil, refusedSweep(err)
 	case r.Unknown() > 0:
-		return r, exitError{exitUnknown, fmt.Errorf("%d tables or periods could not be swept", r.Unknown())}
+		return r, exitError{exitUnknown, errors.New(pipeline.Count(r.Unknown(), "table or period could not be swept", "tables or periods could not be swept"))}
 	case r.Left() > 0:
-		return r, exitError{exitFindings, fmt.Errorf("%d duplicate rows are left", r.Left())}
+		return r, exitError{exitFindings, errors.New(pipeline.Count(r.Left(), "duplicate row is left", "duplicate rows are left"))}
 	case r.Open() > 0:
-		return r, exitError{exitFindings, fmt.Errorf("%d tables or periods have rows that need a person", r.Open())}
+		return r, exitError{exitFindings, errors.New(pipeline.Count(r.Open(), "table or period has rows that need a person", "tables or periods have rows that need a person"))}
 	}
 	return r, nil
 }
@@ -131,7 +124,7 @@ func (r *swept) text(p *page) {
 		found, removed, bytes = found+t.Duplicates, removed+t.Removed, bytes+t.Bytes
 		what := ""
 		if t.Period != "" && t.Rows > 0 {
-			what = fmt.Sprintf("%d of %d rows too many", t.Duplicates, t.Rows)
+			what = fmt.Sprintf("%d of %s too many", t.Duplicates, pipeline.Count(t.Rows, "row", "rows"))
 		}
 		p.row(string(t.State), string(t.Severity), string(t.Period), t.Table, what)
 		if t.Oldest != nil {
@@ -141,7 +134,7 @@ func (r *swept) text(p *page) {
 			p.detail("%s", keysText(t.Keys, *t.Identical))
 		}
 		for _, e := range t.Examples {
-			p.detail("%s: %d rows", e.Key, e.Rows)
+			p.detail("%s: %s", e.Key, pipeline.Count(e.Rows, "row", "rows"))
 		}
 		if t.Problem != "" {
 			p.detail("%s", t.Problem)
@@ -150,7 +143,7 @@ func (r *swept) text(p *page) {
 			p.detail("to put them back: phasectl sweep undo %s", t.ID)
 		}
 	}
-	p.line("%s to %s: %d duplicates, %d removed, %d left, %d unknown; %d bytes read", r.order.From, r.order.To, found, removed, r.Left(), r.Unknown(), bytes)
+	p.line("%s to %s: %s, %d removed, %d left, %d unknown; %d bytes read", r.order.From, r.order.To, pipeline.Count(found, "duplicate", "duplicates"), removed, r.Left(), r.Unknown(), bytes)
 	if r.order.Fix == nil && r.Left() > 0 {
 		p.line("to remove them: phasectl sweep %s%s --fix", windowWords(r.order.From, r.order.To), tableFlag(r.order.Table))
 	}
@@ -158,10 +151,7 @@ func (r *swept) text(p *page) {
 
 // keysText says how many keys have more than one row, and whether a key's rows differ.
 func keysText(keys, identical int64) string {
-	text := fmt.Sprintf("%d keys have more than one row", keys)
-	if keys == 1 {
-		text = "1 key has more than one row"
-	}
+	text := pipeline.Count(keys, "key has more than one row", "keys have more than one row")
 	switch {
 	case identical == 0:
 		return text + ", and the rows of a key differ"
@@ -210,7 +200,7 @@ func (r *removals) text(p *page) {
 	}
 	p.table("AT", "STATE", "PERIOD", "TABLE", "REMOVED")
 	for _, l := range r.Sweeps {
-		p.row(p.at(l.At), string(l.State), string(l.Period), l.Table, fmt.Sprintf("%d rows", l.Removed))
+		p.row(p.at(l.At), string(l.State), string(l.Period), l.Table, pipeline.Count(l.Removed, "row", "rows"))
 		p.detail("by %s  %s", quoted([]string{l.Actor}), quoted([]string{l.Reason}))
 		if l.Undoable {
 			p.detail("until %s: phasectl sweep undo %s", p.at(l.Until), l.ID)
@@ -233,8 +223,8 @@ func sweepUndo(f *flags) *cobra.Command {
 			"was rewritten since is not changed.\n\n" +
 			"Exit status: 0 the rows are back, 1 the removal cannot be undone, 2 the outcome is unknown.",
 		Example: "  phasectl sweep list\n  phasectl sweep undo 20260204t155000-3jkx7m2p --reason \"the wrong one stayed\"",
-		Args:    exactly("ID", "20260204t155000-3jkx7m2p", &o.id),
 	}
+	f.words(cmd, word{"ID", "20260204t155000-3jkx7m2p", &o.id})
 	o.optional(f, cmd)
 	cmd.Flags().StringVar(&o.reason, "reason", "", "the reason, in words that the next operator understands")
 	return answers(f, cmd, o.run)
@@ -248,7 +238,7 @@ type undoAnswer struct {
 
 func (r *undoAnswer) text(p *page) {
 	for _, l := range r.Would {
-		p.line("%s: would put %d rows back into %s for %s", l.ID, l.Removed, l.Table, l.Period)
+		p.line("%s: would put %s back into %s for %s", l.ID, pipeline.Count(l.Removed, "row", "rows"), l.Table, l.Period)
 	}
 	for _, u := range r.Undone {
 		switch {
@@ -256,7 +246,7 @@ func (r *undoAnswer) text(p *page) {
 		case u.Restored == 0:
 			p.line("%s: was undone before", u.ID)
 		default:
-			p.line("%s: %d rows are back in %s for %s", u.ID, u.Restored, u.Table, u.Period)
+			p.line("%s: %s back in %s for %s", u.ID, pipeline.Count(u.Restored, "row is", "rows are"), u.Table, u.Period)
 		}
 	}
 }

@@ -40,6 +40,9 @@ func triggerCommand(f *flags) *cobra.Command {
 	}
 	o.takes(cmd, 2)
 	o.ranges(cmd)
+	f.needs(cmd, o.needsPeriod(f, func() bool { return o.from != "" || o.to != "" }, "--from -7d --to yesterday"),
+		lacks("--from", func() bool { return o.to != "" && o.from == "" }, "--from -7d"),
+		lacks("--to", func() bool { return o.from != "" && o.to == "" }, "--to yesterday"), o.needsPlace(f, false, never))
 	o.acts(f, cmd)
 	fl := cmd.Flags()
 	fl.StringSliceVar(&o.request.Processors, "processor", nil, "hand over this one only; may be repeated (default: every one with a counting run)")
@@ -92,7 +95,7 @@ func (tr triggered) words(dryRun bool) string {
 }
 
 func (o *triggerOptions) run(ctx context.Context) (*triggerAnswer, error) {
-	a, err := o.checked(ctx, o.flags)
+	a, err := o.openFor(ctx, o.flags)
 	if err != nil {
 		return nil, err
 	}
@@ -179,9 +182,9 @@ func (r *triggerAnswer) verdict() error {
 	}
 	switch {
 	case failed > 0:
-		return exitError{exitUnknown, fmt.Errorf("%d of %d hand-overs are not confirmed", failed, len(results))}
+		return exitError{exitUnknown, fmt.Errorf("%d of %s not confirmed", failed, pipeline.Count(len(results), "hand-over is", "hand-overs are"))}
 	case left > 0:
-		return exitError{exitFindings, fmt.Errorf("%d of %d cycles were not handed over", left, len(results))}
+		return exitError{exitFindings, fmt.Errorf("%d of %s not handed over", left, pipeline.Count(len(results), "cycle was", "cycles were"))}
 	}
 	return nil
 }
@@ -226,9 +229,6 @@ func processorsOf(runs, order []string) []string {
 
 // list returns the periods that are named, oldest first.
 func (o *triggerOptions) list(cal pipeline.Calendar, now time.Time) ([]pipeline.Period, error) {
-	if (o.period == "") == (o.from == "" && o.to == "") || (o.from == "") != (o.to == "") {
-		return nil, errors.New("wants either a PERIOD, or --from and --to")
-	}
 	first, last, err := o.periods(cal, now, cal.Window)
 	if err != nil {
 		return nil, err

@@ -29,7 +29,7 @@ func main() {
 		}
 	}
 	if problems > 0 {
-		fmt.Printf("%d problems\n", problems)
+		fmt.Println("problems:", problems)
 		os.Exit(1)
 	}
 }

@@ -267,7 +267,7 @@ func TestBatch_LaterBatchHasItsOwnReason(t *testing.T) {
 		got = append(got, b.Cause+": "+b.Reason)
 	}
 	want := []string{
-		"critical_plus_majority_80pct: " + pgs + " and " + upg + " complete, 4 of 5, grace ended 2026-02-04 06:33 EST; missing " + utg,
+		"critical_plus_majority_80pct: " + pgs + " and " + upg + " complete, 4 of 5, grace ended 2026-02-04 06:33 EST; missing " + utg + " (optional)",
 		"late_completion: after the first hand-over: " + utg,
 		"second_run: ran again: " + pgs,
 	}

@@ -113,8 +113,7 @@ const mostError = 200
 
 // ErrorOf returns what a run reported as its error: the type and the message, [mostError] bytes at most.
 func ErrorOf(r policy.Run) string {
-	words := slices.DeleteFunc([]string{r.ErrorType, r.ErrorMessage}, func(s string) bool { return s == "" })
-	text := strings.Join(words, ": ")
+	text := r.ErrorText()
 	if len(text) > mostError {
 		text = strings.ToValidUTF8(text[:mostError], "") + "…"
 	}

@@ -255,7 +255,7 @@ func (f *facts) describe(found *reconcile.Finding) string {
 		words = append(words, "not renewed since "+f.local(at))
 	}
 	if n, ok := found.Evidence["messages"].(int); ok {
-		words = append(words, fmt.Sprintf("%d messages", n))
+		words = append(words, pipeline.Count(n, "message", "messages"))
 	}
 	if at, ok := found.Evidence["published_at"].(time.Time); ok {
 		words = append(words, "published "+f.local(at))
@@ -294,7 +294,7 @@ func expectedProcessors(f *facts) Check {
 			}
 		}
 		if len(found) < days {
-			v.ok("%s: only %d days with expected work, %d are needed", t.ID, len(found), days)
+			v.ok("%s: only %s with expected work, %d are needed", t.ID, pipeline.Count(len(found), "day", "days"), days)
 			return
 		}
 		for _, name := range t.Order {

@@ -276,7 +276,7 @@ func TestChecks_NormalSilenceIsExplained(t *testing.T) {
 		}, LateUpstream, "nothing has run upstream on 2026-02-03, and no work was expected"},
 		"first_runs_after_a_break": {func(f *facts) {
 			f.firstRuns = []warehouse.FirstRun{{Source: "nbac_gamebook", Day: today, At: at(today, 6, 3)}}
-		}, LateUpstream, "the usual upstream runs are not known yet; 1 sources have run on 2026-02-04"},
+		}, LateUpstream, "the usual upstream runs are not known yet; 1 source has run on 2026-02-04"},
 		"on_hold": {func(f *facts) {
 			f.addCycle(cycle.Status{Period: string(night), Mode: "overnight", State: "on_hold", Hold: &cycle.Hold{Until: morning.Add(time.Hour), Actor: "ada", Reason: "box scores"}})
 		}, HandOvers, "2026-02-03 overnight is on hold until 2026-02-04 13:20 EST: box scores (ada); to end it: phasectl release 2026-02-03 overnight --reason '…'"},
@@ -330,7 +330,7 @@ func TestChecks_NormalSilenceIsExplained(t *testing.T) {
 			f.runs[0].Ended = time.Time{}
 			f.runs[1].Began, f.runs[1].Ended = f.runs[0].Began.Add(2*time.Minute), f.runs[0].Began.Add(3*time.Minute)
 		}, LockingActive, "no two at once"},
-		"one_that_ran_once": {func(f *facts) { f.firstRun("backfill", "2026-02-01", at("2026-02-01", 6, 0)) }, LateUpstream, "1 sources are expected"},
+		"one_that_ran_once": {func(f *facts) { f.firstRun("backfill", "2026-02-01", at("2026-02-01", 6, 0)) }, LateUpstream, "1 source is expected"},
 		"nobody_ran":        {func(f *facts) { f.runs, f.lockedAt = nil, time.Time{} }, LockingActive, "no processor has run"},
 		"a_run_that_died":   {func(f *facts) { f.runs[0].Ended = time.Time{} }, LockingActive, "no two at once"},
 		"not_due_since_deployed": {func(f *facts) {

@@ -119,11 +119,11 @@ func deadLettersCheck(f *facts) Check {
 	for _, name := range f.deadNames {
 		switch n, known := f.dead[name]; {
 		case n > 0:
-			v.failing("%d messages wait in %s", n, name)
+			v.failing("%s in %s", pipeline.Count(n, "message waits", "messages wait"), name)
 		case !known && f.deadErr == nil:
 			v.failing("the subscription %s does not exist: its topic's dead letters are lost; deploy again", name)
 		}
 	}
-	v.ok("none in %d subscriptions", len(f.deadNames))
+	v.ok("none in %s", pipeline.Count(len(f.deadNames), "subscription", "subscriptions"))
 	return v.check()
 }

@@ -36,11 +36,11 @@ func lockingActive(f *facts) Check {
 	case len(runs) == 0:
 		v.ok("no processor has run for the last %d days", Days)
 	case f.lockedAt.IsZero():
-		v.failing("%d runs in the last %d days, and none has taken a lock", len(runs), Days)
+		v.failing("%s in the last %d days, and none has taken a lock", pipeline.Count(len(runs), "run", "runs"), Days)
 	case runs[0].Began.Sub(f.lockedAt) > unlocked:
 		v.failing("a run began at %s, and no lock was taken since %s", f.local(runs[0].Began), f.local(f.lockedAt))
 	default:
-		v.ok("%d runs, no two at once; the last lock was taken at %s", len(runs), f.local(f.lockedAt))
+		v.ok("%s, no two at once; the last lock was taken at %s", pipeline.Count(len(runs), "run", "runs"), f.local(f.lockedAt))
 	}
 	return v.check()
 }

@@ -88,7 +88,7 @@ func (r Report) Digest(p *pipeline.Pipeline, page string) (n notify.Notification
 		lines = append(lines, "not checked on this machine: "+strings.Join(elsewhere, ", "))
 	}
 	return notify.Notification{Subject: "digest", State: string(today), Severity: notify.Info, Command: "phasectl health --verbose",
-		Title:  fmt.Sprintf("%s %s: %d checks ok, %d failing, %d unknown", r.At.In(p.Calendar.Zone()).Format(time.DateOnly), r.Overall, r.Count(OK), r.Count(Failing), r.Count(Unknown)),
+		Title:  fmt.Sprintf("%s %s: %s ok, %d failing, %d unknown", r.At.In(p.Calendar.Zone()).Format(time.DateOnly), r.Overall, pipeline.Count(r.Count(OK), "check", "checks"), r.Count(Failing), r.Count(Unknown)),
 		Reason: strings.Join(lines, "\n"), Links: links}, true
 }
 

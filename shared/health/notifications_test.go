@@ -69,7 +69,7 @@ func TestNotifications_DailyDigest(t *testing.T) {
 	}
 	r := Report{At: at(today, 11, 5), Overall: Failing, Checks: []Check{{ID: "a", State: OK, Evidence: []string{"fine", "more"}}, {ID: "b", State: Failing, Evidence: []string{"bad", "worse"}}, {ID: "c", State: Unknown, Evidence: []string{"away"}}}}
 	n, _ := r.Digest(w.Pipeline, "")
-	if n.Title != "2026-02-04 failing: 1 checks ok, 1 failing, 1 unknown" || n.Reason != "failing: b: bad (and 1 more)\nunknown: c: away\nok: a: fine" {
+	if n.Title != "2026-02-04 failing: 1 check ok, 1 failing, 1 unknown" || n.Reason != "failing: b: bad (and 1 more)\nunknown: c: away\nok: a: fine" {
 		t.Errorf("%q\n%s", n.Title, n.Reason)
 	}
 	if strings.Contains(n.Reason, "more\n") {

@@ -82,9 +82,9 @@ func (v *verdict) upstream(f *facts, day pipeline.Period, over bool) {
 	}
 	switch {
 	case expected > 0:
-		v.ok("%d sources are expected on %s", expected, day)
+		v.ok("%s expected on %s", pipeline.Count(expected, "source is", "sources are"), day)
 	case len(ran) > 0:
-		v.ok("the usual upstream runs are not known yet; %d sources have run on %s", len(ran), day)
+		v.ok("the usual upstream runs are not known yet; %s run on %s", pipeline.Count(len(ran), "source has", "sources have"), day)
 	case !known:
 		v.notKnown("nothing has run upstream by %s, and it is unknown whether work was expected", day)
 	case todo:

@@ -68,6 +68,14 @@ func Suggest(typed string, names []string) string {
 	return ""
 }
 
+// Count is a number of things in words: Count(1, "row is", "rows are") is "1 row is".
+func Count[N int | int64](n N, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // DidYouMean is the end of a sentence about a name that is not known: a suggestion, or nothing.
 func DidYouMean(typed string, names []string) string {
 	if best := Suggest(typed, names); best != "" {

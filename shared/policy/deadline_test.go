@@ -22,7 +22,7 @@ func TestDeadline_HandsOverCompleteProcessorsIfCriticalOnesAreComplete(t *testin
 		v.Satisfied, v.Missing = names(pgs, upg), names(tdef, toff, utg)
 		return v
 	}
-	const missing = "; missing team_defense_game_summary, team_offense_game_summary and upcoming_team_game_context"
+	const missing = "; missing team_defense_game_summary, team_offense_game_summary and upcoming_team_game_context (optional)"
 	check(t, handOver(t), []decision{{
 		name: "waits_until_then", mode: "overnight", now: "2026-02-04 09:59:59", runs: critical,
 		want: degraded(Verdict{State: Waiting, NextCheck: at("2026-02-04 10:00"),
@@ -39,7 +39,7 @@ func TestDeadline_HandsOverCompleteProcessorsIfCriticalOnesAreComplete(t *testin
 	}, {
 		name: "is_overdue_without_a_critical_one", mode: "overnight", now: "2026-02-04 10:00", runs: runs("2026-02-04 06:10", pgs, tdef, toff, utg),
 		want: Verdict{State: Overdue, Satisfied: names(pgs, tdef, toff, utg), Missing: names(upg),
-			Reason: "deadline 2026-02-04 10:00 EST passed: player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context"},
+			Reason: "deadline 2026-02-04 10:00 EST passed: player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context (critical)"},
 	}, {
 		name: "is_overdue_when_the_critical_ones_came_too_late_to_be_handed_over", mode: "overnight", now: "2026-02-09 12:00",
 		runs: append(runs("2026-02-09 11:00", upg), runs("2026-02-04 06:10", pgs)...),
@@ -54,7 +54,7 @@ func TestDeadline_HandOverPolicyEndsGracePeriod(t *testing.T) {
 		v.Satisfied, v.Missing = names(pgs, upg, utg), names(tdef, toff)
 		return v
 	}
-	const sum, missing = "player_game_summary and upcoming_player_game_context complete, 3 of 5", "; missing team_defense_game_summary and team_offense_game_summary"
+	const sum, missing = "player_game_summary and upcoming_player_game_context complete, 3 of 5", "; missing team_defense_game_summary and team_offense_game_summary (optional)"
 	check(t, handOver(t), []decision{{
 		name: "begins", mode: "overnight", now: "2026-02-04 09:45", runs: three,
 		want: sets(Verdict{State: Grace, NextCheck: at("2026-02-04 10:00"), Reason: sum + ", grace of 30m begins" + missing}),
@@ -76,7 +76,7 @@ func TestDeadline_HandOverPolicyEndsGracePeriod(t *testing.T) {
 	check(t, late, []decision{{
 		name: "is_not_before_the_hour", mode: "overnight", now: "2026-02-04 10:30", runs: runs("2026-02-04 06:10", pgs, upg),
 		want: Verdict{State: Waiting, NextCheck: at("2026-02-04 11:00"), Satisfied: names(pgs, upg), Missing: names(tdef, toff, utg),
-			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5; missing team_defense_game_summary, team_offense_game_summary and upcoming_team_game_context"},
+			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5; missing team_defense_game_summary, team_offense_game_summary and upcoming_team_game_context (optional)"},
 	}})
 }
 

@@ -203,7 +203,7 @@ func Decide(in Input) Verdict {
 		}
 	}
 	if len(v.Missing) > 0 {
-		v.Reason += "; missing " + join(v.Missing) + failures(bad, local)
+		v.Reason += "; missing " + ranked(m, v.Missing) + failures(bad, local)
 	}
 	if v.Cause != "" || complete || quorum {
 		v.Reason += tooLate(v.Satisfied, first, inTime, limit, local)

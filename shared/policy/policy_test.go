@@ -13,30 +13,30 @@ func TestVerdict_WaitingNamesMissingProcessorsAndNextCheck(t *testing.T) {
 	check(t, nba(t), []decision{{
 		name: "overnight_without_a_run", mode: "overnight", now: "2026-02-04 02:00",
 		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(pgs, tdef, toff, upg, utg), NextCheck: deadline,
-			Reason: "0 of 5 complete; missing player_game_summary, team_defense_game_summary, " +
-				"team_offense_game_summary, upcoming_player_game_context and upcoming_team_game_context"},
+			Reason: "0 of 5 complete; missing " +
+				"player_game_summary and upcoming_player_game_context (critical), team_defense_game_summary, team_offense_game_summary and upcoming_team_game_context (optional)"},
 	}, {
 		name: "overnight_with_optional_ones_alone", mode: "overnight", now: "2026-02-04 02:00",
 		runs: runs("2026-02-04 01:30", utg, toff, tdef), // 60 % are there
 		want: Verdict{State: Waiting, Satisfied: names(tdef, toff, utg), Missing: names(pgs, upg), NextCheck: deadline,
-			Reason: "3 of 5 complete, none of them critical; missing player_game_summary and upcoming_player_game_context"},
+			Reason: "3 of 5 complete, none of them critical; missing player_game_summary and upcoming_player_game_context (critical)"},
 	}, {
 		name: "overnight_with_one_critical", mode: "overnight", now: "2026-02-04 06:30",
 		runs: runs("2026-02-04 06:10", pgs),
 		want: Verdict{State: Waiting, Satisfied: names(pgs), Missing: names(tdef, toff, upg, utg), NextCheck: deadline,
-			Reason: "player_game_summary complete, 1 of 5, not every critical one; missing team_defense_game_summary, " +
-				"team_offense_game_summary, upcoming_player_game_context and upcoming_team_game_context"},
+			Reason: "player_game_summary complete, 1 of 5, not every critical one; missing " +
+				"upcoming_player_game_context (critical), team_defense_game_summary, team_offense_game_summary and upcoming_team_game_context (optional)"},
 	}, {
 		name: "both_critical_ones_are_no_quorum", mode: "overnight", now: "2026-02-04 06:30", graceStart: "2026-02-04 05:30",
 		runs: runs("2026-02-04 05:10", upg, pgs),
 		want: Verdict{State: Waiting, Satisfied: names(pgs, upg), Missing: names(tdef, toff, utg), NextCheck: deadline,
-			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5; missing team_defense_game_summary, " +
-				"team_offense_game_summary and upcoming_team_game_context"},
+			Reason: "player_game_summary and upcoming_player_game_context complete, 2 of 5; missing " +
+				"team_defense_game_summary, team_offense_game_summary and upcoming_team_game_context (optional)"},
 	}, {
 		name: "four_of_five_never_do_without_a_critical_one", mode: "overnight", now: "2026-02-04 09:59:59", graceStart: "2026-02-04 05:30",
 		runs: runs("2026-02-04 05:10", utg, toff, tdef, pgs),
 		want: Verdict{State: Waiting, Satisfied: names(pgs, tdef, toff, utg), Missing: names(upg), NextCheck: deadline,
-			Reason: "player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context"},
+			Reason: "player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context (critical)"},
 	}, {
 		name: "complete_before_not_before", mode: "overnight", now: "2026-02-04 04:59:59",
 		runs: runs("2026-02-04 01:30", pgs, tdef, toff, upg, utg),
@@ -45,16 +45,16 @@ func TestVerdict_WaitingNamesMissingProcessorsAndNextCheck(t *testing.T) {
 	}, {
 		name: "same_day_without_a_run", mode: "same_day", now: "2026-02-03 12:59:59",
 		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(upg, utg), NextCheck: at("2026-02-03 13:00"),
-			Reason: "0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
+			Reason: "0 of 2 complete; missing upcoming_player_game_context (critical), upcoming_team_game_context (optional)"},
 	}, {
 		name: "same_day_with_the_optional_one", mode: "same_day", now: "2026-02-03 11:00",
 		runs: runs("2026-02-03 10:40", utg),
 		want: Verdict{State: Waiting, Satisfied: names(utg), Missing: names(upg), NextCheck: at("2026-02-03 13:00"),
-			Reason: "1 of 2 complete, none of them critical; missing upcoming_player_game_context"},
+			Reason: "1 of 2 complete, none of them critical; missing upcoming_player_game_context (critical)"},
 	}, {
 		name: "tomorrow_without_a_run", mode: "tomorrow", now: "2026-02-02 17:00",
 		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(upg, utg), NextCheck: at("2026-02-02 21:00"),
-			Reason: "0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
+			Reason: "0 of 2 complete; missing upcoming_player_game_context (critical), upcoming_team_game_context (optional)"},
 	}})
 }
 
@@ -62,18 +62,18 @@ func TestDecide_WithoutDeadlineOnlyRunChangesVerdict(t *testing.T) {
 	check(t, nba(t, `deadline: "13:00"`, `not_before: "10:30"`), []decision{{
 		name: "waits_for_good", mode: "same_day", now: "2026-02-05 12:00",
 		want: Verdict{State: Waiting, Satisfied: names(), Missing: names(upg, utg),
-			Reason: "0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
+			Reason: "0 of 2 complete; missing upcoming_player_game_context (critical), upcoming_team_game_context (optional)"},
 	}, {
 		name: "an_instant_within_the_period_is_said_without_its_date", mode: "same_day", now: "2026-02-03 10:20", runs: runs("2026-02-03 10:10", upg),
 		want: Verdict{State: Waiting, Satisfied: names(upg), Missing: names(utg), NextCheck: at("2026-02-03 10:30"),
-			Reason: "upcoming_player_game_context complete, 1 of 2, not handed over before 10:30 EST; missing upcoming_team_game_context"},
+			Reason: "upcoming_player_game_context complete, 1 of 2, not handed over before 10:30 EST; missing upcoming_team_game_context (optional)"},
 	}})
 }
 
 func TestGrace_BeginsWithQuorumAndEndsWithHandOver(t *testing.T) {
 	three, four := runs("2026-02-04 05:40", pgs, upg, utg), runs("2026-02-04 05:40", pgs, upg, utg, toff)
 	const sum3 = "player_game_summary and upcoming_player_game_context complete, 3 of 5"
-	const missing2 = "; missing team_defense_game_summary and team_offense_game_summary"
+	const missing2 = "; missing team_defense_game_summary and team_offense_game_summary (optional)"
 	sets := func(v Verdict) Verdict {
 		v.Satisfied, v.Missing = names(pgs, upg, utg), names(tdef, toff)
 		return v
@@ -107,7 +107,7 @@ func TestGrace_BeginsWithQuorumAndEndsWithHandOver(t *testing.T) {
 		name: "has_ended_with_four_of_five", mode: "overnight", now: "2026-02-04 08:00", graceStart: "2026-02-04 05:45", runs: four,
 		want: Verdict{State: Ready, Cause: "critical_plus_majority_80pct", Since: at("2026-02-04 06:15"),
 			Satisfied: names(pgs, toff, upg, utg), Missing: names(tdef),
-			Reason: "player_game_summary and upcoming_player_game_context complete, 4 of 5, grace ended 2026-02-04 06:15 EST; missing team_defense_game_summary"},
+			Reason: "player_game_summary and upcoming_player_game_context complete, 4 of 5, grace ended 2026-02-04 06:15 EST; missing team_defense_game_summary (optional)"},
 	}, {
 		name: "the_last_one_ends_it", mode: "overnight", now: "2026-02-04 06:00", graceStart: "2026-02-04 05:45",
 		runs: append(runs("2026-02-04 05:59", tdef), four...),
@@ -153,7 +153,7 @@ func TestVerdict_ReadyNamesCauseAndStartTime(t *testing.T) {
 	}, {
 		name: "critical_complete", mode: "same_day", now: "2026-02-03 10:40", runs: runs("2026-02-03 10:35", upg),
 		want: Verdict{State: Ready, Cause: "critical_complete", Satisfied: names(upg), Missing: names(utg),
-			Reason: "upcoming_player_game_context complete, 1 of 2; missing upcoming_team_game_context", Since: at("2026-02-03 10:35")},
+			Reason: "upcoming_player_game_context complete, 1 of 2; missing upcoming_team_game_context (optional)", Since: at("2026-02-03 10:35")},
 	}, {
 		name: "critical_complete_though_another_came_first", mode: "same_day", now: "2026-02-03 10:40",
 		runs: append(runs("2026-02-03 10:35", upg), runs("2026-02-03 10:31", utg)...),
@@ -171,15 +171,15 @@ func TestVerdict_OverdueNamesReason(t *testing.T) {
 	check(t, nba(t), []decision{{
 		name: "overnight_deadline", mode: "overnight", now: "2026-02-04 10:00", runs: runs("2026-02-04 05:10", pgs, tdef, toff, utg),
 		want: Verdict{State: Overdue, Satisfied: names(pgs, tdef, toff, utg), Missing: names(upg),
-			Reason: "deadline 2026-02-04 10:00 EST passed: player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context"},
+			Reason: "deadline 2026-02-04 10:00 EST passed: player_game_summary complete, 4 of 5, not every critical one; missing upcoming_player_game_context (critical)"},
 	}, {
 		name: "same_day_deadline", mode: "same_day", now: "2026-02-03 13:00", runs: runs("2026-02-03 10:31", utg),
 		want: Verdict{State: Overdue, Satisfied: names(utg), Missing: names(upg),
-			Reason: "deadline 13:00 EST passed: 1 of 2 complete, none of them critical; missing upcoming_player_game_context"},
+			Reason: "deadline 13:00 EST passed: 1 of 2 complete, none of them critical; missing upcoming_player_game_context (critical)"},
 	}, {
 		name: "tomorrow_deadline", mode: "tomorrow", now: "2026-02-02 21:00",
 		want: Verdict{State: Overdue, Satisfied: names(), Missing: names(upg, utg),
-			Reason: "deadline 2026-02-02 21:00 EST passed: 0 of 2 complete; missing upcoming_player_game_context and upcoming_team_game_context"},
+			Reason: "deadline 2026-02-02 21:00 EST passed: 0 of 2 complete; missing upcoming_player_game_context (critical), upcoming_team_game_context (optional)"},
 	}, {
 		name: "complete_too_late", mode: "overnight", now: "2026-02-07 00:10",
 		runs: append(runs("2026-02-07 00:00:01", upg), runs("2026-02-04 05:10", pgs, tdef, toff, utg)...),
@@ -190,7 +190,7 @@ func TestVerdict_OverdueNamesReason(t *testing.T) {
 		runs: append(runs("2026-02-09 10:00", utg), runs("2026-02-04 05:10", pgs, upg)...),
 		want: Verdict{State: Overdue, TooLate: true, Satisfied: names(pgs, upg, utg), Missing: names(tdef, toff),
 			Reason: "player_game_summary and upcoming_player_game_context complete, 3 of 5, but only at 2026-02-09 10:00 EST, more than 72h after the period: " +
-				"not handed over automatically; missing team_defense_game_summary and team_offense_game_summary"},
+				"not handed over automatically; missing team_defense_game_summary and team_offense_game_summary (optional)"},
 	}, {
 		name: "critical_too_late_for_the_quorum", mode: "overnight", now: "2026-02-09 12:00", graceStart: "2026-02-09 11:00",
 		runs: append(runs("2026-02-09 10:00", pgs), runs("2026-02-04 05:10", tdef, toff, utg, upg)...),
@@ -214,7 +214,7 @@ func TestDecide_RunsInTimeAreHandedOverDespiteLateRuns(t *testing.T) {
 		name: "the_share_is_of_those_in_time", mode: "overnight", now: "2026-02-09 12:00", graceStart: "2026-02-04 05:15",
 		runs: append(runs("2026-02-09 11:00", toff), runs("2026-02-04 05:10", pgs, upg, utg)...),
 		want: Verdict{State: Ready, Cause: "critical_plus_majority_60pct", Satisfied: names(pgs, toff, upg, utg), Missing: names(tdef), Since: at("2026-02-04 05:45"),
-			Reason: "player_game_summary and upcoming_player_game_context complete, 4 of 5, grace ended 2026-02-04 05:45 EST; missing team_defense_game_summary; " +
+			Reason: "player_game_summary and upcoming_player_game_context complete, 4 of 5, grace ended 2026-02-04 05:45 EST; missing team_defense_game_summary (optional); " +
 				"team_offense_game_summary only at 2026-02-09 11:00 EST, too late to be handed over automatically"},
 	}, {
 		name: "a_backfill_of_what_had_completed_changes_nothing", mode: "overnight", now: "2026-02-09 12:00",

@@ -116,6 +116,25 @@ func BadReports(in Input, missing []string) []Run {
 	return out
 }
 
+// ranked names missing processors: those without which nothing is handed over, then the others.
+func ranked(m pipeline.Mode, names []string) string {
+	var critical, optional, words []string
+	for _, name := range names {
+		if slices.Contains(m.Critical, name) {
+			critical = append(critical, name)
+		} else {
+			optional = append(optional, name)
+		}
+	}
+	if len(critical) > 0 {
+		words = append(words, join(critical)+" (critical)")
+	}
+	if len(optional) > 0 {
+		words = append(words, join(optional)+" (optional)")
+	}
+	return strings.Join(words, ", ")
+}
+
 // failures says what missing processors reported instead: the first thing that the
 // person on call wants to know.
 func failures(bad []Run, local func(time.Time) string) string {
@@ -123,11 +142,17 @@ func failures(bad []Run, local func(time.Time) string) string {
 	for i, r := range bad {
 		out += map[bool]string{true: "; ", false: ", "}[i == 0]
 		out += fmt.Sprintf("%s reported %s at %s", r.Processor, r.Status, local(r.EventTime))
-		if r.Status == wire.StatusFailed && r.ErrorType != "" {
-			out += " (" + printable(r.ErrorType) + ")"
+		if words := r.ErrorText(); r.Status == wire.StatusFailed && words != "" {
+			out += " (" + printable(words) + ")"
 		}
 	}
 	return out
+}
+
+// ErrorText is what the run reported as its error: the type and the message.
+func (r Run) ErrorText() string {
+	words := slices.DeleteFunc([]string{r.ErrorType, r.ErrorMessage}, func(s string) bool { return s == "" })
+	return strings.Join(words, ": ")
 }
 
 // tooLate adds what completed only after the limit: a hand-over leaves it out.

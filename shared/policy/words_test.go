@@ -12,26 +12,26 @@ import (
 
 func TestVerdict_NamesFailedProcessorWithErrorImmediately(t *testing.T) {
 	upcoming := runs("2026-02-03 10:40", upg, utg)
-	const before = "upcoming_player_game_context complete, 2 of 5, not every critical one; missing player_game_summary, team_defense_game_summary and team_offense_game_summary"
+	const before = "upcoming_player_game_context complete, 2 of 5, not every critical one; missing player_game_summary (critical), team_defense_game_summary and team_offense_game_summary (optional)"
 	for _, tc := range []struct {
 		name string
 		runs []Run
 		want string
 	}{
-		{"failed_with_an_error_type", []Run{run(pgs, "2026-02-04 06:10", failed("DataQualityError"))},
-			before + "; player_game_summary reported failed at 2026-02-04 06:10 EST (DataQualityError)"},
+		{"failed_with_an_error", []Run{run(pgs, "2026-02-04 06:10", failed("DataQualityError"))},
+			before + "; player_game_summary reported failed at 2026-02-04 06:10 EST (DataQualityError: a long story)"},
 		{"failed_without_one", []Run{run(pgs, "2026-02-04 06:10", failed(""))},
-			before + "; player_game_summary reported failed at 2026-02-04 06:10 EST"},
+			before + "; player_game_summary reported failed at 2026-02-04 06:10 EST (a long story)"},
 		{"failed_on_the_evening_that_belongs_to_the_night", []Run{run(pgs, "2026-02-03 23:40", failed("Timeout"))},
-			before + "; player_game_summary reported failed at 23:40 EST (Timeout)"},
+			before + "; player_game_summary reported failed at 23:40 EST (Timeout: a long story)"},
 		{"no_data", []Run{run(toff, "2026-02-04 06:10", status(wire.StatusNoData))},
 			before + "; team_offense_game_summary reported no_data at 2026-02-04 06:10 EST"},
 		{"skipped", []Run{run(toff, "2026-02-04 06:10", status(wire.StatusSkipped))},
 			before + "; team_offense_game_summary reported skipped at 2026-02-04 06:10 EST"},
 		{"several_in_the_order_of_messages", []Run{run(toff, "2026-02-04 06:10", status(wire.StatusNoData)), run(pgs, "2026-02-04 06:12", failed("Timeout"))},
-			before + "; player_game_summary reported failed at 2026-02-04 06:12 EST (Timeout), team_offense_game_summary reported no_data at 2026-02-04 06:10 EST"},
+			before + "; player_game_summary reported failed at 2026-02-04 06:12 EST (Timeout: a long story), team_offense_game_summary reported no_data at 2026-02-04 06:10 EST"},
 		{"the_last_of_several_failures", []Run{run(pgs, "2026-02-04 06:30", failed("Timeout")), run(pgs, "2026-02-04 06:10", failed("DataQualityError"))},
-			before + "; player_game_summary reported failed at 2026-02-04 06:30 EST (Timeout)"},
+			before + "; player_game_summary reported failed at 2026-02-04 06:30 EST (Timeout: a long story)"},
 		{"a_completed_one_that_failed_before_and_after", []Run{run(upg, "2026-02-04 06:10", failed("Timeout")), run(upg, "2026-02-03 09:10", failed("Timeout"))}, before},
 		{"an_unknown_one", []Run{run("roster_history", "2026-02-04 06:10", failed("Timeout"), unknown)}, before},
 		{"a_failure_of_an_afternoon_that_would_not_have_counted", []Run{run(pgs, "2026-02-03 15:00", failed("Timeout"))}, before},
@@ -48,9 +48,9 @@ func TestVerdict_NamesFailedProcessorWithErrorImmediately(t *testing.T) {
 func TestVerdict_ReasonIncludesFailureWhenWaitingOrOverdue(t *testing.T) {
 	rs := []Run{run(upg, "2026-02-02 18:00", failed("Timeout")), run(upg, "2026-02-03 10:40", failed("KeyError"))}
 	for _, tc := range []struct{ mode, now, want string }{
-		{"tomorrow", "2026-02-02 19:00", "; upcoming_player_game_context reported failed at 2026-02-02 18:00 EST (Timeout)"},
-		{"same_day", "2026-02-03 13:00", "; upcoming_player_game_context reported failed at 10:40 EST (KeyError)"},
-		{"overnight", "2026-02-04 10:00", "; upcoming_player_game_context reported failed at 10:40 EST (KeyError)"},
+		{"tomorrow", "2026-02-02 19:00", "; upcoming_player_game_context reported failed at 2026-02-02 18:00 EST (Timeout: a long story)"},
+		{"same_day", "2026-02-03 13:00", "; upcoming_player_game_context reported failed at 10:40 EST (KeyError: a long story)"},
+		{"overnight", "2026-02-04 10:00", "; upcoming_player_game_context reported failed at 10:40 EST (KeyError: a long story)"},
 	} {
 		if got := Decide(input(t, nba(t), tc.mode, tc.now, "", rs)); !strings.HasSuffix(got.Reason, tc.want) {
 			t.Errorf("%s: %q, want it to end with %q", tc.mode, got.Reason, tc.want)

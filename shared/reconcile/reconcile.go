@@ -142,7 +142,7 @@ func (r Report) AccuracyText() string {
 	case !known:
 		return "none (no table has rows that must be shown as complete)"
 	}
-	return fmt.Sprintf("%.1f %% (%d of %d tables with rows are shown as complete)", pct, r.Shown, r.Tables)
+	return fmt.Sprintf("%.1f %% (%d of %s shown as complete)", pct, r.Shown, pipeline.Count(r.Tables, "table with rows is", "tables with rows are"))
 }
 
 // Reconciler is safe for concurrent use.
@@ -336,7 +336,7 @@ func (r *Reconciler) LogReport(ctx context.Context, t *pipeline.Transition, repo
 	if pct, known := report.Accuracy(); known {
 		attributes = append(attributes, "accuracy_pct", pct)
 	}
-	r.Log.InfoContext(ctx, fmt.Sprintf("%s to %s: %d findings left, %d unknown, tracking accuracy %s", report.From, report.To, report.Left(), len(report.Unknown), report.AccuracyText()),
+	r.Log.InfoContext(ctx, fmt.Sprintf("%s to %s: %s left, %d unknown, tracking accuracy %s", report.From, report.To, pipeline.Count(report.Left(), "finding", "findings"), len(report.Unknown), report.AccuracyText()),
 		attributes...)
 }
 

@@ -74,7 +74,7 @@ func (c *comparison) table(b *cycle.PeriodState, p pipeline.Processor, s warehou
 			return
 		}
 	case !attributable && newest == nil:
-		c.unclear(b, "%s: %d rows, written from %s to %s, belong to no mode", p.Table, s.Rows, s.Oldest.Format(time.RFC3339), s.Newest.Format(time.RFC3339))
+		c.unclear(b, "%s: %s to no mode, written from %s to %s", p.Table, pipeline.Count(s.Rows, "row belongs", "rows belong"), s.Oldest.Format(time.RFC3339), s.Newest.Format(time.RFC3339))
 		return
 	case counted && rows < *newest.RecordCount:
 		c.add(&Finding{Type: PartialData, Period: b.Period, Mode: mode, Table: p.Table, Severity: Warning, Evidence: evidence,
@@ -117,10 +117,10 @@ func (c *comparison) missing(b *cycle.PeriodState, p pipeline.Processor, s wareh
 	yes, known := c.handedOver(b, s.Newest)
 	switch {
 	case reported && last.Status == wire.StatusFailed && last.EventTime.After(s.Newest.Add(-policy.ReportsWithin)):
-		c.unclear(b, "%s: %d rows, and their run has reported that it failed", p.Table, s.Rows)
+		c.unclear(b, "%s: %s, and their run has reported that it failed", p.Table, pipeline.Count(s.Rows, "row", "rows"))
 		return false
 	case !known:
-		c.unclear(b, "%s: %d rows without a report; whether the next phase has run for them cannot be read", p.Table, s.Rows)
+		c.unclear(b, "%s: %s without a report; whether the next phase has run for them cannot be read", p.Table, pipeline.Count(s.Rows, "row", "rows"))
 		return false
 	case yes:
 		f.Severity, f.Status, f.Repair = Info, Skipped, "none: the next phase has run since"

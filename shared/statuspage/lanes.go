@@ -34,7 +34,7 @@ func (t *timeline) runs(i int, name string, s *cycleState, ax axis, places *plac
 		m := mark{Tone: "good", Symbol: "dot", Y: laneY(i), At: r.EventTime.Unix()}
 		extra := ""
 		if r.RecordCount != nil {
-			extra = fmt.Sprintf(" %d rows", *r.RecordCount)
+			extra = " " + count(int(*r.RecordCount), "row")
 		}
 		switch {
 		case r.Status == wire.StatusFailed:

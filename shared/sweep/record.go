@@ -85,7 +85,7 @@ func fingerprintField(f warehouse.Fingerprint) map[string]any {
 
 // create writes a plan down, with a record of who wants it.
 func (s *Sweeper) create(ctx context.Context, r *record) error {
-	act := audit.Record{Action: "sweep", Actor: r.Actor, Reason: r.Reason, Period: string(r.Period), Detail: fmt.Sprintf("removes %d rows from %s: %s", r.Surplus, r.Table, r.ID)}
+	act := audit.Record{Action: "sweep", Actor: r.Actor, Reason: r.Reason, Period: string(r.Period), Detail: fmt.Sprintf("removes %s from %s: %s", pipeline.Count(r.Surplus, "row", "rows"), r.Table, r.ID)}
 	versions, err := s.Store.Apply(ctx, store.Create(s.ref(r.ID), store.F(r.Table, "table"), store.F(string(r.Period), "period"), store.F(r.State, "state"),
 		store.F(r.Actor, "actor"), store.F(r.Reason, "reason"), store.F(r.Forced, "forced"), store.F(r.Keys, "keys"), store.F(r.Surplus, "surplus"),
 		store.F(fingerprintField(r.Before), "before"), store.F(fingerprintField(r.After), "after"), store.F(r.Archive, "archive"),

@@ -34,7 +34,7 @@ func TestRun_RemovesDuplicatesNextToRowsBetweenTheHours(t *testing.T) {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		stray := *r.Tables[0]
-		p.wantPart(stray, Refused, 0, 0, "1 rows belong to no period: sold_hour is 2026-02-03T14:20:00Z")
+		p.wantPart(stray, Refused, 0, 0, "1 row belongs to no period: sold_hour is 2026-02-03T14:20:00Z")
 		if stray.Table != tables[0].Table || stray.Period != "2026-02-03T14" || r.Open() != 1 || r.Unknown() != 0 || r.Left() != 0 {
 			t.Errorf("%+v, %d open", stray, r.Open())
 		}
@@ -92,7 +92,7 @@ func TestRun_EndsAnUnfinishedRemovalNextToRowsBetweenTheHours(t *testing.T) {
 	if err != nil || len(r.Tables) != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	next.wantPart(*r.Tables[0], Refused, 0, 0, "1 rows belong to no period: sold_hour is 2026-02-03T15:20:00Z")
+	next.wantPart(*r.Tables[0], Refused, 0, 0, "1 row belongs to no period: sold_hour is 2026-02-03T15:20:00Z")
 	next.wantPart(*r.Tables[1], Clean, 0, 0, "the duplicates no longer exist")
 	if got := w.states(); got != "applied" || r.Tables[0].Period != r.Tables[1].Period {
 		t.Errorf("the removal is %q, %+v", got, r.Tables)
@@ -115,7 +115,7 @@ func TestRun_TakesRowsBetweenTheHoursForNoDuplicatesUnderTheLock(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	p.wantPart(*r.Tables[0], Clean, 0, 0, "the duplicates no longer exist")
-	p.wantPart(*r.Tables[1], Refused, 0, 0, "1 rows belong to no period")
+	p.wantPart(*r.Tables[1], Refused, 0, 0, "1 row belongs to no period")
 	if r.Tables[0].Identical != nil {
 		t.Error("the rows of no key were compared")
 	}
@@ -134,7 +134,7 @@ func TestRun_ReportsTheBytesOfASearchThatFoundRowsBetweenTheHoursAlone(t *testin
 		}
 	}
 	part := p.sweep(hours)
-	p.wantPart(part, Refused, 0, 0, "1 rows belong to no period")
+	p.wantPart(part, Refused, 0, 0, "1 row belongs to no period")
 	if part.Bytes != 4096 {
 		t.Errorf("%d bytes", part.Bytes)
 	}

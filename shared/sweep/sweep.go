@@ -328,7 +328,7 @@ func (s *Sweeper) table(ctx context.Context, o Order, id string, p pipeline.Proc
 
 // stray names rows that belong to no period. No sweep can tell whether one of them is too many.
 func (s *Sweeper) stray(ctx context.Context, p pipeline.Processor, part *Part, d warehouse.Duplicates) *Part {
-	part.is(Refused, "%d rows belong to no period: %s is %s. Set it to the beginning of the period, or delete them", d.Rows, p.DateColumn, d.Stray)
+	part.is(Refused, "%s to no period: %s is %s. Set it to the beginning of the period, or delete the rows", pipeline.Count(d.Rows, "row belongs", "rows belong"), p.DateColumn, d.Stray)
 	s.Log.WarnContext(ctx, fmt.Sprintf("%s of %s: %s", part.Table, part.Period, part.Problem), "event", telemetry.Finding, "by", "sweep", "type", "stray_rows",
 		"table", part.Table, "period", string(part.Period), "rows", d.Rows)
 	return part
@@ -354,7 +354,7 @@ func (s *Sweeper) logPart(ctx context.Context, o Order, p *Part) {
 	if p.Severity == "critical" && p.Removed < p.Duplicates {
 		level = slog.LevelError
 	}
-	s.Log.Log(ctx, level, strings.TrimSpace(fmt.Sprintf("%d duplicates in %s of %s: %s %s", p.Duplicates, p.Table, p.Period, p.State, p.Problem)),
+	s.Log.Log(ctx, level, strings.TrimSpace(fmt.Sprintf("%s in %s of %s: %s %s", pipeline.Count(p.Duplicates, "duplicate", "duplicates"), p.Table, p.Period, p.State, p.Problem)),
 		"event", telemetry.DuplicatesFound, "table", p.Table, "period", string(p.Period), "duplicates", p.Duplicates, "left", p.Duplicates-p.Removed,
 		"state", string(p.State), "actor", o.Actor)
 	if p.Removed > 0 {
@@ -363,7 +363,7 @@ func (s *Sweeper) logPart(ctx context.Context, o Order, p *Part) {
 }
 
 func (s *Sweeper) logRemoved(ctx context.Context, id, table string, period pipeline.Period, removed int64, actor string) {
-	s.Log.WarnContext(ctx, fmt.Sprintf("%d duplicates removed from %s of %s", removed, table, period),
+	s.Log.WarnContext(ctx, fmt.Sprintf("%s removed from %s of %s", pipeline.Count(removed, "duplicate", "duplicates"), table, period),
 		"event", telemetry.DuplicatesRemoved, "table", table, "period", string(period), "removed", removed, "sweep", id, "actor", actor)
 }
 
@@ -371,13 +371,13 @@ func (s *Sweeper) logRemoved(ctx context.Context, id, table string, period pipel
 func (o Order) refusal(d warehouse.Duplicates) string {
 	switch {
 	case d.NoKey > 0:
-		return fmt.Sprintf("%d rows have NULL in a key column: find out first to which key they belong", d.NoKey)
+		return pipeline.Count(d.NoKey, "row has NULL in a key column: find out first to which key it belongs", "rows have NULL in a key column: find out first to which key they belong")
 	case o.Force:
 		return ""
 	case d.Surplus > maxSurplus:
 		return fmt.Sprintf("%d rows would be removed, more than %d: check them, then add --force", d.Surplus, maxSurplus)
 	case d.Surplus*100 > maxSurplusPct*d.Rows:
-		return fmt.Sprintf("%d of %d rows would be removed, more than %d %%: check them, then add --force", d.Surplus, d.Rows, maxSurplusPct)
+		return fmt.Sprintf("%d of %s would be removed, more than %d %%: check them, then add --force", d.Surplus, pipeline.Count(d.Rows, "row", "rows"), maxSurplusPct)
 	}
 	return ""
 }

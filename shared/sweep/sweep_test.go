@@ -118,8 +118,8 @@ func TestSweep_GuardRails(t *testing.T) {
 	}{
 		"a_quarter":       {rows: append(many(2, 2), row("x", "1", "12"), row("y", "1", "12"), row("z", "1", "12"), row("u", "1", "12")), forced: Removed},
 		"more":            {rows: append(many(2, 2), row("x", "1", "12"), row("y", "1", "12"), row("z", "1", "12")), problem: "2 of 7 rows would be removed, more than 25 %", forced: Removed},
-		"no_key":          {rows: append(twice(), "DATE '2026-02-03', NULL, 1, NULL"), problem: "1 rows have NULL in a key column", forced: Refused},
-		"no_key_alone":    {rows: []string{"DATE '2026-02-03', NULL, 1, NULL"}, problem: "1 rows have NULL in a key column", forced: Refused},
+		"no_key":          {rows: append(twice(), "DATE '2026-02-03', NULL, 1, NULL"), problem: "1 row has NULL in a key column", forced: Refused},
+		"no_key_alone":    {rows: []string{"DATE '2026-02-03', NULL, 1, NULL"}, problem: "1 row has NULL in a key column", forced: Refused},
 		"key_not_there":   {rows: twice(), pairs: []string{"key: [game_date, player_lookup]", "key: [game_date, playr]"}, problem: "playr", forced: Unknown},
 		"order_not_there": {rows: twice(), pairs: []string{"order_by: processed_at", "order_by: loaded_at"}, problem: "loaded_at", forced: Unknown},
 	} {

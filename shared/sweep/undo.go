@@ -149,7 +149,7 @@ func (s *Sweeper) undoLocked(ctx context.Context, r *record, held *lease.Lease, 
 	} else if err != nil {
 		return err
 	}
-	act := audit.Record{Action: "sweep_undo", Actor: actor, Reason: reason, Period: string(r.Period), Detail: fmt.Sprintf("puts %d rows back into %s: %s", r.Surplus, r.Table, r.ID)}
+	act := audit.Record{Action: "sweep_undo", Actor: actor, Reason: reason, Period: string(r.Period), Detail: fmt.Sprintf("puts %s back into %s: %s", pipeline.Count(r.Surplus, "row", "rows"), r.Table, r.ID)}
 	if err := s.step(ctx, r, undoing, act.Write(s.Prefix, s.Now(), s.NewID())); err != nil {
 		return err
 	}
@@ -192,6 +192,6 @@ func (s *Sweeper) restore(ctx context.Context, r *record, held *lease.Lease, p p
 }
 
 func (s *Sweeper) logUndone(ctx context.Context, r *record, actor string) {
-	s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s undone: %d rows are back in %s of %s", r.ID, r.Surplus, r.Table, r.Period), "event", telemetry.SweepUndone,
+	s.Log.WarnContext(ctx, fmt.Sprintf("sweep %s undone: %s back in %s of %s", r.ID, pipeline.Count(r.Surplus, "row is", "rows are"), r.Table, r.Period), "event", telemetry.SweepUndone,
 		"sweep", r.ID, "table", r.Table, "period", string(r.Period), "restored", r.Surplus, "actor", actor)
 }
