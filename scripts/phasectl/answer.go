@@ -175,6 +175,9 @@ func (c *act) openFor(ctx context.Context, f *flags) (*app.App, error) {
 	return f.openToAct(ctx)
 }
 
+// errStopped: an interrupt has ended work between two of its steps.
+var errStopped = errors.New("stopped: what was done stays done, and the same command does the rest")
+
 // errNotConfirmed: the answer to the question was no.
 var errNotConfirmed = exitError{exitFindings, errors.New("not confirmed: nothing was changed")}
 

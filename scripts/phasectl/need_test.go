@@ -41,6 +41,8 @@ func TestNeeds_AreNamedAtOnceByEveryCommand(t *testing.T) {
 		"dead-letter replay":          "ID or --all and --reason are required:\n  phasectl dead-letter replay 4711 --reason \"…\"\n",
 		"dead-letter discard":         "ID and --reason are required:\n  phasectl dead-letter discard 4711 --reason \"…\"\n",
 		"pipeline diff":               "FILE is required:\n  phasectl pipeline diff changed.yaml\n",
+		"receipt show":                "KEY is required:\n  phasectl receipt show marts_to_reports_2026-02-03_daily~1/orders\n",
+		"receipt forget":              "KEY and --reason are required:\n  phasectl receipt forget marts_to_reports_2026-02-03_daily~1/orders --reason \"…\"\n",
 		"serve":                       "NAME is required:\n  phasectl serve transition\n",
 	} {
 		cmd, _, err := newRoot().Find(strings.Fields(line))

@@ -301,7 +301,11 @@ func (o *messagesOptions) each(ctx context.Context, verb, would string, do func(
 			}
 		}
 		if ctx.Err() != nil {
-			return t, exitError{exitFindings, fmt.Errorf("stopped: %d of %s handled; the others wait as before", i, pipeline.Count(len(o.ids), "message was", "messages were"))}
+			left := fmt.Errorf("%w; %d of %s tried", errStopped, i, pipeline.Count(len(o.ids), "message was", "messages were"))
+			if err := t.problem(); err != nil {
+				return t, exitError{exitUnknown, errors.Join(err, left)}
+			}
+			return t, exitError{exitFindings, left}
 		}
 		o.progress("%d of %d: %s", i+1, len(o.ids), id)
 		t.add(id, do(id))

@@ -171,8 +171,8 @@ var receiptID = regexp.MustCompile(`^[A-Za-z0-9._-]+~[0-9a-f]{64}$`)
 // receiptName names a receipt by its id, or by the key of a delivery with its service and route.
 type receiptName struct{ key, scope, route string }
 
-func (n *receiptName) takes(cmd *cobra.Command) {
-	cmd.Args = exactly("KEY", "marts_to_reports_2026-02-03_daily~1/orders, or an id that phasectl receipt list shows", &n.key)
+func (n *receiptName) takes(f *flags, cmd *cobra.Command) {
+	f.words(cmd, word{"KEY", "marts_to_reports_2026-02-03_daily~1/orders", &n.key})
 	cmd.Flags().StringVar(&n.scope, "scope", "", "the service of a KEY, as phasectl guard --scope names it (default: that of the pipeline file, if one phase has a guard)")
 	cmd.Flags().StringVar(&n.route, "route", "", "path and query on which the service receives a KEY (default: the first path of the guard, else /)")
 }
@@ -221,7 +221,7 @@ func receiptShow(f *flags) *cobra.Command {
 		Example: "  phasectl receipt show marts_to_reports_2026-02-03_daily~1/orders --scope reports\n" +
 			"  phasectl receipt show marts_to_reports_2026-02-03_daily~1/orders --scope reports --route /process",
 	}
-	name.takes(cmd)
+	name.takes(f, cmd)
 	return answers(f, cmd, func(ctx context.Context) (*receiptShown, error) {
 		a, err := f.open(ctx)
 		if err != nil {
@@ -306,7 +306,7 @@ func receiptForget(f *flags) *cobra.Command {
 			"the last run is unknown, make sure first that the service has ended it: two runs could be at work at once.",
 		Example: "  phasectl receipt forget marts_to_reports_2026-02-03_daily~1/orders --scope reports --reason \"its rows were deleted\"",
 	}
-	o.takes(cmd)
+	o.takes(f, cmd)
 	o.acts(f, cmd)
 	return answers(f, cmd, o.run)
 }
@@ -327,7 +327,7 @@ func (r *receiptForgotten) text(p *page) {
 }
 
 func (o *receiptForgetOptions) run(ctx context.Context) (*receiptForgotten, error) {
-	a, err := o.checked(ctx, o.flags)
+	a, err := o.openFor(ctx, o.flags)
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,8 @@ func reconcileCommand(f *flags) *cobra.Command {
 		Short: "Compare documents with the tables and the schedule, and repair differences",
 		Long: "Compare the documents with the tables and the schedule, and list every difference. With --fix, record missing\n" +
 			"completions, and hand over the cycles that the policy allows. Without --fix nothing is changed.\n\n" +
-			"Exit status: 0 no finding is left, 1 findings are left, 2 a source could not be read or judged.",
+			"Exit status: 0 no finding is left, 1 findings are left, 2 a source could not be read or judged,\n" +
+			"or an interrupt ended the command: what was repaired until then is reported, and the same command does the rest.",
 		Example: "  phasectl reconcile --days 7\n  phasectl reconcile yesterday --fix\n  phasectl reconcile --from 2026-02-01 --to 2026-02-03 --fix",
 	}
 	o.takes(cmd, 1)
@@ -65,6 +66,9 @@ func (o *reconcileOptions) run(ctx context.Context) (*reconciled, error) {
 				return err
 			}
 		}
+		if ctx.Err() != nil {
+			return nil
+		}
 		o.progress("%s: reading %s to %s…", t.ID, from, to)
 		r := reconcile.New(a)
 		r.GivenUp = func(ctx context.Context) (int, error) { return countDead(ctx, a) }
@@ -80,6 +84,8 @@ func (o *reconcileOptions) run(ctx context.Context) (*reconciled, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case ctx.Err() != nil:
+		return all, exitError{exitUnknown, errStopped}
 	case len(all.Unknown) > 0:
 		return all, exitError{exitUnknown, fmt.Errorf("%s could not be read or judged, %s left", pipeline.Count(len(all.Unknown), "thing", "things"), pipeline.Count(all.Left(), "finding is", "findings are"))}
 	case all.Left() > 0:

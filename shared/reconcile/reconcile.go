@@ -39,6 +39,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
@@ -232,27 +233,31 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 			}
 		}
 	}
-	failed := map[pipeline.Period]error{}
+	tried, failed := map[pipeline.Period]bool{}, map[pipeline.Period]error{}
+	var stopped error
 	for _, b := range w.periods {
 		p := c.repairs[b.Period]
 		if p == nil {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			return report, fmt.Errorf("repairing from %s on: %w", b.Period, err)
+			stopped = fmt.Errorf("not repaired from %s on: %w", b.Period, err)
+			break
 		}
-		failed[b.Period] = r.repair(ctx, b, p, actor)
+		tried[b.Period], failed[b.Period] = true, r.repair(ctx, b, p, actor)
 	}
-	if len(failed) == 0 {
-		return report, nil
+	if len(tried) == 0 {
+		return report, stopped
 	}
-	// What is gone by now was repaired; the tables were not touched.
+	// What is gone by now was repaired, before an interrupt too; the tables were not touched.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterRepairs)
+	defer cancel()
 	if w.periods, err = r.Engine.PeriodStates(ctx, t, from, to); err != nil {
-		return report, err
+		return report, errors.Join(stopped, err)
 	}
 	after := compare(w)
 	for _, f := range report.Findings {
-		if !f.repairable {
+		if !f.repairable || !tried[f.Period] {
 			continue
 		}
 		f.Status = Repaired
@@ -272,8 +277,11 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 		}
 	}
 	report.Unknown, report.Tables, report.Shown = after.unknown, after.tables, after.shown
-	return report, nil
+	return report, stopped
 }
+
+// afterRepairs bounds how long it is read what the repairs have done.
+const afterRepairs = time.Minute
 
 // repair repairs one period. A panic is an error of this period: the others have their turn.
 func (r *Reconciler) repair(ctx context.Context, b cycle.PeriodState, p *repair, actor string) (err error) {

@@ -121,6 +121,45 @@ func TestF21_ARepairThatCannotPublishHasNotRepaired(t *testing.T) {
 	}
 }
 
+// What was repaired before an interrupt is reported as repaired, and the next run repairs the rest.
+func TestReconcile_InterruptedRepairsAreReportedAndFinishedByTheNextRun(t *testing.T) {
+	s := newScene(t)
+	s.first()
+	nights := []pipeline.Period{"2026-02-01", "2026-02-02", night}
+	for _, p := range nights {
+		s.data(p)
+		s.reports(p, "player_game_summary")
+	}
+	before := len(s.PubSub.Messages())
+	ctx, interrupt := context.WithCancel(t.Context())
+	working := s.Engine.Publish
+	s.Engine.Publish = func(ctx context.Context, topic string, msgs []wire.Outgoing) []cycle.Published {
+		out := working(ctx, topic, msgs)
+		if len(s.PubSub.Messages())-before == 10 { // the second night is handed over
+			interrupt()
+		}
+		return out
+	}
+	r, err := s.rec.Run(ctx, s.tr, nights[0], night, "ada@host")
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "not repaired from 2026-02-03 on") {
+		t.Errorf("%v", err)
+	}
+	got := map[pipeline.Period]Status{}
+	for _, f := range r.Findings {
+		got[f.Period] = f.Status // of the second night the interrupt has cut off the end
+	}
+	if got["2026-02-01"] != Repaired || got["2026-02-02"] == Repaired || got[night] != Open {
+		t.Errorf("%v", got)
+	}
+	s.SetNow(s.Now().Add(time.Hour))
+	if r := s.run(nights[0], night, "ada@host"); r.Left() != 0 {
+		t.Errorf("%s: %+v", types(r), r.Findings)
+	}
+	if n := len(s.PubSub.Messages()) - before; n != 15 {
+		t.Errorf("%d messages, want 15: %q", n, s.received())
+	}
+}
+
 // F23: a backfilled date is complete and not triggered, by its policy.
 func TestF23_WhatIsTooOldIsPutOnRecordAndNotHandedOver(t *testing.T) {
 	s := newScene(t)
