@@ -241,7 +241,7 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			stopped = fmt.Errorf("not repaired from %s on: %w", b.Period, err)
+			stopped = fmt.Errorf("repairing from %s on: %w", b.Period, err)
 			break
 		}
 		tried[b.Period], failed[b.Period] = true, r.repair(ctx, b, p, actor)

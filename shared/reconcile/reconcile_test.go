@@ -141,7 +141,7 @@ func TestReconcile_InterruptedRepairsAreReportedAndFinishedByTheNextRun(t *testi
 		return out
 	}
 	r, err := s.rec.Run(ctx, s.tr, nights[0], night, "ada@host")
-	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "not repaired from 2026-02-03 on") {
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "repairing from 2026-02-03 on") {
 		t.Errorf("%v", err)
 	}
 	got := map[pipeline.Period]Status{}
