@@ -29,7 +29,7 @@ func reconcileCommand(f *flags) *cobra.Command {
 		Long: "Compare the documents with the tables and the schedule, and list every difference. With --fix, record missing\n" +
 			"completions, and hand over the cycles that the policy allows. Without --fix nothing is changed.\n\n" +
 			"Exit status: 0 no finding is left, 1 findings are left, 2 a source could not be read or judged,\n" +
-			"or an interrupt ended the command. What was repaired until then is reported, and the same command does the rest.",
+			"or an interrupt ended the command. It reports the repairs made until then, and the same command makes the others.",
 		Example: "  phasectl reconcile --days 7\n  phasectl reconcile yesterday --fix\n  phasectl reconcile --from 2026-02-01 --to 2026-02-03 --fix",
 	}
 	o.takes(cmd, 1)

@@ -34,7 +34,7 @@ func sweepCommand(f *flags) *cobra.Command {
 			"No row is removed if a processor is at work, if a key column holds NULL, or if rows are still in a streaming\n" +
 			"buffer. To remove more than a quarter of a period's rows, or more than 10,000, add --force.\n\n" +
 			"Exit status: 0 no duplicates are left, 1 duplicates are left, 2 a table could not be read, or an interrupt ended\n" +
-			"the command. What was removed until then is reported, and the same command does the rest.",
+			"the command. It reports the rows removed until then, and the same command removes the others.",
 		Example: "  phasectl sweep --days 7\n  phasectl sweep 2026-02-03 --table player_game_summary --fix",
 	}
 	o.takes(cmd, 1)
