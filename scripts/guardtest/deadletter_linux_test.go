@@ -18,14 +18,15 @@ func TestDeadLetter_ReplayWorksWhatFailedAndNotWhatWasDoneMeanwhile(t *testing.T
 	w.push("triggers", 600, 5)
 	w.push("replays", 600, 5)
 	w.publish("triggers", order{Key: "fails", Fails: 5})
-	long := w.publish("triggers", order{Key: "long", Seconds: 15})
+	const seconds = 32 // more than a claim lasts: it has to be renewed
+	long := w.publish("triggers", order{Key: "long", Seconds: seconds})
 	w.await(limit, func() string {
 		if len(runs(t, w.log)) == 0 || len(w.front.of("long")) == 0 {
 			return "the long run has not begun"
 		}
 		return ""
 	})
-	w.publish("triggers", order{Key: "long", Seconds: 15}) // a copy, which is refused until it is dead-lettered
+	w.publish("triggers", order{Key: "long", Seconds: seconds}) // a copy, which is refused until it is dead-lettered
 	dead := w.deadLetters("triggers-dead", 2)
 	if left := w.front.unacknowledged([]string{long}); len(left) == 0 {
 		t.Error("the long run had ended before its copy was dead-lettered")

@@ -87,8 +87,8 @@ func orders(random *rand.Rand, n int) (all []order, keys []string) {
 	for len(all) < n {
 		o := order{Key: fmt.Sprintf("marts_to_reports_2026-02-03_daily~%d/table", len(keys)+1), Seconds: 0.02 + random.Float64()*0.2}
 		switch k := random.IntN(200); {
-		case k == 0 && len(all) < n/2:
-			o.Seconds = claimTime.Seconds() * 1.1 // has to be renewed
+		case k == 0 && n > 1000:
+			o.Seconds = claimTime.Seconds() * 1.1 // has to be renewed, and takes long if it is killed
 		case k < 10:
 			o.Seconds = 2
 		case k < 40:

@@ -34,40 +34,40 @@ var mutants = []mutanttest.Mutant{
 	{Name: "skipped_work_counts_as_done", Seed: 382, File: "http.go",
 		From: `	if len(g.SuccessJSON) == 0 {`,
 		To:   `	if len(g.SuccessJSON) == 0 || mutant("skipped_work_counts_as_done") {`},
-	{Name: "conflict_taken_for_loss", Seed: 8, File: "../receipt/settle.go",
+	{Name: "conflict_taken_for_loss", Seed: 116, File: "../receipt/settle.go",
 		From: `		case found.epoch != c.epoch:
 			return Superseded, nil`,
 		To: `		case found.epoch != c.epoch || mutant("conflict_taken_for_loss"):
 			return Superseded, nil`},
-	{Name: "done_does_not_absorb", Seed: 1663, File: "../receipt/settle.go",
+	{Name: "done_does_not_absorb", Seed: 840, File: "../receipt/settle.go",
 		From: `mutant("conflict_taken_for_loss"):`,
 		To:   `mutant("conflict_taken_for_loss") || mutant("done_does_not_absorb") && found.holder != c.nonce:`},
-	{Name: "done_over_a_newer_epoch", Seed: 570, File: "../receipt/settle.go",
+	{Name: "done_over_a_newer_epoch", Seed: 3713, File: "../receipt/settle.go",
 		From: `case found.epoch != c.epoch || mutant`,
 		To:   `case found.epoch != c.epoch && !mutant("done_over_a_newer_epoch") || mutant`},
 	{Name: "released_at_unknown_result", Seed: 309, File: "deliver.go",
 		From: `		if unsure { // the service`,
 		To:   `		if unsure && !mutant("released_at_unknown_result") { // the service`},
-	{Name: "release_without_version", Seed: 2986, File: "../receipt/settle.go",
+	{Name: "release_without_version", Seed: 6839, File: "../receipt/settle.go",
 		From: `		if _, err = c.receipts.apply(ctx, c.closing(c.open, released)...); err == nil {`,
 		To: `		if mutant("release_without_version") {
 			released = store.Merge(released.Ref, released.Fields...)
 		}
 		if _, err = c.receipts.apply(ctx, c.closing(c.open, released)...); err == nil {`},
-	{Name: "renewal_without_version", Seed: 56, File: "../receipt/claim.go",
+	{Name: "renewal_without_version", Seed: 64, File: "../receipt/claim.go",
 		From: `		versions, err := c.receipts.apply(ctx, store.MergeIf(c.receipts.ref(c.id), version, store.F(next, "renewed")))`,
 		To: `		write := store.MergeIf(c.receipts.ref(c.id), version, store.F(next, "renewed"))
 		if mutant("renewal_without_version") {
 			write = store.Merge(c.receipts.ref(c.id), store.F(next, "renewed"), store.F(c.nonce, "holder"), store.F(Working, "state"))
 		}
 		versions, err := c.receipts.apply(ctx, write)`},
-	{Name: "subscription_in_the_key", Seed: 1, File: "http.go",
+	{Name: "subscription_in_the_key", Seed: 6, File: "http.go",
 		From: `	if d.Key == "" {`,
 		To: `	if mutant("subscription_in_the_key") {
 		d.Key += e.Subscription
 	}
 	if d.Key == "" || mutant("key_is_the_message_id") {`},
-	{Name: "key_is_the_message_id", Seed: 1, File: "http.go",
+	{Name: "key_is_the_message_id", Seed: 6, File: "http.go",
 		From: `		d.Key = e.Subscription + " " + e.MessageID
 	}
 	return`,
@@ -77,7 +77,7 @@ var mutants = []mutanttest.Mutant{
 		}
 	}
 	return`},
-	{Name: "take_over_without_version", Seed: 225, File: "../receipt/claim.go",
+	{Name: "take_over_without_version", Seed: 372, File: "../receipt/claim.go",
 		From: `	// The safe time counts from the first attempt`,
 		To: `	if mutant("take_over_without_version") && write.Op == store.OpMergeIf {
 		write = store.Merge(write.Ref, write.Fields...)
@@ -90,7 +90,7 @@ var mutants = []mutanttest.Mutant{
 		return Recorded, err
 	}
 	for pause := 50 * time.Millisecond; ; pause`},
-	{Name: "lost_answer_taken_for_ours", Seed: 66, File: "../receipt/claim.go",
+	{Name: "lost_answer_taken_for_ours", Seed: 39, File: "../receipt/claim.go",
 		From: `		return false, fmt.Errorf("%w: %w", errUnclear, err)`,
 		To: `		if mutant("lost_answer_taken_for_ours") {
 			return true, nil
@@ -107,7 +107,7 @@ var mutants = []mutanttest.Mutant{
 	{Name: "expiry_by_the_local_clock", Seed: 8, File: "../receipt/claim.go",
 		From: `		case found.Live(readAt):`,
 		To:   `		case found.Live(readAt) && !(mutant("expiry_by_the_local_clock") && !found.Live(r.Now())):`},
-	{Name: "live_claims_expire", Seed: 2, File: "../receipt/claim.go",
+	{Name: "live_claims_expire", Seed: 4, File: "../receipt/claim.go",
 		From: `store.F(readAt.Add(Keep), "expires_at")}`,
 		To: `store.F(readAt.Add(Keep), "expires_at")}
 	if mutant("live_claims_expire") {
@@ -128,7 +128,7 @@ var mutants = []mutanttest.Mutant{
 	{Name: "safe_time_for_ever", Seed: 2206, File: "../receipt/claim.go",
 		From: `	case safetime.Left(c.receipts.TTL, c.confirmed, c.receipts.Now()) <= 0:`,
 		To:   `	case safetime.Left(c.receipts.TTL, c.confirmed, c.receipts.Now()) <= 0 && !mutant("safe_time_for_ever"):`},
-	{Name: "renewal_changes_nothing", Seed: 3, File: "../receipt/claim.go",
+	{Name: "renewal_changes_nothing", Seed: 8, File: "../receipt/claim.go",
 		From: `c.renewed+1`,
 		To:   `c.renewed+map[bool]int64{false: 1}[mutant("renewal_changes_nothing")]`},
 	{Name: "never_renewed", Seed: 166, File: "deliver.go",
@@ -153,7 +153,7 @@ var mutants = []mutanttest.Mutant{
 	{Name: "forget_of_a_live_claim", Seed: 122, File: "../receipt/operator.go",
 		From: `	if r.Live(at) {`,
 		To:   `	if r.Live(at) && !mutant("forget_of_a_live_claim") {`},
-	{Name: "forget_without_version", Seed: 346, File: "../receipt/operator.go",
+	{Name: "forget_without_version", Seed: 1662, File: "../receipt/operator.go",
 		From: `	writes := []store.Write{store.MergeIf(r.ref(id), found.version, `,
 		To: `	merge := store.MergeIf
 	if mutant("forget_without_version") {
@@ -163,7 +163,7 @@ var mutants = []mutanttest.Mutant{
 	{Name: "done_stays_open", Seed: 1, File: "../receipt/settle.go",
 		From: `c.closing(c.open, done)...)`,
 		To:   `c.closing(map[bool]store.Version{false: c.open}[mutant("done_stays_open")], done)...)`},
-	{Name: "closed_while_the_other_is_at_work", Seed: 514, File: "../receipt/settle.go",
+	{Name: "closed_while_the_other_is_at_work", Seed: 219, File: "../receipt/settle.go",
 		From: `		if overlap { // the other run is still open`,
 		To:   `		if overlap && !mutant("closed_while_the_other_is_at_work") { // the other run is still open`},
 	{Name: "forgotten_stays_open", Seed: 24, File: "../receipt/operator.go",
