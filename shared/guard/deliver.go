@@ -309,17 +309,20 @@ func (g *Guard) acquire(ctx context.Context, key lease.Key) (*lease.Lease, error
 	return g.Locks.Acquire(ctx, key, g.NewID())
 }
 
-// unlock ends the renewal of the locks, and gives them back or leaves them to expire.
+// unlock ends the renewal of the locks, and gives them back or leaves them to expire. Their
+// fencing tokens, and those of guards that died, are settled: no guard writes under them.
 func (g *Guard) unlock(ctx context.Context, log *slog.Logger, locks []held, giveBack bool) {
 	ctx, cancel := context.WithTimeout(ctx, releaseFor)
 	defer cancel()
 	for _, l := range locks {
 		l.stop()
-		if !giveBack {
-			continue
+		if giveBack {
+			if err := l.lease.Release(ctx); err != nil {
+				log.WarnContext(ctx, "the lock expires by itself: "+err.Error(), "lock", l.lease.Key().String())
+			}
 		}
-		if err := l.lease.Release(ctx); err != nil {
-			log.WarnContext(ctx, "the lock expires by itself: "+err.Error(), "lock", l.lease.Key().String())
+		if err := l.lease.Settle(ctx, append(l.lease.Used(), l.lease.Outstanding()...)...); err != nil {
+			log.WarnContext(ctx, "the next guard settles the tokens of the lock: "+err.Error(), "lock", l.lease.Key().String())
 		}
 	}
 }

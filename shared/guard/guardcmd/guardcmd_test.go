@@ -365,6 +365,11 @@ func TestSerial_WorksOneDeliveryOfAProcessorAtATime(t *testing.T) {
 	if held := b.locks(); fmt.Sprint(held) != "[guard_MarginProcessor_2026-02-03]" {
 		t.Errorf("locks after a failure: %v", held)
 	}
+	for doc, err := range b.store.Scan(t.Context(), "lock_tokens", "!", "~") {
+		if nonces, _ := doc.Data["nonces"].([]any); err != nil || len(nonces) > 0 || doc.Data["expires_at"] == nil {
+			t.Errorf("%s keeps the tokens of runs that have ended: %v, %v", doc.Ref, doc.Data, err)
+		}
+	}
 	if got := <-post("orders", "3 February"); got != 503 {
 		t.Errorf("a trigger without a period: %d", got)
 	}
