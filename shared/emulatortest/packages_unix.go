@@ -18,7 +18,7 @@ import (
 // into a virtual environment of their own, which stays in the user's cache for the next run.
 func Packages(t testing.TB, requirements ...string) string {
 	t.Helper()
-	what := strings.Join(requirements, ", ")
+	what := "Python packages such as " + requirements[0]
 	if os.Getenv("TEST_ALONE") == "1" {
 		missing(t, what)
 	}
