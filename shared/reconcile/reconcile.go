@@ -249,6 +249,9 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 	if len(tried) == 0 {
 		return report, stopped
 	}
+	if err := ctx.Err(); err != nil && stopped == nil {
+		stopped = fmt.Errorf("stopped during the last repair: %w", err)
+	}
 	// What is gone by now was repaired, before an interrupt too; the tables were not touched.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterRepairs)
 	defer cancel()
