@@ -103,7 +103,7 @@ func TestWatch_ShowsTheAnswerUntilItIsInterrupted(t *testing.T) {
 func TestStatus_ExitCodeIsOneIfACycleIsOverdue(t *testing.T) {
 	s := running(t)
 	s.report(completion(five[0], "2026-02-03")) // by this machine's clock, its deadline has passed
-	want(t, 0, []string{"overdue"}, "status", "2026-02-03")
+	want(t, 0, []string{"overdue", "  why, and what to do: phasectl explain 2026-02-03 overnight\n", "\nchecks of tables, messages and locks: phasectl health\n"}, "status", "2026-02-03")
 	want(t, 1, []string{"overdue", "a cycle is overdue or blocked"}, "status", "2026-02-03", "--exit-code")
 	s.night("2026-02-03")
 	want(t, 0, []string{"published"}, "status", "2026-02-03", "overnight", "--exit-code")

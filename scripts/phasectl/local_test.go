@@ -238,7 +238,7 @@ func TestStatus_PrintsText(t *testing.T) {
 	if strings.Contains(stdout, "\x1b") {
 		t.Errorf("a reported name writes to the terminal: %q", stdout)
 	}
-	if code, stdout, _ := command(t, "status", "--date", "2025-02-03"); code != 0 || stdout != "project phasegate-local, pipeline nba, environment this machine\nno completions are recorded for 2025-02-03\n  to report one: phasectl complete PROCESSOR yesterday --reason \"…\"; to show more days: phasectl status --days 30\nadopted on 2026-02-03; earlier days are not judged\n" {
+	if code, stdout, _ := command(t, "status", "--date", "2025-02-03"); code != 0 || stdout != "project phasegate-local, pipeline nba, environment this machine\nno completions are recorded for 2025-02-03\n  to report one: phasectl complete PROCESSOR yesterday --reason \"…\"; to show more days: phasectl status --days 30\nadopted on 2026-02-03; earlier days are not judged\nchecks of tables, messages and locks: phasectl health\n" {
 		t.Errorf("%d %q", code, stdout)
 	}
 	if code, _, stderr := command(t, "status", "--date", "tomorrow"); code != 64 || !strings.Contains(stderr, "PERIOD") {
@@ -320,7 +320,7 @@ func TestStatus_NamesTheDateOfAdoptionAndJudgesNoEarlierDay(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, day := range []string{"2026-01-31", "2026-02-01", "2026-02-02"} {
-		if code, stdout, _ := command(t, "status", "--date", day); code != 0 || stdout != "project phasegate-local, pipeline nba, environment this machine\nno completions are recorded for "+day+"\n  to report one: phasectl complete PROCESSOR yesterday --reason \"…\"; to show more days: phasectl status --days 30\nadopted on 2026-02-03; earlier days are not judged\n" {
+		if code, stdout, _ := command(t, "status", "--date", day); code != 0 || stdout != "project phasegate-local, pipeline nba, environment this machine\nno completions are recorded for "+day+"\n  to report one: phasectl complete PROCESSOR yesterday --reason \"…\"; to show more days: phasectl status --days 30\nadopted on 2026-02-03; earlier days are not judged\nchecks of tables, messages and locks: phasectl health\n" {
 			t.Errorf("%s: %d %q", day, code, stdout)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,12 +100,22 @@ func (r *locksAnswer) text(p *page) {
 		case lockExpired:
 			p.detail("not renewed since %s: the next run gets it", p.at(l.Renewed))
 		default:
-			p.detail("not renewed since %s, and no run has asked for it: run the processor again, or phasectl locks release %s --reason \"…\"", p.at(l.Renewed), l.Key)
+			p.detail("not renewed since %s, and no run has asked for it", p.at(l.Renewed))
+			p.detail("fix: run the processor again, in its own way or by %s; or phasectl locks release %s --reason \"…\"", runAgain(l.Key), l.Key)
 		}
 		if l.Foreign {
 			p.detail("not by Phasegate: waited for until %s", p.at(l.Until))
 		}
 	}
+}
+
+// runAgain is the command that runs the processor of a lock, CLASS_PERIOD.
+func runAgain(key string) string {
+	class, period := key, "PERIOD"
+	if i := strings.LastIndexByte(key, '_'); i > 0 {
+		class, period = key[:i], key[i+1:]
+	}
+	return fmt.Sprintf("phasectl run %s --processor %s --publish -- COMMAND", period, class)
 }
 
 type lockReleaseOptions struct {
@@ -141,6 +152,7 @@ func (r *lockReleased) text(p *page) {
 		return
 	}
 	p.line("%s is free; it was %s", r.Lock.Key, holder)
+	p.line("  if its work is not done: %s", runAgain(r.Lock.Key))
 }
 
 func (o *lockReleaseOptions) run(ctx context.Context) (*lockReleased, error) {

@@ -273,6 +273,7 @@ func TestQuarantine_CanBeReadAndReplayed(t *testing.T) {
 		t.Errorf("a message writes to the terminal: %q", out)
 	}
 	id := firstID(out)
+	want(t, 0, []string{`fix: to report its completion in its place: phasectl complete upcoming_team_game_context PERIOD --reason "…", and then phasectl quarantine discard ` + id + ` --reason "…"`}, "quarantine", "list")
 	want(t, 0, []string{"reason", "topic      nba-phase3-analytics-complete", `\"processor_name\":\"upcoming_team_game_context\"`, "phasectl quarantine replay " + id}, "quarantine", "show", id)
 	want(t, 1, []string{"no-such: ", "not in quarantine"}, "quarantine", "replay", "no-such", "--reason", "x")
 	want(t, 1, []string{id + ": refused again", "0 accepted, 1 refused"}, "quarantine", "replay", id, "--reason", "try")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -34,7 +35,6 @@ func quarantined(ctx context.Context, a *app.App, all bool) ([]delivery.Quaranti
 			return nil, exitError{exitUnknown, err}
 		}
 		if all || !q.Settled() {
-			q.Envelope, q.Head = "", "" // a list is of lines
 			out = append(out, q)
 		}
 	}
@@ -61,12 +61,19 @@ func quarantineList(f *flags) *cobra.Command {
 		if err != nil {
 			return nil, err
 		}
-		return &quarantineAnswer{qs}, nil
+		r := &quarantineAnswer{Messages: qs}
+		for i, q := range qs {
+			r.first = append(r.first, messageOf(a.Pipeline, q).Help[0])
+			r.Messages[i].Envelope, r.Messages[i].Head = "", "" // a list is of lines
+		}
+		return r, nil
 	})
 }
 
 type quarantineAnswer struct {
 	Messages []delivery.Quarantined `json:"messages"`
+
+	first []string // thing to do about each message
 }
 
 func (r *quarantineAnswer) text(p *page) {
@@ -75,7 +82,7 @@ func (r *quarantineAnswer) text(p *page) {
 		return
 	}
 	p.table("RECEIVED", "ID", "FUNCTION", "STATE")
-	for _, q := range r.Messages {
+	for i, q := range r.Messages {
 		state := "waiting"
 		switch {
 		case !q.DiscardedAt.IsZero():
@@ -92,7 +99,8 @@ func (r *quarantineAnswer) text(p *page) {
 			p.detail("discarded %s by %s", p.at(q.DiscardedAt), q.DiscardedBy)
 		}
 		if !q.Settled() {
-			p.detail("fix: phasectl quarantine show %s", q.ID)
+			p.detail("fix: %s", r.first[i])
+			p.detail("its data, and what else can be done: phasectl quarantine show %s", q.ID)
 		}
 	}
 }
@@ -126,7 +134,7 @@ func quarantineShow(f *flags) *cobra.Command {
 		if err != nil {
 			return nil, exitError{exitUnknown, err}
 		}
-		return messageOf(q), nil
+		return messageOf(a.Pipeline, q), nil
 	})
 }
 
@@ -136,29 +144,43 @@ type quarantineMessage struct {
 	PublishTime time.Time         `json:"publish_time,omitzero"`
 	Attributes  map[string]string `json:"attributes"`
 	Data        string            `json:"data"`
-	Help        string            `json:"help"`
+	Help        []string          `json:"help"` // what to do, each with its command
 }
 
-func messageOf(q delivery.Quarantined) *quarantineMessage {
-	m := &quarantineMessage{Quarantined: q, Attributes: map[string]string{}, Data: q.Head, Help: "it is too large to be kept here: phasectl dead-letter replay"}
+func messageOf(p *pipeline.Pipeline, q delivery.Quarantined) *quarantineMessage {
+	m := &quarantineMessage{Quarantined: q, Attributes: map[string]string{}, Data: q.Head, Help: []string{"it is too large to be kept here: phasectl dead-letter replay"}}
 	if q.Cut {
-		m.Help = "only its beginning is kept, because it is larger than Pub/Sub takes: let its sender send it again"
+		m.Help = []string{"only its beginning is kept, because it is larger than Pub/Sub takes: let its sender send it again"}
 	}
 	if e, err := envelopeOf(q); err == nil {
 		m.PublishTime, m.Data = e.PublishTime, string(e.Data)
 		maps.Copy(m.Attributes, e.Attributes)
-		m.Help = `once the cause is removed: phasectl quarantine replay ` + q.ID + ` --reason "…"; if it must never be handed over: phasectl quarantine discard ` + q.ID + ` --reason "…"`
+		discard := "phasectl quarantine discard " + q.ID + ` --reason "…"`
+		m.Help = []string{`once the cause is removed: phasectl quarantine replay ` + q.ID + ` --reason "…"`, "if it must never be handed over: " + discard}
 		if q.Function == "transition" {
-			m.Help += `; to report its completion in its place: phasectl complete PROCESSOR PERIOD --reason "…"`
+			m.Help = append([]string{fmt.Sprintf(`to report its completion in its place: phasectl complete %s PERIOD --reason "…", and then %s`, reporter(p, e.Data), discard)}, m.Help...)
 		}
 	}
 	if !q.ReplayedAt.IsZero() {
-		m.Help = "nothing is to be done: it was replayed and accepted"
+		m.Help = []string{"nothing is to be done: it was replayed and accepted"}
 	}
 	if !q.DiscardedAt.IsZero() {
-		m.Help = "nothing is to be done: it was discarded; phasectl quarantine replay still hands it over"
+		m.Help = []string{"nothing is to be done: it was discarded; phasectl quarantine replay still hands it over"}
 	}
 	return m
+}
+
+// reporter is the processor that a completion names, if the pipeline has it.
+func reporter(p *pipeline.Pipeline, completion []byte) string {
+	var c struct {
+		ProcessorName string `json:"processor_name"`
+	}
+	if err := json.Unmarshal(completion, &c); err == nil {
+		if _, of, known := p.Processor(c.ProcessorName); known {
+			return of.Name
+		}
+	}
+	return "PROCESSOR"
 }
 
 func (m *quarantineMessage) text(p *page) {
@@ -185,7 +207,10 @@ func (m *quarantineMessage) text(p *page) {
 	if !m.DiscardedAt.IsZero() {
 		row("discarded", p.at(m.DiscardedAt)+" by "+m.DiscardedBy)
 	}
-	row("fix", m.Help)
+	row("fix", m.Help[0])
+	for _, h := range m.Help[1:] {
+		row("", h)
+	}
 }
 
 // envelopeOf returns the delivery that was kept.

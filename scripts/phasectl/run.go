@@ -144,6 +144,14 @@ func (l *locked) run(cmd *cobra.Command, a *app.App, got *lease.Lease, command [
 	failure := ending{code, stopped, lost}
 	if l.publish {
 		err = errors.Join(err, l.report(ctx, a, began, failure))
+		if err == nil {
+			outcome := wire.StatusSuccess
+			if failure.reason("") != nil {
+				outcome = wire.StatusFailed
+			}
+			l.stderr = cmd.ErrOrStderr()
+			l.progress("%s of %s for %s is reported; its cycle: phasectl status %s", outcome, l.of.Name, l.on, l.on)
+		}
 	}
 	if released := l.giveBack(ctx, got); released != nil && lost == nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), "phasectl:", released)

@@ -344,7 +344,7 @@ func TestLocks_ShowLeakedAndForeignLocks(t *testing.T) {
 		store.F("py\x1b[31m", "execution_id"), store.F("worker-7", "instance"))); err != nil {
 		t.Fatal(err)
 	}
-	out := want(t, 0, []string{"OldProcessor_2026-02-03  leaked  no  3", "and no run has asked for it", "not by Phasegate"}, "locks", "list")
+	out := want(t, 0, []string{"OldProcessor_2026-02-03  leaked  no  3", "and no run has asked for it\n  fix: run the processor again, in its own way or by phasectl run 2026-02-03 --processor OldProcessor --publish -- COMMAND; or phasectl locks release OldProcessor_2026-02-03", "not by Phasegate"}, "locks", "list")
 	if strings.Contains(out, "\x1b") {
 		t.Errorf("%q steers the terminal", out)
 	}

@@ -111,13 +111,15 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 	if err := errors.Join(unread...); err != nil {
 		return r, exitError{exitUnknown, err}
 	}
-	late := func(c cycle.Status) bool {
-		return c.State == string(policy.Overdue) || c.State == string(cycle.StateBlocked)
-	}
 	if o.exitCode && slices.ContainsFunc(r.Cycles, late) {
 		return r, exitError{exitFindings, errors.New("a cycle is overdue or blocked")}
 	}
 	return r, nil
+}
+
+// late reports whether a cycle needs a person.
+func late(c cycle.Status) bool {
+	return c.State == string(policy.Overdue) || c.State == string(cycle.StateBlocked)
 }
 
 // publishedWithoutAll is how the state of a cycle is shown that was handed over without some processors.
@@ -157,6 +159,9 @@ func (r *statusAnswer) text(p *page) {
 				p.detail("ignored: the run of %s counts for no mode: %s shows why", name, commandFor("explain", t, c.Period, c.Mode))
 			}
 		}
+		if late(c) || len(c.Failed) > 0 {
+			p.detail("why, and what to do: %s", commandFor("explain", r.of[c.Transition], c.Period, c.Mode))
+		}
 		for _, o := range c.Outside {
 			p.detail("does not count: %s", o)
 		}
@@ -190,6 +195,7 @@ func (r *statusAnswer) text(p *page) {
 	for _, d := range r.Ahead {
 		p.line("%s  doubtful: %s", d.Period, d)
 	}
+	p.line("checks of tables, messages and locks: phasectl health")
 }
 
 // quoted shows names as reported without letting them write to the terminal.
