@@ -183,7 +183,7 @@ func TestScreenshots_OfDemo(t *testing.T) {
 	w.relay()
 	headlineOf(w, "1 cycle overdue, 1 on hold, 1 waits for a failed processor")
 	shoot("bad", "", w, 1300, 1400)
-	shoot("hours", "?days=2", played(t, "../demo/retail.yaml"), 1100, 1400)
+	shoot("hours", "", played(t, "../demo/retail.yaml"), 1100, 1400)
 }
 
 func square(a, b uint8) int { return (int(a) - int(b)) * (int(a) - int(b)) }

@@ -93,7 +93,11 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 		}
 		for _, c := range cs {
 			c = managed.Judged(c)
-			if (c.Recorded() || len(c.Outside) > 0 || !c.Early && !managed.Excuses(t, c)) && (o.mode == "" || t.PresentMode(o.mode) == c.Mode) {
+			excused := managed.Excuses(t, c)
+			if excused && c.State == string(policy.Overdue) && len(c.Doubts)+len(c.Outside) == 0 {
+				continue // what is recorded is of no report that counts for it
+			}
+			if (c.Recorded() || len(c.Outside) > 0 || !c.Early && !excused) && (o.mode == "" || t.PresentMode(o.mode) == c.Mode) {
 				c.NextCheck = checkedNext(a.Pipeline, c, a.Now())
 				r.Cycles = append(r.Cycles, c)
 			}

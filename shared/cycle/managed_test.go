@@ -8,6 +8,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 // adopting is a pipeline that reports for the first time about 2026-02-03.
@@ -181,5 +182,20 @@ func TestManaged_StateOfAnEarlierVersionMissesNothing(t *testing.T) {
 	}
 	if !slices.Contains(w.overdue(), "2026-02-04 tomorrow") {
 		t.Error("a cycle without a report is not overdue")
+	}
+}
+
+// A report that counts for no mode, such as the failure of another mode's processor in the evening,
+// makes no cycle of before the first relay overdue.
+func TestManaged_ReportOfAnotherModeMakesNothingOverdue(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-04 21:00"))
+	w.relay()
+	failed := run("player_game_summary", "2026-02-04 21:00")
+	failed.Period, failed.Status = "2026-02-04", wire.StatusFailed
+	w.mustDeliver(failed)
+	w.relay()
+	if got := w.overdue(); len(got) != 0 {
+		t.Errorf("%v", got)
 	}
 }

@@ -340,6 +340,9 @@ func (c *convergence) report(ctx context.Context, s *snapshot) (shown []Status) 
 			continue
 		}
 		st = c.judged(ctx, st)
+		if st.State == string(policy.Overdue) && st.Recorded() && c.managed.Since != "" && c.managed.Excuses(c.key.Transition, st) {
+			continue
+		}
 		shown = append(shown, st)
 		if moved > 0 {
 			continue

@@ -100,14 +100,16 @@ func (m Managed) Judged(st Status) Status {
 }
 
 // Excuses reports whether nothing has to be recorded of a cycle: its reports may have gone to
-// another orchestrator, before the first relay ran.
+// another orchestrator, before the first relay ran. A report that counts for no mode, such as the first
+// failure of another mode's processor, is no report of it.
 func (m Managed) Excuses(t *pipeline.Transition, st Status) bool {
-	if st.Recorded() {
+	touched := st.Recorded()
+	if st.Ignored = nil; st.Recorded() {
 		return false
 	}
 	p := pipeline.Period(st.Period)
 	mode, known := t.Mode(st.Mode)
-	return p == m.Since && t.ManagedSince == "" || known && m.Missed(t, p, mode)
+	return !touched && p == m.Since && t.ManagedSince == "" || known && m.Missed(t, p, mode)
 }
 
 // adopted returns what the list has of it. What the definition says wins. At is now where no relay

@@ -286,6 +286,8 @@ func newRunRow(a *app.App, c *shown, r cycle.RunStatus, clk clock) runRow {
 		out.HandOver = fmt.Sprint(r.Batch)
 	case r.Why != "":
 		out.HandOver = "no: " + r.Why
+	case c.State == string(cycle.StatePublished): // as of a further run that changed nothing
+		out.HandOver = "none is due"
 	default:
 		out.HandOver = "not yet"
 	}

@@ -68,6 +68,30 @@ func TestCycle_ShowsRunsHandOversAndOperators(t *testing.T) {
 	}
 }
 
+// A further run with the same rows makes no hand-over, and the page promises none.
+func TestCycle_FurtherRunThatChangedNothingHasNoHandOverDue(t *testing.T) {
+	w := apptest.New(t, morning.Add(-7*time.Hour))
+	tr := w.Pipeline.Transitions[0]
+	record(t, w, night, wire.StatusSuccess, tr.Order[0])
+	if v := cycleOf(t, w, night, "overnight"); v.Runs[0].HandOver != "not yet" {
+		t.Errorf("at first: %q", v.Runs[0].HandOver)
+	}
+	record(t, w, night, wire.StatusSuccess, tr.Order...)
+	w.SetNow(morning.Add(-6 * time.Hour))
+	rows := int64(348)
+	c := wire.Completion{Processor: tr.Order[0], Reported: tr.Order[0], Period: night, Status: wire.StatusSuccess, EventTime: w.Now(), ExecutionID: "again", CorrelationID: "x", RecordCount: &rows}
+	key := cycle.Key{Transition: tr, Period: night}
+	if err := w.Engine.Record(t.Context(), key, c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Engine.Converge(t.Context(), key, "m"); err != nil {
+		t.Fatal(err)
+	}
+	if v := cycleOf(t, w, night, "overnight"); len(v.Batches) != 1 || v.Runs[0].Execution != "again" || v.Runs[0].HandOver != "none is due" {
+		t.Errorf("%d batches, %+v", len(v.Batches), v.Runs[0])
+	}
+}
+
 // Local days have 23 and 25 hours; each mark stands at its instant.
 func TestTimeline_AxisOfDaysWithClockChange(t *testing.T) {
 	for _, tc := range []struct {

@@ -104,6 +104,9 @@ func (n *live) add(c *shown, s *state, clk clock) (item todo, needed bool) {
 	if since.IsZero() {
 		item.Since = ""
 	}
+	if strings.Contains(c.Reason, c.error) { // once is enough
+		item.Error = ""
+	}
 	if c.planned != "" {
 		item.Remark = "Planned maintenance: " + c.planned
 	}

@@ -114,8 +114,8 @@ func newOverview(a *app.App, s *state, q query) overview {
 		}
 	}
 	for _, t := range s.transitions {
-		if t.err == nil && !t.settledAt.IsZero() {
-			o.Settled = append(o.Settled, fmt.Sprintf("%speriods before %s are settled, as of %s", t.Prefix(), t.live, clk.short(t.settledAt)))
+		if t.err == nil && !t.settledAt.IsZero() && len(t.cycles) > 0 && t.cycles[0].period < t.live {
+			o.Settled = append(o.Settled, fmt.Sprintf("%sCycles before %s are settled, as of %s", t.Prefix(), t.live, clk.short(t.settledAt)))
 		}
 		o.Histories = append(o.Histories, histories(s, t, q, clk)...)
 	}

@@ -66,7 +66,7 @@ func TestOverview_ReadsSettledPeriodsOnce(t *testing.T) {
 	if labels(first) != labels(again) || !strings.Contains(labels(again), "2026-01-24 overnight: overdue, 1 of 5") || all < 55 || some > all/2 {
 		t.Errorf("%d documents at first, %d again:\n%s", all, some, labels(again))
 	}
-	if len(first.Settled) != 0 || len(again.Settled) != 1 || again.Settled[0] != "periods before 2026-01-24 are settled, as of 12:20" {
+	if len(first.Settled) != 0 || len(again.Settled) != 1 || again.Settled[0] != "Cycles before 2026-01-24 are settled, as of 12:20" {
 		t.Errorf("%q, then %q", first.Settled, again.Settled)
 	}
 	// What an operator does about the overdue cycle is shown at once.
