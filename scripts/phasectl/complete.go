@@ -19,6 +19,13 @@ import (
 // complete has a shell complete what the pipeline file names, and no file names where no
 // file is wanted.
 func (f *flags) complete(cmd *cobra.Command) {
+	for _, flag := range []string{"period", "from", "to"} {
+		if cmd.Flags().Lookup(flag) != nil {
+			_ = cmd.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+				return f.days(), cobra.ShellCompDirectiveNoFileComp
+			})
+		}
+	}
 	for _, flag := range []string{"mode", "processor", "table", "transition"} {
 		if cmd.Flags().Lookup(flag) != nil {
 			// It can only fail for a flag that is not there, or twice.
@@ -27,11 +34,11 @@ func (f *flags) complete(cmd *cobra.Command) {
 			})
 		}
 	}
-	switch cmd.Name() {
-	case "run", "completion": // a command follows; cobra's own
-	default:
+	if cmd.Name() != "completion" { // cobra's own
 		cmd.ValidArgsFunction = func(cmd *cobra.Command, before []string, _ string) ([]string, cobra.ShellCompDirective) {
 			switch name := cmd.Name(); {
+			case cmd.CommandPath() == "phasectl run" && len(before) > 0: // a command follows, with files
+				return nil, cobra.ShellCompDirectiveDefault
 			case cmd.HasParent() && stored[cmd.Parent().Name()+" "+name] != nil:
 				return f.fromStore(cmd, stored[cmd.Parent().Name()+" "+name], before), cobra.ShellCompDirectiveNoFileComp
 			case name == "serve":
