@@ -247,12 +247,14 @@ func (s *slot) ended() {
 }
 
 // killGuard kills the guard alone. As PID 1 it takes its service along; else the kernel ends
-// gunicorn, and not its workers.
-func (s *slot) killGuard() {
+// gunicorn, and not its workers. It returns when the guard was dead, and all of its namespace.
+func (s *slot) killGuard() time.Time {
 	signalTo(s.guardPID(), syscall.SIGKILL)
 	<-s.guard.done
+	dead := time.Now()
 	s.ended()
 	s.start()
+	return dead
 }
 
 // signalTo sends a signal to a process, unless it has ended.

@@ -168,7 +168,7 @@ func (d *disturber) disturb(long bool) {
 		return
 	case k < 4:
 		x.what = "guard of the " + s.name + " killed"
-		s.killGuard()
+		x.dead = s.killGuard()
 	case k < 6:
 		x.what = "service of the " + s.name + " killed"
 		s.killService()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
@@ -17,7 +16,8 @@ type disturbance struct {
 	slot        int
 	what        string
 	from, until time.Time
-	beyond      bool // the time of a claim
+	dead        time.Time // of a guard that was killed: when it no longer ran
+	beyond      bool      // the time of a claim
 }
 
 // run is one execution of the service, as its log says.
@@ -141,10 +141,10 @@ func judge(t testing.TB, keys []string, all []*run, deliveries []delivery, done 
 			for _, r := range rs {
 				if by := disturbed(byID[r.delivery]); by != nil && !r.effect.IsZero() && !acknowledges(byID[r.delivery].status) {
 					what := by.what
-					if r.effect.After(by.from) && strings.HasPrefix(what, "guard") {
+					if !by.dead.IsZero() && r.effect.After(by.dead) {
 						what += workedOn
 					} else if !by.beyond {
-						v.widest = max(v.widest, by.from.Sub(r.effect))
+						v.widest = max(v.widest, by.from.Sub(r.effect)) // negative if the effect came during the kill
 						what += " between effect and record"
 					}
 					v.again[what]++
