@@ -164,7 +164,7 @@ func TestStatusPage_HoldNewerThanReportChangesHeadline(t *testing.T) {
 	ctx, w := chromium(t), newNight(t, "the league")
 	w.open(ctx, "", 1280, 900, false)
 	said := ask[string](t, ctx, `document.querySelector(".hero").textContent.replace(/\s+/g, " ")`)
-	for _, text := range []string{"1 on hold", "Health was evaluated at 11:05, 27 min ago", "It does not know yet: 2026-02-04 same_day is on hold.", "phasectl release 2026-02-04 same_day --reason '…'",
+	for _, text := range []string{"1 on hold", "Health was evaluated at 11:05, 27 min ago", "The report does not know yet: 2026-02-04 same_day is on hold.", "phasectl release 2026-02-04 same_day --reason '…'",
 		"Since 11:20: on hold by ada until 2026-02-04 15:20 EST: two box scores are wrong", "phasectl explain 2026-02-04 tomorrow", "(QuotaExceeded: Quota exceeded: bytes scanned"} {
 		if !strings.Contains(said, text) {
 			t.Errorf("no %q in %s", text, said)

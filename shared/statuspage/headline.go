@@ -37,7 +37,7 @@ func (o *overview) head(a *app.App, s *state, clk clock) {
 	n.lists = o.waiting(s)
 	n.health = o.evaluated(s, clk)
 	if len(n.newer) > 0 {
-		o.Newer = fmt.Sprintf("It does not know yet: %s.", few(n.newer))
+		o.Newer = fmt.Sprintf("The report does not know yet: %s.", few(n.newer))
 	}
 	parts := n.words(clk)
 	switch {
@@ -107,9 +107,21 @@ func (n *live) add(c *shown, s *state, clk clock) (item todo, needed bool) {
 	if strings.Contains(c.Reason, c.error) { // once is enough
 		item.Error = ""
 	}
-	if c.planned != "" {
-		item.Remark = "Planned maintenance: " + c.planned
+	var remarks []string
+	if len(c.failed) > 0 {
+		var names []string
+		for _, r := range c.failed {
+			names = append(names, r.Processor)
+		}
+		remarks = append(remarks, "Repair the cause, and run "+few(names)+" again: each completion is handled at once")
 	}
+	if due := c.mode.Due(c.of.Calendar(), c.period); c.mode.Deadline != nil && s.at.Before(due) {
+		remarks = append(remarks, "The deadline is "+clk.short(due))
+	}
+	if c.planned != "" {
+		remarks = append(remarks, "Planned maintenance: "+c.planned)
+	}
+	item.Remark = strings.Join(remarks, ". ")
 	if !s.report.At.IsZero() && since.After(s.report.At) {
 		is := " is " + l.Word
 		if l.Word == processorFailed {

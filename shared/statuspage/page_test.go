@@ -148,7 +148,7 @@ func TestOverview_HeadlineFollowsLiveStateAndReport(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := view(t, w, "")
-			if o.Headline != "1 cycle on hold" || o.Newer != "It does not know yet: 2026-02-04 overnight is on hold." || len(o.Todo) != 1 || o.Todo[0].Command != "phasectl release 2026-02-04 overnight --reason '…'" {
+			if o.Headline != "1 cycle on hold" || o.Newer != "The report does not know yet: 2026-02-04 overnight is on hold." || len(o.Todo) != 1 || o.Todo[0].Command != "phasectl release 2026-02-04 overnight --reason '…'" {
 				t.Errorf("%q, %q, %+v", o.Headline, o.Newer, o.Todo)
 			}
 		})
@@ -183,6 +183,9 @@ func TestOverview_NamesFailedCriticalProcessor(t *testing.T) {
 	}
 	if item := o.Todo[0]; item.Since != "04:20" || item.Command != "phasectl explain 2026-02-03 overnight" || item.Look.Word != "processor failed" || !strings.HasPrefix(item.Error, "QuotaExceeded: é") {
 		t.Errorf("%+v", item)
+	}
+	if want := "Repair the cause, and run player_game_summary again: each completion is handled at once. The deadline is 10:00"; o.Todo[0].Remark != want {
+		t.Errorf("%q, want %q", o.Todo[0].Remark, want)
 	}
 	record(t, w, night, wire.StatusSuccess, "player_game_summary")
 	if o = view(t, w, ""); o.Headline != "Every cycle is handed over, or is not due yet" || len(o.Todo) != 0 {

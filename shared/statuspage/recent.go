@@ -120,6 +120,9 @@ func newRecentCell(c *shown, q query, clk clock) *recentCell {
 		out.Lines = append(out.Lines, "since "+clk.short(c.since()))
 	case c.State == string(policy.Waiting) && !c.NextCheck.IsZero() && c.NextCheck.After(clk.now):
 		out.Lines = append(out.Lines, "next check "+clk.short(c.NextCheck))
+		if due := c.mode.Due(c.of.Calendar(), c.period); c.mode.Deadline != nil && clk.now.Before(due) && !due.Equal(c.NextCheck) {
+			out.Lines = append(out.Lines, "deadline "+clk.short(due))
+		}
 	}
 	published := 0
 	var line string
@@ -130,7 +133,7 @@ func newRecentCell(c *shown, q query, clk clock) *recentCell {
 		if published++; published == 1 {
 			line = clk.short(b.PublishedAt)
 			if !b.DueAt.IsZero() {
-				line += ", " + span(b.PublishedAt.Sub(b.DueAt)) + " after it was due"
+				line += ", " + span(b.PublishedAt.Sub(b.DueAt)) + " after it was ready"
 			}
 		}
 	}
