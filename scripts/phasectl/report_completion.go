@@ -356,8 +356,8 @@ func (c *reported) settled(ctx context.Context, a *app.App) (st cycle.Status, er
 		switch cycle.State(st.State) {
 		case cycle.StateChecking, cycle.StatePublishing, cycle.StateGrace:
 			return len(st.Missing) > 0, nil
-		case cycle.State(policy.Waiting): // complete, and due: its batch is about to be created
-			return len(st.Missing) > 0 || st.NextCheck.IsZero() || st.NextCheck.Sub(c.at) > time.Minute, nil
+		case cycle.State(policy.Waiting): // if it is due, its batch is about to be created, or its grace period to begin
+			return st.NextCheck.IsZero() || st.NextCheck.Sub(c.at) > time.Minute, nil
 		}
 		return true, nil
 	})

@@ -1,15 +1,21 @@
 package main
 
 import (
+	"crypto/rand"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
+	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/policy"
+	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -166,4 +172,41 @@ func TestComplete_IsRefusedWhereOthersReadOrWrite(t *testing.T) {
 	if n := s.audits("complete"); n != 0 || strings.Contains(want(t, 0, nil, "status", "--date", "2026-02-03"), "1 of 5") {
 		t.Errorf("%d audit records", n)
 	}
+}
+
+// A completion that begins the grace period is recorded a moment before the period begins.
+func TestComplete_WaitsUntilTheGracePeriodThatItBeginsHasBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(12 * time.Hour) // 07:00 in New York
+		p, err := pipeline.Parse(pipeline.Default())
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := p.Transitions[0]
+		engine := cycle.New(cycle.Config{Store: memory.New(time.Now), Check: cycle.Unchecked, Now: time.Now, NewID: rand.Text, Claim: time.Minute, Log: slog.New(slog.DiscardHandler)})
+		key := cycle.Key{Transition: tr, Period: "1999-12-31"}
+		for _, name := range five {
+			if name == "upcoming_team_game_context" { // optional
+				continue
+			}
+			c := wire.Completion{Processor: name, Reported: name, Period: key.Period, Status: wire.StatusSuccess, ExecutionID: name, EventTime: time.Now()}
+			if err := engine.Record(t.Context(), key, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		evaluated := make(chan error)
+		go func() {
+			time.Sleep(time.Second)
+			_, err := engine.Converge(t.Context(), key, "m")
+			evaluated <- err
+		}()
+		c := reported{t: tr, Period: key.Period, Mode: "overnight", at: time.Now()}
+		st, err := c.settled(t.Context(), &app.App{Engine: engine})
+		if err != nil || st.State != string(cycle.StateGrace) {
+			t.Errorf("%s (%s), %v", st.State, st.Reason, err)
+		}
+		if err := <-evaluated; err != nil {
+			t.Error(err)
+		}
+	})
 }
