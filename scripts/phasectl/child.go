@@ -77,7 +77,7 @@ func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease,
 	tick := time.NewTicker(time.Second) // by the clocks: timers stand still while a machine sleeps
 	defer tick.Stop()
 	var kill time.Time
-	stopSent := false
+	stopSent, said := false, make(chan struct{})
 	within := func(d time.Duration) {
 		if by := time.Now().Add(d); kill.IsZero() || by.Before(kill) {
 			kill = by
@@ -87,6 +87,12 @@ func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease,
 	for {
 		select {
 		case <-ended:
+			if stopSent {
+				select {
+				case <-said:
+				case <-time.After(time.Second):
+				}
+			}
 			return stopped
 		case <-lost:
 		case <-stop:
@@ -97,7 +103,10 @@ func (l *locked) end(cmd *cobra.Command, work context.Context, got *lease.Lease,
 		if work.Err() != nil && !stopSent {
 			stopSent, lost = true, nil
 			within(got.Grace())
-			go fmt.Fprintln(cmd.ErrOrStderr(), "phasectl: ending the command:", context.Cause(work)) // a stream that stalls must not keep it alive
+			go func() { // a stream that stalls must not keep it alive
+				defer close(said)
+				fmt.Fprintln(cmd.ErrOrStderr(), "phasectl: ending the command:", context.Cause(work))
+			}()
 		}
 		if !kill.IsZero() && !time.Now().Before(kill) {
 			all.Kill()
