@@ -151,6 +151,10 @@ func (p *Pipeline) Warnings() (out []string) {
 					add("%s.accept_earlier has no effect for %s: no earlier mode expects it", path, name)
 				}
 			}
+			if m.NotBefore != nil && len(m.AcceptEarlier) == 0 && m.NotBefore.since() <= m.CountsFrom.since() {
+				add("%s.not_before, %q, has no effect: runs count from %q on; a time of the next period begins with %s", path, m.NotBefore, m.CountsFrom,
+					map[bool]string{false: "+1d", true: "+1h"}[t.Calendar().Hourly()])
+			}
 			if m.Deadline == nil {
 				add("%s has no deadline: a cycle that never completes is never reported as overdue", path)
 			}

@@ -62,6 +62,7 @@ func TestWarnings_NameWhatHasNoEffect(t *testing.T) {
 		{"complete: all\n        grace", "complete: critical\n        grace", "transitions[0].modes[2].grace has no effect: complete is critical"},
 		{"quorum_pct: 60", "quorum_pct: 81", "transitions[0].modes[2].grace has no effect: 81 % of 5 processors are all of them; write quorum_pct: 80 at most"},
 		{"        deadline: \"13:00\"", "        deadline: \"13:00\"\n        at_deadline: hand_over", "transitions[0].modes[1].at_deadline: hand_over has no effect"},
+		{"        deadline: \"13:00\"", "        deadline: \"13:00\"\n        not_before: \"09:00\"", `transitions[0].modes[1].not_before, "09:00", has no effect: runs count from "10:00" on; a time of the next period begins with +1d`},
 		{"accept_earlier: [upcoming_player_game_context,", "accept_earlier: [player_game_summary,", "transitions[0].modes[2].accept_earlier has no effect for player_game_summary"},
 		{"        deadline: \"13:00\"\n", "", "transitions[0].modes[1] has no deadline"},
 		{`warn: "< 90"`, `warn: "< 70"`, "transitions[0].checks.before_hand_over: warn of minutes_coverage_pct has no effect: block applies first"},
