@@ -64,7 +64,8 @@ func graceEndsInTheRelay(t *testing.T, s subject) {
 		}
 		return ""
 	})
-	if out := w.operate(0, "explain", "--transition", w.tr.ID, string(p), w.mode); !strings.Contains(out, fmt.Sprintf("critical_plus_majority_%dpct by engine", 100*(w.processors-1)/w.processors)) ||
+	pct := 100 * (w.processors - 1) / w.processors
+	if out := w.operate(0, "explain", "--transition", w.tr.ID, string(p), w.mode); !strings.Contains(out, fmt.Sprintf("critical_plus_majority_%dpct (%d %% were complete, every critical one among them) by engine", pct, pct)) ||
 		!strings.Contains(out, fmt.Sprintf("%d of %d, grace ended ", w.processors-1, w.processors)) || !strings.Contains(out, "missing "+w.optional) {
 		t.Errorf("%s", out)
 	}
