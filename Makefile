@@ -49,11 +49,13 @@ local: build ## Run the whole system on this machine until Ctrl-C; with build/bq
 # make test-all runs make test first, unless it has passed since any of these changed.
 TESTED := $(shell find functions shared scripts terraform docs .ci .github go.mod go.sum Makefile README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md \( -type f -o -type d \) -not -path '*/.terraform*')
 GOTEST := $(GO) run ./scripts/gotest
+# Packages at a time: one more than there are processors, because some wait most of the time.
+PACKAGES := $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 
 .PHONY: test
 test: ## Run every test that needs Go and make alone
 	@mkdir -p build && rm -f build/tested && touch build/testing
-	@$(GOTEST) --alone --record build/skipped.json -- -shuffle=on -timeout 20m ./...
+	@$(GOTEST) --alone --record build/skipped.json -- -p $(PACKAGES) -shuffle=on -timeout 20m ./...
 	@mv build/testing build/tested
 
 build/tested: $(TESTED)
