@@ -18,6 +18,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/firestore"
@@ -284,19 +285,7 @@ func (w *world) doc(collection, id string) store.Doc {
 // says what is still missing, "" when nothing is.
 func (w *world) await(within time.Duration, wrong func() string) {
 	w.t.Helper()
-	tick, end := time.NewTicker(20*time.Millisecond), time.After(within)
-	defer tick.Stop()
-	for {
-		problem := wrong()
-		if problem == "" {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-end:
-			w.t.Fatalf("after %v: %s", within, problem)
-		}
-	}
+	emulatortest.Await(w.t, within, wrong)
 }
 
 // received is a message as a subscriber takes it.

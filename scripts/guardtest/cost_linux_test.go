@@ -26,8 +26,8 @@ func push(key string, data []byte) []byte {
 		key, base64.StdEncoding.EncodeToString(data))
 }
 
-// beside starts a guard next to a service, in a project of its own.
-func beside(t testing.TB, upstream string, environment ...string) *process {
+// guarded starts a guard next to a service, in a project of its own.
+func guarded(t testing.TB, upstream string, environment ...string) *process {
 	t.Helper()
 	emulatortest.Firestore(t)
 	file, err := binary()
@@ -38,7 +38,7 @@ func beside(t testing.TB, upstream string, environment ...string) *process {
 	return launch(t, t.TempDir(), environment, file, "--listen", "127.0.0.1:0", "--scope", "flask", "--paths", "/work", "--upstream", upstream)
 }
 
-// Cloud Run sends an instance 80 requests at a time, unless it is told otherwise.
+// Cloud Run sends an instance 80 requests at a time by default.
 func TestMemory_EightyDeliveriesOfOneMegabyteAtOnce(t *testing.T) {
 	const atOnce, megabyte, limit = 80, 1 << 20, 512
 	var all sync.WaitGroup
@@ -50,7 +50,7 @@ func TestMemory_EightyDeliveriesOfOneMegabyteAtOnce(t *testing.T) {
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(service.Close)
-	guard := beside(t, service.URL)
+	guard := guarded(t, service.URL)
 	noise := make([]byte, megabyte/2)
 	_, _ = rand.Read(noise) // never fails
 	data := []byte(hex.EncodeToString(noise))
@@ -101,7 +101,7 @@ func BenchmarkGuard_TimeThatItAdds(b *testing.B) {
 	address := "127.0.0.1:" + freePort(b)
 	launch(b, folder, []string{"RUNS=" + folder + "/runs", "FAILURES=" + folder, "PYTHONDONTWRITEBYTECODE=1"},
 		bin+"/gunicorn", "--workers", "1", "--threads", "1", "--bind", address, "service:app")
-	guard := beside(b, "http://"+address)
+	guard := guarded(b, "http://"+address)
 	for {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {

@@ -146,19 +146,7 @@ func (w *world) publish(topic string, o order) string {
 // await polls what is remote and cannot signal; wrong says what is still missing.
 func (w *world) await(within time.Duration, wrong func() string) {
 	w.t.Helper()
-	tick, end := time.NewTicker(50*time.Millisecond), time.After(within)
-	defer tick.Stop()
-	for {
-		problem := wrong()
-		if problem == "" {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-end:
-			w.t.Fatalf("after %v: %s", within, problem)
-		}
-	}
+	emulatortest.Await(w.t, within, wrong)
 }
 
 // awaitAcknowledged waits until the guards have acknowledged the messages.

@@ -156,7 +156,7 @@ func TestStatus_NamesTheNextRunOfTheRelayInAndAfterTheGracePeriod(t *testing.T) 
 		"explain", "yesterday", "--transition", "ingest_to_clean")
 }
 
-// What is ignored is told apart from what failed, and why.
+// The status distinguishes ignored reports from failed ones, and says why.
 func TestStatus_SaysWhyAReportIsIgnoredAndHowAProcessorFailed(t *testing.T) {
 	s := firstDay(t)
 	stranger, bad := completion("weather", "2026-02-03"), completion("orders", "2026-02-03")

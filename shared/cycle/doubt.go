@@ -125,3 +125,39 @@ func (e *Engine) Ahead(ctx context.Context, t *pipeline.Transition) (out []Doubt
 	}
 	return out, broken, nil
 }
+
+// outside says of each processor whose newest report ended at a time of no declared mode, and counts
+// for no mode, when runs count. It is shown with the first mode that names the processor.
+func (c *convergence) outside(s *snapshot) map[string][]string {
+	newest, out := map[string]policy.Run{}, map[string][]string{}
+	for _, r := range s.runs {
+		if old, ok := newest[r.Processor]; !ok || policy.Older(old, r) < 0 {
+			newest[r.Processor] = r
+		}
+	}
+	modeAt := c.key.Transition.ModesOf(c.key.Period)
+	for _, name := range c.key.Transition.Order {
+		r, ok := newest[name]
+		if !ok || modeAt(r.EventTime) != "" {
+			continue
+		}
+		mode, why := "", ""
+		for _, m := range c.key.Transition.Modes {
+			if !m.Names(name) {
+				continue
+			}
+			one := policy.WhyNot(c.input(s, m), r)
+			if one == "" {
+				mode = ""
+				break
+			}
+			if mode == "" {
+				mode, why = m.Name, one
+			}
+		}
+		if mode != "" {
+			out[mode] = append(out[mode], fmt.Sprintf("%s reported %s, ended %s: %s", name, r.Status, c.key.Transition.Calendar().Local(r.EventTime), why))
+		}
+	}
+	return out
+}

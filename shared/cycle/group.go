@@ -169,8 +169,8 @@ func (e *Engine) evaluations(key Key, l *line) {
 // together does work once for a group and returns the answer to each member. A panic is an
 // answer too, and ends no other period's work: the messages are redelivered.
 func (e *Engine) together(key Key, group []*member, work func(context.Context, Key, []Report) []answer) (answers []answer) {
-	sponsor := sponsor(group)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(group[sponsor].ctx), groupLimit)
+	answered := sponsor(group)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(group[answered].ctx), groupLimit)
 	defer cancel()
 	defer func() {
 		if r := recover(); r != nil {
@@ -185,7 +185,7 @@ func (e *Engine) together(key Key, group []*member, work func(context.Context, K
 	}
 	answers = work(ctx, key, reports)
 	for i := range answers {
-		if i != sponsor {
+		if i != answered {
 			answers[i].result.Cycles = nil
 		}
 	}

@@ -3,6 +3,7 @@ package cycle
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -432,7 +433,7 @@ func TestHold_ThatLandsLateChangesNothing(t *testing.T) {
 		for _, mode := range []string{"overnight", ""} {
 			for _, held := range []bool{false, true} { // before the first, too
 				for _, later := range []string{"hold", "release"} {
-					t.Run(driver+"/"+mode+"/"+later, func(t *testing.T) {
+					t.Run(fmt.Sprintf("%s/%s/held_%t/%s", driver, mode, held, later), func(t *testing.T) {
 						w := newWorld(t, driver)
 						w.ready()
 						if held {

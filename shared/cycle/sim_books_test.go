@@ -22,7 +22,7 @@ type simBooks struct {
 	batches  map[string]*simBatch
 	byMode   map[string][]*simBatch  // by n
 	began    map[string][]string     // mode → what it expected when it began
-	released map[string]bool         // mode, "" for all: somebody was told that no hold is in force
+	released map[string]bool         // mode, "" for all: a release was answered, so no hold is in force
 	holds    map[string]time.Time    // mode, "" for all → until when somebody was told that it is held
 	closed   map[string]bool         // modes of which somebody was told that they are closed
 	shown    map[string]time.Time    // processor → completion in the projection

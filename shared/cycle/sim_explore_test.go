@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/phasegate/phasegate/shared/pathtest"
 )
 
 var (
@@ -64,7 +66,7 @@ func TestEverySchedule(t *testing.T) {
 			var last *simulation
 			for i := range layouts {
 				p := &simPath{}
-				for more := true; more; more = p.next() {
+				for more := true; more; more = p.Next() {
 					last = simFollow(i, p, last, nil)
 					explored.Add(1)
 					calls.Add(int64(last.calls))
@@ -94,11 +96,11 @@ func replaySchedule(t *testing.T) {
 	if err != nil || i < 0 || i >= len(simLayouts) {
 		t.Fatalf("-sim.schedule=%q: LAYOUT is no number below %d", *simSchedule, len(simLayouts))
 	}
-	p := &simPath{}
-	for _, c := range choices {
-		p.choices = append(p.choices, simChoice{taken: int(c - '0')})
+	path, err := pathtest.Parse(choices)
+	if err != nil {
+		t.Fatalf("-sim.schedule=%q: %v", *simSchedule, err)
 	}
-	s := simFollow(i, p, nil, func(line string) { fmt.Println(line) })
+	s := simFollow(i, &simPath{Path: path}, nil, func(line string) { fmt.Println(line) })
 	s.close()
 	if s.problem != "" {
 		t.Errorf("schedule %s: %s", *simSchedule, s.problem)
@@ -174,9 +176,9 @@ func (s *simulation) interleave(queues [2]string) {
 		case at[turn] == nil:
 			turn = other
 		case at[other] == nil:
-		case free && s.path.choose(2) == 1:
+		case free && s.path.Choose(2) == 1:
 			turn = other
-		case !free && s.path.left > 0 && s.path.choose(2) == 1:
+		case !free && s.path.left > 0 && s.path.Choose(2) == 1:
 			turn = other
 			s.path.left--
 		}

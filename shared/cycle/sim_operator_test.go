@@ -124,7 +124,7 @@ func (s *simulation) act(a *simAct) *simThread {
 }
 
 // closed: nothing of the cycle is frozen from now on unless somebody triggers it, and what is
-// frozen already was named, but for what somebody has triggered since.
+// frozen already was named, except for what an operator has triggered since.
 func (s *simulation) closed(th *simThread, mode string, r CloseResult) {
 	s.books.closed[mode] = true
 	if !s.isClosed(mode) {

@@ -30,8 +30,12 @@ func (e *Engine) watch(key Key) store.Write {
 // listed are the fields that change the list and add periods to it.
 func (e *Engine) listed(periods ...pipeline.Period) []store.Field {
 	fields := []store.Field{store.F(e.NewID(), "listing")}
-	for _, p := range periods {
-		fields = append(fields, store.F(store.Union(string(p)), "periods"))
+	if len(periods) > 0 {
+		var added []any
+		for _, p := range periods {
+			added = append(added, string(p))
+		}
+		fields = append(fields, store.F(store.Union(added...), "periods"))
 	}
 	return fields
 }

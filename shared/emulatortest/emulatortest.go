@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 )
 
 // Firestore returns host and port of the Firestore emulator.
@@ -79,6 +80,24 @@ func Program(t testing.TB, name string) string {
 		missing(t, name)
 	}
 	return program
+}
+
+// Await polls what is remote and cannot signal, until wrong returns "": it says what is still missing.
+func Await(t testing.TB, within time.Duration, wrong func() string) {
+	t.Helper()
+	tick, end := time.NewTicker(20*time.Millisecond), time.After(within)
+	defer tick.Stop()
+	for {
+		problem := wrong()
+		if problem == "" {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatalf("after %v: %s", within, problem)
+		}
+	}
 }
 
 func given(t testing.TB, what, variable string) string {

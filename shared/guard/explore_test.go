@@ -4,7 +4,6 @@ package guard
 
 import (
 	"flag"
-	"fmt"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/pathtest"
 	"github.com/phasegate/phasegate/shared/store/memory"
 )
 
@@ -25,11 +25,10 @@ var (
 )
 
 // path is one way through the tree of everything that can be chosen: who goes on at each call,
-// and what goes wrong there. next leads from path to path until all have been taken.
+// and what goes wrong there.
 type path struct {
-	choices []choice
-	pos     int
-	left    int // preemptions
+	pathtest.Path
+	left int // preemptions
 
 	mu      sync.Mutex
 	gates   []gate
@@ -37,46 +36,10 @@ type path struct {
 	current string // who went on last
 }
 
-type choice struct{ taken, of int }
-
 // gate is a call that waits for its turn.
 type gate struct {
 	who  string
 	open chan struct{}
-}
-
-func (p *path) choose(n int) int {
-	if p.pos == len(p.choices) {
-		p.choices = append(p.choices, choice{of: n})
-	}
-	c := &p.choices[p.pos]
-	if c.of == 0 { // of a schedule that is replayed
-		c.of = n
-	}
-	if c.of != n || c.taken >= n {
-		panic(fmt.Sprintf("choice %d of %s is one of %d, was one of %d: the world does not follow from its choices", p.pos, p, n, c.of))
-	}
-	p.pos++
-	return c.taken
-}
-
-func (p *path) next() bool {
-	for n := len(p.choices); n > 0; n = len(p.choices) {
-		if last := &p.choices[n-1]; last.taken+1 < last.of {
-			last.taken++
-			return true
-		}
-		p.choices = p.choices[:n-1]
-	}
-	return false
-}
-
-func (p *path) String() string {
-	var b strings.Builder
-	for _, c := range p.choices {
-		b.WriteString(strconv.Itoa(c.taken))
-	}
-	return b.String()
 }
 
 // Parts of a delivery that take turns. Next to the guard its claim and its locks are renewed, each
@@ -159,7 +122,7 @@ func (w *world) followed(e *execution, d time.Duration) bool {
 	}
 	w.path.wait(w, e.t.name+" "+partService)
 	if w.faults > 0 && e.on {
-		switch w.path.choose(3) {
+		switch w.path.Choose(3) {
 		case 1:
 			w.faults, w.faulted = w.faults-1, true
 			e.t.die()
@@ -183,11 +146,11 @@ func (p *path) openOne() bool {
 	i := slices.IndexFunc(p.gates, func(g gate) bool { return g.who == p.current })
 	switch n := len(p.gates); {
 	case i < 0 && n > 1:
-		i = p.choose(n)
+		i = p.Choose(n)
 	case i < 0:
 		i = 0
 	case n > 1 && p.left > 0:
-		if c := p.choose(n); c > 0 {
+		if c := p.Choose(n); c > 0 {
 			p.left--
 			i = (i + c) % n
 		}
@@ -225,18 +188,18 @@ func TestEverySchedule(t *testing.T) {
 		if err != nil || i < 0 || i >= len(layouts) {
 			t.Fatalf("-sim.schedule=%q: LAYOUT is no number below %d", *simSchedule, len(layouts))
 		}
-		p := &path{}
-		for _, c := range choices {
-			p.choices = append(p.choices, choice{taken: int(c - '0')})
+		p, err := pathtest.Parse(choices)
+		if err != nil {
+			t.Fatalf("-sim.schedule=%q: %v", *simSchedule, err)
 		}
-		w := follow(t, layouts[i], p)
+		w := follow(t, layouts[i], &path{Path: p})
 		t.Logf("%s: %v\n%s", layouts[i].name, w.wrong, strings.Join(w.log, "\n"))
 		return
 	}
 	began, all := time.Now(), 0
 	for i, layout := range layouts {
 		p, n := &path{}, 0
-		for more := true; more; more = p.next() {
+		for more := true; more; more = p.Next() {
 			n++
 			if w := follow(t, layout, p); len(w.wrong) > 0 {
 				t.Fatalf("schedule %d:%s, %s: %s\n%s", i, p, layout.name, w.wrong[0], strings.Join(w.log, "\n"))
@@ -252,7 +215,7 @@ func TestEverySchedule(t *testing.T) {
 // follow plays one schedule.
 func follow(t *testing.T, layout profile, p *path) (w *world) {
 	synctest.Test(t, func(*testing.T) {
-		*p = path{choices: p.choices, left: *simPreemptions, arrived: make(chan struct{}, 1)}
+		*p = path{Path: p.Path.Restart(), left: *simPreemptions, arrived: make(chan struct{}, 1)}
 		w = &world{profile: layout, path: p, store: memory.New(time.Now), end: make(chan struct{}), locks: map[string]*execution{}, faults: *simFaults}
 		if layout.forget { // three calls wait for their turn where two do elsewhere
 			p.left = max(0, p.left-1)

@@ -153,7 +153,7 @@ func (w *world) bad(format string, a ...any) {
 
 // fault reports whether something goes wrong now, one time in n.
 func (w *world) fault(n int) bool {
-	if w.faults == 0 || w.over || w.path == nil && w.rng.IntN(n) > 0 || w.path != nil && w.path.choose(2) == 0 {
+	if w.faults == 0 || w.over || w.path == nil && w.rng.IntN(n) > 0 || w.path != nil && w.path.Choose(2) == 0 {
 		return false
 	}
 	w.faults--
@@ -174,7 +174,7 @@ func (w *world) upTo(d time.Duration) time.Duration {
 // either chooses one of two ways.
 func (w *world) either() bool {
 	if w.path != nil {
-		return w.path.choose(2) == 0
+		return w.path.Choose(2) == 0
 	}
 	return w.rng.IntN(2) == 0
 }

@@ -119,8 +119,11 @@ func newRecentCell(c *shown, q query, clk clock) *recentCell {
 	case lookOf(c.kind).loud && !c.since().IsZero():
 		out.Lines = append(out.Lines, "since "+clk.short(c.since()))
 	case c.State == string(policy.Waiting) && !c.NextCheck.IsZero() && c.NextCheck.After(clk.now):
-		out.Lines = append(out.Lines, "next check "+clk.short(c.NextCheck))
-		if due := c.mode.Due(c.of.Calendar(), c.period); c.mode.Deadline != nil && clk.now.Before(due) && !due.Equal(c.NextCheck) {
+		due := c.mode.Due(c.of.Calendar(), c.period)
+		if c.mode.Deadline == nil || !due.Equal(c.NextCheck) {
+			out.Lines = append(out.Lines, "next check "+clk.short(c.NextCheck))
+		}
+		if c.mode.Deadline != nil && clk.now.Before(due) {
 			out.Lines = append(out.Lines, "deadline "+clk.short(due))
 		}
 	}
