@@ -72,10 +72,8 @@ func addEmpty(ctx context.Context, a *app.App, names []string, counts map[string
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var failed []error
-	for _, name := range names {
-		if _, counted := counts[name]; counted {
-			continue
-		}
+	uncounted := slices.DeleteFunc(slices.Clone(names), func(name string) bool { _, ok := counts[name]; return ok })
+	for _, name := range uncounted { // the map is written from here on
 		wg.Go(func() {
 			_, err := a.Broker.Client.SubscriptionAdminClient.GetSubscription(ctx,
 				&pubsubpb.GetSubscriptionRequest{Subscription: "projects/" + a.Config.Project + "/subscriptions/" + name})
