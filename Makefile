@@ -6,7 +6,7 @@ VERSION ?= dev
 # A pipeline is a file, or one of those that the demo has a story about. What phasectl reads
 # from the environment is also what is deployed.
 PIPELINE ?= $(PIPELINE_FILE)
-DEFINITION = $(firstword $(wildcard $(PIPELINE) scripts/demo/$(PIPELINE).yaml) $(PIPELINE))
+DEFINITION = $(firstword $(wildcard $(PIPELINE) scripts/dev/demo/$(PIPELINE).yaml) $(PIPELINE))
 PACKAGING = $(GO) run ./scripts/packaging --version '$(VERSION)' $(if $(PIPELINE),--pipeline '$(DEFINITION)')
 APP := github.com/phasegate/phasegate/shared/app
 
@@ -26,10 +26,10 @@ build: ## Build build/phasectl
 BQEMU_FLAGS := $(foreach p,go-googlesql googlesqlwasm2go,-gcflags='github.com/goccy/$(p)=-l -dwarf=false') \
 	-gcflags='github.com/ncruces/go-sqlite3-wasm/v2=-l -dwarf=false' \
 	$(shell awk '/^MemAvailable/ && $$2 < 6000000 {print "-p 1"}' /proc/meminfo 2>/dev/null)
-build/bqemu: $(wildcard scripts/bqemu/*.go) scripts/bqemu/copy.sh scripts/bqemu/go.mod scripts/bqemu/go.sum ## Build the emulator of BigQuery that test-all, local and demo use
+build/bqemu: $(wildcard scripts/dev/bqemu/*.go) scripts/dev/bqemu/copy.sh scripts/dev/bqemu/go.mod scripts/dev/bqemu/go.sum ## Build the emulator of BigQuery that test-all, local and demo use
 	@echo "building build/bqemu, the BigQuery emulator: some minutes where nothing is cached"
-	@GO='$(GO)' sh scripts/bqemu/copy.sh build
-	cd scripts/bqemu && $(GO) build -modfile ../../build/bqemu.mod -ldflags '-s -w' $(BQEMU_FLAGS) -o ../../build/bqemu .
+	@GO='$(GO)' sh scripts/dev/bqemu/copy.sh build
+	cd scripts/dev/bqemu && $(GO) build -modfile ../../../build/bqemu.mod -ldflags '-s -w' $(BQEMU_FLAGS) -o ../../../build/bqemu .
 	@rm -rf build/emulator build/engine
 
 # Its size is limited to 25 MB, because every instance of a guarded service loads it.
@@ -48,7 +48,7 @@ local: build ## Run the whole system on this machine until Ctrl-C; with build/bq
 # What the outcome of a test depends on. A folder's time changes when a file is removed.
 # make test-all runs make test first, unless it has passed since any of these changed.
 TESTED := $(shell find functions shared scripts terraform docs .ci .github go.mod go.sum Makefile README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md \( -type f -o -type d \) -not -path '*/.terraform*')
-GOTEST := $(GO) run ./scripts/gotest
+GOTEST := $(GO) run ./scripts/verify/gotest
 # Packages at a time: one more than there are processors, because some wait most of the time.
 PACKAGES := $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)
 
@@ -64,17 +64,17 @@ build/tested: $(TESTED)
 # Packages whose code, or the code that they drive, is concurrent. What plays a month, or many
 # completions on the Firestore emulator, tells the race detector nothing new and takes minutes.
 RACED := ./functions/... $(addprefix ./shared/,app cycle delivery deployed guard/... health lease notify processor receipt reconcile statuspage store/... sweep warehouse) \
-	$(addprefix ./scripts/,emulators local phasectl processors)
+	$(addprefix ./scripts/,dev/emulators dev/local dev/processors phasectl)
 NOT_RACED := OfAMonth|AMonthIn|AMonthOf|AtOnce_OnFirestore
 
 .PHONY: test-all
 test-all: build/bqemu build/tested ## Run all other tests: on the emulators, in a browser, with the race detector, larger counts
-	$(GO) run ./scripts/emulators -- make --no-print-directory test-emulated
+	$(GO) run ./scripts/dev/emulators -- make --no-print-directory test-emulated
 	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestSimulation$$|TestMutantsAreCaught|TestEverySchedule|TestCrashMatrix|TestGrowth_Three' ./shared/cycle -sim.seeds=20000 -sim.mutants -sim.preemptions=2 -crash.all -growth.years
-	$(GOTEST) -- -shuffle=on -timeout 20m ./scripts/simulation -sim.seeds=1000 -sim.mutants
-	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestFailureModes_ChangesMakeTestsFail$$' ./scripts/failures -changes
+	$(GOTEST) -- -shuffle=on -timeout 20m ./scripts/verify/simulation -sim.seeds=1000 -sim.mutants
+	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestFailureModes_ChangesMakeTestsFail$$' ./scripts/verify/failures -changes
 	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestSimulation$$|TestEverySchedule|TestMutantsAreCaught' ./shared/guard -sim.seeds=20000 -sim.preemptions=2 -sim.mutants
-	$(GOTEST) -- -shuffle=on -timeout 20m -run TestBill_MonthlyCostOfPipelines ./scripts/demo -bill.large
+	$(GOTEST) -- -shuffle=on -timeout 20m -run TestBill_MonthlyCostOfPipelines ./scripts/dev/demo -bill.large
 
 .PHONY: test-emulated
 test-emulated:
@@ -97,7 +97,7 @@ sim: ## Play SEEDS=100000 worlds in which everything goes wrong, from FROM=1; SE
 systems: SEEDS ?= 10000
 systems: FROM ?= 1
 systems: ## Play SEEDS=10000 whole systems, functions and reconciliation included, from FROM=1; SEED=n replays one
-	$(GO) test -count=1 -timeout 0 -v -run 'TestSimulation$$' ./scripts/simulation $(if $(SEED),-sim.seed=$(SEED),-sim.from=$(FROM) -sim.seeds=$(SEEDS))
+	$(GO) test -count=1 -timeout 0 -v -run 'TestSimulation$$' ./scripts/verify/simulation $(if $(SEED),-sim.seed=$(SEED),-sim.from=$(FROM) -sim.seeds=$(SEEDS))
 
 .PHONY: explore
 explore: PREEMPTIONS ?= 3
@@ -110,10 +110,10 @@ soak: build/bqemu ## Large counts: 300,000 worlds, schedules with 3 preemptions,
 	$(MAKE) sim SEEDS=300000
 	$(MAKE) systems SEEDS=20000
 	$(MAKE) explore PREEMPTIONS=3
-	REQUIRE_EMULATORS=1 E2E_MINUTES=$(MINUTES) $(GO) run ./scripts/emulators -- \
-		$(GO) test $(RACE) -count=1 -timeout 0 -v -run TestKill_ ./scripts/e2e
-	REQUIRE_EMULATORS=1 $(GO) run ./scripts/emulators -- \
-		$(GO) test -count=1 -timeout 0 -v -run TestKill_ ./scripts/guardtest -guard.messages=10000 -guard.kills=200
+	REQUIRE_EMULATORS=1 E2E_MINUTES=$(MINUTES) $(GO) run ./scripts/dev/emulators -- \
+		$(GO) test $(RACE) -count=1 -timeout 0 -v -run TestKill_ ./scripts/verify/e2e
+	REQUIRE_EMULATORS=1 $(GO) run ./scripts/dev/emulators -- \
+		$(GO) test -count=1 -timeout 0 -v -run TestKill_ ./scripts/verify/guardtest -guard.messages=10000 -guard.kills=200
 
 .PHONY: hooks
 hooks: ## Have git check each commit: format, vet, pipeline file, that the functions stage and build
@@ -124,11 +124,11 @@ lint: ## Check formatting, vet, staticcheck and the English
 	@files=$$(gofmt -l .) || exit 1; if [ -n "$$files" ]; then echo "not gofmt-ed:"; echo "$$files"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
-	$(GO) run ./scripts/prose
+	$(GO) run ./scripts/verify/prose
 
 .PHONY: bench
 bench: build/bqemu ## Run the benchmarks, compared with the alternatives
-	$(GO) run ./scripts/emulators -- $(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) run ./scripts/dev/emulators -- $(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: package
 package: ## Pack the functions into build/functions; PIPELINE=FILE replaces nba.yaml
@@ -136,7 +136,7 @@ package: ## Pack the functions into build/functions; PIPELINE=FILE replaces nba.
 
 .PHONY: release
 release: ## Make the files of release VERSION=1.2.0 in build/release: phasectl, guard, functions, bill of materials, checksums
-	@$(GO) run ./scripts/release --version '$(filter-out dev,$(VERSION))'
+	@$(GO) run ./scripts/packaging/release --version '$(filter-out dev,$(VERSION))'
 
 # What is deployed, and where. HASH= names archives that are there already, such as an
 # earlier deployment's; without it the checkout is packed.
@@ -186,11 +186,11 @@ deploy: deployable build $(if $(HASH),,verified) ## Package, apply terraform/, t
 
 .PHONY: verify-live
 verify-live: ## Try a project of Google Cloud, and remove what that made; PROJECT=, PROCESSOR= and SWEEPER= service accounts, CLEAN=1
-	@$(GO) run ./scripts/verifylive --project '$(PROJECT)' $(if $(PROCESSOR),--processor '$(PROCESSOR)') $(if $(SWEEPER),--sweeper '$(SWEEPER)') $(if $(CLEAN),--clean)
+	@$(GO) run ./scripts/verify/live --project '$(PROJECT)' $(if $(PROCESSOR),--processor '$(PROCESSOR)') $(if $(SWEEPER),--sweeper '$(SWEEPER)') $(if $(CLEAN),--clean)
 
 .PHONY: terraform-check
 terraform-check: ## Check terraform/: format and contracts; validate and test where its provider can be had
-	REQUIRE_EMULATORS= $(GO) test ./scripts/terraform
+	REQUIRE_EMULATORS= $(GO) test ./scripts/verify/terraform
 	$(TERRAFORM) fmt -check -recursive
 	@if out=$$($(TERRAFORM) init -backend=false -input=false -no-color 2>&1); then \
 		$(TERRAFORM) validate && $(TERRAFORM) test; \

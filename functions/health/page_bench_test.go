@@ -49,7 +49,7 @@ func BenchmarkStatusPageByTheHour(b *testing.B) {
 	clock := time.Date(2026, 10, 29, 6, 20, 0, 0, time.UTC)
 	end := clock
 	now := func() time.Time { return clock }
-	c := app.Config{Project: "test", PipelineFile: "../../scripts/demo/retail.yaml", Store: "sqlite", Claim: time.Minute, Lease: lease.Max, Local: true, PubSubHost: "127.0.0.1:1"}
+	c := app.Config{Project: "test", PipelineFile: "../../scripts/dev/demo/retail.yaml", Store: "sqlite", Claim: time.Minute, Lease: lease.Max, Local: true, PubSubHost: "127.0.0.1:1"}
 	file := filepath.Join(b.TempDir(), "store.db")
 	a, err := app.Open(b.Context(), c, func(context.Context, app.Config) (store.Store, error) { return sqlite.Open(file, now) }, now, io.Discard)
 	if err != nil {

@@ -25,8 +25,8 @@ import (
 	"google.golang.org/api/secretmanager/v1"
 	"google.golang.org/api/serviceusage/v1"
 
-	"github.com/phasegate/phasegate/scripts/local"
-	"github.com/phasegate/phasegate/scripts/rights"
+	"github.com/phasegate/phasegate/scripts/dev/local"
+	"github.com/phasegate/phasegate/scripts/packaging/rights"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/api/bigquery/v2"
 	"google.golang.org/api/pubsub/v1"
 
-	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 

@@ -10,7 +10,7 @@ import (
 
 	"google.golang.org/api/cloudresourcemanager/v1"
 
-	"github.com/phasegate/phasegate/scripts/rights"
+	"github.com/phasegate/phasegate/scripts/packaging/rights"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 

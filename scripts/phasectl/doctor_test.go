@@ -16,8 +16,8 @@ import (
 
 	"google.golang.org/api/option"
 
-	"github.com/phasegate/phasegate/scripts/local"
-	"github.com/phasegate/phasegate/scripts/rights"
+	"github.com/phasegate/phasegate/scripts/dev/local"
+	"github.com/phasegate/phasegate/scripts/packaging/rights"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/wire"
 )

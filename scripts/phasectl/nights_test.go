@@ -15,8 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/phasegate/phasegate/scripts/local"
-	"github.com/phasegate/phasegate/scripts/processors"
+	"github.com/phasegate/phasegate/scripts/dev/local"
+	"github.com/phasegate/phasegate/scripts/dev/processors"
 	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/warehouse/sample"
@@ -253,7 +253,7 @@ const nightsIntro = `# Worst nights
 Each night is solved and closed with what the commands print: at the end ` + "`phasectl health`" + ` is ok. The transcripts are the
 output of a test, on the tables of the NBA pipeline. The night is that of 2026-02-03, and yesterday is its date. Rows of health that
 are ok are left out. To write this page again:
-` + "`go run ./scripts/emulators -- go test ./scripts/phasectl -run WorstNights -update`" + `.
+` + "`go run ./scripts/dev/emulators -- go test ./scripts/phasectl -run WorstNights -update`" + `.
 `
 
 // okRows are the rows of checks that are ok.
@@ -314,6 +314,6 @@ func TestWorstNights_AreClosedByFiveCommands(t *testing.T) {
 	}
 	got, err := os.ReadFile(path)
 	if diff := cmp.Diff(string(got), page.String()); err != nil || diff != "" {
-		t.Errorf("%s is not what the commands print (%v): go run ./scripts/emulators -- go test ./scripts/phasectl -run WorstNights -update\n%s", path, err, diff)
+		t.Errorf("%s is not what the commands print (%v): go run ./scripts/dev/emulators -- go test ./scripts/phasectl -run WorstNights -update\n%s", path, err, diff)
 	}
 }

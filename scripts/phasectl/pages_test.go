@@ -410,7 +410,7 @@ func inOrder(text string, parts ...string) (missing string) {
 }
 
 // standIns puts stand-ins of the programs that change a project of Google Cloud into bin, and a Makefile
-// next to the page. They note how they are called. What make gives them is tested in scripts/terraform.
+// next to the page. They note how they are called. What make gives them is tested in scripts/verify/terraform.
 func standIns(t *testing.T, p *prepared, exports string) (calls func() string) {
 	t.Helper()
 	noted := filepath.Join(p.dir, ".calls")

@@ -36,7 +36,7 @@ func TestPipelineCheck_SaysInWordsWhatAFileMeans(t *testing.T) {
 		"    deadline  10:00 on the next day (of 20", "  transitions[0].trigger_within: 72h\n", "  relay    */5 * * * * in UTC, next 20",
 	}, "pipeline", "check", file)
 	want(t, 0, []string{"    counts    runs that end at or after 0 minutes past the next hour", "    earliest  5 minutes past the next hour", "    deadline  15 minutes past the hour that is 2 hours later",
-		"  transitions[].modes[].at_deadline: hold (2 times)\n", "  phases[].processors[].class: from the name, such as SalesNorthProcessor (40 times)\n", "warnings\n  transitions[1] has no checks"}, "pipeline", "check", "../demo/retail.yaml")
+		"  transitions[].modes[].at_deadline: hold (2 times)\n", "  phases[].processors[].class: from the name, such as SalesNorthProcessor (40 times)\n", "warnings\n  transitions[1] has no checks"}, "pipeline", "check", "../dev/demo/retail.yaml")
 }
 
 // A session without a project, credentials or a store checks a file.

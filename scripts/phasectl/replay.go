@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/wire"

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/phasegate/phasegate/scripts/local"
+	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/app"
 )
 

@@ -14,7 +14,7 @@ func TestNotifications_FollowCycleStatus(t *testing.T) {
 	all := pipeline.Mode{Name: "overnight", Critical: []string{"a"}, Optional: []string{"b"}, Complete: pipeline.CompleteAll}
 	critical := all
 	critical.Complete = pipeline.CompleteCritical
-	file, err := os.ReadFile("../../scripts/demo/retail.yaml")
+	file, err := os.ReadFile("../../scripts/dev/demo/retail.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 
 // Where periods are hours, the relay looks at as many days of them.
 func TestRelay_CoversSameDaysForHourlyPeriods(t *testing.T) {
-	file, err := os.ReadFile("../../scripts/demo/retail.yaml")
+	file, err := os.ReadFile("../../scripts/dev/demo/retail.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func PubSub(t testing.TB) string {
 	return given(t, "the Pub/Sub emulator", "PUBSUB_EMULATOR_HOST")
 }
 
-// BigQuery returns the program of the BigQuery emulator, as scripts/emulators names it.
+// BigQuery returns the program of the BigQuery emulator, as scripts/dev/emulators names it.
 // Each test package starts its own: one starts in 0.2 s, and serves one request at a time.
 func BigQuery(t testing.TB) string {
 	t.Helper()
@@ -109,7 +109,7 @@ func given(t testing.TB, what, variable string) string {
 	return value
 }
 
-// missing ends the test. scripts/gotest reads what it says.
+// missing ends the test. scripts/verify/gotest reads what it says.
 func missing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("REQUIRE_EMULATORS") == "1" {

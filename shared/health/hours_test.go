@@ -12,7 +12,7 @@ import (
 
 // Where periods are hours, days are still what people and windows count in.
 func TestRun_HourlyPipeline(t *testing.T) {
-	file, err := os.ReadFile("../../scripts/demo/retail.yaml")
+	file, err := os.ReadFile("../../scripts/dev/demo/retail.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

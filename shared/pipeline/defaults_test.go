@@ -98,7 +98,7 @@ func TestDefaults_ByTheHour(t *testing.T) {
 // The pipelines that were written before these defaults take none of them, so they mean what they
 // meant.
 func TestDefaults_ChangeNothingOfPipelinesThatWriteTheKeys(t *testing.T) {
-	retail, err := os.ReadFile("../../scripts/demo/retail.yaml")
+	retail, err := os.ReadFile("../../scripts/dev/demo/retail.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func TestParse_ChecksThePartitionColumnOfEveryStatement(t *testing.T) {
 }
 
 func TestParse_AcceptsTheStatementsOfThePipelinesOfThisProject(t *testing.T) {
-	retail, err := os.ReadFile("../../scripts/demo/retail.yaml")
+	retail, err := os.ReadFile("../../scripts/dev/demo/retail.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

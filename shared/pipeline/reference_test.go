@@ -20,7 +20,7 @@ const referenceHead = `# Configuration
 
 A pipeline is one YAML file. Phasegate reports all unknown, missing and contradictory keys at once, with line or path.
 ` + "`phasectl checks verify`" + ` compares it with the tables of BigQuery. The default is ` + "`shared/pipeline/nba.yaml`" + `;
-` + "`scripts/demo/retail.yaml`" + ` is a pipeline by the hour, with two transitions in a chain. [environment.md](environment.md) has the
+` + "`scripts/dev/demo/retail.yaml`" + ` is a pipeline by the hour, with two transitions in a chain. [environment.md](environment.md) has the
 environment variables.
 
 This page is generated from the types that read the file: ` + "`go test ./shared/pipeline -run Reference -update`" + `. A key without a

@@ -8,7 +8,7 @@ import (
 	"cloud.google.com/go/bigquery"
 )
 
-// The texts are in docs/reference/platform-errors.md, which scripts/reference reads.
+// The texts are in docs/reference/platform-errors.md, which scripts/verify/reference reads.
 func TestRefusals_PermanentOneIsAnErrorOfTheTable(t *testing.T) {
 	permanent := fmt.Errorf("job j: %w", &bigquery.Error{Reason: "invalid", Message: "p:d.t is not allowed for this operation because it is currently a VIEW."})
 	if err := asTarget(permanent); !errors.Is(err, ErrTarget) || !errors.Is(err, permanent) {

@@ -94,7 +94,7 @@ func TestContents_ATableWithAnotherTypeOfDateHidesNoOther(t *testing.T) {
 func TestExpectedByPeriod_ADateBetweenTheHoursHidesNoOther(t *testing.T) {
 	t.Parallel()
 	w := warehousetest.Empty(t)
-	definition, err := os.ReadFile("../../scripts/demo/retail.yaml")
+	definition, err := os.ReadFile("../../scripts/dev/demo/retail.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -191,7 +191,7 @@ func TestWrite_FencedWriterChangesNothing(t *testing.T) {
 }
 
 // A job id stays taken however many jobs came after it. The emulator keeps old jobs out of
-// sight (scripts/bqemu/jobs.go) and has to bring them back.
+// sight (scripts/dev/bqemu/jobs.go) and has to bring them back.
 func TestFence_HoldsHoweverManyJobsCameSince(t *testing.T) {
 	b := newBooks(t, scores, "")
 	zombie, done := b.right(), b.right()

@@ -1,5 +1,5 @@
 # Invariants of a deployment, with a mocked provider: nothing is reached, no project is
-# needed. scripts/terraform asserts the same and more without the provider.
+# needed. scripts/verify/terraform asserts the same and more without the provider.
 
 mock_provider "google" {
   override_during = plan

@@ -1,5 +1,5 @@
 // Package warehousetest gives a test a warehouse of its own: datasets of its own on an
-// emulator that it starts: go run ./scripts/emulators -- go test ./shared/warehouse, after
+// emulator that it starts: go run ./scripts/dev/emulators -- go test ./shared/warehouse, after
 // make build/bqemu. Instead, PHASEGATE_TEST_PROJECT names a
 // project of Google Cloud, for what an emulator cannot promise for BigQuery:
 //
