@@ -38,11 +38,10 @@ func (e *Engine) Close(ctx context.Context, key Key, m pipeline.Mode, actor, rea
 	}
 	r := CloseResult{Before: s.closed[m.Name]}
 	if r.Before == nil {
-		c := e.convergence(key, "")
-		switch st, open := c.status(s, m), waiting(s.batches[m.Name]); {
+		switch st, open := s.status(m), waiting(s.batches[m.Name]); {
 		case st.State == string(StatePublished):
 			return CloseResult{}, fmt.Errorf("%s is published: there is nothing to close: %w", cycleID(key, m.Name), ErrRefused)
-		case open != nil && len(selected(c.input(s, m), open)) > 0:
+		case open != nil && len(selected(s.input(m), open)) > 0:
 			return CloseResult{}, fmt.Errorf("%s: batch %d, which %s triggered, waits: %s: %w", cycleID(key, m.Name), open.N, open.Actor, open.Reason, ErrRefused)
 		}
 		record := audit.Record{Action: "close", Actor: actor, Reason: reason, Transition: key.Transition.ID, Period: string(key.Period), Mode: m.Name,
@@ -59,10 +58,10 @@ func (e *Engine) Close(ctx context.Context, key Key, m pipeline.Mode, actor, rea
 }
 
 // readClosed reads the closings of cycles. Of two the first is in force.
-func (s *snapshot) readClosed(doc store.Doc, t *pipeline.Transition) error {
+func (s *snapshot) readClosed(doc store.Doc) error {
 	f := &fields{doc: doc}
 	for name, m := range f.maps("closed") {
-		mode := t.PresentMode(name)
+		mode := s.key.Transition.PresentMode(name)
 		inner := &fields{doc: store.Doc{Ref: doc.Ref, Data: m}}
 		c := &Closing{At: inner.time("at"), Actor: inner.str("actor"), Reason: inner.str("reason")}
 		if old := s.closed[mode]; old == nil || c.At.Before(old.At) {
@@ -75,6 +74,6 @@ func (s *snapshot) readClosed(doc store.Doc, t *pipeline.Transition) error {
 
 // keeps reports whether a closing keeps a batch from going on: one that is not frozen, and of which
 // no run counts that a person chose. The policy would go on with such a batch.
-func (c *convergence) keeps(s *snapshot, m pipeline.Mode, b *batch) bool {
-	return s.closed[m.Name] != nil && b.unfrozen() && len(selected(c.input(s, m), b)) == 0
+func (s *snapshot) keeps(m pipeline.Mode, b *batch) bool {
+	return s.closed[m.Name] != nil && b.unfrozen() && len(selected(s.input(m), b)) == 0
 }

@@ -138,35 +138,56 @@ func (e *Engine) Converge(ctx context.Context, key Key, messageID string) (Resul
 
 // convergence is for the messages that are handled; a claim remembers them.
 func (e *Engine) convergence(key Key, messageIDs ...string) *convergence {
-	return &convergence{Engine: e, key: key, messageIDs: messageIDs, me: e.NewID(),
-		taken: map[string]time.Time{}, failed: map[string]error{}, published: map[string]bool{}, own: map[string]bool{}}
+	return &convergence{Engine: e, key: key, messageIDs: messageIDs, me: e.NewID(), published: map[string]bool{}, own: map[string]bool{},
+		attempt: attempt{shadow: e.Shadow, schedule: e.Expected != nil, claim: e.Claim, taken: map[string]time.Time{}, failed: map[string]error{}}}
 }
 
 // convergence is the working state of one Converge. Losing it loses nothing.
 type convergence struct {
 	*Engine
-	key           Key
-	messageIDs    []string
-	me            string
-	expected      bool // completions are expected even without records
-	managed       Managed
-	scheduleAsked bool // the schedule, in this call
-	unread        bool // and it took its time not to answer
-	attempts      int
-	last          *snapshot            // as of the last read
-	taken         map[string]time.Time // holder id of each attempt to claim → when it started
-	failed        map[string]error     // batches that this call could not finish
-	own           map[string]bool      // messages for which another holder has a claim
-	published     map[string]bool      // batches that this call finished
-	fresh         string               // holder of a claim just taken and not used yet
-	repairer      string               // the actor of a repair, "" when it is none
-	checks        *time.Duration       // of a relay: how long its readiness checks may still take
-	waits         bool                 // there is a check to be made, for which no time is left
-
-	trimmed     bool // reports that cannot count were to be dropped, in this call
-	aheadWrites int  // projections ahead of the work that this call has tried
-	endTries    int  // writes of the period's end that this call has tried
+	attempt
+	key        Key
+	messageIDs []string
+	me         string
+	managed    Managed
+	unread     bool // the schedule was asked, and took its time not to answer
+	claims     int
+	last       *snapshot       // as of the last read
+	own        map[string]bool // messages for which another holder has a claim
+	published  map[string]bool // batches that this call finished
+	waits      bool            // there is a check to be made, for which no time is left
 }
+
+// attempt is what a decision depends on beside the snapshot: what this Converge was called for, and
+// what it has done so far. Decisions read it; the steps write it.
+type attempt struct {
+	now      time.Time      // by this machine's clock
+	claim    time.Duration  // how long a claim lasts
+	shadow   bool           // nothing is projected, and documents end by themselves
+	schedule bool           // the pipeline has one
+	expected bool           // completions are expected even without records
+	repairer string         // the actor of a repair, "" when it is none
+	checks   *time.Duration // of a relay: how long its readiness checks may still take
+
+	taken         map[string]time.Time // holder id of each try to claim → when it started
+	fresh         string               // holder of a claim just taken and not used yet
+	failed        map[string]error     // batches that could not be finished
+	scheduleAsked bool
+	trimmed       bool // reports that cannot count were to be dropped
+	aheadWrites   int  // projections ahead of the work that were tried
+	endTries      int  // writes of the period's end that were tried
+}
+
+func (by *attempt) mine(b *batch) bool { _, ok := by.taken[b.Holder]; return ok }
+
+// left returns for how long a claim held under an id may still be used.
+func (by *attempt) left(holder string) time.Duration {
+	return safetime.Left(by.claim, by.taken[holder], by.now)
+}
+
+// mayCheck reports whether a readiness check may begin now. If not, the period waits for
+// another turn.
+func (by *attempt) mayCheck() bool { return by.checks == nil || *by.checks > 0 }
 
 func (c *convergence) run(ctx context.Context) (Result, error) {
 	for range maxSteps {
@@ -175,7 +196,9 @@ func (c *convergence) run(ctx context.Context) (Result, error) {
 			return Result{}, err
 		}
 		c.last = s
-		a := c.next(s)
+		c.now = c.Now()
+		a := s.next(&c.attempt)
+		c.waits = c.waits || a.waits
 		if a.do == idle {
 			return c.result(ctx, s), c.unfinished()
 		}
@@ -201,18 +224,17 @@ func (c *convergence) run(ctx context.Context) (Result, error) {
 // holder makes the id under which the next attempt to claim is recognised. Every
 // attempt has its own, so that the safe time counts from the attempt that succeeded.
 func (c *convergence) holder() string {
-	c.attempts++
-	id := c.me + "." + strconv.Itoa(c.attempts)
+	c.claims++
+	id := c.me + "." + strconv.Itoa(c.claims)
 	c.taken[id], c.fresh = c.Now(), id
 	return id
 }
 
 // safeRemaining returns for how long a claim held under that id may still be used.
 func (c *convergence) safeRemaining(holder string) time.Duration {
-	return safetime.Left(c.Claim, c.taken[holder], c.Now())
+	c.now = c.Now()
+	return c.left(holder)
 }
-
-func (c *convergence) mine(b *batch) bool { _, ok := c.taken[b.Holder]; return ok }
 
 // unfinished joins what this call could not do; doing it is due again.
 func (c *convergence) unfinished() error {

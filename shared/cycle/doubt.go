@@ -69,7 +69,7 @@ func (e *Engine) logDoubt(ctx context.Context, key Key, c wire.Completion) {
 
 // doubts returns those of a snapshot, the newest of each name; not those of a processor that
 // has reported by its own name since.
-func (s *snapshot) doubts(t *pipeline.Transition, now time.Time) []Doubt {
+func (s *snapshot) doubts() []Doubt {
 	newest := map[string]time.Time{}
 	for _, r := range s.runs {
 		if r.EventTime.After(newest[r.Processor]) {
@@ -80,7 +80,7 @@ func (s *snapshot) doubts(t *pipeline.Transition, now time.Time) []Doubt {
 	slices.SortFunc(runs, func(a, b policy.Run) int { return policy.Older(b, a) })
 	var out []Doubt
 	for _, r := range runs {
-		d := doubt(t, r.Completion, now)
+		d := doubt(s.key.Transition, r.Completion, s.now)
 		if d == nil || seen[d.Reported] || !d.ahead && newest[d.DidYouMean].After(d.at) {
 			continue
 		}
@@ -95,7 +95,7 @@ func (b PeriodState) Doubts() []Doubt {
 	if b.snapshot == nil {
 		return nil
 	}
-	return b.snapshot.doubts(b.Transition, b.At)
+	return b.snapshot.doubts()
 }
 
 // Ahead returns the doubtful reports of the last week about periods that are later than any
@@ -111,13 +111,13 @@ func (e *Engine) Ahead(ctx context.Context, t *pipeline.Transition) (out []Doubt
 		key := Key{Transition: t, Period: p}
 		s, err := e.listing(key, now, docs[p], store.Doc{})
 		if err == nil {
-			err = e.complete(key, s, docs[p], store.Doc{}, nil)
+			err = e.complete(s, docs[p], store.Doc{}, nil)
 		}
 		if err != nil {
 			broken = append(broken, fmt.Errorf("%s: %w", key, err))
 			continue
 		}
-		for _, d := range s.doubts(t, now) {
+		for _, d := range s.doubts() {
 			if now.Sub(d.at) < relayDays*24*time.Hour {
 				out = append(out, d)
 			}
@@ -128,25 +128,25 @@ func (e *Engine) Ahead(ctx context.Context, t *pipeline.Transition) (out []Doubt
 
 // outside says of each processor whose newest report ended at a time of no declared mode, and counts
 // for no mode, when runs count. It is shown with the first mode that names the processor.
-func (c *convergence) outside(s *snapshot) map[string][]string {
+func (s *snapshot) outside() map[string][]string {
 	newest, out := map[string]policy.Run{}, map[string][]string{}
 	for _, r := range s.runs {
 		if old, ok := newest[r.Processor]; !ok || policy.Older(old, r) < 0 {
 			newest[r.Processor] = r
 		}
 	}
-	modeAt := c.key.Transition.ModesOf(c.key.Period)
-	for _, name := range c.key.Transition.Order {
+	modeAt := s.key.Transition.ModesOf(s.key.Period)
+	for _, name := range s.key.Transition.Order {
 		r, ok := newest[name]
 		if !ok || modeAt(r.EventTime) != "" {
 			continue
 		}
 		mode, why := "", ""
-		for _, m := range c.key.Transition.Modes {
+		for _, m := range s.key.Transition.Modes {
 			if !m.Names(name) {
 				continue
 			}
-			one := policy.WhyNot(c.input(s, m), r)
+			one := policy.WhyNot(s.input(m), r)
 			if one == "" {
 				mode = ""
 				break
@@ -156,7 +156,7 @@ func (c *convergence) outside(s *snapshot) map[string][]string {
 			}
 		}
 		if mode != "" {
-			out[mode] = append(out[mode], fmt.Sprintf("%s reported %s, ended %s: %s", name, r.Status, c.key.Transition.Calendar().Local(r.EventTime), why))
+			out[mode] = append(out[mode], fmt.Sprintf("%s reported %s, ended %s: %s", name, r.Status, s.key.Transition.Calendar().Local(r.EventTime), why))
 		}
 	}
 	return out

@@ -50,14 +50,14 @@ const maxEndTries = 3
 
 // end returns the field by which a period begins or ceases to expire, nil where it is right. sums
 // are written with it.
-func (c *convergence) end(s *snapshot, sums []store.Field) *store.Field {
+func (s *snapshot) end(by *attempt, sums []store.Field) *store.Field {
 	period := s.periods[0]
-	if c.Shadow || !period.Exists || c.endTries >= maxEndTries {
+	if by.shadow || !period.Exists || by.endTries >= maxEndTries {
 		return nil
 	}
 	at, expires := period.Data[store.ExpiresAt].(time.Time)
 	f := store.Expires(s.now)
-	stays := c.open(s) || !leavesRoom(period, append(slices.Clone(sums), f))
+	stays := s.open() || !leavesRoom(period, append(slices.Clone(sums), f))
 	if stays && !expires || !stays && at.Sub(s.now) > store.Kept-fresh {
 		return nil
 	}
@@ -75,7 +75,7 @@ func leavesRoom(doc store.Doc, fields []store.Field) bool {
 
 // open reports whether anything in a period may still be wanted. That is a batch that is not
 // published, a hold, or a recorded cycle that is neither published nor closed.
-func (c *convergence) open(s *snapshot) bool {
+func (s *snapshot) open() bool {
 	for _, doc := range s.periods[1:] {
 		if doc.Exists {
 			return true
@@ -91,8 +91,8 @@ func (c *convergence) open(s *snapshot) bool {
 			return true
 		}
 	}
-	for _, m := range c.key.Transition.Modes {
-		st := c.status(s, m)
+	for _, m := range s.key.Transition.Modes {
+		st := s.status(m)
 		ended := st.State == string(StatePublished) || st.State == string(policy.Closed)
 		if !ended && len(st.Satisfied)+len(st.Failed)+len(st.Batches) > 0 {
 			return true
@@ -114,11 +114,11 @@ const (
 )
 
 // number returns that of a cycle's next batch.
-func (s *snapshot) number(key Key, mode string) int {
+func (s *snapshot) number(mode string) int {
 	if n := s.highest(mode); n > 0 {
 		return n + 1
 	}
-	from := key.Transition.Calendar().Start(key.Period).Add(-earliest)
+	from := s.key.Transition.Calendar().Start(s.key.Period).Add(-earliest)
 	if !s.now.Before(from) && s.now.Before(from.Add(numberSpan)) {
 		return 1
 	}
@@ -141,12 +141,12 @@ func (s *snapshot) ending() bool {
 }
 
 // gone reports whether a published batch that is not there has expired. Else it is damage.
-func (e *Engine) gone(s *snapshot, key Key, id string) bool {
+func (e *Engine) gone(s *snapshot, id string) bool {
 	kept := store.Kept
 	if e.Shadow {
 		kept = shadowKept
 	}
-	mode, n, ok := cutBatchID(key, id)
+	mode, n, ok := cutBatchID(s.key, id)
 	h := s.handed[mode]
 	return ok && n <= h.N && !s.now.Before(h.At.Add(kept))
 }
@@ -159,14 +159,14 @@ func (k Key) forgotten(now time.Time) bool {
 
 // forget says in a status what cannot be known of a period any more. Where nothing is recorded,
 // nothing has to be done.
-func (c *convergence) forget(s *snapshot, st *Status) {
+func (s *snapshot) forget(st *Status) {
 	kept := fmt.Sprintf("documents expire %d days after their last change", int(store.Kept.Hours()/24))
 	switch {
-	case !c.key.forgotten(s.now), st.State == string(StatePublished), st.State == string(policy.Closed):
+	case !s.key.forgotten(s.now), st.State == string(StatePublished), st.State == string(policy.Closed):
 	case s.recorded():
 		st.Reason += "; what was recorded in the period's own time may have expired: " + kept
 	default:
-		days := int(s.now.Sub(c.key.Transition.Calendar().End(c.key.Period)).Hours() / 24)
+		days := int(s.now.Sub(s.key.Transition.Calendar().End(s.key.Period)).Hours() / 24)
 		st.State, st.NextCheck, st.Since, st.Due, st.TooLate = string(policy.Closed), time.Time{}, time.Time{}, false, false
 		st.Reason = fmt.Sprintf("nothing is recorded any more: the period ended %d days ago, and %s", days, kept)
 	}

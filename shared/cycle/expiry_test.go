@@ -147,7 +147,7 @@ func TestNumber_IsNeverUsedAgain(t *testing.T) {
 	}
 	key := Key{Transition: nba(t), Period: "2026-02-03"}
 	start := key.Transition.Calendar().Start(key.Period)
-	first := func(at time.Time) int { return (&snapshot{now: at}).number(key, "overnight") }
+	first := func(at time.Time) int { return (&snapshot{key: key, now: at}).number("overnight") }
 	for n := range 1400 { // whenever a cycle has its first batch, and its documents expire as early as they can
 		at := start.Add(time.Duration(n-150) * 24 * time.Hour)
 		if again := first(at.Add(store.Kept)); again < first(at)+spanNumbers && first(at) < again+spanNumbers {

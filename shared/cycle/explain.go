@@ -58,9 +58,12 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 	if err != nil {
 		return Explanation{}, err
 	}
-	c := &convergence{Engine: e, key: key}
-	in := c.input(s, m)
-	x := Explanation{Status: c.status(s, m), Policy: policy.Decide(in).Policy, Definition: key.Transition.Definition(), Runs: []RunStatus{}}
+	return s.explain(m), nil
+}
+
+func (s *snapshot) explain(m pipeline.Mode) Explanation {
+	key, in := s.key, s.input(m)
+	x := Explanation{Status: s.status(m), Policy: policy.Decide(in).Policy, Definition: key.Transition.Definition(), Runs: []RunStatus{}}
 	x.Hold = x.Status.Hold
 	x.Old = key.old(s.now)
 	for _, b := range x.Batches {
@@ -105,7 +108,7 @@ func (e *Engine) Explain(ctx context.Context, key Key, m pipeline.Mode) (Explana
 		rs.Counts, rs.Batch, rs.HandedOver = rs.Why == "", taken, taken > 0 || summed[r.Key]
 		x.Runs = append(x.Runs, rs)
 	}
-	return x, nil
+	return x
 }
 
 // mostError is how many bytes of an error people are shown.

@@ -65,8 +65,8 @@ func (m sent) table(tr *pipeline.Transition, name string) string {
 // adopt finds the modes that replace one that the definition does not know. Each event belongs to
 // one mode, so the newest run that was handed over shows which mode that is. A mode that was
 // renamed without formerly must not hand over the same runs again.
-func (s *snapshot) adopt(key Key) {
-	modeAt := key.Transition.ModesOf(key.Period)
+func (s *snapshot) adopt() {
+	modeAt := s.key.Transition.ModesOf(s.key.Period)
 	names := map[string]bool{}
 	for name := range s.batches {
 		names[name] = true
@@ -75,10 +75,10 @@ func (s *snapshot) adopt(key Key) {
 		names[name] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if _, known := key.Transition.Mode(name); known {
+		if _, known := s.key.Transition.Mode(name); known {
 			continue
 		}
-		h := s.handedBy(key.Transition, name)
+		h := s.handedBy(name)
 		taken := map[string]bool{}
 		for _, k := range h.Runs {
 			taken[k] = true

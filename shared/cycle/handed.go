@@ -65,7 +65,8 @@ func (h handed) with(t *pipeline.Transition, b *batch) handed {
 
 // readHanded reads the summaries that a document of the period has. Of two the one that
 // says more is right.
-func (s *snapshot) readHanded(doc store.Doc, t *pipeline.Transition) error {
+func (s *snapshot) readHanded(doc store.Doc) error {
+	t := s.key.Transition
 	f := &fields{doc: doc}
 	for stored, v := range field[map[string]any](f, "handed") {
 		mode := modeOf(t, stored)
@@ -97,8 +98,8 @@ func (h handed) by(name func(processor string) string) handed {
 }
 
 // summed reports whether a summary has everything about a batch.
-func (s *snapshot) summed(key Key, id string) bool {
-	mode, n, ok := cutBatchID(key, id)
+func (s *snapshot) summed(id string) bool {
+	mode, n, ok := cutBatchID(s.key, id)
 	return ok && n <= s.handed[mode].N
 }
 
@@ -115,7 +116,7 @@ func cutBatchID(key Key, id string) (mode string, n int, ok bool) {
 
 // handedBy returns everything that is known of the published batches of a mode: the
 // summary, and what has been published since.
-func (s *snapshot) handedBy(t *pipeline.Transition, mode string) handed {
+func (s *snapshot) handedBy(mode string) handed {
 	h := s.handed[mode]
 	for _, b := range s.batches[mode] {
 		if b.N <= h.N {
@@ -124,14 +125,14 @@ func (s *snapshot) handedBy(t *pipeline.Transition, mode string) handed {
 		if b.State != StatePublished || h.N > 0 && b.N != h.N+1 {
 			break // what a person asked for can stand behind one that is still open
 		}
-		h = h.with(t, b)
+		h = h.with(s.key.Transition, b)
 	}
 	return h
 }
 
 // again returns when each processor was last handed over again, by any name of the mode.
-func (s *snapshot) again(t *pipeline.Transition, mode string) map[string]time.Time {
-	all := maps.Clone(s.handedBy(t, mode).Again)
+func (s *snapshot) again(mode string) map[string]time.Time {
+	all := maps.Clone(s.handedBy(mode).Again)
 	for name, at := range s.former[mode].Again {
 		if all == nil {
 			all = map[string]time.Time{}
@@ -145,9 +146,10 @@ func (s *snapshot) again(t *pipeline.Transition, mode string) map[string]time.Ti
 
 // sums returns the summaries that the period does not have yet, as its fields, and the batches
 // that they are the first to have.
-func (s *snapshot) sums(t *pipeline.Transition) (fields []store.Field, batches []*batch) {
+func (s *snapshot) sums() (fields []store.Field, batches []*batch) {
+	t := s.key.Transition
 	for mode, bs := range s.batches {
-		h := s.handedBy(t, mode)
+		h := s.handedBy(mode)
 		if h.N <= s.handed[mode].N {
 			continue
 		}

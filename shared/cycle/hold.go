@@ -50,10 +50,10 @@ func (e *Engine) holdRef(t *pipeline.Transition) store.Ref {
 
 // readHolds reads the holds of cycles. Of two, one in a period's second document, the
 // later one is in force.
-func (s *snapshot) readHolds(doc store.Doc, t *pipeline.Transition) error {
+func (s *snapshot) readHolds(doc store.Doc) error {
 	f := &fields{doc: doc}
 	for name, v := range field[map[string]any](f, "holds") {
-		mode := t.PresentMode(name)
+		mode := s.key.Transition.PresentMode(name)
 		if v == nil {
 			continue // released
 		}

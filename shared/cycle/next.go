@@ -41,6 +41,7 @@ type action struct {
 	end     *store.Field  // of project: by which the period begins or ceases to expire
 	ahead   bool          // of project: more is due after it
 	doc     *store.Doc    // of trim
+	waits   bool          // there is a check to be made besides, for which no time is left
 }
 
 // handing is what a batch would hand over now.
@@ -54,14 +55,13 @@ type handing struct {
 	collects bool
 }
 
-// next decides the one thing to do about a snapshot. It has no effects and knows no
-// time but the snapshot's.
+// next decides the one thing to do about a snapshot. It has no effects, and reads no clock.
 //
 // Readers of the compatibility document read it once, when they hear of a completion.
 // So it shows the completion before a step that can take seconds, and before another
 // instance's claim ends.
-func (c *convergence) next(s *snapshot) action {
-	a := c.due(s)
+func (s *snapshot) next(by *attempt) action {
+	a := s.due(by)
 	switch a.do {
 	case askSchedule, claim, freeze, publish:
 	case create:
@@ -69,61 +69,74 @@ func (c *convergence) next(s *snapshot) action {
 			return a // it waits: the last step projects at once
 		}
 	case idle:
-		if !c.contended(s) {
+		if !s.contended(by) {
 			return a
 		}
 	default:
 		return a
 	}
-	if fields := c.ahead(s); fields != nil {
-		return action{do: project, fields: fields, ahead: true}
+	if fields := s.ahead(by); fields != nil {
+		return action{do: project, fields: fields, ahead: true, waits: a.waits}
 	}
 	return a
 }
 
 // due decides what is due next, apart from projecting ahead of it.
-func (c *convergence) due(s *snapshot) action {
-	if c.asks(s) {
+func (s *snapshot) due(by *attempt) action {
+	if s.asks(by) {
 		return action{do: askSchedule}
 	}
 	if len(s.runs)+len(s.listed) == 0 { // nothing is known of the period: what a relay finds most often
-		if end := c.end(s, nil); end != nil { // but an answer of the schedule, or a hold that has ended
+		if end := s.end(by, nil); end != nil { // but an answer of the schedule, or a hold that has ended
 			return action{do: project, end: end}
 		}
 		return action{}
 	}
-	for _, m := range slices.Concat(c.key.Transition.Modes, c.orphans(s)) {
-		_, known := c.key.Transition.Mode(m.Name)
+	waits := false
+	for _, m := range slices.Concat(s.key.Transition.Modes, s.orphans()) {
+		_, known := s.key.Transition.Mode(m.Name)
 		bs := s.batches[m.Name]
 		open := firstUnpublished(bs)
 		var a action
 		switch {
-		case c.repairer != "" && c.key.old(s.now) && (open == nil || open.unfrozen()):
+		case by.repairer != "" && s.key.old(s.now) && (open == nil || open.unfrozen()):
 			// A repair publishes what is frozen of an old period, and begins nothing.
 		case open == nil && known:
-			a = c.begin(s, m)
+			a = s.begin(by, m)
 		case open == nil, !known && open.State != StatePublishing:
 			// A mode that the definition has dropped begins nothing; what is frozen in
 			// it was promised all the same.
-		case open.live(s.now) && !c.mine(open):
+		case open.live(s.now) && !by.mine(open):
 		default:
-			a = c.advance(s, m, open)
+			a = s.advance(by, m, open)
 		}
+		waits = waits || a.waits
 		if a.do != idle {
+			a.waits = waits
 			return a
 		}
 	}
-	if c.contended(s) {
+	a := s.last(by)
+	a.waits = waits
+	return a
+}
+
+// last returns the last step, which follows the work on all batches.
+func (s *snapshot) last(by *attempt) action {
+	if s.contended(by) {
 		return action{} // the holder reads after its last write and projects all it sees
 	}
 	for i, t := range s.tallies {
-		if t.crowded() && !c.trimmed {
+		if t.crowded() && !by.trimmed {
 			return action{do: trim, doc: &s.periods[i]}
 		}
 	}
-	fields := c.projection(s)
-	sums, summed := s.sums(c.key.Transition)
-	end := c.end(s, sums)
+	var fields []store.Field
+	if !by.shadow {
+		fields = s.projection()
+	}
+	sums, summed := s.sums()
+	end := s.end(by, sums)
 	if len(fields)+len(sums) > 0 || end != nil {
 		return action{do: project, fields: fields, sums: sums, summed: summed, end: end}
 	}
@@ -131,9 +144,9 @@ func (c *convergence) due(s *snapshot) action {
 }
 
 // contended reports whether another instance works on a batch of the period.
-func (c *convergence) contended(s *snapshot) bool {
+func (s *snapshot) contended(by *attempt) bool {
 	for _, bs := range s.batches {
-		if open := firstUnpublished(bs); open != nil && open.live(s.now) && !c.mine(open) {
+		if open := firstUnpublished(bs); open != nil && open.live(s.now) && !by.mine(open) {
 			return true
 		}
 	}
@@ -141,10 +154,10 @@ func (c *convergence) contended(s *snapshot) bool {
 }
 
 // orphans are the modes that have batches and no place in the definition any more.
-func (c *convergence) orphans(s *snapshot) []pipeline.Mode {
+func (s *snapshot) orphans() []pipeline.Mode {
 	var modes []pipeline.Mode
 	for _, name := range slices.Sorted(maps.Keys(s.batches)) {
-		if _, known := c.key.Transition.Mode(name); !known {
+		if _, known := s.key.Transition.Mode(name); !known {
 			modes = append(modes, pipeline.Mode{Name: name})
 		}
 	}
@@ -162,26 +175,29 @@ func firstUnpublished(bs []*batch) *batch {
 
 // begin creates the next batch of a cycle whose earlier ones are all published. A hold
 // does not keep a grace period from beginning: it hands nothing over.
-func (c *convergence) begin(s *snapshot, m pipeline.Mode) action {
+func (s *snapshot) begin(by *attempt, m pipeline.Mode) action {
 	if s.closed[m.Name] != nil {
 		return action{}
 	}
-	h := c.handing(s, m, nil)
-	if h.verdict.State == policy.Grace || h.due() && s.hold(m.Name) == nil && c.mayCheck() {
-		return action{do: create, mode: m, n: s.number(c.key, m.Name), handing: h}
+	switch h := s.handing(m, nil); {
+	case h.verdict.State != policy.Grace && (!h.due() || s.hold(m.Name) != nil):
+		return action{}
+	case h.verdict.State != policy.Grace && !by.mayCheck():
+		return action{waits: true}
+	default:
+		return action{do: create, mode: m, n: s.number(m.Name), handing: h}
 	}
-	return action{}
 }
 
 // advance moves an unpublished batch that is free or ours.
-func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
+func (s *snapshot) advance(by *attempt, m pipeline.Mode, b *batch) action {
 	a := action{mode: m, batch: b}
 	if b.State == StatePublishing {
 		a.do = publish
 	} else {
-		a.handing = c.handing(s, m, b)
+		a.handing = s.handing(m, b)
 		switch h := a.handing; {
-		case c.keeps(s, m, b):
+		case s.keeps(m, b):
 		case h.verdict.State == policy.Grace && b.GraceSince.IsZero(),
 			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == policy.Overdue || h.verdict.State == policy.Waiting && len(h.verdict.Missing) > 0):
 			a.do = updateGrace
@@ -189,19 +205,20 @@ func (c *convergence) advance(s *snapshot, m pipeline.Mode, b *batch) action {
 		case !h.due(): // its grace has not ended, or the definition changed under it
 		case s.hold(m.Name) != nil && !(h.selected && b.Force):
 		case b.State == StateBlocked && s.now.Before(b.NextAttempt) && b.Checked == fingerprint(h.runs):
-		case !(h.selected && b.Force) && !c.mayCheck():
+		case !(h.selected && b.Force) && !by.mayCheck():
+			a.waits = true
 		default:
 			a.do = freeze
 		}
 	}
-	if c.failed[b.ID] != nil {
+	if by.failed[b.ID] != nil {
 		a.do = idle
 	}
-	switch held := b.Holder != "" && c.mine(b); {
+	switch held := b.Holder != "" && by.mine(b); {
 	case a.do == idle && held:
 		a.do = giveBack
 	case a.do == idle:
-	case !held, c.safeRemaining(b.Holder) <= 0, c.safeRemaining(b.Holder) < c.Claim*2/3 && b.Holder != c.fresh:
+	case !held, by.left(b.Holder) <= 0, by.left(b.Holder) < by.claim*2/3 && b.Holder != by.fresh:
 		a.do = claim // renewed when a third of it is gone, but never twice without using it
 	}
 	return a
@@ -213,8 +230,8 @@ func (h handing) due() bool { return h.verdict.State == policy.Ready && len(h.ru
 // handing works out what a cycle hands over next; b is its unpublished batch or nil. Runs that an
 // operator selected come first. Otherwise the mode's policy decides until the cycle has begun, and
 // from then on it is what is pending.
-func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
-	in := c.input(s, m)
+func (s *snapshot) handing(m pipeline.Mode, b *batch) handing {
+	in := s.input(m)
 	if b != nil {
 		in.GraceStart = b.GraceSince
 	}
@@ -228,10 +245,10 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 		v.State, v.Cause, v.Reason, v.Since, v.NextCheck = policy.Ready, b.Cause, b.Reason, b.DueAt, time.Time{}
 	case in.Began != nil && len(runs) > 0:
 		v.State, v.Cause, v.Since, v.NextCheck = policy.Ready, policy.SecondRun, runs[0].EventTime, time.Time{}
-		v.Reason = "ran again: " + strings.Join(processors(c.key.Transition, runs), ", ")
+		v.Reason = "ran again: " + strings.Join(processors(s.key.Transition, runs), ", ")
 		if late {
 			v.Cause = policy.LateCompletion
-			v.Reason = "after the first hand-over: " + strings.Join(processors(c.key.Transition, runs), ", ")
+			v.Reason = "after the first hand-over: " + strings.Join(processors(s.key.Transition, runs), ", ")
 		}
 		for _, r := range runs {
 			for _, at := range []time.Time{r.EventTime, in.DueAgain(r.Processor)} {
@@ -244,8 +261,8 @@ func (c *convergence) handing(s *snapshot, m pipeline.Mode, b *batch) handing {
 		v.State, v.Cause, v.Since, v.NextCheck = policy.Waiting, "", time.Time{}, time.Time{}
 		if again, until := policy.Collected(in, s.covered(m.Name)); len(again) > 0 {
 			collects, v.NextCheck = true, until
-			v.Reason = fmt.Sprintf("ran again: %s; collected until %s", strings.Join(processors(c.key.Transition, again), ", "),
-				until.In(c.key.Transition.Calendar().Zone()).Format(time.TimeOnly))
+			v.Reason = fmt.Sprintf("ran again: %s; collected until %s", strings.Join(processors(s.key.Transition, again), ", "),
+				until.In(s.key.Transition.Calendar().Zone()).Format(time.TimeOnly))
 		}
 	}
 	if b != nil && b.Cause == CauseReconciliation && b.unfrozen() { // a repair has made it, and may have died
@@ -262,7 +279,7 @@ func selected(in policy.Input, b *batch) []policy.Run {
 	return slices.DeleteFunc(policy.Counting(in), func(r policy.Run) bool { return !slices.Contains(b.Runs, r.Key) })
 }
 
-func (c *convergence) input(s *snapshot, m pipeline.Mode) policy.Input {
-	return policy.Input{Transition: c.key.Transition, Mode: m, Period: c.key.Period, Runs: s.runs, Now: s.now,
-		Began: s.began(m.Name), Again: s.again(c.key.Transition, m.Name), Expected: s.schedule.expected()}
+func (s *snapshot) input(m pipeline.Mode) policy.Input {
+	return policy.Input{Transition: s.key.Transition, Mode: m, Period: s.key.Period, Runs: s.runs, Now: s.now,
+		Began: s.began(m.Name), Again: s.again(m.Name), Expected: s.schedule.expected()}
 }

@@ -42,7 +42,7 @@ func (e *Engine) Plan(ctx context.Context, key Key, m pipeline.Mode, r Request) 
 	if err != nil {
 		return Plan{}, err
 	}
-	p, _ := e.convergence(key, "").plan(s, m, r)
+	p, _ := s.plan(m, r)
 	return p, nil
 }
 
@@ -99,7 +99,7 @@ func (c *convergence) request(ctx context.Context, m pipeline.Mode, r Request, i
 				return nil
 			}
 		}
-		p, runs := c.plan(s, m, r)
+		p, runs := s.plan(m, r)
 		if p.Refusal != "" && !(r.Force && p.Forcible) {
 			return fmt.Errorf("%s: %s: %w", cycleID(c.key, m.Name), p.Refusal, ErrRefused)
 		}
@@ -134,7 +134,7 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 	if b := waiting(s.batches[m.Name]); b != nil {
 		return c.apply(ctx, append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, fields...))...)
 	}
-	n := s.number(c.key, m.Name)
+	n := s.number(m.Name)
 	fields = append(fields, store.F(n, "n"), store.F(store.ServerTime, "created_at"))
 	if firstUnpublished(s.batches[m.Name]) == nil { // else the process that finishes that one continues with it
 		fields = append(fields, c.claimFields()...)
@@ -145,15 +145,15 @@ func (c *convergence) writeRequest(ctx context.Context, s *snapshot, m pipeline.
 }
 
 // plan works out what a Request does in a snapshot.
-func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []policy.Run) {
-	in := c.input(s, m)
+func (s *snapshot) plan(m pipeline.Mode, r Request) (Plan, []policy.Run) {
+	in := s.input(m)
 	v := policy.Decide(in)
 	names := r.Processors
 	if len(names) == 0 {
 		names = v.Satisfied
 	}
 	runs := slices.DeleteFunc(policy.Counting(in), func(run policy.Run) bool { return !slices.Contains(names, run.Processor) })
-	p := Plan{Batch: s.number(c.key, m.Name), Processors: processors(c.key.Transition, runs), Runs: []string{}}
+	p := Plan{Batch: s.number(m.Name), Processors: processors(s.key.Transition, runs), Runs: []string{}}
 	if b := waiting(s.batches[m.Name]); b != nil {
 		p.Batch = b.N
 	}
@@ -187,7 +187,7 @@ func (c *convergence) plan(s *snapshot, m pipeline.Mode, r Request) (Plan, []pol
 		p.Refusal = fmt.Sprintf("it is on hold by %s: %s", hold.Actor, hold.Reason)
 	case len(critical) > 0:
 		p.Refusal = RefusedCritical + strings.Join(critical, ", ")
-	case in.Began == nil && m.NotBefore != nil && s.now.Before(c.key.Transition.Calendar().Instant(c.key.Period, *m.NotBefore)):
+	case in.Began == nil && m.NotBefore != nil && s.now.Before(s.key.Transition.Calendar().Instant(s.key.Period, *m.NotBefore)):
 		p.Refusal = "its policy hands nothing over before " + m.NotBefore.String()
 	}
 	return p, runs

@@ -174,15 +174,15 @@ func (b *PeriodState) fill(ctx context.Context, periods []store.Doc, shown, hold
 			batches = append(batches, got.Docs...)
 		}
 		if err == nil {
-			err = b.engine.complete(b.Key, s, periods, hold, batches)
+			err = b.engine.complete(s, periods, hold, batches)
 		}
 	}
 	if err != nil {
 		b.Problem = err
 		return
 	}
-	b.Full = b.engine.full(b.Key, s)
-	b.snapshot, b.Recorded, b.Cycles = s, s.recorded(), b.engine.describe(b.Key, s)
+	b.Full = s.full()
+	b.snapshot, b.Recorded, b.Cycles = s, s.recorded(), s.describe()
 	b.Expired = !b.Recorded && b.forgotten(b.At)
 }
 
@@ -196,7 +196,7 @@ func (b *PeriodState) compare(shown store.Doc) {
 	if shown.Exists {
 		b.Document = shown.Data
 	}
-	fields := (&convergence{Engine: b.engine, key: b.Key}).shown(s)
+	fields := s.shown()
 	said := map[string]bool{}
 	for _, f := range fields {
 		said[f.Path[0]] = true
@@ -255,7 +255,7 @@ func document(docs map[string]store.Doc, ref store.Ref) store.Doc {
 // Counting returns, by processor, the newest run that counts for a mode.
 func (b PeriodState) Counting(m pipeline.Mode) map[string]policy.Run {
 	newest := map[string]policy.Run{}
-	for _, r := range policy.Counting((&convergence{Engine: b.engine, key: b.Key}).input(b.snapshot, m)) {
+	for _, r := range policy.Counting(b.snapshot.input(m)) {
 		if old, ok := newest[r.Processor]; !ok || policy.Older(old, r) < 0 {
 			newest[r.Processor] = r
 		}
@@ -279,7 +279,7 @@ func (b PeriodState) Newest(processor string) (newest policy.Run, ok bool) {
 
 // BadReports returns the last report of each of a mode's missing processors, if it is no success.
 func (b PeriodState) BadReports(m pipeline.Mode, missing []string) []policy.Run {
-	return policy.BadReports((&convergence{Engine: b.engine, key: b.Key}).input(b.snapshot, m), missing)
+	return policy.BadReports(b.snapshot.input(m), missing)
 }
 
 // Old reports whether the period ended longer ago than trigger_within, so that a repair
@@ -290,7 +290,7 @@ func (b PeriodState) Old() bool { return b.old(b.At) }
 // a mode.
 func (b PeriodState) WouldCount(m pipeline.Mode, processor string, at time.Time) bool {
 	run := policy.Run{Completion: &wire.Completion{Processor: processor, Period: b.Period, Status: wire.StatusSuccess, EventTime: at}}
-	return policy.WhyNot((&convergence{Engine: b.engine, key: b.Key}).input(b.snapshot, m), run) == ""
+	return policy.WhyNot(b.snapshot.input(m), run) == ""
 }
 
 // Repair is what reconciliation does about a period.

@@ -15,11 +15,8 @@ import (
 // projection returns the fields of the compatibility document as the snapshot has
 // them, or nil when the document says so already or there is nothing to say. Always
 // recomputed as a whole, never incremented; the engine itself never decides on it.
-func (c *convergence) projection(s *snapshot) []store.Field {
-	if c.Shadow {
-		return nil
-	}
-	fields := c.shown(s)
+func (s *snapshot) projection() []store.Field {
+	fields := s.shown()
 	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {
 		return nil
 	}
@@ -33,31 +30,31 @@ const maxAheadWrites = 3
 // ahead returns the projection if the compatibility document does not show every run
 // yet. It never keeps a hand-over waiting: after an error, or a few writes, the last
 // step has to do.
-func (c *convergence) ahead(s *snapshot) []store.Field {
-	if c.aheadWrites >= maxAheadWrites {
+func (s *snapshot) ahead(by *attempt) []store.Field {
+	if by.shadow || by.aheadWrites >= maxAheadWrites {
 		return nil
 	}
-	fields := c.projection(s)
-	if !slices.ContainsFunc(fields, func(f store.Field) bool { return c.key.Transition.Expects(f.Path[0]) && !holds(s.compat, f) }) {
+	fields := s.projection()
+	if !slices.ContainsFunc(fields, func(f store.Field) bool { return s.key.Transition.Expects(f.Path[0]) && !holds(s.compat, f) }) {
 		return nil
 	}
 	return fields
 }
 
 // shown returns what the compatibility document should say.
-func (c *convergence) shown(s *snapshot) []store.Field {
-	newest, mode := c.counted(s)
+func (s *snapshot) shown() []store.Field {
+	newest, mode := s.counted()
 	if len(newest) == 0 && len(s.listed) == 0 {
 		return nil
 	}
 	var fields []store.Field
-	for _, name := range c.key.Transition.Order {
+	for _, name := range s.key.Transition.Order {
 		if r, ok := newest[name]; ok {
 			fields = append(fields, store.F(projectRun(r), name))
 		}
 	}
 	fields = append(fields, store.F(len(newest), "_completed_count"))
-	fields = append(fields, flags(c.key.Transition, s, mode)...)
+	fields = append(fields, s.flags(mode)...)
 	if s.repaired != "" {
 		fields = append(fields, store.F(s.repaired, "_reconciliation_fix"))
 	}
@@ -88,11 +85,11 @@ func projectRun(r policy.Run) map[string]any {
 // is the most advanced mode to which a counting run belongs or in whose time it fell. A run that a
 // mode accepts from earlier does not make it the mode shown. Runs are never removed, so the mode
 // only advances.
-func (c *convergence) counted(s *snapshot) (newest map[string]policy.Run, mode string) {
-	modes, modeAt := c.key.Transition.Modes, c.key.Transition.ModesOf(c.key.Period)
+func (s *snapshot) counted() (newest map[string]policy.Run, mode string) {
+	modes, modeAt := s.key.Transition.Modes, s.key.Transition.ModesOf(s.key.Period)
 	newest, shown := map[string]policy.Run{}, -1
 	for i, m := range modes {
-		in := c.input(s, m)
+		in := s.input(m)
 		own := policy.Own(in)
 		for _, r := range policy.Counting(in) {
 			if old, ok := newest[r.Processor]; !ok || policy.Older(old, r) < 0 {
@@ -112,9 +109,9 @@ func (c *convergence) counted(s *snapshot) (newest map[string]policy.Run, mode s
 }
 
 // flags describe the cycle of the mode shown.
-func flags(t *pipeline.Transition, s *snapshot, mode string) []store.Field {
+func (s *snapshot) flags(mode string) []store.Field {
 	var triggeredAt, pendingAt, reason any
-	h, pending := s.handedBy(t, mode), false
+	h, pending := s.handedBy(mode), false
 	if h.N == 0 {
 		h = s.former[mode].handed
 	}

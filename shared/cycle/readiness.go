@@ -66,15 +66,15 @@ func (s *snapshot) readSchedule(doc store.Doc) error {
 // asks reports whether the schedule decides what becomes of a cycle: one that has neither begun nor
 // any rows is handed over, overdue, or stays closed. Where nothing is recorded or expected, the
 // schedule is not read.
-func (c *convergence) asks(s *snapshot) bool {
-	if c.Expected == nil || c.scheduleAsked || !s.recorded() && !c.expected || s.now.Before(s.schedule.next()) {
+func (s *snapshot) asks(by *attempt) bool {
+	if !by.schedule || by.scheduleAsked || !s.recorded() && !by.expected || s.now.Before(s.schedule.next()) {
 		return false
 	}
-	for _, m := range c.key.Transition.Modes {
+	for _, m := range s.key.Transition.Modes {
 		if s.began(m.Name) != nil || s.closed[m.Name] != nil {
 			continue
 		}
-		in := c.input(s, m)
+		in := s.input(m)
 		if b := firstUnpublished(s.batches[m.Name]); b != nil {
 			if !b.unfrozen() || len(selected(in, b)) > 0 {
 				continue

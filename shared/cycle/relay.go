@@ -79,7 +79,7 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 		})
 		errs = append(errs, err)
 		unread = unread || c.unread
-		settled[key.Period] = err == nil && !c.waits && c.settled()
+		settled[key.Period] = err == nil && !c.waits && c.last.settled()
 		return c
 	}
 	budget := checksTake
@@ -120,13 +120,6 @@ func (e *Engine) recovered(ctx context.Context, key Key, work func() error) (err
 	return work()
 }
 
-// mayCheck reports whether a readiness check may begin now. If not, the period waits for
-// another turn.
-func (c *convergence) mayCheck() bool {
-	c.waits = c.waits || c.checks != nil && *c.checks <= 0
-	return !c.waits
-}
-
 // checkDue returns since when the period waits for a readiness check; the zero time where
 // it was never checked.
 func (s *snapshot) checkDue() time.Time {
@@ -147,7 +140,7 @@ func (e *Engine) logFull(ctx context.Context, key Key, s *snapshot) {
 	if s == nil {
 		return
 	}
-	full := e.full(key, s)
+	full := s.full()
 	if full == "" {
 		return
 	}
@@ -216,7 +209,7 @@ func (e *Engine) nameWhatIsLeft(ctx context.Context, key Key) error {
 	err := e.recovered(ctx, key, func() error {
 		s, err := e.evaluate(ctx, key, nil, nil)
 		if err == nil {
-			cycles = e.describe(key, s)
+			cycles = s.describe()
 		}
 		return err
 	})

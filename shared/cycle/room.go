@@ -323,9 +323,9 @@ func (s *snapshot) overflows() bool { return s.periods[1].Exists }
 
 // full says what a period has no room for while any of its cycles is neither published nor
 // closed, "" otherwise. That reports which cannot count were dropped leaves room for the rest.
-func (e *Engine) full(key Key, s *snapshot) string {
+func (s *snapshot) full() string {
 	ended := func(st Status) bool { return st.State == string(StatePublished) || st.State == string(policy.Closed) }
-	if !s.overflows() || !slices.ContainsFunc(e.describe(key, s), func(st Status) bool { return !ended(st) }) {
+	if !s.overflows() || !slices.ContainsFunc(s.describe(), func(st Status) bool { return !ended(st) }) {
 		return ""
 	}
 	return "its first document is full: runs are recorded without their entities, and what repeats the newest run is not recorded"

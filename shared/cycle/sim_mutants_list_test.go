@@ -9,8 +9,8 @@ var simMutants = []simMutant{
 		`complete = complete && m.ID != ""`,
 		`complete = complete && (m.ID != "" || mutant("confirm_before_publish"))`},
 	{"no_claim", 12, "next.go",
-		`case open.live(s.now) && !c.mine(open):`,
-		`case open.live(s.now) && !mutant("no_claim") && !c.mine(open):`},
+		`case open.live(s.now) && !by.mine(open):`,
+		`case open.live(s.now) && !mutant("no_claim") && !by.mine(open):`},
 	{"payload_rebuilt_at_publish", 1, "steps.go",
 		`		names = append(names, name)
 		msgs =`,
@@ -35,7 +35,7 @@ var simMutants = []simMutant{
 			}
 			return unexpected`},
 	{"mode_from_now", 1, "next.go",
-		`	return policy.Input{Transition: c.key.Transition,`,
+		`	return policy.Input{Transition: s.key.Transition,`,
 		`	if mutant("mode_from_now") {
 		now := *s
 		now.runs = slices.Clone(s.runs)
@@ -46,7 +46,7 @@ var simMutants = []simMutant{
 		}
 		s = &now
 	}
-	return policy.Input{Transition: c.key.Transition,`},
+	return policy.Input{Transition: s.key.Transition,`},
 	{"relay_ignores_expired_claims", 30, "snapshot.go",
 		`	return b.Holder != "" && !b.ClaimedAt.Add(b.Claim).Before(now)`,
 		`	return b.Holder != "" && (!b.ClaimedAt.Add(b.Claim).Before(now) || mutant("relay_ignores_expired_claims"))`},
@@ -84,7 +84,7 @@ var simMutants = []simMutant{
 	{"project_incrementally", 1, "projection.go",
 		`	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {`,
 		`	if mutant("project_incrementally") {
-		newest, _ := c.counted(s)
+		newest, _ := s.counted()
 		before, _ := s.compat.Data["_completed_count"].(int64)
 		count := before
 		for _, f := range fields {
@@ -101,11 +101,11 @@ var simMutants = []simMutant{
 	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {`},
 
 	{"claim_trusted_for_ever", 29, "cycle.go",
-		`	return safetime.Left(c.Claim, c.taken[holder], c.Now())`,
+		`	return safetime.Left(by.claim, by.taken[holder], by.now)`,
 		`	if mutant("claim_trusted_for_ever") {
-		return c.Claim
+		return by.claim
 	}
-	return safetime.Left(c.Claim, c.taken[holder], c.Now())`},
+	return safetime.Left(by.claim, by.taken[holder], by.now)`},
 	{"claim_not_given_back", 631, "next.go",
 		`	case a.do == idle && held:`,
 		`	case a.do == idle && held && mutant("claim_not_given_back"):
@@ -247,8 +247,8 @@ var simMutants = []simMutant{
 		`			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == policy.Overdue ||`,
 		`			!mutant("grace_outlives_its_quorum") && !b.GraceSince.IsZero() && !h.due() && (h.verdict.State == policy.Overdue && !mutant("found_grace_of_the_late") ||`},
 	{"repair_hands_over_what_is_old", 89, "next.go",
-		`		case c.repairer != "" && c.key.old(s.now) &&`,
-		`		case !mutant("repair_hands_over_what_is_old") && c.repairer != "" && c.key.old(s.now) &&`},
+		`		case by.repairer != "" && s.key.old(s.now) &&`,
+		`		case !mutant("repair_hands_over_what_is_old") && by.repairer != "" && s.key.old(s.now) &&`},
 	{"repair_forgets_its_cause", 125, "next.go",
 		`b.Cause == CauseReconciliation && b.unfrozen()`,
 		`b.Cause == CauseReconciliation && b.unfrozen() && !mutant("repair_forgets_its_cause")`},
@@ -345,8 +345,8 @@ var simMutants = []simMutant{
 		`	if s.closed[m.Name] != nil && !mutant("closed_cycle_begins") {
 		return action{}`},
 	{"closing_keeps_no_batch", 187, "next.go",
-		`		case c.keeps(s, m, b):`,
-		`		case c.keeps(s, m, b) && !mutant("closing_keeps_no_batch"):`},
+		`		case s.keeps(m, b):`,
+		`		case s.keeps(m, b) && !mutant("closing_keeps_no_batch"):`},
 	{"closing_does_not_touch", 12, "close.go",
 		`	r.Publishing, err = e.touch(ctx, key, m.Name)`,
 		`	if mutant("closing_does_not_touch") {
@@ -366,11 +366,11 @@ var simMutants = []simMutant{
 
 // readClosed`},
 	{"found_closing_and_a_choice_that_counts_no_more", 9193, "close.go",
-		`	return s.closed[m.Name] != nil && b.unfrozen() && len(selected(c.input(s, m), b)) == 0`,
+		`	return s.closed[m.Name] != nil && b.unfrozen() && len(selected(s.input(m), b)) == 0`,
 		`	if mutant("found_closing_and_a_choice_that_counts_no_more") {
 		return s.closed[m.Name] != nil && b.unfrozen() && !b.Selected
 	}
-	return s.closed[m.Name] != nil && b.unfrozen() && len(selected(c.input(s, m), b)) == 0`},
+	return s.closed[m.Name] != nil && b.unfrozen() && len(selected(s.input(m), b)) == 0`},
 
 	// What expires.
 	{"numbers_restart", 13, "expiry.go",
@@ -408,8 +408,8 @@ var simMutants = []simMutant{
 		return err
 	}`},
 	{"end_without_room", 2279, "expiry.go",
-		`c.open(s) || !leavesRoom(`,
-		`c.open(s) || !mutant("end_without_room") && !leavesRoom(`},
+		`s.open() || !leavesRoom(`,
+		`s.open() || !mutant("end_without_room") && !leavesRoom(`},
 	{"end_without_the_room_of_its_summary", 598, "expiry.go",
 		`append(slices.Clone(sums), f)`,
 		`append(slices.Clone(sums[:len(sums)*map[bool]int{false: 1}[mutant("end_without_the_room_of_its_summary")]]), f)`},
@@ -439,7 +439,7 @@ var simMutants = []simMutant{
 			store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
 			store.F(encode(h.verdict), "verdict"), store.F(encode(ready), "readiness"),
 			store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
-			store.F(keys, "runs"), store.F(messages, "messages"), store.F(c.expects(s, a), "expects")))
+			store.F(keys, "runs"), store.F(messages, "messages"), store.F(s.expects(a), "expects")))
 	}
 	return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
 		store.F(string(StatePublishing), "state")`},
@@ -460,11 +460,11 @@ var simMutants = []simMutant{
 	// Clocks that diverge.
 	{"claim_trusted_by_the_wall_clock", 110, "cycle.go",
 		`	if mutant("claim_trusted_for_ever") {`,
-		`	switch began, now := c.taken[holder], c.Now(); {
+		`	switch began, now := by.taken[holder], by.now; {
 	case mutant("claim_trusted_by_the_wall_clock"):
-		return safetime.Left(c.Claim, began.Round(0), now.Round(0))
+		return safetime.Left(by.claim, began.Round(0), now.Round(0))
 	case mutant("claim_trusted_by_the_monotonic_clock"):
-		return c.Claim - c.Claim/10 - now.Sub(began)
+		return by.claim - by.claim/10 - now.Sub(began)
 	}
 	if mutant("claim_trusted_for_ever") {`},
 	{"claim_trusted_by_the_monotonic_clock", 424, "cycle.go",
@@ -519,22 +519,22 @@ var simMutants = []simMutant{
 			s.listed = append(s.listed, f.strings("batches")...)
 		}`},
 	{"full_period_has_no_hold", 523, "snapshot.go",
-		`		if err := errors.Join(s.readHolds(doc, key.Transition), s.readClosed(doc, key.Transition), s.readSchedule(doc)); err != nil {`,
+		`		if err := errors.Join(s.readHolds(doc), s.readClosed(doc), s.readSchedule(doc)); err != nil {`,
 		`		if mutant("full_period_has_no_hold") && i > 0 {
 			continue
 		}
-		if err := errors.Join(s.readHolds(doc, key.Transition), s.readClosed(doc, key.Transition), s.readSchedule(doc)); err != nil {`},
+		if err := errors.Join(s.readHolds(doc), s.readClosed(doc), s.readSchedule(doc)); err != nil {`},
 	{"full_period_has_no_summary", 30, "snapshot.go",
-		`		if err := errors.Join(f.err, s.readHanded(doc, key.Transition)); err != nil {`,
+		`		if err := errors.Join(f.err, s.readHanded(doc)); err != nil {`,
 		`		if mutant("full_period_has_no_summary") && strings.HasSuffix(doc.Ref.ID, "~control") {
 			continue
 		}
-		if err := errors.Join(f.err, s.readHanded(doc, key.Transition)); err != nil {`},
+		if err := errors.Join(f.err, s.readHanded(doc)); err != nil {`},
 
 	// What it costs.
 	{"every_batch_read_again", 2, "snapshot.go",
-		`return keep[id] || !s.summed(key, id) })`,
-		`return keep[id] || !s.summed(key, id) || mutant("every_batch_read_again") })`},
+		`return keep[id] || !s.summed(id) })`,
+		`return keep[id] || !s.summed(id) || mutant("every_batch_read_again") })`},
 	{"readiness_checked_at_each_evaluation", 1373, "next.go",
 		`		case b.State == StateBlocked && (s.now.Before(b.NextAttempt) || mutant("latch_on_blocked")):`,
 		`		case mutant("readiness_checked_at_each_evaluation"):
@@ -544,8 +544,8 @@ var simMutants = []simMutant{
 		`|| s.now.Before(s.schedule.next()) {`,
 		`|| s.now.Before(s.schedule.next()) && !mutant("schedule_asked_at_each_evaluation") {`},
 	{"shown_at_the_end_alone", 6, "projection.go",
-		`	if c.aheadWrites >= maxAheadWrites {`,
-		`	if c.aheadWrites >= maxAheadWrites || mutant("shown_at_the_end_alone") {`},
+		`	if by.shadow || by.aheadWrites >= maxAheadWrites {`,
+		`	if by.shadow || by.aheadWrites >= maxAheadWrites || mutant("shown_at_the_end_alone") {`},
 
 	// Names that change, and definitions that are both at work.
 	{"closed_under_its_present_name", 2515, "close.go",

@@ -76,8 +76,11 @@ func (b *batch) live(now time.Time) bool {
 	return b.Holder != "" && !b.ClaimedAt.Add(b.Claim).Before(now)
 }
 
-// snapshot is everything about the cycles of one period, as of one instant.
+// snapshot is everything about the cycles of one period, as of one instant, under one definition. It
+// has no clients: what is decided ([snapshot.next]) and what is described ([snapshot.status]) are
+// its methods, and depend on nothing else but an [attempt].
 type snapshot struct {
+	key     Key
 	now     time.Time // the server's
 	runs    []policy.Run
 	batches map[string][]*batch    // by mode, ascending by n; of an evaluation, those that no summary has
@@ -153,7 +156,7 @@ func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, 
 // what the caller read before, if it did: it saves asking twice for batches. Those that
 // the caller needs as a whole are kept.
 func (e *Engine) evaluate(ctx context.Context, key Key, last *snapshot, keep map[string]bool) (*snapshot, error) {
-	return e.readBatches(ctx, key, last, func(s *snapshot, id string) bool { return keep[id] || !s.summed(key, id) })
+	return e.readBatches(ctx, key, last, func(s *snapshot, id string) bool { return keep[id] || !s.summed(id) })
 }
 
 // errUnanswered means that the store did not answer.
@@ -204,7 +207,7 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, wante
 			continue
 		}
 		batches := slices.DeleteFunc(got.Docs[periods+2:], func(d store.Doc) bool { return d.Exists && !wanted(s, d.Ref.ID) })
-		if err := e.complete(key, s, got.Docs[:periods], got.Docs[periods+1], batches); err != nil {
+		if err := e.complete(s, got.Docs[:periods], got.Docs[periods+1], batches); err != nil {
 			return nil, err
 		}
 		return s, nil
@@ -213,14 +216,14 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, wante
 
 // listing begins a snapshot with what a period lists.
 func (e *Engine) listing(key Key, now time.Time, periods []store.Doc, compat store.Doc) (*snapshot, error) {
-	s := &snapshot{now: now, compat: compat, batches: map[string][]*batch{}, handed: map[string]handed{}, former: map[string]former{}, holds: map[string]*Hold{}, closed: map[string]*Closing{}, heldIn: map[string][]store.Doc{}}
+	s := &snapshot{key: key, now: now, compat: compat, batches: map[string][]*batch{}, handed: map[string]handed{}, former: map[string]former{}, holds: map[string]*Hold{}, closed: map[string]*Closing{}, heldIn: map[string][]store.Doc{}}
 	for _, doc := range periods {
 		f := fields{doc: doc}
 		s.listed = append(s.listed, f.strings("batches")...)
 		if repaired := f.str("repaired_at"); repaired > s.repaired {
 			s.repaired = repaired
 		}
-		if err := errors.Join(f.err, s.readHanded(doc, key.Transition)); err != nil {
+		if err := errors.Join(f.err, s.readHanded(doc)); err != nil {
 			return nil, err
 		}
 	}
@@ -228,7 +231,8 @@ func (e *Engine) listing(key Key, now time.Time, periods []store.Doc, compat sto
 }
 
 // complete reads the rest of it; batches has all that are listed.
-func (e *Engine) complete(key Key, s *snapshot, periods []store.Doc, hold store.Doc, batches []store.Doc) (err error) {
+func (e *Engine) complete(s *snapshot, periods []store.Doc, hold store.Doc, batches []store.Doc) (err error) {
+	key := s.key
 	s.periods, s.tallies = periods, make([]tally, len(periods))
 	reports := make([][]kept, len(periods))
 	for i, doc := range periods {
@@ -238,7 +242,7 @@ func (e *Engine) complete(key Key, s *snapshot, periods []store.Doc, hold store.
 		for _, k := range reports[i] {
 			s.tallies[i].add(k)
 		}
-		if err := errors.Join(s.readHolds(doc, key.Transition), s.readClosed(doc, key.Transition), s.readSchedule(doc)); err != nil {
+		if err := errors.Join(s.readHolds(doc), s.readClosed(doc), s.readSchedule(doc)); err != nil {
 			return err
 		}
 	}
@@ -258,7 +262,7 @@ func (e *Engine) complete(key Key, s *snapshot, periods []store.Doc, hold store.
 		switch {
 		case !listed[doc.Ref.ID]: // it was asked for before the list was read, or its period has expired
 			continue
-		case !doc.Exists && e.gone(s, key, doc.Ref.ID): // the summary has all of it
+		case !doc.Exists && e.gone(s, doc.Ref.ID): // the summary has all of it
 			continue
 		case !doc.Exists:
 			return fmt.Errorf("%s is listed in %s and gone: nothing is decided without it", doc.Ref, e.periodRef(key))
@@ -272,7 +276,7 @@ func (e *Engine) complete(key Key, s *snapshot, periods []store.Doc, hold store.
 	for _, bs := range s.batches {
 		slices.SortFunc(bs, func(a, b *batch) int { return a.N - b.N })
 	}
-	s.adopt(key)
+	s.adopt()
 	return nil
 }
 

@@ -66,7 +66,7 @@ func (e *Engine) Status(ctx context.Context, key Key) ([]Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.describe(key, s), nil
+	return s.describe(), nil
 }
 
 // Cycles describes the cycles of the periods from one to another, oldest first. It has those of
@@ -82,7 +82,7 @@ func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pi
 		if err != nil {
 			return nil, err
 		}
-		for _, st := range e.describe(key, s) {
+		for _, st := range s.describe() {
 			if p >= from && (st.Shown(managed) || len(st.Outside) > 0) {
 				out = append(out, st)
 			}
@@ -118,12 +118,12 @@ func (st Status) Recorded() bool {
 	return len(st.Satisfied)+len(st.Ignored)+len(st.Failed)+len(st.Batches) > 0 || st.Hold != nil || st.Closed != nil
 }
 
-func (e *Engine) describe(key Key, s *snapshot) []Status {
-	c := &convergence{Engine: e, key: key}
+func (s *snapshot) describe() []Status {
+	key := s.key
 	var out []Status
-	doubts, outside := s.doubts(key.Transition, s.now), c.outside(s)
-	for _, m := range slices.Concat(key.Transition.Modes, c.orphans(s)) {
-		st := c.status(s, m)
+	doubts, outside := s.doubts(), s.outside()
+	for _, m := range slices.Concat(key.Transition.Modes, s.orphans()) {
+		st := s.status(m)
 		for _, d := range doubts {
 			if key.Transition.ModeAt(key.Period, d.at) == m.Name {
 				st.Doubts = append(st.Doubts, d.String())
@@ -135,25 +135,25 @@ func (e *Engine) describe(key Key, s *snapshot) []Status {
 	return out
 }
 
-func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
+func (s *snapshot) status(m pipeline.Mode) Status {
 	bs := s.batches[m.Name]
 	open, hold := firstUnpublished(bs), s.hold(m.Name)
 	h := handing{verdict: policy.Verdict{Satisfied: []string{}, Missing: []string{}, Ignored: []string{},
 		Reason: "the definition has no such mode any more"}}
-	_, known := c.key.Transition.Mode(m.Name) // else there is no policy to judge it by
+	_, known := s.key.Transition.Mode(m.Name) // else there is no policy to judge it by
 	if known {
-		h = c.handing(s, m, open)
+		h = s.handing(m, open)
 	}
 	st := Status{
-		Cycle: cycleID(c.key, m.Name), Transition: c.key.Transition.ID,
-		Period: string(c.key.Period), Mode: m.Name,
+		Cycle: cycleID(s.key, m.Name), Transition: s.key.Transition.ID,
+		Period: string(s.key.Period), Mode: m.Name,
 		State: string(h.verdict.State), Satisfied: h.verdict.Satisfied, Missing: h.verdict.Missing,
 		Ignored: h.verdict.Ignored, Reason: h.verdict.Reason, NextCheck: h.verdict.NextCheck,
 		Batches: []BatchStatus{}, Failed: h.verdict.Failed, TooLate: h.verdict.TooLate,
 		Since: h.verdict.Since,
 	}
 	for _, r := range s.runs {
-		if r.LocalTime && c.key.Transition.ModeAt(c.key.Period, r.EventTime) == m.Name && !slices.Contains(st.LocalTimes, r.Processor) {
+		if r.LocalTime && s.key.Transition.ModeAt(s.key.Period, r.EventTime) == m.Name && !slices.Contains(st.LocalTimes, r.Processor) {
 			st.LocalTimes = append(st.LocalTimes, r.Processor)
 		}
 	}
@@ -165,18 +165,18 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 	case open != nil && (h.due() || h.verdict.State == policy.Grace):
 		st.State = string(open.State)
 		if open.State == StateBlocked {
-			c.blocked(s, m, open, &st)
+			s.blocked(m, open, &st)
 		}
 	case open == nil && s.highest(m.Name)+s.former[m.Name].N > 0 && len(h.runs) == 0 && !h.collects && (!known || h.began || h.verdict.State == policy.Ready):
-		st.State, st.Reason, st.NextCheck, st.TooLate = string(StatePublished), s.handedBy(c.key.Transition, m.Name).Reason, time.Time{}, false
+		st.State, st.Reason, st.NextCheck, st.TooLate = string(StatePublished), s.handedBy(m.Name).Reason, time.Time{}, false
 		if f := s.former[m.Name]; s.highest(m.Name) == 0 {
 			st.Reason = f.Reason + "; handed over as " + strings.Join(f.names, ", ") + ", which is no name of the definition"
 		}
 		waits = false
-	case open == nil && s.handedBy(c.key.Transition, m.Name).By != "" && !h.began && h.verdict.State == policy.Overdue:
+	case open == nil && s.handedBy(m.Name).By != "" && !h.began && h.verdict.State == policy.Overdue:
 		// An operator has handed it over without the missing runs, and knows that they are late.
 		st.State, st.NextCheck, st.TooLate = string(StatePublished), time.Time{}, false
-		st.Reason = "published by " + s.handedBy(c.key.Transition, m.Name).By
+		st.Reason = "published by " + s.handedBy(m.Name).By
 		if len(st.Missing) > 0 {
 			st.Reason += ", without " + strings.Join(st.Missing, ", ")
 		}
@@ -185,12 +185,12 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		// Due, and the next evaluation begins it.
 		st.State, st.NextCheck = string(policy.Waiting), s.now
 	}
-	c.scheduled(s, m, &st)
+	s.scheduled(m, &st)
 	st.Due = known && hold == nil && h.due() && (open == nil || open.unfrozen() && open.State != StateBlocked && !open.live(s.now)) ||
 		open != nil && open.State == StatePublishing && !open.live(s.now)
 	if hold != nil {
 		st.Hold = hold
-		words := fmt.Sprintf("on hold by %s until %s: %s", hold.Actor, c.key.Transition.Calendar().Local(hold.Until), hold.Reason)
+		words := fmt.Sprintf("on hold by %s until %s: %s", hold.Actor, s.key.Transition.Calendar().Local(hold.Until), hold.Reason)
 		if waits && !(h.selected && open.Force) {
 			st.State, st.Reason, st.NextCheck = string(StateOnHold), words+"; "+st.Reason, hold.Until
 		} else {
@@ -198,43 +198,43 @@ func (c *convergence) status(s *snapshot, m pipeline.Mode) Status {
 		}
 	}
 	if closed := s.closed[m.Name]; closed != nil {
-		words := fmt.Sprintf("closed by %s at %s: %s", closed.Actor, c.key.Transition.Calendar().Local(closed.At), closed.Reason)
+		words := fmt.Sprintf("closed by %s at %s: %s", closed.Actor, s.key.Transition.Calendar().Local(closed.At), closed.Reason)
 		if st.Closed = closed; waits && !h.selected {
 			st.State, st.Reason, st.NextCheck, st.Since, st.Due, st.TooLate = string(policy.Closed), words, time.Time{}, time.Time{}, false, false
-			if n := s.handedBy(c.key.Transition, m.Name).N; n > 0 {
+			if n := s.handedBy(m.Name).N; n > 0 {
 				st.Reason += fmt.Sprintf("; batch %d was published", n)
 			}
 		} else {
 			st.Reason += "; what comes next is " + words
 		}
 	}
-	c.forget(s, &st)
+	s.forget(&st)
 	runs := s.byKey(bs)
 	for _, b := range bs {
-		st.Batches = append(st.Batches, describe(c.key.Transition, runs, b))
+		st.Batches = append(st.Batches, describe(s.key.Transition, runs, b))
 		st.Live = st.Live || b.live(s.now)
 	}
 	return st
 }
 
 // scheduled says what the schedule has to do with a cycle's state.
-func (c *convergence) scheduled(s *snapshot, m pipeline.Mode, st *Status) {
+func (s *snapshot) scheduled(m pipeline.Mode, st *Status) {
 	switch l := s.schedule; {
 	case st.State == string(policy.Closed):
 		st.NextCheck = l.next()
-	case st.State == string(policy.Overdue) && l.Problem != "" && policy.Empty(c.input(s, m)):
+	case st.State == string(policy.Overdue) && l.Problem != "" && policy.Empty(s.input(m)):
 		st.Reason += "; " + l.Problem
 	}
 }
 
 // blocked says what a batch waits for whose data is not ready, and past the deadline
 // that an operator has to look.
-func (c *convergence) blocked(s *snapshot, m pipeline.Mode, b *batch, st *Status) {
+func (s *snapshot) blocked(m pipeline.Mode, b *batch, st *Status) {
 	st.Reason, st.NextCheck = b.Reason, b.NextAttempt
-	if c.overdue(s, m) {
-		deadline := c.key.Transition.Calendar().Instant(c.key.Period, *m.Deadline)
+	if s.overdue(m) {
+		deadline := s.key.Transition.Calendar().Instant(s.key.Period, *m.Deadline)
 		st.State = string(policy.Overdue)
-		st.Reason = fmt.Sprintf("deadline %s passed: %s", c.key.Transition.Calendar().Local(deadline), b.Reason)
+		st.Reason = fmt.Sprintf("deadline %s passed: %s", s.key.Transition.Calendar().Local(deadline), b.Reason)
 	}
 }
 
@@ -290,7 +290,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) (shown []Status) 
 	if !s.recorded() && !c.expected || !c.Log.Enabled(ctx, slog.LevelWarn) {
 		return nil // the usual period of a relay
 	}
-	for _, st := range c.describe(c.key, s) {
+	for _, st := range s.describe() {
 		moved := 0
 		for _, b := range s.batches[st.Mode] {
 			if c.published[b.ID] {

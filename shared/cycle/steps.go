@@ -179,12 +179,12 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	ready := c.check(ctx, a, names)
 	c.logUnknown(ctx, a.mode.Name, ready)
 	if ready.Outcome != Passed && ready.Outcome != NotChecked { // any other outcome is not ok
-		if h.selected || !c.overdue(s, a.mode) || a.mode.AtDeadline != pipeline.DeadlineHandOver {
+		if h.selected || !s.overdue(a.mode) || a.mode.AtDeadline != pipeline.DeadlineHandOver {
 			attempts := a.batch.Attempts
 			if a.batch.Checked != fingerprint(h.runs) {
 				attempts = 0 // other data: it may be ready soon
 			}
-			wait := c.retry(s, a.mode, attempts)
+			wait := s.retry(a.mode, attempts)
 			return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
 				store.F(string(StateBlocked), "state"), store.F("", "holder"),
 				store.F(blockedReason(ready), "reason"), store.F(encode(ready), "readiness"),
@@ -214,7 +214,7 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 		store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
 		store.F(encode(h.verdict), "verdict"), store.F(encode(ready), "readiness"),
 		store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
-		store.F(keys, "runs"), store.F(messages, "messages"), store.F(c.expects(s, a), "expects")))
+		store.F(keys, "runs"), store.F(messages, "messages"), store.F(s.expects(a), "expects")))
 }
 
 // check asks for readiness, for as long as the claim is good.
@@ -245,16 +245,16 @@ func fingerprint(runs []policy.Run) string {
 
 // overdue reports whether a cycle that has not begun is past its deadline. A further
 // batch has none.
-func (c *convergence) overdue(s *snapshot, m pipeline.Mode) bool {
-	return m.Deadline != nil && s.began(m.Name) == nil && !s.now.Before(c.key.Transition.Calendar().Instant(c.key.Period, *m.Deadline))
+func (s *snapshot) overdue(m pipeline.Mode) bool {
+	return m.Deadline != nil && s.began(m.Name) == nil && !s.now.Before(s.key.Transition.Calendar().Instant(s.key.Period, *m.Deadline))
 }
 
 // retry returns how long a blocked batch waits: longer each time, but not past the
 // deadline of its cycle, at which something else may be due.
-func (c *convergence) retry(s *snapshot, m pipeline.Mode, attempts int) time.Duration {
+func (s *snapshot) retry(m pipeline.Mode, attempts int) time.Duration {
 	wait := min(firstRetry<<min(attempts, 3), lastRetry)
-	if m.Deadline != nil && s.began(m.Name) == nil && !c.overdue(s, m) {
-		wait = min(wait, c.key.Transition.Calendar().Instant(c.key.Period, *m.Deadline).Sub(s.now))
+	if m.Deadline != nil && s.began(m.Name) == nil && !s.overdue(m) {
+		wait = min(wait, s.key.Transition.Calendar().Instant(s.key.Period, *m.Deadline).Sub(s.now))
 	}
 	return wait
 }
@@ -262,7 +262,7 @@ func (c *convergence) retry(s *snapshot, m pipeline.Mode, attempts int) time.Dur
 // expects returns what the mode expects if this hand-over begins its cycle, that is,
 // brings the last of the critical processors; else nothing. A selection of an operator begins
 // none if it leaves something behind that the policy is still waiting with.
-func (c *convergence) expects(s *snapshot, a action) []any {
+func (s *snapshot) expects(a action) []any {
 	if a.handing.began {
 		return nil
 	}
@@ -273,16 +273,16 @@ func (c *convergence) expects(s *snapshot, a action) []any {
 	for _, r := range s.runs {
 		done[r.Processor] = done[r.Processor] || covered[r.Key]
 	}
-	if left, _ := policy.Pending(c.input(s, a.mode), covered); a.handing.selected && a.handing.byPolicy != policy.Ready && len(left) > 0 {
+	if left, _ := policy.Pending(s.input(a.mode), covered); a.handing.selected && a.handing.byPolicy != policy.Ready && len(left) > 0 {
 		return nil
 	}
 	if slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {
 		return nil
 	}
 	var names []any
-	for _, name := range c.key.Transition.Order {
+	for _, name := range s.key.Transition.Order {
 		if a.mode.Names(name) {
-			names = append(names, c.key.Transition.Stored(name))
+			names = append(names, s.key.Transition.Stored(name))
 		}
 	}
 	return names

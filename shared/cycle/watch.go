@@ -190,14 +190,13 @@ func (e *Engine) unwatch(ctx context.Context, list store.Doc, periods []pipeline
 }
 
 // settled reports whether nothing is left to do in a period, and nothing is on hold.
-func (c *convergence) settled() bool {
-	s := c.last
+func (s *snapshot) settled() bool {
 	for name, bs := range s.batches {
-		m, known := c.key.Transition.Mode(name)
+		m, known := s.key.Transition.Mode(name)
 		if !known {
 			m = pipeline.Mode{Name: name}
 		}
-		if open := firstUnpublished(bs); open != nil && !c.keeps(s, m, open) || s.hold(name) != nil {
+		if open := firstUnpublished(bs); open != nil && !s.keeps(m, open) || s.hold(name) != nil {
 			return false
 		}
 	}
