@@ -158,7 +158,7 @@ type convergence struct {
 	waits      bool            // there is a check to be made, for which no time is left
 }
 
-// attempt is what a decision depends on beside the snapshot: what this Converge was called for, and
+// attempt is what a decision depends on, next to the snapshot: what this Converge was called for, and
 // what it has done so far. Decisions read it; the steps write it.
 type attempt struct {
 	now      time.Time      // by this machine's clock
