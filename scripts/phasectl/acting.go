@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -17,14 +16,6 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
-
-// opener opens the application, to look or to act.
-type opener func(context.Context) (*app.App, error)
-
-// differsFlag is of the commands that change something; see openToAct.
-func (f *flags) differsFlag(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.differs, "definition-differs", false, "continue if the deployed functions run another pipeline file, or the state has names that this file does not have")
-}
 
 // openToAct opens the application for a command that changes something. It refuses one whose
 // pipeline file is not the deployed one. The command would work on other modes and processors
@@ -44,18 +35,18 @@ func (f *flags) openToAct(ctx context.Context) (*app.App, error) {
 func agrees(ctx context.Context, a *app.App) error {
 	deployed, at, err := a.Deployed(ctx)
 	if err != nil {
-		return exitError{exitUnknown, fmt.Errorf("cannot read which pipeline file the functions run: %w; to continue without this check, add --definition-differs", err)}
+		return unknown(fmt.Errorf("cannot read which pipeline file the functions run: %w; to continue without this check, add --definition-differs", err))
 	}
 	if deployed != "" && deployed != a.Pipeline.Hash {
-		return exitError{exitFindings, fmt.Errorf("the pipeline file of this command, %s, has the hash %s; the deployed functions run %s (as of %s). Name the deployed file with --pipeline, deploy this one, or continue with --definition-differs",
-			fileName(a.Config), a.Pipeline.Hash, deployed, at.UTC().Format(time.RFC3339))}
+		return findings(fmt.Errorf("the pipeline file of this command, %s, has the hash %s; the deployed functions run %s (as of %s). Name the deployed file with --pipeline, deploy this one, or continue with --definition-differs",
+			fileName(a.Config), a.Pipeline.Hash, deployed, at.UTC().Format(time.RFC3339)))
 	}
 	renamed, err := a.Engine.Renamed(ctx, a.Pipeline)
 	if err != nil {
-		return exitError{exitUnknown, fmt.Errorf("cannot read whether a name was changed: %w; to continue without this check, add --definition-differs", err)}
+		return unknown(fmt.Errorf("cannot read whether a name was changed: %w; to continue without this check, add --definition-differs", err))
 	}
 	if len(renamed) > 0 {
-		return exitError{exitFindings, errors.New(strings.Join(sentences(renamed), "; ") + "; to continue in spite of that, add --definition-differs")}
+		return findings(errors.New(strings.Join(sentences(renamed), "; ") + "; to continue in spite of that, add --definition-differs"))
 	}
 	return nil
 }

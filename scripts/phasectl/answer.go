@@ -25,10 +25,14 @@ type answer interface {
 
 // answers has a command print what it returns, as text or with --json as one object. A command
 // that has an answer as well as an error, such as a finding, prints the one and ends with the other.
+// A command that has said nothing else takes no words.
 func answers[T any, A interface {
 	*T
 	answer
 }](f *flags, cmd *cobra.Command, do func(context.Context) (A, error)) *cobra.Command {
+	if cmd.Args == nil {
+		cmd.Args = args(cobra.NoArgs)
+	}
 	cmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object")
 	f.types[cmd] = reflect.TypeFor[T]()
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -46,6 +50,21 @@ func answers[T any, A interface {
 		return f.watch(cmd.Context(), once)
 	}
 	return cmd
+}
+
+// opener opens the application, to look or to act.
+type opener func(context.Context) (*app.App, error)
+
+// on has a command work on the application, and closes it.
+func on[A any](open opener, do func(context.Context, *app.App) (A, error)) func(context.Context) (A, error) {
+	return func(ctx context.Context) (none A, err error) {
+		a, err := open(ctx)
+		if err != nil {
+			return none, err
+		}
+		defer a.Close()
+		return do(ctx, a)
+	}
 }
 
 // watched gives a command that only reads the flag to show its answer again and again.
@@ -134,8 +153,10 @@ func (f *flags) page() *page {
 // act is of the commands that change something: they say what they would do, and on a terminal
 // they ask first.
 type act struct {
+	flags  *flags
 	reason string
 	yes    bool
+	fix    bool // false: a command with --fix only says what it would do
 	dryRun bool
 	ask    io.Reader // nil: there is no terminal
 	say    io.Writer
@@ -158,7 +179,8 @@ func (c *act) needsReason(when func() bool) need {
 func (c *act) optional(f *flags, cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "show what would be done, and change nothing")
 	cmd.Flags().BoolVar(&c.yes, "yes", false, "do not ask on a terminal")
-	f.differsFlag(cmd)
+	cmd.Flags().BoolVar(&f.differs, "definition-differs", false, "continue if the deployed functions run another pipeline file, or the state has names that this file does not have")
+	c.flags, c.fix = f, true
 	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
 		c.say = cmd.ErrOrStderr()
 		if in, ok := cmd.InOrStdin().(*os.File); ok && terminal(in) {
@@ -167,25 +189,40 @@ func (c *act) optional(f *flags, cmd *cobra.Command) {
 	}
 }
 
-// openFor opens the application to act, or for a dry run to look.
-func (c *act) openFor(ctx context.Context, f *flags) (*app.App, error) {
-	if c.dryRun {
-		return f.open(ctx)
+// fixes is optional for a command that changes something only with --fix.
+func (c *act) fixes(f *flags, cmd *cobra.Command, usage string) {
+	c.optional(f, cmd)
+	cmd.Flags().BoolVar(&c.fix, "fix", false, usage)
+}
+
+// changes reports whether the command is to change something.
+func (c *act) changes() bool { return c.fix && !c.dryRun }
+
+// openAct opens the application to act, or only to look.
+func (c *act) openAct(ctx context.Context) (*app.App, error) {
+	if c.changes() {
+		return c.flags.openToAct(ctx)
 	}
-	return f.openToAct(ctx)
+	return c.flags.open(ctx)
 }
 
 // errStopped: an interrupt has ended work between two of its steps.
 var errStopped = errors.New("stopped: what was done stays done, and the same command does the rest")
 
 // errNotConfirmed: the answer to the question was no.
-var errNotConfirmed = exitError{exitFindings, errors.New("not confirmed: nothing was changed")}
+var errNotConfirmed = findings(errors.New("not confirmed: nothing was changed"))
 
-// confirmed says what would be done and asks. It reports false for a dry run, and an error if the
-// answer is no. Without a terminal it does not ask.
-func (c *act) confirmed(ctx context.Context, format string, args ...any) (bool, error) {
-	if c.dryRun || c.yes || c.ask == nil {
-		return !c.dryRun, nil
+// errDryRun: a command must end before it asks.
+var errDryRun = errors.New("a dry run changes nothing")
+
+// confirm says what would be done and asks; it returns an error if the answer is no. Without a
+// terminal it does not ask.
+func (c *act) confirm(ctx context.Context, format string, args ...any) error {
+	switch {
+	case !c.changes():
+		return errDryRun
+	case c.yes || c.ask == nil:
+		return nil
 	}
 	fmt.Fprintf(c.say, "%s. Continue? [y/N] ", plain(fmt.Sprintf(format, args...)))
 	said := make(chan string, 1)
@@ -196,9 +233,9 @@ func (c *act) confirmed(ctx context.Context, format string, args ...any) (bool, 
 	select {
 	case line := <-said:
 		if line == "y" || line == "yes" {
-			return true, nil
+			return nil
 		}
 	case <-ctx.Done():
 	}
-	return false, errNotConfirmed
+	return errNotConfirmed
 }

@@ -36,54 +36,56 @@ func checksVerifyCommand(f *flags) *cobra.Command {
 			"its last days would look as if nothing had been handed over.\n\n" +
 			"Exit status: 0 all is ok, with or without warnings, 1 a problem was found, 2 something could not be verified.",
 		Example: "  phasectl checks verify --pipeline my-pipeline.yaml --project my-project",
-		Args:    args(cobra.NoArgs),
 	}
-	return answers(f, cmd, func(ctx context.Context) (*verified, error) {
-		c, p, w, err := f.warehouse()
-		if err != nil {
-			return nil, err
+	return answers(f, cmd, f.verify)
+}
+
+func (f *flags) verify(ctx context.Context) (*verified, error) {
+	c, p, w, err := f.warehouse()
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	others, err := replaced(ctx, c, p)
+	if err != nil {
+		return nil, err
+	}
+	r := &verified{[]warehouse.Verification{}}
+	for _, t := range p.Transitions {
+		f.progress("%s: verifying its checks…", t.ID)
+		for _, v := range w.Verify(ctx, t, p.Calendar.At(clock())) {
+			v.Name = t.Prefix() + v.Name
+			r.Checks = append(r.Checks, v)
 		}
-		defer w.Close()
-		others, err := replaced(ctx, c, p)
-		if err != nil {
-			return nil, err
+	}
+	if c.BigQueryHost != "" || !c.Local {
+		f.progress("verifying tables and writes…")
+		r.Checks = append(r.Checks, locations(ctx, w, c, p, false))
+		r.Checks = append(r.Checks, w.VerifyTables(ctx, p)...)
+		if c.ReadOnly {
+			r.Checks = append(r.Checks, warehouse.Verification{Name: "writes", Warning: "not verified: this environment only reads the tables (PHASEGATE_TABLES=read)"})
+		} else {
+			r.Checks = append(r.Checks, w.VerifyWrites(ctx, p, p.Calendar.At(clock()), c.Archive())...)
 		}
-		r := &verified{[]warehouse.Verification{}}
-		for _, t := range p.Transitions {
-			f.progress("%s: verifying its checks…", t.ID)
-			for _, v := range w.Verify(ctx, t, p.Calendar.At(clock())) {
-				v.Name = t.Prefix() + v.Name
-				r.Checks = append(r.Checks, v)
-			}
-		}
-		if c.BigQueryHost != "" || !c.Local {
-			f.progress("verifying tables and writes…")
-			r.Checks = append(r.Checks, locations(ctx, w, c, p, false))
-			r.Checks = append(r.Checks, w.VerifyTables(ctx, p)...)
-			if c.ReadOnly {
-				r.Checks = append(r.Checks, warehouse.Verification{Name: "writes", Warning: "not verified: this environment only reads the tables (PHASEGATE_TABLES=read)"})
-			} else {
-				r.Checks = append(r.Checks, w.VerifyWrites(ctx, p, p.Calendar.At(clock()), c.Archive())...)
-			}
-		}
-		r.Checks = append(append(r.Checks, others...), names(ctx, c)...)
-		bad, unknown := 0, 0
-		for _, v := range r.Checks {
-			switch {
-			case v.Unknown:
-				unknown++
-			case v.Problem != "":
-				bad++
-			}
-		}
+	}
+	r.Checks = append(append(r.Checks, others...), names(ctx, c)...)
+	bad, unmade := 0, 0
+	for _, v := range r.Checks {
 		switch {
-		case bad > 0:
-			return r, exitError{exitFindings, fmt.Errorf("%d of %s failed", bad, pipeline.Count(len(r.Checks), "verification", "verifications"))}
-		case unknown > 0:
-			return r, exitError{exitUnknown, fmt.Errorf("%d of %s could not be made", unknown, pipeline.Count(len(r.Checks), "verification", "verifications"))}
+		case v.Unknown:
+			unmade++
+		case v.Problem != "":
+			bad++
 		}
-		return r, nil
-	})
+	}
+	of := pipeline.Count(len(r.Checks), "verification", "verifications")
+	switch {
+	case bad > 0:
+		return r, findings(fmt.Errorf("%d of %s failed", bad, of))
+	case unmade > 0:
+		return r, unknown(fmt.Errorf("%d of %s could not be made", unmade, of))
+	}
+	return r, nil
 }
 
 // verified is what was verified.
@@ -92,11 +94,7 @@ type verified struct {
 }
 
 func (r *verified) text(p *page) {
-	if len(r.Checks) == 0 {
-		p.line("the pipeline declares no checks")
-		return
-	}
-	p.table("STATE", "CHECK")
+	p.list("the pipeline declares no checks", "STATE", "CHECK")
 	for _, v := range r.Checks {
 		state, note := "ok", ""
 		switch {
@@ -154,9 +152,9 @@ func (o *checksRunOptions) run(ctx context.Context) (*checksRun, error) {
 	}
 	switch {
 	case r.Outcome == policy.Failed:
-		return r, exitError{exitFindings, errors.New("the data is not ready")}
+		return r, findings(errors.New("the data is not ready"))
 	case r.Outcome != policy.Passed:
-		return r, exitError{exitUnknown, fmt.Errorf("readiness is %s", strings.ReplaceAll(string(r.Outcome), "_", " "))}
+		return r, unknown(fmt.Errorf("readiness is %s", strings.ReplaceAll(string(r.Outcome), "_", " ")))
 	}
 	return r, nil
 }
@@ -212,7 +210,7 @@ func (f *flags) warehouse() (app.Config, *pipeline.Pipeline, *warehouse.Warehous
 	}
 	asks := slices.ContainsFunc(p.Transitions, func(t *pipeline.Transition) bool { return t.Checks != nil })
 	if asks && c.Local && c.BigQueryHost == "" {
-		return c, nil, nil, exitError{exitUnknown, errors.New("the documents are on this machine and BIGQUERY_EMULATOR_HOST is not set: Google's warehouse is not asked about them")}
+		return c, nil, nil, unknown(errors.New("the documents are on this machine and BIGQUERY_EMULATOR_HOST is not set: Google's warehouse is not asked about them"))
 	}
 	f.opened = &opened{c, p}
 	return c, p, warehouse.New(c.Project, c.BigQueryHost), nil

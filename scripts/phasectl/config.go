@@ -94,7 +94,7 @@ func (f *flags) openLogging(ctx context.Context, level string, w io.Writer) (*ap
 	if file, ok := strings.CutPrefix(c.Store, "sqlite:"); ok {
 		// Opening would create it, and an empty store reads as if nothing had happened.
 		if _, err := os.Stat(file); err != nil {
-			return nil, exitError{exitUnknown, fmt.Errorf("PHASEGATE_STORE: %w", err)}
+			return nil, unknown(fmt.Errorf("PHASEGATE_STORE: %w", err))
 		}
 	}
 	if _, err := c.LoadPipeline(); err != nil {
@@ -102,7 +102,7 @@ func (f *flags) openLogging(ctx context.Context, level string, w io.Writer) (*ap
 	}
 	a, err := app.Open(ctx, c, stores(clock), clock, w)
 	if err != nil {
-		return nil, exitError{exitUnknown, err}
+		return nil, unknown(err)
 	}
 	f.opened = &opened{a.Config, a.Pipeline}
 	return a, nil

@@ -48,9 +48,9 @@ func (o *dailyOptions) run(ctx context.Context) (r *dailyAnswer, err error) {
 		name string
 		run  func() error
 	}{
-		{"health", func() (err error) { r.Health, err = health.run(ctx); return err }},
-		{"reconcile", func() (err error) { r.Reconcile, err = reconcile.run(ctx); return err }},
-		{"drift", func() (err error) { r.Drift, err = drift.run(ctx); return err }},
+		{"health", func() (err error) { r.Health, err = on(o.open, health.run)(ctx); return err }},
+		{"reconcile", func() (err error) { r.Reconcile, err = on(o.open, reconcile.run)(ctx); return err }},
+		{"drift", func() (err error) { r.Drift, err = on(o.open, drift.run)(ctx); return err }},
 	} {
 		err := part.run()
 		var exit exitError

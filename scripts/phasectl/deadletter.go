@@ -136,7 +136,7 @@ func allDead(ctx context.Context, a *app.App, topic string, most int) ([]deadLet
 	pulling.Wait()
 	out := append([]deadLetter{}, slices.Concat(each...)...)
 	if err := errors.Join(errs...); err != nil {
-		return nil, exitError{exitUnknown, errors.Join(err, giveBack(ctx, a, out))}
+		return nil, unknown(errors.Join(err, giveBack(ctx, a, out)))
 	}
 	return out, nil
 }
@@ -175,30 +175,30 @@ func topicFlag(cmd *cobra.Command, topic *string) {
 	cmd.Flags().StringVar(topic, "topic", "", "the dead letter of this topic only (default: of every topic that feeds a function)")
 }
 
+type deadLetterOptions struct {
+	topic string
+}
+
 func deadLetterList(f *flags) *cobra.Command {
-	var topic string
+	var o deadLetterOptions
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List dead-lettered messages, up to 1000 of each subscription",
 		Example: "  phasectl dead-letter list\n  phasectl dead-letter list --topic nba-phase3-analytics-complete",
-		Args:    args(cobra.NoArgs),
 	}
-	topicFlag(cmd, &topic)
-	return answers(f, cmd, func(ctx context.Context) (*deadLetters, error) {
-		a, err := f.open(ctx)
-		if err != nil {
-			return nil, err
-		}
-		defer a.Close()
-		ds, err := allDead(ctx, a, topic, maxDead)
-		if err != nil {
-			return nil, err
-		}
-		if err := giveBack(ctx, a, ds); err != nil {
-			return nil, exitError{exitUnknown, err}
-		}
-		return &deadLetters{ds}, nil
-	})
+	topicFlag(cmd, &o.topic)
+	return answers(f, cmd, on(f.open, o.list))
+}
+
+func (o *deadLetterOptions) list(ctx context.Context, a *app.App) (*deadLetters, error) {
+	ds, err := allDead(ctx, a, o.topic, maxDead)
+	if err != nil {
+		return nil, err
+	}
+	if err := giveBack(ctx, a, ds); err != nil {
+		return nil, unknown(err)
+	}
+	return &deadLetters{ds}, nil
 }
 
 type deadLetters struct {
@@ -206,11 +206,7 @@ type deadLetters struct {
 }
 
 func (r *deadLetters) text(p *page) {
-	if len(r.Messages) == 0 {
-		p.line("no dead-lettered messages")
-		return
-	}
-	p.table("PUBLISHED", "ID", "TOPIC", "FAILURE")
+	p.list("no dead-lettered messages", "PUBLISHED", "ID", "TOPIC", "FAILURE")
 	for _, d := range r.Messages {
 		after := "after " + d.Attempts + " attempts"
 		if d.Attempts == "" {
@@ -237,9 +233,9 @@ func deadLetterReplay(f *flags) *cobra.Command {
 	o.chosen(cmd, "everything, up to 1000 messages a subscription")
 	topicFlag(cmd, &o.topic)
 	o.acts(f, cmd)
-	return answers(f, cmd, func(ctx context.Context) (*tally, error) {
-		return o.eachDead(ctx, "accepted", "deliver again", replayOne)
-	})
+	return answers(f, cmd, on(o.openAct, func(ctx context.Context, a *app.App) (*tally, error) {
+		return o.eachDead(ctx, a, "accepted", "deliver again", replayOne)
+	}))
 }
 
 func deadLetterDiscard(f *flags) *cobra.Command {
@@ -254,9 +250,9 @@ func deadLetterDiscard(f *flags) *cobra.Command {
 	o.chosen(cmd, "")
 	topicFlag(cmd, &o.topic)
 	o.acts(f, cmd)
-	return answers(f, cmd, func(ctx context.Context) (*tally, error) {
-		return o.eachDead(ctx, "discarded", "discard", discardOne)
-	})
+	return answers(f, cmd, on(o.openAct, func(ctx context.Context, a *app.App) (*tally, error) {
+		return o.eachDead(ctx, a, "discarded", "discard", discardOne)
+	}))
 }
 
 // maxDiscarded bounds how much of a discarded message its audit record keeps.
@@ -290,22 +286,12 @@ func discardOne(ctx context.Context, a *app.App, d deadLetter, reason string) er
 	case !errors.Is(err, store.ErrExists):
 		return fmt.Errorf("record that %s is discarded: %w", d.ID, err)
 	}
-	err = a.Broker.Client.SubscriptionAdminClient.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{
-		Subscription: subscriptionName(a, d.Subscription), AckIds: []string{d.ackID}})
-	if err != nil {
-		return fmt.Errorf("recorded, but not acknowledged: %w", err)
-	}
-	return nil
+	return acknowledge(ctx, a, d, "recorded")
 }
 
 // eachDead does something about the named ones, about all without names, and gives back those
 // about which it was not done.
-func (o *messagesOptions) eachDead(ctx context.Context, verb, would string, do func(context.Context, *app.App, deadLetter, string) error) (t *tally, err error) {
-	a, err := o.openFor(ctx, o.flags)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
+func (o *messagesOptions) eachDead(ctx context.Context, a *app.App, verb, would string, do func(context.Context, *app.App, deadLetter, string) error) (t *tally, err error) {
 	ds, err := allDead(ctx, a, o.topic, maxDead)
 	if err != nil {
 		return nil, err
@@ -328,7 +314,7 @@ func (o *messagesOptions) eachDead(ctx context.Context, verb, would string, do f
 		return err
 	})
 	if failed := giveBack(ctx, a, slices.Collect(maps.Values(stay))); failed != nil {
-		err = exitError{exitUnknown, failed}
+		err = unknown(failed)
 	}
 	return t, err
 }
@@ -358,7 +344,12 @@ func replayOne(ctx context.Context, a *app.App, d deadLetter, reason string) err
 	if err != nil {
 		return err
 	}
-	err = a.Broker.Client.SubscriptionAdminClient.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{
+	return acknowledge(ctx, a, d, outcome)
+}
+
+// acknowledge removes a message of which an outcome is recorded.
+func acknowledge(ctx context.Context, a *app.App, d deadLetter, outcome string) error {
+	err := a.Broker.Client.SubscriptionAdminClient.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{
 		Subscription: subscriptionName(a, d.Subscription), AckIds: []string{d.ackID}})
 	if err != nil {
 		return fmt.Errorf("%s, but not acknowledged: %w", outcome, err)

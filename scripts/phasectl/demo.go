@@ -82,7 +82,7 @@ func demoCommand(f *flags) *cobra.Command {
 				<-cmd.Context().Done()
 			}
 			if !result.OK() {
-				return exitError{exitFindings, errors.New("the night did not go as it should have")}
+				return findings(errors.New("the night did not go as it should have"))
 			}
 			return nil
 		},

@@ -72,7 +72,6 @@ func doctorCommand(f *flags) *cobra.Command {
 			"parent, because it may be inherited. Nothing is changed.\n\n" +
 			"Exit status: 0 all is ok, 1 a check is failing, 2 a check could not be made.",
 		Example: "  phasectl doctor --project my-project\n  phasectl doctor --project my-project --pipeline my-pipeline.yaml --json",
-		Args:    args(cobra.NoArgs),
 	}
 	cmd.Flags().BoolVar(&o.deploying, "before-deploy", false, "what make deploy will create or reset is no finding, as before the first deployment")
 	return answers(f, cmd, o.run)

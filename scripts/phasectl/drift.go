@@ -42,19 +42,13 @@ func driftCommand(f *flags) *cobra.Command {
 			"listed with --verbose. Nothing is changed.\n\n" +
 			"Exit status: 0 nothing differs, 1 something does, 2 something could not be read.",
 		Example: "  phasectl drift --project my-project\n  phasectl drift --source ~/phasegate --verbose",
-		Args:    args(cobra.NoArgs),
 	}
 	cmd.Flags().StringVar(&o.dir, "source", ".", "folder of the checkout")
 	cmd.Flags().BoolVar(&o.verbose, "verbose", false, "list ignored services and jobs as well")
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, on(f.open, o.run))
 }
 
-func (o *driftOptions) run(ctx context.Context) (*checklist, error) {
-	a, err := o.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
+func (o *driftOptions) run(ctx context.Context, a *app.App) (*checklist, error) {
 	o.progress("reading the checkout and the deployment…")
 	d, err := newDrift(ctx, a, o.dir)
 	if err != nil {
@@ -90,7 +84,7 @@ type ran struct {
 // deployed. A comparison of its documents with a real project would be of two systems.
 func deployedElsewhere(c app.Config) error {
 	if (c.Local || c.PubSubHost != "") && platformOptions == nil {
-		return exitError{exitUnknown, errors.New("nothing is deployed on this machine: name a project, without the emulators' variables")}
+		return unknown(errors.New("nothing is deployed on this machine: name a project, without the emulators' variables"))
 	}
 	return nil
 }
@@ -136,13 +130,13 @@ func checkoutHash(ctx context.Context, dir, pipelineFile string) (string, error)
 		return "", usage(fmt.Errorf("--source: %q is no folder", dir))
 	}
 	if _, err := os.Stat(filepath.Join(dir, packer)); errors.Is(err, fs.ErrNotExist) {
-		return "", exitError{exitUnknown, fmt.Errorf("--source: %q is no checkout of Phasegate: it has no %s", dir, packer)}
+		return "", unknown(fmt.Errorf("--source: %q is no checkout of Phasegate: it has no %s", dir, packer))
 	}
 	arguments := []string{"run", "./" + packer, "--hash", "--version", app.Version}
 	if pipelineFile != "" {
 		file, err := filepath.Abs(pipelineFile)
 		if err != nil {
-			return "", exitError{exitUnknown, err}
+			return "", unknown(err)
 		}
 		arguments = append(arguments, "--pipeline", file)
 	}
@@ -152,7 +146,7 @@ func checkoutHash(ctx context.Context, dir, pipelineFile string) (string, error)
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", exitError{exitUnknown, fmt.Errorf("hash of the checkout %q: %w: %s", dir, err, strings.TrimSpace(stderr.String()))}
+		return "", unknown(fmt.Errorf("hash of the checkout %q: %w: %s", dir, err, strings.TrimSpace(stderr.String())))
 	}
 	return strings.TrimSpace(string(out)), nil
 }

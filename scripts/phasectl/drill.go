@@ -28,7 +28,6 @@ func drillCommand(f *flags) *cobra.Command {
 			"published to the next phase, and no alert fires, because alerts read other log lines.\n\n" +
 			"Exit status: 0 all steps succeeded, 1 a step failed, 2 a step could not be tried.",
 		Example: "  phasectl drill --project my-project",
-		Args:    args(cobra.NoArgs),
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Minute, "how long each step may take; the first request after a deployment starts an instance")
 	return answers(f, cmd, func(ctx context.Context) (*checklist, error) {

@@ -40,7 +40,7 @@ func explainCommand(f *flags) *cobra.Command {
 	f.needs(cmd, o.needsPeriod(f, never), o.needsPlace(f, true, never))
 	f.watched(cmd)
 	cmd.Flags().IntVar(&o.page, "page", 1, fmt.Sprintf("page of the runs, %d on each, the newest on the first", runsOfPage))
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, on(f.open, o.run))
 }
 
 // runsOfPage is how many runs are shown at once.
@@ -117,17 +117,9 @@ func logsLink(a *app.App, filter string, from pipeline.Offset, key cycle.Key) st
 	return "https://console.cloud.google.com/logs/query;query=" + strings.ReplaceAll(url.QueryEscape(filter), "+", "%20") + "?project=" + url.QueryEscape(a.Config.Project)
 }
 
-func (o *explainOptions) run(ctx context.Context) (*explainAnswer, error) {
-	a, err := o.open(ctx)
+func (o *explainOptions) run(ctx context.Context, a *app.App) (*explainAnswer, error) {
+	ts, err := o.transitionsWithMode(a.Pipeline)
 	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
-	ts, err := o.transitions(a.Pipeline)
-	if err != nil {
-		return nil, err
-	}
-	if err := o.known(ts); err != nil {
 		return nil, err
 	}
 	period, err := onePeriod(a.Pipeline.Calendar, a.Now(), o.period)
@@ -143,7 +135,7 @@ func (o *explainOptions) run(ctx context.Context) (*explainAnswer, error) {
 		key := cycle.Key{Transition: t, Period: period}
 		x, err := a.Engine.Explain(ctx, key, m)
 		if err != nil {
-			return nil, exitError{exitUnknown, err}
+			return nil, unknown(err)
 		}
 		x.NextCheck = checkedNext(a.Pipeline, x.Status, a.Now())
 		pages = max(pages, (len(x.Runs)+runsOfPage-1)/runsOfPage)

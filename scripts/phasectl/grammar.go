@@ -144,19 +144,23 @@ func (s *subject) modeOf(t *pipeline.Transition) (pipeline.Mode, error) {
 	return m, nil
 }
 
-// known checks that one of the transitions has the mode that is named.
-func (s *subject) known(ts []*pipeline.Transition) error {
+// transitionsWithMode is transitions, one of which has the mode that is named.
+func (s *subject) transitionsWithMode(p *pipeline.Pipeline) ([]*pipeline.Transition, error) {
+	ts, err := s.transitions(p)
+	if err != nil {
+		return nil, err
+	}
 	var have, modes []string
 	for _, t := range ts {
 		if _, ok := t.Mode(s.mode); ok || s.mode == "" {
-			return nil
+			return ts, nil
 		}
 		have = append(have, t.ID+" has "+modeNames(t))
 		for _, m := range t.Modes {
 			modes = append(modes, m.Name)
 		}
 	}
-	return usage(fmt.Errorf("MODE: %q: %s", s.mode, strings.Join(have, "; ")+pipeline.DidYouMean(s.mode, modes)))
+	return nil, usage(fmt.Errorf("MODE: %q: %s", s.mode, strings.Join(have, "; ")+pipeline.DidYouMean(s.mode, modes)))
 }
 
 // one returns the cycle that is named.

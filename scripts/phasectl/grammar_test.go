@@ -137,9 +137,9 @@ func TestActs_CanBeTriedAndAskOnATerminal(t *testing.T) {
 	visit(newRoot())
 	for said, want := range map[string]bool{"y\n": true, "YES\n": true, "\n": false, "n\n": false, "": false} {
 		var shown bytes.Buffer
-		c := act{ask: strings.NewReader(said), say: &shown}
-		if got, err := c.confirmed(t.Context(), "close %s", "2026-02-03 overnight"); got != want || (err == nil) != want || shown.String() != "close 2026-02-03 overnight. Continue? [y/N] " {
-			t.Errorf("%q: %v %v %q", said, got, err, shown.String())
+		c := act{fix: true, ask: strings.NewReader(said), say: &shown}
+		if err := c.confirm(t.Context(), "close %s", "2026-02-03 overnight"); (err == nil) != want || shown.String() != "close 2026-02-03 overnight. Continue? [y/N] " {
+			t.Errorf("%q: %v %q", said, err, shown.String())
 		}
 	}
 	s := running(t)

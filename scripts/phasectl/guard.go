@@ -21,7 +21,7 @@ func guardCommand(f *flags) *cobra.Command {
 		}
 		s, err := stores(time.Now)(ctx, c)
 		if err != nil {
-			return nil, nil, exitError{exitUnknown, err}
+			return nil, nil, unknown(err)
 		}
 		return s, func() error { return nil }, nil
 	}, func() (*pipeline.Pipeline, error) {

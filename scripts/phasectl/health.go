@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/deployed"
 	"github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -30,7 +31,7 @@ func healthCommand(f *flags) *cobra.Command {
 	}
 	o.takes(cmd, 1)
 	cmd.Flags().BoolVar(&o.verbose, "verbose", false, "show the evidence of checks that are ok as well")
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, on(f.open, o.run))
 }
 
 // healthAnswer is a report, and how it is shown.
@@ -39,12 +40,7 @@ type healthAnswer struct {
 	verbose bool
 }
 
-func (o *healthOptions) run(ctx context.Context) (*healthAnswer, error) {
-	a, err := o.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
+func (o *healthOptions) run(ctx context.Context, a *app.App) (r *healthAnswer, err error) {
 	c := health.New(a)
 	if a.Config.PubSubHost != "" { // an emulator counts nothing
 		c.Dead = func(ctx context.Context) (map[string]int64, error) { return countEach(ctx, a) }
@@ -63,12 +59,12 @@ func (o *healthOptions) run(ctx context.Context) (*healthAnswer, error) {
 			return nil, usage(fmt.Errorf("DAY: %s is not over", c.Day))
 		}
 	}
-	r := &healthAnswer{c.Run(ctx), o.verbose}
+	r = &healthAnswer{c.Run(ctx), o.verbose}
 	switch r.Overall {
 	case health.Failing:
-		return r, exitError{exitFindings, errors.New(pipeline.Count(r.Count(health.Failing), "check is failing", "checks are failing"))}
+		return r, findings(errors.New(pipeline.Count(r.Count(health.Failing), "check is failing", "checks are failing")))
 	case health.Unknown:
-		return r, exitError{exitUnknown, errors.New(pipeline.Count(r.Count(health.Unknown), "check is unknown", "checks are unknown"))}
+		return r, unknown(errors.New(pipeline.Count(r.Count(health.Unknown), "check is unknown", "checks are unknown")))
 	}
 	return r, nil
 }

@@ -14,15 +14,16 @@ import (
 	"github.com/phasegate/phasegate/shared/policy"
 )
 
-type holdOptions struct {
+// steerOptions are of the commands that say when a cycle, or a whole transition, is handed over.
+type steerOptions struct {
 	*flags
 	subject
 	act
-	lasts time.Duration
+	lasts time.Duration // of a hold
 }
 
 func holdCommand(f *flags) *cobra.Command {
-	o := holdOptions{flags: f}
+	o := steerOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "hold [PERIOD [MODE]]",
 		Short: "Keep a cycle, or a whole transition, from being handed over for a while",
@@ -36,7 +37,7 @@ func holdCommand(f *flags) *cobra.Command {
 	f.needs(cmd, lacks("--for", func() bool { return o.lasts == 0 }, "--for 6h"))
 	o.acts(f, cmd)
 	cmd.Flags().DurationVar(&o.lasts, "for", 0, "how long, such as 6h (required)")
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, o.hold)
 }
 
 // steered is what became of a cycle, or of a whole transition, that a person held, released or
@@ -62,40 +63,34 @@ func (s *steered) text(p *page) {
 	}
 }
 
-// steer opens the application, says what it would do to a cycle or to the whole transition, asks,
-// does it, and says where the cycle is then.
-func (c *act) steer(ctx context.Context, f *flags, s *subject, whole bool, would string, do func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error) (*steered, error) {
-	a, err := c.openFor(ctx, f)
+// steer says what it would do to a cycle or to the whole transition, asks, does it, and says where
+// the cycle is then.
+func (o *steerOptions) steer(ctx context.Context, would string, do func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error) (*steered, error) {
+	a, err := o.openAct(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer a.Close()
-	var key cycle.Key
-	var m pipeline.Mode
-	if whole {
-		key, m, err = s.oneOrAll(a)
-	} else {
-		key, m, err = s.one(a.Pipeline, a.Now())
-	}
+	key, m, err := o.oneOrAll(a)
 	if err != nil {
 		return nil, err
 	}
-	out := &steered{DryRun: c.dryRun, Transition: key.Transition.ID, Period: key.Period, Mode: m.Name,
+	out := &steered{DryRun: o.dryRun, Transition: key.Transition.ID, Period: key.Period, Mode: m.Name,
 		Done: fmt.Sprintf("would "+would, what(key, m.Name)), Notes: []string{}}
 	if err := out.see(ctx, a, key, m); err != nil {
 		return nil, err
 	}
-	if confirmed, err := c.confirmed(ctx, would, what(key, m.Name)); !confirmed {
-		if err != nil {
-			return nil, err
-		}
+	if o.dryRun {
 		return out, nil
+	}
+	if err := o.confirm(ctx, would, what(key, m.Name)); err != nil {
+		return nil, err
 	}
 	switch err := do(a, key, m, out); {
 	case errors.Is(err, cycle.ErrRefused):
-		return nil, exitError{exitFindings, err}
+		return nil, findings(err)
 	case err != nil:
-		return nil, exitError{exitUnknown, err}
+		return nil, unknown(err)
 	}
 	return out, out.see(ctx, a, key, m)
 }
@@ -107,7 +102,7 @@ func (s *steered) see(ctx context.Context, a *app.App, key cycle.Key, m pipeline
 	}
 	all, err := a.Engine.Status(ctx, key)
 	if err != nil {
-		return exitError{exitUnknown, err}
+		return unknown(err)
 	}
 	for _, st := range all {
 		if st.Mode == m.Name {
@@ -124,16 +119,15 @@ func what(key cycle.Key, mode string) string {
 	return key.Transition.Called(key.Period, mode)
 }
 
-func (o *holdOptions) run(ctx context.Context) (*steered, error) {
+func (o *steerOptions) hold(ctx context.Context) (*steered, error) {
 	most := cycle.MaxHold
 	if o.period == "" {
 		most = cycle.MaxWholeHold
 	}
-	switch {
-	case o.lasts < 0 || o.lasts > most:
+	if o.lasts < 0 || o.lasts > most {
 		return nil, usage(fmt.Errorf("--for: %s is not within 1s to %gh", o.lasts, most.Hours()))
 	}
-	return o.steer(ctx, o.flags, &o.subject, true, "put %s on hold for "+policy.Short(o.lasts), func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
+	return o.steer(ctx, "put %s on hold for "+policy.Short(o.lasts), func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
 		r, err := a.Engine.Hold(ctx, key, m.Name, o.lasts, actor(), o.reason)
 		if err != nil {
 			return err
@@ -150,14 +144,8 @@ func (o *holdOptions) run(ctx context.Context) (*steered, error) {
 	})
 }
 
-type releaseOptions struct {
-	*flags
-	subject
-	act
-}
-
 func releaseCommand(f *flags) *cobra.Command {
-	o := releaseOptions{flags: f}
+	o := steerOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:     "release [PERIOD [MODE]]",
 		Short:   "End a hold; what is due is handed over at once",
@@ -166,11 +154,11 @@ func releaseCommand(f *flags) *cobra.Command {
 	o.takes(cmd, 2)
 	f.needs(cmd, o.needsWhole(f)...)
 	o.acts(f, cmd)
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, o.release)
 }
 
-func (o *releaseOptions) run(ctx context.Context) (*steered, error) {
-	return o.steer(ctx, o.flags, &o.subject, true, "end the hold of %s, and hand over at once what is due", func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
+func (o *steerOptions) release(ctx context.Context) (*steered, error) {
+	return o.steer(ctx, "end the hold of %s, and hand over at once what is due", func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
 		r, err := a.Engine.Release(ctx, key, m.Name, actor(), o.reason)
 		if err != nil {
 			return err
@@ -183,14 +171,8 @@ func (o *releaseOptions) run(ctx context.Context) (*steered, error) {
 	})
 }
 
-type closeOptions struct {
-	*flags
-	subject
-	act
-}
-
 func closeCommand(f *flags) *cobra.Command {
-	o := closeOptions{flags: f}
+	o := steerOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "close PERIOD [MODE]",
 		Short: "Close a cycle that must never be handed over automatically",
@@ -201,11 +183,11 @@ func closeCommand(f *flags) *cobra.Command {
 	o.takes(cmd, 2)
 	f.needs(cmd, o.needsPeriod(f, never), o.needsPlace(f, false, never))
 	o.acts(f, cmd)
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, o.close)
 }
 
-func (o *closeOptions) run(ctx context.Context) (*steered, error) {
-	return o.steer(ctx, o.flags, &o.subject, false, "close %s, so that it is not handed over automatically", func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
+func (o *steerOptions) close(ctx context.Context) (*steered, error) {
+	return o.steer(ctx, "close %s, so that it is not handed over automatically", func(a *app.App, key cycle.Key, m pipeline.Mode, out *steered) error {
 		r, err := a.Engine.Close(ctx, key, m, actor(), o.reason)
 		if err != nil {
 			return err

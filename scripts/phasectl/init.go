@@ -44,7 +44,6 @@ func initCommand(f *flags) *cobra.Command {
 			"A file that exists is replaced only with --overwrite.\n\n" +
 			"Exit status: 0 written, 1 the file exists, or a dataset has no usable table, 2 BigQuery could not be read.",
 		Example: "  phasectl init\n  phasectl init --dataset shop_raw --dataset shop_clean --dataset shop_marts --time-zone Europe/Berlin --project my-project",
-		Args:    args(cobra.NoArgs),
 	}
 	fl := cmd.Flags()
 	fl.StringArrayVar(&datasets, "dataset", nil, "BigQuery dataset with the tables of a phase; once for each phase, in order")
@@ -54,7 +53,7 @@ func initCommand(f *flags) *cobra.Command {
 	fl.BoolVar(&overwrite, "overwrite", false, "replace the file if it exists")
 	return answers(f, cmd, func(ctx context.Context) (*drafted, error) {
 		if _, err := os.Lstat(d.File); err == nil && !overwrite {
-			return nil, exitError{exitFindings, fmt.Errorf("--file: %s exists: name another file, or replace it with --overwrite", d.File)}
+			return nil, findings(fmt.Errorf("--file: %s exists: name another file, or replace it with --overwrite", d.File))
 		}
 		var err error
 		if len(datasets) > 0 {
@@ -145,7 +144,7 @@ func writeNew(file string, data []byte, overwrite bool) error {
 		err = os.Link(temp.Name(), file)
 	}
 	if errors.Is(err, fs.ErrExist) {
-		return exitError{exitFindings, fmt.Errorf("--file: %s exists: name another file, or replace it with --overwrite", file)}
+		return findings(fmt.Errorf("--file: %s exists: name another file, or replace it with --overwrite", file))
 	}
 	if err != nil {
 		return fmt.Errorf("--file: %w", err)
@@ -422,7 +421,7 @@ func warehouseOf(f *flags) (*warehouse.Warehouse, error) {
 		return nil, usage(err)
 	}
 	if c.Local && c.BigQueryHost == "" {
-		return nil, exitError{exitUnknown, errors.New("the documents are on this machine and BIGQUERY_EMULATOR_HOST is not set: Google's BigQuery is not asked")}
+		return nil, unknown(errors.New("the documents are on this machine and BIGQUERY_EMULATOR_HOST is not set: Google's BigQuery is not asked"))
 	}
 	return warehouse.New(c.Project, c.BigQueryHost), nil
 }

@@ -37,12 +37,12 @@ func (d *draft) fromTables(ctx context.Context, f *flags, datasets []string) err
 	defer w.Close()
 	client, err := w.Client(ctx)
 	if err != nil {
-		return exitError{exitUnknown, err}
+		return unknown(err)
 	}
 	all, sharded := make([][]*bigquery.TableMetadata, len(datasets)), make([][]string, len(datasets))
 	for i, name := range datasets {
 		if all[i], sharded[i], err = tablesOf(ctx, client, name); err != nil {
-			return exitError{exitUnknown, fmt.Errorf("dataset %s: %w", name, err)}
+			return unknown(fmt.Errorf("dataset %s: %w", name, err))
 		}
 	}
 	d.Hourly = hourly(all)
@@ -68,7 +68,7 @@ func (d *draft) fromTables(ctx context.Context, f *flags, datasets []string) err
 			phase.Processors = append(phase.Processors, pr)
 		}
 		if len(phase.Processors) == 0 {
-			return exitError{exitFindings, fmt.Errorf("--dataset: %s has no table for a processor: %s", name, cmp.Or(strings.Join(phase.LeftOut, "; "), "it is empty"))}
+			return findings(fmt.Errorf("--dataset: %s has no table for a processor: %s", name, cmp.Or(strings.Join(phase.LeftOut, "; "), "it is empty")))
 		}
 		d.Phases = append(d.Phases, phase)
 	}

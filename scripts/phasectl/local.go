@@ -137,7 +137,7 @@ func lockFolder(data string) (io.Closer, error) {
 	case err == nil:
 		return f, nil
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		err = exitError{exitFindings, fmt.Errorf("--data: another phasectl local runs on %s: stop it, or name another folder", data)}
+		err = findings(fmt.Errorf("--data: another phasectl local runs on %s: stop it, or name another folder", data))
 		return nil, errors.Join(err, f.Close())
 	default:
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
@@ -242,20 +242,19 @@ func envCommand(f *flags) *cobra.Command {
 		Use:     "env",
 		Short:   "Print the environment that points other commands at the local environment",
 		Example: "  eval \"$(phasectl env)\"",
-		Args:    args(cobra.NoArgs),
 	}
 	dataFlag(cmd, &data)
 	return answers(f, cmd, func(context.Context) (*envAnswer, error) {
 		b, err := os.ReadFile(filepath.Join(data, readyFile))
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, exitError{exitUnknown, fmt.Errorf("no local environment runs on %s; start one: phasectl local", data)}
+			return nil, unknown(fmt.Errorf("no local environment runs on %s; start one: phasectl local", data))
 		}
 		var r ready
 		if err == nil {
 			err = json.Unmarshal(b, &r)
 		}
 		if err != nil {
-			return nil, exitError{exitUnknown, err}
+			return nil, unknown(err)
 		}
 		return &envAnswer{r.variables()}, nil
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/lease"
 )
@@ -57,24 +58,20 @@ func locksList(f *flags) *cobra.Command {
 		Use:     "list",
 		Short:   "List the locks that have a document: holder, last renewal and end",
 		Example: "  phasectl locks list --json",
-		Args:    args(cobra.NoArgs),
 	}
-	return answers(f, cmd, func(ctx context.Context) (*locksAnswer, error) {
-		a, err := f.open(ctx)
-		if err != nil {
-			return nil, err
-		}
-		defer a.Close()
-		states, at, err := a.Locks.List(ctx)
-		if err != nil {
-			return nil, exitError{exitUnknown, err}
-		}
-		r := &locksAnswer{Locks: []lockLine{}}
-		for _, s := range states {
-			r.Locks = append(r.Locks, lineOf(s, at))
-		}
-		return r, nil
-	})
+	return answers(f, cmd, on(f.open, listLocks))
+}
+
+func listLocks(ctx context.Context, a *app.App) (*locksAnswer, error) {
+	states, at, err := a.Locks.List(ctx)
+	if err != nil {
+		return nil, unknown(err)
+	}
+	r := &locksAnswer{Locks: []lockLine{}}
+	for _, s := range states {
+		r.Locks = append(r.Locks, lineOf(s, at))
+	}
+	return r, nil
 }
 
 type locksAnswer struct {
@@ -82,11 +79,7 @@ type locksAnswer struct {
 }
 
 func (r *locksAnswer) text(p *page) {
-	if len(r.Locks) == 0 {
-		p.line("nothing is locked")
-		return
-	}
-	p.table("LOCK", "STATE", "ALIVE", "LAST RENEWED", "SINCE")
+	p.list("nothing is locked", "LOCK", "STATE", "ALIVE", "LAST RENEWED", "SINCE")
 	for _, l := range r.Locks {
 		alive := "yes"
 		if l.State != lockHeld {
@@ -119,13 +112,12 @@ func runAgain(key string) string {
 }
 
 type lockReleaseOptions struct {
-	*flags
 	act
 	key string
 }
 
 func locksRelease(f *flags) *cobra.Command {
-	o := lockReleaseOptions{flags: f}
+	var o lockReleaseOptions
 	cmd := &cobra.Command{
 		Use:   "release KEY",
 		Short: "Revoke a lock from its holder",
@@ -136,7 +128,7 @@ func locksRelease(f *flags) *cobra.Command {
 	}
 	f.words(cmd, word{"KEY", "PlayerGameSummaryProcessor_2026-02-03", &o.key})
 	o.acts(f, cmd)
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, on(o.openAct, o.run))
 }
 
 // lockReleased is a lock that was revoked, or would be.
@@ -155,33 +147,28 @@ func (r *lockReleased) text(p *page) {
 	p.line("  if its work is not done: %s", runAgain(r.Lock.Key))
 }
 
-func (o *lockReleaseOptions) run(ctx context.Context) (*lockReleased, error) {
-	a, err := o.openFor(ctx, o.flags)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
+func (o *lockReleaseOptions) run(ctx context.Context, a *app.App) (*lockReleased, error) {
 	states, at, err := a.Locks.List(ctx)
 	if err != nil {
-		return nil, exitError{exitUnknown, err}
+		return nil, unknown(err)
 	}
 	i := slices.IndexFunc(states, func(s lease.State) bool { return s.Key == o.key })
 	if i < 0 {
-		return nil, exitError{exitFindings, fmt.Errorf("%s: %w", o.key, lease.ErrNotLocked)}
+		return nil, findings(fmt.Errorf("%s: %w", o.key, lease.ErrNotLocked))
 	}
 	r := &lockReleased{DryRun: o.dryRun, Lock: lineOf(states[i], at)}
-	if ok, err := o.confirmed(ctx, "revoke %s from execution %s on %s, last renewed %d s ago", o.key, r.Lock.Execution, r.Lock.Instance, r.Lock.RenewedAgo); !ok {
-		if err != nil {
-			return nil, err
-		}
+	if o.dryRun {
 		return r, nil
+	}
+	if err := o.confirm(ctx, "revoke %s from execution %s on %s, last renewed %d s ago", o.key, r.Lock.Execution, r.Lock.Instance, r.Lock.RenewedAgo); err != nil {
+		return nil, err
 	}
 	s, err := a.Locks.Break(ctx, o.key, audit.Record{Action: "lock_release", Actor: actor(), Reason: o.reason})
 	switch {
 	case errors.Is(err, lease.ErrNotLocked):
-		return nil, exitError{exitFindings, err}
+		return nil, findings(err)
 	case err != nil:
-		return nil, exitError{exitUnknown, err}
+		return nil, unknown(err)
 	}
 	r.Lock = lineOf(s, at)
 	return r, nil

@@ -39,11 +39,16 @@ type exitError struct {
 func (e exitError) Error() string { return e.err.Error() }
 func (e exitError) Unwrap() error { return e.err }
 
-func usage(err error) error {
+// usage, findings and unknown give an error its exit code.
+func usage(err error) error    { return withCode(exitUsage, err) }
+func findings(err error) error { return withCode(exitFindings, err) }
+func unknown(err error) error  { return withCode(exitUnknown, err) }
+
+func withCode(code int, err error) error {
 	if err == nil {
 		return nil
 	}
-	return exitError{exitUsage, err}
+	return exitError{code, err}
 }
 
 // endings are the signals that end this process and can be caught: a terminal that closes

@@ -22,6 +22,7 @@ type page struct {
 
 	b    strings.Builder
 	rows []pageRow // of the table that is being written, its head first
+	none string    // the line in place of a table without rows
 }
 
 type pageRow struct {
@@ -42,10 +43,16 @@ func (p *page) title(format string, args ...any) {
 	p.line(format, args...)
 }
 
-// table begins a table.
+// table begins a table; one without rows is left out.
 func (p *page) table(head ...string) {
 	p.endTable()
 	p.rows = []pageRow{{cells: head}}
+}
+
+// list begins a table. Without rows, the line none stands in its place.
+func (p *page) list(none string, head ...string) {
+	p.table(head...)
+	p.none = none
 }
 
 // row adds a row to the table.
@@ -65,8 +72,16 @@ func (p *page) detail(format string, args ...any) {
 func (p *page) at(t time.Time) string { return localTime(p.zone, t) }
 
 func (p *page) endTable() {
+	rows, none := p.rows, p.none
+	p.rows, p.none = nil, ""
+	if len(rows) == 1 { // its head
+		if none != "" {
+			p.line("%s", none)
+		}
+		return
+	}
 	var widths []int
-	for _, r := range p.rows {
+	for _, r := range rows {
 		for i, c := range r.cells {
 			if i == len(widths) {
 				widths = append(widths, 0)
@@ -74,7 +89,7 @@ func (p *page) endTable() {
 			widths[i] = max(widths[i], utf8.RuneCountInString(c))
 		}
 	}
-	for n, r := range p.rows {
+	for n, r := range rows {
 		var line strings.Builder
 		for i, c := range r.cells {
 			gap := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)+2)
@@ -88,7 +103,6 @@ func (p *page) endTable() {
 			p.b.WriteString("    " + d + "\n")
 		}
 	}
-	p.rows = nil
 }
 
 // colours of words that say how a thing is: red, yellow and green.

@@ -54,7 +54,7 @@ func pipelineCheckCommand(f *flags) *cobra.Command {
 		}
 		u := &understood{File: file, Valid: p != nil, Problems: problems, Warnings: []string{}, p: p, now: clock()}
 		if p == nil {
-			return u, exitError{exitFindings, fmt.Errorf("%s has %s", file, pipeline.Count(len(problems), "problem", "problems"))}
+			return u, findings(fmt.Errorf("%s has %s", file, pipeline.Count(len(problems), "problem", "problems")))
 		}
 		u.describe(p, u.now)
 		return u, nil

@@ -53,9 +53,9 @@ func pipelineDiffCommand(f *flags) *cobra.Command {
 		switch {
 		case err != nil:
 			d.Unknown = plain(err.Error())
-			return d, exitError{exitUnknown, fmt.Errorf("the open cycles could not be read: %w", err)}
+			return d, unknown(fmt.Errorf("the open cycles could not be read: %w", err))
 		case d.Before != d.After && d.found() > 0:
-			return d, exitError{exitFindings, errors.New(pipeline.Count(d.found(), "difference", "differences"))}
+			return d, findings(errors.New(pipeline.Count(d.found(), "difference", "differences")))
 		}
 		return d, nil
 	})

@@ -32,7 +32,7 @@ func quarantined(ctx context.Context, a *app.App, all bool) ([]delivery.Quaranti
 	out := []delivery.Quarantined{}
 	for q, err := range delivery.ListQuarantine(ctx, a) {
 		if err != nil {
-			return nil, exitError{exitUnknown, err}
+			return nil, unknown(err)
 		}
 		if all || !q.Settled() {
 			out = append(out, q)
@@ -42,32 +42,33 @@ func quarantined(ctx context.Context, a *app.App, all bool) ([]delivery.Quaranti
 	return out, nil
 }
 
+type quarantineOptions struct {
+	all bool   // of list
+	id  string // of show
+}
+
 func quarantineList(f *flags) *cobra.Command {
-	var all bool
+	var o quarantineOptions
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the messages in quarantine that were neither replayed nor discarded, newest first",
 		Example: "  phasectl quarantine list",
-		Args:    args(cobra.NoArgs),
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "include replayed and discarded messages")
-	return answers(f, cmd, func(ctx context.Context) (*quarantineAnswer, error) {
-		a, err := f.open(ctx)
-		if err != nil {
-			return nil, err
-		}
-		defer a.Close()
-		qs, err := quarantined(ctx, a, all)
-		if err != nil {
-			return nil, err
-		}
-		r := &quarantineAnswer{Messages: qs}
-		for i, q := range qs {
-			r.first = append(r.first, messageOf(a.Pipeline, q).Help[0])
-			r.Messages[i].Envelope, r.Messages[i].Head = "", "" // a list is of lines
-		}
-		return r, nil
-	})
+	cmd.Flags().BoolVar(&o.all, "all", false, "include replayed and discarded messages")
+	return answers(f, cmd, on(f.open, o.list))
+}
+
+func (o *quarantineOptions) list(ctx context.Context, a *app.App) (*quarantineAnswer, error) {
+	qs, err := quarantined(ctx, a, o.all)
+	if err != nil {
+		return nil, err
+	}
+	r := &quarantineAnswer{Messages: qs}
+	for i, q := range qs {
+		r.first = append(r.first, messageOf(a.Pipeline, q).Help[0])
+		r.Messages[i].Envelope, r.Messages[i].Head = "", "" // a list is of lines
+	}
+	return r, nil
 }
 
 type quarantineAnswer struct {
@@ -77,11 +78,7 @@ type quarantineAnswer struct {
 }
 
 func (r *quarantineAnswer) text(p *page) {
-	if len(r.Messages) == 0 {
-		p.line("nothing is in quarantine")
-		return
-	}
-	p.table("RECEIVED", "ID", "FUNCTION", "STATE")
+	p.list("nothing is in quarantine", "RECEIVED", "ID", "FUNCTION", "STATE")
 	for i, q := range r.Messages {
 		state := "waiting"
 		switch {
@@ -114,28 +111,25 @@ func localTime(zone *time.Location, t time.Time) string {
 }
 
 func quarantineShow(f *flags) *cobra.Command {
-	var id string
+	var o quarantineOptions
 	cmd := &cobra.Command{
 		Use:     "show ID",
 		Short:   "Show one message: its origin, the reason for the quarantine, and its data",
 		Example: "  phasectl quarantine list\n  phasectl quarantine show 1234567890",
 	}
-	f.words(cmd, word{"ID", "1234567890", &id})
-	return answers(f, cmd, func(ctx context.Context) (*quarantineMessage, error) {
-		a, err := f.open(ctx)
-		if err != nil {
-			return nil, err
-		}
-		defer a.Close()
-		q, err := delivery.GetQuarantined(ctx, a, id)
-		if errors.Is(err, delivery.ErrNotQuarantined) {
-			return nil, exitError{exitFindings, err}
-		}
-		if err != nil {
-			return nil, exitError{exitUnknown, err}
-		}
-		return messageOf(a.Pipeline, q), nil
-	})
+	f.words(cmd, word{"ID", "1234567890", &o.id})
+	return answers(f, cmd, on(f.open, o.show))
+}
+
+func (o *quarantineOptions) show(ctx context.Context, a *app.App) (*quarantineMessage, error) {
+	q, err := delivery.GetQuarantined(ctx, a, o.id)
+	switch {
+	case errors.Is(err, delivery.ErrNotQuarantined):
+		return nil, findings(err)
+	case err != nil:
+		return nil, unknown(err)
+	}
+	return messageOf(a.Pipeline, q), nil
 }
 
 // quarantineMessage is one message, with what was published.
@@ -261,23 +255,20 @@ func quarantineReplay(f *flags) *cobra.Command {
 	}
 	o.chosen(cmd, "all messages that were not replayed yet")
 	o.acts(f, cmd)
-	return answers(f, cmd, func(ctx context.Context) (*tally, error) {
-		a, err := o.openFor(ctx, f)
+	return answers(f, cmd, on(o.openAct, o.replayQuarantined))
+}
+
+func (o *messagesOptions) replayQuarantined(ctx context.Context, a *app.App) (*tally, error) {
+	if o.all {
+		qs, err := quarantined(ctx, a, false)
 		if err != nil {
 			return nil, err
 		}
-		defer a.Close()
-		if o.all {
-			qs, err := quarantined(ctx, a, false)
-			if err != nil {
-				return nil, err
-			}
-			for _, q := range slices.Backward(qs) { // as they came
-				o.ids = append(o.ids, q.ID)
-			}
+		for _, q := range slices.Backward(qs) { // as they came
+			o.ids = append(o.ids, q.ID)
 		}
-		return o.each(ctx, "accepted", "deliver again", func(id string) error { return replayQuarantined(ctx, a, id, o.reason) })
-	})
+	}
+	return o.each(ctx, "accepted", "deliver again", func(id string) error { return replayQuarantined(ctx, a, id, o.reason) })
 }
 
 func quarantineDiscard(f *flags) *cobra.Command {
@@ -291,20 +282,17 @@ func quarantineDiscard(f *flags) *cobra.Command {
 	}
 	o.chosen(cmd, "")
 	o.acts(f, cmd)
-	return answers(f, cmd, func(ctx context.Context) (*tally, error) {
-		a, err := o.openFor(ctx, f)
-		if err != nil {
-			return nil, err
+	return answers(f, cmd, on(o.openAct, o.discardQuarantined))
+}
+
+func (o *messagesOptions) discardQuarantined(ctx context.Context, a *app.App) (*tally, error) {
+	return o.each(ctx, "discarded", "discard", func(id string) error {
+		done, err := delivery.MarkDiscarded(ctx, a, id, audit.Record{Action: "quarantine_discard", Actor: actor(), Reason: o.reason,
+			Detail: fmt.Sprintf("message %s was discarded: %s", id, o.reason)}, rand.Text())
+		if err == nil && !done {
+			return errBefore
 		}
-		defer a.Close()
-		return o.each(ctx, "discarded", "discard", func(id string) error {
-			done, err := delivery.MarkDiscarded(ctx, a, id, audit.Record{Action: "quarantine_discard", Actor: actor(), Reason: o.reason,
-				Detail: fmt.Sprintf("message %s was discarded: %s", id, o.reason)}, rand.Text())
-			if err == nil && !done {
-				return errBefore
-			}
-			return err
-		})
+		return err
 	})
 }
 
@@ -321,16 +309,16 @@ func (o *messagesOptions) each(ctx context.Context, verb, would string, do func(
 			continue
 		}
 		if i == 0 {
-			if ok, err := o.confirmed(ctx, "%s %s: %s", would, pipeline.Count(len(o.ids), "message", "messages"), quoted(o.ids)); !ok {
+			if err := o.confirm(ctx, "%s %s: %s", would, pipeline.Count(len(o.ids), "message", "messages"), quoted(o.ids)); err != nil {
 				return nil, err
 			}
 		}
 		if ctx.Err() != nil {
 			left := fmt.Errorf("%w; %d of %s tried", errStopped, i, pipeline.Count(len(o.ids), "message was", "messages were"))
 			if err := t.problem(); err != nil {
-				return t, exitError{exitUnknown, errors.Join(err, left)}
+				return t, unknown(errors.Join(err, left))
 			}
-			return t, exitError{exitFindings, left}
+			return t, findings(left)
 		}
 		o.progress("%d of %d: %s", i+1, len(o.ids), id)
 		t.add(id, do(id))
@@ -423,9 +411,9 @@ func (t *tally) add(id string, err error) {
 func (t *tally) problem() error {
 	switch {
 	case t.Failed > 0:
-		return exitError{exitUnknown, fmt.Errorf("%d %s, %d refused, %d failed; nothing is lost, try again", t.Done, t.verb, t.Refused, t.Failed)}
+		return unknown(fmt.Errorf("%d %s, %d refused, %d failed; nothing is lost, try again", t.Done, t.verb, t.Refused, t.Failed))
 	case t.Refused > 0:
-		return exitError{exitFindings, fmt.Errorf("%d %s, %d refused", t.Done, t.verb, t.Refused)}
+		return findings(fmt.Errorf("%d %s, %d refused", t.Done, t.verb, t.Refused))
 	}
 	return nil
 }

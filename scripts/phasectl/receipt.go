@@ -68,7 +68,6 @@ func receiptList(f *flags) *cobra.Command {
 			"  unknown      The guard does not know the result of the run. The service may be at work, or be done.\n" +
 			"  overlapping  One run is recorded as done while a second one may be at work.",
 		Example: "  phasectl receipt list\n  phasectl receipt list --scope phase4-processors",
-		Args:    args(cobra.NoArgs),
 	}
 	cmd.Flags().StringVar(&o.scope, "scope", "", "all receipts of this service, as phasectl guard --scope names it")
 	cmd.Flags().StringVar(&o.after, "after", "", "with --scope: those after this id")
@@ -91,9 +90,7 @@ func (r *receiptsAnswer) text(p *page) {
 	} else if len(r.Receipts) == 0 {
 		p.line("%s has no receipts", quoted([]string{r.scope}))
 	}
-	if len(r.Receipts) > 0 {
-		p.table("CLAIMED", "STATE", "SERVICE", "KEY")
-	}
+	p.table("CLAIMED", "STATE", "SERVICE", "KEY")
 	for _, l := range r.Receipts {
 		state := l.State
 		if l.Problem != "" {
@@ -157,14 +154,6 @@ func (o *receiptListOptions) run(ctx context.Context) (*receiptsAnswer, error) {
 	return r, unknown(errors.Join(damaged...))
 }
 
-// unknown is the error of what could not be read.
-func unknown(err error) error {
-	if err == nil {
-		return nil
-	}
-	return exitError{exitUnknown, err}
-}
-
 // receiptID is the form of the id of a receipt.
 var receiptID = regexp.MustCompile(`^[A-Za-z0-9._-]+~[0-9a-f]{64}$`)
 
@@ -206,9 +195,9 @@ func (n *receiptName) read(ctx context.Context, a *app.App) (receipt.Receipt, ti
 	found, at, err := receiptsOf(a).Show(ctx, id)
 	switch {
 	case errors.Is(err, receipt.ErrNoReceipt) && id != n.key:
-		return found, at, exitError{exitFindings, fmt.Errorf("%w of %s on the route %s of %s: is --route the path and query of its push endpoint?", receipt.ErrNoReceipt, n.key, n.route, n.scope)}
+		return found, at, findings(fmt.Errorf("%w of %s on the route %s of %s: is --route the path and query of its push endpoint?", receipt.ErrNoReceipt, n.key, n.route, n.scope))
 	case errors.Is(err, receipt.ErrNoReceipt):
-		return found, at, exitError{exitFindings, err}
+		return found, at, findings(err)
 	}
 	return found, at, unknown(err)
 }
@@ -222,18 +211,15 @@ func receiptShow(f *flags) *cobra.Command {
 			"  phasectl receipt show marts_to_reports_2026-02-03_daily~1/orders --scope reports --route /process",
 	}
 	name.takes(f, cmd)
-	return answers(f, cmd, func(ctx context.Context) (*receiptShown, error) {
-		a, err := f.open(ctx)
-		if err != nil {
-			return nil, err
-		}
-		defer a.Close()
-		found, at, err := name.read(ctx, a)
-		if err != nil {
-			return nil, err
-		}
-		return shownOf(found, at), nil
-	})
+	return answers(f, cmd, on(f.open, name.show))
+}
+
+func (n *receiptName) show(ctx context.Context, a *app.App) (*receiptShown, error) {
+	found, at, err := n.read(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	return shownOf(found, at), nil
 }
 
 // receiptShown is one receipt, with what can be done.
@@ -289,13 +275,12 @@ func (r *receiptShown) text(p *page) {
 }
 
 type receiptForgetOptions struct {
-	*flags
 	act
 	receiptName
 }
 
 func receiptForget(f *flags) *cobra.Command {
-	o := receiptForgetOptions{flags: f}
+	var o receiptForgetOptions
 	cmd := &cobra.Command{
 		Use:   "forget KEY",
 		Short: "Let the next delivery of a trigger work again",
@@ -308,7 +293,7 @@ func receiptForget(f *flags) *cobra.Command {
 	}
 	o.takes(f, cmd)
 	o.acts(f, cmd)
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, on(o.openAct, o.run))
 }
 
 // receiptForgotten is a receipt that was forgotten, or would be; as it was before.
@@ -326,29 +311,24 @@ func (r *receiptForgotten) text(p *page) {
 	p.line("the next delivery of %s to %s works again; %s", quoted([]string{r.Receipt.Key}), r.Receipt.Scope, was)
 }
 
-func (o *receiptForgetOptions) run(ctx context.Context) (*receiptForgotten, error) {
-	a, err := o.openFor(ctx, o.flags)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
+func (o *receiptForgetOptions) run(ctx context.Context, a *app.App) (*receiptForgotten, error) {
 	found, at, err := o.read(ctx, a)
 	if err != nil {
 		return nil, err
 	}
 	if err := found.Forgettable(at); err != nil {
-		return nil, exitError{exitFindings, err}
+		return nil, findings(err)
 	}
 	r := &receiptForgotten{DryRun: o.dryRun, Receipt: receiptLineOf(found)}
-	if ok, err := o.confirmed(ctx, "let the next delivery of %s to %s work again; it is %s", found.Key, found.Scope+found.Route, found.State); !ok {
-		if err != nil {
-			return nil, err
-		}
+	if o.dryRun {
 		return r, nil
+	}
+	if err := o.confirm(ctx, "let the next delivery of %s to %s work again; it is %s", found.Key, found.Scope+found.Route, found.State); err != nil {
+		return nil, err
 	}
 	err = receiptsOf(a).Forget(ctx, found.ID, actor(), o.reason)
 	if live := (*receipt.LiveError)(nil); errors.As(err, &live) { // claimed since the read above
-		return nil, exitError{exitFindings, err}
+		return nil, findings(err)
 	}
 	if err != nil {
 		return nil, unknown(err)

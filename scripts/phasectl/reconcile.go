@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 )
@@ -18,7 +19,7 @@ type reconcileOptions struct {
 	*flags
 	subject
 	act
-	fix, verbose bool
+	verbose bool
 }
 
 func reconcileCommand(f *flags) *cobra.Command {
@@ -34,10 +35,9 @@ func reconcileCommand(f *flags) *cobra.Command {
 	}
 	o.takes(cmd, 1)
 	o.window(cmd, 7)
-	o.optional(f, cmd)
-	cmd.Flags().BoolVar(&o.fix, "fix", false, "repair what can be repaired")
+	o.fixes(f, cmd, "repair what can be repaired")
 	cmd.Flags().BoolVar(&o.verbose, "verbose", false, "show the evidence of each finding")
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, on(o.openAct, o.run))
 }
 
 // reconciled is a report, and how it is shown.
@@ -46,23 +46,16 @@ type reconciled struct {
 	verbose, fixed bool
 }
 
-func (o *reconcileOptions) run(ctx context.Context) (*reconciled, error) {
-	fix := o.fix && !o.dryRun
-	who, open := "", o.open
-	if fix {
-		who, open = actor(), o.openToAct
+func (o *reconcileOptions) run(ctx context.Context, a *app.App) (*reconciled, error) {
+	who, asked := "", true
+	if o.changes() {
+		who, asked = actor(), false
 	}
-	a, err := open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
-	all := &reconciled{reconcile.Report{Schema: 1, Findings: []*reconcile.Finding{}, Unknown: []string{}}, o.verbose, fix}
-	asked := !fix
-	err = o.each(a, func(t *pipeline.Transition, from, to pipeline.Period) error {
+	all := &reconciled{reconcile.Report{Schema: 1, Findings: []*reconcile.Finding{}, Unknown: []string{}}, o.verbose, o.changes()}
+	err := o.each(a, func(t *pipeline.Transition, from, to pipeline.Period) error {
 		if !asked {
 			asked = true
-			if ok, err := o.confirmed(ctx, "record missing completions of %s to %s, and hand over the cycles that the policy allows", from, to); !ok {
+			if err := o.confirm(ctx, "record missing completions of %s to %s, and hand over the cycles that the policy allows", from, to); err != nil {
 				return err
 			}
 		}
@@ -85,19 +78,17 @@ func (o *reconcileOptions) run(ctx context.Context) (*reconciled, error) {
 	case err != nil:
 		return nil, err
 	case ctx.Err() != nil:
-		return all, exitError{exitUnknown, errStopped}
+		return all, unknown(errStopped)
 	case len(all.Unknown) > 0:
-		return all, exitError{exitUnknown, fmt.Errorf("%s could not be read or judged, %s left", pipeline.Count(len(all.Unknown), "thing", "things"), pipeline.Count(all.Left(), "finding is", "findings are"))}
+		return all, unknown(fmt.Errorf("%s could not be read or judged, %s left", pipeline.Count(len(all.Unknown), "thing", "things"), pipeline.Count(all.Left(), "finding is", "findings are")))
 	case all.Left() > 0:
-		return all, exitError{exitFindings, fmt.Errorf("%s left", pipeline.Count(all.Left(), "finding is", "findings are"))}
+		return all, findings(fmt.Errorf("%s left", pipeline.Count(all.Left(), "finding is", "findings are")))
 	}
 	return all, nil
 }
 
 func (r *reconciled) text(p *page) {
-	if len(r.Findings) > 0 {
-		p.table("STATUS", "SEVERITY", "PERIOD", "FINDING", "OF")
-	}
+	p.table("STATUS", "SEVERITY", "PERIOD", "FINDING", "OF")
 	for _, f := range r.Findings {
 		p.row(string(f.Status), string(f.Severity), string(f.Period), string(f.Type), strings.TrimSpace(f.Mode+" "+f.Table))
 		if r.verbose {

@@ -36,7 +36,7 @@ func replaced(ctx context.Context, c app.Config, p *pipeline.Pipeline) ([]wareho
 	}
 	broker, err := app.NewBroker(ctx, c.Project, c.PubSubHost)
 	if err != nil {
-		return nil, exitError{exitUnknown, err}
+		return nil, unknown(err)
 	}
 	defer broker.Close()
 	var out []warehouse.Verification

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
 )
@@ -33,7 +34,7 @@ func reportCommand(f *flags) *cobra.Command {
 	o.takes(cmd, 1)
 	o.window(cmd, 30)
 	cmd.Flags().BoolVar(&o.shadow, "shadow", false, "compare the shadow with another orchestrator")
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, on(f.open, o.run))
 }
 
 // reportAnswer is how the hand-overs of each transition went, or how those of a shadow compare.
@@ -45,15 +46,10 @@ type reportAnswer struct {
 	count  map[reconcile.Verdict]int
 }
 
-func (o *reportOptions) run(ctx context.Context) (*reportAnswer, error) {
-	a, err := o.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
+func (o *reportOptions) run(ctx context.Context, a *app.App) (*reportAnswer, error) {
 	r := &reportAnswer{Transitions: []reconcile.Summary{}, Cycles: []reconcile.ShadowCycle{}, shadow: o.shadow, count: map[reconcile.Verdict]int{}}
-	unknown := 0
-	err = o.each(a, func(t *pipeline.Transition, from, to pipeline.Period) error {
+	unread := 0
+	err := o.each(a, func(t *pipeline.Transition, from, to pipeline.Period) error {
 		o.progress("%s: reading %s to %s…", t.ID, from, to)
 		if o.shadow {
 			some, err := reconcile.CompareShadow(ctx, a, t, from, to)
@@ -61,7 +57,7 @@ func (o *reportOptions) run(ctx context.Context) (*reportAnswer, error) {
 			return err
 		}
 		s, err := reconcile.New(a).Summarise(ctx, t, from, to)
-		unknown += len(s.Unknown)
+		unread += len(s.Unknown)
 		r.Transitions = append(r.Transitions, s)
 		return err
 	})
@@ -73,13 +69,13 @@ func (o *reportOptions) run(ctx context.Context) (*reportAnswer, error) {
 	case errors.As(err, &exit):
 		return nil, err
 	case err != nil:
-		return nil, exitError{exitUnknown, err}
-	case unknown > 0:
-		return r, exitError{exitUnknown, errors.New(pipeline.Count(unknown, "thing could not be read or judged", "things could not be read or judged"))}
+		return nil, unknown(err)
+	case unread > 0:
+		return r, unknown(errors.New(pipeline.Count(unread, "thing could not be read or judged", "things could not be read or judged")))
 	case r.count[reconcile.OnlyTheirs] > 0:
-		return r, exitError{exitFindings, fmt.Errorf("the other has handed over %s that the shadow would not have", pipeline.Count(r.count[reconcile.OnlyTheirs], "cycle", "cycles"))}
+		return r, findings(fmt.Errorf("the other has handed over %s that the shadow would not have", pipeline.Count(r.count[reconcile.OnlyTheirs], "cycle", "cycles")))
 	case r.count[reconcile.NotKnown] > 0:
-		return r, exitError{exitUnknown, errors.New(pipeline.Count(r.count[reconcile.NotKnown], "period could not be read", "periods could not be read"))}
+		return r, unknown(errors.New(pipeline.Count(r.count[reconcile.NotKnown], "period could not be read", "periods could not be read")))
 	}
 	return r, nil
 }

@@ -97,7 +97,7 @@ func (o *completeOptions) run(ctx context.Context, c *reported) (*reported, erro
 	if err := c.check(); err != nil {
 		return nil, usage(err)
 	}
-	a, err := o.openFor(ctx, o.flags)
+	a, err := o.openAct(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -106,9 +106,10 @@ func (o *completeOptions) run(ctx context.Context, c *reported) (*reported, erro
 		return nil, err
 	}
 	c.Mode = c.t.ModeAt(c.Period, c.at)
-	if confirmed, err := o.confirmed(ctx, "report %s for %s to %s", c.said(), c.Period, c.t.UpstreamTopic); err != nil {
-		return nil, err
-	} else if confirmed {
+	if !o.dryRun {
+		if err := o.confirm(ctx, "report %s for %s to %s", c.said(), c.Period, c.t.UpstreamTopic); err != nil {
+			return nil, err
+		}
 		if err := c.report(ctx, a, o.reason, o.within); err != nil {
 			return nil, err
 		}
@@ -117,7 +118,7 @@ func (o *completeOptions) run(ctx context.Context, c *reported) (*reported, erro
 		return c, err
 	}
 	if !c.Recorded && !c.DryRun {
-		return c, exitError{exitUnknown, fmt.Errorf("message %s is published, and not recorded within %v: see phasectl smoke and phasectl quarantine list", c.MessageID, o.within)}
+		return c, unknown(fmt.Errorf("message %s is published, and not recorded within %v: see phasectl smoke and phasectl quarantine list", c.MessageID, o.within))
 	}
 	return c, nil
 }
@@ -156,11 +157,11 @@ func (c *reported) resolve(a *app.App, processor, period string) error {
 	}
 	switch {
 	case a.Config.Shadow != "":
-		return exitError{exitFindings, fmt.Errorf("refused: this environment is a shadow (PHASEGATE_SHADOW=true), and the orchestrator that hands over reads topic %s too: "+
-			"report to that orchestrator", c.t.UpstreamTopic)}
+		return findings(fmt.Errorf("refused: this environment is a shadow (PHASEGATE_SHADOW=true), and the orchestrator that hands over reads topic %s too: "+
+			"report to that orchestrator", c.t.UpstreamTopic))
 	case a.Config.ReadOnly:
-		return exitError{exitFindings, errors.New("refused: this environment only reads the tables (PHASEGATE_TABLES=read): " +
-			"run the command in the environment that writes them, or set PHASEGATE_TABLES=write if this one does")}
+		return findings(errors.New("refused: this environment only reads the tables (PHASEGATE_TABLES=read): " +
+			"run the command in the environment that writes them, or set PHASEGATE_TABLES=write if this one does"))
 	}
 	return nil
 }
@@ -192,7 +193,7 @@ func unknownProcessor(p *pipeline.Pipeline, name string) string {
 func (c *reported) report(ctx context.Context, a *app.App, reason string, within time.Duration) error {
 	at, newest, err := c.newest(ctx, a)
 	if err != nil {
-		return exitError{exitUnknown, err}
+		return unknown(err)
 	}
 	c.at = at
 	c.Mode = c.t.ModeAt(c.Period, at)
@@ -209,14 +210,14 @@ func (c *reported) report(ctx context.Context, a *app.App, reason string, within
 		Detail: fmt.Sprintf("to be published to %s: %s for %s as execution %s", c.t.UpstreamTopic, c.said(), c.Period, c.ExecutionID)}
 	_, err = a.Store.Apply(ctx, record.Write(a.Config.StatePrefix(), a.Now(), rand.Text()))
 	if err != nil && !errors.Is(err, store.ErrExists) { // the record's id is ours alone: an earlier try's answer was lost
-		return exitError{exitUnknown, fmt.Errorf("nothing was published, because the audit record could not be written: %w", err)}
+		return unknown(fmt.Errorf("nothing was published, because the audit record could not be written: %w", err))
 	}
 	record.Log(ctx, a.Log)
 	publishing, cancel := context.WithTimeout(ctx, reportFor)
 	defer cancel()
 	sent := a.Broker.Publish(publishing, a.Config.Prefix+c.t.UpstreamTopic, []wire.Outgoing{{Data: data}})[0]
 	if sent.Err != nil {
-		return exitError{exitUnknown, fmt.Errorf("it is unknown whether the completion was published; run the command again: %w", sent.Err)}
+		return unknown(fmt.Errorf("it is unknown whether the completion was published; run the command again: %w", sent.Err))
 	}
 	c.Published, c.MessageID = true, sent.ID
 	err = awaitFor(ctx, within, func(ctx context.Context) (bool, error) {
@@ -225,7 +226,7 @@ func (c *reported) report(ctx context.Context, a *app.App, reason string, within
 		return c.Recorded, err
 	})
 	if err != nil && !errors.Is(err, errWaited) {
-		return exitError{exitUnknown, fmt.Errorf("message %s is published; it is unknown whether it is recorded: %w", c.MessageID, err)}
+		return unknown(fmt.Errorf("message %s is published; it is unknown whether it is recorded: %w", c.MessageID, err))
 	}
 	return nil
 }
@@ -289,7 +290,7 @@ func (c *reported) said() string {
 func (c *reported) see(ctx context.Context, a *app.App) error {
 	st, err := c.settled(ctx, a)
 	if err != nil {
-		return exitError{exitUnknown, err}
+		return unknown(err)
 	}
 	c.State, c.Reason = st.State, st.Reason
 	return nil

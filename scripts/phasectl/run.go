@@ -123,7 +123,7 @@ func (l *locked) acquire(ctx context.Context, a *app.App) (*lease.Lease, error) 
 		return nil, exitError{exitHeld, err}
 	}
 	if err != nil {
-		return nil, exitError{exitUnknown, err}
+		return nil, unknown(err)
 	}
 	return got, nil
 }
@@ -133,7 +133,7 @@ func (l *locked) run(cmd *cobra.Command, a *app.App, got *lease.Lease, command [
 	ctx := context.WithoutCancel(cmd.Context()) // what ends the command must not end what follows it
 	// Before the command reads anything, no earlier run writes any more.
 	if err := l.fence(cmd.Context(), a, got, got.Outstanding()...); err != nil {
-		return errors.Join(exitError{exitUnknown, err}, l.giveBack(ctx, got))
+		return errors.Join(unknown(err), l.giveBack(ctx, got))
 	}
 	work, stop := got.Keep(ctx)
 	began := a.Now()
@@ -164,7 +164,7 @@ func (l *locked) run(cmd *cobra.Command, a *app.App, got *lease.Lease, command [
 	case stopped:
 		return exitError{exitSignal + int(syscall.SIGTERM), errors.Join(why, err)}
 	case err != nil:
-		return exitError{exitUnknown, err}
+		return unknown(err)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func serveCommand(f *flags) *cobra.Command {
 func startError(err error) error {
 	var network *net.OpError
 	if errors.As(err, &network) {
-		return exitError{exitFindings, err}
+		return findings(err)
 	}
 	return usage(err)
 }
@@ -81,7 +81,6 @@ func versionCommand(f *flags) *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version and the hash of the source that this was built from",
 		Example: "  phasectl version",
-		Args:    args(cobra.NoArgs),
 	}
 	return answers(f, cmd, func(context.Context) (*versionAnswer, error) {
 		return &versionAnswer{app.Version, app.SourceHash}, nil

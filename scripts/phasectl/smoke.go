@@ -64,7 +64,6 @@ func smokeCommand(f *flags) *cobra.Command {
 			"cycles are recorded as handed over, and no trigger is published.\n\n" +
 			"Exit status: 0 all checks are ok, 1 a check is failing, 2 a check could not be made.",
 		Example: "  phasectl smoke --project my-project",
-		Args:    args(cobra.NoArgs),
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Minute, "how long each of the functions may take; the first request after a deployment starts an instance")
 	cmd.Flags().StringVar(&source, "source", app.SourceHash, "hash of the source that has to be running (default: the one that this phasectl was built from)")

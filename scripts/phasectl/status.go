@@ -36,7 +36,7 @@ func statusCommand(f *flags) *cobra.Command {
 	o.window(cmd, 3)
 	f.watched(cmd)
 	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "end with 1 if a cycle is overdue or blocked")
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, on(f.open, o.run))
 }
 
 // statusAnswer is the cycles of a window, the newest first.
@@ -51,22 +51,10 @@ type statusAnswer struct {
 	from, to pipeline.Period
 }
 
-func (o *statusOptions) run(ctx context.Context) (*statusAnswer, error) {
-	a, err := o.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
-	return o.read(ctx, a)
-}
-
-func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, error) {
+func (o *statusOptions) run(ctx context.Context, a *app.App) (*statusAnswer, error) {
 	cal := a.Pipeline.Calendar
-	ts, err := o.transitions(a.Pipeline)
+	ts, err := o.transitionsWithMode(a.Pipeline)
 	if err != nil {
-		return nil, err
-	}
-	if err := o.known(ts); err != nil {
 		return nil, err
 	}
 	from, to, err := o.periods(cal, a.Now(), func(at time.Time, days int) (from, to pipeline.Period) {
@@ -82,14 +70,14 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 		r.of[t.ID] = t
 		managed, err := a.Engine.Managed(ctx, t)
 		if err != nil {
-			return nil, exitError{exitUnknown, err}
+			return nil, unknown(err)
 		}
 		if managed.Since != "" {
 			r.Managed[t.ID], r.adopted = managed.Since, append(r.adopted, managed.Words(t))
 		}
 		cs, err := a.Engine.Cycles(ctx, t, from, to)
 		if err != nil {
-			return nil, exitError{exitUnknown, err}
+			return nil, unknown(err)
 		}
 		for _, c := range cs {
 			c = managed.Judged(c)
@@ -107,16 +95,16 @@ func (o *statusOptions) read(ctx context.Context, a *app.App) (*statusAnswer, er
 		}
 		doubts, broken, err := a.Engine.Ahead(ctx, t)
 		if err != nil {
-			return nil, exitError{exitUnknown, err}
+			return nil, unknown(err)
 		}
 		r.Ahead, unread = append(r.Ahead, doubts...), append(unread, broken...)
 	}
 	slices.SortStableFunc(r.Cycles, func(a, b cycle.Status) int { return strings.Compare(b.Period, a.Period) })
 	if err := errors.Join(unread...); err != nil {
-		return r, exitError{exitUnknown, err}
+		return r, unknown(err)
 	}
 	if o.exitCode && slices.ContainsFunc(r.Cycles, late) {
-		return r, exitError{exitFindings, errors.New("a cycle is overdue or blocked")}
+		return r, findings(errors.New("a cycle is overdue or blocked"))
 	}
 	return r, nil
 }

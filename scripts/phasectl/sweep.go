@@ -20,7 +20,6 @@ type sweepOptions struct {
 	subject
 	act
 	order sweep.Order
-	fix   bool
 }
 
 func sweepCommand(f *flags) *cobra.Command {
@@ -39,14 +38,13 @@ func sweepCommand(f *flags) *cobra.Command {
 	}
 	o.takes(cmd, 1)
 	o.window(cmd, 7)
-	o.optional(f, cmd)
+	o.fixes(f, cmd, "remove duplicates")
 	cmd.Flags().StringVar(&o.order.Table, "table", "", "one table, dataset.table or the name of a processor (default: all)")
-	cmd.Flags().BoolVar(&o.fix, "fix", false, "remove duplicates")
 	cmd.Flags().BoolVar(&o.order.Force, "force", false, "remove them even if they are many; needs --reason")
 	cmd.Flags().StringVar(&o.reason, "reason", "", "the reason, in words that the next operator understands")
 	f.needs(cmd, lacks("--fix", func() bool { return o.order.Force && !o.fix }, "--fix"), o.needsReason(func() bool { return o.order.Force && !o.dryRun }))
 	cmd.AddCommand(sweepList(f), sweepUndo(f))
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, on(o.openAct, o.run))
 }
 
 // swept is a report, and how it is shown.
@@ -55,22 +53,17 @@ type swept struct {
 	order sweep.Order
 }
 
-func (o *sweepOptions) run(ctx context.Context) (*swept, error) {
-	open, fix := o.open, o.fix && !o.dryRun
-	if fix {
-		open = o.openToAct
-	}
-	s, a, err := openSweeper(ctx, open)
+func (o *sweepOptions) run(ctx context.Context, a *app.App) (*swept, error) {
+	s, err := sweep.New(a)
 	if err != nil {
-		return nil, err
+		return nil, unknown(err)
 	}
-	defer a.Close()
 	o.order.Actor, o.order.Reason = actor(), o.reason
 	if o.order.From, o.order.To, err = o.periods(a.Pipeline.Calendar, a.Now(), a.Pipeline.Window); err != nil {
 		return nil, err
 	}
-	if fix {
-		if ok, err := o.confirmed(ctx, "remove duplicate rows of %s, %s to %s; they can be put back for 30 days", cmp.Or(o.order.Table, "all tables"), o.order.From, o.order.To); !ok {
+	if o.changes() {
+		if err := o.confirm(ctx, "remove duplicate rows of %s, %s to %s; they can be put back for 30 days", cmp.Or(o.order.Table, "all tables"), o.order.From, o.order.To); err != nil {
 			return nil, err
 		}
 		o.order.Fix = func(pipeline.Processor) bool { return true }
@@ -84,13 +77,13 @@ func (o *sweepOptions) run(ctx context.Context) (*swept, error) {
 	case err != nil:
 		return nil, refusedSweep(err)
 	case ctx.Err() != nil:
-		return r, exitError{exitUnknown, errStopped}
+		return r, unknown(errStopped)
 	case r.Unknown() > 0:
-		return r, exitError{exitUnknown, errors.New(pipeline.Count(r.Unknown(), "table or period could not be swept", "tables or periods could not be swept"))}
+		return r, unknown(errors.New(pipeline.Count(r.Unknown(), "table or period could not be swept", "tables or periods could not be swept")))
 	case r.Left() > 0:
-		return r, exitError{exitFindings, errors.New(pipeline.Count(r.Left(), "duplicate row is left", "duplicate rows are left"))}
+		return r, findings(errors.New(pipeline.Count(r.Left(), "duplicate row is left", "duplicate rows are left")))
 	case r.Open() > 0:
-		return r, exitError{exitFindings, errors.New(pipeline.Count(r.Open(), "table or period has rows that need a person", "tables or periods have rows that need a person"))}
+		return r, findings(errors.New(pipeline.Count(r.Open(), "table or period has rows that need a person", "tables or periods have rows that need a person")))
 	}
 	return r, nil
 }
@@ -103,26 +96,12 @@ func refusedSweep(err error) error {
 	case errors.Is(err, sweep.ErrReadOnly):
 		return usage(fmt.Errorf("PHASEGATE_TABLES: %w", err))
 	}
-	return exitError{exitUnknown, err}
-}
-
-func openSweeper(ctx context.Context, open opener) (*sweep.Sweeper, *app.App, error) {
-	a, err := open(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	s, err := sweep.New(a)
-	if err != nil {
-		return nil, nil, exitError{exitUnknown, errors.Join(err, a.Close())}
-	}
-	return s, a, nil
+	return unknown(err)
 }
 
 func (r *swept) text(p *page) {
 	var found, removed, bytes int64
-	if len(r.Tables) > 0 {
-		p.table("STATE", "SEVERITY", "PERIOD", "TABLE", "DUPLICATES")
-	}
+	p.table("STATE", "SEVERITY", "PERIOD", "TABLE", "DUPLICATES")
 	for _, t := range r.Tables {
 		found, removed, bytes = found+t.Duplicates, removed+t.Removed, bytes+t.Bytes
 		what := ""
@@ -176,20 +155,16 @@ func sweepList(f *flags) *cobra.Command {
 		Use:     "list",
 		Short:   "List the removals of the last 30 days, and how to undo them",
 		Example: "  phasectl sweep list",
-		Args:    args(cobra.NoArgs),
 	}
-	return answers(f, cmd, func(ctx context.Context) (*removals, error) {
-		a, err := f.open(ctx)
-		if err != nil {
-			return nil, err
-		}
-		defer a.Close()
-		listed, err := sweep.Removals(ctx, a) // which needs no warehouse
-		if err != nil {
-			return nil, exitError{exitUnknown, err}
-		}
-		return &removals{listed}, nil
-	})
+	return answers(f, cmd, on(f.open, listRemovals))
+}
+
+func listRemovals(ctx context.Context, a *app.App) (*removals, error) {
+	listed, err := sweep.Removals(ctx, a) // which needs no warehouse
+	if err != nil {
+		return nil, unknown(err)
+	}
+	return &removals{listed}, nil
 }
 
 type removals struct {
@@ -197,11 +172,7 @@ type removals struct {
 }
 
 func (r *removals) text(p *page) {
-	if len(r.Sweeps) == 0 {
-		p.line("nothing was removed in the last 30 days")
-		return
-	}
-	p.table("AT", "STATE", "PERIOD", "TABLE", "REMOVED")
+	p.list("nothing was removed in the last 30 days", "AT", "STATE", "PERIOD", "TABLE", "REMOVED")
 	for _, l := range r.Sweeps {
 		p.row(p.at(l.At), string(l.State), string(l.Period), l.Table, pipeline.Count(l.Removed, "row", "rows"))
 		p.detail("by %s  %s", quoted([]string{l.Actor}), quoted([]string{l.Reason}))
@@ -212,13 +183,12 @@ func (r *removals) text(p *page) {
 }
 
 type undoOptions struct {
-	*flags
 	act
 	id string
 }
 
 func sweepUndo(f *flags) *cobra.Command {
-	o := undoOptions{flags: f}
+	var o undoOptions
 	cmd := &cobra.Command{
 		Use:   "undo ID",
 		Short: "Put back the rows that a sweep removed, exactly as they were",
@@ -230,7 +200,7 @@ func sweepUndo(f *flags) *cobra.Command {
 	f.words(cmd, word{"ID", "20260204t155000-3jkx7m2p", &o.id})
 	o.optional(f, cmd)
 	cmd.Flags().StringVar(&o.reason, "reason", "", "the reason, in words that the next operator understands")
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, on(o.openAct, o.run))
 }
 
 type undoAnswer struct {
@@ -254,34 +224,33 @@ func (r *undoAnswer) text(p *page) {
 	}
 }
 
-func (o *undoOptions) run(ctx context.Context) (*undoAnswer, error) {
-	s, a, err := openSweeper(ctx, func(ctx context.Context) (*app.App, error) { return o.openFor(ctx, o.flags) })
+func (o *undoOptions) run(ctx context.Context, a *app.App) (*undoAnswer, error) {
+	s, err := sweep.New(a)
 	if err != nil {
-		return nil, err
+		return nil, unknown(err)
 	}
-	defer a.Close()
 	if o.dryRun {
 		listed, err := sweep.Removals(ctx, a)
 		if err != nil {
-			return nil, exitError{exitUnknown, err}
+			return nil, unknown(err)
 		}
 		r := &undoAnswer{DryRun: true, Undone: []sweep.Undone{}, Would: slices.DeleteFunc(listed, func(l sweep.Listed) bool {
 			return l.ID != o.id && !strings.HasPrefix(l.ID, o.id+"~") || !l.Undoable
 		})}
 		if len(r.Would) == 0 {
-			return nil, exitError{exitFindings, fmt.Errorf("%s: %w that can be undone", o.id, sweep.ErrNoSweep)}
+			return nil, findings(fmt.Errorf("%s: %w that can be undone", o.id, sweep.ErrNoSweep))
 		}
 		return r, nil
 	}
-	if ok, err := o.confirmed(ctx, "put back the rows that %s removed", o.id); !ok {
+	if err := o.confirm(ctx, "put back the rows that %s removed", o.id); err != nil {
 		return nil, err
 	}
 	undone, err := s.Undo(ctx, o.id, actor(), o.reason)
-	unknown := slices.ContainsFunc(undone, func(u sweep.Undone) bool { return u.Unknown })
+	unclear := slices.ContainsFunc(undone, func(u sweep.Undone) bool { return u.Unknown })
 	r := &undoAnswer{Undone: append([]sweep.Undone{}, undone...)}
 	switch {
-	case err != nil && !unknown && (len(undone) > 0 || errors.Is(err, sweep.ErrNoSweep)):
-		return r, exitError{exitFindings, err}
+	case err != nil && !unclear && (len(undone) > 0 || errors.Is(err, sweep.ErrNoSweep)):
+		return r, findings(err)
 	case err != nil:
 		return r, refusedSweep(err)
 	}

@@ -48,7 +48,7 @@ func triggerCommand(f *flags) *cobra.Command {
 	fl.StringSliceVar(&o.request.Processors, "processor", nil, "hand over this one only; may be repeated (default: every one with a counting run)")
 	fl.DurationVar(&o.pace, "pace", 30*time.Second, "of a range: wait this long between two hand-overs")
 	fl.BoolVar(&o.request.Force, "force", false, "ignore a hold, missing critical processors, and data that is not ready")
-	return answers(f, cmd, o.run)
+	return answers(f, cmd, on(o.openAct, o.run))
 }
 
 // triggerAnswer is what became of each period.
@@ -94,12 +94,7 @@ func (tr triggered) words(dryRun bool) string {
 	return fmt.Sprintf("%s: %s is %s (%s); the relay goes on with it", place, of, tr.State, tr.Reason)
 }
 
-func (o *triggerOptions) run(ctx context.Context) (*triggerAnswer, error) {
-	a, err := o.openFor(ctx, o.flags)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
+func (o *triggerOptions) run(ctx context.Context, a *app.App) (*triggerAnswer, error) {
 	t, err := o.in(a.Pipeline)
 	if err != nil {
 		return nil, err
@@ -123,7 +118,7 @@ func (o *triggerOptions) run(ctx context.Context) (*triggerAnswer, error) {
 		if len(o.request.Processors) > 0 {
 			of = strings.Join(o.request.Processors, ", ")
 		}
-		if ok, err := o.confirmed(ctx, "hand over %s %s: a further batch of %s; its consumers run once more", spanOf(periods), m.Name, of); !ok {
+		if err := o.confirm(ctx, "hand over %s %s: a further batch of %s; its consumers run once more", spanOf(periods), m.Name, of); err != nil {
 			return nil, err
 		}
 	}
@@ -145,9 +140,9 @@ func (o *triggerOptions) run(ctx context.Context) (*triggerAnswer, error) {
 	}
 	err = r.verdict()
 	if stopped != nil && err == nil {
-		err = exitError{exitFindings, stopped}
+		err = findings(stopped)
 	} else if stopped != nil {
-		err = exitError{exitUnknown, errors.Join(err, stopped)}
+		err = unknown(errors.Join(err, stopped))
 	}
 	return r, err
 }
@@ -182,9 +177,9 @@ func (r *triggerAnswer) verdict() error {
 	}
 	switch {
 	case failed > 0:
-		return exitError{exitUnknown, fmt.Errorf("%d of %s not confirmed", failed, pipeline.Count(len(results), "hand-over is", "hand-overs are"))}
+		return unknown(fmt.Errorf("%d of %s not confirmed", failed, pipeline.Count(len(results), "hand-over is", "hand-overs are")))
 	case left > 0:
-		return exitError{exitFindings, fmt.Errorf("%d of %s not handed over", left, pipeline.Count(len(results), "cycle was", "cycles were"))}
+		return findings(fmt.Errorf("%d of %s not handed over", left, pipeline.Count(len(results), "cycle was", "cycles were")))
 	}
 	return nil
 }

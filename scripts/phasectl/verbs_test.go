@@ -71,10 +71,10 @@ func TestVerbs_AskBeforeTheyActAndHaveNoColourIfNotWanted(t *testing.T) {
 	if asking < 12 {
 		t.Errorf("only %d commands act", asking)
 	}
-	for _, c := range []act{{yes: true}, {dryRun: true}, {}} {
+	for _, c := range []act{{fix: true, yes: true}, {fix: true, yes: true, dryRun: true}, {yes: true}, {fix: true}} {
 		c.ask, c.say = strings.NewReader("n\n"), io.Discard
-		if ok, err := c.confirmed(t.Context(), "close it"); ok != c.yes || (err != nil) != (!c.yes && !c.dryRun) {
-			t.Errorf("%+v: %v %v", c, ok, err)
+		if err := c.confirm(t.Context(), "close it"); (err == nil) != (c.yes && c.changes()) {
+			t.Errorf("%+v: %v", c, err)
 		}
 	}
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
