@@ -76,7 +76,7 @@ var simMutants = []simMutant{
 		`	messages, size, err := c.payloads(s, a, ready, true)`,
 		`	if mutant("freeze_another_set") {
 		if s2, err := c.read(ctx, c.key, nil); err == nil {
-			a.handing = c.handing(s2, a.mode, a.batch)
+			a.handing = s2.handing(a.mode, a.batch)
 			h = a.handing
 		}
 	}
