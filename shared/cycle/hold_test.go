@@ -389,13 +389,7 @@ func TestHold_OfTransitionIncludesWatchedPeriods(t *testing.T) {
 // the first completion stay nobody's business.
 func TestHold_OfTransitionDoesNotChangeManagedSince(t *testing.T) {
 	w, s := idleDay(t, "memory")
-	first := func() string {
-		p, err := w.engine.ManagedSince(context.Background(), w.tr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(p)
-	}
+	first := func() string { return string(w.since()) }
 	w.hold("", time.Hour)
 	for _, when := range []string{"2026-02-03 06:30", "2026-02-03 14:00"} { // it is over at the second
 		w.clock.set(at(when))

@@ -21,11 +21,11 @@ func adopting(t *testing.T) *world {
 
 func (w *world) since() pipeline.Period {
 	w.t.Helper()
-	p, err := w.engine.ManagedSince(context.Background(), w.tr)
+	m, err := w.engine.Managed(context.Background(), w.tr)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return p
+	return m.Since
 }
 
 // A completion with an old date, of a backfill or a typing error, does not make the periods
@@ -52,8 +52,8 @@ func TestManagedSince_OldDateDoesNotMoveIt(t *testing.T) {
 	}
 	tr := *w.tr
 	tr.ManagedSince = "2026-01-15" // what a person has written wins
-	if got, err := w.engine.ManagedSince(context.Background(), &tr); err != nil || got != "2026-01-15" {
-		t.Errorf("%s, %v", got, err)
+	if got, err := w.engine.Managed(context.Background(), &tr); err != nil || got.Since != "2026-01-15" {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
@@ -165,7 +165,7 @@ func TestManaged_CyclesOfBeforeTheFirstRelayAreNotOverdue(t *testing.T) {
 	}
 	given := *w.tr
 	given.ManagedSince = "2026-02-04" // by the pipeline file
-	if m, err := w.engine.Managed(context.Background(), &given); err != nil || m.Since != "2026-02-04" || !m.Missed(w.tr, "2026-02-04", w.tr.Modes[0]) || m.Missed(w.tr, "2026-02-04", w.tr.Modes[1]) {
+	if m, err := w.engine.Managed(context.Background(), &given); err != nil || m.Since != "2026-02-04" || !m.missed(w.tr, "2026-02-04", w.tr.Modes[0]) || m.missed(w.tr, "2026-02-04", w.tr.Modes[1]) {
 		t.Errorf("%+v, %v", m, err)
 	}
 }

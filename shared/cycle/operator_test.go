@@ -379,7 +379,7 @@ func TestTrigger_ForceAppliesToSelectedRunsOnly(t *testing.T) {
 	w.engine.Check = Unchecked
 	w.pass(time.Hour)
 	w.relay()
-	if b := w.statuses()["overnight"].Batches[2]; b.Actor != ActorEngine || b.Cause != "second_run" || b.State != StatePublished {
+	if b := w.statuses()["overnight"].Batches[2]; b.Actor != actorEngine || b.Cause != "second_run" || b.State != StatePublished {
 		t.Errorf("%+v", b)
 	}
 }

@@ -347,12 +347,6 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	return err
 }
 
-// ManagedSince returns the first period that is ours, "" where nothing is recorded; see Managed.
-func (e *Engine) ManagedSince(ctx context.Context, t *pipeline.Transition) (pipeline.Period, error) {
-	m, err := e.Managed(ctx, t)
-	return m.Since, err
-}
-
 // Managed returns from when on cycles are ours. The first period is what the definition says; else
 // what a relay found and recorded; else the first period with a record.
 func (e *Engine) Managed(ctx context.Context, t *pipeline.Transition) (Managed, error) {

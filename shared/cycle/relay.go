@@ -18,8 +18,8 @@ import (
 // Types of what the relay finds.
 const (
 	PeriodFull         = "period_full"         // a period has no room for all reports
-	EvaluationPanicked = "evaluation_panicked" // of one period; the others had their turn
-	CheckDeferred      = "check_deferred"      // to a later run; no finding, since the checks that hang are logged
+	evaluationPanicked = "evaluation_panicked" // of one period; the others had their turn
+	checkDeferred      = "check_deferred"      // to a later run; no finding, since the checks that hang are logged
 )
 
 const (
@@ -95,7 +95,7 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 	for _, c := range waiting {
 		if c = turn(c.key, &budget); c.waits {
 			e.Log.WarnContext(ctx, "readiness is checked in a later run: the checks of other periods took the time of this one",
-				"type", CheckDeferred, "transition", t.ID, "period", string(c.key.Period))
+				"type", checkDeferred, "transition", t.ID, "period", string(c.key.Period))
 		}
 	}
 	errs = append(errs, e.unwatch(ctx, list, watched, settled))
@@ -113,7 +113,7 @@ func (e *Engine) recovered(ctx context.Context, key Key, work func() error) (err
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%s: panic: %v", key, r)
-			e.Log.ErrorContext(ctx, err.Error(), "event", telemetry.Finding, "by", "relay", "type", EvaluationPanicked,
+			e.Log.ErrorContext(ctx, err.Error(), "event", telemetry.Finding, "by", "relay", "type", evaluationPanicked,
 				"transition", key.Transition.ID, "period", string(key.Period), "mode", "", "stack", string(debug.Stack()))
 		}
 	}()

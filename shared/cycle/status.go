@@ -83,7 +83,7 @@ func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pi
 			return nil, err
 		}
 		for _, st := range s.describe() {
-			if p >= from && (st.Shown(managed) || len(st.Outside) > 0) {
+			if p >= from && (st.shown(managed) || len(st.Outside) > 0) {
 				out = append(out, st)
 			}
 		}
@@ -92,9 +92,9 @@ func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pi
 	return out, nil
 }
 
-// Shown reports whether there is anything to show of the cycle: what is known about it or, where an
+// shown reports whether there is anything to show of the cycle: what is known about it or, where an
 // earlier period is recorded, that its time has come.
-func (st Status) Shown(managed bool) bool {
+func (st Status) shown(managed bool) bool {
 	return st.Recorded() || managed && (st.State == string(policy.Overdue) || st.State == string(StateOnHold) || st.State == string(policy.Closed))
 }
 
@@ -360,7 +360,7 @@ func (c *convergence) judged(ctx context.Context, st Status) Status {
 // missed reports whether reports about a mode may have gone to the orchestrator before us.
 func (c *convergence) missed(mode string) bool {
 	m, known := c.key.Transition.Mode(mode)
-	return known && c.managed.Missed(c.key.Transition, c.key.Period, m)
+	return known && c.managed.missed(c.key.Transition, c.key.Period, m)
 }
 
 func (c *convergence) line(ctx context.Context, st Status, level slog.Level, event string, more ...any) {

@@ -19,8 +19,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// ActorEngine is the actor of batches that a policy caused.
-const ActorEngine = "engine"
+// actorEngine is the actor of batches that a policy caused.
+const actorEngine = "engine"
 
 // confirmTimeout bounds writing down the broker's ids once the caller has gone.
 const confirmTimeout = 10 * time.Second
@@ -71,7 +71,7 @@ func (c *convergence) actor() string {
 	if c.repairer != "" {
 		return c.repairer
 	}
-	return ActorEngine
+	return actorEngine
 }
 
 // create makes a batch and lists it in the period, in one commit: of any number of

@@ -82,7 +82,7 @@ func TestRelay_HangingChecksKeepNoPeriodFromItsTurn(t *testing.T) {
 					t.Errorf("%s was never checked: %v", p, checked)
 				}
 			}
-			if n := len(w.lines("type", CheckDeferred)); n == 0 {
+			if n := len(w.lines("type", checkDeferred)); n == 0 {
 				t.Error("what had to wait is not named")
 			}
 		})
@@ -133,7 +133,7 @@ func TestRelay_APanicIsOnePeriodsFaultAlone(t *testing.T) {
 				t.Errorf("%s panics, and %s is %s", bad, p, got)
 			}
 		}
-		lines := w.lines("type", EvaluationPanicked)
+		lines := w.lines("type", evaluationPanicked)
 		if len(lines) != 1 || lines[0]["period"] != string(bad) || !strings.Contains(fmt.Sprint(lines[0]["stack"]), "turns_test.go") {
 			t.Errorf("%s: %v", bad, lines)
 		}
@@ -166,7 +166,7 @@ func TestRelay_APanicInAnOldPeriodStopsNothing(t *testing.T) {
 	if got := w.state("2026-02-03"); got != "published" {
 		t.Errorf("2026-02-03 is %s", got)
 	}
-	if lines := w.lines("type", EvaluationPanicked); len(lines) != 1 || lines[0]["period"] != "2026-01-22" {
+	if lines := w.lines("type", evaluationPanicked); len(lines) != 1 || lines[0]["period"] != "2026-01-22" {
 		t.Errorf("panics: %v", lines)
 	}
 	if lines := w.lines("type", "untriggered"); len(lines) != 1 || lines[0]["period"] != "2026-01-23" {

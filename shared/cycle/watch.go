@@ -85,9 +85,9 @@ func (m Managed) Words(t *pipeline.Transition) string {
 	return fmt.Sprintf("%sadopted on %s; earlier %s are not judged", t.Prefix(), m.Since, unit)
 }
 
-// Missed reports whether reports about a cycle may have come before the first relay, to another
+// missed reports whether reports about a cycle may have come before the first relay, to another
 // orchestrator: of such a cycle nothing has to be recorded.
-func (m Managed) Missed(t *pipeline.Transition, p pipeline.Period, mode pipeline.Mode) bool {
+func (m Managed) missed(t *pipeline.Transition, p pipeline.Period, mode pipeline.Mode) bool {
 	return t.Calendar().Instant(p, mode.CountsFrom).Before(m.At)
 }
 
@@ -113,7 +113,7 @@ func (m Managed) Excuses(t *pipeline.Transition, st Status) bool {
 	}
 	p := pipeline.Period(st.Period)
 	mode, known := t.Mode(st.Mode)
-	return !touched && p == m.Since && t.ManagedSince == "" || known && m.Missed(t, p, mode)
+	return !touched && p == m.Since && t.ManagedSince == "" || known && m.missed(t, p, mode)
 }
 
 // adopted returns what the list has of it. What the definition says wins. At is now where no relay

@@ -113,7 +113,7 @@ func (r Rule) Apply(rows []Row) (Result, error) {
 			survivors = append(survivors, i)
 			continue
 		}
-		order := r.Compare(row, rows[survivors[at]])
+		order := r.compare(row, rows[survivors[at]])
 		if e := copies[at]; e != nil {
 			e.Rows++
 			e.Identical = e.Identical && order == 0
@@ -162,9 +162,9 @@ func (r Rule) describe(row Row) string {
 	return b.String()
 }
 
-// Compare orders two rows of one key: negative when a is the right one, 0 when they are
+// compare orders two rows of one key: negative when a is the right one, 0 when they are
 // the same row.
-func (r Rule) Compare(a, b Row) int {
+func (r Rule) compare(a, b Row) int {
 	if c := compareValues(b[r.OrderBy], a[r.OrderBy]); c != 0 {
 		return c
 	}

@@ -74,7 +74,7 @@ func TestApply_KeepsEachKeyExactlyOnce(t *testing.T) {
 		for _, s := range got.Rows {
 			k, _ := rule.appendKey(nil, s)
 			for _, r := range in {
-				if o, _ := rule.appendKey(nil, r); string(o) == string(k) && rule.Compare(r, s) < 0 {
+				if o, _ := rule.appendKey(nil, r); string(o) == string(k) && rule.compare(r, s) < 0 {
 					t.Fatalf("%v survives, and %v is right", s, r)
 				}
 			}

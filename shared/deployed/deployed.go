@@ -71,13 +71,13 @@ const CommitLabel = "commit-sha"
 // archiveForm is the name of a function's archive.
 var archiveForm = regexp.MustCompile(`-([0-9a-f]{12})\.zip$`)
 
-// Limit is how long reading all of it may take: the platform's clients have no limit of
+// limit is how long reading all of it may take: the platform's clients have no limit of
 // their own.
-const Limit = 30 * time.Second
+const limit = 30 * time.Second
 
 // Read reads all of it.
 func Read(ctx context.Context, project string, opts ...option.ClientOption) Deployed {
-	ctx, cancel := context.WithTimeout(ctx, Limit)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var d Deployed
 	var wg sync.WaitGroup

@@ -22,7 +22,7 @@ func TestRead_UnresponsivePlatformTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		d := Read(t.Context(), "p", option.WithHTTPClient(&http.Client{Transport: silent{}}))
-		if took := time.Since(began); took > Limit {
+		if took := time.Since(began); took > limit {
 			t.Errorf("it took %s", took)
 		}
 		for _, err := range []error{d.FunctionsErr, d.ServicesErr, d.JobsErr} {

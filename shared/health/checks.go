@@ -170,7 +170,7 @@ func accuracy(f *facts) Check {
 		case len(r.Unknown) > 0:
 			v.tables(r)
 		case !known:
-			v.ok("%s: no table has rows of the last %d days that must be shown as complete", t.ID, Days)
+			v.ok("%s: no table has rows of the last %d days that must be shown as complete", t.ID, days)
 		default:
 			v.ok("%s: %s", t.ID, r.AccuracyText())
 		}
@@ -213,7 +213,7 @@ func ofFindings(kind string) func(*facts) Check {
 				v.tables(r)
 			}
 		})
-		v.ok("none in the last %d days", Days)
+		v.ok("none in the last %d days", days)
 		return v.check()
 	}
 }
@@ -231,7 +231,7 @@ func otherFindings(f *facts) Check {
 		}
 		v.tables(r)
 	})
-	v.ok("documents, tables and schedule of the last %d days agree", Days)
+	v.ok("documents, tables and schedule of the last %d days agree", days)
 	return v.check()
 }
 

@@ -64,7 +64,7 @@ type status struct {
 
 // read reads every source, side by side.
 func (c *Checker) read(ctx context.Context) *facts {
-	ctx, cancel := context.WithTimeoutCause(ctx, Limit, fmt.Errorf("no answer within %s", Limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
 	now := c.Now()
 	f := &facts{pipeline: c.Pipeline, now: now, today: c.Pipeline.Calendar.Daily().At(now), compared: map[string]reconcile.Report{}, comparedErr: map[string]error{},
@@ -80,7 +80,7 @@ func (c *Checker) read(ctx context.Context) *facts {
 	rec := c.patient(patient)
 	for _, t := range c.Pipeline.Transitions {
 		wg.Go(func() {
-			from, to := t.Window(now, Days)
+			from, to := t.Window(now, days)
 			r, err := rec.Run(ctx, t, from, to, "")
 			mu.Lock()
 			defer mu.Unlock()
@@ -100,7 +100,7 @@ func (c *Checker) read(ctx context.Context) *facts {
 	}
 	if h.Runs != "" {
 		wg.Go(func() {
-			f.runs, f.runsErr = c.Runs(patient, cal.Add(f.today, -Days), f.today)
+			f.runs, f.runsErr = c.Runs(patient, cal.Add(f.today, -days), f.today)
 			f.lockedAt, f.lockedErr = c.locked(ctx, f.lockedRuns())
 		})
 	}
@@ -184,7 +184,7 @@ func (c *Checker) watched() (out []string) {
 // tomorrow.
 func (f *facts) window() (first, last pipeline.Period) {
 	cal := f.pipeline.Calendar.Daily()
-	return cal.Add(f.today, -Days), cal.Add(f.today, 1)
+	return cal.Add(f.today, -days), cal.Add(f.today, 1)
 }
 
 // lockedRuns are those that should have taken a lock, newest first. Backfills of other days

@@ -70,7 +70,7 @@ func handOvers(f *facts) Check {
 	if len(v.notes) > 0 {
 		v.fine, every = append(slices.Clone(v.notes), v.fine...), "every other"
 	}
-	v.ok(every+" cycle of the last %d days is handed over, or is not due yet", Days)
+	v.ok(every+" cycle of the last %d days is handed over, or is not due yet", days)
 	return v.check()
 }
 

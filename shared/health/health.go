@@ -26,7 +26,7 @@
 //
 // # Failures
 //
-// The store gets [Limit]. Every other source gets less, so that a source that hangs makes only its
+// The store gets [limit]. Every other source gets less, so that a source that hangs makes only its
 // own checks unknown. A query whose time runs out is cancelled.
 package health
 
@@ -104,15 +104,15 @@ func (r Report) Count(s State) (n int) {
 	return n
 }
 
-// Limit is how long all checks may take together, and patience what their sources get of it. A
+// limit is how long all checks may take together, and patience what their sources get of it. A
 // query over all tables of a phase takes BigQuery 1 to 4 s. The function ends a job after 60 s.
 const (
-	Limit    = 30 * time.Second
+	limit    = 30 * time.Second
 	patience = 25 * time.Second
 )
 
-// Days is the evaluated window, today included.
-const Days = 7
+// days is the evaluated window, today included.
+const days = 7
 
 // Checker is safe for concurrent use.
 type Checker struct {
@@ -129,7 +129,7 @@ type Checker struct {
 	Services func(ctx context.Context) (map[string]deployed.Service, error)
 	Now      func() time.Time
 	Prefix   string // of topics and services
-	// Patience is what sources other than the store get of [Limit].
+	// Patience is what sources other than the store get of [limit].
 	Patience    time.Duration
 	Day         pipeline.Period // a day, whose upstream runs are checked as of its end; "": today
 	StatePrefix string          // of the names of collections of state
@@ -152,7 +152,7 @@ func New(a *app.App) *Checker {
 		}
 		return a.Warehouse.ProcessorRuns(ctx, a.Pipeline, from, to)
 	}
-	c.Services = func(ctx context.Context) (map[string]deployed.Service, error) { return Services(ctx, a) }
+	c.Services = func(ctx context.Context) (map[string]deployed.Service, error) { return services(ctx, a) }
 	c.Dead = func(ctx context.Context) (map[string]int64, error) { return DeadLetters(ctx, a) }
 	if a.Config.PubSubHost != "" {
 		c.Dead = func(context.Context) (map[string]int64, error) { return nil, errNotCounted }

@@ -293,7 +293,7 @@ func TestRun_SourceLimitsFitIntoTotalLimit(t *testing.T) {
 		if got[Locks].State != OK || got[Quarantine].State != OK || got[DeadLetterMessages].State != Unknown {
 			t.Errorf("%+v", got)
 		}
-		if took := time.Since(began); took > Limit {
+		if took := time.Since(began); took > limit {
 			t.Errorf("it took %s", took)
 		}
 	})

@@ -34,9 +34,9 @@ func lockingActive(f *facts) Check {
 	case len(runs) == 0 && early >= 0:
 		v.ok("no processor has run since the deployment of %s", f.local(f.deployed()))
 	case len(runs) == 0:
-		v.ok("no processor has run for the last %d days", Days)
+		v.ok("no processor has run for the last %d days", days)
 	case f.lockedAt.IsZero():
-		v.failing("%s in the last %d days, and none has taken a lock", pipeline.Count(len(runs), "run", "runs"), Days)
+		v.failing("%s in the last %d days, and none has taken a lock", pipeline.Count(len(runs), "run", "runs"), days)
 	case runs[0].Began.Sub(f.lockedAt) > unlocked:
 		v.failing("a run began at %s, and no lock was taken since %s", f.local(runs[0].Began), f.local(f.lockedAt))
 	default:

@@ -14,8 +14,8 @@ import (
 // errNotDeployed means that a local environment has no services.
 var errNotDeployed = errors.New("nothing is deployed on this machine")
 
-// Services returns the services of a deployment's project, by name. One call.
-func Services(ctx context.Context, a *app.App, opts ...option.ClientOption) (map[string]deployed.Service, error) {
+// services returns the services of a deployment's project, by name. One call.
+func services(ctx context.Context, a *app.App, opts ...option.ClientOption) (map[string]deployed.Service, error) {
 	if a.Config.PubSubHost != "" {
 		return nil, errNotDeployed
 	}

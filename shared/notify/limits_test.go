@@ -76,7 +76,7 @@ func TestTry_NotesWhatWasSentHoweverLongSlackTook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sent := 0
 		client.Transport = slowSlack{attempt - time.Millisecond, &sent}
-		d.Store = slowStore{d.Store, Limit - time.Second}
+		d.Store = slowStore{d.Store, limit - time.Second}
 		for range 2 {
 			if err := d.Send(t.Context(), blocked); err != nil && !errors.Is(err, errLeft) {
 				t.Errorf("%v", err)

@@ -29,7 +29,7 @@
 // # Failures
 //
 // Notifying never fails or delays the work that it is about: it runs after the work and
-// takes at most twice [Limit]. A failure is logged once, as notify_failed.
+// takes at most twice [limit]. A failure is logged once, as notify_failed.
 package notify
 
 import (
@@ -83,9 +83,9 @@ type Notifier struct {
 	Log    *slog.Logger
 }
 
-// Limit bounds the sending of a message, and the recording of it if the store hangs. A state
+// limit bounds the sending of a message, and the recording of it if the store hangs. A state
 // that was not recorded is sent a second time.
-const Limit = 5 * time.Second
+const limit = 5 * time.Second
 
 // collection holds one document a subject, before the prefix.
 const collection = "notifications"
@@ -121,7 +121,7 @@ func (n *Notifier) Send(ctx context.Context, notifications ...Notification) erro
 	if err := n.Slack.Problem(); err != nil || len(notifications) == 0 {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), Limit, fmt.Errorf("no answer within %s", Limit))
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
 	return n.notify(ctx, latest(notifications))
 }
@@ -222,7 +222,7 @@ func (n *Notifier) send(ctx context.Context, due []Notification, claims []store.
 	var writes []store.Write
 	for i, notification := range due {
 		fields := []store.Field{store.F("", "sending")}
-		var later *LaterError
+		var later *laterError
 		switch {
 		case err == nil:
 			fields = append(fields, store.F(notification.State, "state"), store.F(notification.Title, "title"), store.F(store.ServerTime, "sent_at"), end(notification.State, now))
@@ -232,7 +232,7 @@ func (n *Notifier) send(ctx context.Context, due []Notification, claims []store.
 		writes = append(writes, store.MergeIf(n.ref(notification.Subject), claims[i], fields...))
 	}
 	// The recording has its own time limit, so that a slow Slack does not prevent it.
-	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), Limit)
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	_, noted := n.Store.Apply(after, writes...)
 	if errors.Is(noted, store.ErrConflict) { // already recorded, or a claim expired and another process took it over

@@ -378,7 +378,7 @@ func TestNotify_HangingSlackAndStoreTimeOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		err := d.Send(t.Context(), blocked)
-		if took := time.Since(began); took > 2*Limit {
+		if took := time.Since(began); took > 2*limit {
 			t.Errorf("it took %s", took)
 		}
 		if err == nil || strings.Contains(err.Error(), theSecret) {

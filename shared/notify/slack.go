@@ -91,10 +91,10 @@ func (s Slack) String() string {
 // GoString is String: no way of printing shows the secret.
 func (s Slack) GoString() string { return s.String() }
 
-// LaterError means that Slack accepts no message for a while.
-type LaterError struct{ After time.Duration }
+// laterError means that Slack accepts no message for a while.
+type laterError struct{ After time.Duration }
 
-func (e *LaterError) Error() string { return fmt.Sprintf("Slack accepts no message for %s", e.After) }
+func (e *laterError) Error() string { return fmt.Sprintf("Slack accepts no message for %s", e.After) }
 
 const (
 	// attempt bounds one attempt: less than half of the time for a message.
@@ -137,7 +137,7 @@ func (s Slack) send(ctx context.Context, text string, wait func(context.Context,
 			continue
 		}
 		if after > 0 {
-			err = errors.Join(err, &LaterError{after})
+			err = errors.Join(err, &laterError{after})
 		}
 		return err
 	}

@@ -92,7 +92,7 @@ func TestSuggest_FindsWhatWasMeant(t *testing.T) {
 		"al": "all", "lal": "all", "criticla": "critical", "roster": "", "": "", "x": "",
 		strings.Repeat("x", 5000): "", "pläyer_game_summary": "player_game_summary",
 	} {
-		if got := Suggest(typed, names); got != want {
+		if got := suggest(typed, names); got != want {
 			t.Errorf("%.30q: %q, want %q", typed, got, want)
 		}
 	}

@@ -56,8 +56,8 @@ func distance(a, b string, limit int) int {
 	return min(last[len(b)], limit)
 }
 
-// Suggest is Nearest in any case of the letters; "" also if nothing was typed.
-func Suggest(typed string, names []string) string {
+// suggest is Nearest in any case of the letters; "" also if nothing was typed.
+func suggest(typed string, names []string) string {
 	lower := make([]string, len(names))
 	for i, name := range names {
 		lower[i] = strings.ToLower(name)
@@ -78,7 +78,7 @@ func Count[N int | int64](n N, one, many string) string {
 
 // DidYouMean is the end of a sentence about a name that is not known: a suggestion, or nothing.
 func DidYouMean(typed string, names []string) string {
-	if best := Suggest(typed, names); best != "" {
+	if best := suggest(typed, names); best != "" {
 		return fmt.Sprintf("; did you mean %q?", best)
 	}
 	return ""
@@ -203,7 +203,7 @@ func explainKey(message string, root *yaml.Node) (text, path string) {
 		known += " in " + section
 	}
 	keys := keysOf(of)
-	if best := Suggest(m[2], keys); best != "" {
+	if best := suggest(m[2], keys); best != "" {
 		return known + fmt.Sprintf("; did you mean %q?", best), strings.TrimPrefix(section+"."+best, ".")
 	}
 	var elsewhere []string

@@ -103,7 +103,7 @@ func (r *Receipts) apply(ctx context.Context, writes ...store.Write) ([]store.Ve
 }
 
 // Check returns nil as long as no other process can have the claim, else an error that wraps
-// [ErrLost]. It makes no call. Call it immediately before the work begins.
+// [errLost]. It makes no call. Call it immediately before the work begins.
 func (c *Claim) Check() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -111,7 +111,7 @@ func (c *Claim) Check() error {
 	case c.lost != nil:
 		return c.lost
 	case safetime.Left(c.receipts.TTL, c.confirmed, c.receipts.Now()) <= 0:
-		return fmt.Errorf("%w: %s could not be renewed since %s", ErrLost, c.key, c.confirmed.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: %s could not be renewed since %s", errLost, c.key, c.confirmed.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
@@ -122,7 +122,7 @@ func (c *Claim) Attempt() int64 { return c.attempt }
 // TakenFrom returns the instance whose claim had expired, "" if there was none.
 func (c *Claim) TakenFrom() string { return c.taken }
 
-// Renew makes the claim last for its full time from now on. An [ErrLost] is final. After any
+// Renew makes the claim last for its full time from now on. An [errLost] is final. After any
 // other error it may have been renewed, and calling again is right. A claim whose time is over
 // can be renewed as long as no other process has taken it.
 func (c *Claim) Renew(ctx context.Context) error {
@@ -168,7 +168,7 @@ func (c *Claim) end(found Receipt, exists bool) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lost = fmt.Errorf("%w: %s: %s", ErrLost, c.key, why)
+	c.lost = fmt.Errorf("%w: %s: %s", errLost, c.key, why)
 	return c.lost
 }
 
@@ -198,7 +198,7 @@ func (c *Claim) Keep(ctx context.Context, lost chan<- error) (stop func()) {
 			case <-time.After(pause):
 			}
 			err := c.Renew(ctx)
-			if errors.Is(err, ErrLost) {
+			if errors.Is(err, errLost) {
 				select {
 				case lost <- err:
 				default:

@@ -161,8 +161,8 @@ func (e *LiveError) Error() string {
 		e.Receipt.ClaimedAt.Format(time.RFC3339), e.Receipt.Until.Format(time.RFC3339))
 }
 
-// ErrLost is the error of a claim that was taken, deleted, or settled by another.
-var ErrLost = errors.New("claim lost")
+// errLost is the error of a claim that was taken, deleted, or settled by another.
+var errLost = errors.New("claim lost")
 
 // Claim is a receipt that this process has claimed. It is safe for concurrent use.
 type Claim struct {

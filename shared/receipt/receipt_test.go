@@ -80,7 +80,7 @@ func TestClaim_IsGrantedOnceAndRefusedToCopies(t *testing.T) {
 		if _, err := r.Claim(t.Context(), work); !errors.Is(err, ErrDone) {
 			t.Errorf("a copy of what is done: %v", err)
 		}
-		if err := c.Renew(t.Context()); !errors.Is(err, ErrLost) {
+		if err := c.Renew(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("renewed after done: %v", err)
 		}
 		found, _, err := r.Show(t.Context(), work.ID())
@@ -120,7 +120,7 @@ func TestClaim_IsTakenOverAfterItsTime(t *testing.T) {
 		if err != nil || second.TakenFrom() != "i1" || second.Attempt() != 2 {
 			t.Fatalf("%+v, %v", second, err)
 		}
-		if err := first.Renew(t.Context()); !errors.Is(err, ErrLost) {
+		if err := first.Renew(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("the first renews: %v", err)
 		}
 		if err := first.Release(t.Context(), 500); err != nil {
@@ -151,7 +151,7 @@ func TestClaim_RenewedAfterItsTimeIsKeptIfNoOtherHasTakenIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Check(); !errors.Is(err, ErrLost) {
+	if err := c.Check(); !errors.Is(err, errLost) {
 		t.Errorf("check: %v", err)
 	}
 	if err := c.Renew(t.Context()); err != nil {

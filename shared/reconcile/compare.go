@@ -34,9 +34,9 @@ const (
 )
 
 const (
-	// Settled is for how long nothing was written into a table's slice before anything is
+	// settled is for how long nothing was written into a table's slice before anything is
 	// concluded from it.
-	Settled = 30 * time.Minute
+	settled = 30 * time.Minute
 	// nextPhaseWithin is what the next phase gets before it is missed.
 	nextPhaseWithin = 2 * time.Hour
 	// relayed is what the relay gets to do by itself what is due.

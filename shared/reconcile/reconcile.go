@@ -20,7 +20,7 @@
 //
 //   - [Report.Unknown] names each source that could not be read, and nothing is concluded from
 //     a missing answer.
-//   - A table is repaired only if its rows are older than [Settled], its processor is not
+//   - A table is repaired only if its rows are older than [settled], its processor is not
 //     locked, and the time of the write belongs to a mode. The rest is unknown.
 //   - A repair records a completion and evaluates the cycle ([cycle.Engine.Repair]): its
 //     hand-over is really published, by the policy of the mode. A completion that is too old

@@ -27,7 +27,7 @@ func (c *comparison) table(b *cycle.PeriodState, p pipeline.Processor, s warehou
 	switch {
 	case c.locked(p, b.Period):
 		inFlight = "in flight, a run of " + p.Class + " has the lock"
-	case !s.Newest.IsZero() && b.At.Sub(s.Newest) < Settled:
+	case !s.Newest.IsZero() && b.At.Sub(s.Newest) < settled:
 		inFlight = "in flight, its newest row is of " + s.Newest.Format(time.RFC3339)
 	}
 	if s.Rows == 0 {

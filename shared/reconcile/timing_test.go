@@ -17,7 +17,7 @@ import (
 )
 
 func TestRun_RepairsATableThatHasBeenIdleFor30Minutes(t *testing.T) {
-	for idle, settled := range map[time.Duration]bool{Settled - time.Second: false, Settled: true} {
+	for idle, settled := range map[time.Duration]bool{settled - time.Second: false, settled: true} {
 		s := newScene(t)
 		s.first()
 		s.data(night)

@@ -127,7 +127,7 @@ func newOverview(a *app.App, s *state, q query) overview {
 
 // choices are the links that choose days and kinds, and the processors.
 func (o *overview) choices(a *app.App, s *state, clk clock) {
-	for _, n := range []int{defaultDays, 30, MaxDays} {
+	for _, n := range []int{defaultDays, 30, maxDays} {
 		o.Days = append(o.Days, choice{Text: fmt.Sprintf("%d days", n), Link: o.Query.With("days", strconv.Itoa(n)), Current: n == s.days})
 	}
 	n, all := map[kind]int{}, 0

@@ -23,8 +23,8 @@ import (
 // limit is what the reads of a page get.
 const limit = 10 * time.Second
 
-// MaxDays is the longest window.
-const MaxDays = 90
+// maxDays is the longest window.
+const maxDays = 90
 
 // state is what the overview shows, as of one read.
 type state struct {

@@ -113,7 +113,7 @@ func parseQuery(a *app.App, values url.Values) (query, error) {
 		*into = n
 		return nil
 	}
-	if err := errors.Join(number("days", &q.Days, 1, MaxDays), number("refresh", &q.Refresh, leastRefresh, mostRefresh)); err != nil {
+	if err := errors.Join(number("days", &q.Days, 1, maxDays), number("refresh", &q.Refresh, leastRefresh, mostRefresh)); err != nil {
 		return q, err
 	}
 	if q.State = kind(values.Get("state")); q.State != "" && rank(q.State) < 0 {

@@ -10,15 +10,15 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// ErrNotScheduled says that the pipeline has no sweep that could be asked.
-var ErrNotScheduled = errors.New("the pipeline schedules no sweep")
+// errNotScheduled says that the pipeline has no sweep that could be asked.
+var errNotScheduled = errors.New("the pipeline schedules no sweep")
 
 // Ask sends the job of sweeping one period of one table to the function. Asking again does
 // no harm: it finds what is left.
 func Ask(ctx context.Context, p *pipeline.Pipeline, prefix string, publish cycle.Publish, table string, period pipeline.Period) error {
 	topic, ok := p.JobTopic("sweep")
 	if !ok {
-		return ErrNotScheduled
+		return errNotScheduled
 	}
 	job, err := wire.Job{Job: wire.JobSweep, Table: table, Date: string(period)}.Outgoing()
 	if err != nil {

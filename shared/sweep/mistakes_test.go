@@ -124,7 +124,7 @@ func TestUndo_RefusesChangedArchive(t *testing.T) {
 			removed := p.sweep(order(all))
 			after := w.json("nba_analytics.player_game_summary")
 			w.Exec(fmt.Sprintf(change, w.archive+".`"+tableName(removed.ID)+"`"))
-			if _, err := p.Undo(t.Context(), removed.ID, "ada", ""); !errors.Is(err, ErrNotUndone) {
+			if _, err := p.Undo(t.Context(), removed.ID, "ada", ""); !errors.Is(err, errNotUndone) {
 				t.Errorf("%v", err)
 			}
 			w.want("nba_analytics.player_game_summary", after)
@@ -255,7 +255,7 @@ func TestUndo_RefusesTableWithNewColumn(t *testing.T) {
 	removed := p.sweep(order(all))
 	p.wantPart(removed, Removed, 1, 1, "")
 	w.recreate(append(twice()[:3:3], twice()[4])...)
-	if _, err := p.Undo(t.Context(), removed.ID, "ada", ""); !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), "the columns of") {
+	if _, err := p.Undo(t.Context(), removed.ID, "ada", ""); !errors.Is(err, errNotUndone) || !strings.Contains(err.Error(), "the columns of") {
 		t.Errorf("%v", err)
 	}
 }
@@ -435,7 +435,7 @@ func TestUndo_RefusesEmptyArchive(t *testing.T) {
 	p := w.process()
 	id := p.sweep(order(all)).ID
 	w.Exec(fmt.Sprintf("DELETE FROM %s WHERE TRUE", w.archive+".`"+tableName(id)+"`"))
-	if _, err := p.Undo(t.Context(), id, "ada", ""); !errors.Is(err, ErrNotUndone) {
+	if _, err := p.Undo(t.Context(), id, "ada", ""); !errors.Is(err, errNotUndone) {
 		t.Errorf("%v, and %d rows of 5", err, len(w.json("nba_analytics.player_game_summary")))
 	}
 }
@@ -456,7 +456,7 @@ func TestUndo_RestoresSeveralSweepsOfOneKey(t *testing.T) {
 		t.Error(err)
 	}
 	w.want("nba_analytics.player_game_summary", doubled)
-	if _, err := p.Undo(t.Context(), a, "ada", ""); !errors.Is(err, ErrNotUndone) {
+	if _, err := p.Undo(t.Context(), a, "ada", ""); !errors.Is(err, errNotUndone) {
 		t.Errorf("%v", err)
 	}
 	w.want("nba_analytics.player_game_summary", doubled)

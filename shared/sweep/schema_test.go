@@ -43,7 +43,7 @@ func TestUndo_NamesTheFieldThatHasChangedAndLeavesTheRemovalApplied(t *testing.T
 			before := w.json("nba_analytics.player_game_summary")
 			changed := p.writes
 			out, err := p.Undo(t.Context(), removed.ID, "ada", "the wrong one stayed")
-			if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), "the columns of "+w.table()+" have changed: "+c.problem) {
+			if !errors.Is(err, errNotUndone) || !strings.Contains(err.Error(), "the columns of "+w.table()+" have changed: "+c.problem) {
 				t.Errorf("%v, want %q", err, c.problem)
 			}
 			if got := w.states(); got != "applied" || len(out) != 1 || out[0].State != applied || out[0].Unknown {

@@ -185,13 +185,13 @@ func (s *Sweeper) Refuses() error {
 // ErrNoTable says that the pipeline has no such table.
 var ErrNoTable = errors.New("is neither a table nor a processor of the pipeline")
 
-// ErrNoWarehouse says that there is nothing to sweep here.
-var ErrNoWarehouse = errors.New("no BigQuery is configured")
+// errNoWarehouse says that there is nothing to sweep here.
+var errNoWarehouse = errors.New("no BigQuery is configured")
 
 // New returns the sweeper of an application.
 func New(a *app.App) (*Sweeper, error) {
 	if a.Warehouse == nil {
-		return nil, ErrNoWarehouse
+		return nil, errNoWarehouse
 	}
 	return &Sweeper{Pipeline: a.Pipeline, Store: a.Store, Locks: a.Locks, Warehouse: a.Warehouse, Now: a.Now, NewID: newID,
 		Prefix: a.Config.Prefix, Archive: a.Config.Archive(), Shadow: a.Config.Shadow != "", ReadOnly: a.Config.ReadOnly, Log: a.Log}, nil

@@ -255,7 +255,7 @@ func TestF31_ARunWithoutALockInBetween(t *testing.T) {
 				if states := w.states(); states != "abandoned" {
 					t.Errorf("%s", states)
 				}
-				if _, err := p.Undo(t.Context(), got.ID, "ada", ""); !errors.Is(err, ErrNotUndone) {
+				if _, err := p.Undo(t.Context(), got.ID, "ada", ""); !errors.Is(err, errNotUndone) {
 					t.Errorf("%v", err)
 				}
 				w.want("nba_analytics.player_game_summary", changed)
@@ -285,13 +285,13 @@ func TestUndo_RestoresExactlyOrNothing(t *testing.T) {
 	w.Exec("UPDATE nba_analytics.player_game_summary SET points = 9 WHERE player_lookup = 'd'")
 	rewritten := w.json("nba_analytics.player_game_summary")
 	got, err := p.Undo(t.Context(), removed.ID, "ada", "")
-	if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), ", or those in "+w.archive+".") || got[0].State != applied {
+	if !errors.Is(err, errNotUndone) || !strings.Contains(err.Error(), ", or those in "+w.archive+".") || got[0].State != applied {
 		t.Errorf("%+v, %v", got, err)
 	}
 	w.want("nba_analytics.player_game_summary", rewritten)
 	w.Exec("UPDATE nba_analytics.player_game_summary SET points = 1 WHERE player_lookup = 'd'") // as it was
 	w.advance(31 * 24 * time.Hour)
-	if _, err := p.Undo(t.Context(), removed.ID, "ada", ""); !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), "kept until 2026-03-06T15:50:00Z") {
+	if _, err := p.Undo(t.Context(), removed.ID, "ada", ""); !errors.Is(err, errNotUndone) || !strings.Contains(err.Error(), "kept until 2026-03-06T15:50:00Z") {
 		t.Errorf("%v", err)
 	}
 }
@@ -370,7 +370,7 @@ func TestF31_ACrashAfterEachStep(t *testing.T) {
 		for _, l := range listed {
 			if _, err := p.Undo(t.Context(), l.ID, "ada", ""); err == nil {
 				undos++
-			} else if !errors.Is(err, ErrNotUndone) {
+			} else if !errors.Is(err, errNotUndone) {
 				t.Error(err)
 			}
 		}

@@ -60,8 +60,8 @@ func Removals(ctx context.Context, a *app.App) ([]Listed, error) {
 	return (&Sweeper{Store: a.Store, Prefix: a.Config.Prefix, Now: a.Now, Log: a.Log}).List(ctx)
 }
 
-// ErrNotUndone says that a removal cannot be undone as things are.
-var ErrNotUndone = errors.New("cannot be undone")
+// errNotUndone says that a removal cannot be undone as things are.
+var errNotUndone = errors.New("cannot be undone")
 
 // Undone is what became of one removal.
 type Undone struct {
@@ -112,7 +112,7 @@ func (s *Sweeper) Undo(ctx context.Context, id, actor, reason string) ([]Undone,
 func (s *Sweeper) undo(ctx context.Context, r *record, earlier []string, actor, reason string) Undone {
 	out := Undone{ID: r.ID, Table: r.Table, Period: r.Period}
 	if writers := s.writers(r.Table); len(writers) == 0 {
-		out.err = fmt.Errorf("%w: %s: no processor of the pipeline writes %s", ErrNotUndone, r.ID, r.Table)
+		out.err = fmt.Errorf("%w: %s: no processor of the pipeline writes %s", errNotUndone, r.ID, r.Table)
 	} else {
 		out.err = s.locked(ctx, r.Table, r.Period, "undo-"+r.ID+"-"+s.NewID()[:8], func(ctx context.Context, held *lease.Lease) error {
 			if err := s.resume(ctx, earlier); err != nil {
@@ -123,7 +123,7 @@ func (s *Sweeper) undo(ctx context.Context, r *record, earlier []string, actor, 
 	}
 	out.State = r.State
 	if out.err != nil {
-		out.Problem, out.Unknown = out.err.Error(), !errors.Is(out.err, ErrNotUndone)
+		out.Problem, out.Unknown = out.err.Error(), !errors.Is(out.err, errNotUndone)
 	}
 	return out
 }
@@ -139,13 +139,13 @@ func (s *Sweeper) undoLocked(ctx context.Context, r *record, held *lease.Lease, 
 		return nil
 	case applied:
 	default:
-		return fmt.Errorf("%w: %s is %s: it removed nothing, or its outcome is unknown", ErrNotUndone, r.ID, r.State)
+		return fmt.Errorf("%w: %s is %s: it removed nothing, or its outcome is unknown", errNotUndone, r.ID, r.State)
 	}
 	if until := r.At.Add(warehouse.ArchiveKept); !s.Now().Before(until) {
-		return fmt.Errorf("%w: %s: the removed rows were kept until %s", ErrNotUndone, r.ID, until.Format(time.RFC3339))
+		return fmt.Errorf("%w: %s: the removed rows were kept until %s", errNotUndone, r.ID, until.Format(time.RFC3339))
 	}
 	if err := s.Warehouse.Restorable(ctx, r.removal(s.Pipeline.Calendar, p)); errors.Is(err, warehouse.ErrTarget) {
-		return fmt.Errorf("%w: %s: %w", ErrNotUndone, r.ID, err)
+		return fmt.Errorf("%w: %s: %w", errNotUndone, r.ID, err)
 	} else if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (s *Sweeper) undoLocked(ctx context.Context, r *record, held *lease.Lease, 
 	}
 	act.Log(ctx, s.Log)
 	refused := s.restore(ctx, r, held, p)
-	if refused != nil && !errors.Is(refused, ErrNotUndone) {
+	if refused != nil && !errors.Is(refused, errNotUndone) {
 		return refused // the rows will tell
 	}
 	next := undone
@@ -178,15 +178,15 @@ func (s *Sweeper) restore(ctx context.Context, r *record, held *lease.Lease, p p
 	err := s.Warehouse.Restore(ctx, warehouse.Under(held), w)
 	switch {
 	case errors.Is(err, warehouse.ErrChanged):
-		return fmt.Errorf("%w: %s: the rows of %s for %s, or those in %s, were rewritten since", ErrNotUndone, r.ID, r.Table, r.Period, r.Archive)
+		return fmt.Errorf("%w: %s: the rows of %s for %s, or those in %s, were rewritten since", errNotUndone, r.ID, r.Table, r.Period, r.Archive)
 	case errors.Is(err, warehouse.ErrTarget):
-		return fmt.Errorf("%w: %s: %w", ErrNotUndone, r.ID, err)
+		return fmt.Errorf("%w: %s: %w", errNotUndone, r.ID, err)
 	case err != nil:
 		return err
 	}
 	now, err := s.Warehouse.Standing(ctx, w)
 	if err == nil && now == r.After {
-		return fmt.Errorf("%w: %s: no rows came back from %s", ErrNotUndone, r.ID, r.Archive)
+		return fmt.Errorf("%w: %s: no rows came back from %s", errNotUndone, r.ID, r.Archive)
 	}
 	return err
 }

@@ -43,7 +43,7 @@ func TestUndo_RefusesAViewByNameAndLeavesTheRemovalApplied(t *testing.T) {
 	w.Exec("CREATE TABLE nba_analytics.all_players ("+scores+")", "DROP TABLE nba_analytics.player_game_summary",
 		"CREATE VIEW nba_analytics.player_game_summary AS SELECT * FROM nba_analytics.all_players")
 	out, err := p.Undo(t.Context(), removed.ID, "ada", "the wrong one stayed")
-	if !errors.Is(err, ErrNotUndone) || !strings.Contains(err.Error(), w.table()+" is of type VIEW: name a table of type TABLE instead") {
+	if !errors.Is(err, errNotUndone) || !strings.Contains(err.Error(), w.table()+" is of type VIEW: name a table of type TABLE instead") {
 		t.Errorf("%v", err)
 	}
 	if got := w.states(); got != "applied" || len(out) != 1 || out[0].State != applied || out[0].Unknown || out[0].Restored != 0 {
