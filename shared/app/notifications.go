@@ -2,7 +2,6 @@ package app
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
@@ -43,7 +42,7 @@ func (a *App) Notifications(key cycle.Key, cycles []cycle.Status) (out []notify.
 func cycleNotifications(t *pipeline.Transition, m pipeline.Mode, st cycle.Status) []notify.Notification {
 	name := t.Called(pipeline.Period(st.Period), st.Mode)
 	n := notify.Notification{Subject: "cycle_" + st.Cycle, Severity: notify.Warning, Reason: st.Reason, Command: "phasectl explain " + st.Period + " " + st.Mode + t.Option()}
-	missing := strings.Join(st.Missing, ", ")
+	missing := policy.Listed(st.Missing)
 	critical := st.FailedCritical(m)
 	switch state := st.State; {
 	case st.Hold != nil:
@@ -62,8 +61,8 @@ func cycleNotifications(t *pipeline.Transition, m pipeline.Mode, st cycle.Status
 	case state == string(policy.Closed):
 		n.Title = name + " has nothing to hand over"
 	case len(critical) > 0:
-		n.State, n.Severity, n.Page = "failed: "+strings.Join(critical, ", "), notify.Critical, "processor-errors"
-		n.Title = fmt.Sprintf("%s waits for %s, which failed", name, strings.Join(critical, ", "))
+		n.State, n.Severity, n.Page = "failed: "+policy.Listed(critical), notify.Critical, "processor-errors"
+		n.Title = fmt.Sprintf("%s waits for %s, which failed", name, policy.Listed(critical))
 	case st.Early:
 		n.Title = name + " is before the adoption, and is not judged"
 	default:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -104,7 +103,7 @@ func (c *convergence) request(ctx context.Context, m pipeline.Mode, r Request, i
 			return fmt.Errorf("%s: %s: %w", cycleID(c.key, m.Name), p.Refusal, ErrRefused)
 		}
 		record := audit.Record{Action: "trigger", Actor: r.Actor, Reason: r.Reason, Transition: c.key.Transition.ID, Period: string(c.key.Period), Mode: m.Name,
-			Detail: fmt.Sprintf("%s of %s: %s", batchID(c.key, m.Name, p.Batch), strings.Join(p.Processors, ", "), r.Reason)}
+			Detail: fmt.Sprintf("%s of %s: %s", batchID(c.key, m.Name, p.Batch), policy.Listed(p.Processors), r.Reason)}
 		if p.Refusal != "" {
 			record.Detail += "; forced although " + p.Refusal
 		}
@@ -152,7 +151,8 @@ func (s *snapshot) plan(m pipeline.Mode, r Request) (Plan, []policy.Run) {
 	if len(names) == 0 {
 		names = v.Satisfied
 	}
-	runs := slices.DeleteFunc(policy.Counting(in), func(run policy.Run) bool { return !slices.Contains(names, run.Processor) })
+	asked := set(names)
+	runs := slices.DeleteFunc(policy.Counting(in), func(run policy.Run) bool { return !asked[run.Processor] })
 	p := Plan{Batch: s.number(m.Name), Processors: processors(s.key.Transition, runs), Runs: []string{}}
 	if b := waiting(s.batches[m.Name]); b != nil {
 		p.Batch = b.N
@@ -161,13 +161,14 @@ func (s *snapshot) plan(m pipeline.Mode, r Request) (Plan, []policy.Run) {
 		p.Runs = append(p.Runs, runName(run))
 	}
 	var absent, critical []string
+	there, missing := set(p.Processors), set(v.Missing)
 	for _, name := range names {
-		if !slices.Contains(p.Processors, name) {
+		if !there[name] {
 			absent = append(absent, name)
 		}
 	}
 	for _, name := range m.Critical {
-		if in.Began == nil && slices.Contains(v.Missing, name) {
+		if in.Began == nil && missing[name] {
 			critical = append(critical, name)
 		}
 	}
@@ -175,7 +176,7 @@ func (s *snapshot) plan(m pipeline.Mode, r Request) (Plan, []policy.Run) {
 	p.Forcible = true
 	switch {
 	case len(absent) > 0: // a message would claim what did not happen
-		p.Refusal, p.Forcible = "no counting run of "+strings.Join(absent, ", ")+" is recorded", false
+		p.Refusal, p.Forcible = "no counting run of "+policy.Listed(absent)+" is recorded", false
 	case len(runs) == 0:
 		p.Refusal, p.Forcible = "no counting run is recorded", false
 	case sending(s.batches[m.Name], runs) != nil:
@@ -186,7 +187,7 @@ func (s *snapshot) plan(m pipeline.Mode, r Request) (Plan, []policy.Run) {
 	case hold != nil:
 		p.Refusal = fmt.Sprintf("it is on hold by %s: %s", hold.Actor, hold.Reason)
 	case len(critical) > 0:
-		p.Refusal = RefusedCritical + strings.Join(critical, ", ")
+		p.Refusal = RefusedCritical + policy.Listed(critical)
 	case in.Began == nil && m.NotBefore != nil && s.now.Before(s.key.Transition.Calendar().Instant(s.key.Period, *m.NotBefore)):
 		p.Refusal = "its policy hands nothing over before " + m.NotBefore.String()
 	}
@@ -207,12 +208,23 @@ func waiting(bs []*batch) *batch {
 // not published yet: a retry after an error finds it.
 func sending(bs []*batch, runs []policy.Run) *batch {
 	for _, b := range bs {
-		missing := func(r policy.Run) bool { return !slices.Contains(b.Runs, r.Key) }
-		if b.Selected && b.State == StatePublishing && !slices.ContainsFunc(runs, missing) {
+		if !b.Selected || b.State != StatePublishing {
+			continue
+		}
+		taken := set(b.Runs)
+		if !slices.ContainsFunc(runs, func(r policy.Run) bool { return !taken[r.Key] }) {
 			return b
 		}
 	}
 	return nil
+}
+
+func set(names []string) map[string]bool {
+	m := make(map[string]bool, len(names))
+	for _, name := range names {
+		m[name] = true
+	}
+	return m
 }
 
 func requested(bs []*batch, id string) *batch {

@@ -2,7 +2,6 @@ package cycle
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -30,18 +29,29 @@ func source(cause string) string {
 // processors returns the processors of the runs in the order of the messages.
 func processors(t *pipeline.Transition, runs []policy.Run) []string {
 	var names []string
+	of := byProcessor(runs)
 	for _, name := range t.Order {
-		if slices.ContainsFunc(runs, func(r policy.Run) bool { return r.Processor == name }) {
+		if of[name] != nil {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
+// byProcessor groups runs by their processors, each group in the order of the runs.
+func byProcessor(runs []policy.Run) map[string][]policy.Run {
+	of := map[string][]policy.Run{}
+	for _, r := range runs {
+		of[r.Processor] = append(of[r.Processor], r)
+	}
+	return of
+}
+
 // payloads makes the messages of a batch, byte for byte as they will be sent: one a
 // processor, uniting its runs. size is the payloads' bytes.
 func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntities bool) (messages map[string]any, size int, err error) {
 	messages = map[string]any{}
+	runs := byProcessor(a.handing.runs)
 	for _, name := range processors(c.key.Transition, a.handing.runs) {
 		t := wire.Trigger{
 			SourceTable:  name,
@@ -61,7 +71,7 @@ func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntit
 			Incremental:      withEntities,
 			EntitiesChanged:  map[string][]string{},
 		}
-		unite(&t, c.key.Transition.EntitiesKey(name), name, a.handing.runs)
+		unite(&t, c.key.Transition.EntitiesKey(name), runs[name])
 		out, err := t.Encode()
 		if err != nil {
 			return nil, 0, fmt.Errorf("message for %s: %w", name, err)
@@ -75,13 +85,10 @@ func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntit
 // unite puts a processor's runs, oldest first, into its message: the ids of the
 // latest, the entities of all. One run that does not name everything it changed
 // makes the whole message a full one.
-func unite(t *wire.Trigger, entitiesKey, processor string, runs []policy.Run) {
+func unite(t *wire.Trigger, entitiesKey string, runs []policy.Run) {
 	var entities []string
 	seen := map[string]bool{}
 	for _, r := range runs {
-		if r.Processor != processor {
-			continue
-		}
 		t.CorrelationID, t.ParentExecution = r.CorrelationID, r.ExecutionID
 		t.Incremental = t.Incremental && r.Incremental && !r.Truncated
 		for _, e := range r.Entities {

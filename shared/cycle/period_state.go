@@ -38,6 +38,7 @@ type PeriodState struct {
 
 	engine   *Engine
 	snapshot *snapshot
+	newest   map[string]policy.Run // by processor
 }
 
 // PeriodStates reads the periods from one to another, with their compatibility documents, as
@@ -228,6 +229,12 @@ func (b *PeriodState) slim() {
 			b.snapshot.runs[i].Completion = &bare
 		}
 	}
+	b.newest = map[string]policy.Run{}
+	for _, r := range b.snapshot.runs {
+		if old, ok := b.newest[r.Processor]; !ok || policy.Older(old, r) < 0 {
+			b.newest[r.Processor] = r
+		}
+	}
 	for _, of := range b.snapshot.batches {
 		for _, batch := range of {
 			batch.Messages = nil
@@ -266,14 +273,7 @@ func (b PeriodState) Counting(m pipeline.Mode) map[string]policy.Run {
 // Newest returns the newest report of a processor, with any status; none where the period
 // cannot be read.
 func (b PeriodState) Newest(processor string) (newest policy.Run, ok bool) {
-	if b.snapshot == nil {
-		return newest, false
-	}
-	for _, r := range b.snapshot.runs {
-		if r.Processor == processor && (!ok || policy.Older(newest, r) < 0) {
-			newest, ok = r, true
-		}
-	}
+	newest, ok = b.newest[processor]
 	return newest, ok
 }
 
@@ -329,7 +329,7 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	}
 	fields = append(fields, e.stays(at))
 	record := audit.Record{Action: "repair", Actor: r.Actor, Reason: r.Reason, Transition: key.Transition.ID, Period: string(key.Period),
-		Detail: fmt.Sprintf("%s: before: %s; recorded: %s", key, r.Before, strings.Join(names, "; "))}
+		Detail: fmt.Sprintf("%s: before: %s; recorded: %s", key, r.Before, strings.Join(policy.Capped(names), "; "))}
 	write := record.Write(e.Prefix, at, e.NewID())
 	var err error
 	for _, ref := range e.periodRefs(key) { // what a repair has found is little: the last has room for it

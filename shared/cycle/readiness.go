@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/policy"
@@ -121,7 +120,7 @@ func (c *convergence) logUnknown(ctx context.Context, mode string, r Readiness) 
 		checks[check.Problem] = append(checks[check.Problem], check.Name)
 	}
 	for _, problem := range problems {
-		names := strings.Join(checks[problem], ", ")
+		names := policy.Listed(checks[problem])
 		c.Log.ErrorContext(ctx, names+" unknown: "+problem, "event", telemetry.CheckUnknown, "check", names,
 			"transition", c.key.Transition.ID, "period", string(c.key.Period), "mode", mode)
 	}
@@ -138,17 +137,21 @@ func (f *fields) readiness() (r Readiness) {
 	return r
 }
 
+// mostValues bounds the measured values of a log line: an entry of Cloud Logging takes 256 KB.
+const mostValues = 500
+
 // measured are a batch's measured values, for its log line.
 func measured(b *batch) []any {
 	values := map[string]float64{}
+	many := len(b.Readiness.Checks) > mostValues // then of those that did not pass
 	for _, c := range b.Readiness.Checks {
-		if c.Value != nil {
+		if c.Value != nil && len(values) < mostValues && !(many && c.State == string(Passed)) {
 			values[c.Name] = *c.Value
 		}
 	}
 	args := []any{"readiness", string(b.Readiness.Outcome), "data_freshness_verified", b.Readiness.Verified(), slog.Any("checks", values)}
 	if len(b.Readiness.Reasons) > 0 { // also of one that passes: it warns
-		args = append(args, "readiness_reasons", b.Readiness.Reasons)
+		args = append(args, "readiness_reasons", policy.Capped(b.Readiness.Reasons))
 	}
 	if b.Readiness.MinutesCoverage != nil {
 		args = append(args, "minutes_coverage_pct", *b.Readiness.MinutesCoverage)

@@ -437,7 +437,7 @@ var simMutants = []simMutant{
 		return c.apply(ctx, store.Merge(ref,
 			store.F(string(StatePublishing), "state"), store.F(actor, "actor"), store.F(h.selected, "selected"),
 			store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
-			store.F(encode(h.verdict), "verdict"), store.F(encode(ready), "readiness"),
+			store.F(encode(h.verdict.Capped()), "verdict"), store.F(encode(ready), "readiness"),
 			store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
 			store.F(keys, "runs"), store.F(messages, "messages"), store.F(s.expects(a), "expects")))
 	}

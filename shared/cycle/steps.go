@@ -83,7 +83,7 @@ func (c *convergence) create(ctx context.Context, s *snapshot, a action) error {
 		store.F(c.cause(a.handing.verdict.Cause), "cause"),
 		store.F(c.actor(), "actor"),
 		store.F(a.handing.verdict.Reason, "reason"),
-		store.F(encode(a.handing.verdict), "verdict"),
+		store.F(encode(a.handing.verdict.Capped()), "verdict"),
 		store.F(store.ServerTime, "created_at"),
 	}
 	fields = append(fields, c.expiry(c.Now())...)
@@ -130,7 +130,7 @@ func (c *convergence) updateGrace(ctx context.Context, a action) error {
 	}
 	return c.apply(ctx, store.MergeIf(c.batchRef(a.batch.ID), a.batch.Version,
 		store.F(string(StateGrace), "state"), store.F(since, path...),
-		store.F(a.handing.verdict.Reason, "reason"), store.F(encode(a.handing.verdict), "verdict")))
+		store.F(a.handing.verdict.Reason, "reason"), store.F(encode(a.handing.verdict.Capped()), "verdict")))
 }
 
 // claim takes over a batch without a live claim, or renews our claim.
@@ -212,7 +212,7 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
 		store.F(string(StatePublishing), "state"), store.F(actor, "actor"), store.F(h.selected, "selected"),
 		store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
-		store.F(encode(h.verdict), "verdict"), store.F(encode(ready), "readiness"),
+		store.F(encode(h.verdict.Capped()), "verdict"), store.F(encode(ready), "readiness"),
 		store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
 		store.F(keys, "runs"), store.F(messages, "messages"), store.F(s.expects(a), "expects")))
 }
@@ -295,12 +295,8 @@ const maxPayloads = store.MaxDocumentBytes - 256<<10
 
 func blockedReason(r Readiness) string {
 	s := "readiness " + string(r.Outcome)
-	for i, why := range r.Reasons {
-		if i == 0 {
-			s += ": " + why
-		} else {
-			s += "; " + why
-		}
+	if len(r.Reasons) > 0 {
+		s += ": " + strings.Join(policy.Capped(r.Reasons), "; ")
 	}
 	return s
 }
@@ -349,14 +345,8 @@ func (c *convergence) publish(ctx context.Context, a action) error {
 // messageOrder puts the names of frozen messages into the definition's order; those
 // that the definition has dropped since come last: they were promised.
 func messageOrder(t *pipeline.Transition, messages map[string]sent) []string {
-	rank := func(name string) int {
-		if i := slices.Index(t.Order, t.Present(name)); i >= 0 {
-			return i
-		}
-		return len(t.Order)
-	}
 	return slices.SortedFunc(maps.Keys(messages), func(a, b string) int {
-		return cmp.Or(rank(a)-rank(b), strings.Compare(a, b))
+		return cmp.Or(t.Place(t.Present(a))-t.Place(t.Present(b)), strings.Compare(a, b))
 	})
 }
 

@@ -3,7 +3,6 @@ package health
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/cycle"
@@ -54,7 +53,7 @@ func handOvers(f *facts) Check {
 					m, _ := t.Mode(st.Mode)
 					// Slack has it at once. Before the deadline nothing is late: it is evidence, and the check is ok.
 					if failed := st.FailedCritical(m); len(failed) > 0 {
-						v.notes = append(v.notes, fmt.Sprintf("%s waits for %s, which failed; to see why: phasectl explain %s %s%s", t.Called(b.Period, st.Mode), strings.Join(failed, ", "), st.Period, st.Mode, t.Option()))
+						v.notes = append(v.notes, fmt.Sprintf("%s waits for %s, which failed; to see why: phasectl explain %s %s%s", t.Called(b.Period, st.Mode), policy.Listed(failed), st.Period, st.Mode, t.Option()))
 					}
 				case why == "":
 				case later != "": // a later mode has made up for it
@@ -115,7 +114,7 @@ func unfinished(f *facts, t *pipeline.Transition, p pipeline.Period, st cycle.St
 	case st.Due && !st.Since.IsZero() && f.now.Sub(st.Since) > StuckAfter:
 		return fmt.Sprintf("due since %s, and it was not handed over", f.local(st.Since))
 	case st.State == string(cycle.StatePublished) && len(st.Missing) > 0 && degraded(f, t, p, st.Mode):
-		return "handed over without " + strings.Join(st.Missing, ", ")
+		return "handed over without " + policy.Listed(st.Missing)
 	}
 	return ""
 }

@@ -57,8 +57,9 @@ const MinutesCoverage = "minutes_coverage_pct"
 // For returns the checks to be asked before a hand-over of these processors.
 func (c *Checks) For(mode string, processors []string) []Check {
 	var out []Check
+	of := setOf(processors)
 	for _, check := range c.All {
-		if slices.Contains(check.Modes, mode) && slices.ContainsFunc(check.Processors, func(p string) bool { return slices.Contains(processors, p) }) {
+		if slices.Contains(check.Modes, mode) && slices.ContainsFunc(check.Processors, func(p string) bool { return of[p] }) {
 			out = append(out, check)
 		}
 	}
@@ -149,7 +150,36 @@ func (v *validator) checks(path string, f *fileChecks, t *Transition, of []Proce
 		v.unique(path+".name", "check", fc.Name, names)
 		c.All = append(c.All, v.check(path, fc, t, of)...)
 	}
+	v.checkedTables(path, c, t)
 	return c
+}
+
+// What BigQuery allows and bills a query (https://cloud.google.com/bigquery/quotas,
+// https://cloud.google.com/bigquery/pricing).
+const (
+	maxQueryTables = 1000
+	leastBilled    = 10 << 20 // of each table
+)
+
+// checkedTables checks that one query can ask about the tables of each mode. A larger one would be
+// refused at each hand-over.
+func (v *validator) checkedTables(path string, c *Checks, t *Transition) {
+	for _, m := range t.Modes {
+		tables := map[string]bool{}
+		for _, check := range c.For(m.Name, slices.Concat(m.Critical, m.Optional)) {
+			if len(check.Processors) == 1 {
+				tables[check.Processors[0]] = true
+			}
+		}
+		const fix = "name fewer tables in the processors of the checks"
+		switch n := len(tables); {
+		case n > maxQueryTables:
+			v.add(path+".before_hand_over", "asks about %d tables before a hand-over of mode %s, and one query takes %d: %s", n, m.Name, maxQueryTables, fix)
+		case c.MaxBytesBilled > 0 && int64(n)*leastBilled > c.MaxBytesBilled:
+			v.add(path+".max_bytes_billed", "%d is less than BigQuery bills for the %d tables of mode %s, 10 MiB each: write %d or more, or %s",
+				c.MaxBytesBilled, n, m.Name, n*leastBilled, fix)
+		}
+	}
 }
 
 // check reads one check and states it for each table and column that it is about.
@@ -202,8 +232,9 @@ func (v *validator) check(path string, f fileCheck, t *Transition, of []Processo
 // Names from the definition are quoted: none can be read as anything but a name.
 func (c Check) each(of []Processor, columns bool) []Check {
 	var out []Check
+	about := setOf(c.Processors)
 	for _, p := range of {
-		if !slices.Contains(c.Processors, p.Name) {
+		if !about[p.Name] {
 			continue
 		}
 		made := c

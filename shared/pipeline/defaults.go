@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,7 +80,8 @@ func (f *file) defaults() (taken []TakenDefault) {
 		of := f.phase(t.Upstream.Phase)
 		for j := range t.Modes {
 			m, path := &t.Modes[j], fmt.Sprintf("%s.modes[%d]", path, j)
-			list(path+".critical", &m.Critical, slices.DeleteFunc(of.names(), func(name string) bool { return slices.Contains(m.Optional, name) }))
+			optional := setOf(m.Optional)
+			list(path+".critical", &m.Critical, slices.DeleteFunc(of.names(), func(name string) bool { return optional[name] }))
 			text(path+".complete", &m.Complete, string(CompleteAll))
 			text(path+".counts_from", &m.CountsFrom, begins(Relation(m.Event), f.Calendar == "hour"))
 			if m.Deadline != "" {
@@ -95,9 +97,11 @@ func (f *file) defaults() (taken []TakenDefault) {
 			text(path+".downstream.parent_processor", &t.Downstream.ParentProcessor, camel(id)+"Orchestrator")
 			text(path+".compatibility_collection", &t.CompatibilityCollection, id+"_completion")
 		}
-		list(path+".downstream.order", &t.Downstream.Order, slices.DeleteFunc(of.names(), func(name string) bool {
-			return !slices.ContainsFunc(t.Modes, func(m fileMode) bool { return slices.Contains(m.Critical, name) || slices.Contains(m.Optional, name) })
-		}))
+		expected := map[string]bool{}
+		for _, m := range t.Modes {
+			maps.Copy(expected, setOf(m.Critical, m.Optional))
+		}
+		list(path+".downstream.order", &t.Downstream.Order, slices.DeleteFunc(of.names(), func(name string) bool { return !expected[name] }))
 		text(path+".trigger_within", &t.TriggerWithin, "72h")
 		if c := t.Checks; c != nil {
 			text(path+".checks.timeout", &c.Timeout, "30s")

@@ -105,12 +105,12 @@ type fileSchedule struct {
 
 type fileChecks struct {
 	Timeout        string           `yaml:"timeout"`            // of one query, 50s at most. Default: 30s
-	MaxBytesBilled *int64           `yaml:"max_bytes_billed"`   // of one query. Default: 1000000000
+	MaxBytesBilled *int64           `yaml:"max_bytes_billed"`   // of one query; BigQuery bills at least 10 MiB a table. Default: 1000000000
 	Datasets       []string         `yaml:"datasets"`           // that the statements read; the functions may read no others. Default: those of the tables of the upstream phase
 	Tables         []fileCheckTable `yaml:"tables"`             // queries that the statements can name like tables. Default: none
 	Expected       string           `yaml:"expected"`           // query for how many units of work @period should bring; 0: nothing is to come. Default: not known
 	ByPeriod       string           `yaml:"expected_by_period"` // query for the same about @first to @last: period, number. Default: not known
-	BeforeHandOver []fileCheck      `yaml:"before_hand_over"`   // at least one
+	BeforeHandOver []fileCheck      `yaml:"before_hand_over"`   // at least one, about 1000 tables at most in each mode
 }
 
 type fileCheckTable struct {

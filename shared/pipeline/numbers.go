@@ -12,7 +12,7 @@ import (
 )
 
 // mostValues bounds the values of a definition, with those that its aliases repeat.
-const mostValues = 100_000
+const mostValues = 1_000_000
 
 // expanded counts the values that a node has once each alias is replaced by the value of its
 // anchor. sizes has the nodes that were counted; a node that is being counted has size 0.

@@ -240,6 +240,10 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 			kinds:                   phases[ft.Upstream.Phase],
 			formerly:                map[string][]string{},
 			present:                 map[string]string{},
+			places:                  map[string]int{},
+		}
+		for i, name := range t.Order {
+			t.places[name] = i
 		}
 		for _, pr := range p.processors(ft.Upstream.Phase) {
 			t.formerly[pr.Name] = pr.Formerly
@@ -315,14 +319,21 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 			m.Grace = &Grace{QuorumPct: fm.Grace.QuorumPct, After: v.atLeast(path+".grace.after", fm.Grace.After, time.Second, "30m")}
 		}
 		v.sets(path, m, t)
-		m.named = map[string]bool{}
-		for _, name := range slices.Concat(m.Critical, m.Optional) {
-			m.named[name] = true
-		}
+		m.named, m.critical, m.earlier = setOf(m.Critical, m.Optional), setOf(m.Critical), setOf(m.AcceptEarlier)
 		t.Modes = append(t.Modes, m)
 	}
 	former.done()
 	v.graces(path, t.Modes)
+}
+
+func setOf(lists ...[]string) map[string]bool {
+	names := map[string]bool{}
+	for _, list := range lists {
+		for _, name := range list {
+			names[name] = true
+		}
+	}
+	return names
 }
 
 func (v *validator) secondRunsEvery(path string, fm fileMode) time.Duration {
@@ -406,8 +417,15 @@ func (v *validator) order(path string, t *Transition) {
 			v.add(path, "%q is missing", name)
 		}
 	}
-	if len(expected) > maxProcessors {
-		v.add(path, "%d processors: one document a period carries at most %d", len(expected), maxProcessors)
+	if len(expected) > MaxProcessors {
+		v.add(path, "%d processors: one document a period carries at most %d", len(expected), MaxProcessors)
+	}
+	bytes := 0
+	for name := range expected {
+		bytes += len(stored(name, t.formerly[name]))
+	}
+	if bytes > maxNameBytes {
+		v.add(path, "the names of its %d processors have %d bytes together, and one document takes %d: shorten names, or move processors to another transition", len(expected), bytes, maxNameBytes)
 	}
 }
 
@@ -415,9 +433,13 @@ func (v *validator) order(path string, t *Transition) {
 var ownCollections = []string{"phase_periods", "phase_triggers", "processing_locks", "lock_tokens", "processor_runs", "quarantine",
 	"function_status", "sweeps", "audit", "notifications", "receipts", "open_receipts"}
 
-// maxProcessors bounds a transition: all runs of a period stand in one document of
+// MaxProcessors bounds a transition: all runs of a period stand in one document of
 // at most 1 MiB.
-const maxProcessors = 300
+var MaxProcessors = 300 // tests of larger definitions raise it
+
+// maxNameBytes bounds the stored names of all processors of a transition. The batch that begins a cycle
+// has all of them, and its document takes 1 MiB.
+const maxNameBytes = 512 << 10
 
 func (v *validator) duration(path, s string) time.Duration {
 	d, err := time.ParseDuration(s)

@@ -345,18 +345,62 @@ func TestParse_RefusesSharedTopicOrCollection(t *testing.T) {
 	wantProblem(t, err, `transitions[0].compatibility_collection: "phase_periods" is one of our own collections`)
 }
 
+// wide returns the default definition with more optional processors, n in all, whose names begin so.
+func wide(t *testing.T, n int, prefix string, maxBytes int) string {
+	t.Helper()
+	var processors, order, optional strings.Builder
+	for i := 5; i < n; i++ {
+		name := fmt.Sprintf("%s_%d", prefix, i)
+		fmt.Fprint(&processors, strings.ReplaceAll(firstProcessor, "- name: player_game_summary", "- name: "+name))
+		fmt.Fprintf(&order, "        - %s\n", name)
+		optional.WriteString(name + ", ")
+	}
+	definition, _ := change(t, firstProcessor, firstProcessor+processors.String(),
+		"        - team_offense_game_summary\n", "        - team_offense_game_summary\n"+order.String(),
+		"optional: [team_defense", "optional: ["+optional.String()+"team_defense",
+		"max_bytes_billed: 1000000000", fmt.Sprint("max_bytes_billed: ", maxBytes))
+	return definition
+}
+
+// larger lets a test parse a definition of up to n processors.
+func larger(t *testing.T, n int) {
+	t.Helper()
+	before := MaxProcessors
+	t.Cleanup(func() { MaxProcessors = before })
+	MaxProcessors = n
+}
+
+// A batch has the names of all processors in one document.
+func TestParse_LimitsNamesOfProcessorsTo512KiB(t *testing.T) {
+	larger(t, 10_000)
+	_, err := Parse([]byte(wide(t, 5_400, strings.Repeat("n", 95), 1_000_000_000)))
+	wantProblem(t, err, "transitions[0].downstream.order: the names of its 5400 processors have 538528 bytes together, and one document takes 524288: shorten names, or move processors to another transition")
+}
+
+// BigQuery refuses such a query at each hand-over, and nothing would be handed over any more.
+func TestParse_RefusesChecksOfMoreTablesThanOneQueryTakes(t *testing.T) {
+	larger(t, 10_000)
+	for _, tc := range []struct {
+		processors, maxBytes int
+		want                 string
+	}{
+		{95, 1_000_000_000, ""},
+		{96, 1_000_000_000, "transitions[0].checks.max_bytes_billed: 1000000000 is less than BigQuery bills for the 96 tables of mode overnight, 10 MiB each: write 1006632960 or more, or name fewer tables in the processors of the checks"},
+		{1000, 1000 << 20 * 10, ""},
+		{1001, 1001 << 20 * 10, "transitions[0].checks.before_hand_over: asks about 1001 tables before a hand-over of mode overnight, and one query takes 1000: name fewer tables in the processors of the checks"},
+	} {
+		_, err := Parse([]byte(wide(t, tc.processors, "extra", tc.maxBytes)))
+		if tc.want != "" {
+			wantProblem(t, err, tc.want)
+		} else if err != nil {
+			t.Errorf("%d processors: %v", tc.processors, err)
+		}
+	}
+}
+
 func TestParse_LimitsTransitionTo300Processors(t *testing.T) {
 	for n, want := range map[int]string{300: "", 301: "transitions[0].downstream.order: 301 processors"} {
-		var processors, order, optional strings.Builder
-		for i := 5; i < n; i++ {
-			fmt.Fprint(&processors, strings.ReplaceAll(firstProcessor, "- name: player_game_summary", fmt.Sprintf("- name: extra_%d", i)))
-			fmt.Fprintf(&order, "        - extra_%d\n", i)
-			fmt.Fprintf(&optional, "extra_%d, ", i)
-		}
-		definition, _ := change(t, firstProcessor, firstProcessor+processors.String(),
-			"        - team_offense_game_summary\n", "        - team_offense_game_summary\n"+order.String(),
-			"optional: [team_defense", "optional: ["+optional.String()+"team_defense")
-		_, err := Parse([]byte(definition))
+		_, err := Parse([]byte(wide(t, n, "extra", 4_000_000_000)))
 		if want != "" {
 			wantProblem(t, err, want)
 		} else if err != nil {

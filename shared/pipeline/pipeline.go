@@ -97,6 +97,7 @@ type Transition struct {
 
 	calendar   Calendar
 	several    bool                // there are others
+	places     map[string]int      // processor → its place in Order
 	kinds      map[string]string   // processor → kind's key in entities_changed
 	formerly   map[string][]string // processor → names that it had
 	present    map[string]string   // name that a processor had → the one that it has
@@ -163,7 +164,18 @@ func (t *Transition) Option() string {
 
 // Expects reports whether any mode of the transition names the processor. Only
 // such names ever become field names of documents.
-func (t *Transition) Expects(processor string) bool { return slices.Contains(t.Order, processor) }
+func (t *Transition) Expects(processor string) bool {
+	_, ok := t.places[processor]
+	return ok
+}
+
+// Place returns the place of a processor's message in Order; those that no mode names come last.
+func (t *Transition) Place(processor string) int {
+	if i, ok := t.places[processor]; ok {
+		return i
+	}
+	return len(t.Order)
+}
 
 // EntitiesKey returns the key of entities_changed under which the changed entities
 // of an expected processor are handed over.
@@ -236,8 +248,14 @@ type Mode struct {
 	// where second runs are ignored.
 	SecondRunsEvery time.Duration
 
-	named map[string]bool
+	named, critical, earlier map[string]bool
 }
+
+// IsCritical reports whether nothing is handed over without the processor.
+func (m Mode) IsCritical(processor string) bool { return m.critical[processor] }
+
+// AcceptsEarlier reports whether the processor's runs for an earlier mode count too.
+func (m Mode) AcceptsEarlier(processor string) bool { return m.earlier[processor] }
 
 // Names reports whether the mode expects the processor, critical or optional.
 func (m Mode) Names(processor string) bool { return m.named[processor] }

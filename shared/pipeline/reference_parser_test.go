@@ -75,7 +75,7 @@ transitions:
         second_runs_every: 5m
     checks:
       timeout: 30s
-      max_bytes_billed: 1000000
+      max_bytes_billed: 1000000000
       datasets: [shop]
       tables: [{name: opening, sql: SELECT store FROM shop.opening WHERE day = @period}]
       expected: SELECT COUNT(*) FROM opening

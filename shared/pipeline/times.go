@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -99,7 +98,7 @@ func earliest(modes []Mode, i int, processor string) Offset {
 	if begin := (Offset{hourly: at.hourly}); m.Event == Within && at.since() < begin.since() {
 		at = begin
 	}
-	if slices.Contains(m.AcceptEarlier, processor) {
+	if m.earlier[processor] {
 		for j, other := range modes[:i] {
 			if other.named[processor] {
 				if from := earliest(modes[:j+1], j, processor); from.since() < at.since() {

@@ -123,6 +123,12 @@ type Verdict struct {
 	Definition string    `json:"definition"` // hash of the pipeline definition
 }
 
+// Capped returns the verdict with the first [MostNames] of each list, for a document or a log line.
+func (v Verdict) Capped() Verdict {
+	v.Satisfied, v.Missing, v.Ignored, v.Failed = Capped(v.Satisfied), Capped(v.Missing), Capped(v.Ignored), Capped(v.Failed)
+	return v
+}
+
 // Decide applies the policy of the mode to the recorded runs.
 func Decide(in Input) Verdict {
 	m, cal := in.Mode, in.Transition.Calendar()
@@ -295,7 +301,7 @@ func placing(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period) func(Ru
 		}
 		i := rank(t, at)
 		switch {
-		case i >= len(earlier) || !slices.Contains(m.AcceptEarlier, r.Processor) || !t.Modes[i].Names(r.Processor):
+		case i >= len(earlier) || !m.AcceptsEarlier(r.Processor) || !t.Modes[i].Names(r.Processor):
 			return elsewhere
 		case r.EventTime.Before(earlier[i]):
 			return tooEarly
@@ -374,11 +380,12 @@ func pending(in Input, covered map[string]bool) (runs, collected []Run, late boo
 			g.open = append(g.open, r)
 		}
 	}
+	expected := set(in.Began)
 	for _, name := range in.Transition.Order {
 		g := groups[name]
 		switch {
 		case g == nil || len(g.open) == 0:
-		case in.Began != nil && !slices.Contains(in.Began, name):
+		case in.Began != nil && !expected[name]:
 		case len(g.covered) == 0:
 			runs, late = append(runs, g.open...), true
 		case in.Mode.SecondRuns != pipeline.SecondRunsResend || !slices.ContainsFunc(g.open, changed(g.covered)):

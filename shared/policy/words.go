@@ -77,8 +77,9 @@ func summary(m pipeline.Mode, v Verdict) string {
 		return of + " complete"
 	}
 	var done []string
+	satisfied := set(v.Satisfied)
 	for _, name := range m.Critical {
-		if slices.Contains(v.Satisfied, name) {
+		if satisfied[name] {
 			done = append(done, name)
 		}
 	}
@@ -120,7 +121,7 @@ func BadReports(in Input, missing []string) []Run {
 func ranked(m pipeline.Mode, names []string) string {
 	var critical, optional, words []string
 	for _, name := range names {
-		if slices.Contains(m.Critical, name) {
+		if m.IsCritical(name) {
 			critical = append(critical, name)
 		} else {
 			optional = append(optional, name)
@@ -140,6 +141,9 @@ func ranked(m pipeline.Mode, names []string) string {
 func failures(bad []Run, local func(time.Time) string) string {
 	var out string
 	for i, r := range bad {
+		if i == MostNames {
+			return out + fmt.Sprintf(", and %d more reported no success", len(bad)-i)
+		}
 		out += map[bool]string{true: "; ", false: ", "}[i == 0]
 		out += fmt.Sprintf("%s reported %s at %s", r.Processor, r.Status, local(r.EventTime))
 		if words := r.ErrorText(); r.Status == wire.StatusFailed && words != "" {
@@ -158,10 +162,17 @@ func (r Run) ErrorText() string {
 // tooLate adds what completed only after the limit: a hand-over leaves it out.
 func tooLate(satisfied []string, first, inTime map[string]time.Time, limit time.Time, local func(time.Time) string) string {
 	var out string
+	n := 0
 	for _, name := range satisfied {
 		if _, ok := inTime[name]; !ok {
+			if n++; n > MostNames {
+				continue
+			}
 			out += fmt.Sprintf("; %s only %s, too late to be handed over automatically", name, since(first[name], limit, local))
 		}
+	}
+	if n > MostNames {
+		out += fmt.Sprintf("; and %d more are too late, too", n-MostNames)
 	}
 	return out
 }
@@ -187,8 +198,34 @@ func printable(s string) string {
 	return s
 }
 
+// MostNames is how many processors a text, a log line and a document's verdict name. A transition has
+// up to thousands, and a log entry takes 256 KB. phasectl explain --json has all of them.
+const MostNames = 20
+
+// Capped returns the first [MostNames] of names, and then how many more there are.
+func Capped(names []string) []string {
+	if len(names) <= MostNames {
+		return names
+	}
+	return append(slices.Clone(names[:MostNames]), fmt.Sprintf("and %d more", len(names)-MostNames))
+}
+
+// Listed names the first of many, separated by commas.
+func Listed(names []string) string { return strings.Join(Capped(names), ", ") }
+
+func set(names []string) map[string]bool {
+	m := make(map[string]bool, len(names))
+	for _, name := range names {
+		m[name] = true
+	}
+	return m
+}
+
 // join lists names as a sentence does.
 func join(names []string) string {
+	if len(names) > MostNames {
+		return Listed(names)
+	}
 	if len(names) < 2 {
 		return strings.Join(names, "")
 	}

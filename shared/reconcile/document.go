@@ -47,7 +47,7 @@ func (c *comparison) document(b *cycle.PeriodState) {
 		}
 	}
 	if len(counts) > 0 {
-		c.mend(&Finding{Type: CountDrift, Period: b.Period, Severity: Warning, Evidence: map[string]any{"fields": counts, "shown": b.Document["_completed_count"]},
+		c.mend(&Finding{Type: CountDrift, Period: b.Period, Severity: Warning, Evidence: map[string]any{"fields": policy.Capped(counts), "shown": b.Document["_completed_count"]},
 			Repair: "write the recorded runs"})
 	}
 	if len(flags) > 0 {

@@ -51,7 +51,7 @@ func (c *comparison) handOvers(b *cycle.PeriodState, all sum, counting map[strin
 		m, _ := c.transition.Mode(st.Mode)
 		yes, _ := c.handedOver(b, since)
 		f := &Finding{Type: Untriggered, Period: b.Period, Mode: st.Mode, Severity: Info, Status: Skipped,
-			Evidence: map[string]any{"reason": st.Reason, "state": st.State, "satisfied": st.Satisfied}, Repair: "none: the next phase has run since"}
+			Evidence: map[string]any{"reason": st.Reason, "state": st.State, "satisfied": policy.Capped(st.Satisfied)}, Repair: "none: the next phase has run since"}
 		trigger := fmt.Sprintf("phasectl trigger %s %s%s --reason '…'", b.Period, st.Mode, c.transition.Option())
 		switch {
 		case st.TooLate && yes:
@@ -98,7 +98,7 @@ func (c *comparison) nextPhase(b *cycle.PeriodState) {
 		return
 	}
 	f := &Finding{Type: NextPhaseMissing, Period: b.Period, Mode: mode, Severity: Critical,
-		Evidence: map[string]any{"published_at": published, "newest": next, "empty": empty},
+		Evidence: map[string]any{"published_at": published, "newest": next, "empty": policy.Capped(empty)},
 		Repair:   fmt.Sprintf("check the next phase; then phasectl trigger %s %s%s --reason '…'", b.Period, mode, c.transition.Option())}
 	modes := c.transition.Modes
 	switch {

@@ -46,6 +46,7 @@ import (
 	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/sweep"
 	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/warehouse"
@@ -259,12 +260,13 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 		return report, errors.Join(stopped, err)
 	}
 	after := compare(w)
+	still := subjects(slices.DeleteFunc(slices.Clone(after.findings), func(f *Finding) bool { return f.Status == Skipped }))
 	for _, f := range report.Findings {
 		if !f.repairable || !tried[f.Period] {
 			continue
 		}
 		f.Status = Repaired
-		if problem := after.left(f); problem != "" {
+		if problem := after.left(f, still); problem != "" {
 			f.Status, f.Evidence["problem"] = Failed, problem
 		}
 		if err := failed[f.Period]; err != nil {
@@ -274,8 +276,9 @@ func (r *Reconciler) Run(ctx context.Context, t *pipeline.Transition, from, to p
 			r.Log.WarnContext(ctx, f.Type+" repaired", append(f.attributes(t), "event", telemetry.Repaired, "actor", actor)...)
 		}
 	}
+	known := subjects(report.Findings)
 	for _, f := range after.findings { // what a repair has brought to light
-		if !slices.ContainsFunc(report.Findings, f.same) {
+		if known[f.subject()] == nil {
 			report.Findings = append(report.Findings, f)
 		}
 	}
@@ -294,7 +297,7 @@ func (r *Reconciler) repair(ctx context.Context, b cycle.PeriodState, p *repair,
 			r.Log.ErrorContext(ctx, err.Error(), "transition", b.Transition.ID, "period", string(b.Period), "stack", string(debug.Stack()))
 		}
 	}()
-	return r.Engine.Repair(ctx, b.Key, cycle.Repair{Completions: p.completions, Actor: actor, Reason: strings.Join(p.reasons, "; "), Before: standing(b)})
+	return r.Engine.Repair(ctx, b.Key, cycle.Repair{Completions: p.completions, Actor: actor, Reason: strings.Join(policy.Capped(p.reasons), "; "), Before: standing(b)})
 }
 
 // standing says how a period's cycles stand.
@@ -306,17 +309,30 @@ func standing(b cycle.PeriodState) string {
 	return strings.Join(out, ", ")
 }
 
-// same reports whether two findings are about the same thing.
-func (f *Finding) same(g *Finding) bool {
-	return f.Type == g.Type && f.Period == g.Period && f.Mode == g.Mode && f.Table == g.Table
+// subject is what a finding is about.
+func (f *Finding) subject() subject { return subject{f.Type, f.Period, f.Mode, f.Table} }
+
+type subject struct {
+	typ    string
+	period pipeline.Period
+	mode   string
+	table  string
 }
 
-// left says what is left of a finding after its repair; "" when nothing is.
-func (c *comparison) left(f *Finding) string {
-	for _, still := range c.findings {
-		if still.same(f) && still.Status != Skipped {
-			return "it is found again"
-		}
+// subjects returns a finding about each subject.
+func subjects(findings []*Finding) map[subject]*Finding {
+	of := map[subject]*Finding{}
+	for _, f := range findings {
+		of[f.subject()] = f
+	}
+	return of
+}
+
+// left says what is left of a finding after its repair; "" when nothing is. still has what is found
+// after it.
+func (c *comparison) left(f *Finding, still map[subject]*Finding) string {
+	if still[f.subject()] != nil {
+		return "it is found again"
 	}
 	if f.Type != Untriggered && f.Type != Unpublished {
 		return ""

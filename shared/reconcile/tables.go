@@ -184,14 +184,18 @@ func (c *comparison) absent(b *cycle.PeriodState, expected int64) {
 		if !known || due.IsZero() || b.At.Before(due) || st.Hold != nil || st.Closed != nil {
 			continue
 		}
+		missing := map[string]bool{}
+		for _, name := range st.Missing {
+			missing[name] = true
+		}
 		for _, p := range c.upstream {
 			s, readable := c.slice(p, b.Period)
-			if reported[p.Name] || !readable || s.Rows > 0 || !slices.Contains(st.Missing, p.Name) || c.locked(p, b.Period) {
+			if reported[p.Name] || !readable || s.Rows > 0 || !missing[p.Name] || c.locked(p, b.Period) {
 				continue
 			}
 			reported[p.Name] = true
 			severity := Warning
-			if slices.Contains(m.Critical, p.Name) {
+			if m.IsCritical(p.Name) {
 				severity = Critical
 			}
 			c.add(&Finding{Type: MissingPeriod, Period: b.Period, Mode: m.Name, Table: p.Table, Severity: severity,
