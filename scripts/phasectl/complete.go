@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/sweep"
@@ -42,7 +41,7 @@ func (f *flags) complete(cmd *cobra.Command) {
 			case cmd.HasParent() && stored[cmd.Parent().Name()+" "+name] != nil:
 				return f.fromStore(cmd, stored[cmd.Parent().Name()+" "+name], before), cobra.ShellCompDirectiveNoFileComp
 			case name == "serve":
-				return local.FunctionNames(), cobra.ShellCompDirectiveNoFileComp
+				return pipeline.Functions(), cobra.ShellCompDirectiveNoFileComp
 			case cmd.Flags().Lookup("period") != nil && len(before) == 0:
 				return f.days(), cobra.ShellCompDirectiveNoFileComp
 			case cmd.Flags().Lookup("mode") != nil && len(before) == 1:

@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/delivery"
@@ -41,7 +40,7 @@ type deadLetter struct {
 	Data         string    `json:"data"`
 
 	original wire.Envelope
-	place    local.Place
+	place    pipeline.PushSubscription
 	ackID    string
 }
 
@@ -51,8 +50,8 @@ const pullTimeout = 5 * time.Second
 
 // dead pulls the messages of one subscription, up to most, each once. The caller has them
 // for the subscription's ack deadline, and returns those that it does not acknowledge.
-func dead(ctx context.Context, a *app.App, pl local.Place, most int) ([]deadLetter, error) {
-	name := a.Config.Prefix + pipeline.DeadLetterTopic(pl.Topic)
+func dead(ctx context.Context, a *app.App, pl pipeline.PushSubscription, most int) ([]deadLetter, error) {
+	name := a.Config.Prefix + pl.DeadLetter()
 	var out []deadLetter
 	seen := map[string]int{} // message id → its place in out
 	for len(out) < most {
@@ -120,13 +119,13 @@ func giveBack(ctx context.Context, a *app.App, ds []deadLetter) error {
 // allDead pulls from every dead letter at once, or from one topic's: an empty one keeps a
 // pull waiting.
 func allDead(ctx context.Context, a *app.App, topic string, most int) ([]deadLetter, error) {
-	ps := local.Places(a.Pipeline)
+	ps := a.Pipeline.PushSubscriptions()
 	if topic != "" {
 		pl, err := placeOf(a.Pipeline, topic)
 		if err != nil {
 			return nil, usage(fmt.Errorf("--topic: %w", err))
 		}
-		ps = []local.Place{pl}
+		ps = []pipeline.PushSubscription{pl}
 	}
 	each, errs := make([][]deadLetter, len(ps)), make([]error, len(ps))
 	var pulling sync.WaitGroup
@@ -158,13 +157,13 @@ func countEach(ctx context.Context, a *app.App) (each map[string]int64, err erro
 	each = map[string]int64{}
 	var mu sync.Mutex
 	var reads sync.WaitGroup
-	for _, pl := range local.Places(a.Pipeline) {
+	for _, pl := range a.Pipeline.PushSubscriptions() {
 		reads.Go(func() {
 			ds, failed := dead(ctx, a, pl, maxDead)
 			failed = errors.Join(failed, giveBack(ctx, a, ds))
 			mu.Lock()
 			defer mu.Unlock()
-			each[a.Config.Prefix+pipeline.DeadLetterTopic(pl.Topic)], err = int64(len(ds)), errors.Join(err, failed)
+			each[a.Config.Prefix+pl.DeadLetter()], err = int64(len(ds)), errors.Join(err, failed)
 		})
 	}
 	reads.Wait()

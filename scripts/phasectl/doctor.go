@@ -25,7 +25,6 @@ import (
 	"google.golang.org/api/secretmanager/v1"
 	"google.golang.org/api/serviceusage/v1"
 
-	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/scripts/packaging/rights"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -209,7 +208,7 @@ func (d *doctor) readFunctions(ctx context.Context) error {
 
 // isDeployed reports whether a function of this environment is there.
 func (d *doctor) isDeployed() bool {
-	return slices.ContainsFunc(local.FunctionNames(), func(name string) bool { return d.deployed[d.rights().Function(name)] != "" })
+	return slices.ContainsFunc(pipeline.Functions(), func(name string) bool { return d.deployed[d.rights().Function(name)] != "" })
 }
 
 func (d *doctor) rights() rights.Deployment {

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/api/bigquery/v2"
 	"google.golang.org/api/pubsub/v1"
 
-	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
@@ -97,7 +96,7 @@ func (d *doctor) table(ctx context.Context, p pipeline.Processor) check {
 
 // subscriptions compares each push subscription with the one that a deployment makes.
 func (d *doctor) subscriptions(ctx context.Context) []check {
-	places := local.Places(d.pipeline)
+	places := d.pipeline.PushSubscriptions()
 	out := make([]check, len(places))
 	var all sync.WaitGroup
 	for i, pl := range places {
@@ -107,9 +106,9 @@ func (d *doctor) subscriptions(ctx context.Context) []check {
 	return out
 }
 
-func (d *doctor) subscription(ctx context.Context, pl local.Place) check {
+func (d *doctor) subscription(ctx context.Context, pl pipeline.PushSubscription) check {
 	project := "projects/" + d.config.Project
-	name := d.config.Prefix + pl.Subscription
+	name := d.config.Prefix + pl.Name
 	c := check{ID: "subscription " + name}
 	got, err := d.pubsub.Projects.Subscriptions.Get(project + "/subscriptions/" + name).Context(ctx).Do()
 	switch {
@@ -121,12 +120,12 @@ func (d *doctor) subscription(ctx context.Context, pl local.Place) check {
 	if problems := d.unlike(got, pl); len(problems) > 0 {
 		return d.byDeploying(check{ID: c.ID, Evidence: strings.Join(problems, "; ")})
 	}
-	c.State, c.Evidence = checkOK, fmt.Sprintf("retries after %v to %v, and dead-letters after %d attempts", pl.MinBackoff, local.MaxBackoff, local.MaxAttempts)
+	c.State, c.Evidence = checkOK, fmt.Sprintf("retries after %v to %v, and dead-letters after %d attempts", pl.MinBackoff, pipeline.MaxBackoff, pipeline.MaxAttempts)
 	return c
 }
 
 // unlike says in what a subscription differs from the deployed form.
-func (d *doctor) unlike(s *pubsub.Subscription, pl local.Place) (out []string) {
+func (d *doctor) unlike(s *pubsub.Subscription, pl pipeline.PushSubscription) (out []string) {
 	differs := func(what, is, want string) {
 		if is != want {
 			out = append(out, fmt.Sprintf("%s is %q, not %q", what, is, want))
@@ -137,18 +136,18 @@ func (d *doctor) unlike(s *pubsub.Subscription, pl local.Place) (out []string) {
 		differs("its state", s.State, "ACTIVE")
 	}
 	differs("its topic", s.Topic, prefix+pl.Topic)
-	differs("its ack deadline", fmt.Sprint(s.AckDeadlineSeconds), fmt.Sprint(int(local.AckDeadline.Seconds())))
+	differs("its ack deadline", fmt.Sprint(s.AckDeadlineSeconds), fmt.Sprint(int(pipeline.AckDeadline.Seconds())))
 	if s.RetryPolicy == nil {
 		out = append(out, "it has no retry policy")
 	} else {
 		differs("its least pause between attempts", s.RetryPolicy.MinimumBackoff, seconds(pl.MinBackoff))
-		differs("its longest pause between attempts", s.RetryPolicy.MaximumBackoff, seconds(local.MaxBackoff))
+		differs("its longest pause between attempts", s.RetryPolicy.MaximumBackoff, seconds(pipeline.MaxBackoff))
 	}
 	if s.DeadLetterPolicy == nil {
 		out = append(out, "it has no dead-letter policy")
 	} else {
-		differs("its dead-letter topic", s.DeadLetterPolicy.DeadLetterTopic, prefix+pipeline.DeadLetterTopic(pl.Topic))
-		differs("its attempts before dead-lettering", fmt.Sprint(s.DeadLetterPolicy.MaxDeliveryAttempts), fmt.Sprint(local.MaxAttempts))
+		differs("its dead-letter topic", s.DeadLetterPolicy.DeadLetterTopic, prefix+pl.DeadLetter())
+		differs("its attempts before dead-lettering", fmt.Sprint(s.DeadLetterPolicy.MaxDeliveryAttempts), fmt.Sprint(pipeline.MaxAttempts))
 	}
 	if s.ExpirationPolicy != nil && s.ExpirationPolicy.Ttl != "" {
 		out = append(out, "it expires after "+s.ExpirationPolicy.Ttl+" without use")

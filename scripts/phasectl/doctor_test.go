@@ -16,7 +16,6 @@ import (
 
 	"google.golang.org/api/option"
 
-	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/scripts/packaging/rights"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -108,14 +107,14 @@ func soundCloud(t *testing.T) *cloud {
 			c.answers["/projects/p/datasets/"+dataset+"/tables/"+table] = object(map[string]any{"schema": map[string]any{"fields": fields}})
 		}
 	}
-	for _, pl := range local.Places(p) {
-		c.answers["/v1/projects/p/subscriptions/"+pl.Subscription] = fmt.Sprintf(`{"name":"projects/p/subscriptions/%s","topic":"projects/p/topics/%s","state":"ACTIVE","ackDeadlineSeconds":600,
+	for _, pl := range p.PushSubscriptions() {
+		c.answers["/v1/projects/p/subscriptions/"+pl.Name] = fmt.Sprintf(`{"name":"projects/p/subscriptions/%s","topic":"projects/p/topics/%s","state":"ACTIVE","ackDeadlineSeconds":600,
 			"pushConfig":{"pushEndpoint":"https://f.run.app/%s","oidcToken":{"serviceAccountEmail":%q}},"expirationPolicy":{},
 			"retryPolicy":{"minimumBackoff":"%ds","maximumBackoff":"600s"},"deadLetterPolicy":{"deadLetterTopic":"projects/p/topics/%[2]s-dead-letter","maxDeliveryAttempts":100}}`,
-			pl.Subscription, pl.Topic, pl.Query, d.Pusher(pl.Function), int(pl.MinBackoff.Seconds()))
+			pl.Name, pl.Topic, pl.Query, d.Pusher(pl.Function), int(pl.MinBackoff.Seconds()))
 	}
 	var functions []string
-	for _, name := range local.FunctionNames() {
+	for _, name := range pipeline.Functions() {
 		functions = append(functions, `{"name":"projects/p/locations/us-central1/functions/phasegate-`+name+`","state":"ACTIVE"}`)
 	}
 	c.answers["/v2/projects/p/locations/-/functions"] = `{"functions":[` + strings.Join(functions, ",") + `]}`

@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/api/option"
 
-	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/deployed"
 	"github.com/phasegate/phasegate/shared/health"
@@ -99,7 +98,7 @@ func newDrift(ctx context.Context, a *app.App, dir string) (*drift, error) {
 	if err := deployedElsewhere(a.Config); err != nil {
 		return nil, err
 	}
-	d := &drift{app: a, source: source, ran: map[string]ran{}, functions: local.FunctionNames(), deployed: deployed.Read(ctx, a.Config.Project, platformOptions...)}
+	d := &drift{app: a, source: source, ran: map[string]ran{}, functions: pipeline.Functions(), deployed: deployed.Read(ctx, a.Config.Project, platformOptions...)}
 	var refs []store.Ref
 	for _, name := range d.functions {
 		refs = append(refs, store.Ref{Collection: a.Config.StatePrefix() + app.StatusCollection, ID: name})
@@ -151,7 +150,9 @@ func checkoutHash(ctx context.Context, dir, pipelineFile string) (string, error)
 	return strings.TrimSpace(string(out)), nil
 }
 
-func (d *drift) name(function string) string { return d.app.Config.Prefix + "phasegate-" + function }
+func (d *drift) name(function string) string {
+	return d.app.Config.Prefix + pipeline.ResourceName(function)
+}
 
 func (d *drift) checks() []check {
 	var out []check

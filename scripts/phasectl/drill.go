@@ -117,11 +117,7 @@ func (s *smoke) noticed(ctx context.Context) (health.Drilled, check) {
 	if err != nil {
 		return before, failed(id, err, again)
 	}
-	out, err := wire.Job{Job: wire.JobHealth, Date: string(health.DrillPeriod(s.app.Pipeline.Calendar))}.Outgoing()
-	if err == nil {
-		err = s.publish(ctx, topic, []wire.Outgoing{out})
-	}
-	if err != nil {
+	if err := s.send(ctx, topic, wire.Job{Job: wire.JobHealth, Date: string(health.DrillPeriod(s.app.Pipeline.Calendar))}); err != nil {
 		return before, failed(id, err, redeploy)
 	}
 	var d health.Drilled

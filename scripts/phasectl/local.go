@@ -17,6 +17,7 @@ import (
 
 	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // ready is what a running local environment says of itself; env reads it from the
@@ -195,7 +196,7 @@ func announce(w io.Writer, data string, r ready, seeded, asJSON bool) error {
 		line("BigQuery", r.BigQuery+"  no tables yet: create them, or start with --seed")
 	}
 	line("documents", strings.TrimPrefix(r.Store, "sqlite:"))
-	for _, name := range local.FunctionNames() {
+	for _, name := range pipeline.Functions() {
 		line(name, r.Functions[name])
 	}
 	line("status page", r.Functions["health"]+"/")

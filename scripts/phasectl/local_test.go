@@ -16,6 +16,7 @@ import (
 
 	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -43,7 +44,7 @@ func TestLocal_ReportsReadyAndCleansUp(t *testing.T) {
 	_, first, stop := start(t, "local", "--data", data, "--port-base", "0", "--json")
 	m := object(t, first)
 	functions, _ := m["functions"].(map[string]any)
-	for _, name := range local.FunctionNames() {
+	for _, name := range pipeline.Functions() {
 		url, _ := functions[name].(string)
 		if body := get(t, url); !strings.Contains(body, `"name":"`+name+`"`) {
 			t.Errorf("%s at %q: %q", name, url, body)
@@ -92,7 +93,7 @@ func TestLocal_NamesEachServiceWithItsAddress(t *testing.T) {
 	lines := "\n  Pub/Sub      " + r.PubSub + "  gRPC; REST: POST http://" + r.PubSub + "/v1/projects/phasegate-local/topics/TOPIC:publish" +
 		"\n  BigQuery     none: no data is checked, written or swept; make build/bqemu builds one" +
 		"\n  documents    " + filepath.Join(data, "store.db")
-	for _, name := range local.FunctionNames() {
+	for _, name := range pipeline.Functions() {
 		lines += fmt.Sprintf("\n  %-12s %s", name, r.Functions[name])
 	}
 	lines += "\n  status page  " + r.Functions["health"] + "/\n  Slack        " + r.Slack + "  messages are printed here\nIn another terminal:  eval \"$(phasectl env --data '" + data + "')\"; phasectl status\n"

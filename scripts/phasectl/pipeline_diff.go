@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -163,8 +162,8 @@ func deployment(before, after *pipeline.Pipeline) []change {
 
 func resources(p *pipeline.Pipeline) map[string]string {
 	out := p.Resources()
-	for _, name := range local.FunctionNames() {
-		out["function phasegate-"+name] = "pipeline file " + p.Hash
+	for _, name := range pipeline.Functions() {
+		out["function "+pipeline.ResourceName(name)] = "pipeline file " + p.Hash
 	}
 	return out
 }

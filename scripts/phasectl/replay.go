@@ -15,15 +15,15 @@ import (
 )
 
 // placeOf returns where a topic's messages go.
-func placeOf(p *pipeline.Pipeline, topic string) (local.Place, error) {
+func placeOf(p *pipeline.Pipeline, topic string) (pipeline.PushSubscription, error) {
 	var known []string
-	for _, pl := range local.Places(p) {
+	for _, pl := range p.PushSubscriptions() {
 		if pl.Topic == topic {
 			return pl, nil
 		}
 		known = append(known, pl.Topic)
 	}
-	return local.Place{}, fmt.Errorf("topic %q feeds no function of this pipeline; these do: %s", topic, strings.Join(known, ", "))
+	return pipeline.PushSubscription{}, fmt.Errorf("topic %q feeds no function of this pipeline; these do: %s", topic, strings.Join(known, ", "))
 }
 
 // reply is what a function's handler says.
@@ -55,7 +55,7 @@ var errRefusedAgain = errors.New("refused again")
 // handOver gives a delivery to its function's own handler, in this process: the same
 // code, state and answers as when it was pushed. nil: it is done, or was before.
 // Idempotent, as the handler is.
-func handOver(ctx context.Context, a *app.App, pl local.Place, e wire.Envelope) error {
+func handOver(ctx context.Context, a *app.App, pl pipeline.PushSubscription, e wire.Envelope) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/"+pl.Query, bytes.NewReader(e.Push()))
 	if err != nil {
 		return err

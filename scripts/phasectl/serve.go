@@ -14,6 +14,7 @@ import (
 
 	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 func serveCommand(f *flags) *cobra.Command {
@@ -24,7 +25,7 @@ func serveCommand(f *flags) *cobra.Command {
 		Short: "Serve functions at /NAME until SIGTERM, then drain",
 		Long: "Serve functions with their own handlers at /NAME and /NAME/…, configured by the environment.\n" +
 			"Nothing is created. The first line on standard output says where; logs follow.\n\n" +
-			"Functions: " + strings.Join(local.FunctionNames(), ", "),
+			"Functions: " + strings.Join(pipeline.Functions(), ", "),
 		Example: "  phasectl serve transition reconcile --port 8088",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := app.ConfigFromEnv(f.getenv(nil))

@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -97,7 +96,7 @@ func (s *smoke) answer() (*checklist, error) {
 }
 
 func (s *smoke) all(ctx context.Context) {
-	for _, pl := range local.Places(s.app.Pipeline) {
+	for _, pl := range s.app.Pipeline.PushSubscriptions() {
 		s.add(s.subscription(ctx, pl))
 	}
 	if s.app.Warehouse != nil {
@@ -153,8 +152,8 @@ const redeploy = "make deploy puts topics, subscriptions and rights back as they
 // subscription looks at how a function is fed: the address, and the dead letter's own
 // subscription. Those of one function all go to the same place, the shadow's too, so
 // that what is tried in shadow is what runs.
-func (s *smoke) subscription(ctx context.Context, pl local.Place) check {
-	name := s.app.Config.Prefix + pl.Subscription
+func (s *smoke) subscription(ctx context.Context, pl pipeline.PushSubscription) check {
+	name := s.app.Config.Prefix + pl.Name
 	id := "subscription " + name
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -162,7 +161,7 @@ func (s *smoke) subscription(ctx context.Context, pl local.Place) check {
 	if err != nil {
 		return failed(id, err, redeploy)
 	}
-	dead := s.app.Config.Prefix + pipeline.DeadLetterTopic(pl.Topic)
+	dead := s.app.Config.Prefix + pl.DeadLetter()
 	if _, err := s.get(ctx, dead); err != nil {
 		return failed(id, fmt.Errorf("cannot read its dead-letter subscription: %w", err), redeploy)
 	}
@@ -174,17 +173,17 @@ func (s *smoke) subscription(ctx context.Context, pl local.Place) check {
 		return check{ID: id, State: checkFailing, Action: redeploy,
 			Evidence: fmt.Sprintf("delivers to %q, which is no address of %s that ends in %q", sub.PushConfig.GetPushEndpoint(), pl.Function, pl.Query)}
 	}
-	for _, other := range local.Places(s.app.Pipeline) {
-		if other.Function != pl.Function || other.Subscription == pl.Subscription {
+	for _, other := range s.app.Pipeline.PushSubscriptions() {
+		if other.Function != pl.Function || other.Name == pl.Name {
 			continue
 		}
-		o, err := s.get(ctx, s.app.Config.Prefix+other.Subscription)
+		o, err := s.get(ctx, s.app.Config.Prefix+other.Name)
 		if err != nil {
 			continue // has a check of its own
 		}
 		if at := strings.TrimSuffix(o.PushConfig.GetPushEndpoint(), other.Query); at != address {
 			return check{ID: id, State: checkFailing, Action: redeploy,
-				Evidence: fmt.Sprintf("delivers to %s, and %s to %s: two addresses of one function", address, s.app.Config.Prefix+other.Subscription, at)}
+				Evidence: fmt.Sprintf("delivers to %s, and %s to %s: two addresses of one function", address, s.app.Config.Prefix+other.Name, at)}
 		}
 	}
 	return check{ID: id, State: checkOK, Evidence: "delivers to " + address}
@@ -246,7 +245,7 @@ func (s *smoke) cycle(ctx context.Context, t *pipeline.Transition) check {
 		return len(left) == 0, nil
 	})
 	what := fmt.Sprintf("%s %s, as %s", key.Period, mode.Name, s.run)
-	action := "look at the function's log: gcloud logging read 'resource.labels.service_name=\"" + s.app.Config.Prefix + "phasegate-transition\"' --freshness=10m"
+	action := s.readLog(pipeline.FunctionTransition)
 	switch {
 	case errors.Is(err, errWaited):
 		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("%s: not handed over within %v; %s", what, s.timeout, seen), Action: action}
@@ -335,7 +334,7 @@ func (s *smoke) job(ctx context.Context, sch pipeline.Schedule) check {
 	if err != nil {
 		return failed(id, err, again)
 	}
-	if err := local.SendJob(ctx, s.app, sch); err != nil {
+	if err := s.send(ctx, sch.Topic(), wire.Job{Job: sch.Job}); err != nil {
 		return failed(id, err, redeploy)
 	}
 	var beat time.Time
@@ -351,7 +350,7 @@ func (s *smoke) job(ctx context.Context, sch pipeline.Schedule) check {
 	switch {
 	case errors.Is(err, errWaited):
 		return check{ID: id, State: checkFailing, Evidence: fmt.Sprintf("no heartbeat of %s within %v, the last: %s", sch.Function, s.timeout, last),
-			Action: "look at the function's log: gcloud logging read 'resource.labels.service_name=\"" + s.app.Config.Prefix + "phasegate-" + sch.Function + "\"' --freshness=10m"}
+			Action: s.readLog(sch.Function)}
 	case err != nil:
 		return failed(id, err, again)
 	case source != s.source:
@@ -372,6 +371,20 @@ func (s *smoke) heartbeat(ctx context.Context, sch pipeline.Schedule) (at time.T
 	at, _ = beats[sch.Job].(time.Time)
 	source, _ = data["source_hash"].(string)
 	return at, source, nil
+}
+
+// readLog is the advice for a function that did not answer.
+func (s *smoke) readLog(function string) string {
+	return "look at the function's log: gcloud logging read 'resource.labels.service_name=\"" + s.app.Config.Prefix + pipeline.ResourceName(function) + "\"' --freshness=10m"
+}
+
+// send publishes a job, as the scheduler does.
+func (s *smoke) send(ctx context.Context, topic string, j wire.Job) error {
+	msg, err := j.Outgoing()
+	if err != nil {
+		return err
+	}
+	return s.publish(ctx, topic, []wire.Outgoing{msg})
 }
 
 func (s *smoke) publish(ctx context.Context, topic string, msgs []wire.Outgoing) error {

@@ -93,17 +93,8 @@ func addEmpty(ctx context.Context, a *app.App, names []string, counts map[string
 
 // deadLetters are the names of all dead-letter subscriptions, each once.
 func deadLetters(p *pipeline.Pipeline, prefix string) (out []string) {
-	add := func(topic string) {
-		if name := prefix + pipeline.DeadLetterTopic(topic); !slices.Contains(out, name) {
-			out = append(out, name)
-		}
-	}
-	for _, t := range p.Transitions {
-		add(t.UpstreamTopic)
-		add(t.ShadowTopic())
-	}
-	for _, s := range p.Schedules {
-		add(s.Topic())
+	for _, s := range p.PushSubscriptions() {
+		out = append(out, prefix+s.DeadLetter())
 	}
 	return out
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/deployed"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // errNotDeployed means that a local environment has no services.
@@ -64,8 +65,8 @@ func deployedServices(f *facts) Check {
 
 // ownServices are the names of the services behind the functions.
 func (c *Checker) ownServices() (out []string) {
-	for _, name := range append(c.watched(), "transition") {
-		out = append(out, c.Prefix+"phasegate-"+name)
+	for _, name := range append(c.watched(), pipeline.FunctionTransition) {
+		out = append(out, c.Prefix+pipeline.ResourceName(name))
 	}
 	slices.Sort(out)
 	return out

@@ -33,8 +33,8 @@ func (v *validator) chain(ts []*Transition) {
 			v.add(path+".downstream.topic", "%q is also transitions[%d].upstream.topic: triggers would be read as completions; name two topics", clip(t.DownstreamTopic), j)
 		}
 		for field, topic := range map[string]string{"upstream.topic": t.UpstreamTopic, "downstream.topic": t.DownstreamTopic} {
-			if strings.HasPrefix(topic, ownTopics) {
-				v.add(path+"."+field, "%q: topics that begin with %s are Phasegate's own: name another", clip(topic), ownTopics)
+			if strings.HasPrefix(topic, ownNames) {
+				v.add(path+"."+field, "%q: topics that begin with %s are Phasegate's own: name another", clip(topic), ownNames)
 			}
 		}
 		if t.DownstreamPhase == "" {

@@ -124,7 +124,7 @@ func build(f file, mistyped map[string]bool) (*Pipeline, *validator) {
 		v.name(path+".name", s.Name)
 		v.unique(path+".name", "schedule", s.Name, names)
 		v.cron(path+".cron", Schedule(s), zone)
-		v.oneOf(path+".function", s.Function, "reconcile", "sweep", "health")
+		v.oneOf(path+".function", s.Function, FunctionReconcile, FunctionSweep, FunctionHealth)
 		switch s.Function {
 		case "sweep", "health":
 			v.oneOf(path+".job", s.Job, s.Function)
@@ -216,7 +216,7 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 		replaced := map[string]bool{}
 		for j, name := range ft.Upstream.Replaces {
 			at := fmt.Sprintf("%s.upstream.replaces[%d]", path, j)
-			own := MatchesSubscription(name, Subscription(ft.Upstream.Topic, "transition"))
+			own := MatchesSubscription(name, Subscription(ft.Upstream.Topic, FunctionTransition))
 			if !topicForm.MatchString(strings.ReplaceAll(name, "*", "x")) || own {
 				v.add(at, "%q is no name of another's subscription, and no pattern of such names, as eventarc-*-orchestrator-* is", clip(name))
 			}

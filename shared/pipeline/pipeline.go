@@ -182,11 +182,11 @@ func (t *Transition) Place(processor string) int {
 func (t *Transition) EntitiesKey(processor string) string { return t.kinds[processor] }
 
 // Subscription returns the name of the push subscription that feeds the transition.
-func (t *Transition) Subscription() string { return Subscription(t.UpstreamTopic, "transition") }
+func (t *Transition) Subscription() string { return Subscription(t.UpstreamTopic, FunctionTransition) }
 
 // ShadowTopic returns the name of the topic whose completions are handled in the
 // shadow of the transition: recorded and decided in collections of its own, never handed over.
-func (t *Transition) ShadowTopic() string { return ownTopics + "shadow-" + t.ID }
+func (t *Transition) ShadowTopic() string { return ownNames + "shadow-" + t.ID }
 
 // Mode returns the mode that has, or had, that name.
 func (t *Transition) Mode(name string) (Mode, bool) {
@@ -315,11 +315,8 @@ type Schedule struct {
 	Job      string
 }
 
-// ownTopics begins the names of the topics that only Phasegate uses.
-const ownTopics = "phasegate-"
-
 // Topic returns the name of the topic to which the job is sent.
-func (s Schedule) Topic() string { return ownTopics + s.Function }
+func (s Schedule) Topic() string { return ResourceName(s.Function) }
 
 // JobTopic returns the name of the topic that a function's jobs are sent to; false when
 // the pipeline schedules none for it, and then there is no such topic.
@@ -331,9 +328,6 @@ func (p *Pipeline) JobTopic(function string) (string, bool) {
 	}
 	return "", false
 }
-
-// Subscription names the push subscription by which a function reads a topic.
-func Subscription(topic, function string) string { return topic + "-" + function }
 
 // Lead returns how many periods ahead of the present one completions are expected: a
 // mode may live before its period begins.
@@ -364,9 +358,6 @@ func (t *Transition) Window(at time.Time, days int) (from, to Period) {
 	from, to = t.calendar.Window(at, days)
 	return from, t.calendar.Add(to, t.Lead())
 }
-
-// DeadLetterTopic names the topic of the dead letters of a topic's subscription.
-func DeadLetterTopic(topic string) string { return topic + "-dead-letter" }
 
 // Transition returns the transition that has, or had, that id; an empty id means the only one.
 func (p *Pipeline) Transition(id string) (*Transition, bool) {

@@ -15,17 +15,15 @@ func (p *Pipeline) Resources() map[string]string {
 			datasets[dataset] = append(datasets[dataset], what)
 		}
 	}
-	fed := func(topic, function string) {
-		dead := DeadLetterTopic(topic)
-		out["subscription "+Subscription(topic, function)] = "pushes topic " + topic + " to function phasegate-" + function
-		out["topic "+dead], out["subscription "+dead] = "dead letters of "+topic, "keeps topic "+dead
+	for _, s := range p.PushSubscriptions() {
+		dead := s.DeadLetter()
+		out["subscription "+s.Name] = "pushes topic " + s.Topic + " to function " + ResourceName(s.Function)
+		out["topic "+dead], out["subscription "+dead] = "dead letters of "+s.Topic, "keeps topic "+dead
 	}
 	for _, t := range p.Transitions {
 		out["topic "+t.UpstreamTopic] = "completions; others publish to it, so Terraform never destroys it"
 		out["topic "+t.DownstreamTopic] = "triggers; others read it, so Terraform never destroys it"
 		out["topic "+t.ShadowTopic()] = "completions of the shadow"
-		fed(t.UpstreamTopic, "transition")
-		fed(t.ShadowTopic(), "transition")
 		if t.HandOver != nil {
 			out["alerts on the latency of "+t.ID] = fmt.Sprintf("warning above %s, critical above %s", t.HandOver.Warn, t.HandOver.Critical)
 		}
@@ -37,8 +35,7 @@ func (p *Pipeline) Resources() map[string]string {
 	}
 	for _, s := range p.Schedules {
 		out["topic "+s.Topic()] = "jobs"
-		fed(s.Topic(), s.Function)
-		out["scheduler job phasegate-"+s.Name] = fmt.Sprintf("%s in %s, job %s", s.Cron, p.Zone(s), s.Job)
+		out["scheduler job "+ResourceName(s.Name)] = fmt.Sprintf("%s in %s, job %s", s.Cron, p.Zone(s), s.Job)
 	}
 	for _, phase := range p.Phases {
 		if phase.Service != "" {

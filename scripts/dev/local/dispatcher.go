@@ -57,7 +57,7 @@ func newDispatcher(t topology, clock *Clock, news *signal, log func(string, ...a
 	// A transport of its own, so that close can end its connections: a server that
 	// drains waits five seconds for one that was opened and never used.
 	transport := &http.Transport{MaxIdleConnsPerHost: 100}
-	d := &dispatcher{topology: t, clock: clock, news: news, log: log, client: &http.Client{Timeout: ackDeadline, Transport: transport}, failed: map[delivery]retry{}}
+	d := &dispatcher{topology: t, clock: clock, news: news, log: log, client: &http.Client{Timeout: pipeline.AckDeadline, Transport: transport}, failed: map[delivery]retry{}}
 	d.settled = sync.NewCond(&d.mu)
 	return d
 }
@@ -181,7 +181,7 @@ func (d *dispatcher) deliver(ctx context.Context, r route, m *pubsubpb.ReceivedM
 	d.mu.Lock()
 	attempt := d.failed[key].attempts + 1
 	d.mu.Unlock()
-	finished := d.push(ctx, r, m.Message, attempt) || attempt >= maxAttempts && d.deadLetter(ctx, r, m.Message, attempt)
+	finished := d.push(ctx, r, m.Message, attempt) || attempt >= pipeline.MaxAttempts && d.deadLetter(ctx, r, m.Message, attempt)
 	if finished {
 		err := d.topology.client.SubscriptionAdminClient.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{
 			Subscription: d.subscription(r.subscription), AckIds: []string{m.AckId}})
@@ -222,7 +222,7 @@ func (d *dispatcher) deadLetter(ctx context.Context, r route, m *pubsubpb.Pubsub
 }
 
 func backoff(least time.Duration, attempt int) time.Duration {
-	return min(least<<min(max(attempt-1, 0), 10), maxBackoff)
+	return min(least<<min(max(attempt-1, 0), 10), pipeline.MaxBackoff)
 }
 
 // push reports whether the endpoint took the message.

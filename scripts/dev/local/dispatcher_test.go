@@ -8,21 +8,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
 func TestBackoff_DoublesFromTenSecondsToTenMinutes(t *testing.T) {
 	for i, want := range []time.Duration{10, 20, 40, 80, 160, 320, 600, 600} {
-		if got := backoff(minBackoff, i+1); got != want*time.Second {
+		if got := backoff(pipeline.MinBackoff, i+1); got != want*time.Second {
 			t.Errorf("after attempt %d: %s, want %ds", i+1, got, want)
 		}
 	}
 	for _, attempt := range []int{100, 1 << 30} {
-		if got := backoff(minBackoff, attempt); got != 600*time.Second {
+		if got := backoff(pipeline.MinBackoff, attempt); got != 600*time.Second {
 			t.Errorf("after attempt %d: %s, want 600s", attempt, got)
 		}
 	}
-	if got := backoff(minBackoff, 0); got != 10*time.Second {
+	if got := backoff(pipeline.MinBackoff, 0); got != 10*time.Second {
 		t.Errorf("without a count: %s, want 10s", got)
 	}
 }
@@ -52,7 +53,7 @@ func TestDispatcher_RedeliversOnlyAfterBackoff(t *testing.T) {
 		if len(came()) != n || due.Before(now) {
 			continue // the clock runs on, and the machine stood still for longer than a backoff
 		}
-		wait := backoff(minBackoff, n)
+		wait := backoff(pipeline.MinBackoff, n)
 		if !ok || due.Before(came()[n-1].Add(wait)) || due.After(now.Add(wait)) {
 			t.Fatalf("after attempt %d: due %s after it came, want %s", n, due.Sub(came()[n-1]), wait)
 		}
@@ -61,8 +62,8 @@ func TestDispatcher_RedeliversOnlyAfterBackoff(t *testing.T) {
 		w.Clock.AdvanceTo(due)
 	}
 	for i, later := range came()[1:] {
-		if waited := later.Sub(came()[i]); waited < backoff(minBackoff, i+1) {
-			t.Errorf("attempt %d came %s after the one before, want %s at least", i+2, waited, backoff(minBackoff, i+1))
+		if waited := later.Sub(came()[i]); waited < backoff(pipeline.MinBackoff, i+1) {
+			t.Errorf("attempt %d came %s after the one before, want %s at least", i+2, waited, backoff(pipeline.MinBackoff, i+1))
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -170,11 +171,11 @@ func TestF05_AnEndpointThatAlwaysFailsEndsInTheDeadLetter(t *testing.T) {
 	want := wire.Outgoing{Data: []byte("\x00\xff not JSON"), Attributes: map[string]string{"key": "value"}}
 	w.send("orders", want)
 	// Where the machine stands still for longer than a backoff, that one passes by itself.
-	if n := w.exhaust(); n > maxAttempts-1 {
-		t.Errorf("%d backoffs, want %d", n, maxAttempts-1)
+	if n := w.exhaust(); n > pipeline.MaxAttempts-1 {
+		t.Errorf("%d backoffs, want %d", n, pipeline.MaxAttempts-1)
 	}
-	if got := down.deliveries(); len(got) != maxAttempts || got[maxAttempts-1].Attempt != maxAttempts {
-		t.Errorf("%d deliveries, want %d", len(got), maxAttempts)
+	if got := down.deliveries(); len(got) != pipeline.MaxAttempts || got[pipeline.MaxAttempts-1].Attempt != pipeline.MaxAttempts {
+		t.Errorf("%d deliveries, want %d", len(got), pipeline.MaxAttempts)
 	}
 	w.Clock.AdvanceTo(w.Clock.Now().AddDate(0, 0, 1)) // a dead letter does not expire
 	w.settle()

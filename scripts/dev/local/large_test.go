@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -53,7 +54,7 @@ func TestDispatcher_DeliversMoreMessagesThanOneAnswerHolds(t *testing.T) {
 	consumer := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { received.Add(1) }))
 	defer consumer.Close()
 	top := topology{client: broker.Client, project: "test"}
-	r := route{"orders", "orders-consumer", consumer.URL, minBackoff}
+	r := route{"orders", "orders-consumer", consumer.URL, pipeline.MinBackoff}
 	if err := top.createRoute(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,7 @@ func (e *Environment) start(ctx context.Context, o Options) (err error) {
 	}
 	e.routes = routes(e.App.Pipeline, o.Config.Prefix, e.server.URL)
 	for topic := range o.Consumers {
-		e.routes = append(e.routes, route{topic, pipeline.Subscription(topic, "consumer"), e.server.URL + "/consumer-" + topic, minBackoff})
+		e.routes = append(e.routes, route{topic, pipeline.Subscription(topic, "consumer"), e.server.URL + "/consumer-" + topic, pipeline.MinBackoff})
 	}
 	for _, r := range e.routes {
 		if err := top.createRoute(ctx, r); err != nil {

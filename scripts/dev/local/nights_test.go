@@ -187,14 +187,14 @@ func TestF47_ALoopOfRedeliveriesEnds(t *testing.T) {
 		w.Clock.AdvanceTo(due)
 	}
 	day := deliveries()
-	if most := len(five) * maxAttempts; day == 0 || day > most {
+	if most := len(five) * pipeline.MaxAttempts; day == 0 || day > most {
 		t.Errorf("%d failed deliveries in a day, want some and at most %d", day, most)
 	}
-	if n := w.exhaust(); n > maxAttempts {
+	if n := w.exhaust(); n > pipeline.MaxAttempts {
 		t.Errorf("%d more backoffs", n)
 	}
-	if n := deliveries(); n != len(five)*maxAttempts {
-		t.Errorf("%d failed deliveries in all, want %d of each of 5 messages", n, maxAttempts)
+	if n := deliveries(); n != len(five)*pipeline.MaxAttempts {
+		t.Errorf("%d failed deliveries in all, want %d of each of 5 messages", n, pipeline.MaxAttempts)
 	}
 	if n := len(w.phase4.deliveries()); n != 0 {
 		t.Errorf("%d messages to the next phase", n)

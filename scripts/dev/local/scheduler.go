@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -32,11 +31,11 @@ func schedule(ctx context.Context, a *app.App, clock *Clock, from time.Time, s p
 
 // SendJob publishes a schedule's job as the platform's scheduler does.
 func SendJob(ctx context.Context, a *app.App, s pipeline.Schedule) error {
-	data, err := json.Marshal(map[string]string{"job": s.Job})
+	msg, err := wire.Job{Job: s.Job}.Outgoing()
 	if err != nil {
 		return fmt.Errorf("job %s: %w", s.Name, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	return a.Broker.Publish(ctx, a.Config.Prefix+s.Topic(), []wire.Outgoing{{Data: data}})[0].Err
+	return a.Broker.Publish(ctx, a.Config.Prefix+s.Topic(), []wire.Outgoing{msg})[0].Err
 }

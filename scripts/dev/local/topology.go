@@ -14,61 +14,17 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// The delivery settings of every push subscription, as they are deployed.
-const (
-	ackDeadline = 600 * time.Second
-	minBackoff  = 10 * time.Second
-	jobBackoff  = 300 * time.Second // in place of minBackoff: by then the relay's next job is there
-	maxBackoff  = 600 * time.Second
-	maxAttempts = 100
-)
-
 // route is one push subscription: a topic delivered to an URL, with a dead letter.
 type route struct {
 	topic, subscription, url string
 	minBackoff               time.Duration
 }
 
-// Place is where a topic's messages go: a function, and the query it is called with.
-type Place struct {
-	Topic        string // without prefix
-	Subscription string // without prefix
-	Function     string
-	Query        string // of its URL, with the question mark; "" for none
-	MinBackoff   time.Duration
-}
-
-// The settings that all push subscriptions have.
-const (
-	AckDeadline = ackDeadline
-	MaxBackoff  = maxBackoff
-	MaxAttempts = maxAttempts
-)
-
-// Places are the push subscriptions that feed the functions of a pipeline. Each has a
-// dead letter.
-func Places(p *pipeline.Pipeline) []Place {
-	var out []Place
-	for _, t := range p.Transitions {
-		query := "?transition=" + t.ID
-		out = append(out, Place{t.UpstreamTopic, t.Subscription(), "transition", query, minBackoff},
-			Place{t.ShadowTopic(), pipeline.Subscription(t.ShadowTopic(), "transition"), "transition", query + "&shadow=1", minBackoff})
-	}
-	seen := map[string]bool{}
-	for _, s := range p.Schedules {
-		if !seen[s.Function] {
-			seen[s.Function] = true
-			out = append(out, Place{s.Topic(), pipeline.Subscription(s.Topic(), s.Function), s.Function, "", jobBackoff})
-		}
-	}
-	return out
-}
-
-// routes are the places of a pipeline as they are served under base.
+// routes are the push subscriptions of a pipeline as they are served under base.
 func routes(p *pipeline.Pipeline, prefix, base string) []route {
 	var out []route
-	for _, pl := range Places(p) {
-		out = append(out, route{prefix + pl.Topic, prefix + pl.Subscription, base + "/" + pl.Function + pl.Query, pl.MinBackoff})
+	for _, s := range p.PushSubscriptions() {
+		out = append(out, route{prefix + s.Topic, prefix + s.Name, base + "/" + s.Function + s.Query, s.MinBackoff})
 	}
 	return out
 }
@@ -98,14 +54,14 @@ func (t topology) createRoute(ctx context.Context, r route) error {
 			return err
 		}
 	}
-	if err := t.createSubscription(ctx, &pubsubpb.Subscription{Name: dead, Topic: dead, AckDeadlineSeconds: int32(ackDeadline / time.Second)}); err != nil {
+	if err := t.createSubscription(ctx, &pubsubpb.Subscription{Name: dead, Topic: dead, AckDeadlineSeconds: int32(pipeline.AckDeadline / time.Second)}); err != nil {
 		return err
 	}
 	return t.createSubscription(ctx, &pubsubpb.Subscription{
 		Name: r.subscription, Topic: r.topic,
 		PushConfig:         &pubsubpb.PushConfig{PushEndpoint: r.url},
-		AckDeadlineSeconds: int32(ackDeadline / time.Second),
-		RetryPolicy:        &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(r.minBackoff), MaximumBackoff: durationpb.New(maxBackoff)},
+		AckDeadlineSeconds: int32(pipeline.AckDeadline / time.Second),
+		RetryPolicy:        &pubsubpb.RetryPolicy{MinimumBackoff: durationpb.New(r.minBackoff), MaximumBackoff: durationpb.New(pipeline.MaxBackoff)},
 		// No DeadLetterPolicy: the dispatcher keeps it.
 	})
 }

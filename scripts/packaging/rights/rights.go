@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
@@ -84,7 +83,9 @@ func (d Deployment) Agent() string {
 }
 
 // Function is the name of a function and of the service behind it.
-func (d Deployment) Function(name string) string { return d.Config.Prefix + "phasegate-" + name }
+func (d Deployment) Function(name string) string {
+	return d.Config.Prefix + pipeline.ResourceName(name)
+}
 
 // database is the name of the Firestore database.
 func (d Deployment) database() string {
@@ -107,7 +108,7 @@ func (d Deployment) Grants() []Grant {
 		}
 	}
 	prefix := strings.ReplaceAll(d.Config.Prefix, "-", "_")
-	for _, f := range local.FunctionNames() {
+	for _, f := range pipeline.Functions() {
 		add(Project, "", datastoreUser, d.Email(f), fmt.Sprintf(`resource.name == "projects/%s/databases/%s"`, d.Config.Project, d.database()))
 		add(Project, "", jobUser, d.Email(f), "")
 		add(Service, d.Function(f), runInvoker, d.Pusher(f), "")
@@ -121,10 +122,10 @@ func (d Deployment) Grants() []Grant {
 	}
 	add(Project, "", monitoring, d.Email("health"), "")
 	add(Project, "", runViewer, d.Email("health"), "")
-	for _, pl := range local.Places(d.Pipeline) {
-		dead := d.Config.Prefix + pipeline.DeadLetterTopic(pl.Topic)
+	for _, pl := range d.Pipeline.PushSubscriptions() {
+		dead := d.Config.Prefix + pl.DeadLetter()
 		add(Subscription, dead, pubsubViewer, d.Email("health"), "")
-		add(Subscription, d.Config.Prefix+pl.Subscription, subscriber, d.Agent(), "")
+		add(Subscription, d.Config.Prefix+pl.Name, subscriber, d.Agent(), "")
 		add(Topic, dead, publisher, d.Agent(), "")
 		if d.Config.Shadow == "" && !strings.HasSuffix(pl.Query, "&shadow=1") {
 			add(Topic, dead, publisher, d.Email(pl.Function), "")

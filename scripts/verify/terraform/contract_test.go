@@ -166,7 +166,7 @@ func TestTerraform_FunctionsMatchCode(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("folders of functions/ and deployed ones (-folders +deployed):\n%s", diff)
 	}
-	if diff := cmp.Diff(local.FunctionNames(), got); diff != "" {
+	if diff := cmp.Diff(pipeline.Functions(), got); diff != "" {
 		t.Errorf("served and deployed ones (-served +deployed):\n%s", diff)
 	}
 }
