@@ -1,16 +1,12 @@
 package guard
 
 import (
-	"compress/gzip"
 	"context"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -22,78 +18,6 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
 )
-
-// bench is a guard in front of a service.
-type bench struct {
-	t        *testing.T
-	guard    *Guard
-	store    *memory.Store
-	url      string
-	received atomic.Int32 // by the service
-}
-
-func newBench(t *testing.T, service http.HandlerFunc, change ...func(*Config)) *bench {
-	t.Helper()
-	b := &bench{t: t, store: memory.New(time.Now)}
-	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b.received.Add(1)
-		service(w, r)
-	}))
-	t.Cleanup(up.Close)
-	address, err := url.Parse(up.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id := atomic.Int32{}
-	newID := func() string { return fmt.Sprint("nonce", id.Add(1)) }
-	c := Config{
-		Receipts: receipt.New(receipt.Config{Store: b.store, Now: time.Now, NewID: newID, TTL: time.Minute, Instance: "i1", Log: slog.New(slog.DiscardHandler)}),
-		Upstream: address, Scope: "service", Paths: []string{"/work"}, Success: []int{200, 204}, Limit: time.Minute, NewID: newID, Log: slog.New(slog.DiscardHandler),
-	}
-	for _, f := range change {
-		f(&c)
-	}
-	if b.guard, err = New(c); err != nil {
-		t.Fatal(err)
-	}
-	front := httptest.NewServer(b.guard)
-	t.Cleanup(front.Close)
-	b.url = front.URL
-	return b
-}
-
-func push(key, data string) string {
-	return fmt.Sprintf(`{"message":{"attributes":{"trigger_id":%q},"data":%q,"messageId":"m-%s","publishTime":"2026-02-04T11:00:00Z"},"subscription":"projects/p/subscriptions/s"}`,
-		key, base64.StdEncoding.EncodeToString([]byte(data)), key)
-}
-
-func (b *bench) post(path, body string, headers ...string) (int, string) {
-	b.t.Helper()
-	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.url+path, strings.NewReader(body))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return resp.StatusCode, string(text)
-}
-
-func answering(status int, body string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(status)
-		_, _ = io.WriteString(w, body)
-	}
-}
 
 func TestGuard_AnswersADeliveryAndItsCopies(t *testing.T) {
 	for _, test := range []struct {
@@ -264,103 +188,6 @@ func TestGuard_PassesOtherRequestsThroughWithoutTheStore(t *testing.T) {
 	}
 }
 
-func TestGuard_ForwardsRequestAndAnswerUnchanged(t *testing.T) {
-	var got *http.Request
-	var body string
-	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
-		text, _ := io.ReadAll(r.Body)
-		got, body = r, string(text)
-		w.Header().Set("X-Answer", "yes")
-		_, _ = io.WriteString(w, "done")
-	})
-	sent := push("k", "a")
-	resp, err := http.Post(b.url+"/work", "application/json", strings.NewReader(push("first", "a")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.Header.Get("X-Answer") != "yes" {
-		t.Errorf("the answer's headers: %v", resp.Header)
-	}
-	status, answer := b.post("/work?date=2026-02-03", sent, "Authorization", "Bearer t", "Content-Type", "application/json", "Te", "trailers")
-	if status != 200 || answer != "done" || body != sent {
-		t.Errorf("%d %q; the service got %q", status, answer, body)
-	}
-	if got.Header.Get("Authorization") != "Bearer t" || got.RequestURI != "/work?date=2026-02-03" || got.Host != strings.TrimPrefix(b.url, "http://") || got.Header.Get("Te") != "" {
-		t.Errorf("authorization %q, address %q, host %q", got.Header.Get("Authorization"), got.RequestURI, got.Host)
-	}
-}
-
-func zipped(text string) string {
-	var b strings.Builder
-	w := gzip.NewWriter(&b)
-	_, _ = io.WriteString(w, text)
-	_ = w.Close()
-	return b.String()
-}
-
-// Pub/Sub accepts compressed answers, and a proxy in front may compress requests.
-func TestGuard_ReadsCompressedRequestsAndAnswers(t *testing.T) {
-	var got, accepted string
-	encoding, answer := "gzip", zipped(`{"status":"completed"}`)
-	b := newBench(t, func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		got, accepted = string(body), r.Header.Get("Accept-Encoding")
-		w.Header().Set("Content-Encoding", encoding)
-		_, _ = io.WriteString(w, answer)
-	}, func(c *Config) { c.SuccessJSON = map[string][]string{"status": {"completed"}} })
-	sent := zipped(push("k", "a"))
-	status, body := b.post("/work", sent, "Content-Encoding", "gzip", "Accept-Encoding", "gzip, deflate, br")
-	if status != 200 || body != answer || got != sent || accepted != "gzip" {
-		t.Errorf("%d %q; the service got %q, and may answer with %q", status, body, got, accepted)
-	}
-	for name, copied := range map[string][]string{"compressed": {sent, "Content-Encoding", "gzip"}, "plain": {push("k", "a")}} {
-		if status, _ := b.post("/work", copied[0], copied[1:]...); status != 204 {
-			t.Errorf("a copy, %s: %d", name, status)
-		}
-	}
-	for _, test := range []struct{ encoding, answer string }{
-		{"gzip", zipped(`{"status":"skipped"}`)},
-		{"gzip", "no gzip"},
-		{"br", `{"status":"completed"}`},
-		{"gzip", zipped(`{"status":"completed","more":"` + strings.Repeat("x", maxAnswer) + `"}`)},
-	} {
-		encoding, answer = test.encoding, test.answer
-		if status, _ := b.post("/work", push("other", "a"), "Accept-Encoding", "gzip"); status != 503 {
-			t.Errorf("an answer %q that says of no success: %d", test.encoding, status)
-		}
-	}
-	// What cannot be read is no delivery, and passes.
-	encoding, answer = "identity", "{}"
-	for encoding, body := range map[string]string{"br": push("x", "a"), "gzip": push("x", "a")} {
-		before := b.received.Load()
-		for range 2 {
-			if status, _ := b.post("/work", body, "Content-Encoding", encoding); status != 200 {
-				t.Errorf("%s: %d", encoding, status)
-			}
-		}
-		if n := b.received.Load() - before; n != 2 {
-			t.Errorf("%s: the service got %d requests, want 2", encoding, n)
-		}
-	}
-	bomb := zipped(strings.Repeat(" ", maxBody) + push("x", "a"))
-	if status, _ := b.post("/work", bomb, "Content-Encoding", "gzip"); status != 200 {
-		t.Errorf("a body that comes to more than %d bytes: %d", maxBody, status)
-	}
-}
-
-func TestGuard_KeepsAnAnswerOfOneMegabyte(t *testing.T) {
-	for size, want := range map[int]int{maxAnswer: maxAnswer, maxAnswer + 1: 0} {
-		b := newBench(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, strings.Repeat("x", size)) })
-		if status, body := b.post("/work", push("k", "a")); status != 200 || len(body) != want {
-			t.Errorf("%d bytes: %d with %d bytes, want %d", size, status, len(body), want)
-		}
-		if status, _ := b.post("/work", push("k", "a")); status != 204 {
-			t.Errorf("%d bytes: the copy: %d", size, status)
-		}
-	}
-}
-
 func TestGuard_ReleasesADeliveryThatWasNotSent(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -408,13 +235,6 @@ func TestGuard_LeavesTheClaimOfASidecarThatEndsAndReleasesThatOfAParent(t *testi
 			t.Errorf("service ended %t: the receipt is %q, want %q, %v", serviceEnded, found.State, want, err)
 		}
 	}
-}
-
-// absent is a store that does not answer.
-type absent struct{ store.Store }
-
-func (absent) Get(context.Context, ...store.Ref) (store.Snapshot, error) {
-	return store.Snapshot{}, errors.New("away")
 }
 
 func TestGuard_ForwardsNothingWithoutTheStore(t *testing.T) {
@@ -475,22 +295,6 @@ func TestNew_NamesAWrongField(t *testing.T) {
 			t.Errorf("%q: %v", want, err)
 		}
 	}
-}
-
-// counting counts the calls of a store.
-type counting struct {
-	store.Store
-	calls atomic.Int32
-}
-
-func (c *counting) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
-	c.calls.Add(1)
-	return c.Store.Get(ctx, refs...)
-}
-
-func (c *counting) Apply(ctx context.Context, writes ...store.Write) ([]store.Version, error) {
-	c.calls.Add(1)
-	return c.Store.Apply(ctx, writes...)
 }
 
 func TestGuard_CallsTheStoreThreeTimesForADeliveryAndOnceForEachThirdOfItsTime(t *testing.T) {

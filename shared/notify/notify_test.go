@@ -2,17 +2,12 @@ package notify
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/store"
@@ -195,58 +190,6 @@ func TestSend_DeferredNotificationIsError(t *testing.T) {
 	}
 }
 
-// broken fails its nth Apply, before or after it was done, as a process that dies there or
-// an answer that is lost.
-type broken struct {
-	store.Store
-	fails int
-	done  bool
-	n     int
-	err   error
-}
-
-func (b *broken) Apply(ctx context.Context, writes ...store.Write) ([]store.Version, error) {
-	b.n++
-	if b.n != b.fails {
-		return b.Store.Apply(ctx, writes...)
-	}
-	if b.done {
-		if _, err := b.Store.Apply(ctx, writes...); err != nil {
-			return nil, err
-		}
-	}
-	return nil, b.err
-}
-
-// A process that dies anywhere has told it, or leaves it to whoever says it again.
-func TestNotify_CrashLosesNoNotification(t *testing.T) {
-	for _, err := range []error{errors.New("the connection broke"), store.ErrConflict} {
-		for _, done := range []bool{false, true} {
-			for step := 1; step <= 2; step++ {
-				t.Run(fmt.Sprint(err, done, step), func(t *testing.T) {
-					d := newDesk(t, answer{status: 200, body: "ok"})
-					d.Store = &broken{Store: d.Store, fails: step, done: done, err: err}
-					d.Notify(t.Context(), blocked)
-					said := len(d.said())
-					d.now = d.now.Add(claimFor)
-					d.Notify(t.Context(), blocked)
-					said += len(d.said())
-					most := 1
-					if step == 2 && !done {
-						most = 2 // sent, and nobody knows
-					}
-					if said < 1 || said > most {
-						t.Errorf("told %d times", said)
-					}
-					if d.Notify(t.Context(), blocked); len(d.said()) > 0 {
-						t.Error("and once more")
-					}
-				})
-			}
-		}
-	}
-}
-
 func TestRecord_ExpiresOnlyOnceResolved(t *testing.T) {
 	down := answer{status: 400, body: "invalid_payload"}
 	d := newDesk(t, answer{status: 200, body: "ok"})
@@ -282,42 +225,6 @@ func TestRecord_ExpiresOnlyOnceResolved(t *testing.T) {
 	}
 }
 
-// slow lets others do something before it notes what it has told.
-type slow struct {
-	store.Store
-	meanwhile func()
-}
-
-func (s *slow) Apply(ctx context.Context, writes ...store.Write) ([]store.Version, error) {
-	if do := s.meanwhile; do != nil && !slices.ContainsFunc(writes[0].Fields, func(f store.Field) bool { return f.Path[0] == "claimed_at" }) {
-		s.meanwhile = nil
-		do()
-	}
-	return s.Store.Apply(ctx, writes...)
-}
-
-// One that stood still between telling and noting does not note over what others, who have
-// taken it over, have told since: what begins again would not be told.
-func TestNotify_StalledNotifierDoesNotOverwriteState(t *testing.T) {
-	d := newDesk(t, answer{status: 200, body: "ok"})
-	other, alone := *d.Notifier, Notification{Subject: "alone", State: "failing", Title: "y"}
-	d.Store = &slow{Store: d.Store, meanwhile: func() {
-		d.now = d.now.Add(claimFor)
-		other.Notify(t.Context(), blocked)
-		other.Notify(t.Context(), well)
-	}}
-	if err := d.Send(t.Context(), blocked, alone); err != nil {
-		t.Errorf("others have told it: %v", err)
-	}
-	d.said()
-	if d.Notify(t.Context(), alone); len(d.said()) != 0 {
-		t.Error("what nobody has taken over is not noted")
-	}
-	if d.Notify(t.Context(), blocked); len(d.said()) != 1 {
-		t.Errorf("lost: it is blocked again: %s", d.logs)
-	}
-}
-
 func TestNotify_ConcurrentCallersSendOnce(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	var mu sync.Mutex
@@ -331,60 +238,6 @@ func TestNotify_ConcurrentCallersSendOnce(t *testing.T) {
 	if got := d.said(); len(got) != 1 || !strings.Contains(got[0], "x is blocked") || !strings.Contains(got[0], " y") {
 		t.Errorf("%q, logs %s", got, d.logs)
 	}
-}
-
-// Telling holds nothing up: not a Slack that hangs, nor a caller that has gone.
-func TestNotify_EndsWithoutSlackOrCaller(t *testing.T) {
-	d := newDesk(t, answer{status: 200, body: "ok"})
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	if d.Notify(gone, blocked); len(d.said()) != 1 {
-		t.Errorf("who has gone is not told of: %s", d.logs)
-	}
-	d.Slack = Slack{}
-	d.Notify(t.Context(), overdue) // nobody to tell: health says so
-	(*Notifier)(nil).Notify(t.Context(), overdue)
-	if len(d.said()) != 0 || d.logs.Len() > 0 {
-		t.Errorf("%s", d.logs)
-	}
-	if doc, err := d.Store.Get(t.Context(), store.Ref{Collection: "dev-notifications", ID: "cycle_x"}); err != nil || doc.Docs[0].Data["state"] != "blocked" {
-		t.Errorf("what nobody was told is noted as told: %v, %v", doc, err)
-	}
-}
-
-// silent never answers, as a store or as Slack.
-type silent struct{ store.Store }
-
-func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
-	<-r.Context().Done()
-	return nil, r.Context().Err()
-}
-
-func (s silent) Apply(ctx context.Context, writes ...store.Write) ([]store.Version, error) {
-	for _, w := range writes {
-		if w.Op == store.OpMergeIf { // of what was sent
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}
-	}
-	return s.Store.Apply(ctx, writes...)
-}
-
-func TestNotify_HangingSlackAndStoreTimeOut(t *testing.T) {
-	client.Transport = silent{}
-	t.Cleanup(func() { client.Transport = nil })
-	d := newDesk(t, answer{status: 200, body: "ok"})
-	d.Store = silent{d.Store}
-	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
-		err := d.Send(t.Context(), blocked)
-		if took := time.Since(began); took > 2*limit {
-			t.Errorf("it took %s", took)
-		}
-		if err == nil || strings.Contains(err.Error(), theSecret) {
-			t.Errorf("%v", err)
-		}
-	})
 }
 
 // Versions before called an overdue cycle held: people who were notified then are not again.
