@@ -304,7 +304,7 @@ var (
 	participantForm = regexp.MustCompile(`^participant (\w+) as \S`)
 	messageForm     = regexp.MustCompile(`^(\w+)-?->>(\w+): \S`)
 	noteForm        = regexp.MustCompile(`^Note over (\w+): \S`)
-	nodeForm        = regexp.MustCompile(`^\w+(\[\("[^"]+"\)\]|\(\["[^"]+"\]\)|\["[^"]+"\]|\(\[[^"\]]+\]\))?$`)
+	nodeForm        = regexp.MustCompile(`^[\w/]+(\[\("[^"]+"\)\]|\(\["[^"]+"\]\)|\["[^"]+"\]|\(\[[^"\]]+\]\))?$`)
 	arrowForm       = regexp.MustCompile(` (-- [^"]+? -->|<?-->|&) `)
 )
 
