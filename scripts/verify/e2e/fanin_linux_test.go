@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -29,11 +30,7 @@ func TestManyCompletionsAtOnce_FitIntoOneInstance(t *testing.T) {
 	needEmulators(t)
 	double := firestoretest.Start(t, emulatortest.Firestore(t), firestoretest.Usual)
 	w := newWorld(t, of(t, subject{name: "wide", mode: "night"}, wide(n)), "FIRESTORE_EMULATOR_HOST="+double.Addr)
-	names := make([]string, named)
-	for i := range names {
-		names[i] = fmt.Sprintf("player%05d", i)
-	}
-	period := w.period(2)
+	names, period := entities(named), w.period(2)
 	began := time.Now()
 	turn := make(chan struct{}, concurrency)
 	var wg sync.WaitGroup
@@ -41,22 +38,8 @@ func TestManyCompletionsAtOnce_FitIntoOneInstance(t *testing.T) {
 		wg.Go(func() {
 			turn <- struct{}{}
 			defer func() { <-turn }()
-			data, err := json.Marshal(map[string]any{"processor_name": fmt.Sprint("processor_", i), "game_date": period, "status": "success",
-				"execution_id": fmt.Sprint("e", i), "timestamp": w.started.UTC().Format(time.RFC3339Nano), "record_count": 100,
-				"metadata": map[string]any{"is_incremental": true, "entities_changed": names}})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			push := fmt.Sprintf(`{"message": {"messageId": "m%d", "publishTime": %q, "data": %q}, "subscription": %q}`, i,
-				time.Now().UTC().Format(time.RFC3339Nano), base64.StdEncoding.EncodeToString(data), w.name("subscriptions", w.tr.Subscription()))
-			resp, err := http.Post(w.process.url.String()+"/transition?transition="+w.tr.ID, "application/json", bytes.NewReader([]byte(push)))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if _ = resp.Body.Close(); resp.StatusCode >= 300 {
-				t.Errorf("completion %d is answered %s", i, resp.Status)
+			if status := w.deliver(w.process, i, period, names); status >= 300 {
+				t.Errorf("completion %d is answered %d", i, status)
 			}
 		})
 	}
@@ -77,6 +60,38 @@ func TestManyCompletionsAtOnce_FitIntoOneInstance(t *testing.T) {
 	if peak > 200 {
 		t.Errorf("the instance took %d MB, want 200 at most", peak)
 	}
+}
+
+func entities(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("player%05d", i)
+	}
+	return names
+}
+
+// deliver posts the completion of the i-th processor of a wide definition to a process, and returns the
+// answer's status; 0 if there is none.
+func (w *world) deliver(p *process, i int, period pipeline.Period, names []string) int {
+	data, err := json.Marshal(map[string]any{"processor_name": fmt.Sprint("processor_", i), "game_date": period, "status": "success",
+		"execution_id": fmt.Sprint("e", i), "timestamp": w.started.UTC().Format(time.RFC3339Nano), "record_count": 100,
+		"metadata": map[string]any{"is_incremental": true, "entities_changed": names}})
+	if err != nil {
+		w.t.Error(err)
+		return 0
+	}
+	push := fmt.Sprintf(`{"message": {"messageId": "m%d", "publishTime": %q, "data": %q}, "subscription": %q}`, i,
+		time.Now().UTC().Format(time.RFC3339Nano), base64.StdEncoding.EncodeToString(data), w.name("subscriptions", w.tr.Subscription()))
+	resp, err := http.Post(p.url.String()+"/transition?transition="+w.tr.ID, "application/json", bytes.NewReader([]byte(push)))
+	if err != nil {
+		w.t.Error(err)
+		return 0
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		w.t.Error(err)
+	}
+	return resp.StatusCode
 }
 
 // wide is a definition of n processors of one phase, all of them critical.

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -35,7 +36,12 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-const commitMethod = "/google.firestore.v1.Firestore/Commit"
+// The calls that are looked into.
+const (
+	commitMethod = "/google.firestore.v1.Firestore/Commit"
+	getMethod    = "/google.firestore.v1.Firestore/BatchGetDocuments"
+	queryMethod  = "/google.firestore.v1.Firestore/RunQuery"
+)
 
 // maxMessage is above the largest request that Firestore takes, 10 MiB.
 const maxMessage = 16 << 20
@@ -60,6 +66,8 @@ type Counts struct {
 	Calls   map[string]int // by the method's full name
 	Commits map[string]int // by the document's full name
 	Aborted int            // commits that were refused for contention
+	Read    int            // documents that were read, absent ones included; Firestore bills these
+	Written int            // documents that were written
 }
 
 // A Proxy stands in front of an emulator.
@@ -118,13 +126,8 @@ func (p *Proxy) Fail(fault func(commit int) Fault) {
 func (p *Proxy) Counts() Counts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := Counts{Calls: map[string]int{}, Commits: map[string]int{}, Aborted: p.counts.Aborted}
-	for k, n := range p.counts.Calls {
-		c.Calls[k] = n
-	}
-	for k, n := range p.counts.Commits {
-		c.Commits[k] = n
-	}
+	c := p.counts
+	c.Calls, c.Commits = maps.Clone(c.Calls), maps.Clone(c.Commits)
 	return c
 }
 
@@ -163,9 +166,28 @@ func (p *Proxy) handle(_ any, in grpc.ServerStream) error {
 		} else if err != nil {
 			return err
 		}
+		p.read(method, message)
 		if err := in.SendMsg(&message); err != nil {
 			return err
 		}
+	}
+}
+
+// read counts the document that an answer has, or says to be absent.
+func (p *Proxy) read(method string, answer []byte) {
+	var has bool
+	switch method {
+	case getMethod:
+		var got firestorepb.BatchGetDocumentsResponse
+		has = proto.Unmarshal(answer, &got) == nil && got.Result != nil
+	case queryMethod:
+		var got firestorepb.RunQueryResponse
+		has = proto.Unmarshal(answer, &got) == nil && got.Document != nil
+	}
+	if has {
+		p.mu.Lock()
+		p.counts.Read++
+		p.mu.Unlock()
 	}
 }
 
@@ -190,6 +212,9 @@ func (p *Proxy) commit(in grpc.ServerStream) error {
 	if err := p.client.Invoke(outgoing(in.Context()), commitMethod, &request, &answer); err != nil {
 		return err
 	}
+	p.mu.Lock()
+	p.counts.Written += len(documents(&commit))
+	p.mu.Unlock()
 	if fault.Code != codes.OK {
 		return status.Error(fault.Code, "lost after it was applied")
 	}
