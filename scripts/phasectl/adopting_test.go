@@ -43,7 +43,7 @@ func (a *adoption) deploy(shadow bool, at time.Time, old bool) {
 	t.Helper()
 	a.undeploy()
 	t.Setenv("PHASEGATE_SHADOW", strconv.FormatBool(shadow))
-	c, err := localConfig(&flags{}, os.Getenv("PHASEGATE_STORE"))
+	c, err := (&flags{}).host().Config(os.Getenv("PHASEGATE_STORE"))
 	if err != nil {
 		t.Fatal(err)
 	}

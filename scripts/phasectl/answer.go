@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 )
 
@@ -79,13 +80,13 @@ func (f *flags) watch(ctx context.Context, once func() error) error {
 		return usage(errors.New("--watch: is for people, not with --json, and not more often than every 1s"))
 	}
 	for {
-		if colourful(f.stdout) {
+		if cli.Colourful(f.stdout) {
 			fmt.Fprint(f.stdout, "\x1b[H\x1b[2J")
 		}
 		f.headed = false
 		err := once()
-		var exit exitError
-		if err != nil && (!errors.As(err, &exit) || exit.code == exitUsage) {
+		var exit cli.ExitError
+		if err != nil && (!errors.As(err, &exit) || exit.Code == cli.ExitUsage) {
 			return err
 		}
 		if err != nil && ctx.Err() == nil {
@@ -127,7 +128,7 @@ func (f *flags) tell(format string, args ...any) error {
 
 // progress says on a terminal what is being done.
 func (f *flags) progress(format string, args ...any) {
-	if e, ok := f.stderr.(*os.File); ok && terminal(e) {
+	if e, ok := f.stderr.(*os.File); ok && cli.Terminal(e) {
 		fmt.Fprintln(e, plain(fmt.Sprintf(format, args...)))
 	}
 }
@@ -135,7 +136,7 @@ func (f *flags) progress(format string, args ...any) {
 // page begins a page. The first one of an answer begins with the line that names the project, the
 // pipeline and the environment.
 func (f *flags) page() *page {
-	p := &page{zone: time.UTC, coloured: colourful(f.stdout)}
+	p := &page{zone: time.UTC, coloured: cli.Colourful(f.stdout)}
 	if f.opened != nil {
 		p.zone = f.opened.pipeline.Calendar.Zone()
 		if !f.headed {
@@ -183,7 +184,7 @@ func (c *act) optional(f *flags, cmd *cobra.Command) {
 	c.flags, c.fix = f, true
 	cmd.PreRun = func(cmd *cobra.Command, _ []string) {
 		c.say = cmd.ErrOrStderr()
-		if in, ok := cmd.InOrStdin().(*os.File); ok && terminal(in) {
+		if in, ok := cmd.InOrStdin().(*os.File); ok && cli.Terminal(in) {
 			c.ask = in
 		}
 	}

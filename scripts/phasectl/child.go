@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/childproc"
 	"github.com/phasegate/phasegate/shared/lease"
 )
@@ -37,8 +38,8 @@ func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.
 	child := exec.Command(command[0], command[1:]...)
 	token := "PHASEGATE_LOCK_TOKEN=" + got.Token().Nonce
 	child.Env = append(os.Environ(), "PHASEGATE_EXECUTION_ID="+l.execution, "PHASEGATE_LOCK="+got.Key().String(), token)
-	child.Stdout, child.Stderr = underlying(cmd.OutOrStdout()), cmd.ErrOrStderr()
-	if in, isFile := cmd.InOrStdin().(*os.File); !isFile || !terminal(in) { // in its own group it could not read one
+	child.Stdout, child.Stderr = cli.Underlying(cmd.OutOrStdout()), cmd.ErrOrStderr()
+	if in, isFile := cmd.InOrStdin().(*os.File); !isFile || !cli.Terminal(in) { // in its own group it could not read one
 		child.Stdin = cmd.InOrStdin()
 	}
 	child.SysProcAttr = childproc.Attributes()
@@ -65,7 +66,7 @@ func (l *locked) supervise(cmd *cobra.Command, work context.Context, got *lease.
 		}
 		return exit.ExitCode(), stopped, nil
 	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
-		return exitSoftware, stopped, err
+		return cli.ExitSoftware, stopped, err
 	}
 	return 0, stopped, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/production"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -77,7 +78,7 @@ func (f *flags) open(ctx context.Context) (*app.App, error) {
 
 // openLogging is open with the log level and the writer for use without a terminal.
 func (f *flags) openLogging(ctx context.Context, level string, w io.Writer) (*app.App, error) {
-	if terminal(os.Stderr) {
+	if cli.Terminal(os.Stderr) {
 		level = "error" // a person is reading, and reads the answer
 	}
 	getenv := f.getenv(map[string]string{"LOG_LEVEL": level})

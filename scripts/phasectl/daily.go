@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 )
 
 type dailyOptions struct {
@@ -53,21 +55,21 @@ func (o *dailyOptions) run(ctx context.Context) (r *dailyAnswer, err error) {
 		{"drift", func() (err error) { r.Drift, err = on(o.open, drift.run)(ctx); return err }},
 	} {
 		err := part.run()
-		var exit exitError
+		var exit cli.ExitError
 		switch {
 		case err == nil:
 			continue
-		case !errors.As(err, &exit) || exit.code == exitUsage || exit.code == exitSoftware:
+		case !errors.As(err, &exit) || exit.Code == cli.ExitUsage || exit.Code == cli.ExitSoftware:
 			return nil, err
-		case exit.code == exitFindings:
-			r.Overall, code = checkFailing, exitFindings
+		case exit.Code == cli.ExitFindings:
+			r.Overall, code = checkFailing, cli.ExitFindings
 		case code == 0:
-			r.Overall, code = checkUnknown, exitUnknown
+			r.Overall, code = checkUnknown, cli.ExitUnknown
 		}
 		all = errors.Join(all, fmt.Errorf("%s: %w", part.name, err))
 	}
 	if code != 0 {
-		return r, exitError{code, all}
+		return r, cli.WithCode(code, all)
 	}
 	return r, nil
 }

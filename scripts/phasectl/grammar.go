@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -104,7 +105,7 @@ func shellFlag(f *pflag.Flag) string {
 		value = strings.Join(list.GetSlice(), ",")
 	}
 	if strings.ContainsAny(value, " \"'$`\\;&|<>()*?#!\n") {
-		value = shellQuote(value)
+		value = cli.Quote(value)
 	}
 	return "--" + f.Name + "=" + value
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
@@ -178,7 +179,7 @@ func TestPage_AlignsRowsAndColoursStates(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if colourful(&out) {
+	if cli.Colourful(&out) {
 		t.Error("colours without a terminal")
 	}
 }
@@ -190,7 +191,7 @@ func TestTerminal_IsNotEveryDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if terminal(f) {
+	if cli.Terminal(f) {
 		t.Errorf("%s is taken for a terminal", os.DevNull)
 	}
 }

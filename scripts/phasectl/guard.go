@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/guard/guardcmd"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -41,7 +42,7 @@ func asExit[F ~func(*cobra.Command, []string) error](f F) F {
 		case errors.As(err, &wrong):
 			return usage(err)
 		case errors.As(err, &ended):
-			return exitError{ended.Code, err}
+			return cli.WithCode(ended.Code, err)
 		}
 		return err
 	}

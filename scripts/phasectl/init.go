@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/warehouse"
@@ -217,7 +218,7 @@ type questions struct {
 
 func newQuestions(ctx context.Context, in io.Reader, out io.Writer) *questions {
 	file, ok := in.(*os.File)
-	return &questions{ctx: ctx, in: bufio.NewReader(in), out: out, echo: !ok || !terminal(file)}
+	return &questions{ctx: ctx, in: bufio.NewReader(in), out: out, echo: !ok || !cli.Terminal(file)}
 }
 
 // ask repeats a question until the answer is one; an empty answer is the default.

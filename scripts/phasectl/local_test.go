@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/scripts/dev/devcmd"
 	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -71,8 +72,8 @@ func TestLocal_ReportsReadyAndCleansUp(t *testing.T) {
 	if code := stop(); code != 0 {
 		t.Errorf("interrupted: %d, want 0", code)
 	}
-	if _, err := os.Stat(filepath.Join(data, readyFile)); !os.IsNotExist(err) {
-		t.Errorf("%s is left: %v", readyFile, err)
+	if _, err := os.Stat(filepath.Join(data, devcmd.ReadyFile)); !os.IsNotExist(err) {
+		t.Errorf("%s is left: %v", devcmd.ReadyFile, err)
 	}
 	if code, _, _ := command(t, "env", "--data", data); code != 2 {
 		t.Errorf("env afterwards: %d, want 2", code)
@@ -82,11 +83,11 @@ func TestLocal_ReportsReadyAndCleansUp(t *testing.T) {
 func TestLocal_NamesEachServiceWithItsAddress(t *testing.T) {
 	data := t.TempDir()
 	out, _, _ := start(t, "local", "--data", data, "--port-base", "0")
-	b, err := os.ReadFile(filepath.Join(data, readyFile))
+	b, err := os.ReadFile(filepath.Join(data, devcmd.ReadyFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var r ready
+	var r devcmd.Ready
 	if err := json.Unmarshal(b, &r); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +118,7 @@ func TestLocal_RefusesAFolderOnWhichAnotherOneRuns(t *testing.T) {
 	if code != 1 || stdout != "" || !strings.Contains(stderr, "another phasectl local runs on "+data) {
 		t.Errorf("%d %q %q", code, stdout, stderr)
 	}
-	if _, err := os.Stat(filepath.Join(data, readyFile)); err != nil {
+	if _, err := os.Stat(filepath.Join(data, devcmd.ReadyFile)); err != nil {
 		t.Errorf("the first one's file: %v", err)
 	}
 	if code := stop(); code != 0 {
@@ -130,11 +131,11 @@ func TestLocal_RefusesAFolderOnWhichAnotherOneRuns(t *testing.T) {
 func TestEnv_NamesWarehouseIfPresent(t *testing.T) {
 	data := t.TempDir()
 	for host, want := range map[string]bool{"127.0.0.1:9050": true, "": false} {
-		b, err := json.Marshal(ready{Project: "p", PubSub: "127.0.0.1:8085", BigQuery: host})
+		b, err := json.Marshal(devcmd.Ready{Project: "p", PubSub: "127.0.0.1:8085", BigQuery: host})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(data, readyFile), b, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(data, devcmd.ReadyFile), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		code, stdout, _ := command(t, "env", "--data", data)
@@ -195,7 +196,7 @@ func night(t *testing.T) {
 	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
 	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // status publishes nothing
 	f := &flags{}
-	c, err := localConfig(f, os.Getenv("PHASEGATE_STORE"))
+	c, err := f.host().Config(os.Getenv("PHASEGATE_STORE"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,9 +299,9 @@ func wantKeys(t *testing.T, m map[string]any, strs, arrays string) {
 // An environment with a prefix writes tables only if that is said, so the commands next to it must
 // be told.
 func TestEnv_SaysThatAnEnvironmentWithAPrefixWrites(t *testing.T) {
-	var out strings.Builder
-	if err := printEnv(&out, ready{Prefix: "dev-", Tables: "write"}); err != nil || !strings.Contains(out.String(), "export PHASEGATE_PREFIX='dev-'\nexport PHASEGATE_TABLES='write'\n") {
-		t.Errorf("%q, error %v", out.String(), err)
+	vars := devcmd.Ready{Prefix: "dev-", Tables: "write"}.Variables()
+	if out := fmt.Sprintln(vars[len(vars)-2], vars[len(vars)-1]); out != "export PHASEGATE_PREFIX='dev-' export PHASEGATE_TABLES='write'\n" {
+		t.Errorf("%q", out)
 	}
 }
 

@@ -16,40 +16,15 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// Exit codes; 0 is ok. 64 and 70 are those of sysexits.h.
-const (
-	exitFindings   = 1
-	exitUnknown    = 2
-	exitUsage      = 64
-	exitSoftware   = 70
-	usageHint      = "run phasectl" // and the command that was called, with --help
-	localProjectID = "phasegate-local"
-)
-
-// exitError carries an exit code with an error.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e exitError) Error() string { return e.err.Error() }
-func (e exitError) Unwrap() error { return e.err }
+const usageHint = "run phasectl" // and the command that was called, with --help
 
 // usage, findings and unknown give an error its exit code.
-func usage(err error) error    { return withCode(exitUsage, err) }
-func findings(err error) error { return withCode(exitFindings, err) }
-func unknown(err error) error  { return withCode(exitUnknown, err) }
-
-func withCode(code int, err error) error {
-	if err == nil {
-		return nil
-	}
-	return exitError{code, err}
-}
+var usage, findings, unknown = cli.Usage, cli.Findings, cli.Unknown
 
 // endings are the signals that end this process and can be caught: a terminal that closes
 // sends SIGHUP. Each ends the work in order, as SIGTERM does; otherwise a command under a lock
@@ -72,24 +47,24 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(distances(args))
-	out := &checkedOutput{Writer: stdout}
+	out := &cli.CheckedOutput{Writer: stdout}
 	root.SetOut(out)
 	root.SetErr(stderr)
 	called, err := root.ExecuteContextC(ctx)
-	if failed := out.failed(); failed != nil {
+	if failed := out.Failed(); failed != nil {
 		fmt.Fprintln(stderr, "phasectl: standard output:", failed)
-		return exitUnknown
+		return cli.ExitUnknown
 	}
 	if err == nil || errors.Is(err, syscall.EPIPE) && ctx.Err() == nil {
 		return 0
 	}
-	code := exitSoftware
-	var e exitError
+	code := cli.ExitSoftware
+	var e cli.ExitError
 	if errors.As(err, &e) {
-		code = e.code
+		code = e.Code
 	}
 	fmt.Fprintln(stderr, "phasectl:", err)
-	if code == exitUsage {
+	if code == cli.ExitUsage {
 		fmt.Fprintln(stderr, usageHint+strings.TrimPrefix(called.CommandPath(), "phasectl")+" --help")
 	}
 	return code

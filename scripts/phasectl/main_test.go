@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/scripts/dev/devcmd"
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
@@ -196,10 +197,10 @@ func TestPhasectl_ExitCodes(t *testing.T) {
 
 func TestPhasectl_InternalErrorIsExitStatus70(t *testing.T) {
 	data := t.TempDir()
-	if err := os.Mkdir(filepath.Join(data, readyFile), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(data, devcmd.ReadyFile), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, stderr := command(t, "local", "--data", data, "--port-base", "0"); code != 70 || !strings.Contains(stderr, readyFile) {
+	if code, _, stderr := command(t, "local", "--data", data, "--port-base", "0"); code != 70 || !strings.Contains(stderr, devcmd.ReadyFile) {
 		t.Errorf("%d %q, want 70", code, stderr)
 	}
 }

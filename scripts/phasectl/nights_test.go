@@ -38,7 +38,7 @@ func newWorstNight(t *testing.T) *worstNight {
 	program := emulatortest.BigQuery(t)
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
 	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
-	c, err := localConfig(&flags{}, "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
+	c, err := (&flags{}).host().Config("sqlite:" + filepath.Join(t.TempDir(), "store.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

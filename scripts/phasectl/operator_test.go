@@ -68,7 +68,7 @@ func running(t *testing.T) *system {
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
 	t.Setenv("PHASEGATE_STORE", "sqlite:"+file)
 	s := &system{t: t, down: new(atomic.Bool)}
-	c, err := localConfig(&flags{}, os.Getenv("PHASEGATE_STORE"))
+	c, err := (&flags{}).host().Config(os.Getenv("PHASEGATE_STORE"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,12 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/mattn/go-isatty"
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -144,12 +141,3 @@ func heading(c app.Config, p *pipeline.Pipeline) string {
 	}
 	return fmt.Sprintf("project %s, pipeline %s, environment %s", c.Project, p.Name, where)
 }
-
-// colourful reports whether w is a terminal whose user has not asked for plain
-// text (https://no-color.org).
-func colourful(w io.Writer) bool {
-	f, ok := underlying(w).(*os.File)
-	return ok && terminal(f) && os.Getenv("NO_COLOR") == ""
-}
-
-func terminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/emulatortest"
 )
 
@@ -124,7 +125,7 @@ func newShell(t *testing.T, p *prepared) *shell {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(p.bin, "phasectl"), []byte("#!/bin/sh\nexec "+shellQuote(self)+" \"$@\"\n"), 0o700); err != nil {
+	if err := os.WriteFile(filepath.Join(p.bin, "phasectl"), []byte("#!/bin/sh\nexec "+cli.Quote(self)+" \"$@\"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	s := &shell{t: t, dir: p.dir, shown: map[string]string{}, ports: strings.NewReplacer(), back: strings.NewReplacer()}

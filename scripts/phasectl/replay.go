@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/phasegate/phasegate/scripts/dev/local"
+	"github.com/phasegate/phasegate/scripts/dev/serve"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/wire"
@@ -62,7 +62,7 @@ func handOver(ctx context.Context, a *app.App, pl pipeline.PushSubscription, e w
 	}
 	r.Header.Set("Content-Type", "application/json")
 	got := &reply{header: http.Header{}}
-	local.Handler(pl.Function, func(context.Context) (*app.App, error) { return a, nil }).ServeHTTP(got, r)
+	serve.Handler(pl.Function, func(context.Context) (*app.App, error) { return a, nil }).ServeHTTP(got, r)
 	switch got.status {
 	case http.StatusNoContent:
 		return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/reconcile"
@@ -64,7 +65,7 @@ func (o *reportOptions) run(ctx context.Context, a *app.App) (*reportAnswer, err
 	for _, b := range r.Cycles {
 		r.count[b.Verdict]++
 	}
-	var exit exitError
+	var exit cli.ExitError
 	switch {
 	case errors.As(err, &exit):
 		return nil, err

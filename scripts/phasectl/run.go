@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -120,7 +121,7 @@ func (l *locked) acquire(ctx context.Context, a *app.App) (*lease.Lease, error) 
 	}
 	got, err := acquire(ctx, lease.Key{Class: l.of.Class, Period: l.on}, l.execution)
 	if held := (*lease.HeldError)(nil); errors.As(err, &held) {
-		return nil, exitError{exitHeld, err}
+		return nil, cli.WithCode(exitHeld, err)
 	}
 	if err != nil {
 		return nil, unknown(err)
@@ -158,11 +159,11 @@ func (l *locked) run(cmd *cobra.Command, a *app.App, got *lease.Lease, command [
 	}
 	switch why := failure.reason(command[0]); {
 	case lost != nil: // with any exit status of the command
-		return exitError{exitHeld, errors.Join(why, err)}
+		return cli.WithCode(exitHeld, errors.Join(why, err))
 	case code != 0:
-		return exitError{code, errors.Join(why, err)}
+		return cli.WithCode(code, errors.Join(why, err))
 	case stopped:
-		return exitError{exitSignal + int(syscall.SIGTERM), errors.Join(why, err)}
+		return cli.WithCode(exitSignal+int(syscall.SIGTERM), errors.Join(why, err))
 	case err != nil:
 		return unknown(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -446,13 +447,13 @@ func checklistOf(checks []check, ok, failing, unknown string) (*checklist, error
 	for _, c := range checks {
 		switch {
 		case c.State == checkFailing:
-			r.Overall, r.words, code = checkFailing, failing, exitFindings
+			r.Overall, r.words, code = checkFailing, failing, cli.ExitFindings
 		case c.State == checkUnknown && r.Overall == checkOK:
-			r.Overall, r.words, code = checkUnknown, unknown, exitUnknown
+			r.Overall, r.words, code = checkUnknown, unknown, cli.ExitUnknown
 		}
 	}
 	if code != 0 {
-		return r, exitError{code, errors.New(r.words)}
+		return r, cli.WithCode(code, errors.New(r.words))
 	}
 	return r, nil
 }

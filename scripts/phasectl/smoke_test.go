@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/phasegate/phasegate/scripts/dev/local"
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -38,7 +39,7 @@ func runningAt(t *testing.T, at time.Time) (s *system, received *atomic.Int64) {
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
 	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
 	s, received = &system{t: t, down: new(atomic.Bool)}, new(atomic.Int64)
-	c, err := localConfig(&flags{}, os.Getenv("PHASEGATE_STORE"))
+	c, err := (&flags{}).host().Config(os.Getenv("PHASEGATE_STORE"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,8 +180,8 @@ func TestSmoke_UnreadableStoreIsUnknown(t *testing.T) {
 	a.Store = blind{s.App.Store}
 	try := &smoke{say: t.Logf, app: &a, shadow: a.Shadowed(), timeout: time.Second, run: "smoke-test"}
 	try.all(t.Context())
-	var e exitError
-	if _, err := try.answer(); !errors.As(err, &e) || e.code != exitUnknown {
+	var e cli.ExitError
+	if _, err := try.answer(); !errors.As(err, &e) || e.Code != cli.ExitUnknown {
 		t.Errorf("%v: %+v", err, try.checks)
 	}
 	for _, c := range try.checks[5:] {

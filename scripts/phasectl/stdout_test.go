@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 )
 
 type failingOutput struct{ err error }
@@ -18,11 +20,11 @@ func TestOutput_FailedWriteIsExitStatus2(t *testing.T) {
 	for _, args := range [][]string{{"quarantine", "list"}, {"dead-letter", "list"}, {"status"}, {"status", "--json"}, {"locks", "list"}, {"version"}, {"explain", "2026-02-03", "overnight"}, {"sweep", "list"}, {"--help"}} {
 		t.Run(strings.Join(args, "_"), func(t *testing.T) {
 			var errs bytes.Buffer
-			if code := run(t.Context(), args, failingOutput{fmt.Errorf("write: %w", syscall.ENOSPC)}, &errs); code != exitUnknown || !strings.Contains(errs.String(), "standard output: write: no space left on device") {
+			if code := run(t.Context(), args, failingOutput{fmt.Errorf("write: %w", syscall.ENOSPC)}, &errs); code != cli.ExitUnknown || !strings.Contains(errs.String(), "standard output: write: no space left on device") {
 				t.Errorf("full: %d, %s", code, errs.String())
 			}
 			errs.Reset()
-			if code := run(t.Context(), args, failingOutput{fmt.Errorf("write: %w", syscall.EPIPE)}, &errs); code == exitUnknown && strings.Contains(errs.String(), "standard output") {
+			if code := run(t.Context(), args, failingOutput{fmt.Errorf("write: %w", syscall.EPIPE)}, &errs); code == cli.ExitUnknown && strings.Contains(errs.String(), "standard output") {
 				t.Errorf("broken pipe: %d, %s", code, errs.String())
 			}
 		})

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 )
 
 // Every verb has the same grammar: periods in words, --json, a try without a change, and completion.
@@ -40,7 +42,7 @@ func TestVerbs_HaveTheSameGrammar(t *testing.T) {
 		}
 		for word := range words {
 			code, stdout, stderr := command(t, append(append(path, word), strings.Fields(rest)...)...)
-			if code == exitUsage || code == exitSoftware {
+			if code == cli.ExitUsage || code == cli.ExitSoftware {
 				t.Errorf("%s %s: %d\n%s%s", verb, word, code, stdout, stderr)
 			}
 		}
@@ -84,7 +86,7 @@ func TestVerbs_AskBeforeTheyActAndHaveNoColourIfNotWanted(t *testing.T) {
 	defer screen.Close()
 	for value, want := range map[string]bool{"": true, "1": false} {
 		t.Setenv("NO_COLOR", value)
-		if got := colourful(&checkedOutput{Writer: screen}); got != want {
+		if got := cli.Colourful(&cli.CheckedOutput{Writer: screen}); got != want {
 			t.Errorf("NO_COLOR=%s: colours %v, want %v", value, got, want)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/phasegate/phasegate/scripts/dev/serve"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -52,7 +53,7 @@ type Environment struct {
 	pubsub     *pubsubServer
 	bigQuery   *bigQuery // that was started here
 	slack      *slack
-	server     *Server
+	server     *serve.Server
 	dispatcher *dispatcher
 	routes     []route
 	stop       context.CancelFunc
@@ -100,10 +101,10 @@ func (e *Environment) start(ctx context.Context, o Options) (err error) {
 	for topic, h := range o.Consumers {
 		consumers["consumer-"+topic] = h
 	}
-	if e.server, err = Serve(o.FunctionsPort, open, FunctionNames(), consumers); err != nil {
+	if e.server, err = serve.Start(o.FunctionsPort, open, pipeline.Functions(), consumers); err != nil {
 		return err
 	}
-	for _, name := range FunctionNames() {
+	for _, name := range pipeline.Functions() {
 		e.Functions[name] = e.server.URL + "/" + name
 	}
 	top := topology{client: e.App.Broker.Client, project: o.Config.Project}

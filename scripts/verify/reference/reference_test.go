@@ -137,9 +137,9 @@ func TestReferenceOfStates_DiagramHasTheStatesOfTheTable(t *testing.T) {
 
 func TestReferenceOfExitCodes_HasTheCodesOfTheCode(t *testing.T) {
 	want := []string{"0"}
-	for _, f := range source(t, "scripts/phasectl") {
+	for _, f := range append(source(t, "scripts/phasectl"), source(t, "scripts/phasectl/cli")...) {
 		ast.Inspect(f, func(n ast.Node) bool {
-			if v, ok := n.(*ast.ValueSpec); ok && len(v.Values) == 1 && regexp.MustCompile(`^exit[A-Z]`).MatchString(v.Names[0].Name) {
+			if v, ok := n.(*ast.ValueSpec); ok && len(v.Values) == 1 && regexp.MustCompile(`^[eE]xit[A-Z]`).MatchString(v.Names[0].Name) {
 				if lit, ok := v.Values[0].(*ast.BasicLit); ok && lit.Kind == token.INT {
 					want = append(want, strings.Replace(lit.Value, "128", "128 + n", 1))
 				}
@@ -157,7 +157,7 @@ var ofRuns = []string{"PHASEGATE_EXECUTION_ID", "PHASEGATE_LOCK", "PHASEGATE_LOC
 
 func TestReferenceOfEnvironment_HasTheVariablesThatTheCodeReads(t *testing.T) {
 	var want []string
-	for _, folder := range []string{"shared/app", "shared/notify", "shared/warehouse", "shared/store/firestore", "scripts/phasectl"} {
+	for _, folder := range []string{"shared/app", "shared/notify", "shared/warehouse", "shared/store/firestore", "scripts/phasectl", "scripts/dev/devcmd"} {
 		for _, f := range source(t, folder) {
 			ast.Inspect(f, func(n ast.Node) bool {
 				if call, ok := n.(*ast.CallExpr); ok && len(call.Args) > 0 {

@@ -1,10 +1,11 @@
-package local
+// Package serve serves the functions' own handlers on the loopback interface, and hands them single
+// requests: only it and the functions link them.
+package serve
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -17,18 +18,16 @@ import (
 	"github.com/phasegate/phasegate/functions/sweep"
 	"github.com/phasegate/phasegate/functions/transition"
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // functions are the deployable ones, by name.
 var functions = map[string]func(func(context.Context) (*app.App, error)) http.Handler{
-	"transition": transition.New,
-	"health":     health.New,
-	"reconcile":  reconcile.New,
-	"sweep":      sweep.New,
+	pipeline.FunctionHealth:     health.New,
+	pipeline.FunctionReconcile:  reconcile.New,
+	pipeline.FunctionSweep:      sweep.New,
+	pipeline.FunctionTransition: transition.New,
 }
-
-// FunctionNames returns the names of the functions that can be served, sorted.
-func FunctionNames() []string { return slices.Sorted(maps.Keys(functions)) }
 
 // Handler returns a function's own handler, nil where there is no such function.
 func Handler(name string, open func(context.Context) (*app.App, error)) http.Handler {
@@ -50,9 +49,9 @@ type Server struct {
 // platform's own limit after SIGTERM is 10 s.
 const drainTimeout = 10 * time.Second
 
-// Serve starts serving on the loopback interface; port 0 picks a free one. extra
-// handlers are served next to the functions.
-func Serve(port int, open func(context.Context) (*app.App, error), names []string, extra map[string]http.Handler) (*Server, error) {
+// Start starts serving functions; port 0 picks a free one. extra handlers are served next to
+// them.
+func Start(port int, open func(context.Context) (*app.App, error), names []string, extra map[string]http.Handler) (*Server, error) {
 	mux := http.NewServeMux()
 	mount := func(name string, h http.Handler) {
 		mux.HandleFunc("/"+name, func(w http.ResponseWriter, r *http.Request) {
@@ -70,7 +69,7 @@ func Serve(port int, open func(context.Context) (*app.App, error), names []strin
 		}
 		h := Handler(name, open)
 		if h == nil {
-			return nil, fmt.Errorf("function %q: there are %s", name, strings.Join(FunctionNames(), ", "))
+			return nil, fmt.Errorf("function %q: there are %s", name, strings.Join(pipeline.Functions(), ", "))
 		}
 		mount(name, h)
 	}

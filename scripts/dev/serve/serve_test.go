@@ -1,4 +1,4 @@
-package local
+package serve
 
 import (
 	"context"
@@ -14,30 +14,35 @@ import (
 
 func notOpened(context.Context) (*app.App, error) { return nil, errors.New("not opened by this test") }
 
-// get returns status and body, over a connection of its own.
-func get(t *testing.T, url string) (int, string) {
+// ask returns status and body, over a connection of its own. With a body it posts.
+func ask(t *testing.T, url, body string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	method := http.MethodGet
+	if body != "" {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Close = true
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return 0, ""
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
-	return resp.StatusCode, string(body)
+	return resp.StatusCode, string(answer)
 }
 
 func TestServe_ServesFunctionsAtNamesAndSubpaths(t *testing.T) {
 	t.Parallel()
 	paths := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "path "+r.URL.Path) })
-	s, err := Serve(0, notOpened, []string{"transition"}, map[string]http.Handler{"extra": paths})
+	s, err := Start(0, notOpened, []string{"transition"}, map[string]http.Handler{"extra": paths})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,11 +60,11 @@ func TestServe_ServesFunctionsAtNamesAndSubpaths(t *testing.T) {
 		"/extra":                       {200, "path "}, "/extra/": {200, "path /"}, "/extra/a/b": {200, "path /a/b"},
 		"/reconcile": {404, ""}, "/transitions": {404, ""}, "/": {404, ""},
 	} {
-		if status, body := get(t, s.URL+path); status != want.status || !strings.Contains(body, want.part) {
+		if status, body := ask(t, s.URL+path, ""); status != want.status || !strings.Contains(body, want.part) {
 			t.Errorf("%s: %d %q, want %d with %q", path, status, body, want.status, want.part)
 		}
 	}
-	if status := post(t, s.URL+"/transition", "{}"); status != http.StatusServiceUnavailable {
+	if status, _ := ask(t, s.URL+"/transition", "{}"); status != http.StatusServiceUnavailable {
 		t.Errorf("without an application: %d, want 503", status)
 	}
 }
@@ -82,16 +87,8 @@ func TestServe_InvalidNameOrPortIsError(t *testing.T) {
 		"port_in_use":   {taken, []string{"transition"}, "address already in use"},
 		"port_too_high": {65536, []string{"transition"}, "invalid port"},
 	} {
-		if s, err := Serve(tc.port, notOpened, tc.names, nil); err == nil || !strings.Contains(err.Error(), tc.part) {
+		if s, err := Start(tc.port, notOpened, tc.names, nil); err == nil || !strings.Contains(err.Error(), tc.part) {
 			t.Errorf("%s: %v, %v, want an error with %q", name, s, err, tc.part)
-		}
-	}
-	// An environment whose ports are taken leaves nothing behind; TestMain looks.
-	for _, o := range []Options{{PubSubPort: taken}, {FunctionsPort: taken}} {
-		o.Config = app.Config{Project: "test", LogLevel: "info"}
-		o.Stores, o.Clock, o.Logs, o.Errors = openStore(t, "sqlite"), NewClock(at("2026-02-03 12:00")), io.Discard, t.Logf
-		if _, err := Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), "address already in use") {
-			t.Errorf("%v, want that the address is in use", err)
 		}
 	}
 }
@@ -104,14 +101,17 @@ func TestServe_DrainFinishesOpenRequestAndRefusesNew(t *testing.T) {
 		<-release
 		w.WriteHeader(http.StatusTeapot)
 	})
-	s, err := Serve(0, notOpened, nil, map[string]http.Handler{"slow": slow})
+	s, err := Start(0, notOpened, nil, map[string]http.Handler{"slow": slow})
 	if err != nil {
 		t.Fatal(err)
 	}
 	stopping := make(chan struct{})
 	s.server.RegisterOnShutdown(func() { close(stopping) }) // called with the listener closed
 	status := make(chan int, 1)
-	go func() { status <- post(t, s.URL+"/slow", "") }()
+	go func() {
+		got, _ := ask(t, s.URL+"/slow", "")
+		status <- got
+	}()
 	<-began
 	drained := make(chan error, 1)
 	go func() { drained <- s.Drain() }()
@@ -142,7 +142,7 @@ func TestServe_DrainFinishesOpenRequestAndRefusesNew(t *testing.T) {
 // Links of a page are relative: a browser that leaves out the slash is sent to it.
 func TestServe_RedirectsBrowserToFolderOfPage(t *testing.T) {
 	t.Parallel()
-	s, err := Serve(0, notOpened, []string{"health"}, nil)
+	s, err := Start(0, notOpened, []string{"health"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
