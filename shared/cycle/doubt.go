@@ -80,6 +80,9 @@ func (s *snapshot) doubts() []Doubt {
 	slices.SortFunc(runs, func(a, b policy.Run) int { return policy.Older(b, a) })
 	var out []Doubt
 	for _, r := range runs {
+		if seen[r.Reported] {
+			continue
+		}
 		d := doubt(s.key.Transition, r.Completion, s.now)
 		if d == nil || seen[d.Reported] || !d.ahead && newest[d.DidYouMean].After(d.at) {
 			continue

@@ -83,6 +83,12 @@ func (s *snapshot) explain(m pipeline.Mode) Explanation {
 	for _, name := range s.former[m.Name].names {
 		handed = slices.Concat(s.batches[name], handed)
 	}
+	by := map[string]*batch{}
+	for _, b := range handed {
+		for _, k := range b.Runs {
+			by[k] = b
+		}
+	}
 	summed := map[string]bool{}
 	for _, k := range slices.Concat(s.former[m.Name].Runs, s.handed[m.Name].Runs) {
 		summed[k] = true
@@ -91,10 +97,8 @@ func (s *snapshot) explain(m pipeline.Mode) Explanation {
 		mine := key.Transition.ModeAt(key.Period, r.EventTime) == m.Name
 		taken := 0
 		shown := r
-		for _, b := range handed {
-			if slices.Contains(b.Runs, r.Key) {
-				taken, shown = b.N, b.then(key.Transition, r)
-			}
+		if b := by[r.Key]; b != nil {
+			taken, shown = b.N, b.then(key.Transition, r)
 		}
 		// What was handed over is shown, and what no mode names any more in its own time.
 		if !m.Names(r.Processor) && taken == 0 && !summed[r.Key] && (key.Transition.Expects(r.Processor) || !mine) {

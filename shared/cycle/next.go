@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -245,10 +244,10 @@ func (s *snapshot) handing(m pipeline.Mode, b *batch) handing {
 		v.State, v.Cause, v.Reason, v.Since, v.NextCheck = policy.Ready, b.Cause, b.Reason, b.DueAt, time.Time{}
 	case in.Began != nil && len(runs) > 0:
 		v.State, v.Cause, v.Since, v.NextCheck = policy.Ready, policy.SecondRun, runs[0].EventTime, time.Time{}
-		v.Reason = "ran again: " + strings.Join(processors(s.key.Transition, runs), ", ")
+		v.Reason = "ran again: " + policy.Listed(processors(s.key.Transition, runs))
 		if late {
 			v.Cause = policy.LateCompletion
-			v.Reason = "after the first hand-over: " + strings.Join(processors(s.key.Transition, runs), ", ")
+			v.Reason = "after the first hand-over: " + policy.Listed(processors(s.key.Transition, runs))
 		}
 		for _, r := range runs {
 			for _, at := range []time.Time{r.EventTime, in.DueAgain(r.Processor)} {
@@ -261,7 +260,7 @@ func (s *snapshot) handing(m pipeline.Mode, b *batch) handing {
 		v.State, v.Cause, v.Since, v.NextCheck = policy.Waiting, "", time.Time{}, time.Time{}
 		if again, until := policy.Collected(in, s.covered(m.Name)); len(again) > 0 {
 			collects, v.NextCheck = true, until
-			v.Reason = fmt.Sprintf("ran again: %s; collected until %s", strings.Join(processors(s.key.Transition, again), ", "),
+			v.Reason = fmt.Sprintf("ran again: %s; collected until %s", policy.Listed(processors(s.key.Transition, again)),
 				until.In(s.key.Transition.Calendar().Zone()).Format(time.TimeOnly))
 		}
 	}
@@ -276,7 +275,8 @@ func selected(in policy.Input, b *batch) []policy.Run {
 	if b == nil || !b.Selected {
 		return nil
 	}
-	return slices.DeleteFunc(policy.Counting(in), func(r policy.Run) bool { return !slices.Contains(b.Runs, r.Key) })
+	chosen := set(b.Runs)
+	return slices.DeleteFunc(policy.Counting(in), func(r policy.Run) bool { return !chosen[r.Key] })
 }
 
 func (s *snapshot) input(m pipeline.Mode) policy.Input {

@@ -208,6 +208,15 @@ func (b *PeriodState) compare(shown store.Doc) {
 			b.Shown[f.Path[0]] = true
 		}
 	}
+	if b.countsOnly() {
+		newest, _ := s.counted()
+		for name := range newest {
+			said[name] = true
+			if !slices.Contains(b.Wrong, completedCount) {
+				b.Shown[name] = true // as one of so many
+			}
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(b.Document)) {
 		run, _ := b.Document[name].(map[string]any)
 		if _, completed := run["completed_at"]; run != nil && !said[name] && len(fields) > 0 && (completed || b.Key.Transition.Expects(name)) {

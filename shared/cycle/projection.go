@@ -35,11 +35,25 @@ func (s *snapshot) ahead(by *attempt) []store.Field {
 		return nil
 	}
 	fields := s.projection()
-	if !slices.ContainsFunc(fields, func(f store.Field) bool { return s.key.Transition.Expects(f.Path[0]) && !holds(s.compat, f) }) {
+	runs := func(f store.Field) bool {
+		return s.key.Transition.Expects(f.Path[0]) || s.key.countsOnly() && f.Path[0] == completedCount
+	}
+	if !slices.ContainsFunc(fields, func(f store.Field) bool { return runs(f) && !holds(s.compat, f) }) {
 		return nil
 	}
 	return fields
 }
+
+// maxProjected is for how many processors the compatibility document has a field each. With 10,000 it
+// would have 2 MB, and a document takes 1 MiB.
+const maxProjected = 500
+
+// countsOnly reports whether the compatibility document has only the number of complete processors and
+// the flags.
+func (k Key) countsOnly() bool { return len(k.Transition.Order) > maxProjected }
+
+// completedCount is the field of the compatibility document with the number of complete processors.
+const completedCount = "_completed_count"
 
 // shown returns what the compatibility document should say.
 func (s *snapshot) shown() []store.Field {
@@ -48,12 +62,14 @@ func (s *snapshot) shown() []store.Field {
 		return nil
 	}
 	var fields []store.Field
-	for _, name := range s.key.Transition.Order {
-		if r, ok := newest[name]; ok {
-			fields = append(fields, store.F(projectRun(r), name))
+	if !s.key.countsOnly() {
+		for _, name := range s.key.Transition.Order {
+			if r, ok := newest[name]; ok {
+				fields = append(fields, store.F(projectRun(r), name))
+			}
 		}
 	}
-	fields = append(fields, store.F(len(newest), "_completed_count"))
+	fields = append(fields, store.F(len(newest), completedCount))
 	fields = append(fields, s.flags(mode)...)
 	if s.repaired != "" {
 		fields = append(fields, store.F(s.repaired, "_reconciliation_fix"))

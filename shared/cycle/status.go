@@ -105,8 +105,9 @@ func (st Status) FailedCritical(m pipeline.Mode) (names []string) {
 	case State(policy.Overdue), State(policy.Closed), StateBlocked, StatePublished, StateOnHold:
 		return nil
 	}
+	critical := set(m.Critical)
 	for _, name := range st.Failed {
-		if !st.Early && st.Hold == nil && slices.Contains(m.Critical, name) {
+		if !st.Early && st.Hold == nil && critical[name] {
 			names = append(names, name)
 		}
 	}
@@ -153,11 +154,12 @@ func (s *snapshot) status(m pipeline.Mode) Status {
 		Since: h.verdict.Since,
 	}
 	for _, r := range s.runs {
-		if r.LocalTime && s.key.Transition.ModeAt(s.key.Period, r.EventTime) == m.Name && !slices.Contains(st.LocalTimes, r.Processor) {
+		if r.LocalTime && s.key.Transition.ModeAt(s.key.Period, r.EventTime) == m.Name {
 			st.LocalTimes = append(st.LocalTimes, r.Processor)
 		}
 	}
 	slices.Sort(st.LocalTimes)
+	st.LocalTimes = slices.Compact(st.LocalTimes)
 	waits := true // nothing is promised yet: a hold keeps it
 	switch {
 	case open != nil && (!open.unfrozen() || !known):
@@ -178,7 +180,7 @@ func (s *snapshot) status(m pipeline.Mode) Status {
 		st.State, st.NextCheck, st.TooLate = string(StatePublished), time.Time{}, false
 		st.Reason = "published by " + s.handedBy(m.Name).By
 		if len(st.Missing) > 0 {
-			st.Reason += ", without " + strings.Join(st.Missing, ", ")
+			st.Reason += ", without " + policy.Listed(st.Missing)
 		}
 		waits = false
 	case h.verdict.State == policy.Ready, h.verdict.State == policy.Grace:
@@ -331,7 +333,7 @@ func (c *convergence) report(ctx context.Context, s *snapshot) (shown []Status) 
 			if len(st.Failed) > 0 {
 				level = slog.LevelWarn
 			}
-			c.line(ctx, st, level, telemetry.CycleWaiting, "failed", st.Failed)
+			c.line(ctx, st, level, telemetry.CycleWaiting, "failed", policy.Capped(st.Failed))
 		}
 	}
 	return shown
@@ -365,7 +367,7 @@ func (c *convergence) missed(mode string) bool {
 
 func (c *convergence) line(ctx context.Context, st Status, level slog.Level, event string, more ...any) {
 	args := append([]any{"event", event, "transition", st.Transition, "period", st.Period, "mode", st.Mode,
-		"state", st.State, "satisfied", st.Satisfied, "missing", st.Missing, "ignored", st.Ignored,
-		"definition", c.key.Transition.Definition(), "claimed_by_message", strings.Join(c.messageIDs, " ")}, more...)
+		"state", st.State, "satisfied", policy.Capped(st.Satisfied), "missing", policy.Capped(st.Missing), "ignored", policy.Capped(st.Ignored),
+		"definition", c.key.Transition.Definition(), "claimed_by_message", strings.Join(policy.Capped(c.messageIDs), " ")}, more...)
 	c.Log.Log(ctx, level, st.Reason, args...)
 }
