@@ -80,14 +80,19 @@ var exitWords = regexp.MustCompile(`exit status (\d+)`)
 // waitedFor returns what each missing processor reported last, with the link to its log.
 func waitedFor(x cycle.Explanation, a *app.App, key cycle.Key, m pipeline.Mode) []waited {
 	out := []waited{}
+	type place struct{ class, service string }
+	of, runs := map[string]place{}, map[string][]cycle.RunStatus{}
+	for _, phase := range a.Pipeline.Phases {
+		for _, pr := range phase.Processors {
+			of[pr.Name] = place{pr.Class, phase.Service}
+		}
+	}
+	for _, r := range x.Runs { // oldest first
+		runs[r.Processor] = append(runs[r.Processor], r)
+	}
 	for _, name := range x.Missing {
-		w, words := waited{Processor: name, Critical: slices.Contains(m.Critical, name)}, []string{name}
-		phase, of, _ := a.Pipeline.Processor(name)
-		words = append(words, of.Class)
-		for _, r := range x.Runs { // oldest first
-			if r.Processor != name {
-				continue
-			}
+		w, words := waited{Processor: name, Critical: m.IsCritical(name)}, []string{name, of[name].class}
+		for _, r := range runs[name] {
 			w.Attempts++
 			w.Status, w.At, w.Error, w.ExitStatus = r.Status, r.EventTime, r.Error, nil
 			if e := exitWords.FindStringSubmatch(r.Error); e != nil {
@@ -96,8 +101,8 @@ func waitedFor(x cycle.Explanation, a *app.App, key cycle.Key, m pipeline.Mode) 
 			}
 		}
 		filter := fmt.Sprintf(`("%s")`, strings.Join(words, `" OR "`))
-		if phase.Service != "" {
-			filter = fmt.Sprintf(`resource.type="cloud_run_revision" resource.labels.service_name="%s" `, phase.Service) + filter
+		if service := of[name].service; service != "" {
+			filter = fmt.Sprintf(`resource.type="cloud_run_revision" resource.labels.service_name="%s" `, service) + filter
 		}
 		w.Logs = logsLink(a, filter, m.CountsFrom, key)
 		out = append(out, w)
@@ -180,6 +185,9 @@ func modeNames(t *pipeline.Transition) string {
 	return strings.Join(names, ", ")
 }
 
+// mostChecks is how many readiness checks the text has; of more, those that do not pass.
+const mostChecks = 200
+
 // mostFixes bounds for how many processors that reported something else a command is suggested.
 const mostFixes = 5
 
@@ -209,7 +217,7 @@ func (x *explained) fixes() (out []string) {
 			silent[0], x.Period, silent[0], x.Period, run(silent[0])))
 	default:
 		out = append(out, fmt.Sprintf("%s have not reported. Those whose rows are in their tables: phasectl reconcile %s --fix. Each of those that did not run: %s",
-			strings.Join(silent, ", "), x.Period, run("NAME")))
+			policy.Listed(silent), x.Period, run("NAME")))
 	}
 	return out
 }
@@ -265,13 +273,9 @@ func (x *explained) help() []string {
 // tables puts the tables of a batch's messages into the definition's order; a name that it
 // does not know any more comes last.
 func tables(messages map[string]string, t *pipeline.Transition) []string {
-	rank := func(table string) int {
-		if i := slices.Index(t.Order, t.Present(table)); i >= 0 {
-			return i
-		}
-		return len(t.Order)
-	}
-	return slices.SortedFunc(maps.Keys(messages), func(a, b string) int { return cmp.Or(rank(a)-rank(b), strings.Compare(a, b)) })
+	return slices.SortedFunc(maps.Keys(messages), func(a, b string) int {
+		return cmp.Or(t.Place(t.Present(a))-t.Place(t.Present(b)), strings.Compare(a, b))
+	})
 }
 
 func (r *explainAnswer) text(p *page) {
@@ -300,7 +304,13 @@ func (x *explained) text(p *page) {
 	more := func(format string, args ...any) { p.line("             "+format, args...) }
 	row("why", "%s", x.Reason)
 	row("policy", "%s", x.Policy)
-	for _, w := range x.Waited {
+	missing := x.Waited
+	if len(missing) > policy.MostNames { // those that reported come first
+		reported := func(w waited) bool { return w.Attempts > 0 }
+		silent := slices.DeleteFunc(slices.Clone(missing), reported)
+		missing = slices.Concat(slices.DeleteFunc(slices.Clone(missing), func(w waited) bool { return !reported(w) }), silent)[:policy.MostNames]
+	}
+	for _, w := range missing {
 		rank := "optional"
 		if w.Critical {
 			rank = "critical"
@@ -319,6 +329,9 @@ func (x *explained) text(p *page) {
 			more("logs: %s", w.Logs)
 		}
 	}
+	if n := len(x.Waited) - len(missing); n > 0 {
+		row("missing", "and %d more; all of them: --json", n)
+	}
 	if !x.NextCheck.IsZero() {
 		row("next check", "%s, by the relay; a completion is evaluated at once", p.at(x.NextCheck))
 	}
@@ -334,14 +347,26 @@ func (x *explained) text(p *page) {
 	}
 	for _, batch := range x.Batches {
 		row(fmt.Sprintf("batch %d", batch.N), "%s: %s, %s", batch.State, strings.TrimSpace(causeWords(batch.Cause)+" by "+batch.Actor), batch.Reason)
-		for _, table := range tables(batch.Messages, x.transition) {
+		for i, table := range tables(batch.Messages, x.transition) {
+			if i == policy.MostNames {
+				more("and %d more; all of them: --json", len(batch.Messages)-i)
+				break
+			}
 			more("%s → %s", table, cmp.Or(batch.Messages[table], "not sent"))
 		}
 	}
 	if x.Readiness != nil {
 		row("readiness", "%s", x.Readiness.Outcome)
-		for _, c := range x.Readiness.Checks {
+		checks := x.Readiness.Checks
+		if len(checks) > mostChecks {
+			checks = slices.DeleteFunc(slices.Clone(checks), func(c policy.CheckResult) bool { return c.State == string(cycle.Passed) })
+			checks = checks[:min(len(checks), mostChecks)]
+		}
+		for _, c := range checks {
 			more("%s", checkLine(c))
+		}
+		if n := len(x.Readiness.Checks) - len(checks); n > 0 {
+			more("and %d more, those that pass last; all of them: --json", n)
 		}
 	}
 	last := len(x.Runs) - (x.page-1)*runsOfPage

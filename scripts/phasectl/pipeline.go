@@ -206,7 +206,7 @@ func describeMode(c pipeline.Calendar, m pipeline.Mode, today pipeline.Period) u
 		u.Complete, u.Grace = "when the critical processors are complete", "none: it never waits for optional processors"
 	}
 	if len(m.AcceptEarlier) > 0 {
-		u.Counts += "; of " + strings.Join(m.AcceptEarlier, ", ") + " also runs that count for an earlier mode"
+		u.Counts += "; of " + policy.Listed(m.AcceptEarlier) + " also runs that count for an earlier mode"
 	}
 	if m.NotBefore != nil {
 		u.Earliest = at(*m.NotBefore)
@@ -297,7 +297,7 @@ func (u *understood) text(b *page) {
 	}
 	b.line("  a period is %s in %s, %s", map[bool]string{true: "an hour", false: "a day"}[p.Calendar.Hourly()], in, written)
 	for _, phase := range u.Phases {
-		b.line("  phase %s: %s", phase.Name, strings.Join(phase.Processors, ", "))
+		b.line("  phase %s: %s", phase.Name, policy.Listed(phase.Processors))
 		if phase.Guard != "" {
 			b.line("    guard: %s", phase.Guard)
 		}
@@ -312,8 +312,8 @@ func (u *understood) text(b *page) {
 					b.line("    %-9s %s", name, value)
 				}
 			}
-			row("critical", strings.Join(m.Critical, ", "))
-			row("optional", strings.Join(m.Optional, ", "))
+			row("critical", policy.Listed(m.Critical))
+			row("optional", policy.Listed(m.Optional))
 			row("complete", m.Complete)
 			row("counts", m.Counts)
 			row("earliest", m.Earliest)

@@ -183,7 +183,7 @@ func unknownProcessor(p *pipeline.Pipeline, name string) string {
 	if meant, _ := pipeline.Nearest(name, append(slices.Clone(known), classes...)); meant != "" {
 		return fmt.Sprintf("the pipeline has no processor %q: did you mean %s?", name, meant)
 	}
-	return fmt.Sprintf("the pipeline has no processor %q: it has %s, and their classes", name, strings.Join(known, ", "))
+	return fmt.Sprintf("the pipeline has no processor %q: it has %s, and their classes", name, policy.Listed(known))
 }
 
 // report publishes the completion unless it repeats the newest report, and waits until it is

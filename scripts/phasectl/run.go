@@ -15,6 +15,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -101,7 +102,7 @@ func (l *locked) resolve(a *app.App) error {
 				known = append(known, pr.Name)
 			}
 		}
-		return fmt.Errorf("--processor: %q: the pipeline has %s, and their classes%s", l.processor, strings.Join(known, ", "), pipeline.DidYouMean(l.processor, known))
+		return fmt.Errorf("--processor: %q: the pipeline has %s, and their classes%s", l.processor, policy.Listed(known), pipeline.DidYouMean(l.processor, known))
 	}
 	var err error
 	if l.on, err = onePeriod(p.Calendar, a.Now(), l.period); err != nil {

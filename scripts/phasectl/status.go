@@ -141,27 +141,35 @@ func (r *statusAnswer) text(p *page) {
 			state = publishedWithoutAll
 		}
 		p.row(c.Period, mode, state, reason)
+		shown := 0
 		for _, name := range c.Ignored {
 			doubted := func(d string) bool { return strings.HasPrefix(d, fmt.Sprintf("%q reported", name)) }
 			switch t := r.of[c.Transition]; {
 			case slices.ContainsFunc(c.Doubts, doubted): // shown below
+			case shown >= policy.MostNames:
+				shown++
 			case t == nil || !t.Expects(name):
+				shown++
 				p.detail("ignored: %s reported, and is no processor of %s", quoted([]string{name}), c.Transition)
 			case !slices.Contains(c.Missing, name), !strings.Contains(c.Reason, name+" reported "):
+				shown++
 				p.detail("ignored: the run of %s counts for no mode: %s shows why", name, commandFor("explain", t, c.Period, c.Mode))
 			}
+		}
+		if shown > policy.MostNames {
+			p.detail("ignored: and %d more; all of them: --json", shown-policy.MostNames)
 		}
 		if late(c) || len(c.Failed) > 0 {
 			p.detail("why, and what to do: %s", commandFor("explain", r.of[c.Transition], c.Period, c.Mode))
 		}
-		for _, o := range c.Outside {
+		for _, o := range policy.Capped(c.Outside) {
 			p.detail("does not count: %s", o)
 		}
 		for _, d := range c.Doubts {
 			p.detail("doubtful: %s", d)
 		}
 		if len(c.LocalTimes) > 0 {
-			p.detail("timestamp without offset, read as UTC, looks like %s time: %s", p.zone, quoted(c.LocalTimes))
+			p.detail("timestamp without offset, read as UTC, looks like %s time: %s", p.zone, quoted(policy.Capped(c.LocalTimes)))
 		}
 		for _, batch := range c.Batches {
 			sent := 0
@@ -175,7 +183,7 @@ func (r *statusAnswer) text(p *page) {
 			} else {
 				p.detail("batch %d  %s  %s, %d of %s sent", batch.N, batch.State, causeWords(batch.Cause), sent, pipeline.Count(len(batch.Messages), "message", "messages"))
 			}
-			for _, r := range batch.Runs {
+			for _, r := range policy.Capped(batch.Runs) {
 				name, _, _ := strings.Cut(r, "#")
 				p.detail("  %s", quoted([]string{name}))
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 // maxTriggered bounds a range: a year is a backfill, and has its own ways.
@@ -76,7 +77,7 @@ type triggered struct {
 // words say what became of a period.
 func (tr triggered) words(dryRun bool) string {
 	place := tr.Period + " " + tr.Mode
-	of := fmt.Sprintf("batch %d of %s", tr.Batch, strings.Join(tr.Processors, ", "))
+	of := fmt.Sprintf("batch %d of %s", tr.Batch, policy.Listed(tr.Processors))
 	switch {
 	case tr.Error != "" && tr.State != "":
 		return fmt.Sprintf("%s: %s is %s and goes on by itself; do not ask again: %s", place, of, tr.State, tr.Error)
@@ -87,7 +88,7 @@ func (tr triggered) words(dryRun bool) string {
 	case tr.Refusal != "":
 		return fmt.Sprintf("%s: refused: %s", place, tr.Refusal)
 	case dryRun:
-		return fmt.Sprintf("%s: would hand over %s, runs %s", place, of, quoted(tr.Runs))
+		return fmt.Sprintf("%s: would hand over %s, runs %s", place, of, quoted(policy.Capped(tr.Runs)))
 	case tr.State == cycle.StatePublished:
 		return fmt.Sprintf("%s: %s published", place, of)
 	}
@@ -116,7 +117,7 @@ func (o *triggerOptions) run(ctx context.Context, a *app.App) (*triggerAnswer, e
 	if !o.dryRun {
 		of := "every processor with a counting run"
 		if len(o.request.Processors) > 0 {
-			of = strings.Join(o.request.Processors, ", ")
+			of = policy.Listed(o.request.Processors)
 		}
 		if err := o.confirm(ctx, "hand over %s %s: a further batch of %s; its consumers run once more", spanOf(periods), m.Name, of); err != nil {
 			return nil, err

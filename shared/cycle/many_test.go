@@ -228,3 +228,34 @@ func TestProjection_ShowsTheCountBeforeAHandOverAbove500Processors(t *testing.T)
 		t.Errorf("%d bytes, %v", len(raw), err)
 	}
 }
+
+// An instance that reads a period has all of its runs in memory. 10,000 of 52 KiB are 520 MB.
+func TestRecord_LeavesOutEntitiesBeyondAProcessorsShare(t *testing.T) {
+	for _, tc := range []struct {
+		processors, entities int
+		whole                bool
+	}{{300, 200, true}, {1000, 200, true}, {10_000, 3, true}, {10_000, 200, false}} {
+		larger(t, tc.processors)
+		w := newWorld(t, "memory")
+		w.tr = wide(t, tc.processors)
+		w.clock.set(at("2026-02-04 06:00"))
+		key := w.key("2026-02-03")
+		alone := run("processor_0", "2026-02-04 06:00", entities(players(tc.entities)...))
+		if err := w.engine.Record(t.Context(), key, alone); err != nil {
+			t.Fatal(err)
+		}
+		grouped := []Report{{run("processor_1", "2026-02-04 06:00", entities(players(tc.entities)...)), "1"}, {alone, "2"}}
+		if errs := w.engine.recordAll(t.Context(), key, grouped); errs[0] != nil || errs[1] != nil {
+			t.Fatal(errs)
+		}
+		s, err := w.engine.read(t.Context(), key, nil)
+		if err != nil || len(s.runs) != 2 {
+			t.Fatal(len(s.runs), err)
+		}
+		for _, r := range s.runs {
+			if whole := len(r.Entities) == tc.entities && !r.Truncated; whole != tc.whole || !whole && (len(r.Entities) > 0 || !r.Truncated) {
+				t.Errorf("%d processors: %s has %d of %d entities, truncated %v", tc.processors, r.Processor, len(r.Entities), tc.entities, r.Truncated)
+			}
+		}
+	}
+}

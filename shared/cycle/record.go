@@ -28,6 +28,7 @@ const (
 // Reports that cannot count are bounded; see room.go.
 func (e *Engine) Record(ctx context.Context, key Key, c wire.Completion) error {
 	shown := c.Processor
+	c = key.fitting(c)
 	c.Processor = key.Transition.Stored(shown) // a copy that comes after a renaming is the same run
 	err := e.merge(ctx, key, e.periodRef(key), c)
 	if errors.Is(err, store.ErrTooLarge) {
@@ -63,7 +64,7 @@ func (e *Engine) recordAll(ctx context.Context, key Key, reports []Report) []err
 	if len(reports) > 1 {
 		all := make([]wire.Completion, len(reports))
 		for i, r := range reports {
-			all[i] = r.Completion
+			all[i] = key.fitting(r.Completion)
 			all[i].Processor = key.Transition.Stored(r.Completion.Processor)
 		}
 		err = e.merge(ctx, key, e.periodRef(key), all...)
@@ -79,6 +80,27 @@ func (e *Engine) recordAll(ctx context.Context, key Key, reports []Report) []err
 		}
 	}
 	return errs
+}
+
+const (
+	// maxRecorded bounds what the runs of a period have in bytes if each processor runs once: an
+	// instance reads them all at once.
+	maxRecorded = 16 << 20
+	// largestRun is what one run has at most.
+	largestRun = 52 << 10
+)
+
+// fitting returns a completion without its entities if its record exceeds the processor's share of
+// maxRecorded. What is handed over from it is not incremental.
+func (k Key) fitting(c wire.Completion) wire.Completion {
+	share := maxRecorded / max(len(k.Transition.Order), 1)
+	if share >= largestRun || len(c.Entities) == 0 {
+		return c
+	}
+	if _, text := c.Record(); len(text) <= share {
+		return c
+	}
+	return c.WithoutEntities()
 }
 
 func (e *Engine) merge(ctx context.Context, k Key, period store.Ref, all ...wire.Completion) error {

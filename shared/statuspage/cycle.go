@@ -148,6 +148,8 @@ type cycleView struct {
 	Timeline               timeline
 	Complete, Policy, ID   string
 	Runs                   []runRow
+	RunsCut, ReadyCut      int    // that are not shown
+	All                    string // the command that shows all
 	Logs                   bool
 	Log                    string
 	Batches                []batchRow
@@ -159,6 +161,17 @@ type cycleView struct {
 }
 
 type neighbour struct{ Text, Link string }
+
+// Size is how many triggers the batch has.
+func (b batchRow) Size() int { return len(b.Triggers) + b.TriggersCut }
+
+// A page stays readable, and below 1 MB, for thousands of processors: it shows this many of a kind.
+const (
+	mostRuns     = 200
+	mostTriggers = 100
+	mostChecks   = 200
+	mostLanes    = 40
+)
 
 // act is a command with its purpose.
 type act struct{ When, What, Command string }
@@ -175,6 +188,7 @@ type batchRow struct {
 	Cause, Due, Published     string
 	After, Actor, ID, Waiting string
 	Triggers                  []trigger
+	TriggersCut               int // that are not shown
 }
 
 type trigger struct{ Table, ID, Message string }
@@ -210,7 +224,9 @@ func newCyclePage(a *app.App, s *cycleState, q query) cycleView {
 	v.Before, v.After = link(clk.cal.Add(c.period, -1)), link(clk.cal.Add(c.period, 1))
 	v.RefreshLink = "?" + refreshing(c)
 	v.Log = logs(a, c, fmt.Sprintf("jsonPayload.transition=%q jsonPayload.period=%q", c.of.ID, c.period))
-	for _, r := range slices.Backward(x.Runs) {
+	v.All = "phasectl explain " + string(c.period) + " " + c.mode.Name + " --json" + c.of.Option()
+	v.RunsCut = max(0, len(x.Runs)-mostRuns)
+	for _, r := range slices.Backward(x.Runs[v.RunsCut:]) {
 		v.Runs = append(v.Runs, newRunRow(a, c, r, clk))
 	}
 	for _, b := range x.Batches {
@@ -318,6 +334,9 @@ func newBatchRow(c *shown, b cycle.BatchStatus, clk clock) batchRow {
 		out.Triggers = append(out.Triggers, trigger{table, fmt.Sprintf("~%d/%s", b.N, table), id})
 	}
 	slices.SortFunc(out.Triggers, func(a, b trigger) int { return strings.Compare(a.Table, b.Table) })
+	if out.TriggersCut = max(0, len(out.Triggers)-mostTriggers); out.TriggersCut > 0 {
+		out.Triggers = out.Triggers[:mostTriggers]
+	}
 	if len(out.Triggers) == 0 {
 		out.Waiting = "none yet"
 	}
@@ -334,7 +353,19 @@ func (v *cycleView) ready(x cycle.Explanation) {
 	if !x.NextCheck.IsZero() && x.State == string(cycle.StateBlocked) {
 		v.ReadyNote += " It runs again by itself."
 	}
-	for _, c := range x.Readiness.Checks {
+	checks := x.Readiness.Checks
+	if v.ReadyCut = max(0, len(checks)-mostChecks); v.ReadyCut > 0 { // those that pass come last
+		passes := func(c policy.CheckResult) int {
+			if c.State == string(policy.Passed) {
+				return 1
+			}
+			return 0
+		}
+		checks = slices.Clone(checks)
+		slices.SortStableFunc(checks, func(a, b policy.CheckResult) int { return passes(a) - passes(b) })
+		checks = checks[:mostChecks]
+	}
+	for _, c := range checks {
 		row := readyRow{Name: c.Name, Tone: "good", Symbol: "ok", Result: "passes", Value: "—", Warn: c.Warn, Block: c.Block, Problem: c.Problem}
 		switch c.State {
 		case "warn":

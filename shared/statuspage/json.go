@@ -24,7 +24,8 @@ type cycleJSON struct {
 	State      string   `json:"state"`     // of the engine; unknown where the period cannot be read
 	Qualifier  string   `json:"qualifier"` // late, without_all, made_up, or ""
 	Complete   int      `json:"complete"`  // processors
-	Missing    []string `json:"missing"`
+	Missing    []string `json:"missing"`   // 500 at most
+	MissingAll int      `json:"missing_count"`
 	Reason     string   `json:"reason"`
 	// Since is from when on the cycle has been overdue, blocked or on hold, or its hand-over has been due.
 	Since       time.Time `json:"since,omitzero"`
@@ -32,6 +33,9 @@ type cycleJSON struct {
 	HandOvers   int       `json:"hand_overs"`            // that are published
 	Command     string    `json:"command,omitempty"`     // suggested, where an operator has to act
 }
+
+// mostMissing is how many processors a cycle names: a window has hundreds of cycles.
+const mostMissing = 500
 
 // Cycles answers what the overview shows, for programs. It fails if a transition cannot be read.
 func (p *Page) Cycles(ctx context.Context, a *app.App, r *http.Request, w http.ResponseWriter) error {
@@ -60,7 +64,7 @@ func (p *Page) Cycles(ctx context.Context, a *app.App, r *http.Request, w http.R
 
 func newCycleJSON(c *shown) cycleJSON {
 	out := cycleJSON{Transition: c.of.ID, Period: string(c.period), Mode: c.mode.Name, State: c.State, Qualifier: c.qualifier(),
-		Complete: len(c.Satisfied), Missing: append([]string{}, c.Missing...), Reason: c.Reason}
+		Complete: len(c.Satisfied), Missing: append([]string{}, c.Missing[:min(len(c.Missing), mostMissing)]...), MissingAll: len(c.Missing), Reason: c.Reason}
 	if c.kind == kindUnknown {
 		out.State = string(kindUnknown)
 	}

@@ -2,11 +2,11 @@ package statuspage
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/audit"
+	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -19,17 +19,14 @@ const (
 func laneY(i int) int { return laneTop + i*laneHeight + laneHeight/2 }
 
 // runs draws the runs of a processor on its lane, and returns what stands below its name.
-func (t *timeline) runs(i int, name string, s *cycleState, ax axis, places *placer, clk clock) string {
+func (t *timeline) runs(i int, name string, runs []cycle.RunStatus, s *cycleState, ax axis, places *placer, clk clock) string {
 	c := s.shown
 	first := len(t.Marks)
 	var extras []string
 	failed, all := 0, 0
 	type edge struct{ from, to float64 }
 	var edges []edge
-	for _, r := range s.explained.Runs {
-		if r.Processor != name {
-			continue
-		}
+	for _, r := range runs {
 		all++
 		m := mark{Tone: "good", Symbol: "dot", Y: laneY(i), At: r.EventTime.Unix()}
 		extra := ""
@@ -74,7 +71,7 @@ func (t *timeline) runs(i int, name string, s *cycleState, ax axis, places *plac
 		m.label, _ = places.place(i, edges[k].from, edges[k].to, 7, text, extras[k])
 	}
 	var words []string
-	if slices.Contains(c.mode.Critical, name) {
+	if c.mode.IsCritical(name) {
 		words = append(words, "critical")
 	}
 	if !c.mode.Names(name) {

@@ -125,12 +125,15 @@ func newOverview(a *app.App, s *state, q query) overview {
 	return o
 }
 
+// mostProcessors is how many processors can be chosen from a list. Others can be named in the address.
+const mostProcessors = 500
+
 // choices are the links that choose days and kinds, and the processors.
 func (o *overview) choices(a *app.App, s *state, clk clock) {
 	for _, n := range []int{defaultDays, 30, maxDays} {
 		o.Days = append(o.Days, choice{Text: fmt.Sprintf("%d days", n), Link: o.Query.With("days", strconv.Itoa(n)), Current: n == s.days})
 	}
-	n, all := map[kind]int{}, 0
+	n, all, named := map[kind]int{}, 0, map[string]bool{}
 	for _, t := range s.transitions {
 		for _, c := range t.cycles {
 			if o.Query.ofProcessor(c) {
@@ -139,7 +142,8 @@ func (o *overview) choices(a *app.App, s *state, clk clock) {
 			}
 		}
 		for _, name := range t.Order {
-			if !slices.Contains(o.Processors, name) {
+			if !named[name] && (len(named) < mostProcessors || name == o.Query.Processor) {
+				named[name] = true
 				o.Processors = append(o.Processors, name)
 			}
 		}

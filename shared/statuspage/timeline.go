@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/policy"
 )
 
 // timeline is the drawing of a cycle. Places across are per cent of its width, so that texts keep
@@ -98,19 +99,13 @@ func newTimeline(s *cycleState, clk clock) timeline {
 	ax := newAxis(s, clk)
 	t := timeline{From: ax.from.Unix(), To: ax.to.Unix()}
 	places := newPlacer()
-	var names []string
-	for _, name := range c.of.Order {
-		if c.mode.Names(name) {
-			names = append(names, name)
-		}
-	}
+	runs := map[string][]cycle.RunStatus{}
 	for _, r := range x.Runs {
-		if !slices.Contains(names, r.Processor) {
-			names = append(names, r.Processor) // reported, and not expected
-		}
+		runs[r.Processor] = append(runs[r.Processor], r)
 	}
+	names, all := laneNames(c, x)
 	for i, name := range names {
-		t.Lanes = append(t.Lanes, lane{name, t.runs(i, name, s, ax, places, clk)})
+		t.Lanes = append(t.Lanes, lane{name, t.runs(i, name, runs[name], s, ax, places, clk)})
 	}
 	t.batches(len(names), s, ax, places, clk)
 	t.people(len(names)+1, s, ax, places, clk)
@@ -123,8 +118,37 @@ func newTimeline(s *cycleState, clk clock) timeline {
 	t.lines(s, ax, clk)
 	t.ticks(ax, clk)
 	t.Note = clk.in(ax.from).Format("Mon Jan 2 15:04") + " to " + clk.in(ax.to).Format("Mon Jan 2 15:04") + ", " + clk.cal.Zone().String()
+	if all > len(names) {
+		t.Note += fmt.Sprintf("; %d of %d processors, those that failed or are missing first", len(names), all)
+	}
 	t.Label = t.summary(c, x, clk)
 	return t
+}
+
+// laneNames returns the processors that have a lane, and how many there are. If these are too many, those that
+// failed or are missing come first.
+func laneNames(c *shown, x cycle.Explanation) (names []string, all int) {
+	known := map[string]bool{}
+	add := func(name string) {
+		if !known[name] {
+			known[name] = true
+			names = append(names, name)
+		}
+	}
+	if c.mode.Size() > mostLanes {
+		for _, name := range slices.Concat(x.Failed, x.Missing) {
+			add(name)
+		}
+	}
+	for _, name := range c.of.Order {
+		if c.mode.Names(name) {
+			add(name)
+		}
+	}
+	for _, r := range x.Runs {
+		add(r.Processor) // reported, and not expected
+	}
+	return names[:min(len(names), mostLanes)], len(names)
 }
 
 // summary says in words what the drawing shows.
@@ -143,5 +167,5 @@ func (t *timeline) summary(c *shown, x cycle.Explanation, clk clock) string {
 	if len(parts) == 0 {
 		return "nothing is recorded of " + c.name()
 	}
-	return strings.Join(parts, "; ")
+	return strings.Join(policy.Capped(parts), "; ")
 }
