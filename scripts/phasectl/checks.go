@@ -185,7 +185,7 @@ func (r *checksRun) text(p *page) {
 func checkLine(c policy.CheckResult) string {
 	s := fmt.Sprintf("%-7s %s ", c.State, c.Name)
 	if c.Value == nil {
-		return s + "— " + quoted([]string{c.Problem})
+		return s + "— " + quoted(c.Problem)
 	}
 	var bounds []string
 	if c.Warn != "" {
@@ -199,14 +199,9 @@ func checkLine(c policy.CheckResult) string {
 
 // warehouse opens what checks are about: the definition and BigQuery, no store.
 func (f *flags) warehouse() (app.Config, *pipeline.Pipeline, *warehouse.Warehouse, error) {
-	// An error in the file comes before an error about the project or the credentials.
-	p, err := app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
+	c, p, err := f.configured()
 	if err != nil {
-		return app.Config{}, nil, nil, usage(err)
-	}
-	c, err := app.ConfigFromEnv(f.getenv(nil))
-	if err != nil {
-		return c, nil, nil, usage(err)
+		return c, nil, nil, err
 	}
 	asks := slices.ContainsFunc(p.Transitions, func(t *pipeline.Transition) bool { return t.Checks != nil })
 	if asks && c.Local && c.BigQueryHost == "" {

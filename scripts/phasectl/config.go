@@ -56,6 +56,22 @@ func (f *flags) getenv(defaults map[string]string) func(string) string {
 	}
 }
 
+// definition reads the pipeline file.
+func (f *flags) definition() (*pipeline.Pipeline, error) {
+	return app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
+}
+
+// configured reads the pipeline file and the environment. An error in the file comes before an
+// error about the project or the credentials.
+func (f *flags) configured() (app.Config, *pipeline.Pipeline, error) {
+	p, err := f.definition()
+	if err != nil {
+		return app.Config{}, nil, usage(err)
+	}
+	c, err := app.ConfigFromEnv(f.getenv(nil))
+	return c, p, usage(err)
+}
+
 // stores opens every kind of store with a clock for those that need one.
 func stores(now func() time.Time) app.Stores {
 	return func(ctx context.Context, c app.Config) (store.Store, error) {

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
@@ -48,22 +47,32 @@ type deadLetter struct {
 // nothing is there.
 const pullTimeout = 5 * time.Second
 
-// dead pulls the messages of one subscription, up to most, each once. The caller has them
+// maxDead bounds one call, a subscription: what is pulled is held back from others.
+const maxDead = 1000
+
+// pulled is what was read of one subscription.
+type pulled struct {
+	name  string
+	found []deadLetter
+	err   error
+}
+
+// dead pulls the messages of one subscription, up to maxDead, each once. The caller has them
 // for the subscription's ack deadline, and returns those that it does not acknowledge.
-func dead(ctx context.Context, a *app.App, pl pipeline.PushSubscription, most int) ([]deadLetter, error) {
+func dead(ctx context.Context, a *app.App, pl pipeline.PushSubscription) pulled {
 	name := a.Config.Prefix + pl.DeadLetter()
 	var out []deadLetter
 	seen := map[string]int{} // message id → its place in out
-	for len(out) < most {
+	for len(out) < maxDead {
 		pullCtx, cancel := context.WithTimeout(ctx, pullTimeout)
 		resp, err := a.Broker.Client.SubscriptionAdminClient.Pull(pullCtx, &pubsubpb.PullRequest{
-			Subscription: subscriptionName(a, name), MaxMessages: int32(min(most-len(out), 1000))})
+			Subscription: subscriptionName(a, name), MaxMessages: int32(maxDead - len(out))})
 		cancel()
 		if status.Code(err) == codes.DeadlineExceeded && ctx.Err() == nil {
 			break // nothing there
 		}
 		if err != nil {
-			return out, fmt.Errorf("read subscription %s: %w", name, err)
+			return pulled{name, out, fmt.Errorf("read subscription %s: %w", name, err)}
 		}
 		before := len(out)
 		for _, m := range resp.ReceivedMessages {
@@ -82,7 +91,7 @@ func dead(ctx context.Context, a *app.App, pl pipeline.PushSubscription, most in
 			break
 		}
 	}
-	return out, nil
+	return pulled{name, out, nil}
 }
 
 func subscriptionName(a *app.App, name string) string {
@@ -118,7 +127,7 @@ func giveBack(ctx context.Context, a *app.App, ds []deadLetter) error {
 
 // allDead pulls from every dead letter at once, or from one topic's: an empty one keeps a
 // pull waiting.
-func allDead(ctx context.Context, a *app.App, topic string, most int) ([]deadLetter, error) {
+func allDead(ctx context.Context, a *app.App, topic string) ([]deadLetter, error) {
 	ps := a.Pipeline.PushSubscriptions()
 	if topic != "" {
 		pl, err := placeOf(a.Pipeline, topic)
@@ -127,21 +136,15 @@ func allDead(ctx context.Context, a *app.App, topic string, most int) ([]deadLet
 		}
 		ps = []pipeline.PushSubscription{pl}
 	}
-	each, errs := make([][]deadLetter, len(ps)), make([]error, len(ps))
-	var pulling sync.WaitGroup
-	for i, pl := range ps {
-		pulling.Go(func() { each[i], errs[i] = dead(ctx, a, pl, most) })
+	out, err := []deadLetter{}, error(nil)
+	for _, p := range together(len(ps), ps, func(pl pipeline.PushSubscription) pulled { return dead(ctx, a, pl) }) {
+		out, err = append(out, p.found...), errors.Join(err, p.err)
 	}
-	pulling.Wait()
-	out := append([]deadLetter{}, slices.Concat(each...)...)
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return nil, unknown(errors.Join(err, giveBack(ctx, a, out)))
 	}
 	return out, nil
 }
-
-// maxDead bounds one call, a subscription: what is pulled is held back from others.
-const maxDead = 1000
 
 // countDead returns how many lie in all dead letters, up to maxDead in each.
 func countDead(ctx context.Context, a *app.App) (n int, err error) {
@@ -154,19 +157,16 @@ func countDead(ctx context.Context, a *app.App) (n int, err error) {
 
 // countEach counts the messages of each dead-letter subscription, by its name.
 func countEach(ctx context.Context, a *app.App) (each map[string]int64, err error) {
+	places := a.Pipeline.PushSubscriptions()
+	counted := together(len(places), places, func(pl pipeline.PushSubscription) pulled {
+		p := dead(ctx, a, pl)
+		p.err = errors.Join(p.err, giveBack(ctx, a, p.found))
+		return p
+	})
 	each = map[string]int64{}
-	var mu sync.Mutex
-	var reads sync.WaitGroup
-	for _, pl := range a.Pipeline.PushSubscriptions() {
-		reads.Go(func() {
-			ds, failed := dead(ctx, a, pl, maxDead)
-			failed = errors.Join(failed, giveBack(ctx, a, ds))
-			mu.Lock()
-			defer mu.Unlock()
-			each[a.Config.Prefix+pl.DeadLetter()], err = int64(len(ds)), errors.Join(err, failed)
-		})
+	for _, p := range counted {
+		each[p.name], err = int64(len(p.found)), errors.Join(err, p.err)
 	}
-	reads.Wait()
 	return each, err
 }
 
@@ -190,7 +190,7 @@ func deadLetterList(f *flags) *cobra.Command {
 }
 
 func (o *deadLetterOptions) list(ctx context.Context, a *app.App) (*deadLetters, error) {
-	ds, err := allDead(ctx, a, o.topic, maxDead)
+	ds, err := allDead(ctx, a, o.topic)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +216,7 @@ func (r *deadLetters) text(p *page) {
 			data = strings.ToValidUTF8(data[:100], "") + "…"
 		}
 		p.row(p.at(d.PublishTime), d.ID, d.Topic, after)
-		p.detail("%s", quoted([]string{data}))
+		p.detail("%s", quoted(data))
 	}
 }
 
@@ -291,7 +291,7 @@ func discardOne(ctx context.Context, a *app.App, d deadLetter, reason string) er
 // eachDead does something about the named ones, about all without names, and gives back those
 // about which it was not done.
 func (o *messagesOptions) eachDead(ctx context.Context, a *app.App, verb, would string, do func(context.Context, *app.App, deadLetter, string) error) (t *tally, err error) {
-	ds, err := allDead(ctx, a, o.topic, maxDead)
+	ds, err := allDead(ctx, a, o.topic)
 	if err != nil {
 		return nil, err
 	}

@@ -39,21 +39,25 @@ func serveCommand(f *flags) *cobra.Command {
 	return cmd
 }
 
+type envOptions struct{ data string }
+
 func envCommand(f *flags) *cobra.Command {
-	var data string
+	var o envOptions
 	cmd := &cobra.Command{
 		Use:     "env",
 		Short:   "Print the environment that points other commands at the local environment",
 		Example: "  eval \"$(phasectl env)\"",
 	}
-	devcmd.DataFlag(cmd, &data)
-	return answers(f, cmd, func(context.Context) (*envAnswer, error) {
-		r, err := devcmd.ReadReady(data)
-		if err != nil {
-			return nil, err
-		}
-		return &envAnswer{r.Variables()}, nil
-	})
+	devcmd.DataFlag(cmd, &o.data)
+	return answers(f, cmd, o.run)
+}
+
+func (o *envOptions) run(context.Context) (*envAnswer, error) {
+	r, err := devcmd.ReadReady(o.data)
+	if err != nil {
+		return nil, err
+	}
+	return &envAnswer{r.Variables()}, nil
 }
 
 // envAnswer are the variables of a local environment.

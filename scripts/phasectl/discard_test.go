@@ -105,7 +105,7 @@ func TestDeadLetterDiscard_RecordsBeforeItAcknowledges(t *testing.T) {
 	id := firstID(want(t, 0, []string{"after 100 attempts"}, "dead-letter", "list"))
 	a := *s.App
 	a.Store = &interrupted{Store: s.App.Store, applied: true}
-	ds, err := allDead(t.Context(), &a, "", maxDead)
+	ds, err := allDead(t.Context(), &a, "")
 	if err != nil || len(ds) != 1 {
 		t.Fatalf("%d, %v", len(ds), err)
 	}

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -77,14 +76,9 @@ func doctorCommand(f *flags) *cobra.Command {
 }
 
 func (o *doctorOptions) run(ctx context.Context) (*checklist, error) {
-	// An error in the file comes before an error about the project.
-	p, err := app.Config{PipelineFile: o.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
+	c, p, err := o.configured()
 	if err != nil {
-		return nil, usage(err)
-	}
-	c, err := app.ConfigFromEnv(o.getenv(nil))
-	if err != nil {
-		return nil, usage(err)
+		return nil, err
 	}
 	if err := deployedElsewhere(c); err != nil {
 		return nil, err
@@ -112,13 +106,8 @@ func (d *doctor) checks(ctx context.Context) []check {
 	if err := d.readFunctions(ctx); err != nil {
 		out = append(out, d.unread("deployment", err, "roles/cloudfunctions.viewer"))
 	}
-	parts := make([][]check, 7)
-	var all sync.WaitGroup
-	for i, part := range []func(context.Context) []check{d.apis, d.callerRights, d.identities, d.tables, d.subscriptions, d.guarded, d.channels} {
-		all.Go(func() { parts[i] = part(ctx) })
-	}
-	all.Wait()
-	return append(out, slices.Concat(parts...)...)
+	parts := []func(context.Context) []check{d.apis, d.callerRights, d.identities, d.tables, d.subscriptions, d.guarded, d.channels}
+	return append(out, slices.Concat(together(len(parts), parts, func(part func(context.Context) []check) []check { return part(ctx) })...)...)
 }
 
 func (d *doctor) open(ctx context.Context) error {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/api/bigquery/v2"
@@ -39,11 +38,7 @@ func (d *doctor) tables(ctx context.Context) []check {
 	}
 	c := check{ID: "locations of datasets", State: checkOK, Evidence: "all datasets that exist are in " + strings.Join(slices.Sorted(maps.Keys(where)), ", ")}
 	if len(where) > 1 {
-		var each []string
-		for _, location := range slices.Sorted(maps.Keys(where)) {
-			each = append(each, location+" has "+strings.Join(where[location], ", "))
-		}
-		c.State, c.Evidence, c.Action = checkFailing, strings.Join(each, "; "), "copy the datasets into the location of the tables with bq cp, then make deploy: one statement works in one location"
+		c.State, c.Evidence, c.Action = checkFailing, eachLocation(where), "copy the datasets into the location of the tables with bq cp, then make deploy: one statement works in one location"
 	}
 	if len(where) > 0 {
 		out = append(out, c)
@@ -52,18 +47,7 @@ func (d *doctor) tables(ctx context.Context) []check {
 	for _, phase := range d.pipeline.Phases {
 		processors = append(processors, phase.Processors...)
 	}
-	checked := make([]check, len(processors))
-	slots := make(chan struct{}, 8)
-	var all sync.WaitGroup
-	for i, p := range processors {
-		all.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			checked[i] = d.table(ctx, p)
-		})
-	}
-	all.Wait()
-	return append(out, checked...)
+	return append(out, together(8, processors, func(p pipeline.Processor) check { return d.table(ctx, p) })...)
 }
 
 // table compares the columns of a table with those that the pipeline file names.
@@ -96,14 +80,7 @@ func (d *doctor) table(ctx context.Context, p pipeline.Processor) check {
 
 // subscriptions compares each push subscription with the one that a deployment makes.
 func (d *doctor) subscriptions(ctx context.Context) []check {
-	places := d.pipeline.PushSubscriptions()
-	out := make([]check, len(places))
-	var all sync.WaitGroup
-	for i, pl := range places {
-		all.Go(func() { out[i] = d.subscription(ctx, pl) })
-	}
-	all.Wait()
-	return out
+	return together(8, d.pipeline.PushSubscriptions(), func(pl pipeline.PushSubscription) check { return d.subscription(ctx, pl) })
 }
 
 func (d *doctor) subscription(ctx context.Context, pl pipeline.PushSubscription) check {

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 
 	"google.golang.org/api/cloudresourcemanager/v1"
 
@@ -38,25 +38,15 @@ func (d *doctor) identities(ctx context.Context) []check {
 		byMember[g.Member] = append(byMember[g.Member], g)
 		places[place{g.Kind, g.Resource}] = &bindings{}
 	}
-	d.readPolicies(ctx, places)
+	at := slices.Collect(maps.Keys(places))
+	for i, read := range together(8, at, func(at place) *bindings { return d.readPolicy(ctx, at) }) {
+		places[at[i]] = read
+	}
 	var out []check
 	for _, member := range slices.Sorted(maps.Keys(byMember)) {
 		out = append(out, d.identity(strings.TrimPrefix(member, "serviceAccount:"), byMember[member], places))
 	}
 	return out
-}
-
-func (d *doctor) readPolicies(ctx context.Context, places map[place]*bindings) {
-	slots := make(chan struct{}, 8)
-	var all sync.WaitGroup
-	for at, into := range places {
-		all.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			into.grants, into.err = d.readPolicy(ctx, at)
-		})
-	}
-	all.Wait()
 }
 
 // identity says which rights of an identity are there. A right that is granted neither on its
@@ -104,78 +94,62 @@ func (d *doctor) identity(email string, wanted []rights.Grant, places map[place]
 }
 
 // readPolicy reads one. BigQuery has lists of access in place of policies.
-func (d *doctor) readPolicy(ctx context.Context, at place) (map[grantee]bool, error) {
-	out := map[grantee]bool{}
+func (d *doctor) readPolicy(ctx context.Context, at place) *bindings {
 	project := "projects/" + d.config.Project
 	switch at.kind {
 	case rights.Project:
-		p, err := d.resources.Projects.GetIamPolicy(d.config.Project, &cloudresourcemanager.GetIamPolicyRequest{Options: &cloudresourcemanager.GetPolicyOptions{RequestedPolicyVersion: 3}}).Context(ctx).Do()
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range p.Bindings {
-			condition := ""
-			if b.Condition != nil {
-				condition = b.Condition.Expression
-			}
-			add(out, b.Role, b.Members, condition)
-		}
+		ask := &cloudresourcemanager.GetIamPolicyRequest{Options: &cloudresourcemanager.GetPolicyOptions{RequestedPolicyVersion: 3}}
+		return bindingsOf(d.resources.Projects.GetIamPolicy(d.config.Project, ask).Context(ctx).Do())
 	case rights.Topic:
-		p, err := d.pubsub.Projects.Topics.GetIamPolicy(project + "/topics/" + at.name).Context(ctx).Do()
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range p.Bindings {
-			add(out, b.Role, b.Members, "")
-		}
+		return bindingsOf(d.pubsub.Projects.Topics.GetIamPolicy(project + "/topics/" + at.name).Context(ctx).Do())
 	case rights.Subscription:
-		p, err := d.pubsub.Projects.Subscriptions.GetIamPolicy(project + "/subscriptions/" + at.name).Context(ctx).Do()
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range p.Bindings {
-			add(out, b.Role, b.Members, "")
-		}
+		return bindingsOf(d.pubsub.Projects.Subscriptions.GetIamPolicy(project + "/subscriptions/" + at.name).Context(ctx).Do())
 	case rights.Service:
-		p, err := d.run.Projects.Locations.Services.GetIamPolicy(project + "/locations/" + d.region() + "/services/" + at.name).Context(ctx).Do()
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range p.Bindings {
-			add(out, b.Role, b.Members, "")
-		}
+		return bindingsOf(d.run.Projects.Locations.Services.GetIamPolicy(project + "/locations/" + d.region() + "/services/" + at.name).Context(ctx).Do())
 	case rights.Secret:
-		p, err := d.secrets.Projects.Secrets.GetIamPolicy(project + "/secrets/" + at.name).Context(ctx).Do()
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range p.Bindings {
-			add(out, b.Role, b.Members, "")
-		}
+		return bindingsOf(d.secrets.Projects.Secrets.GetIamPolicy(project + "/secrets/" + at.name).Context(ctx).Do())
 	case rights.Account:
-		p, err := d.accounts.Projects.ServiceAccounts.GetIamPolicy(project + "/serviceAccounts/" + at.name).Context(ctx).Do()
-		if err != nil {
-			return nil, err
+		return bindingsOf(d.accounts.Projects.ServiceAccounts.GetIamPolicy(project + "/serviceAccounts/" + at.name).Context(ctx).Do())
+	}
+	meta, err := d.bigQuery.Datasets.Get(d.config.Project, at.name).Context(ctx).Do()
+	if err != nil {
+		return &bindings{err: err}
+	}
+	out := &bindings{grants: map[grantee]bool{}}
+	for _, a := range meta.Access {
+		role := a.Role
+		if named, ok := datasetRoles[role]; ok {
+			role = named
 		}
-		for _, b := range p.Bindings {
-			add(out, b.Role, b.Members, "")
-		}
-	case rights.Dataset:
-		meta, err := d.bigQuery.Datasets.Get(d.config.Project, at.name).Context(ctx).Do()
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range meta.Access {
-			role := a.Role
-			if named, ok := datasetRoles[role]; ok {
-				role = named
-			}
-			if a.UserByEmail != "" {
-				out[grantee{role, "serviceAccount:" + a.UserByEmail, ""}] = true
-			}
+		if a.UserByEmail != "" {
+			out.grants[grantee{role, "serviceAccount:" + a.UserByEmail, ""}] = true
 		}
 	}
-	return out, nil
+	return out
+}
+
+// bindingsOf reads a policy of any of Google's clients. Each has types of its own for the same JSON.
+func bindingsOf(policy any, err error) *bindings {
+	var read struct {
+		Bindings []struct {
+			Role      string
+			Members   []string
+			Condition struct{ Expression string }
+		}
+	}
+	if err == nil {
+		var b []byte
+		if b, err = json.Marshal(policy); err == nil {
+			err = json.Unmarshal(b, &read)
+		}
+	}
+	out := &bindings{grants: map[grantee]bool{}, err: err}
+	for _, b := range read.Bindings {
+		for _, member := range b.Members {
+			out.grants[grantee{b.Role, member, b.Condition.Expression}] = true
+		}
+	}
+	return out
 }
 
 // datasetRoles are the names that lists of access have for two roles:
@@ -190,10 +164,4 @@ func (d *doctor) region() string {
 		}
 	}
 	return "-"
-}
-
-func add(to map[grantee]bool, role string, members []string, condition string) {
-	for _, m := range members {
-		to[grantee{role, m, condition}] = true
-	}
 }

@@ -19,7 +19,7 @@ import (
 )
 
 func drillCommand(f *flags) *cobra.Command {
-	var timeout time.Duration
+	o := smokeOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "drill",
 		Short: "Report a harmless fault, and show that health finds it and that Slack is notified",
@@ -29,16 +29,8 @@ func drillCommand(f *flags) *cobra.Command {
 			"Exit status: 0 all steps succeeded, 1 a step failed, 2 a step could not be tried.",
 		Example: "  phasectl drill --project my-project",
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Minute, "how long each step may take; the first request after a deployment starts an instance")
-	return answers(f, cmd, func(ctx context.Context) (*checklist, error) {
-		s, err := newSmoke(ctx, f, "drill", timeout)
-		if err != nil {
-			return nil, err
-		}
-		defer s.app.Close()
-		s.drill(ctx)
-		return s.answer()
-	})
+	cmd.Flags().DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long each step may take; the first request after a deployment starts an instance")
+	return answers(f, cmd, func(ctx context.Context) (*checklist, error) { return o.try(ctx, "drill", (*smoke).drill) })
 }
 
 // drill goes the way that a fault goes, and ends where it is not noticed.

@@ -336,7 +336,7 @@ func (x *explained) text(p *page) {
 		row("next check", "%s, by the relay; a completion is evaluated at once", p.at(x.NextCheck))
 	}
 	if x.Hold != nil {
-		row("hold", "by %s since %s until %s: %s", quoted([]string{x.Hold.Actor}), p.at(x.Hold.Since), p.at(x.Hold.Until), quoted([]string{x.Hold.Reason}))
+		row("hold", "by %s since %s until %s: %s", quoted(x.Hold.Actor), p.at(x.Hold.Since), p.at(x.Hold.Until), quoted(x.Hold.Reason))
 	}
 	if x.Claim != nil {
 		state := "ran out"
@@ -381,7 +381,7 @@ func (x *explained) text(p *page) {
 		case !r.Counts:
 			verdict = "does not count: " + r.Why
 		}
-		row("run", "%s  %s %s (%s): %s", p.at(r.EventTime), quoted([]string{r.Processor}), r.Status, quoted([]string{r.ExecutionID}), verdict)
+		row("run", "%s  %s %s (%s): %s", p.at(r.EventTime), quoted(r.Processor), r.Status, quoted(r.ExecutionID), verdict)
 	}
 	if first > 0 {
 		row("run", "%s: %s --page %d", pipeline.Count(first, "older one", "older ones"), commandFor("explain", x.transition, x.Period, x.Mode), x.page+1)

@@ -74,14 +74,23 @@ func (s *subject) read(_ *cobra.Command, given []string) error {
 		}
 		*value = given[i]
 	}
-	if s.hasDays && (s.days < 1 || s.days > pipeline.MaxDays) {
-		return usage(fmt.Errorf("--days: %d is not within 1 to %d", s.days, pipeline.MaxDays))
+	if s.hasDays {
+		if err := checkDays(s.days); err != nil {
+			return err
+		}
 	}
 	if s.to != "" && s.from == "" {
 		return usage(errors.New("--to: needs --from"))
 	}
 	if s.period != "" && (s.from != "" || s.to != "") {
 		return usage(errors.New("wants either a period, or --from and --to"))
+	}
+	return nil
+}
+
+func checkDays(days int) error {
+	if days < 1 || days > pipeline.MaxDays {
+		return usage(fmt.Errorf("--days: %d is not within 1 to %d", days, pipeline.MaxDays))
 	}
 	return nil
 }

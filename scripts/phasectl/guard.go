@@ -10,7 +10,6 @@ import (
 	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/guard/guardcmd"
-	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 )
 
@@ -25,9 +24,7 @@ func guardCommand(f *flags) *cobra.Command {
 			return nil, nil, unknown(err)
 		}
 		return s, func() error { return nil }, nil
-	}, func() (*pipeline.Pipeline, error) {
-		return app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
-	})
+	}, f.definition)
 	cmd.Args, cmd.RunE = asExit(cmd.Args), asExit(cmd.RunE)
 	return cmd
 }

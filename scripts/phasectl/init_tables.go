@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"cloud.google.com/go/bigquery"
+	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/warehouse"
 	"google.golang.org/api/iterator"
 )
 
@@ -223,4 +225,16 @@ func nameOf(text, word string) string {
 		text = word + "_" + strings.TrimLeft(text, "_")
 	}
 	return text[:min(len(text), 100)]
+}
+
+// warehouseOf opens BigQuery without a pipeline file.
+func warehouseOf(f *flags) (*warehouse.Warehouse, error) {
+	c, err := app.ConfigFromEnv(f.getenv(nil))
+	if err != nil {
+		return nil, usage(err)
+	}
+	if c.Local && c.BigQueryHost == "" {
+		return nil, unknown(errors.New("the documents are on this machine and BIGQUERY_EMULATOR_HOST is not set: Google's BigQuery is not asked"))
+	}
+	return warehouse.New(c.Project, c.BigQueryHost), nil
 }

@@ -33,17 +33,22 @@ func locations(ctx context.Context, w *warehouse.Warehouse, c app.Config, p *pip
 	}
 	if len(where) > 1 {
 		v.Unknown = false // it is known, although another dataset could not be read
-		var each []string
-		for _, location := range slices.Sorted(maps.Keys(where)) {
-			each = append(each, location+" has "+strings.Join(where[location], ", "))
-		}
 		problems = append(problems, fmt.Errorf("%s: a statement reads and writes in one location: move the datasets into that of the tables; "+
-			"make deploy places %s there", strings.Join(each, "; "), strings.Join(ours, " and ")))
+			"make deploy places %s there", eachLocation(where), strings.Join(ours, " and ")))
 	}
 	if err := errors.Join(problems...); err != nil {
 		v.Problem = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	return v
+}
+
+// eachLocation says which datasets are where.
+func eachLocation(where map[string][]string) string {
+	var each []string
+	for _, location := range slices.Sorted(maps.Keys(where)) {
+		each = append(each, location+" has "+strings.Join(where[location], ", "))
+	}
+	return strings.Join(each, "; ")
 }
 
 // datasets are those of the tables, and those that the readiness checks read together with them.

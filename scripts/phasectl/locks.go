@@ -86,7 +86,7 @@ func (r *locksAnswer) text(p *page) {
 			alive = "no"
 		}
 		p.row(l.Key, string(l.State), alive, fmt.Sprintf("%d s ago", l.RenewedAgo), p.at(l.Since))
-		p.detail("execution %s on %s", quoted([]string{l.Execution}), quoted([]string{l.Instance}))
+		p.detail("execution %s on %s", quoted(l.Execution), quoted(l.Instance))
 		switch l.State {
 		case lockHeld:
 			p.detail("until %s unless it is renewed", p.at(l.Until))
@@ -138,7 +138,7 @@ type lockReleased struct {
 }
 
 func (r *lockReleased) text(p *page) {
-	holder := fmt.Sprintf("held by execution %s on %s since %s, last renewed %d s ago", quoted([]string{r.Lock.Execution}), quoted([]string{r.Lock.Instance}), p.at(r.Lock.Since), r.Lock.RenewedAgo)
+	holder := fmt.Sprintf("held by execution %s on %s since %s, last renewed %d s ago", quoted(r.Lock.Execution), quoted(r.Lock.Instance), p.at(r.Lock.Since), r.Lock.RenewedAgo)
 	if r.DryRun {
 		p.line("would revoke %s, which is %s", r.Lock.Key, holder)
 		return

@@ -6,9 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"github.com/phasegate/phasegate/shared/app"
-	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // need says what a command line lacks: names, such as --reason, and examples that complete the
@@ -109,11 +106,6 @@ func (f *flags) words(cmd *cobra.Command, words ...word) {
 		}
 		return nil
 	}
-}
-
-// definition reads the pipeline file.
-func (f *flags) definition() (*pipeline.Pipeline, error) {
-	return app.Config{PipelineFile: f.getenv(nil)("PIPELINE_FILE")}.LoadPipeline()
 }
 
 // needsPeriod is the need of a period, unless the line has something in its place.

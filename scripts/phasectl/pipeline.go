@@ -21,8 +21,14 @@ func pipelineCommand(f *flags) *cobra.Command {
 	return group("pipeline", "Check a pipeline file, or show what a change of it means", pipelineCheckCommand(f), pipelineDiffCommand(f))
 }
 
+type pipelineOptions struct {
+	*flags
+	file string
+	days int // of cycles that diff compares
+}
+
 func pipelineCheckCommand(f *flags) *cobra.Command {
-	var file string
+	o := pipelineOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Check a pipeline file, and say in words what it means",
@@ -37,28 +43,30 @@ func pipelineCheckCommand(f *flags) *cobra.Command {
 			case len(words) > 1:
 				return usage(fmt.Errorf("takes FILE; got %q", words))
 			case len(words) == 1:
-				file = words[0]
+				o.file = words[0]
 			default:
-				file = f.getenv(nil)("PIPELINE_FILE")
+				o.file = f.getenv(nil)("PIPELINE_FILE")
 			}
-			if file == "" {
+			if o.file == "" {
 				return usage(errors.New("FILE: is required, such as pipeline.yaml, or --pipeline FILE, or PIPELINE_FILE in the environment"))
 			}
 			return nil
 		},
 	}
-	return answers(f, cmd, func(context.Context) (*understood, error) {
-		p, problems, err := readPipeline(file)
-		if err != nil {
-			return nil, err
-		}
-		u := &understood{File: file, Valid: p != nil, Problems: problems, Warnings: []string{}, p: p, now: clock()}
-		if p == nil {
-			return u, findings(fmt.Errorf("%s has %s", file, pipeline.Count(len(problems), "problem", "problems")))
-		}
-		u.describe(p, u.now)
-		return u, nil
-	})
+	return answers(f, cmd, o.check)
+}
+
+func (o *pipelineOptions) check(context.Context) (*understood, error) {
+	p, problems, err := readPipeline(o.file)
+	if err != nil {
+		return nil, err
+	}
+	u := &understood{File: o.file, Valid: p != nil, Problems: problems, Warnings: []string{}, p: p, now: clock()}
+	if p == nil {
+		return u, findings(fmt.Errorf("%s has %s", o.file, pipeline.Count(len(problems), "problem", "problems")))
+	}
+	u.describe(p, u.now)
+	return u, nil
 }
 
 // readPipeline reads a file: the pipeline, or what is wrong with it.

@@ -18,8 +18,7 @@ import (
 )
 
 func pipelineDiffCommand(f *flags) *cobra.Command {
-	var file string
-	var days int
+	o := pipelineOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "diff FILE",
 		Short: "Show what a changed pipeline file means for open cycles and for the deployment",
@@ -30,34 +29,36 @@ func pipelineDiffCommand(f *flags) *cobra.Command {
 			"Exit status: 0 nothing differs, 1 something does, 2 the open cycles could not be read.",
 		Example: "  phasectl pipeline diff changed.yaml --pipeline pipeline.yaml --project my-project\n  phasectl pipeline diff changed.yaml --json",
 	}
-	f.words(cmd, word{"FILE", "changed.yaml", &file})
-	cmd.Flags().IntVar(&days, "days", 7, "how many days of cycles are compared, today included")
-	return answers(f, cmd, func(ctx context.Context) (*difference, error) {
-		if days < 1 || days > pipeline.MaxDays {
-			return nil, usage(fmt.Errorf("--days: %d is not within 1 to %d", days, pipeline.MaxDays))
-		}
-		now, err := f.definition()
-		if err != nil {
-			return nil, usage(err)
-		}
-		then, problems, err := readPipeline(file)
-		if err != nil {
-			return nil, err
-		}
-		if then == nil {
-			return nil, usage(fmt.Errorf("FILE: %s is not valid: %s", file, plain(strings.Join(problems, "; "))))
-		}
-		d := &difference{Before: now.Hash, After: then.Hash, Rules: rules(now, then), Deployment: deployment(now, then), Cycles: []cycleChange{}, Names: []string{}}
-		err = d.read(ctx, f, file, now, then, days)
-		switch {
-		case err != nil:
-			d.Unknown = plain(err.Error())
-			return d, unknown(fmt.Errorf("the open cycles could not be read: %w", err))
-		case d.Before != d.After && d.found() > 0:
-			return d, findings(errors.New(pipeline.Count(d.found(), "difference", "differences")))
-		}
-		return d, nil
-	})
+	f.words(cmd, word{"FILE", "changed.yaml", &o.file})
+	cmd.Flags().IntVar(&o.days, "days", 7, "how many days of cycles are compared, today included")
+	return answers(f, cmd, o.diff)
+}
+
+func (o *pipelineOptions) diff(ctx context.Context) (*difference, error) {
+	if err := checkDays(o.days); err != nil {
+		return nil, err
+	}
+	now, err := o.definition()
+	if err != nil {
+		return nil, usage(err)
+	}
+	then, problems, err := readPipeline(o.file)
+	if err != nil {
+		return nil, err
+	}
+	if then == nil {
+		return nil, usage(fmt.Errorf("FILE: %s is not valid: %s", o.file, plain(strings.Join(problems, "; "))))
+	}
+	d := &difference{Before: now.Hash, After: then.Hash, Rules: rules(now, then), Deployment: deployment(now, then), Cycles: []cycleChange{}, Names: []string{}}
+	err = d.read(ctx, o, now, then)
+	switch {
+	case err != nil:
+		d.Unknown = plain(err.Error())
+		return d, unknown(fmt.Errorf("the open cycles could not be read: %w", err))
+	case d.Before != d.After && d.found() > 0:
+		return d, findings(errors.New(pipeline.Count(d.found(), "difference", "differences")))
+	}
+	return d, nil
 }
 
 // difference is what a changed pipeline file means.
@@ -169,17 +170,17 @@ func resources(p *pipeline.Pipeline) map[string]string {
 }
 
 // read compares the open cycles, by the same documents under both files.
-func (d *difference) read(ctx context.Context, f *flags, file string, before, after *pipeline.Pipeline, days int) error {
+func (d *difference) read(ctx context.Context, o *pipelineOptions, before, after *pipeline.Pipeline) error {
 	if before.Hash == after.Hash {
 		return nil
 	}
-	a, err := f.open(ctx)
+	a, err := o.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	g := *f
-	g.pipeline = file
+	g := *o.flags
+	g.pipeline = o.file
 	b, err := g.open(ctx)
 	if err != nil {
 		return err
@@ -193,11 +194,11 @@ func (d *difference) read(ctx context.Context, f *flags, file string, before, af
 	if before.Calendar.Hourly() != after.Calendar.Hourly() {
 		return errors.New("periods are days in one file and hours in the other: their cycles cannot be compared")
 	}
-	was, err := cyclesOf(ctx, a, days)
+	was, err := cyclesOf(ctx, a, o.days)
 	if err != nil {
 		return err
 	}
-	is, err := cyclesOf(ctx, b, days)
+	is, err := cyclesOf(ctx, b, o.days)
 	if err != nil {
 		return err
 	}

@@ -87,8 +87,8 @@ func (r *quarantineAnswer) text(p *page) {
 		case !q.ReplayedAt.IsZero():
 			state = "replayed"
 		}
-		p.row(p.at(q.ReceivedAt), quoted([]string{q.ID}), q.Function, state)
-		p.detail("%s", quoted([]string{q.Reason}))
+		p.row(p.at(q.ReceivedAt), quoted(q.ID), q.Function, state)
+		p.detail("%s", quoted(q.Reason))
 		if !q.ReplayedAt.IsZero() {
 			p.detail("replayed %s by %s", p.at(q.ReplayedAt), q.ReplayedBy)
 		}
@@ -178,13 +178,13 @@ func reporter(p *pipeline.Pipeline, completion []byte) string {
 }
 
 func (m *quarantineMessage) text(p *page) {
-	p.line("%s", quoted([]string{m.ID}))
+	p.line("%s", quoted(m.ID))
 	row := func(name, value string) {
 		if value != "" {
 			p.line("  %-10s %s", name, value)
 		}
 	}
-	row("reason", quoted([]string{m.Reason}))
+	row("reason", quoted(m.Reason))
 	row("received", p.at(m.ReceivedAt))
 	row("function", m.Function)
 	row("topic", m.Topic)
@@ -192,9 +192,9 @@ func (m *quarantineMessage) text(p *page) {
 		row("published", p.at(m.PublishTime))
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Attributes)) {
-		row("attribute", quoted([]string{name + "=" + m.Attributes[name]}))
+		row("attribute", quoted(name+"="+m.Attributes[name]))
 	}
-	row("data", quoted([]string{m.Data}))
+	row("data", quoted(m.Data))
 	if !m.ReplayedAt.IsZero() {
 		row("replayed", p.at(m.ReplayedAt)+" by "+m.ReplayedBy)
 	}
@@ -309,7 +309,7 @@ func (o *messagesOptions) each(ctx context.Context, verb, would string, do func(
 			continue
 		}
 		if i == 0 {
-			if err := o.confirm(ctx, "%s %s: %s", would, pipeline.Count(len(o.ids), "message", "messages"), quoted(o.ids)); err != nil {
+			if err := o.confirm(ctx, "%s %s: %s", would, pipeline.Count(len(o.ids), "message", "messages"), quoted(o.ids...)); err != nil {
 				return nil, err
 			}
 		}
@@ -386,7 +386,7 @@ func (t *tally) text(p *page) {
 		p.line("no message waits")
 	}
 	for _, m := range t.Messages {
-		p.line("%s: %s", quoted([]string{m.ID}), m.Outcome)
+		p.line("%s: %s", quoted(m.ID), m.Outcome)
 	}
 }
 

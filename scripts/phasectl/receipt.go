@@ -88,7 +88,7 @@ func (r *receiptsAnswer) text(p *page) {
 	if r.AtWork != nil {
 		p.line("deliveries at work: %d; receipts that may need a person: %d", *r.AtWork, len(r.Receipts))
 	} else if len(r.Receipts) == 0 {
-		p.line("%s has no receipts", quoted([]string{r.scope}))
+		p.line("%s has no receipts", quoted(r.scope))
 	}
 	p.table("CLAIMED", "STATE", "SERVICE", "KEY")
 	for _, l := range r.Receipts {
@@ -96,7 +96,7 @@ func (r *receiptsAnswer) text(p *page) {
 		if l.Problem != "" {
 			state = l.Problem
 		}
-		p.row(p.at(l.ClaimedAt), state, l.Scope+l.Route, quoted([]string{l.Key}))
+		p.row(p.at(l.ClaimedAt), state, l.Scope+l.Route, quoted(l.Key))
 		if l.Why != "" {
 			p.detail("since %s: %s", p.at(l.Since), l.Why)
 			p.detail("fix: phasectl receipt show %s", l.ID)
@@ -250,9 +250,9 @@ func shownOf(found receipt.Receipt, at time.Time) *receiptShown {
 func (r *receiptShown) text(p *page) {
 	p.line("%s", r.ID)
 	row := func(name, format string, args ...any) { p.line("  %-9s %s", name, fmt.Sprintf(format, args...)) }
-	row("service", "%s, route %s", r.Scope, quoted([]string{r.Route}))
-	row("key", "%s", quoted([]string{r.Key}))
-	row("message", "%s", quoted([]string{r.MessageID}))
+	row("service", "%s, route %s", r.Scope, quoted(r.Route))
+	row("key", "%s", quoted(r.Key))
+	row("message", "%s", quoted(r.MessageID))
 	state := r.State
 	if r.State == receipt.Working && !r.Live {
 		state += ", and its claim has expired"
@@ -261,7 +261,7 @@ func (r *receiptShown) text(p *page) {
 		state += ", and another run had the claim too"
 	}
 	row("state", "%s", state)
-	row("claimed", "%s by %s, attempt %d", p.at(r.ClaimedAt), quoted([]string{r.Instance}), r.Attempt)
+	row("claimed", "%s by %s, attempt %d", p.at(r.ClaimedAt), quoted(r.Instance), r.Attempt)
 	if !r.Until.IsZero() {
 		row("until", "%s unless it is renewed", p.at(r.Until))
 	}
@@ -305,10 +305,10 @@ type receiptForgotten struct {
 func (r *receiptForgotten) text(p *page) {
 	was := fmt.Sprintf("it was %s, attempt %d, claimed %s", r.Receipt.State, r.Receipt.Attempt, p.at(r.Receipt.ClaimedAt))
 	if r.DryRun {
-		p.line("would forget %s of %s: %s", quoted([]string{r.Receipt.Key}), r.Receipt.Scope, was)
+		p.line("would forget %s of %s: %s", quoted(r.Receipt.Key), r.Receipt.Scope, was)
 		return
 	}
-	p.line("the next delivery of %s to %s works again; %s", quoted([]string{r.Receipt.Key}), r.Receipt.Scope, was)
+	p.line("the next delivery of %s to %s works again; %s", quoted(r.Receipt.Key), r.Receipt.Scope, was)
 }
 
 func (o *receiptForgetOptions) run(ctx context.Context, a *app.App) (*receiptForgotten, error) {

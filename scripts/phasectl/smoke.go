@@ -53,9 +53,15 @@ type smoke struct {
 	checks  []check
 }
 
+// smokeOptions are of the commands that try a running system.
+type smokeOptions struct {
+	*flags
+	timeout time.Duration
+	source  string
+}
+
 func smokeCommand(f *flags) *cobra.Command {
-	var timeout time.Duration
-	var source string
+	o := smokeOptions{flags: f}
 	cmd := &cobra.Command{
 		Use:   "smoke",
 		Short: "Test a deployment from end to end in the shadow: nothing is published to the next phase",
@@ -65,31 +71,24 @@ func smokeCommand(f *flags) *cobra.Command {
 			"Exit status: 0 all checks are ok, 1 a check is failing, 2 a check could not be made.",
 		Example: "  phasectl smoke --project my-project",
 	}
-	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Minute, "how long each of the functions may take; the first request after a deployment starts an instance")
-	cmd.Flags().StringVar(&source, "source", app.SourceHash, "hash of the source that has to be running (default: the one that this phasectl was built from)")
-	return answers(f, cmd, func(ctx context.Context) (*checklist, error) {
-		s, err := newSmoke(ctx, f, "smoke", timeout)
-		if err != nil {
-			return nil, err
-		}
-		defer s.app.Close()
-		s.source = source
-		s.all(ctx)
-		return s.answer()
-	})
+	cmd.Flags().DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long each of the functions may take; the first request after a deployment starts an instance")
+	cmd.Flags().StringVar(&o.source, "source", app.SourceHash, "hash of the source that has to be running (default: the one that this phasectl was built from)")
+	return answers(f, cmd, func(ctx context.Context) (*checklist, error) { return o.try(ctx, "smoke", (*smoke).all) })
 }
 
-// newSmoke opens the system that is tried, for one call under a name of its own. Close its
-// app.
-func newSmoke(ctx context.Context, f *flags, name string, timeout time.Duration) (*smoke, error) {
-	if timeout < time.Second || timeout > time.Hour {
-		return nil, usage(fmt.Errorf("--timeout: %v is not within 1s to 1h", timeout))
+// try opens the system, and makes all checks of one call, under a name of its own.
+func (o *smokeOptions) try(ctx context.Context, name string, all func(*smoke, context.Context)) (*checklist, error) {
+	if o.timeout < time.Second || o.timeout > time.Hour {
+		return nil, usage(fmt.Errorf("--timeout: %v is not within 1s to 1h", o.timeout))
 	}
-	a, err := f.open(ctx)
+	a, err := o.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &smoke{say: f.progress, app: a, shadow: a.Shadowed(), timeout: timeout, run: name + "-" + rand.Text()}, nil
+	defer a.Close()
+	s := &smoke{say: o.progress, app: a, shadow: a.Shadowed(), timeout: o.timeout, run: name + "-" + rand.Text(), source: o.source}
+	all(s, ctx)
+	return s.answer()
 }
 
 func (s *smoke) answer() (*checklist, error) {

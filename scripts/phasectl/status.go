@@ -150,7 +150,7 @@ func (r *statusAnswer) text(p *page) {
 				shown++
 			case t == nil || !t.Expects(name):
 				shown++
-				p.detail("ignored: %s reported, and is no processor of %s", quoted([]string{name}), c.Transition)
+				p.detail("ignored: %s reported, and is no processor of %s", quoted(name), c.Transition)
 			case !slices.Contains(c.Missing, name), !strings.Contains(c.Reason, name+" reported "):
 				shown++
 				p.detail("ignored: the run of %s counts for no mode: %s shows why", name, commandFor("explain", t, c.Period, c.Mode))
@@ -169,7 +169,7 @@ func (r *statusAnswer) text(p *page) {
 			p.detail("doubtful: %s", d)
 		}
 		if len(c.LocalTimes) > 0 {
-			p.detail("timestamp without offset, read as UTC, looks like %s time: %s", p.zone, quoted(policy.Capped(c.LocalTimes)))
+			p.detail("timestamp without offset, read as UTC, looks like %s time: %s", p.zone, quoted(policy.Capped(c.LocalTimes)...))
 		}
 		for _, batch := range c.Batches {
 			sent := 0
@@ -185,7 +185,7 @@ func (r *statusAnswer) text(p *page) {
 			}
 			for _, r := range policy.Capped(batch.Runs) {
 				name, _, _ := strings.Cut(r, "#")
-				p.detail("  %s", quoted([]string{name}))
+				p.detail("  %s", quoted(name))
 			}
 		}
 	}
@@ -199,7 +199,7 @@ func (r *statusAnswer) text(p *page) {
 }
 
 // quoted shows names as reported without letting them write to the terminal.
-func quoted(names []string) string {
+func quoted(names ...string) string {
 	out := slices.Clone(names)
 	for i, n := range out {
 		if q := fmt.Sprintf("%q", n); q != `"`+n+`"` {

@@ -175,7 +175,7 @@ func (r *removals) text(p *page) {
 	p.list("nothing was removed in the last 30 days", "AT", "STATE", "PERIOD", "TABLE", "REMOVED")
 	for _, l := range r.Sweeps {
 		p.row(p.at(l.At), string(l.State), string(l.Period), l.Table, pipeline.Count(l.Removed, "row", "rows"))
-		p.detail("by %s  %s", quoted([]string{l.Actor}), quoted([]string{l.Reason}))
+		p.detail("by %s  %s", quoted(l.Actor), quoted(l.Reason))
 		if l.Undoable {
 			p.detail("until %s: phasectl sweep undo %s", p.at(l.Until), l.ID)
 		}

@@ -88,7 +88,7 @@ func (tr triggered) words(dryRun bool) string {
 	case tr.Refusal != "":
 		return fmt.Sprintf("%s: refused: %s", place, tr.Refusal)
 	case dryRun:
-		return fmt.Sprintf("%s: would hand over %s, runs %s", place, of, quoted(policy.Capped(tr.Runs)))
+		return fmt.Sprintf("%s: would hand over %s, runs %s", place, of, quoted(policy.Capped(tr.Runs)...))
 	case tr.State == cycle.StatePublished:
 		return fmt.Sprintf("%s: %s published", place, of)
 	}
