@@ -10,9 +10,10 @@ import (
 	"strings"
 
 	"cloud.google.com/go/bigquery"
+	"google.golang.org/api/iterator"
+
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/warehouse"
-	"google.golang.org/api/iterator"
 )
 
 // writtenAt are usual names of the column that says when a row was written, the best first.

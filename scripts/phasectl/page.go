@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/phasegate/phasegate/shared/app"
@@ -140,4 +142,35 @@ func heading(c app.Config, p *pipeline.Pipeline) string {
 		where += ", shadow"
 	}
 	return fmt.Sprintf("project %s, pipeline %s, environment %s", c.Project, p.Name, where)
+}
+
+// localTime is an instant on the pipeline's clock; an unknown one is a dash.
+func localTime(zone *time.Location, t time.Time) string {
+	if t.IsZero() {
+		return "—"
+	}
+	return t.In(zone).Format("2006-01-02 15:04:05 MST")
+}
+
+// quoted shows names as reported without letting them write to the terminal.
+func quoted(names ...string) string {
+	out := slices.Clone(names)
+	for i, n := range out {
+		if q := fmt.Sprintf("%q", n); q != `"`+n+`"` {
+			out[i] = q
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// plain shows text that others may have written without letting it steer the terminal, in
+// one line: errors that were joined are several.
+func plain(s string) string {
+	s = strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "; ")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
 }

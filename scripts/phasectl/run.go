@@ -265,10 +265,8 @@ func (l *locked) report(ctx context.Context, a *app.App, began time.Time, e endi
 			return nil
 		}
 		a.Log.WarnContext(ctx, "the completion could not be published, trying again: "+sent.Err.Error(), "processor", l.of.Name, "period", string(l.on))
-		select {
-		case <-ctx.Done():
+		if wait(ctx, pause) != nil {
 			return fmt.Errorf("%s ran for %s as %s, and its completion could not be published: %w", l.of.Name, l.on, l.execution, sent.Err)
-		case <-time.After(pause):
 		}
 	}
 }

@@ -12,10 +12,7 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
-	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -23,21 +20,6 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/wire"
 )
-
-// States of a check, and of all of them together.
-const (
-	checkOK      = "ok"
-	checkFailing = "failing"
-	checkUnknown = "unknown"
-)
-
-// check is one thing that was tried.
-type check struct {
-	ID       string `json:"id"`
-	State    string `json:"state"`
-	Evidence string `json:"evidence"`
-	Action   string `json:"action,omitempty"`
-}
 
 // smoke tests a running system from end to end without an effect: completions go to the
 // shadow's topic, and their cycles are published to no one. Every
@@ -134,20 +116,6 @@ func (s *smoke) add(c check) {
 	s.say("%s: %s", c.ID, c.State)
 	s.checks = append(s.checks, c)
 }
-
-// failed is a check that did not succeed: failing when what is asked for is not there,
-// unknown when that could not be determined.
-func failed(id string, err error, action string) check {
-	state := checkUnknown
-	if status.Code(err) == codes.NotFound {
-		state = checkFailing
-	}
-	return check{ID: id, State: state, Evidence: err.Error(), Action: action}
-}
-
-const again = "see that this identity may read the state and reach Google, and run the command again"
-
-const redeploy = "make deploy puts topics, subscriptions and rights back as they should be"
 
 // subscription looks at how a function is fed: the address, and the dead letter's own
 // subscription. Those of one function all go to the same place, the shadow's too, so
@@ -398,76 +366,7 @@ func (s *smoke) publish(ctx context.Context, topic string, msgs []wire.Outgoing)
 	return nil
 }
 
-// errWaited says that something has not happened in time.
-var errWaited = errors.New("waited in vain")
-
-// await asks whether something has happened, at growing intervals: the store that is
-// asked is remote and has no signal.
+// await is awaitFor, for as long as a function may take.
 func (s *smoke) await(ctx context.Context, done func(context.Context) (bool, error)) error {
 	return awaitFor(ctx, s.timeout, done)
-}
-
-func awaitFor(ctx context.Context, limit time.Duration, done func(context.Context) (bool, error)) error {
-	within, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		ok, err := done(within)
-		switch {
-		case ok && err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case within.Err() != nil:
-			return errWaited
-		case err != nil:
-			return err
-		}
-		select {
-		case <-within.Done():
-		case <-time.After(pause):
-		}
-	}
-}
-
-// checklist is what was tried, and what it comes to together: one failing makes it failing, with or
-// without unknown ones.
-type checklist struct {
-	Schema  int      `json:"schema"`
-	Overall string   `json:"overall"`
-	Checks  []check  `json:"checks"`
-	Ignored []string `json:"ignored,omitempty"` // without meaning
-
-	words string
-}
-
-// checklistOf has the words for each case. The error is the exit status.
-func checklistOf(checks []check, ok, failing, unknown string) (*checklist, error) {
-	r, code := &checklist{Schema: 1, Overall: checkOK, Checks: checks, words: ok}, 0
-	for _, c := range checks {
-		switch {
-		case c.State == checkFailing:
-			r.Overall, r.words, code = checkFailing, failing, cli.ExitFindings
-		case c.State == checkUnknown && r.Overall == checkOK:
-			r.Overall, r.words, code = checkUnknown, unknown, cli.ExitUnknown
-		}
-	}
-	if code != 0 {
-		return r, cli.WithCode(code, errors.New(r.words))
-	}
-	return r, nil
-}
-
-func (r *checklist) text(p *page) {
-	p.table("STATE", "CHECK")
-	for _, c := range r.Checks {
-		p.row(c.State, c.ID)
-		p.detail("%s", c.Evidence)
-		if c.Action != "" {
-			p.detail("fix: %s", c.Action)
-		}
-	}
-	for _, what := range r.Ignored {
-		p.line("ignored  %s", what)
-	}
-	p.line("%s: %s", r.Overall, r.words)
 }

@@ -197,14 +197,3 @@ func (r *statusAnswer) text(p *page) {
 	}
 	p.line("checks of tables, messages and locks: phasectl health")
 }
-
-// quoted shows names as reported without letting them write to the terminal.
-func quoted(names ...string) string {
-	out := slices.Clone(names)
-	for i, n := range out {
-		if q := fmt.Sprintf("%q", n); q != `"`+n+`"` {
-			out[i] = q
-		}
-	}
-	return strings.Join(out, ", ")
-}

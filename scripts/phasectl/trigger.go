@@ -237,15 +237,3 @@ func (o *triggerOptions) list(cal pipeline.Calendar, now time.Time) ([]pipeline.
 	}
 	return out, nil
 }
-
-// wait lets time pass, or says that the command was interrupted.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
