@@ -101,7 +101,7 @@ func (s *smoke) plant(ctx context.Context, t *pipeline.Transition) check {
 // noticed has the function look, and returns what it says.
 func (s *smoke) noticed(ctx context.Context) (health.Drilled, check) {
 	const id = "check"
-	topic, ok := s.app.Pipeline.JobTopic("health")
+	topic, ok := s.app.Pipeline.JobTopic(pipeline.FunctionHealth)
 	if !ok {
 		return health.Drilled{}, check{ID: id, State: checkFailing, Evidence: "the pipeline file has no schedule for the job health", Action: "add a schedule of the job health to the pipeline file, and make deploy"}
 	}

@@ -142,7 +142,7 @@ func messageOf(p *pipeline.Pipeline, q delivery.Quarantined) *quarantineMessage 
 		maps.Copy(m.Attributes, e.Attributes)
 		discard := "phasectl quarantine discard " + q.ID + ` --reason "…"`
 		m.Help = []string{`once the cause is removed: phasectl quarantine replay ` + q.ID + ` --reason "…"`, "if it must never be handed over: " + discard}
-		if q.Function == "transition" {
+		if q.Function == pipeline.FunctionTransition {
 			m.Help = append([]string{fmt.Sprintf(`to report its completion in its place: phasectl complete %s PERIOD --reason "…", and then %s`, reporter(p, e.Data), discard)}, m.Help...)
 		}
 	}

@@ -93,7 +93,7 @@ func (s *smoke) all(ctx context.Context) {
 		}
 	}
 	if checked := func(t *pipeline.Transition) bool { return t.Checks != nil }; s.app.Warehouse != nil && slices.ContainsFunc(s.app.Pipeline.Transitions, checked) {
-		s.add(s.job(ctx, pipeline.Schedule{Name: "verify", Function: "reconcile", Job: wire.JobVerify}))
+		s.add(s.job(ctx, pipeline.Schedule{Name: "verify", Function: pipeline.FunctionReconcile, Job: wire.JobVerify}))
 	}
 }
 

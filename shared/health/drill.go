@@ -40,12 +40,12 @@ func Drill(ctx context.Context, a *app.App) error {
 	if sendErr != nil {
 		problem = sendErr.Error()
 	}
-	ref := store.Ref{Collection: a.Config.StatePrefix() + app.StatusCollection, ID: "health"}
+	ref := store.Ref{Collection: a.Config.StatePrefix() + app.StatusCollection, ID: pipeline.FunctionHealth}
 	_, err := a.Store.Apply(ctx, store.Merge(ref, store.F(map[string]any{"at": store.ServerTime, "state": string(check.State), "reason": check.Evidence[0], "problem": problem}, "drill")))
 	if err != nil {
 		return fmt.Errorf("store the result of the drill: %w", err)
 	}
-	return a.Heartbeat(ctx, "health", "drill")
+	return a.Heartbeat(ctx, pipeline.FunctionHealth, "drill")
 }
 
 // drilled is the check of hand-overs on the day after the reserved period's deadlines.
@@ -76,7 +76,7 @@ func drilled(ctx context.Context, a *app.App) Check {
 
 // LastDrill returns what the last drill has come to; false: there was none.
 func LastDrill(ctx context.Context, a *app.App) (d Drilled, ok bool, err error) {
-	snap, err := a.Store.Get(ctx, store.Ref{Collection: a.Config.StatePrefix() + app.StatusCollection, ID: "health"})
+	snap, err := a.Store.Get(ctx, store.Ref{Collection: a.Config.StatePrefix() + app.StatusCollection, ID: pipeline.FunctionHealth})
 	if err != nil {
 		return d, false, fmt.Errorf("read the result of the drill: %w", err)
 	}

@@ -16,7 +16,7 @@ func heartbeats(f *facts) Check {
 		return v.check()
 	}
 	for _, s := range f.pipeline.Schedules {
-		if s.Function == "health" {
+		if s.Function == pipeline.FunctionHealth {
 			continue
 		}
 		j := f.job(s)

@@ -28,7 +28,7 @@ func (c *Checker) Jobs(ctx context.Context) ([]Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := functions["health"].schedules
+	known := functions[pipeline.FunctionHealth].schedules
 	f := &facts{pipeline: c.Pipeline, now: c.Now(), functions: functions, firstEvaluation: known == nil}
 	f.scheduled = scheduled(f.pipeline, functions, known, f.now)
 	var out []Job

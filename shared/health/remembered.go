@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
@@ -19,7 +20,7 @@ type recollection struct {
 }
 
 func (c *Checker) statusRef() store.Ref {
-	return store.Ref{Collection: c.StatePrefix + app.StatusCollection, ID: "health"}
+	return store.Ref{Collection: c.StatePrefix + app.StatusCollection, ID: pipeline.FunctionHealth}
 }
 
 // firsts are when codes and schedules were seen first; nil where nothing was kept.

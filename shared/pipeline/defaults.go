@@ -21,7 +21,7 @@ const (
 )
 
 // relaySchedule is the schedule of the relay where the file has none. Terraform has the same.
-var relaySchedule = fileSchedule{Name: "relay", Cron: "*/5 * * * *", Function: "reconcile", Job: "relay"}
+var relaySchedule = fileSchedule{Name: "relay", Cron: "*/5 * * * *", Function: FunctionReconcile, Job: "relay"}
 
 // defaults fills in the keys that the file leaves out, and lists them. A value that depends on
 // another section, such as a phase's processors, is left out if that section is wrong.

@@ -126,7 +126,7 @@ func build(f file, mistyped map[string]bool) (*Pipeline, *validator) {
 		v.cron(path+".cron", Schedule(s), zone)
 		v.oneOf(path+".function", s.Function, FunctionReconcile, FunctionSweep, FunctionHealth)
 		switch s.Function {
-		case "sweep", "health":
+		case FunctionSweep, FunctionHealth:
 			v.oneOf(path+".job", s.Job, s.Function)
 		default:
 			v.oneOf(path+".job", s.Job, "relay", "nightly")

@@ -16,7 +16,7 @@ var errNotScheduled = errors.New("the pipeline schedules no sweep")
 // Ask sends the job of sweeping one period of one table to the function. Asking again does
 // no harm: it finds what is left.
 func Ask(ctx context.Context, p *pipeline.Pipeline, prefix string, publish cycle.Publish, table string, period pipeline.Period) error {
-	topic, ok := p.JobTopic("sweep")
+	topic, ok := p.JobTopic(pipeline.FunctionSweep)
 	if !ok {
 		return errNotScheduled
 	}

@@ -96,7 +96,7 @@ func (d Deployment) database() string {
 }
 
 // handsOver are the functions that publish triggers.
-var handsOver = []string{"transition", "reconcile"}
+var handsOver = []string{pipeline.FunctionTransition, pipeline.FunctionReconcile}
 
 // Grants lists the rights, each once.
 func (d Deployment) Grants() []Grant {
@@ -117,22 +117,22 @@ func (d Deployment) Grants() []Grant {
 			add(Secret, d.Config.Prefix+"phasegate-slack-token", secretAccessor, d.Email(f), "")
 		}
 	}
-	for _, f := range []string{"reconcile", "sweep"} {
+	for _, f := range []string{pipeline.FunctionReconcile, pipeline.FunctionSweep} {
 		add(Project, "", "projects/"+d.Config.Project+"/roles/"+prefix+"phasegate_sees_jobs", d.Email(f), "")
 	}
-	add(Project, "", monitoring, d.Email("health"), "")
-	add(Project, "", runViewer, d.Email("health"), "")
+	add(Project, "", monitoring, d.Email(pipeline.FunctionHealth), "")
+	add(Project, "", runViewer, d.Email(pipeline.FunctionHealth), "")
 	for _, pl := range d.Pipeline.PushSubscriptions() {
 		dead := d.Config.Prefix + pl.DeadLetter()
-		add(Subscription, dead, pubsubViewer, d.Email("health"), "")
+		add(Subscription, dead, pubsubViewer, d.Email(pipeline.FunctionHealth), "")
 		add(Subscription, d.Config.Prefix+pl.Name, subscriber, d.Agent(), "")
 		add(Topic, dead, publisher, d.Agent(), "")
 		if d.Config.Shadow == "" && !strings.HasSuffix(pl.Query, "&shadow=1") {
 			add(Topic, dead, publisher, d.Email(pl.Function), "")
 		}
 	}
-	if topic, ok := d.Pipeline.JobTopic("sweep"); ok && d.Config.Shadow == "" {
-		add(Topic, d.Config.Prefix+topic, publisher, d.Email("reconcile"), "")
+	if topic, ok := d.Pipeline.JobTopic(pipeline.FunctionSweep); ok && d.Config.Shadow == "" {
+		add(Topic, d.Config.Prefix+topic, publisher, d.Email(pipeline.FunctionReconcile), "")
 	}
 	for _, t := range d.Pipeline.Transitions {
 		for _, f := range handsOver {
@@ -144,28 +144,28 @@ func (d Deployment) Grants() []Grant {
 			continue
 		}
 		for _, dataset := range t.Checks.Datasets {
-			for _, f := range append(slices.Clone(handsOver), "health") {
+			for _, f := range append(slices.Clone(handsOver), pipeline.FunctionHealth) {
 				add(Dataset, dataset, dataViewer, d.Email(f), "")
 			}
 		}
 	}
 	for _, dataset := range d.Pipeline.Health.Datasets {
-		add(Dataset, dataset, dataViewer, d.Email("health"), "")
+		add(Dataset, dataset, dataViewer, d.Email(pipeline.FunctionHealth), "")
 	}
 	writes := d.Config.Shadow == "" && !d.Config.ReadOnly
 	for _, phase := range d.Pipeline.Phases {
 		for _, p := range phase.Processors {
 			dataset, _, _ := strings.Cut(p.Table, ".")
-			for _, f := range []string{"reconcile", "sweep", "health"} {
+			for _, f := range []string{pipeline.FunctionReconcile, pipeline.FunctionSweep, pipeline.FunctionHealth} {
 				add(Dataset, dataset, dataViewer, d.Email(f), "")
 			}
 			if writes && p.Duplicates == pipeline.DuplicatesRemove {
-				add(Dataset, dataset, dataEditor, d.Email("sweep"), "")
+				add(Dataset, dataset, dataEditor, d.Email(pipeline.FunctionSweep), "")
 			}
 		}
 	}
 	if writes {
-		add(Dataset, d.Config.Archive(), dataEditor, d.Email("sweep"), "")
+		add(Dataset, d.Config.Archive(), dataEditor, d.Email(pipeline.FunctionSweep), "")
 	}
 	return out
 }

@@ -29,7 +29,7 @@ import (
 	"google.golang.org/api/impersonate"
 	"google.golang.org/api/option"
 
-	"github.com/phasegate/phasegate/functions/transition"
+	"github.com/phasegate/phasegate/scripts/dev/serve"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/production"
 	"github.com/phasegate/phasegate/shared/dedup"
@@ -149,7 +149,7 @@ func (l *live) make(ctx context.Context) error {
 
 // fanIn sends the completions to the function's handler, and counts what arrives downstream.
 func (l *live) fanIn(ctx context.Context) error {
-	h := transition.New(func(context.Context) (*app.App, error) { return l.App, nil })
+	h := serve.Handler(pipeline.FunctionTransition, func(context.Context) (*app.App, error) { return l.App, nil })
 	began, period := time.Now(), l.Pipeline.Calendar.At(time.Now())
 	statuses, slowest := map[int]int{}, time.Duration(0)
 	var mu sync.Mutex

@@ -57,7 +57,7 @@ func doubled(t *testing.T, surplus int) string {
 	}
 	var mu sync.Mutex
 	results := map[string]string{} // by job
-	return serve(t, func(path, body string) string {
+	return answering(t, func(path, body string) string {
 		mu.Lock()
 		defer mu.Unlock()
 		id := path[strings.LastIndex(path, "/")+1:]
@@ -85,11 +85,11 @@ func doubled(t *testing.T, surplus int) string {
 
 // denied is a BigQuery that lets nobody in.
 func denied(t *testing.T) string {
-	return serve(t, func(string, string) string { return "" })
+	return answering(t, func(string, string) string { return "" })
 }
 
-// serve answers requests to BigQuery; with "" that access is denied.
-func serve(t *testing.T, answer func(path, body string) string) string {
+// answering answers requests to BigQuery; with "" that access is denied.
+func answering(t *testing.T, answer func(path, body string) string) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasegate/phasegate/scripts/dev/serve"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/audit"
 	"github.com/phasegate/phasegate/shared/cycle"
@@ -251,7 +252,7 @@ func (w *play) message(function string, data []byte) *push {
 // deliverAndRetry pushes a message; one that is refused is redelivered.
 func (w *play) deliverAndRetry(m *push) {
 	rr := httptest.NewRecorder()
-	h := handlers[m.function](func(context.Context) (*app.App, error) { return w.App, nil })
+	h := serve.Handler(m.function, func(context.Context) (*app.App, error) { return w.App, nil })
 	h.ServeHTTP(rr, httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(wire.Envelope{MessageID: m.id, PublishTime: m.sent, Data: m.data}.Push())))
 	w.keep("phasegate-" + m.function)
 	w.answered(m, rr.Code)

@@ -18,10 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/phasegate/phasegate/functions/health"
-	"github.com/phasegate/phasegate/functions/reconcile"
-	"github.com/phasegate/phasegate/functions/sweep"
-	"github.com/phasegate/phasegate/functions/transition"
+	"github.com/phasegate/phasegate/scripts/dev/serve"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/app/apptest"
 	"github.com/phasegate/phasegate/shared/audit"
@@ -72,17 +69,13 @@ func (r *recorder) rebuild(check cycle.Check) {
 	r.App.Engine = cycle.New(c)
 }
 
-var handlers = map[string]func(func(context.Context) (*app.App, error)) http.Handler{
-	"transition": transition.New, "reconcile": reconcile.New, "sweep": sweep.New, "health": health.New,
-}
-
 // deliver posts a message to a function and keeps what it logs.
 func (r *recorder) deliver(function string, data []byte) int {
 	r.t.Helper()
 	r.sent++
 	body := wire.Envelope{MessageID: fmt.Sprint(r.sent), PublishTime: r.Now(), Data: data}.Push()
 	rec := httptest.NewRecorder()
-	h := handlers[function](func(context.Context) (*app.App, error) { return r.App, nil })
+	h := serve.Handler(function, func(context.Context) (*app.App, error) { return r.App, nil })
 	h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/"+r.query, strings.NewReader(string(body))))
 	r.keep("phasegate-" + function)
 	e := requested("phasegate-"+function, rec.Code)
