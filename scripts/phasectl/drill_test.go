@@ -87,9 +87,6 @@ func TestDrill_NamesMissingSignals(t *testing.T) {
 	loggingAnswers(t, oneLine)
 	s.App.Notifier.Slack = notify.Slack{}
 	want(t, 1, []string{"failing  notification\n  no channel: neither SLACK_WEBHOOK_URL nor SLACK_BOT_TOKEN is set"}, "drill")
-	if code, _, stderr := command(t, "drill", "--timeout", "1ms"); code != 64 {
-		t.Errorf("%d %s", code, stderr)
-	}
 	// What nobody looks at is not noticed.
 	name := "projects/phasegate-local/subscriptions/phasegate-health-health"
 	if err := s.App.Broker.Client.SubscriptionAdminClient.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: name}); err != nil {

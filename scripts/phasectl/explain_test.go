@@ -95,9 +95,6 @@ func TestWatch_ShowsTheAnswerUntilItIsInterrupted(t *testing.T) {
 			t.Errorf("%q: %d\n%s", args, code, out.String())
 		}
 	}
-	want(t, 64, []string{"--watch"}, "status", "--watch", "--json")
-	want(t, 64, []string{"--watch"}, "status", "--watch=1ms")
-	want(t, 64, []string{"MODE"}, "status", "2026-02-03", "x", "--watch")
 }
 
 func TestStatus_ExitCodeIsOneIfACycleIsOverdue(t *testing.T) {

@@ -58,10 +58,3 @@ func TestNeeds_AreNamedAtOnceByEveryCommand(t *testing.T) {
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "")
 	want(t, 64, []string{"KEY, --reason and --project are required:\n  phasectl locks release PlayerGameSummaryProcessor_2026-02-03 --reason \"…\" --project PROJECT\n"}, "locks", "release")
 }
-
-// A dry run changes nothing, and needs no reason for that.
-func TestNeeds_ADryRunNeedsNoReason(t *testing.T) {
-	running(t)
-	want(t, 64, []string{"--for is required:\n"}, "hold", "--dry-run")
-	want(t, 64, []string{"KEY is required:\n"}, "locks", "release", "--dry-run")
-}

@@ -59,11 +59,6 @@ func TestPipelineCheck_NamesEachProblem(t *testing.T) {
 	}
 	one := written(t, "quorum_pct", "quorum_pc")
 	want(t, 1, []string{one + " has 1 problem\n"}, "pipeline", "check", one)
-	for _, wrong := range [][]string{{}, {"/nowhere.yaml"}, {file, file}} {
-		if code, _, stderr := command(t, append([]string{"pipeline", "check"}, wrong...)...); code != 64 {
-			t.Errorf("%q: %d %s", wrong, code, stderr)
-		}
-	}
 }
 
 // The night has a cycle of overnight that waits for five processors and its deadline.
@@ -105,20 +100,5 @@ func TestPipelineDiff_SaysWhenCyclesAreUnknown(t *testing.T) {
 	want(t, 2, []string{"  ~ transition phase3_to_phase4: from ", "open cycles\n  unknown: PHASEGATE_STORE: "}, "pipeline", "diff", written(t, "trigger_within: 72h", "trigger_within: 73h"))
 	if code, _, stderr := command(t, "pipeline", "diff", written(t, "quorum_pct", "quorum_pc")); code != 64 || !strings.Contains(stderr, `did you mean "quorum_pct"?`) {
 		t.Errorf("%d %s", code, stderr)
-	}
-}
-
-// A mistyped name is answered with the one that was probably meant.
-func TestNames_AreSuggestedWhereTheyAreMistyped(t *testing.T) {
-	night(t)
-	for _, tc := range []struct {
-		want string
-		args []string
-	}{
-		{`MODE: "overnigth": phase3_to_phase4 has tomorrow, same_day, overnight; did you mean "overnight"?`, []string{"explain", "2026-02-03", "overnigth"}},
-		{`--transition: "phase3_to_phase5": the pipeline has phase3_to_phase4; did you mean "phase3_to_phase4"?`, []string{"explain", "2026-02-03", "overnight", "--transition", "phase3_to_phase5"}},
-		{`; did you mean "player_daily_cache"?`, []string{"run", "--processor", "player_dayly_cache", "--date", "2026-02-03", "--", "true"}},
-	} {
-		want(t, 64, []string{tc.want}, tc.args...)
 	}
 }

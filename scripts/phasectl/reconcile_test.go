@@ -7,11 +7,6 @@ import (
 
 func TestReconcile_ExitStatusReflectsFindings(t *testing.T) {
 	running(t)
-	for _, bad := range [][]string{{"--days", "0"}, {"--days", "366"}, {"--to", "2026-02-03"}, {"--from", "tomorrow"}, {"--from", "2026-02-03", "--to", "2026-02-01"}} {
-		if code, _, stderr := command(t, append([]string{"reconcile"}, bad...)...); code != 64 || !strings.Contains(stderr, "--") {
-			t.Errorf("%v: %d %s", bad, code, stderr)
-		}
-	}
 	// There is no warehouse: whatever else, that is not fine.
 	code, stdout, _ := command(t, "reconcile", "--json")
 	if report := object(t, stdout); code != 2 || report["schema"] != 1.0 || len(report["unknown"].([]any)) == 0 || report["findings"] == nil {
