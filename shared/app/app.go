@@ -90,7 +90,7 @@ func (a *App) engine() *cycle.Engine {
 	c := cycle.Config{
 		Store: a.Store, Publish: a.Broker.Publish, Check: a.check,
 		Now: a.Now, NewID: rand.Text, Claim: a.Config.Claim, Log: a.Log,
-		Prefix: a.Config.StatePrefix(), Shadow: a.Config.Shadow != "",
+		Prefix: a.Config.StatePrefix(), Shadow: a.Config.Shadow != "", Version: SourceHash,
 	}
 	if a.Warehouse != nil {
 		c.Expected = a.expected

@@ -83,7 +83,7 @@ func (k Key) old(at time.Time) bool { return at.After(k.Transition.LastInTime(k.
 // stored is the id under which the period's documents are stored.
 func (k Key) stored() string { return k.Transition.StoredID() + "_" + string(k.Period) }
 
-// Config is what an Engine stands on. All fields are required but Prefix, Shadow and Expected.
+// Config is what an Engine stands on. All fields are required but Prefix, Shadow, Version and Expected.
 type Config struct {
 	Store    store.Store
 	Publish  Publish
@@ -94,6 +94,7 @@ type Config struct {
 	Claim    time.Duration    // how long a claim lasts unless renewed
 	Prefix   string           // of collections and topics
 	Shadow   bool             // see above; Prefix is then the shadow's own
+	Version  string           // of the code; what another one has settled is evaluated again
 	Log      *slog.Logger
 }
 
@@ -139,7 +140,7 @@ func (e *Engine) Converge(ctx context.Context, key Key, messageID string) (Resul
 // convergence is for the messages that are handled; a claim remembers them.
 func (e *Engine) convergence(key Key, messageIDs ...string) *convergence {
 	return &convergence{Engine: e, key: key, messageIDs: messageIDs, me: e.NewID(), published: map[string]bool{}, own: map[string]bool{},
-		attempt: attempt{shadow: e.Shadow, schedule: e.Expected != nil, claim: e.Claim, taken: map[string]time.Time{}, failed: map[string]error{}}}
+		attempt: attempt{shadow: e.Shadow, version: e.Version, schedule: e.Expected != nil, claim: e.Claim, taken: map[string]time.Time{}, failed: map[string]error{}}}
 }
 
 // convergence is the working state of one Converge. Losing it loses nothing.
@@ -153,6 +154,7 @@ type convergence struct {
 	unread     bool // the schedule was asked, and took its time not to answer
 	claims     int
 	last       *snapshot       // as of the last read
+	known      *snapshot       // before the first read: of a period without documents
 	own        map[string]bool // messages for which another holder has a claim
 	published  map[string]bool // batches that this call finished
 	waits      bool            // there is a check to be made, for which no time is left
@@ -168,6 +170,8 @@ type attempt struct {
 	expected bool           // completions are expected even without records
 	repairer string         // the actor of a repair, "" when it is none
 	checks   *time.Duration // of a relay: how long its readiness checks may still take
+	settles  bool           // of a relay: it marks a period in which nothing is due
+	version  string         // of the code, as a mark has it
 
 	taken         map[string]time.Time // holder id of each try to claim → when it started
 	fresh         string               // holder of a claim just taken and not used yet
@@ -190,6 +194,11 @@ func (by *attempt) left(holder string) time.Duration {
 func (by *attempt) mayCheck() bool { return by.checks == nil || *by.checks > 0 }
 
 func (c *convergence) run(ctx context.Context) (Result, error) {
+	if s := c.known; s != nil {
+		if c.now, c.last = c.Now(), s; s.next(&c.attempt).do == idle {
+			return c.result(ctx, s), nil
+		}
+	}
 	for range maxSteps {
 		s, err := c.evaluate(ctx, c.key, c.last, c.published)
 		if err != nil {
@@ -197,7 +206,7 @@ func (c *convergence) run(ctx context.Context) (Result, error) {
 		}
 		c.last = s
 		c.now = c.Now()
-		a := s.next(&c.attempt)
+		a := s.marking(&c.attempt, s.next(&c.attempt))
 		c.waits = c.waits || a.waits
 		if a.do == idle {
 			return c.result(ctx, s), c.unfinished()
@@ -208,7 +217,7 @@ func (c *convergence) run(ctx context.Context) (Result, error) {
 			continue
 		}
 		switch {
-		case err == nil && a.do == project:
+		case err == nil && (a.do == project || a.do == settle):
 			// The last step, from the newest snapshot: a process that has written since then
 			// reads after it and goes on.
 			return c.result(ctx, s), c.unfinished()

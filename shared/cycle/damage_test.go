@@ -227,6 +227,9 @@ func (s *slow) Apply(ctx context.Context, ws ...store.Write) ([]store.Version, e
 func TestRelay_SkipsNoDayAtMidnight(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 23:59:59"))
+	for n := range 25 { // those without a document are not read
+		w.exists(w.tr.Calendar().Add("2026-01-15", n))
+	}
 	var read []string
 	w.engine.Store = &watching{counting: w.store, get: func(refs []store.Ref) {
 		read = append(read, strings.TrimPrefix(refs[0].ID, "phase3_to_phase4_"))
@@ -235,11 +238,20 @@ func TestRelay_SkipsNoDayAtMidnight(t *testing.T) {
 	if err := w.engine.Relay(context.Background(), w.tr, "", nil); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"phase3_to_phase4~watch",
+	want := []string{"phase3_to_phase4~watch", "2026-02-08", "2026-02-07", "2026-02-06", "2026-02-05",
 		"2026-02-04", "2026-02-03", "2026-02-02", "2026-02-01", "2026-01-31", "2026-01-30", "2026-01-29", "2026-01-28", "2026-01-27",
 		"2026-01-20", "2026-01-21", "2026-01-22", "2026-01-23", "2026-01-24", "2026-01-25", "2026-01-26"} // what it leaves
 	if diff := cmp.Diff(want, read); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// exists makes a period's document, in which nothing is recorded.
+func (w *world) exists(p pipeline.Period) {
+	w.t.Helper()
+	ref := w.engine.periodRef(w.key(p))
+	if _, err := w.store.Store.Apply(context.Background(), store.Merge(ref, store.F("another program", "by"))); err != nil {
+		w.t.Fatal(err)
 	}
 }
 

@@ -35,5 +35,6 @@
 // write it was. If a message was accepted and its id is lost, a copy with the same trigger_id
 // follows. An unknown readiness or schedule blocks, and never passes or closes a cycle.
 //
+// A relay marks a period in which nothing is due, and skips it until its document changes (settled.go).
 // An engine in shadow decides and stores everything in its own collections, and publishes nothing.
 package cycle

@@ -169,37 +169,3 @@ func countDocuments(ctx context.Context, client *firestore.Client, period, proce
 	}
 	return err == nil, err
 }
-
-// BenchmarkRelay measures a relay that finds nothing to do, with 30 and with 10,000
-// finished periods on record: it must not depend on history.
-func BenchmarkRelay(b *testing.B) {
-	for _, periods := range []int{30, 10_000} {
-		b.Run(fmt.Sprintf("finished_periods_%d", periods), func(b *testing.B) {
-			w := &world{tr: wide(b, 1), clock: &clock{}, broker: &broker{}, log: &syncBuffer{}}
-			w.clock.set(at("2026-02-04 06:00").AddDate(0, 0, -periods))
-			w.store = &counting{Store: drivers["memory"](nil, w.clock.now)}
-			w.engine = New(Config{Store: w.store, Publish: w.broker.publish, Check: Unchecked, Now: w.clock.now,
-				NewID: rand.Text, Claim: time.Minute, Log: brokenLog(b)})
-			for i := range periods {
-				w.clock.set(at("2026-02-04 06:00").AddDate(0, 0, i-periods))
-				c := run("processor_0", "2026-02-04 06:00")
-				c.EventTime = w.clock.now()
-				c.Period = w.tr.Calendar().Add(w.tr.Calendar().At(c.EventTime), -1)
-				if err := w.engine.Record(context.Background(), w.key(c.Period), c); err != nil {
-					b.Fatal(err)
-				}
-				if _, err := w.engine.Converge(context.Background(), w.key(c.Period), ""); err != nil {
-					b.Fatal(err)
-				}
-			}
-			w.store.calls.Store(0)
-			b.ReportAllocs()
-			for b.Loop() {
-				if err := w.engine.Relay(context.Background(), w.tr, "", nil); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(w.store.calls.Load())/float64(b.N), "calls/op")
-		})
-	}
-}

@@ -25,6 +25,8 @@ const (
 	giveBack                // end our claim on a batch that has to wait
 	trim                    // drop reports that cannot count, of which there are too many
 	project                 // bring the compatibility document up to date
+	settle                  // mark the period: nothing is due in it
+	unsettle                // remove the mark
 )
 
 // action is what next found to be due.
@@ -41,6 +43,7 @@ type action struct {
 	ahead   bool          // of project: more is due after it
 	doc     *store.Doc    // of trim
 	waits   bool          // there is a check to be made besides, for which no time is left
+	mark    any           // of settle and unsettle
 }
 
 // handing is what a batch would hand over now.

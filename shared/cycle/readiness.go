@@ -66,9 +66,11 @@ func (s *snapshot) readSchedule(doc store.Doc) error {
 // any rows is handed over, overdue, or stays closed. Where nothing is recorded or expected, the
 // schedule is not read.
 func (s *snapshot) asks(by *attempt) bool {
-	if !by.schedule || by.scheduleAsked || !s.recorded() && !by.expected || s.now.Before(s.schedule.next()) {
-		return false
-	}
+	return by.schedule && !by.scheduleAsked && (s.recorded() || by.expected) && !s.now.Before(s.schedule.next()) && s.undecided()
+}
+
+// undecided reports whether the period has a cycle of which the schedule decides.
+func (s *snapshot) undecided() bool {
 	for _, m := range s.key.Transition.Modes {
 		if s.began(m.Name) != nil || s.closed[m.Name] != nil {
 			continue

@@ -40,8 +40,10 @@ const (
 // recorded has a deadline too. What is unfinished in the week before is named, and left to
 // reconciliation.
 //
-// It reads each of these periods once, for any length of history, and writes only where something
-// is unfinished. Idempotent; two at once are harmless.
+// It reads the documents of these periods by one scan. A period that is marked as settled costs
+// nothing else (settled.go), and neither does one without documents. Each other one is read once more,
+// as one snapshot. The relay writes only where something is unfinished, and the marks. Idempotent; two
+// at once are harmless.
 //
 // One period never keeps another from its turn, whether it errs, panics or hangs. The
 // newest comes first. Readiness checks may take [checksTake] together, and then once more
@@ -53,24 +55,34 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 	today := t.Calendar().At(e.Now()) // once: midnight may pass while it reads
 	first, err := e.firstRecorded(ctx, t)
 	errs := []error{err}
-	list, watched, err := e.watched(ctx, t)
+	list, hold, now, err := e.state(ctx, t)
+	var watched []pipeline.Period
+	if err == nil {
+		watched, err = watchedIn(list, t)
+	}
 	errs = append(errs, err)
 	managed := Managed{Since: t.ManagedSince} // "": no period is expected
 	if err == nil {
 		list, managed, err = e.adopt(ctx, t, list)
 		errs = append(errs, err)
 	}
-	keys, err := e.periods(ctx, t, today, watched)
+	found, err := e.scan(ctx, t, today)
 	errs = append(errs, err)
-	slices.Reverse(keys)
+	found.hold, found.now = hold, now
+	keys := found.turns(t, merged(inWindow(t, today), watched), watched)
 	settled := map[pipeline.Period]bool{}
 	var waiting []*convergence
 	unread := false // a schedule that hangs is not asked about each period in turn
 	turn := func(key Key, budget *time.Duration) *convergence {
 		c := e.convergence(key, messageID)
 		c.expected = managed.Since != "" && key.Period >= managed.Since && first != "" && first < key.Period
-		c.managed, c.scheduleAsked, c.checks = managed, unread, budget
+		c.managed, c.scheduleAsked, c.checks, c.settles = managed, unread, budget, true
 		err := e.recovered(ctx, key, func() error {
+			known, err := found.absent(e, key)
+			if err != nil {
+				return err
+			}
+			c.known = known
 			r, err := c.run(ctx)
 			if each != nil && len(r.Cycles) > 0 {
 				each(key, r.Cycles)
@@ -100,7 +112,11 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 	}
 	errs = append(errs, e.unwatch(ctx, list, watched, settled))
 	for n := -2 * relayDays * t.Calendar().PerDay(); n < -relayDays*t.Calendar().PerDay(); n++ {
-		if err := e.nameWhatIsLeft(ctx, Key{Transition: t, Period: t.Calendar().Add(today, n)}); err != nil {
+		key := Key{Transition: t, Period: t.Calendar().Add(today, n)}
+		if found.leavesNothing(key.Period) {
+			continue
+		}
+		if err := e.nameWhatIsLeft(ctx, key); err != nil {
 			errs = append(errs, err)
 			break
 		}
@@ -158,26 +174,36 @@ func (e *Engine) window(ctx context.Context, t *pipeline.Transition, today pipel
 }
 
 func (e *Engine) periods(ctx context.Context, t *pipeline.Transition, today pipeline.Period, watched []pipeline.Period) ([]Key, error) {
-	cal := t.Calendar()
-	var ps []pipeline.Period
-	for n := -relayDays * cal.PerDay(); n <= t.Lead(); n++ {
-		ps = append(ps, cal.Add(today, n))
-	}
-	ahead, _, err := e.recordedFrom(ctx, t, cal.Add(today, t.Lead()+1))
+	ahead, _, err := e.recordedFrom(ctx, t, t.Calendar().Add(today, t.Lead()+1))
 	var keys []Key
-	for _, p := range merged(append(ps, ahead...), watched) {
+	for _, p := range merged(append(inWindow(t, today), ahead...), watched) {
 		keys = append(keys, Key{Transition: t, Period: p})
 	}
 	return keys, err
 }
 
+// inWindow returns the periods that the relay looks after whether anything is recorded or not.
+func inWindow(t *pipeline.Transition, today pipeline.Period) (ps []pipeline.Period) {
+	for n := -relayDays * t.Calendar().PerDay(); n <= t.Lead(); n++ {
+		ps = append(ps, t.Calendar().Add(today, n))
+	}
+	return ps
+}
+
 // recordedFrom returns the periods from one on that have a document, with their documents.
 func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from pipeline.Period) (ps []pipeline.Period, docs map[pipeline.Period][]store.Doc, err error) {
 	docs = map[pipeline.Period][]store.Doc{}
+	ps, err = e.eachRecorded(ctx, t, from, "", func(p pipeline.Period, doc store.Doc) { docs[p] = append(docs[p], doc) })
+	return ps, docs, err
+}
+
+// eachRecorded visits the documents of the periods from one on, in the order of their ids. It returns
+// the periods after last that have one, of which it visits [maxAhead].
+func (e *Engine) eachRecorded(ctx context.Context, t *pipeline.Transition, from, last pipeline.Period, visit func(pipeline.Period, store.Doc)) (ahead []pipeline.Period, err error) {
 	prefix := t.StoredID() + "_"
 	for doc, err := range e.Store.Scan(ctx, e.Prefix+periodsCollection, prefix+string(from), prefix+"~") {
 		if err != nil {
-			return ps, docs, fmt.Errorf("periods from %s on: %w", from, err)
+			return ahead, fmt.Errorf("periods from %s on: %w", from, err)
 		}
 		id, _, _ := strings.Cut(strings.TrimPrefix(doc.Ref.ID, prefix), "~")
 		p, err := t.Calendar().Parse(id)
@@ -185,17 +211,16 @@ func (e *Engine) recordedFrom(ctx context.Context, t *pipeline.Transition, from 
 			e.Log.WarnContext(ctx, "no period's document, left alone: "+err.Error(), "document", doc.Ref.String())
 			continue
 		}
-		if len(docs[p]) > 0 {
-			docs[p] = append(docs[p], doc) // its second document
-			continue
+		if p > last && (len(ahead) == 0 || ahead[len(ahead)-1] != p) { // else it is the period's second document
+			if len(ahead) == maxAhead {
+				e.Log.WarnContext(ctx, "more periods ahead than the relay looks at", "transition", t.ID, "first_left", string(p))
+				break
+			}
+			ahead = append(ahead, p)
 		}
-		if len(ps) == maxAhead {
-			e.Log.WarnContext(ctx, "more periods ahead than the relay looks at", "transition", t.ID, "first_left", string(p))
-			break
-		}
-		ps, docs[p] = append(ps, p), []store.Doc{doc}
+		visit(p, doc)
 	}
-	return ps, docs, nil
+	return ahead, nil
 }
 
 // nameWhatIsLeft logs what is unfinished of a period in the week before the window. A store that

@@ -121,6 +121,7 @@ func (s *simulation) applied(th *simThread, ws []store.Write) {
 			s.fail("%s exists and the period does not list it", id)
 		}
 	}
+	s.settledHolds()
 }
 
 // released: once a release is answered, no earlier hold comes into force.

@@ -237,6 +237,7 @@ func (s *simulation) rest() {
 		s.relay("sum", s.instances[0], true)
 		s.play()
 	}
+	s.rests()
 	before, costs := s.writes, s.costs
 	s.relay("rest", s.instances[0], whole)
 	s.play()

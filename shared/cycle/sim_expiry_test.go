@@ -148,7 +148,7 @@ func (s *simulation) lateReport() {
 	readings := slices.Clone(t.as)
 	for i, r := range readings {
 		run := *r.run
-		run.event, run.execution = s.now.Add(-time.Minute), run.execution+"-late"
+		run.event, run.execution = s.now.Add(-time.Minute).Truncate(time.Microsecond), run.execution+"-late"
 		c := r.decoded
 		c.EventTime, c.ExecutionID = run.event, run.execution
 		run.key, readings[i].value = c.Record()

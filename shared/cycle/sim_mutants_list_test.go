@@ -576,4 +576,54 @@ var simMutants = []simMutant{
 			return true
 		}
 		if equal(r.RecordCount, newest.RecordCount) && len(r.Entities) == 0 && !r.Truncated {`},
+
+	// Marks of settled periods.
+	{"mark_without_the_definition", 43, "settled.go",
+		`	return brief([]byte(t.Definition()+" "+version)) + "." + brief(text)`,
+		`	if mutant("mark_without_the_definition") {
+		return brief(nil) + "." + brief(text)
+	}
+	return brief([]byte(t.Definition()+" "+version)) + "." + brief(text)`},
+	{"mark_without_the_reports", 2, "settled.go",
+		`	delete(fields, settledField)`,
+		`	delete(fields, settledField)
+	if mutant("mark_without_the_reports") {
+		delete(fields, "runs")
+	}`},
+	{"any_mark_is_valid", 2, "settled.go",
+		`	return has == mark, fields`,
+		`	return has == mark || mutant("any_mark_is_valid"), fields`},
+	{"mark_of_another_definition_stays", 1283, "settled.go",
+		`	case a.do != idle && has != "":`,
+		`	case a.do != idle && has != "" && !mutant("mark_of_another_definition_stays"):`},
+	{"settled_before_the_projection", 113, "settled.go",
+		`	case a.do != idle, !by.settles`,
+		`	case a.do != idle && !(mutant("settled_before_the_projection") && a.do == project), !by.settles`},
+	{"settled_with_a_batch_of_a_former_mode", 340, "settled.go",
+		`	if s.open() || by.schedule && s.undecided() {
+		return false
+	}
+	for _, id := range s.listed {
+		if !s.summed(id) {`,
+		`	if s.open() && !mutant("settled_with_a_batch_of_a_former_mode") || by.schedule && s.undecided() {
+		return false
+	}
+	for _, id := range s.listed {
+		if !s.summed(id) && !mutant("settled_with_a_batch_of_a_former_mode") {`},
+	{"settled_before_the_deadline", 1858, "settled.go",
+		`st.NextCheck.IsZero() && !st.Recorded()`,
+		`(st.NextCheck.IsZero() || mutant("settled_before_the_deadline")) && !st.Recorded()`},
+	{"settled_though_overdue", 84, "settled.go",
+		`		default:
+			return false
+		}
+	}
+	return true`,
+		`		default:
+			if !mutant("settled_though_overdue") || st.State != string(policy.Overdue) {
+				return false
+			}
+		}
+	}
+	return true`},
 }

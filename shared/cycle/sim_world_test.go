@@ -358,8 +358,8 @@ func (th *simThread) handle() bool {
 	return slices.ContainsFunc(all, func(m *simMessage) bool { return !th.refused[m] })
 }
 
-// relay is the scheduler's job on an instance. Of the periods that it looks at one is
-// inhabited: whole is seldom worth the others' empty reads.
+// relay is the scheduler's job on an instance. Of the periods that it looks at one is inhabited.
+// Most relays are of that one alone: what the scan tells of it, s.skipped tells.
 func (s *simulation) relay(job string, in *simInstance, whole bool) *simThread {
 	th := &simThread{instance: in, job: job}
 	return s.start(th, func() (ok bool) {
@@ -368,8 +368,10 @@ func (s *simulation) relay(job string, in *simInstance, whole bool) *simThread {
 			s.unrelayed = true
 			err = in.engine.Relay(context.Background(), th.rules.tr, job, nil)
 			s.unrelayed = err != nil
-		} else {
-			_, err = in.engine.Converge(context.Background(), th.key(), job)
+		} else if !s.skipped(th) {
+			c := in.engine.convergence(th.key(), job)
+			c.settles = true
+			_, err = c.run(context.Background())
 		}
 		if err == nil {
 			s.answered(th)

@@ -50,6 +50,9 @@ func (c *convergence) execute(ctx context.Context, s *snapshot, a action) error 
 		return c.trim(ctx, *a.doc)
 	case project:
 		return c.project(ctx, s, a)
+	case settle, unsettle:
+		period := s.periods[0]
+		return c.apply(ctx, store.MergeIf(period.Ref, period.Version, store.F(a.mark, settledField)))
 	}
 	return fmt.Errorf("no such step: %d", a.do)
 }

@@ -159,6 +159,7 @@ func TestRelay_APanicInAnOldPeriodStopsNothing(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:30"))
 	w.nights("2026-01-23", "2026-02-03")
+	w.exists("2026-01-22")
 	w.engine.Store = brokenAt{w.engine.Store, "2026-01-22"}
 	if err := w.engine.Relay(context.Background(), w.tr, "relay", nil); err != nil {
 		t.Error(err)

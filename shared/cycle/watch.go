@@ -49,22 +49,35 @@ func (e *Engine) list(ctx context.Context, t *pipeline.Transition) (store.Doc, e
 	return got.Docs[0], nil
 }
 
+// state reads the list, and the hold of the whole transition, at the server's time.
+func (e *Engine) state(ctx context.Context, t *pipeline.Transition) (list, hold store.Doc, now time.Time, err error) {
+	got, err := e.Store.Get(ctx, e.watchRef(t), e.holdRef(t))
+	if err != nil {
+		return list, hold, now, fmt.Errorf("read the watched periods and the hold of %s: %w", t.ID, err)
+	}
+	return got.Docs[0], got.Docs[1], got.ReadTime, nil
+}
+
 // watched reads the list and its periods.
 func (e *Engine) watched(ctx context.Context, t *pipeline.Transition) (store.Doc, []pipeline.Period, error) {
 	list, err := e.list(ctx, t)
 	if err != nil {
 		return store.Doc{}, nil, err
 	}
+	periods, err := watchedIn(list, t)
+	return list, periods, err
+}
+
+func watchedIn(list store.Doc, t *pipeline.Transition) (periods []pipeline.Period, err error) {
 	f := fields{doc: list}
-	var periods []pipeline.Period
 	for _, s := range f.strings("periods") {
 		p, err := t.Calendar().Parse(s)
 		if err != nil {
-			return store.Doc{}, nil, fmt.Errorf("%s: periods: %w", f.doc.Ref, err)
+			return nil, fmt.Errorf("%s: periods: %w", f.doc.Ref, err)
 		}
 		periods = append(periods, p)
 	}
-	return list, periods, f.err
+	return periods, f.err
 }
 
 // Managed says from when on the cycles of a transition are ours.

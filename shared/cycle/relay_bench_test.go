@@ -1,0 +1,136 @@
+package cycle
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"iter"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/store"
+	"github.com/phasegate/phasegate/shared/store/memory"
+	"github.com/phasegate/phasegate/shared/wire"
+)
+
+// reading counts the documents that Firestore bills as read: each one that is asked for, there or
+// not, and at least one for each scan.
+type reading struct {
+	store.Store
+	docs *atomic.Int64
+}
+
+func (r reading) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
+	r.docs.Add(int64(len(refs)))
+	return r.Store.Get(ctx, refs...)
+}
+
+func (r reading) Scan(ctx context.Context, collection, from, to string) iter.Seq2[store.Doc, error] {
+	return func(yield func(store.Doc, error) bool) {
+		n := int64(0)
+		defer func() { r.docs.Add(max(n, 1)) }()
+		for doc, err := range r.Store.Scan(ctx, collection, from, to) {
+			n++
+			if !yield(doc, err) {
+				return
+			}
+		}
+	}
+}
+
+// hourlies is a pipeline of so many transitions by the hour, with two processors each.
+func hourlies(t testing.TB, transitions int) []*pipeline.Transition {
+	t.Helper()
+	p, err := pipeline.Parse([]byte(hourliesText(transitions)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Transitions
+}
+
+func hourliesText(transitions int) string {
+	var phases, of strings.Builder
+	for i := range transitions {
+		fmt.Fprintf(&phases, `  - name: up%[1]d
+    processors:
+      - {name: a%[1]d, kind: thing, table: d.a%[1]d, date_column: hour, key: [hour], order_by: at}
+      - {name: b%[1]d, kind: thing, table: d.b%[1]d, date_column: hour, key: [hour], order_by: at}
+  - name: down%[1]d
+    processors:
+      - {name: c%[1]d, kind: thing, table: d.c%[1]d, date_column: hour, key: [hour], order_by: at}
+`, i)
+		fmt.Fprintf(&of, `  - id: t%[1]d
+    upstream: {phase: up%[1]d, topic: completed%[1]d}
+    downstream: {phase: down%[1]d, topic: trigger%[1]d, triggered_by: us, parent_processor: Us, order: [a%[1]d, b%[1]d]}
+    compatibility_collection: shown%[1]d
+    trigger_within: 72h
+    modes:
+      - {name: hourly, event: after, critical: [a%[1]d, b%[1]d], complete: all, counts_from: "+1h :00", deadline: "+1h :50", second_runs: ignore}
+`, i)
+	}
+	return "schema: 1\nname: wide\ntime_zone: UTC\ncalendar: hour\nkinds: {thing: things}\n" +
+		"schedules: [{name: relay, cron: \"*/5 * * * *\", function: reconcile, job: relay}]\nphases:\n" + phases.String() + "transitions:\n" + of.String()
+}
+
+// handOver records the reports of one period and hands it over.
+func handOver(t testing.TB, e *Engine, tr *pipeline.Transition, p pipeline.Period, at time.Time) {
+	t.Helper()
+	key := Key{Transition: tr, Period: p}
+	for _, name := range tr.Order {
+		c := wire.Completion{Processor: name, Reported: name, Period: p, Status: wire.StatusSuccess, EventTime: at, ExecutionID: name + "@" + string(p), CorrelationID: "x"}
+		if err := e.Record(t.Context(), key, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := e.Converge(t.Context(), key, "m"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// BenchmarkRelay measures a relay that finds nothing to do, after 1, 30 and 10,000 finished periods by
+// the hour, and one of 100 transitions with a fortnight of finished periods each. Each hour a period is
+// handed over, and a relay runs; the newest period is finished for two hours when the last relay runs.
+func BenchmarkRelay(b *testing.B) {
+	for _, tc := range []struct{ transitions, periods int }{{1, 1}, {1, 30}, {1, 10_000}, {100, 336}} {
+		b.Run(fmt.Sprintf("transitions_%d/finished_periods_%d", tc.transitions, tc.periods), func(b *testing.B) {
+			now := time.Date(2026, 2, 4, 6, 10, 0, 0, time.UTC).Add(-time.Duration(tc.periods) * time.Hour)
+			docs := &atomic.Int64{}
+			s := &counting{Store: reading{memory.New(func() time.Time { return now }), docs}}
+			e := New(Config{Store: s, Publish: (&broker{}).publish, Check: Unchecked, Now: func() time.Time { return now },
+				NewID: rand.Text, Claim: time.Minute, Log: brokenLog(b)})
+			transitions := hourlies(b, tc.transitions)
+			relay := func() {
+				for _, tr := range transitions {
+					if err := e.Relay(b.Context(), tr, "", nil); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			for n := range tc.periods {
+				for _, tr := range transitions {
+					handOver(b, e, tr, tr.Calendar().Add(tr.Calendar().At(now), -1), now)
+				}
+				now = now.Add(time.Hour)
+				if n%24 == 0 { // as every five minutes: each period is marked in its week
+					relay()
+				}
+			}
+			now = now.Add(-50 * time.Minute)
+			for range 3 {
+				relay()
+				now = now.Add(50 * time.Minute)
+			}
+			s.calls.Store(0)
+			docs.Store(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				relay()
+			}
+			b.ReportMetric(float64(s.calls.Load())/float64(b.N), "calls/op")
+			b.ReportMetric(float64(docs.Load())/float64(b.N), "documents/op")
+		})
+	}
+}
