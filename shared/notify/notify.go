@@ -33,6 +33,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,6 +97,9 @@ const (
 	claimFor = time.Minute
 	// tries bounds the attempts to claim while other processes are faster.
 	tries = 3
+	// subjects bounds the documents of one read. The first relay after a deployment says something
+	// about each cycle of a week, of which there are 16,800 in 100 transitions by the hour.
+	subjects = 500
 )
 
 // Notify calls Send and logs its error. Without a channel it does nothing, and the health
@@ -113,7 +117,8 @@ func (n *Notifier) Notify(ctx context.Context, notifications ...Notification) {
 var errLeft = errors.New("not sent now: another process is sending it, or Slack asked to wait")
 
 // Send sends all new states in one message, also if ctx is cancelled. It calls the store
-// before and after the message, or once if no state is new.
+// before and after the message, or once if no state is new. Of more than [subjects] each so many take
+// a message of their own.
 func (n *Notifier) Send(ctx context.Context, notifications ...Notification) error {
 	if n == nil {
 		return ErrNoChannel
@@ -121,16 +126,31 @@ func (n *Notifier) Send(ctx context.Context, notifications ...Notification) erro
 	if err := n.Slack.Problem(); err != nil || len(notifications) == 0 {
 		return err
 	}
+	var left error
+	for some := range slices.Chunk(latest(notifications), subjects) {
+		err := n.sendSome(ctx, some)
+		if err != nil && !errors.Is(err, errLeft) {
+			return err
+		}
+		left = cmp.Or(err, left)
+	}
+	return left
+}
+
+func (n *Notifier) sendSome(ctx context.Context, notifications []Notification) error {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
-	return n.notify(ctx, latest(notifications))
+	return n.notify(ctx, notifications)
 }
 
 // latest keeps the last notification about each subject.
 func latest(notifications []Notification) (out []Notification) {
+	last := map[string]int{}
 	for i, notification := range notifications {
-		later := func(o Notification) bool { return o.Subject == notification.Subject }
-		if !slices.ContainsFunc(notifications[i+1:], later) {
+		last[notification.Subject] = i
+	}
+	for i, notification := range notifications {
+		if last[notification.Subject] == i {
 			out = append(out, notification)
 		}
 	}

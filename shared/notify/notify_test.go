@@ -2,6 +2,7 @@ package notify
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -265,5 +266,36 @@ func TestMessage_HasLinksWhileAStateIsNotWell(t *testing.T) {
 	}
 	if got := n.message([]Notification{{Subject: "a", Title: "t", Links: []Link{link}}}); strings.Contains(got, "https://") {
 		t.Errorf("resolved: %q", got)
+	}
+}
+
+// mostRead is a store that notes the most documents of one read.
+type mostRead struct {
+	store.Store
+	most, reads int
+}
+
+func (s *mostRead) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
+	s.most, s.reads = max(s.most, len(refs)), s.reads+1
+	return s.Store.Get(ctx, refs...)
+}
+
+func TestSend_ReadsThousandsOfSubjectsInParts(t *testing.T) {
+	d := newDesk(t, answer{status: 200, body: "ok"})
+	s := &mostRead{Store: d.Store}
+	d.Store = s
+	var all []Notification
+	for i := range 2*subjects + 1 {
+		all = append(all, Notification{Subject: fmt.Sprint("cycle_", i), Title: "is handed over"})
+	}
+	all[2*subjects].State, all[2*subjects].Title = "overdue", "the last is overdue"
+	if err := d.Send(t.Context(), all...); err != nil {
+		t.Fatal(err)
+	}
+	if said := d.said(); len(said) != 1 || !strings.Contains(said[0], "the last is overdue") {
+		t.Errorf("%q", said)
+	}
+	if s.most > subjects || s.reads != 3 {
+		t.Errorf("%d reads of at most %d documents", s.reads, s.most)
 	}
 }
