@@ -75,6 +75,7 @@ test-all: build/bqemu build/tested ## Run all other tests: on the emulators, in 
 	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestFailureModes_ChangesMakeTestsFail$$' ./scripts/verify/failures -changes
 	$(GOTEST) -- -shuffle=on -timeout 20m -run 'TestSimulation$$|TestEverySchedule|TestMutantsAreCaught' ./shared/guard -sim.seeds=20000 -sim.preemptions=2 -sim.mutants
 	$(GOTEST) -- -shuffle=on -timeout 20m -run TestBill_MonthlyCostOfPipelines ./scripts/dev/demo -bill.large
+	$(GOTEST) -- -shuffle=on -timeout 20m -run AfterADeployment ./functions/reconcile -relay.periods=168
 
 .PHONY: test-emulated
 test-emulated:

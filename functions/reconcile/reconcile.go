@@ -35,7 +35,7 @@ const timeout = 5 * time.Minute
 // to quarantine.
 func New(open func(context.Context) (*app.App, error)) http.Handler {
 	return delivery.Function{
-		Name: pipeline.FunctionReconcile, Open: open, Timeout: timeout, Source: delivery.Jobs(pipeline.FunctionReconcile), Handle: handle,
+		Name: "reconcile", Open: open, Timeout: timeout, Source: delivery.Jobs("reconcile"), Handle: handle,
 	}
 }
 
@@ -64,25 +64,37 @@ func handle(ctx context.Context, r delivery.Request) (notifications []notify.Not
 	return notifications, err
 }
 
-// relay names leaked locks at the same time as it converges the transitions: one of them that
-// hangs uses up the time of the job.
+// relayLimit bounds the relay of one transition. Its readiness checks begin within twice 45 s, and the
+// last of them end with their claims. It is below timeout, so that the job answers.
+const relayLimit = 4 * time.Minute
+
+// relay names leaked locks at the same time as it converges the transitions. Notifications about those
+// that proceed do not wait for one that hangs.
 func relay(ctx context.Context, a *app.App, messageID string) (notifications []notify.Notification, err error) {
 	var naming sync.WaitGroup
 	var unnamed error
 	naming.Go(func() { unnamed = guarded(ctx, a, "part", "locks", func() error { return nameLeakedLocks(ctx, a) }) })
 	var mu sync.Mutex
 	err = eachTransition(ctx, a, func(t *pipeline.Transition) error {
+		ctx, cancel := context.WithTimeout(ctx, relayLimit)
+		defer cancel()
 		return a.Engine.Relay(ctx, t, messageID, func(key cycle.Key, cycles []cycle.Status) {
 			mu.Lock()
 			defer mu.Unlock()
 			notifications = append(notifications, a.Notifications(key, cycles)...)
 		})
+	}, func() {
+		mu.Lock()
+		most := notifications
+		notifications = nil
+		mu.Unlock()
+		a.Notifier.Notify(ctx, most...)
 	})
 	naming.Wait()
 	if err := errors.Join(err, unnamed); err != nil {
 		return notifications, err // and no heartbeat: a relay that keeps failing has to be noticed
 	}
-	return notifications, a.Heartbeat(ctx, pipeline.FunctionReconcile, wire.JobRelay)
+	return notifications, a.Heartbeat(ctx, "reconcile", wire.JobRelay)
 }
 
 const (
@@ -119,7 +131,7 @@ func nightly(ctx context.Context, a *app.App, e wire.Envelope) error {
 	if err != nil {
 		return err
 	}
-	return a.Heartbeat(ctx, pipeline.FunctionReconcile, wire.JobNightly)
+	return a.Heartbeat(ctx, "reconcile", wire.JobNightly)
 }
 
 func reconcileAll(ctx context.Context, a *app.App, asked time.Time) error {
@@ -132,19 +144,54 @@ func reconcileAll(ctx context.Context, a *app.App, asked time.Time) error {
 		}
 		r.LogReport(ctx, t, report)
 		return nil
-	})
+	}, func() {})
 }
 
-// eachTransition does something for all transitions at once: one that hangs or panics
-// keeps no other from its turn.
-func eachTransition(ctx context.Context, a *app.App, do func(*pipeline.Transition) error) error {
+const (
+	// turns bounds the transitions that begin at once, and so the memory: each holds the documents of
+	// one period.
+	turns = 16
+	// turn is how long a transition keeps others from beginning. Then it goes on next to them: it
+	// waits for BigQuery or for the store, or has much to do. So the last of 100 transitions begins
+	// after 30 s, even if all others hang.
+	turn = 5 * time.Second
+)
+
+// eachTransition does something for all transitions: one that fails, panics, hangs or is slow keeps no
+// other from its turn. Once all others are done, most is called, and then it waits for those that still
+// work after their turns.
+func eachTransition(ctx context.Context, a *app.App, do func(t *pipeline.Transition) error, most func()) error {
 	errs := make([]error, len(a.Pipeline.Transitions))
+	free := make(chan struct{}, turns)
 	var working sync.WaitGroup
 	for i, t := range a.Pipeline.Transitions {
-		working.Go(func() { errs[i] = guarded(ctx, a, "transition", t.ID, func() error { return do(t) }) })
+		if !take(ctx, free) {
+			errs[i] = fmt.Errorf("%s had no turn: %w", t.ID, ctx.Err())
+			continue
+		}
+		working.Go(func() {
+			end := sync.OnceFunc(func() { <-free })
+			defer time.AfterFunc(turn, end).Stop()
+			defer end()
+			errs[i] = guarded(ctx, a, "transition", t.ID, func() error { return do(t) })
+		})
 	}
+	for range turns {
+		take(ctx, free)
+	}
+	most()
 	working.Wait()
 	return errors.Join(errs...)
+}
+
+// take waits for a turn, until ctx ends.
+func take(ctx context.Context, free chan<- struct{}) bool {
+	select {
+	case free <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // guarded turns a panic of one part of a job into an error. The log entry has
@@ -206,5 +253,5 @@ func verify(ctx context.Context, a *app.App) error {
 	if !sound {
 		return nil // a retry changes nothing; the log and the missing heartbeat report it
 	}
-	return a.Heartbeat(ctx, pipeline.FunctionReconcile, wire.JobVerify)
+	return a.Heartbeat(ctx, "reconcile", wire.JobVerify)
 }
