@@ -17,6 +17,7 @@ import (
 	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/health"
 	"github.com/phasegate/phasegate/shared/notify"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/statuspage"
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -29,7 +30,7 @@ const timeout = time.Minute
 func New(open func(context.Context) (*app.App, error)) http.Handler {
 	page := &statuspage.Page{}
 	return delivery.Function{
-		Name: "health", Open: open, Timeout: timeout, Source: delivery.Jobs("health"), Handle: handle,
+		Name: pipeline.FunctionHealth, Open: open, Timeout: timeout, Source: delivery.Jobs(pipeline.FunctionHealth), Handle: handle,
 		Pages: map[string]func(context.Context, *app.App, *http.Request, http.ResponseWriter) error{
 			"/": page.Overview, "/cycle/": page.Cycle, "/cycles.json": page.Cycles, "/report.json": report},
 	}
@@ -67,7 +68,7 @@ func evaluate(ctx context.Context, a *app.App) ([]notify.Notification, error) {
 	if err := c.Remember(ctx, r); err != nil {
 		return notifications, err
 	}
-	return notifications, a.Heartbeat(ctx, "health", wire.JobHealth)
+	return notifications, a.Heartbeat(ctx, pipeline.FunctionHealth, wire.JobHealth)
 }
 
 // report answers the last report. What it says is about the pipeline: that it could be read

@@ -35,7 +35,7 @@ const timeout = 5 * time.Minute
 // to quarantine.
 func New(open func(context.Context) (*app.App, error)) http.Handler {
 	return delivery.Function{
-		Name: "reconcile", Open: open, Timeout: timeout, Source: delivery.Jobs("reconcile"), Handle: handle,
+		Name: pipeline.FunctionReconcile, Open: open, Timeout: timeout, Source: delivery.Jobs(pipeline.FunctionReconcile), Handle: handle,
 	}
 }
 
@@ -94,7 +94,7 @@ func relay(ctx context.Context, a *app.App, messageID string) (notifications []n
 	if err := errors.Join(err, unnamed); err != nil {
 		return notifications, err // and no heartbeat: a relay that keeps failing has to be noticed
 	}
-	return notifications, a.Heartbeat(ctx, "reconcile", wire.JobRelay)
+	return notifications, a.Heartbeat(ctx, pipeline.FunctionReconcile, wire.JobRelay)
 }
 
 const (
@@ -131,7 +131,7 @@ func nightly(ctx context.Context, a *app.App, e wire.Envelope) error {
 	if err != nil {
 		return err
 	}
-	return a.Heartbeat(ctx, "reconcile", wire.JobNightly)
+	return a.Heartbeat(ctx, pipeline.FunctionReconcile, wire.JobNightly)
 }
 
 func reconcileAll(ctx context.Context, a *app.App, asked time.Time) error {
@@ -253,5 +253,5 @@ func verify(ctx context.Context, a *app.App) error {
 	if !sound {
 		return nil // a retry changes nothing; the log and the missing heartbeat report it
 	}
-	return a.Heartbeat(ctx, "reconcile", wire.JobVerify)
+	return a.Heartbeat(ctx, pipeline.FunctionReconcile, wire.JobVerify)
 }

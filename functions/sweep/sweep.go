@@ -32,7 +32,7 @@ const actor = "sweep"
 // quarantine.
 func New(open func(context.Context) (*app.App, error)) http.Handler {
 	return delivery.Function{
-		Name: "sweep", Open: open, Timeout: timeout, Source: delivery.Jobs("sweep"),
+		Name: pipeline.FunctionSweep, Open: open, Timeout: timeout, Source: delivery.Jobs(pipeline.FunctionSweep),
 		Handle: func(ctx context.Context, r delivery.Request) ([]notify.Notification, error) {
 			return nil, handle(ctx, r.App, r.Envelope) // health notifies people of duplicates
 		},
@@ -107,5 +107,5 @@ func conclude(ctx context.Context, a *app.App, job wire.Job, r sweep.Report) err
 	case r.Unknown() > 0 || job.Table != "" || job.Date != "":
 		return nil // the heartbeat is of the sweep of everything
 	}
-	return a.Heartbeat(ctx, "sweep", wire.JobSweep)
+	return a.Heartbeat(ctx, pipeline.FunctionSweep, wire.JobSweep)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/delivery"
 	"github.com/phasegate/phasegate/shared/notify"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/telemetry"
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -25,7 +26,7 @@ const timeout = 2 * time.Minute
 // CloudEvent; ?transition=ID names the transition where the pipeline has several.
 func New(open func(context.Context) (*app.App, error)) http.Handler {
 	return delivery.Function{
-		Name: "transition", Open: open, Timeout: timeout,
+		Name: pipeline.FunctionTransition, Open: open, Timeout: timeout,
 		Source: source, Handle: handle,
 	}
 }
