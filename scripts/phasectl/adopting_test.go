@@ -41,30 +41,13 @@ const (
 func (a *adoption) deploy(shadow bool, at time.Time, old bool) {
 	t := a.t
 	t.Helper()
-	a.undeploy()
+	a.stop()
 	t.Setenv("PHASEGATE_SHADOW", strconv.FormatBool(shadow))
-	c, err := (&flags{}).host().Config(os.Getenv("PHASEGATE_STORE"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	consumers := map[string]http.Handler{"nba-phase4-trigger": http.HandlerFunc(a.phase4)}
 	if old {
 		consumers[completions] = http.HandlerFunc(a.orchestrator)
 	}
-	a.Environment, err = local.Start(t.Context(), local.Options{Config: c, Stores: stores, Logs: io.Discard, Errors: t.Logf, Consumers: consumers, Clock: local.NewClock(at)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PUBSUB_EMULATOR_HOST", a.PubSub)
-}
-
-func (a *adoption) undeploy() {
-	if a.Environment != nil {
-		if err := a.Close(); err != nil {
-			a.t.Error(err)
-		}
-		a.Environment = nil
-	}
+	a.start(local.Options{Consumers: consumers, Clock: local.NewClock(at)})
 }
 
 func (a *adoption) phase4(w http.ResponseWriter, r *http.Request) {
@@ -166,10 +149,7 @@ func TestAdoption_PipelineIsAdoptedAndReturned(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PIPELINE_FILE", file)
-	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
-	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(dir, "store.db"))
-	a := &adoption{system: &system{t: t}}
-	t.Cleanup(a.undeploy)
+	a := &adoption{system: newSystem(t)}
 	morning := func(day int) time.Time { return time.Date(2026, 2, day, 11, 5, 0, 0, time.UTC) }
 	handedOver := func(want string) {
 		t.Helper()
@@ -193,7 +173,7 @@ func TestAdoption_PipelineIsAdoptedAndReturned(t *testing.T) {
 	}
 	want(t, 0, []string{"ok       replaces " + oldFeed}, "checks", "verify")
 	broker := a.PubSub
-	a.undeploy()
+	a.stop()
 	t.Setenv("PUBSUB_EMULATOR_HOST", broker) // whom nobody answers for any more
 	t.Setenv("PHASEGATE_SHADOW", "false")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -127,3 +127,21 @@ func TestShellCompletion_SuggestsWhatIsInTheStore(t *testing.T) {
 		t.Errorf("a store that cannot be read: %q", out)
 	}
 }
+
+func TestExplain_SuggestsFix(t *testing.T) {
+	s := running(t)
+	failed := completion(five[0], "2026-02-03")
+	failed["status"] = "failed"
+	s.report(failed)
+	want(t, 0, []string{"fix        player_game_summary reported failed: repair the cause and run it again, in its own way or by phasectl run 2026-02-03 --processor player_game_summary --publish -- COMMAND\n",
+		"team_defense_game_summary, team_offense_game_summary, upcoming_player_game_context, upcoming_team_game_context have not reported. Those whose rows are in their tables: phasectl reconcile 2026-02-03 --fix. "}, "explain", "2026-02-03", "overnight") // by now its deadline has passed
+	for _, name := range five[:2] {
+		s.report(completion(name, "2026-02-03"))
+	}
+	want(t, 0, []string{"to hand over the complete processors without them: phasectl trigger 2026-02-03 overnight --force --reason"}, "explain", "2026-02-03", "overnight")
+	s.report(completion(five[3], "2026-02-03"))
+	s.report(completion(five[4], "2026-02-03"))
+	want(t, 0, []string{"without waiting: phasectl trigger 2026-02-03 overnight --reason"}, "explain", "2026-02-03", "overnight")
+	want(t, 0, []string{"published"}, "trigger", "--date", "2026-02-03", "--mode", "overnight", "--reason", "now")
+	want(t, 0, []string{"and hand over again: phasectl trigger"}, "explain", "2026-02-03", "overnight")
+}

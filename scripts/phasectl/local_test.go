@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -192,40 +191,13 @@ func TestServe_ReportsReadyAndDrains(t *testing.T) {
 // points the environment variables at them.
 func night(t *testing.T) {
 	t.Helper()
-	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
-	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
-	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // status publishes nothing
-	f := &flags{}
-	c, err := f.host().Config(os.Getenv("PHASEGATE_STORE"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	env, err := local.Start(t.Context(), local.Options{Config: c, Stores: stores, Logs: io.Discard, Errors: t.Logf,
-		Clock: local.NewClock(time.Date(2026, 2, 3, 15, 40, 0, 0, time.UTC))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := env.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	s := newSystem(t)
+	s.start(local.Options{Clock: local.NewClock(time.Date(2026, 2, 3, 15, 40, 0, 0, time.UTC))})
 	for _, processor := range []string{"upcoming_team_game_context", "upcoming_player_game_context", "roster\x1b[31m"} {
-		data, err := json.Marshal(map[string]any{"processor_name": processor, "game_date": "2026-02-03", "status": "success"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		sent := env.App.Broker.Publish(t.Context(), env.App.Pipeline.Transitions[0].UpstreamTopic, []wire.Outgoing{{Data: data}})
-		if sent[0].Err != nil {
-			t.Fatal(sent[0].Err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		err = env.Settle(ctx)
-		cancel()
-		if err != nil {
-			t.Fatal(err)
-		}
+		s.report(map[string]any{"processor_name": processor, "game_date": "2026-02-03", "status": "success"})
 	}
+	s.stop()
+	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // status publishes nothing
 }
 
 func TestStatus_PrintsText(t *testing.T) {

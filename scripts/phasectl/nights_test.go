@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -36,14 +35,7 @@ type worstNight struct {
 func newWorstNight(t *testing.T) *worstNight {
 	t.Helper()
 	program := emulatortest.BigQuery(t)
-	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
-	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
-	c, err := (&flags{}).host().Config("sqlite:" + filepath.Join(t.TempDir(), "store.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PHASEGATE_STORE", c.Store)
-	w := &worstNight{system: &system{t: t}}
+	w := &worstNight{system: newSystem(t)}
 	clocked := local.NewClock(time.Date(2026, 2, 4, 10, 50, 0, 0, time.UTC))
 	clock = clocked.Now
 	t.Cleanup(func() { clock = time.Now })
@@ -56,17 +48,7 @@ func newWorstNight(t *testing.T) *worstNight {
 		}
 		rw.WriteHeader(http.StatusNoContent)
 	})
-	w.Environment, err = local.Start(t.Context(), local.Options{Config: c, Stores: stores, Logs: io.Discard, Errors: t.Logf, BigQuery: program, Seed: true,
-		Slack: w.tell, Consumers: map[string]http.Handler{"nba-phase4-trigger": phase4}, Clock: clocked})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := w.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Setenv("PUBSUB_EMULATOR_HOST", w.PubSub)
+	w.start(local.Options{BigQuery: program, Seed: true, Slack: w.tell, Consumers: map[string]http.Handler{"nba-phase4-trigger": phase4}, Clock: clocked})
 	t.Setenv("BIGQUERY_EMULATOR_HOST", w.BigQuery)
 	t.Setenv("SLACK_WEBHOOK_URL", w.Slack)
 	client, err := w.App.Warehouse.Client(t.Context())

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,7 +15,6 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
-	"github.com/phasegate/phasegate/scripts/dev/local"
 	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
@@ -26,42 +23,10 @@ import (
 	"github.com/phasegate/phasegate/shared/store/memory"
 )
 
-// runningNow is a local environment in real time, which the environment variables name.
-// received counts what the next phase is sent.
+// runningNow is a system in real time.
 func runningNow(t *testing.T) (s *system, received *atomic.Int64) {
 	t.Helper()
 	return runningAt(t, time.Time{})
-}
-
-// runningAt is one whose clock begins at a time.
-func runningAt(t *testing.T, at time.Time) (s *system, received *atomic.Int64) {
-	t.Helper()
-	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
-	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
-	s, received = &system{t: t, down: new(atomic.Bool)}, new(atomic.Int64)
-	c, err := (&flags{}).host().Config(os.Getenv("PHASEGATE_STORE"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	opened := func(now func() time.Time) app.Stores {
-		return func(ctx context.Context, c app.Config) (store.Store, error) {
-			st, err := stores(now)(ctx, c)
-			return standstill{st, s.down}, err
-		}
-	}
-	phase4 := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { received.Add(1) })
-	s.Environment, err = local.Start(t.Context(), local.Options{Config: c, Stores: opened, Logs: io.Discard, Errors: t.Logf, Slack: s.tell,
-		Consumers: map[string]http.Handler{"nba-phase4-trigger": phase4}, Clock: local.NewClock(at)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Setenv("PUBSUB_EMULATOR_HOST", s.PubSub)
-	return s, received
 }
 
 func TestSmoke_CompletesShadowCycleOnEveryCall(t *testing.T) {

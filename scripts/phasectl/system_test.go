@@ -62,35 +62,60 @@ func (s standstill) Apply(ctx context.Context, ws ...store.Write) ([]store.Versi
 
 func (s standstill) Close() error { return s.Store.(io.Closer).Close() }
 
-func running(t *testing.T) *system {
+// newSystem is one that is not started yet, with documents of its own.
+func newSystem(t *testing.T) *system {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "store.db")
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
-	t.Setenv("PHASEGATE_STORE", "sqlite:"+file)
-	s := &system{t: t, down: new(atomic.Bool)}
-	c, err := (&flags{}).host().Config(os.Getenv("PHASEGATE_STORE"))
-	if err != nil {
-		t.Fatal(err)
+	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
+	return &system{t: t, down: new(atomic.Bool)}
+}
+
+// start starts the system on its documents, until the test ends.
+func (s *system) start(o local.Options) {
+	s.t.Helper()
+	var err error
+	if o.Config, err = (&flags{}).host().Config(os.Getenv("PHASEGATE_STORE")); err != nil {
+		s.t.Fatal(err)
 	}
-	opened := func(now func() time.Time) app.Stores {
+	o.Logs, o.Errors = io.Discard, s.t.Logf
+	o.Stores = func(now func() time.Time) app.Stores {
 		return func(ctx context.Context, c app.Config) (store.Store, error) {
 			st, err := stores(now)(ctx, c)
 			return standstill{st, s.down}, err
 		}
 	}
-	phase4 := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	s.Environment, err = local.Start(t.Context(), local.Options{Config: c, Stores: opened, Logs: io.Discard, Errors: t.Logf,
-		Consumers: map[string]http.Handler{"nba-phase4-trigger": phase4},
-		Clock:     local.NewClock(time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC))})
-	if err != nil {
-		t.Fatal(err)
+	if s.Environment, err = local.Start(s.t.Context(), o); err != nil {
+		s.t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	s.t.Cleanup(s.stop)
+	s.t.Setenv("PUBSUB_EMULATOR_HOST", s.PubSub)
+}
+
+func (s *system) stop() {
+	s.t.Helper()
+	if s.Environment != nil {
 		if err := s.Close(); err != nil {
-			t.Error(err)
+			s.t.Error(err)
 		}
+		s.Environment = nil
+	}
+}
+
+// runningAt is a system whose clock begins at a time. It counts what the next phase is sent.
+func runningAt(t *testing.T, at time.Time) (s *system, received *atomic.Int64) {
+	t.Helper()
+	s, received = newSystem(t), new(atomic.Int64)
+	phase4 := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		received.Add(1)
+		w.WriteHeader(http.StatusNoContent)
 	})
-	t.Setenv("PUBSUB_EMULATOR_HOST", s.PubSub)
+	s.start(local.Options{Slack: s.tell, Consumers: map[string]http.Handler{"nba-phase4-trigger": phase4}, Clock: local.NewClock(at)})
+	return s, received
+}
+
+func running(t *testing.T) *system {
+	t.Helper()
+	s, _ := runningAt(t, time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC))
 	return s
 }
 
@@ -173,4 +198,44 @@ func want(t *testing.T, code int, parts []string, args ...string) string {
 		}
 	}
 	return stdout
+}
+
+// audits counts the records of an action.
+func (s *system) audits(action string) (n int) {
+	s.t.Helper()
+	for doc, err := range s.App.Store.Scan(s.t.Context(), "audit", "!", "~") {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if doc.Data["action"] == action {
+			n++
+		}
+	}
+	return n
+}
+
+// fail delivers a completion in vain until it is dead-lettered.
+func (s *system) fail(completion map[string]any) {
+	s.t.Helper()
+	s.down.Store(true)
+	s.report(completion)
+	for {
+		due, waiting := s.NextRetry()
+		if !waiting {
+			break
+		}
+		s.Clock.AdvanceTo(due)
+		s.settle()
+	}
+	s.down.Store(false)
+}
+
+// tooLarge reports a completion that is invalid and too large for quarantine, and returns the id of
+// its dead letter.
+func (s *system) tooLarge() string {
+	s.t.Helper()
+	large := completion(five[0], "YESTERDAY")
+	large["error_message"] = strings.Repeat("x", 2<<20)
+	s.report(large)
+	return firstID(want(s.t, 0, []string{"too large for quarantine"}, "dead-letter", "list"))
 }
