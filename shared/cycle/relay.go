@@ -66,9 +66,9 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 		list, managed, err = e.adopt(ctx, t, list)
 		errs = append(errs, err)
 	}
-	found, err := e.scan(ctx, t, today)
+	found, err := e.scan(ctx, t, today, now)
 	errs = append(errs, err)
-	found.hold, found.now = hold, now
+	found.hold = hold
 	keys := found.turns(t, merged(inWindow(t, today), watched), watched)
 	settled := map[pipeline.Period]bool{}
 	var waiting []*convergence

@@ -132,17 +132,28 @@ type outline struct {
 	formerly bool // or was, by another definition or version of the code
 }
 
-// scan reads the documents of the periods that a relay evaluates or names, and holds one at a time.
-func (e *Engine) scan(ctx context.Context, t *pipeline.Transition, today pipeline.Period) (scanned, error) {
+// outline says what a period's first document tells a relay. A mark is not enough if the evaluation of the
+// period has to put off its end (expiry.go), as of one that is ahead for long.
+func (e *Engine) outline(t *pipeline.Transition, period store.Doc, now time.Time) (o outline) {
+	o.settled, o.formerly = marked(t, e.Version, period)
+	if at, ends := period.Data[store.ExpiresAt].(time.Time); ends && !e.Shadow && at.Sub(now) <= store.Kept-fresh {
+		o.settled = false
+	}
+	return o
+}
+
+// scan reads the documents of the periods that a relay evaluates or names, and holds one at a time. now is
+// the server's time, zero where it is not known.
+func (e *Engine) scan(ctx context.Context, t *pipeline.Transition, today pipeline.Period, now time.Time) (scanned, error) {
 	cal := t.Calendar()
-	s := scanned{of: map[pipeline.Period]outline{}, from: cal.Add(today, -2*relayDays*cal.PerDay())}
+	s := scanned{of: map[pipeline.Period]outline{}, from: cal.Add(today, -2*relayDays*cal.PerDay()), now: now}
 	var err error
 	s.ahead, err = e.eachRecorded(ctx, t, s.from, cal.Add(today, t.Lead()), func(p pipeline.Period, doc store.Doc) {
 		var o outline
 		key := Key{Transition: t, Period: p}
-		if _, another := s.of[p]; !another && doc.Ref == e.periodRef(key) {
+		if _, another := s.of[p]; !another && doc.Ref == e.periodRef(key) && !now.IsZero() {
 			_ = e.recovered(ctx, key, func() error { // which logs it; the period is evaluated
-				o.settled, o.formerly = marked(t, e.Version, doc)
+				o = e.outline(t, doc, now)
 				return nil
 			})
 		}

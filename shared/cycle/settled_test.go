@@ -145,6 +145,25 @@ func TestRelay_EvaluatesSettledPeriodsAgainAfterADeployment(t *testing.T) {
 	}
 }
 
+// A processor with a wrong clock has reported for a period that is ahead for months. The relay puts off its
+// end again and again, so that it is not forgotten before its time has come.
+func TestRelay_PutsOffTheEndOfASettledPeriodAhead(t *testing.T) {
+	w, _ := settledWorld(t, 1)
+	cal := w.tr.Calendar()
+	ahead := cal.AddDays(cal.At(w.clock.now()), 100)
+	handOver(t, w.engine, w.tr, ahead, cal.End(ahead).Add(time.Minute))
+	w.pass(2 * time.Hour)
+	if w.relay(); !w.marked(ahead) {
+		t.Fatal("it is not marked")
+	}
+	before, _ := w.doc(periodsCollection, w.key(ahead).stored()).Data[store.ExpiresAt].(time.Time)
+	w.pass(fresh)
+	w.relay()
+	if after, _ := w.doc(periodsCollection, w.key(ahead).stored()).Data[store.ExpiresAt].(time.Time); before.IsZero() || after.Sub(before) < fresh {
+		t.Errorf("it expires %s, and %s before", after, before)
+	}
+}
+
 // What does not fit into the period's document stands in another one.
 func TestRelay_EvaluatesMarkedPeriodWithASecondDocument(t *testing.T) {
 	w, last := settledWorld(t, 2)

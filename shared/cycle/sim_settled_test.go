@@ -18,8 +18,8 @@ func (s *simulation) skipped(th *simThread) bool {
 	if len(docs) != 1 {
 		return false
 	}
-	settled, _ := marked(th.rules.tr, "", docs[0])
-	return settled && docs[0].Ref == th.instance.engine.periodRef(th.key())
+	e := th.instance.engine
+	return docs[0].Ref == e.periodRef(th.key()) && e.outline(th.rules.tr, docs[0], s.now).settled
 }
 
 // settledHolds: while a mark is valid for a definition, nothing is due by it, now or later.
