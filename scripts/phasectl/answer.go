@@ -19,6 +19,11 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 )
 
+// A command has four parts, which follow one another in its file: a struct of options, the command
+// with its flags, run, and the answer with its text. locks.go has the shortest ones: list looks,
+// and release acts. A command that has to check its flags before it opens the application opens it
+// in run, as hold does.
+
 // answer is what a command has found or done. As JSON it is one object.
 type answer interface {
 	text(p *page)

@@ -232,9 +232,7 @@ func deadLetterReplay(f *flags) *cobra.Command {
 	o.chosen(cmd, "everything, up to 1000 messages a subscription")
 	topicFlag(cmd, &o.topic)
 	o.acts(f, cmd)
-	return answers(f, cmd, on(o.openAct, func(ctx context.Context, a *app.App) (*tally, error) {
-		return o.eachDead(ctx, a, "accepted", "deliver again", replayOne)
-	}))
+	return answers(f, cmd, on(o.openAct, o.eachDead("accepted", "deliver again", replayOne)))
 }
 
 func deadLetterDiscard(f *flags) *cobra.Command {
@@ -249,9 +247,7 @@ func deadLetterDiscard(f *flags) *cobra.Command {
 	o.chosen(cmd, "")
 	topicFlag(cmd, &o.topic)
 	o.acts(f, cmd)
-	return answers(f, cmd, on(o.openAct, func(ctx context.Context, a *app.App) (*tally, error) {
-		return o.eachDead(ctx, a, "discarded", "discard", discardOne)
-	}))
+	return answers(f, cmd, on(o.openAct, o.eachDead("discarded", "discard", discardOne)))
 }
 
 // maxDiscarded bounds how much of a discarded message its audit record keeps.
@@ -290,32 +286,34 @@ func discardOne(ctx context.Context, a *app.App, d deadLetter, reason string) er
 
 // eachDead does something about the named ones, about all without names, and gives back those
 // about which it was not done.
-func (o *messagesOptions) eachDead(ctx context.Context, a *app.App, verb, would string, do func(context.Context, *app.App, deadLetter, string) error) (t *tally, err error) {
-	ds, err := allDead(ctx, a, o.topic)
-	if err != nil {
-		return nil, err
-	}
-	stay := map[string]deadLetter{}
-	for _, d := range ds {
-		if stay[d.ID] = d; o.all {
-			o.ids = append(o.ids, d.ID)
+func (o *messagesOptions) eachDead(verb, would string, do func(context.Context, *app.App, deadLetter, string) error) func(context.Context, *app.App) (*tally, error) {
+	return func(ctx context.Context, a *app.App) (*tally, error) {
+		ds, err := allDead(ctx, a, o.topic)
+		if err != nil {
+			return nil, err
 		}
-	}
-	t, err = o.each(ctx, verb, would, func(id string) error {
-		d, found := stay[id]
-		if !found {
-			return fmt.Errorf("%w: no such message among the dead letters", errRefusedAgain)
+		stay := map[string]deadLetter{}
+		for _, d := range ds {
+			if stay[d.ID] = d; o.all {
+				o.ids = append(o.ids, d.ID)
+			}
 		}
-		err := do(ctx, a, d, o.reason)
-		if err == nil {
-			delete(stay, id)
+		t, err := o.each(ctx, verb, would, func(id string) error {
+			d, found := stay[id]
+			if !found {
+				return fmt.Errorf("%w: no such message among the dead letters", errRefusedAgain)
+			}
+			err := do(ctx, a, d, o.reason)
+			if err == nil {
+				delete(stay, id)
+			}
+			return err
+		})
+		if failed := giveBack(ctx, a, slices.Collect(maps.Values(stay))); failed != nil {
+			err = unknown(errors.Join(err, failed))
 		}
-		return err
-	})
-	if failed := giveBack(ctx, a, slices.Collect(maps.Values(stay))); failed != nil {
-		err = unknown(failed)
+		return t, err
 	}
-	return t, err
 }
 
 // replayOne hands over one dead letter, notes that, and only then acknowledges it: a

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/phasegate/phasegate/shared/app"
 )
 
 func TestDeadLetter_CanBeReadAndReplayed(t *testing.T) {
@@ -80,5 +85,18 @@ func TestDeadLetterDiscard_SettlesItsQuarantine(t *testing.T) {
 	want(t, 0, []string{"nothing is in quarantine"}, "quarantine", "list")
 	if n := s.audits("dead_letter_discard"); n != 1 {
 		t.Errorf("%d records", n)
+	}
+}
+
+// What failed is named even if the message cannot be given back either.
+func TestDeadLetter_NamesTheFailureAndWhatWasNotGivenBack(t *testing.T) {
+	s := running(t)
+	f := &flags{}
+	o := messagesOptions{flags: f, act: act{flags: f, fix: true}, ids: []string{s.tooLarge()}}
+	_, err := on(o.openAct, o.eachDead("accepted", "deliver again", func(_ context.Context, a *app.App, _ deadLetter, _ string) error {
+		return errors.Join(errors.New("it fails"), a.Broker.Close())
+	}))(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "1 failed") || !strings.Contains(err.Error(), "connection is closing") {
+		t.Errorf("%v", err)
 	}
 }

@@ -30,7 +30,7 @@ func drillCommand(f *flags) *cobra.Command {
 		Example: "  phasectl drill --project my-project",
 	}
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long each step may take; the first request after a deployment starts an instance")
-	return answers(f, cmd, func(ctx context.Context) (*checklist, error) { return o.try(ctx, "drill", (*smoke).drill) })
+	return answers(f, cmd, o.try("drill", (*smoke).drill))
 }
 
 // drill goes the way that a fault goes, and ends where it is not noticed.

@@ -60,6 +60,7 @@ type completeOptions struct {
 	act
 	processor, period, status, problem string
 	rows                               int64
+	rowsKnown                          func() bool
 	within                             time.Duration
 }
 
@@ -84,16 +85,15 @@ func completeCommand(f *flags) *cobra.Command {
 	fl.Int64Var(&o.rows, "rows", 0, "number of rows that the run wrote (default: unknown)")
 	fl.StringVar(&o.problem, "error", "", "error message of a run that did not succeed")
 	fl.DurationVar(&o.within, "timeout", time.Minute, "how long to wait until the completion is recorded")
-	return answers(f, cmd, func(ctx context.Context) (*reported, error) {
-		c := &reported{DryRun: o.dryRun, Status: wire.Status(o.status), Error: o.problem}
-		if fl.Changed("rows") {
-			c.Rows = &o.rows
-		}
-		return o.run(ctx, c)
-	})
+	o.rowsKnown = func() bool { return fl.Changed("rows") }
+	return answers(f, cmd, o.run)
 }
 
-func (o *completeOptions) run(ctx context.Context, c *reported) (*reported, error) {
+func (o *completeOptions) run(ctx context.Context) (*reported, error) {
+	c := &reported{DryRun: o.dryRun, Status: wire.Status(o.status), Error: o.problem}
+	if o.rowsKnown() {
+		c.Rows = &o.rows
+	}
 	if err := c.check(); err != nil {
 		return nil, usage(err)
 	}

@@ -55,22 +55,24 @@ func smokeCommand(f *flags) *cobra.Command {
 	}
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long each of the functions may take; the first request after a deployment starts an instance")
 	cmd.Flags().StringVar(&o.source, "source", app.SourceHash, "hash of the source that has to be running (default: the one that this phasectl was built from)")
-	return answers(f, cmd, func(ctx context.Context) (*checklist, error) { return o.try(ctx, "smoke", (*smoke).all) })
+	return answers(f, cmd, o.try("smoke", (*smoke).all))
 }
 
 // try opens the system, and makes all checks of one call, under a name of its own.
-func (o *smokeOptions) try(ctx context.Context, name string, all func(*smoke, context.Context)) (*checklist, error) {
-	if o.timeout < time.Second || o.timeout > time.Hour {
-		return nil, usage(fmt.Errorf("--timeout: %v is not within 1s to 1h", o.timeout))
+func (o *smokeOptions) try(name string, all func(*smoke, context.Context)) func(context.Context) (*checklist, error) {
+	return func(ctx context.Context) (*checklist, error) {
+		if o.timeout < time.Second || o.timeout > time.Hour {
+			return nil, usage(fmt.Errorf("--timeout: %v is not within 1s to 1h", o.timeout))
+		}
+		a, err := o.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer a.Close()
+		s := &smoke{say: o.progress, app: a, shadow: a.Shadowed(), timeout: o.timeout, run: name + "-" + rand.Text(), source: o.source}
+		all(s, ctx)
+		return s.answer()
 	}
-	a, err := o.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
-	s := &smoke{say: o.progress, app: a, shadow: a.Shadowed(), timeout: o.timeout, run: name + "-" + rand.Text(), source: o.source}
-	all(s, ctx)
-	return s.answer()
 }
 
 func (s *smoke) answer() (*checklist, error) {
