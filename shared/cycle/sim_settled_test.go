@@ -89,7 +89,7 @@ func (s *simulation) rests() {
 	}
 }
 
-// afterwards goes on after the end, in a quarter of the worlds: now and then a report comes, an
+// afterwards goes on after the end, in an eighth of the worlds: now and then a report comes, an
 // operator does something, or another definition is deployed, and most processes die of it at once. No
 // message comes again. Only the relay is there, and the marks are.
 func (s *simulation) afterwards() {

@@ -100,7 +100,7 @@ func simPlay(seed uint64, last *simulation, trace func(string)) *simulation {
 	if s.problem == "" {
 		s.end()
 	}
-	if s.problem == "" && s.seed%4 == 3 {
+	if s.problem == "" && s.seed%8 == 3 {
 		s.afterwards()
 	}
 	if s.problem == "" && s.seed%4 == 1 {
