@@ -94,7 +94,7 @@ type verified struct {
 }
 
 func (r *verified) text(p *page) {
-	p.list("the pipeline declares no checks", "STATE", "CHECK")
+	p.listing("the pipeline declares no checks", "STATE", "CHECK")
 	for _, v := range r.Checks {
 		state, note := "ok", ""
 		switch {

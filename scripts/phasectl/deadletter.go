@@ -205,7 +205,7 @@ type deadLetters struct {
 }
 
 func (r *deadLetters) text(p *page) {
-	p.list("no dead-lettered messages", "PUBLISHED", "ID", "TOPIC", "FAILURE")
+	p.listing("no dead-lettered messages", "PUBLISHED", "ID", "TOPIC", "FAILURE")
 	for _, d := range r.Messages {
 		after := "after " + d.Attempts + " attempts"
 		if d.Attempts == "" {

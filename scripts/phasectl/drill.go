@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -65,12 +64,9 @@ func (s *smoke) plant(ctx context.Context, t *pipeline.Transition) check {
 	if !ok {
 		return check{ID: id, State: checkUnknown, Evidence: fmt.Sprintf("no mode of %s is about a period that is over", t.ID), Action: "nothing is to be done: a drill needs a mode that hands over past periods"}
 	}
-	data, err := json.Marshal(map[string]any{
-		"processor_name": mode.Critical[0], "phase": t.UpstreamPhase, "game_date": key.Period, "status": wire.StatusFailed,
-		"execution_id": s.run, "correlation_id": s.run, "trigger_source": "drill", "timestamp": now.UTC().Format(time.RFC3339Nano), "error_message": "this is a drill",
-	})
+	msg, err := s.completion(t, key.Period, now, mode.Critical[0], wire.StatusFailed, "error_message", "this is a drill")
 	if err == nil {
-		err = s.publish(ctx, t.ShadowTopic(), []wire.Outgoing{{Data: data}})
+		err = s.publish(ctx, t.ShadowTopic(), []wire.Outgoing{msg})
 	}
 	if err != nil {
 		return failed(id, err, redeploy)

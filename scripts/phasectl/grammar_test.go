@@ -170,6 +170,14 @@ func TestPage_AlignsRowsAndColoursStates(t *testing.T) {
 			t.Errorf("%q, want %q", out.String(), want)
 		}
 	}
+	p := &page{}
+	p.listing("nothing is locked", "LOCK")
+	p.listing("", "STATE")
+	p.table("PERIOD")
+	p.line("end")
+	if got := p.b.String(); got != "nothing is locked\nPERIOD\nend\n" {
+		t.Errorf("tables without rows: %q", got)
+	}
 	var out bytes.Buffer
 	if cli.Colourful(&out) {
 		t.Error("colours without a terminal")

@@ -79,7 +79,7 @@ type locksAnswer struct {
 }
 
 func (r *locksAnswer) text(p *page) {
-	p.list("nothing is locked", "LOCK", "STATE", "ALIVE", "LAST RENEWED", "SINCE")
+	p.listing("nothing is locked", "LOCK", "STATE", "ALIVE", "LAST RENEWED", "SINCE")
 	for _, l := range r.Locks {
 		alive := "yes"
 		if l.State != lockHeld {

@@ -21,7 +21,8 @@ type page struct {
 
 	b    strings.Builder
 	rows []pageRow // of the table that is being written, its head first
-	none string    // the line in place of a table without rows
+	omit bool      // a table without rows is left out
+	none string    // the line in its place
 }
 
 type pageRow struct {
@@ -42,16 +43,16 @@ func (p *page) title(format string, args ...any) {
 	p.line(format, args...)
 }
 
-// table begins a table; one without rows is left out.
+// table begins a table.
 func (p *page) table(head ...string) {
 	p.endTable()
 	p.rows = []pageRow{{cells: head}}
 }
 
-// list begins a table. Without rows, the line none stands in its place.
-func (p *page) list(none string, head ...string) {
+// listing begins a table that is left out if it has no rows; the line none stands in its place.
+func (p *page) listing(none string, head ...string) {
 	p.table(head...)
-	p.none = none
+	p.omit, p.none = true, none
 }
 
 // row adds a row to the table.
@@ -71,11 +72,11 @@ func (p *page) detail(format string, args ...any) {
 func (p *page) at(t time.Time) string { return localTime(p.zone, t) }
 
 func (p *page) endTable() {
-	rows, none := p.rows, p.none
-	p.rows, p.none = nil, ""
-	if len(rows) == 1 { // its head
-		if none != "" {
-			p.line("%s", none)
+	rows, omit := p.rows, p.omit
+	p.rows, p.omit = nil, false
+	if omit && len(rows) == 1 { // its head
+		if p.none != "" {
+			p.line("%s", p.none)
 		}
 		return
 	}

@@ -77,7 +77,7 @@ type quarantineAnswer struct {
 }
 
 func (r *quarantineAnswer) text(p *page) {
-	p.list("nothing is in quarantine", "RECEIVED", "ID", "FUNCTION", "STATE")
+	p.listing("nothing is in quarantine", "RECEIVED", "ID", "FUNCTION", "STATE")
 	for i, q := range r.Messages {
 		state := "waiting"
 		switch {

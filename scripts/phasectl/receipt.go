@@ -90,7 +90,7 @@ func (r *receiptsAnswer) text(p *page) {
 	} else if len(r.Receipts) == 0 {
 		p.line("%s has no receipts", quoted(r.scope))
 	}
-	p.table("CLAIMED", "STATE", "SERVICE", "KEY")
+	p.listing("", "CLAIMED", "STATE", "SERVICE", "KEY")
 	for _, l := range r.Receipts {
 		state := l.State
 		if l.Problem != "" {

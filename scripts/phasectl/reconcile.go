@@ -88,7 +88,7 @@ func (o *reconcileOptions) run(ctx context.Context, a *app.App) (*reconciled, er
 }
 
 func (r *reconciled) text(p *page) {
-	p.table("STATUS", "SEVERITY", "PERIOD", "FINDING", "OF")
+	p.listing("", "STATUS", "SEVERITY", "PERIOD", "FINDING", "OF")
 	for _, f := range r.Findings {
 		p.row(string(f.Status), string(f.Severity), string(f.Period), string(f.Type), strings.TrimSpace(f.Mode+" "+f.Table))
 		if r.verbose {

@@ -283,18 +283,24 @@ func (s *smoke) runs(t *pipeline.Transition, m pipeline.Mode, p pipeline.Period,
 func (s *smoke) completions(t *pipeline.Transition, key cycle.Key, m pipeline.Mode) (runs []string, msgs []wire.Outgoing, err error) {
 	now := s.app.Now()
 	for _, r := range s.runs(t, m, key.Period, now) {
-		data, err := json.Marshal(map[string]any{
-			"processor_name": r.Processor, "phase": t.UpstreamPhase, "game_date": key.Period, "status": wire.StatusSuccess,
-			"execution_id": s.run, "correlation_id": s.run, "trigger_source": "smoke", "timestamp": now.UTC().Format(time.RFC3339Nano),
-			// Another figure than any run before: what ran again and changed nothing is not handed over.
-			"record_count": now.UnixMilli(),
-		})
+		// Another figure than any run before: what ran again and changed nothing is not handed over.
+		msg, err := s.completion(t, key.Period, now, r.Processor, wire.StatusSuccess, "record_count", now.UnixMilli())
 		if err != nil {
 			return nil, nil, err
 		}
-		runs, msgs = append(runs, r.Processor+"@"+s.run), append(msgs, wire.Outgoing{Data: data})
+		runs, msgs = append(runs, r.Processor+"@"+s.run), append(msgs, msg)
 	}
 	return runs, msgs, nil
+}
+
+// completion is the message of one processor, with a field of its own.
+func (s *smoke) completion(t *pipeline.Transition, p pipeline.Period, at time.Time, processor string, status wire.Status, field string, value any) (wire.Outgoing, error) {
+	source, _, _ := strings.Cut(s.run, "-")
+	data, err := json.Marshal(map[string]any{
+		"processor_name": processor, "phase": t.UpstreamPhase, "game_date": p, "status": status, "execution_id": s.run, "correlation_id": s.run,
+		"trigger_source": source, "timestamp": at.UTC().Format(time.RFC3339Nano), field: value,
+	})
+	return wire.Outgoing{Data: data}, err
 }
 
 // job sends a schedule's job, as the scheduler does, and waits for its heartbeat.

@@ -101,7 +101,7 @@ func refusedSweep(err error) error {
 
 func (r *swept) text(p *page) {
 	var found, removed, bytes int64
-	p.table("STATE", "SEVERITY", "PERIOD", "TABLE", "DUPLICATES")
+	p.listing("", "STATE", "SEVERITY", "PERIOD", "TABLE", "DUPLICATES")
 	for _, t := range r.Tables {
 		found, removed, bytes = found+t.Duplicates, removed+t.Removed, bytes+t.Bytes
 		what := ""
@@ -172,7 +172,7 @@ type removals struct {
 }
 
 func (r *removals) text(p *page) {
-	p.list("nothing was removed in the last 30 days", "AT", "STATE", "PERIOD", "TABLE", "REMOVED")
+	p.listing("nothing was removed in the last 30 days", "AT", "STATE", "PERIOD", "TABLE", "REMOVED")
 	for _, l := range r.Sweeps {
 		p.row(p.at(l.At), string(l.State), string(l.Period), l.Table, pipeline.Count(l.Removed, "row", "rows"))
 		p.detail("by %s  %s", quoted(l.Actor), quoted(l.Reason))
