@@ -154,7 +154,6 @@ type convergence struct {
 	unread     bool // the schedule was asked, and took its time not to answer
 	claims     int
 	last       *snapshot       // as of the last read
-	known      *snapshot       // before the first read: of a period without documents
 	own        map[string]bool // messages for which another holder has a claim
 	published  map[string]bool // batches that this call finished
 	waits      bool            // there is a check to be made, for which no time is left
@@ -194,11 +193,6 @@ func (by *attempt) left(holder string) time.Duration {
 func (by *attempt) mayCheck() bool { return by.checks == nil || *by.checks > 0 }
 
 func (c *convergence) run(ctx context.Context) (Result, error) {
-	if s := c.known; s != nil {
-		if c.now, c.last = c.Now(), s; s.next(&c.attempt).do == idle {
-			return c.result(ctx, s), nil
-		}
-	}
 	for range maxSteps {
 		s, err := c.evaluate(ctx, c.key, c.last, c.published)
 		if err != nil {

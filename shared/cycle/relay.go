@@ -69,34 +69,41 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 	found, err := e.scan(ctx, t, today, now)
 	errs = append(errs, err)
 	found.hold = hold
-	keys := found.turns(t, merged(inWindow(t, today), watched), watched)
+	empty, keys := found.turns(t, merged(inWindow(t, today), watched), watched)
 	settled := map[pipeline.Period]bool{}
 	var waiting []*convergence
 	unread := false // a schedule that hangs is not asked about each period in turn
-	turn := func(key Key, budget *time.Duration) *convergence {
+	budget := checksTake
+	begin := func(key Key) *convergence {
 		c := e.convergence(key, messageID)
 		c.expected = managed.Since != "" && key.Period >= managed.Since && first != "" && first < key.Period
-		c.managed, c.scheduleAsked, c.checks, c.settles = managed, unread, budget, true
-		err := e.recovered(ctx, key, func() error {
-			known, err := found.absent(e, key)
-			if err != nil {
-				return err
-			}
-			c.known = known
-			r, err := c.run(ctx)
+		c.managed, c.scheduleAsked, c.checks, c.settles = managed, unread, &budget, true
+		return c
+	}
+	finish := func(c *convergence, work func() (Result, error)) {
+		err := e.recovered(ctx, c.key, func() error {
+			r, err := work()
 			if each != nil && len(r.Cycles) > 0 {
-				each(key, r.Cycles)
+				each(c.key, r.Cycles)
 			}
 			return err
 		})
 		errs = append(errs, err)
 		unread = unread || c.unread
-		settled[key.Period] = err == nil && !c.waits && c.last.settled()
-		return c
+		settled[c.key.Period] = err == nil && !c.waits && c.last.settled()
 	}
-	budget := checksTake
+	for _, key := range empty { // at once: what is known of them is as old as the scan
+		c := begin(key)
+		if c.last = found.absent(ctx, e, key); c.last == nil || c.last.next(&c.attempt).do != idle {
+			keys = append(keys, key)
+			continue
+		}
+		finish(c, func() (Result, error) { return c.result(ctx, c.last), nil })
+	}
+	slices.SortFunc(keys, func(a, b Key) int { return strings.Compare(string(b.Period), string(a.Period)) })
 	for _, key := range keys {
-		c := turn(key, &budget)
+		c := begin(key)
+		finish(c, func() (Result, error) { return c.run(ctx) })
 		e.logFull(ctx, key, c.last)
 		if c.waits {
 			waiting = append(waiting, c)
@@ -105,7 +112,8 @@ func (e *Engine) Relay(ctx context.Context, t *pipeline.Transition, messageID st
 	slices.SortStableFunc(waiting, func(a, b *convergence) int { return a.last.checkDue().Compare(b.last.checkDue()) })
 	budget = checksTake
 	for _, c := range waiting {
-		if c = turn(c.key, &budget); c.waits {
+		c := begin(c.key)
+		if finish(c, func() (Result, error) { return c.run(ctx) }); c.waits {
 			e.Log.WarnContext(ctx, "readiness is checked in a later run: the checks of other periods took the time of this one",
 				"type", checkDeferred, "transition", t.ID, "period", string(c.key.Period))
 		}

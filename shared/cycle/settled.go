@@ -169,40 +169,41 @@ func (s scanned) empty(p pipeline.Period) bool {
 	return s.whole && !has && p >= s.from && (len(s.ahead) < maxAhead || p <= s.ahead[maxAhead-1])
 }
 
-// turns returns the periods that a relay evaluates. Those without documents come first: what is known
-// of them is as old as the scan. Then the newest comes first.
-func (s scanned) turns(t *pipeline.Transition, window, watched []pipeline.Period) (keys []Key) {
-	var others []Key
-	all := merged(window, s.ahead)
-	slices.Reverse(all)
-	for _, p := range all {
+// turns returns the periods that a relay evaluates: those without documents, and others.
+func (s scanned) turns(t *pipeline.Transition, window, watched []pipeline.Period) (empty, others []Key) {
+	for _, p := range merged(window, s.ahead) {
 		key := Key{Transition: t, Period: p}
 		switch {
 		case s.of[p].settled && !slices.Contains(watched, p):
 		case s.empty(p):
-			keys = append(keys, key)
+			empty = append(empty, key)
 		default:
 			others = append(others, key)
 		}
 	}
-	return append(keys, others...)
+	return empty, others
 }
 
-// absent returns the snapshot of a period that has no document, nil if it has one or that is not known.
-// The batches of such a period are ignored, and no decision depends on its projection.
-func (s scanned) absent(e *Engine, key Key) (*snapshot, error) {
-	if s.now.IsZero() || !s.empty(key.Period) {
-		return nil, nil
+// absent returns the snapshot of a period that has no document, nil where that is not known. The
+// batches of such a period are ignored, and no decision depends on its projection.
+func (s scanned) absent(ctx context.Context, e *Engine, key Key) (snap *snapshot) {
+	if s.now.IsZero() {
+		return nil
 	}
 	var periods []store.Doc
 	for _, ref := range e.periodRefs(key) {
 		periods = append(periods, store.Doc{Ref: ref})
 	}
-	snap, err := e.listing(key, s.now, periods, store.Doc{Ref: e.projectionRef(key)})
-	if err == nil {
-		err = e.complete(snap, periods, s.hold, nil)
+	err := e.recovered(ctx, key, func() (err error) {
+		if snap, err = e.listing(key, s.now, periods, store.Doc{Ref: e.projectionRef(key)}); err != nil {
+			return err
+		}
+		return e.complete(snap, periods, s.hold, nil)
+	})
+	if err != nil {
+		return nil // the period is read, and that meets the same
 	}
-	return snap, err
+	return snap
 }
 
 // leavesNothing reports whether nothing is unfinished in a period that the relay does not evaluate any

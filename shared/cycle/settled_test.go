@@ -250,3 +250,30 @@ func TestRelay_ReadsNoPeriodWithoutDocuments(t *testing.T) {
 		t.Errorf("%d calls", n)
 	}
 }
+
+// A schedule that hangs delays what is due in a newer period no more than before.
+func TestRelay_AsksTheScheduleAfterWhatIsDueInNewerPeriods(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-01-31 17:00"))
+	w.relay()
+	w.mustDeliver(run("roster_history", "2026-01-31 17:00", func(c *wire.Completion) { c.Period = "2026-01-31" })) // the first that is ours
+	w.clock.set(at("2026-02-04 06:30"))
+	w.relay()
+	w.nights("2026-02-03")
+	var order []string
+	w.engine.Expected = func(_ context.Context, key Key) (int64, error) {
+		order = append(order, "asks about "+string(key.Period))
+		return 0, errors.New("BigQuery does not answer")
+	}
+	publish := w.engine.Publish
+	w.engine.Publish = func(ctx context.Context, topic string, msgs []wire.Outgoing) []Published {
+		order = append(order, "publishes")
+		return publish(ctx, topic, msgs)
+	}
+	w.clock.set(at("2026-02-04 10:30"))
+	w.relay()
+	due, older := slices.Index(order, "publishes"), slices.Index(order, "asks about 2026-02-02")
+	if due < 0 || older < due {
+		t.Errorf("%v", order)
+	}
+}
