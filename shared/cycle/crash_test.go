@@ -123,14 +123,19 @@ func (p *process) publish(ctx context.Context, topic string, msgs []wire.Outgoin
 
 // night is one case: a world of its own.
 type night struct {
-	t *testing.T
-	w *world
+	t    *testing.T
+	w    *world
+	part int // messages of a part, 0 as usual
 }
 
 func (n *night) engine(p *process) *Engine {
 	c := n.w.engine.Config
 	c.Store, c.Publish = p, p.publish
-	return New(c)
+	e := New(c)
+	if n.part > 0 {
+		e.inline, e.part = n.part, n.part
+	}
+	return e
 }
 
 func (n *night) healthy() *process { return &process{Store: n.w.store.Store, send: n.w.broker.publish} }
@@ -209,7 +214,10 @@ var scenes = map[string]struct {
 	// and the relay frees it.
 	ready   string
 	noGames bool // the schedule has none for the period
+	part    int  // messages of a part of a batch
 }{
+	"completes_in_parts":   {before: overnight()[:4], last: overnight()[4], part: 2},
+	"runs_again_in_parts":  {before: overnight(), last: run(pgs, "2026-02-04 07:10", count(348)), with: []wire.Completion{run(tdef, "2026-02-04 07:10", count(7))}, part: 1},
 	"completes_the_cycle":  {before: overnight()[:4], last: overnight()[4]},
 	"completes_nothing":    {before: overnight()[:2], last: overnight()[2]},
 	"critical_alone":       {before: nil, last: run(upg, "2026-02-03 10:31")},
@@ -251,7 +259,7 @@ func TestCrashMatrix(t *testing.T) {
 					group := append([]wire.Completion{scene.last}, scene.with...)
 					play := func(t *testing.T, p func(n *night) *process, aftermath func(*night, []Report)) (*process, outcome) {
 						cases.Add(1)
-						n := &night{t: t, w: newWorldOf(t, driver, tr)}
+						n := &night{t: t, w: newWorldOf(t, driver, tr), part: scene.part}
 						n.w.clock.set(at("2026-02-02 16:00"))
 						if scene.ready != "" {
 							n.w.engine.Check = func(context.Context, Key, string, []string) Readiness {
@@ -352,6 +360,12 @@ func (n *night) outcome() outcome {
 		_, b, err := parseBatch(n.w.key("2026-02-03"), doc)
 		if err != nil {
 			n.t.Fatal(err)
+		}
+		for _, id := range b.Parts {
+			f := fields{doc: n.w.doc(partsCollection, id)}
+			if f.messages(b.Messages); f.err != nil || len(f.doc.Data) == 0 {
+				n.t.Fatal(f.err, id)
+			}
 		}
 		end := endBatch{State: b.State, Cause: b.Cause, Runs: sorted(b.Runs), Payloads: map[string]string{}}
 		for name, m := range b.Messages {

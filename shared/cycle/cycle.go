@@ -103,6 +103,8 @@ type Engine struct {
 	Config
 	seen   seenRuns
 	groups groups
+
+	inline, part int // messages of a batch's own document, and of a part
 }
 
 // New returns an engine.
@@ -110,7 +112,7 @@ func New(c Config) *Engine {
 	if c.Shadow {
 		c.Publish = unsent
 	}
-	return &Engine{Config: c}
+	return &Engine{Config: c, inline: maxInline, part: maxPart}
 }
 
 // Result tells how a Converge ended.
@@ -139,7 +141,7 @@ func (e *Engine) Converge(ctx context.Context, key Key, messageID string) (Resul
 
 // convergence is for the messages that are handled; a claim remembers them.
 func (e *Engine) convergence(key Key, messageIDs ...string) *convergence {
-	return &convergence{Engine: e, key: key, messageIDs: messageIDs, me: e.NewID(), published: map[string]bool{}, own: map[string]bool{},
+	return &convergence{Engine: e, key: key, messageIDs: messageIDs, me: e.NewID(), published: map[string]bool{}, own: map[string]bool{}, confirmed: map[string]bool{},
 		attempt: attempt{shadow: e.Shadow, version: e.Version, schedule: e.Expected != nil, claim: e.Claim, taken: map[string]time.Time{}, failed: map[string]error{}}}
 }
 
@@ -156,6 +158,7 @@ type convergence struct {
 	last       *snapshot       // as of the last read
 	own        map[string]bool // messages for which another holder has a claim
 	published  map[string]bool // batches that this call finished
+	confirmed  map[string]bool // parts of which this call has seen every id
 	waits      bool            // there is a check to be made, for which no time is left
 }
 

@@ -82,7 +82,7 @@ func wideNight(t *testing.T, more int) (w *world, size int) {
 }
 
 // Payloads that fill a document leave no room for the broker's ids: they would be sent,
-// and never confirmed. Here they would fit, by half of what the ids take.
+// and never confirmed. Here they would fit, by half of what the ids take. So they stand in parts.
 func TestFreeze_KeepsRoomForTheBrokersIDs(t *testing.T) {
 	const ids = 300 * 23
 	w, size := wideNight(t, 0)
@@ -93,8 +93,45 @@ func TestFreeze_KeepsRoomForTheBrokersIDs(t *testing.T) {
 	if st := w.statuses()["overnight"]; st.State != "published" || len(w.broker.got) != 300 {
 		t.Errorf("%s, %d messages for 300 processors", st.State, len(w.broker.got))
 	}
-	if w.broker.got[0].Incremental || size > maxPayloads {
+	if !w.broker.got[0].Incremental || size > 64<<10 {
 		t.Errorf("a batch of %d bytes: incremental %t", size, w.broker.got[0].Incremental)
+	}
+	parts := (&fields{doc: w.doc("phase_triggers", "phase3_to_phase4_2026-02-03_overnight~1")}).strings("parts")
+	if len(parts) != 2 {
+		t.Errorf("%d parts", len(parts))
+	}
+	for _, id := range parts {
+		if doc := w.doc("phase_trigger_parts", id); store.Size(doc.Ref, doc.Data) > maxPayloads+64<<10 {
+			t.Errorf("%s has %d bytes", id, store.Size(doc.Ref, doc.Data))
+		}
+	}
+}
+
+// No document could hold the message of a processor that ran again and again, with all its entities.
+func TestFreeze_LeavesOutTheEntitiesOfOneMessageThatFitsNowhere(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.clock.set(at("2026-02-04 06:00"))
+	for _, c := range overnight()[1:] {
+		w.record(c)
+	}
+	for i := range 16 {
+		names := make([]string, 195)
+		for n := range names {
+			names[n] = fmt.Sprintf("%0240d", 1000*i+n)
+		}
+		w.record(run(overnight()[0].Processor, "2026-02-04 06:00", execution(fmt.Sprint(i)), entities(names...)))
+	}
+	w.clock.set(at("2026-02-04 06:30"))
+	if _, err := w.engine.Converge(t.Context(), w.key("2026-02-03"), "m"); err != nil {
+		t.Fatal(err)
+	}
+	if st := w.statuses()["overnight"]; st.State != "published" || len(w.broker.got) != 5 {
+		t.Fatalf("%s, %d messages", st.State, len(w.broker.got))
+	}
+	for _, m := range w.broker.got {
+		if m.SourceTable == overnight()[0].Processor && (m.Incremental || len(m.EntitiesChanged) > 0) {
+			t.Errorf("%s: incremental %t", m.SourceTable, m.Incremental)
+		}
 	}
 }
 

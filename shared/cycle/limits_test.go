@@ -139,11 +139,17 @@ func manyCompletionsAtOnce(t *testing.T, drivers ...string) {
 // wide is a transition of n processors that are all needed.
 func wide(t testing.TB, n int) *pipeline.Transition {
 	t.Helper()
+	return wideNamed(t, n, "processor")
+}
+
+// wideNamed is wide whose processors' names begin so.
+func wideNamed(t testing.TB, n int, prefix string) *pipeline.Transition {
+	t.Helper()
 	var b strings.Builder
 	b.WriteString("schema: 1\nname: wide\ntime_zone: America/New_York\ncalendar: day\nkinds: {thing: things}\nschedules: [{name: relay, cron: \"*/5 * * * *\", function: reconcile, job: relay}]\nphases:\n  - name: up\n    processors:\n")
 	var names []string
 	for i := range n {
-		names = append(names, fmt.Sprintf("processor_%d", i))
+		names = append(names, fmt.Sprintf("%s_%d", prefix, i))
 		fmt.Fprintf(&b, "      - {name: %s, kind: thing, table: d.t%d, date_column: day, key: [day, id], order_by: processed_at}\n", names[i], i)
 	}
 	b.WriteString("  - name: down\n    processors:\n      - {name: cache, kind: thing, table: d.cache, date_column: day, key: [day], order_by: processed_at}\n")

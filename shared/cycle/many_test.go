@@ -44,7 +44,7 @@ func many(t testing.TB, tr *pipeline.Transition, n int, edits ...func(*wire.Comp
 			for _, edit := range edits {
 				edit(&c)
 			}
-			s.runs = append(s.runs, policy.Run{Key: fmt.Sprintf("%012x", 2*i+again), Completion: &c})
+			s.runs = append(s.runs, policy.Run{Key: fmt.Sprintf("%016x", 2*i+again), Completion: &c})
 		}
 	}
 	return s
@@ -81,7 +81,7 @@ func BenchmarkManyProcessors(b *testing.B) {
 			{"decide_half", func() { half.next(&c.attempt) }},
 			{"decide_all", func() { all.next(&c.attempt) }},
 			{"payloads", func() {
-				if _, _, err := c.payloads(all, freezing, Readiness{}, true); err != nil {
+				if _, err := c.payloads(b.Context(), all, freezing, Readiness{}); err != nil {
 					b.Fatal(err)
 				}
 			}},

@@ -1,6 +1,7 @@
 package cycle
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -48,9 +49,8 @@ func byProcessor(runs []policy.Run) map[string][]policy.Run {
 }
 
 // payloads makes the messages of a batch, byte for byte as they will be sent: one a
-// processor, uniting its runs. size is the payloads' bytes.
-func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntities bool) (messages map[string]any, size int, err error) {
-	messages = map[string]any{}
+// processor, uniting its runs. One that no document could hold leaves out its entities.
+func (c *convergence) payloads(ctx context.Context, s *snapshot, a action, ready Readiness) (messages []message, err error) {
 	runs := byProcessor(a.handing.runs)
 	for _, name := range processors(c.key.Transition, a.handing.runs) {
 		t := wire.Trigger{
@@ -68,18 +68,23 @@ func (c *convergence) payloads(s *snapshot, a action, ready Readiness, withEntit
 			TriggerID:        a.batch.ID + "/" + c.key.Transition.Stored(name),
 			Cycle:            cycleID(c.key, a.mode.Name),
 			Batch:            a.batch.N,
-			Incremental:      withEntities,
+			Incremental:      true,
 			EntitiesChanged:  map[string][]string{},
 		}
 		unite(&t, c.key.Transition.EntitiesKey(name), runs[name])
 		out, err := t.Encode()
-		if err != nil {
-			return nil, 0, fmt.Errorf("message for %s: %w", name, err)
+		if len(out) > maxPayloads {
+			c.Log.WarnContext(ctx, "a message is larger than a document: its entities are left out, consumers take everything",
+				"transition", c.key.Transition.ID, "period", string(c.key.Period), "mode", a.mode.Name, "processor", name, "bytes", len(out))
+			t.Incremental, t.EntitiesChanged = false, map[string][]string{}
+			out, err = t.Encode()
 		}
-		size += len(out)
-		messages[c.key.Transition.Stored(name)] = map[string]any{"payload": string(out), "id": ""}
+		if err != nil {
+			return nil, fmt.Errorf("message for %s: %w", name, err)
+		}
+		messages = append(messages, message{c.key.Transition.Stored(name), string(out)})
 	}
-	return messages, size, nil
+	return messages, nil
 }
 
 // unite puts a processor's runs, oldest first, into its message: the ids of the

@@ -163,12 +163,18 @@ func (b *PeriodState) fill(ctx context.Context, periods []store.Doc, shown, hold
 		for _, d := range batches {
 			delete(listed, d.Ref.ID)
 		}
+		var got store.Snapshot
 		var refs []store.Ref // of those that were created while the collection was read
 		for id := range listed {
 			refs = append(refs, b.engine.batchRef(id))
 		}
 		if len(refs) > 0 {
-			var got store.Snapshot
+			if got, err = b.engine.Store.Get(ctx, refs...); err != nil {
+				err = fmt.Errorf("%w %s: %w", errUnanswered, b.Key, err)
+			}
+			batches = append(batches, got.Docs...)
+		}
+		if refs = b.engine.unsummed(s, batches); err == nil && len(refs) > 0 {
 			if got, err = b.engine.Store.Get(ctx, refs...); err != nil {
 				err = fmt.Errorf("%w %s: %w", errUnanswered, b.Key, err)
 			}

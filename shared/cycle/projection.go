@@ -205,18 +205,23 @@ func (c *convergence) project(ctx context.Context, s *snapshot, a action) error 
 	return c.apply(ctx, writes...)
 }
 
-// maxEnds bounds the batches that get an end in one commit; what an earlier version has not summed
-// up can be more, and stays.
+// maxEnds bounds the batches and parts that get an end in one commit. Those of one batch stay together.
+// What an earlier version has not summed up can be more, and stays.
 const maxEnds = 100
 
 // projectWith writes the projection together with what the period gets.
 func (c *convergence) projectWith(ctx context.Context, s *snapshot, a action, writes []store.Write) error {
-	for _, b := range a.summed[max(0, len(a.summed)-maxEnds):] {
-		end := store.Expires(s.now)
-		if c.Shadow {
-			end = c.stays(s.now)
+	end := store.Expires(s.now)
+	if c.Shadow {
+		end = c.stays(s.now)
+	}
+	ends := 0
+	for _, b := range slices.Backward(a.summed) {
+		if ends >= maxEnds {
+			break
 		}
-		writes = append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, end))
+		of := c.ends(b, end)
+		writes, ends = append(writes, of...), ends+len(of)
 	}
 	if a.end != nil {
 		c.endTries++

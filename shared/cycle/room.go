@@ -32,7 +32,10 @@ import (
 // most. Each causes one batch at most. Its id takes 51 bytes in batches, if the transition's id
 // has 25 bytes at most and the mode's name 12. Its key takes 19 bytes in the summary, in two modes
 // at most: 11,037 × (51 + 2 × 19) = 982,293 bytes. The control document has 66,283 bytes left for
-// holds and the schedule.
+// holds and the schedule. Above maxProjected processors a key takes 11 bytes in a summary, which also
+// names all processors. With the longest names that a definition may have, and two runs of each of
+// 10,000 processors, a summary has 762,364 bytes. One that fits nowhere is not written: evaluations
+// then read the published batches.
 //
 // Beyond these bounds, failed, unexpected and other reports that cannot count are dropped, the
 // oldest first. When the first document is full, a success that repeats the newest one in every

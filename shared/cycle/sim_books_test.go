@@ -51,7 +51,8 @@ type simBatch struct {
 	request     string
 	expects     []string
 	runs        []string
-	messages    map[string]sent
+	messages    map[string]sent // of the batch and its parts
+	parts       []string
 	copies      []string // ids of the same messages that came second
 }
 
@@ -112,6 +113,8 @@ func (s *simulation) applied(th *simThread, ws []store.Write) {
 			}
 		case triggersCollection:
 			s.batchWritten(th, w, ws)
+		case partsCollection:
+			s.partWritten(w)
 		case "completion":
 			s.projected(th, w)
 		}
@@ -273,14 +276,21 @@ func (s *simulation) readBatch(doc store.Doc) *simBatch {
 	b := &simBatch{id: doc.Ref.ID, n: int(n), written: doc.Version.Time(), state: text("state"), holder: text("holder"), claimedAt: when("claimed_at"),
 		createdAt: when("created_at"), graceSince: when("grace_since"), publishedAt: when("published_at"), cause: text("cause"), actor: text("actor"),
 		selected: doc.Data["selected"] == true, force: doc.Data["force"] == true, request: text("request"),
-		expects: simStrings(doc.Data["expects"]), runs: simStrings(doc.Data["runs"]), messages: map[string]sent{}}
-	messages, _ := doc.Data["messages"].(map[string]any)
-	for name, v := range messages {
-		m, _ := v.(map[string]any)
-		payload, _ := m["payload"].(string)
-		id, _ := m["id"].(string)
-		b.messages[name] = sent{Payload: payload, ID: id}
-		b.copies = append(b.copies, simStrings(m["copies"])...)
+		expects: simStrings(doc.Data["expects"]), runs: (&fields{doc: doc}).keys("runs"), messages: map[string]sent{}}
+	b.parts = simStrings(doc.Data["parts"])
+	docs := []store.Doc{doc}
+	for _, id := range b.parts {
+		docs = append(docs, s.doc(store.Ref{Collection: partsCollection, ID: id}))
+	}
+	for _, doc := range docs {
+		messages, _ := doc.Data["messages"].(map[string]any)
+		for name, v := range messages {
+			m, _ := v.(map[string]any)
+			payload, _ := m["payload"].(string)
+			id, _ := m["id"].(string)
+			b.messages[name] = sent{Payload: payload, ID: id}
+			b.copies = append(b.copies, simStrings(m["copies"])...)
+		}
 	}
 	b.graces, _ = doc.Data["graces"].(map[string]any)
 	b.mode, _, _ = strings.Cut(strings.TrimPrefix(b.id, simID+"_"+string(simPeriod)+"_"), "~")

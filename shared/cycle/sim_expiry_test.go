@@ -182,7 +182,7 @@ func (p *simPast) reported(s *simulation, run *simRun) {
 // in any order.
 func (s *simulation) deleteSome() {
 	ctx := context.Background()
-	for _, collection := range []string{triggersCollection, periodsCollection} {
+	for _, collection := range []string{triggersCollection, partsCollection, periodsCollection} {
 		for doc, err := range s.mem.Scan(ctx, collection, "!", "~") {
 			if err != nil {
 				panic(err)

@@ -89,6 +89,32 @@ func (s *simulation) batchWritten(th *simThread, w store.Write, commit []store.W
 	}
 }
 
+// partWritten: a part belongs to one batch, and stays as long as that one. What no batch names expires.
+func (s *simulation) partWritten(w store.Write) {
+	part := s.doc(w.Ref)
+	id := w.Ref.ID
+	for range 3 { // without holder, version and number
+		id = id[:max(0, strings.LastIndexByte(id, '~'))]
+	}
+	doc, old := s.doc(store.Ref{Collection: triggersCollection, ID: id}), s.books.batches[id]
+	_, ends := part.Data[store.ExpiresAt].(time.Time)
+	if !doc.Exists || !slices.Contains(simStrings(doc.Data["parts"]), w.Ref.ID) {
+		if !ends || w.Op != store.OpCreate {
+			s.fail("%s belongs to no batch, and stays", w.Ref.ID)
+		}
+		return
+	}
+	if _, batchEnds := doc.Data[store.ExpiresAt].(time.Time); ends != batchEnds {
+		s.fail("%s expires: %v, its batch: %v", w.Ref.ID, ends, batchEnds)
+	}
+	if old == nil || !old.frozen() { // it is named in this commit
+		return
+	}
+	b := s.readBatch(doc)
+	s.stillFrozen(b, old)
+	s.books.batches[id], s.books.byMode[b.mode][b.n-s.books.byMode[b.mode][0].n] = b, b
+}
+
 // created: batches of a cycle come one after another, for a reason.
 func (s *simulation) created(th *simThread, w store.Write, b *simBatch, index int) {
 	earlier := s.books.byMode[b.mode]

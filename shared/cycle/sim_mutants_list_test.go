@@ -73,14 +73,14 @@ var simMutants = []simMutant{
 				clear(c.taken)
 			}`},
 	{"freeze_another_set", 11, "steps.go",
-		`	messages, size, err := c.payloads(s, a, ready, true)`,
+		`	messages, err := c.payloads(ctx, s, a, ready)`,
 		`	if mutant("freeze_another_set") {
 		if s2, err := c.read(ctx, c.key, nil); err == nil {
 			a.handing = s2.handing(a.mode, a.batch)
 			h = a.handing
 		}
 	}
-	messages, size, err := c.payloads(s, a, ready, true)`},
+	messages, err := c.payloads(ctx, s, a, ready)`},
 	{"project_incrementally", 1, "projection.go",
 		`	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {`,
 		`	if mutant("project_incrementally") {
@@ -431,18 +431,48 @@ var simMutants = []simMutant{
 			return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
 				store.F(string(StateBlocked), "state")`},
 	{"freeze_without_its_version", 633, "steps.go",
-		`	return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
-		store.F(string(StatePublishing), "state")`,
+		`	return c.apply(ctx, append(stay, freeze)...)`,
 		`	if mutant("freeze_without_its_version") {
-		return c.apply(ctx, store.Merge(ref,
-			store.F(string(StatePublishing), "state"), store.F(actor, "actor"), store.F(h.selected, "selected"),
-			store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
-			store.F(encode(h.verdict.Capped()), "verdict"), store.F(encode(ready), "readiness"),
-			store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
-			store.F(keys, "runs"), store.F(messages, "messages"), store.F(s.expects(a), "expects")))
+		freeze = store.Merge(ref, freeze.Fields...)
 	}
-	return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
-		store.F(string(StatePublishing), "state")`},
+	return c.apply(ctx, append(stay, freeze)...)`},
+	// Parts.
+	{"parts_with_shared_ids", 1, "parts.go",
+		`	return b.ID + "~" + b.Holder + "~"`,
+		`	if mutant("parts_with_shared_ids") {
+		return b.ID + "~h~1~" + strconv.Itoa(k)
+	}
+	return b.ID + "~" + b.Holder + "~"`},
+	{"published_without_reading_parts", 1, "parts.go",
+		`			if m.ID == "" {
+				return nil`,
+		`			if m.ID == "" && !mutant("published_without_reading_parts") {
+				return nil`},
+	{"parts_named_before_they_exist", 1, "parts.go",
+		`		_, err := c.Store.Apply(ctx, store.Create(ref, store.F(messageFields(group), "messages"), end))`,
+		`		if mutant("parts_named_before_they_exist") && k > 0 {
+			ids[k] = ref.ID
+			continue
+		}
+		_, err := c.Store.Apply(ctx, store.Create(ref, store.F(messageFields(group), "messages"), end))`},
+	{"frozen_parts_expire", 1, "parts.go",
+		`		ids[k], stay = ref.ID, append(stay, store.Merge(ref, c.stays(c.Now())))`,
+		`		ids[k] = ref.ID
+		if !mutant("frozen_parts_expire") {
+			stay = append(stay, store.Merge(ref, c.stays(c.Now())))
+		}`},
+	{"next_part_without_a_claim", 1, "parts.go",
+		`		if left := c.safeRemaining(b.Holder); left <= 0 || begun`,
+		`		if left := c.safeRemaining(b.Holder); !mutant("next_part_without_a_claim") && left <= 0 || begun`},
+	{"part_confirmed_without_its_version", 1, "parts.go",
+		`			err = c.apply(ctx, store.MergeIf(ref, version, fields...))`,
+		`			if mutant("part_confirmed_without_its_version") {
+				version = 0
+				err = c.apply(ctx, store.Merge(ref, fields...))
+				c.confirmed[ref.ID] = complete
+				return err
+			}
+			err = c.apply(ctx, store.MergeIf(ref, version, fields...))`},
 	{"request_without_its_version", 1329, "operator.go",
 		`		return c.apply(ctx, append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, fields...))...)`,
 		`		if mutant("request_without_its_version") {

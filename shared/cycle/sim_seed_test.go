@@ -19,6 +19,9 @@ func newSimulation(seed uint64, family *simFamily, last *simulation) *simulation
 	if last != nil {
 		s.idle = last.idle
 	}
+	if seed/5%2 == 1 {
+		s.part = 1 + int(seed/10%2)
+	}
 	s.mem = memory.New(func() time.Time { return s.now })
 	s.checks.outcomes = []Outcome{Passed}
 	s.opened()

@@ -58,6 +58,7 @@ type simulation struct {
 	books     simBooks
 	past      simPast
 	locks     simLocks
+	part      int // messages of a part, 0 as usual
 	problem   string
 	trace     func(line string) // nil: nobody reads it
 }
@@ -263,6 +264,9 @@ func (s *simulation) boot(in *simInstance) {
 		Now:   func() time.Time { return s.clock(in) },
 		NewID: s.newID, Claim: simClaim, Log: simSilence,
 	})
+	if s.part > 0 {
+		in.engine.inline, in.engine.part = s.part, s.part
+	}
 }
 
 var simSilence = slog.New(slog.DiscardHandler)

@@ -52,13 +52,15 @@ type batch struct {
 	Holder        string
 	ClaimedAt     time.Time
 	Claim         time.Duration
-	ClaimMessages []string // those that the holder handles
-	Runs          []string // keys of the frozen runs; of a batch of selected runs from its creation on
-	Selected      bool     // an operator selected the runs, not the policy
-	Force         bool     // of a batch of selected runs: neither a hold nor a readiness check stops it
-	Request       string   // of a batch of selected runs: which request made it
-	Expects       []string // of the batch that began its cycle: what the mode expected then
-	Messages      map[string]sent
+	ClaimMessages []string        // those that the holder handles
+	Runs          []string        // keys of the frozen runs; of a batch of selected runs from its creation on
+	Selected      bool            // an operator selected the runs, not the policy
+	Force         bool            // of a batch of selected runs: neither a hold nor a readiness check stops it
+	Request       string          // of a batch of selected runs: which request made it
+	Expects       []string        // of the batch that began its cycle: what the mode expected then
+	Messages      map[string]sent // with parts: those of the parts that were read
+	Parts         []string        // documents that have the messages; nil: the batch has them
+	partVersions  map[store.Ref]store.Version
 	Readiness     Readiness // of the last check; its Outcome is "" before that
 }
 
@@ -149,23 +151,24 @@ func (s *snapshot) covered(mode string) map[string]bool {
 
 // read takes one snapshot with every batch, for people. The process that commits last sees all.
 func (e *Engine) read(ctx context.Context, key Key, last *snapshot) (*snapshot, error) {
-	return e.readBatches(ctx, key, last, func(*snapshot, string) bool { return true })
+	return e.readBatches(ctx, key, last, true, func(*snapshot, string) bool { return true })
 }
 
 // evaluate takes one snapshot with the batches that are open or in no summary yet. last is
 // what the caller read before, if it did: it saves asking twice for batches. Those that
 // the caller needs as a whole are kept.
 func (e *Engine) evaluate(ctx context.Context, key Key, last *snapshot, keep map[string]bool) (*snapshot, error) {
-	return e.readBatches(ctx, key, last, func(s *snapshot, id string) bool { return keep[id] || !s.summed(id) })
+	return e.readBatches(ctx, key, last, false, func(s *snapshot, id string) bool { return keep[id] || !s.summed(id) })
 }
 
 // errUnanswered means that the store did not answer.
 var errUnanswered = errors.New("read")
 
 // readBatches reads the period, the first batch of each mode and the compatibility document in one
-// call. It reads once more if the period lists wanted batches that were not among them.
-func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, wanted func(*snapshot, string) bool) (*snapshot, error) {
-	var ids []string
+// call. It reads once more if the period lists wanted batches, or one of them names needed parts,
+// that were not among them.
+func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, people bool, wanted func(*snapshot, string) bool) (*snapshot, error) {
+	var ids, parts []string
 	asked := map[string]bool{}
 	ask := func(id string) (added bool) {
 		if added = !asked[id]; added {
@@ -189,6 +192,9 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, wante
 		for _, id := range ids {
 			refs = append(refs, e.batchRef(id))
 		}
+		for _, id := range parts {
+			refs = append(refs, e.partRef(id))
+		}
 		got, err := e.Store.Get(ctx, refs...)
 		if err != nil {
 			return nil, fmt.Errorf("%w %s: %w", errUnanswered, key, err)
@@ -203,10 +209,16 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, wante
 				missing = true
 			}
 		}
+		unwanted := func(d store.Doc) bool { return d.Exists && e.isBatch(d) && !wanted(s, d.Ref.ID) }
+		batches := slices.DeleteFunc(got.Docs[periods+2:], unwanted)
+		for _, id := range e.partsOf(batches, people) {
+			if !asked[id] {
+				parts, asked[id], missing = append(parts, id), true, true
+			}
+		}
 		if missing {
 			continue
 		}
-		batches := slices.DeleteFunc(got.Docs[periods+2:], func(d store.Doc) bool { return d.Exists && !wanted(s, d.Ref.ID) })
 		if err := e.complete(s, got.Docs[:periods], got.Docs[periods+1], batches); err != nil {
 			return nil, err
 		}
@@ -230,7 +242,7 @@ func (e *Engine) listing(key Key, now time.Time, periods []store.Doc, compat sto
 	return s, nil
 }
 
-// complete reads the rest of it; batches has all that are listed.
+// complete reads the rest of it; batches has all that are listed, and the parts that are needed.
 func (e *Engine) complete(s *snapshot, periods []store.Doc, hold store.Doc, batches []store.Doc) (err error) {
 	key := s.key
 	s.periods, s.tallies = periods, make([]tally, len(periods))
@@ -258,8 +270,16 @@ func (e *Engine) complete(s *snapshot, periods []store.Doc, hold store.Doc, batc
 	for _, id := range s.listed {
 		listed[id] = true
 	}
+	parts := map[string]store.Doc{}
+	for _, doc := range batches {
+		if !e.isBatch(doc) {
+			parts[doc.Ref.ID] = doc
+		}
+	}
 	for _, doc := range batches {
 		switch {
+		case !e.isBatch(doc):
+			continue
 		case !listed[doc.Ref.ID]: // it was asked for before the list was read, or its period has expired
 			continue
 		case !doc.Exists && e.gone(s, doc.Ref.ID): // the summary has all of it
@@ -268,6 +288,9 @@ func (e *Engine) complete(s *snapshot, periods []store.Doc, hold store.Doc, batc
 			return fmt.Errorf("%s is listed in %s and gone: nothing is decided without it", doc.Ref, e.periodRef(key))
 		}
 		mode, b, err := parseBatch(key, doc)
+		if err == nil {
+			err = b.readParts(doc, parts)
+		}
 		if err != nil {
 			return err
 		}
@@ -298,17 +321,12 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		DueAt: f.time("due_at"), NextAttempt: f.time("next_attempt"), Attempts: int(f.int("attempts")), Checked: f.str("checked"),
 		Holder: f.str("holder"), ClaimedAt: f.time("claimed_at"),
 		Claim: time.Duration(f.int("claim_ms")) * time.Millisecond, ClaimMessages: claimMessages(f.str("claim_message"), f.strings("claim_messages")),
-		Runs: f.strings("runs"), Selected: f.bool("selected"), Force: f.bool("force"), Request: f.str("request"),
+		Runs: f.keys("runs"), Selected: f.bool("selected"), Force: f.bool("force"), Request: f.str("request"),
 		Expects: f.strings("expects"), Messages: map[string]sent{}, Readiness: f.readiness(),
+		Parts: f.strings("parts"), partVersions: map[store.Ref]store.Version{},
 	}
 	b.GraceSince, b.GraceUpdated = f.grace(key.Transition.Definition())
-	for name, m := range f.maps("messages") {
-		payload, ok := m["payload"].(string)
-		f.check(ok && payload != "", "messages."+name+".payload", m["payload"])
-		id, ok := m["id"].(string)
-		f.check(ok, "messages."+name+".id", m["id"])
-		b.Messages[name] = sent{Payload: payload, ID: id}
-	}
+	f.messages(b.Messages)
 	for i, name := range b.Expects {
 		b.Expects[i] = key.Transition.Present(name)
 	}

@@ -195,16 +195,15 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 		}
 		h.verdict.Reason += "; deadline passed, handed over in spite of " + blockedReason(ready)
 	}
-	messages, size, err := c.payloads(s, a, ready, true)
-	if err == nil && size > maxPayloads {
-		c.Log.WarnContext(ctx, "hand-over is larger than a document: entities left out, consumers take everything",
-			"transition", c.key.Transition.ID, "period", string(c.key.Period), "mode", a.mode.Name, "bytes", size)
-		messages, _, err = c.payloads(s, a, ready, false)
-	}
+	messages, err := c.payloads(ctx, s, a, ready)
 	if err != nil {
 		return err
 	}
-	keys := make([]any, len(h.runs))
+	placed, stay, err := c.place(ctx, a.batch, messages)
+	if err != nil {
+		return err
+	}
+	keys := make([]string, len(h.runs))
 	for i, r := range h.runs {
 		keys[i] = r.Key
 	}
@@ -212,12 +211,13 @@ func (c *convergence) freeze(ctx context.Context, s *snapshot, a action) error {
 	if h.selected || h.verdict.Cause == CauseReconciliation && c.repairer == "" {
 		actor = a.batch.Actor
 	}
-	return c.apply(ctx, store.MergeIf(ref, a.batch.Version,
+	freeze := store.MergeIf(ref, a.batch.Version, append(placed,
 		store.F(string(StatePublishing), "state"), store.F(actor, "actor"), store.F(h.selected, "selected"),
 		store.F(h.verdict.Cause, "cause"), store.F(h.verdict.Reason, "reason"),
 		store.F(encode(h.verdict.Capped()), "verdict"), store.F(encode(ready), "readiness"),
 		store.F(h.verdict.Since, "due_at"), store.F(store.ServerTime, "frozen_at"),
-		store.F(keys, "runs"), store.F(messages, "messages"), store.F(s.expects(a), "expects")))
+		store.F(runKeys(keys, len(stay) > 0), "runs"), store.F(s.expects(a), "expects"))...)
+	return c.apply(ctx, append(stay, freeze)...)
 }
 
 // check asks for readiness, for as long as the claim is good.
@@ -291,11 +291,6 @@ func (s *snapshot) expects(a action) []any {
 	return names
 }
 
-// maxPayloads bounds the payloads of a batch in bytes. Its document keeps room for what is written
-// later: the broker's ids of 300 messages, a rival's copies of them, and the keys of some 3,000
-// runs.
-const maxPayloads = store.MaxDocumentBytes - 256<<10
-
 func blockedReason(r Readiness) string {
 	s := "readiness " + string(r.Outcome)
 	if len(r.Reasons) > 0 {
@@ -308,21 +303,36 @@ func blockedReason(r Readiness) string {
 // answers. It sends nothing once the claim has no safe remaining time, and gives the claim
 // back in the write that ends its work.
 func (c *convergence) publish(ctx context.Context, a action) error {
+	if len(a.batch.Parts) > 0 {
+		return c.publishParts(ctx, a.batch)
+	}
+	if c.safeRemaining(a.batch.Holder) <= 0 {
+		return nil // slept since the claim was taken: look again whose it is now
+	}
+	ids := c.send(ctx, a.batch, a.batch.Messages)
+	// What the broker has accepted is written down even if our caller has gone.
+	confirmCtx, cancelConfirm := context.WithTimeout(context.WithoutCancel(ctx), confirmTimeout)
+	defer cancelConfirm()
+	return c.confirm(confirmCtx, a.batch, ids)
+}
+
+// send publishes those of a batch's messages that have no id yet, for as long as the claim is safe, and
+// returns the broker's ids. What failed is noted.
+func (c *convergence) send(ctx context.Context, b *batch, messages map[string]sent) map[string]string {
 	var names []string
 	var msgs []wire.Outgoing
-	for _, name := range messageOrder(c.key.Transition, a.batch.Messages) {
-		m := a.batch.Messages[name]
+	for _, name := range messageOrder(c.key.Transition, messages) {
+		m := messages[name]
 		if m.ID != "" {
 			continue
 		}
 		names = append(names, name)
-		msgs = append(msgs, outgoing(a.batch, name, m.Payload))
+		msgs = append(msgs, outgoing(b, name, m.Payload))
 	}
-	left := c.safeRemaining(a.batch.Holder)
-	if left <= 0 {
-		return nil // slept since the claim was taken: look again whose it is now
+	if len(msgs) == 0 {
+		return nil
 	}
-	sendCtx, cancel := context.WithTimeout(ctx, left)
+	sendCtx, cancel := context.WithTimeout(ctx, c.safeRemaining(b.Holder))
 	answers := c.Publish(sendCtx, c.Prefix+c.key.Transition.DownstreamTopic, msgs)
 	cancel()
 	ids, errs := map[string]string{}, []error(nil)
@@ -337,12 +347,9 @@ func (c *convergence) publish(ctx context.Context, a action) error {
 		}
 	}
 	if len(errs) > 0 {
-		c.failed[a.batch.ID] = errors.Join(errs...)
+		c.failed[b.ID] = errors.Join(append(errs[:min(len(errs), policy.MostNames)], c.failed[b.ID])...)
 	}
-	// What the broker has accepted is written down even if our caller has gone.
-	confirmCtx, cancelConfirm := context.WithTimeout(context.WithoutCancel(ctx), confirmTimeout)
-	defer cancelConfirm()
-	return c.confirm(confirmCtx, a.batch, ids)
+	return ids
 }
 
 // messageOrder puts the names of frozen messages into the definition's order; those
@@ -353,23 +360,29 @@ func messageOrder(t *pipeline.Transition, messages map[string]sent) []string {
 	})
 }
 
+// withIDs returns the fields by which messages get the broker's ids, and whether all of them have one
+// then. The first id that was written stays, another one is kept among the copies.
+func withIDs(messages map[string]sent, ids map[string]string) (fields []store.Field, complete bool) {
+	complete = true
+	for name, m := range messages {
+		switch id := ids[name]; {
+		case id == "":
+			complete = complete && m.ID != ""
+		case m.ID == "":
+			fields = append(fields, store.F(id, "messages", name, "id"))
+		case m.ID != id:
+			fields = append(fields, store.F(store.Union(id), "messages", name, "copies"))
+		}
+	}
+	return fields, complete
+}
+
 // confirm writes the broker's ids, and published with the last one. A rival that took
 // the batch over meanwhile may have ids of its own: whichever was written first
 // stays, the other is kept among the copies.
 func (c *convergence) confirm(ctx context.Context, b *batch, ids map[string]string) error {
 	for {
-		var fields []store.Field
-		complete := true
-		for name, m := range b.Messages {
-			switch id := ids[name]; {
-			case id == "":
-				complete = complete && m.ID != ""
-			case m.ID == "":
-				fields = append(fields, store.F(id, "messages", name, "id"))
-			case m.ID != id:
-				fields = append(fields, store.F(store.Union(id), "messages", name, "copies"))
-			}
-		}
+		fields, complete := withIDs(b.Messages, ids)
 		if complete && b.State != StatePublished {
 			fields = append(fields, store.F(string(StatePublished), "state"), store.F(store.ServerTime, "published_at"))
 		}

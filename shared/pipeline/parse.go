@@ -321,7 +321,7 @@ func (v *validator) order(path string, t *Transition) {
 }
 
 // ownCollections are those whose documents the system keeps for itself.
-var ownCollections = []string{"phase_periods", "phase_triggers", "processing_locks", "lock_tokens", "processor_runs", "quarantine",
+var ownCollections = []string{"phase_periods", "phase_trigger_parts", "phase_triggers", "processing_locks", "lock_tokens", "processor_runs", "quarantine",
 	"function_status", "sweeps", "audit", "notifications", "receipts", "open_receipts"}
 
 // MaxProcessors bounds a transition: all runs of a period stand in one document of

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -214,6 +215,22 @@ func resumed(r *recorder) {
 	r.rebuild(cycle.Unchecked)
 	r.SetNow(morning.Add(2 * time.Minute))
 	r.relay()
+}
+
+// inParts is a night whose messages are larger than a document.
+func inParts(r *recorder) {
+	tr := r.Pipeline.Transitions[0]
+	for i := range 16 {
+		c := wire.Completion{Processor: tr.Order[i%4], Reported: "large", Period: "2026-02-03", Status: wire.StatusSuccess,
+			EventTime: morning, ExecutionID: strconv.Itoa(i), CorrelationID: "large", Incremental: true}
+		for n := range 195 {
+			c.Entities = append(c.Entities, fmt.Sprintf("%0240d", 1000*i+n))
+		}
+		if err := r.Engine.Record(r.t.Context(), cycle.Key{Transition: tr, Period: "2026-02-03"}, c); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	r.complete(morning.Add(time.Minute), tr.Order[4:]...)
 }
 
 // oddities write what a night without them does not.
