@@ -60,7 +60,8 @@ func TestRecord_KeepsThreeThousandRunsOfPeriod(t *testing.T) {
 	}
 }
 
-func TestHandOver_LargerThanDocumentOmitsEntities(t *testing.T) {
+// What the period had no room for is handed over as a full message.
+func TestHandOver_LargerThanDocumentKeepsRecordedEntities(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.tr = wide(t, 300)
 	w.clock.set(at("2026-02-04 06:00"))
@@ -78,8 +79,22 @@ func TestHandOver_LargerThanDocumentOmitsEntities(t *testing.T) {
 	if len(w.broker.got) != 300 {
 		t.Fatalf("%d messages", len(w.broker.got))
 	}
-	if i := slices.IndexFunc(w.broker.got, func(tr wire.Trigger) bool { return tr.Incremental || len(tr.EntitiesChanged) > 0 }); i >= 0 {
-		t.Errorf("%+v", w.broker.got[i])
+	recorded := map[string]int{}
+	for _, r := range w.snapshot().runs {
+		recorded[r.Processor] = len(r.Entities)
+	}
+	whole := 0
+	for _, m := range w.broker.got {
+		n := recorded[m.SourceTable]
+		if len(m.EntitiesChanged["things"]) != n || m.Incremental != (n > 0) {
+			t.Errorf("%s names %d entities, recorded are %d", m.SourceTable, len(m.EntitiesChanged["things"]), n)
+		}
+		if n > 0 {
+			whole++
+		}
+	}
+	if whole < 200 || whole == 300 {
+		t.Errorf("%d messages with entities", whole)
 	}
 }
 
