@@ -150,14 +150,14 @@ func (f *fields) messages(into map[string]sent) {
 }
 
 // publishParts publishes and confirms part by part. It returns to have the claim renewed when a third
-// of it is gone, and begins the next part only with safe remaining time.
+// of it is gone.
 func (c *convergence) publishParts(ctx context.Context, b *batch) error {
 	begun := false
 	for _, id := range b.Parts {
 		if c.confirmed[id] {
 			continue
 		}
-		if left := c.safeRemaining(b.Holder); left <= 0 || begun && left < c.Claim*2/3 {
+		if begun && c.safeRemaining(b.Holder) < c.Claim*2/3 {
 			return nil
 		}
 		begun = true
@@ -168,7 +168,8 @@ func (c *convergence) publishParts(ctx context.Context, b *batch) error {
 	return c.publishedParts(ctx, b)
 }
 
-// publishPart sends what has no id yet, and writes down what the broker answers.
+// publishPart sends what has no id yet, with safe remaining time of the claim, and writes down what the
+// broker answers.
 func (c *convergence) publishPart(ctx context.Context, b *batch, ref store.Ref) error {
 	messages, version, err := c.readPart(ctx, b, ref)
 	if err != nil {

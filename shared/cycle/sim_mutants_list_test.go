@@ -437,34 +437,34 @@ var simMutants = []simMutant{
 	}
 	return c.apply(ctx, append(stay, freeze)...)`},
 	// Parts.
-	{"parts_with_shared_ids", 1, "parts.go",
+	{"parts_with_shared_ids", 47, "parts.go",
 		`	return b.ID + "~" + b.Holder + "~"`,
 		`	if mutant("parts_with_shared_ids") {
 		return b.ID + "~h~1~" + strconv.Itoa(k)
 	}
 	return b.ID + "~" + b.Holder + "~"`},
-	{"published_without_reading_parts", 1, "parts.go",
+	{"published_without_reading_parts", 9, "parts.go",
 		`			if m.ID == "" {
 				return nil`,
 		`			if m.ID == "" && !mutant("published_without_reading_parts") {
 				return nil`},
-	{"parts_named_before_they_exist", 1, "parts.go",
+	{"parts_named_before_they_exist", 5, "parts.go",
 		`		_, err := c.Store.Apply(ctx, store.Create(ref, store.F(messageFields(group), "messages"), end))`,
 		`		if mutant("parts_named_before_they_exist") && k > 0 {
 			ids[k] = ref.ID
 			continue
 		}
 		_, err := c.Store.Apply(ctx, store.Create(ref, store.F(messageFields(group), "messages"), end))`},
-	{"frozen_parts_expire", 1, "parts.go",
+	{"frozen_parts_expire", 5, "parts.go",
 		`		ids[k], stay = ref.ID, append(stay, store.Merge(ref, c.stays(c.Now())))`,
 		`		ids[k] = ref.ID
 		if !mutant("frozen_parts_expire") {
 			stay = append(stay, store.Merge(ref, c.stays(c.Now())))
 		}`},
 	{"next_part_without_a_claim", 1, "parts.go",
-		`		if left := c.safeRemaining(b.Holder); left <= 0 || begun`,
-		`		if left := c.safeRemaining(b.Holder); !mutant("next_part_without_a_claim") && left <= 0 || begun`},
-	{"part_confirmed_without_its_version", 1, "parts.go",
+		`	if c.safeRemaining(b.Holder) <= 0 {`,
+		`	if !mutant("next_part_without_a_claim") && c.safeRemaining(b.Holder) <= 0 {`},
+	{"part_confirmed_without_its_version", 859, "parts.go",
 		`			err = c.apply(ctx, store.MergeIf(ref, version, fields...))`,
 		`			if mutant("part_confirmed_without_its_version") {
 				version = 0
