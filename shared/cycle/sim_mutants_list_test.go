@@ -461,7 +461,7 @@ var simMutants = []simMutant{
 		if !mutant("frozen_parts_expire") {
 			stay = append(stay, store.Merge(ref, c.stays(c.Now())))
 		}`},
-	{"next_part_without_a_claim", 1, "parts.go",
+	{"next_part_without_a_claim", 539, "parts.go",
 		`	if c.safeRemaining(b.Holder) <= 0 {`,
 		`	if !mutant("next_part_without_a_claim") && c.safeRemaining(b.Holder) <= 0 {`},
 	{"part_confirmed_without_its_version", 859, "parts.go",
