@@ -178,9 +178,13 @@ func (r *statusAnswer) text(p *page) {
 					sent++
 				}
 			}
-			if len(batch.Messages) == 0 {
+			switch handedOver := batch.State == cycle.StatePublishing || batch.State == cycle.StatePublished; {
+			case len(batch.Messages) == 0 && handedOver:
+				p.detail("batch %d  %s  %s, of %s; its messages: %s", batch.N, batch.State, causeWords(batch.Cause), pipeline.Count(len(batch.Runs), "run", "runs"),
+					commandFor("explain", r.of[c.Transition], c.Period, c.Mode))
+			case len(batch.Messages) == 0:
 				p.detail("batch %d  %s  no messages yet", batch.N, batch.State)
-			} else {
+			default:
 				p.detail("batch %d  %s  %s, %d of %s sent", batch.N, batch.State, causeWords(batch.Cause), sent, pipeline.Count(len(batch.Messages), "message", "messages"))
 			}
 			for _, r := range policy.Capped(batch.Runs) {

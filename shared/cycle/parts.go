@@ -91,25 +91,16 @@ func (c *convergence) place(ctx context.Context, b *batch, messages []message) (
 	return []store.Field{store.F(ids, "parts")}, stay, nil
 }
 
-// partsOf returns the ids of the parts that are needed of some batches: of a published one, which the
-// summary takes from its messages; for people of all.
-func (e *Engine) partsOf(batches []store.Doc, people bool) (ids []string) {
+// partsOf returns the ids of the parts that are needed of some batches: of a published one that no
+// summary has yet, which is made of its messages; for people of all.
+func (e *Engine) partsOf(s *snapshot, batches []store.Doc, people bool) (ids []string) {
 	for _, doc := range batches {
 		f := fields{doc: doc}
-		if e.isBatch(doc) && (people || State(f.str("state")) == StatePublished) {
+		if e.isBatch(doc) && (people || State(f.str("state")) == StatePublished && !s.summed(doc.Ref.ID)) {
 			ids = append(ids, f.strings("parts")...)
 		}
 	}
 	return ids
-}
-
-// unsummed names the parts of published batches that no summary has yet.
-func (e *Engine) unsummed(s *snapshot, batches []store.Doc) (refs []store.Ref) {
-	summed := func(d store.Doc) bool { return s.summed(d.Ref.ID) }
-	for _, id := range e.partsOf(slices.DeleteFunc(slices.Clone(batches), summed), false) {
-		refs = append(refs, e.partRef(id))
-	}
-	return refs
 }
 
 // isBatch tells a batch from a part.

@@ -174,7 +174,11 @@ func (b *PeriodState) fill(ctx context.Context, periods []store.Doc, shown, hold
 			}
 			batches = append(batches, got.Docs...)
 		}
-		if refs = b.engine.unsummed(s, batches); err == nil && len(refs) > 0 {
+		refs = nil
+		for _, id := range b.engine.partsOf(s, batches, false) {
+			refs = append(refs, b.engine.partRef(id))
+		}
+		if err == nil && len(refs) > 0 {
 			if got, err = b.engine.Store.Get(ctx, refs...); err != nil {
 				err = fmt.Errorf("%w %s: %w", errUnanswered, b.Key, err)
 			}

@@ -211,7 +211,7 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, peopl
 		}
 		unwanted := func(d store.Doc) bool { return d.Exists && e.isBatch(d) && !wanted(s, d.Ref.ID) }
 		batches := slices.DeleteFunc(got.Docs[periods+2:], unwanted)
-		for _, id := range e.partsOf(batches, people) {
+		for _, id := range e.partsOf(s, batches, people) {
 			if !asked[id] {
 				parts, asked[id], missing = append(parts, id), true, true
 			}

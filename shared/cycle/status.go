@@ -72,13 +72,13 @@ func (e *Engine) Status(ctx context.Context, key Key) ([]Status, error) {
 // Cycles describes the cycles of the periods from one to another, oldest first. It has those of
 // which anything is known, and from the first such period on those whose deadline has passed. It
 // reads each period once, and the week before. A cycle of which only a report is known that counts
-// for no mode is one of them. It changes nothing.
+// for no mode is one of them. It leaves out the messages of a batch that stand in parts. It changes nothing.
 func (e *Engine) Cycles(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) ([]Status, error) {
 	var out []Status
 	managed := false
 	for p := t.Calendar().AddDays(from, -relayDays); p <= to; p = t.Calendar().Add(p, 1) {
 		key := Key{Transition: t, Period: p}
-		s, err := e.read(ctx, key, nil)
+		s, err := e.readBatches(ctx, key, nil, false, func(*snapshot, string) bool { return true })
 		if err != nil {
 			return nil, err
 		}
