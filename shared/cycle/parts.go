@@ -91,8 +91,8 @@ func (c *convergence) place(ctx context.Context, b *batch, messages []message) (
 	return []store.Field{store.F(ids, "parts")}, stay, nil
 }
 
-// partsOf returns the ids of the parts that are needed of some batches: of a published one that no
-// summary has yet, which is made of its messages; for people of all.
+// partsOf returns the ids of the parts that are needed of some batches. The summary is made of the
+// messages of a published batch that it does not have yet. People are shown those of all.
 func (e *Engine) partsOf(s *snapshot, batches []store.Doc, people bool) (ids []string) {
 	for _, doc := range batches {
 		f := fields{doc: doc}
