@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 
 	"github.com/phasegate/phasegate/scripts/dev/serve"
@@ -26,29 +27,6 @@ func placeOf(p *pipeline.Pipeline, topic string) (pipeline.PushSubscription, err
 	return pipeline.PushSubscription{}, fmt.Errorf("topic %q feeds no function of this pipeline; these do: %s", topic, strings.Join(known, ", "))
 }
 
-// reply is what a function's handler says.
-type reply struct {
-	status int
-	body   bytes.Buffer
-	header http.Header
-}
-
-// Header implements http.ResponseWriter.
-func (a *reply) Header() http.Header { return a.header }
-
-// WriteHeader implements http.ResponseWriter.
-func (a *reply) WriteHeader(status int) {
-	if a.status == 0 {
-		a.status = status
-	}
-}
-
-// Write implements http.ResponseWriter.
-func (a *reply) Write(b []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	return a.body.Write(b)
-}
-
 // errRefusedAgain means that a message is still invalid: it is in quarantine.
 var errRefusedAgain = errors.New("refused again")
 
@@ -61,13 +39,13 @@ func handOver(ctx context.Context, a *app.App, pl pipeline.PushSubscription, e w
 		return err
 	}
 	r.Header.Set("Content-Type", "application/json")
-	got := &reply{header: http.Header{}}
+	got := httptest.NewRecorder()
 	serve.Handler(pl.Function, func(context.Context) (*app.App, error) { return a, nil }).ServeHTTP(got, r)
-	switch got.status {
+	switch got.Code {
 	case http.StatusNoContent:
 		return nil
 	case http.StatusAccepted:
 		return errRefusedAgain
 	}
-	return fmt.Errorf("%s answered %d: %s", pl.Function, got.status, strings.TrimSpace(got.body.String()))
+	return fmt.Errorf("%s answered %d: %s", pl.Function, got.Code, strings.TrimSpace(got.Body.String()))
 }

@@ -145,25 +145,21 @@ func (d *demo) balance(ctx context.Context) (Result, error) {
 			r.Lost++
 		}
 	}
-	var keys []cycle.Key
 	for p := range periods {
 		for _, t := range d.env.App.Pipeline.Transitions {
-			keys = append(keys, cycle.Key{Transition: t, Period: p})
-		}
-	}
-	for _, key := range keys {
-		ss, err := d.env.App.Engine.Status(ctx, key)
-		if err != nil {
-			return r, err
-		}
-		for _, s := range ss {
-			runs := map[string]bool{}
-			for _, b := range s.Batches {
-				for _, run := range b.Runs {
-					if runs[run] {
-						r.Doubled++
+			ss, err := d.env.App.Engine.Status(ctx, cycle.Key{Transition: t, Period: p})
+			if err != nil {
+				return r, err
+			}
+			for _, s := range ss {
+				runs := map[string]bool{}
+				for _, b := range s.Batches {
+					for _, run := range b.Runs {
+						if runs[run] {
+							r.Doubled++
+						}
+						runs[run] = true
 					}
-					runs[run] = true
 				}
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -66,24 +67,11 @@ func (v Variable) String() string { return "export " + v.Name + "=" + cli.Quote(
 
 // Variables point other commands at the environment.
 func (r Ready) Variables() []Variable {
-	vars := []Variable{{"GOOGLE_CLOUD_PROJECT", r.Project}, {"PUBSUB_EMULATOR_HOST", r.PubSub}, {"PHASEGATE_STORE", r.Store}}
-	if r.BigQuery != "" {
-		vars = append(vars, Variable{"BIGQUERY_EMULATOR_HOST", r.BigQuery})
-	}
-	if r.Slack != "" {
-		vars = append(vars, Variable{"SLACK_WEBHOOK_URL", r.Slack})
-	}
-	if r.Prefix != "" {
-		vars = append(vars, Variable{"PHASEGATE_PREFIX", r.Prefix})
-	}
-	if r.Tables != "" {
-		vars = append(vars, Variable{"PHASEGATE_TABLES", r.Tables})
-	}
+	shadow := ""
 	if r.Shadow {
-		vars = append(vars, Variable{"PHASEGATE_SHADOW", "true"})
+		shadow = "true"
 	}
-	if r.Pipeline != "" {
-		vars = append(vars, Variable{"PIPELINE_FILE", r.Pipeline})
-	}
-	return vars
+	return slices.DeleteFunc([]Variable{{"GOOGLE_CLOUD_PROJECT", r.Project}, {"PUBSUB_EMULATOR_HOST", r.PubSub}, {"PHASEGATE_STORE", r.Store},
+		{"BIGQUERY_EMULATOR_HOST", r.BigQuery}, {"SLACK_WEBHOOK_URL", r.Slack}, {"PHASEGATE_PREFIX", r.Prefix}, {"PHASEGATE_TABLES", r.Tables},
+		{"PHASEGATE_SHADOW", shadow}, {"PIPELINE_FILE", r.Pipeline}}, func(v Variable) bool { return v.Value == "" })
 }

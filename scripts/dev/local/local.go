@@ -9,6 +9,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -177,15 +178,15 @@ func (e *Environment) Close() error {
 		err = e.server.Drain()
 	}
 	if e.App != nil {
-		err = first(err, e.App.Close())
+		err = errors.Join(err, e.App.Close())
 		e.App = nil
 	}
 	if e.bigQuery != nil {
-		err = first(err, e.bigQuery.close())
+		err = errors.Join(err, e.bigQuery.close())
 		e.bigQuery = nil
 	}
 	if e.slack != nil {
-		err = first(err, e.slack.server.Close())
+		err = errors.Join(err, e.slack.server.Close())
 		e.slack = nil
 	}
 	if e.pubsub != nil {
@@ -193,13 +194,4 @@ func (e *Environment) Close() error {
 		e.pubsub = nil
 	}
 	return err
-}
-
-func first(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -121,10 +121,11 @@ func seedTable(ctx context.Context, a *app.App, client *bigquery.Client, p pipel
 		period = bigquery.TimestampFieldType
 	}
 	meta := &bigquery.TableMetadata{}
-	var values []string
+	var columns, values []string
 	add := func(column string, kind bigquery.FieldType, value string) {
-		if !slices.ContainsFunc(meta.Schema, func(f *bigquery.FieldSchema) bool { return f.Name == column }) {
-			meta.Schema, values = append(meta.Schema, &bigquery.FieldSchema{Name: column, Type: kind}), append(values, value)
+		if !slices.Contains(columns, column) {
+			meta.Schema = append(meta.Schema, &bigquery.FieldSchema{Name: column, Type: kind})
+			columns, values = append(columns, column), append(values, value)
 		}
 	}
 	add(p.DateColumn, period, "period")
@@ -151,21 +152,6 @@ func seedTable(ctx context.Context, a *app.App, client *bigquery.Client, p pipel
 		}
 	}
 	sql := fmt.Sprintf("INSERT INTO `%s` (`%s`) SELECT %s FROM UNNEST([%s]) AS period, UNNEST(GENERATE_ARRAY(1, %d)) AS n",
-		p.Table, strings.Join(columns(meta.Schema), "`, `"), strings.Join(values, ", "), strings.Join(periods, ", "), sampleRows)
-	job, err := client.Query(sql).Run(ctx)
-	if err != nil {
-		return err
-	}
-	status, err := job.Wait(ctx)
-	if err != nil {
-		return err
-	}
-	return status.Err()
-}
-
-func columns(schema bigquery.Schema) (names []string) {
-	for _, f := range schema {
-		names = append(names, f.Name)
-	}
-	return names
+		p.Table, strings.Join(columns, "`, `"), strings.Join(values, ", "), strings.Join(periods, ", "), sampleRows)
+	return sample.Data{Client: client}.Exec(ctx, sql)
 }

@@ -48,24 +48,20 @@ func cleanDatasets(ctx context.Context, project, prefix string) (removed []strin
 		return nil, err
 	}
 	var ours []*bigquery.Dataset
-	for it := client.Datasets(ctx); ; {
-		ds, err := it.Next()
-		if errors.Is(err, iterator.Done) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list datasets: %w", err)
-		}
+	if err := each("datasets", client.Datasets(ctx).Next, func(ds *bigquery.Dataset) error {
 		if !strings.HasPrefix(ds.DatasetID, dataset(prefix)+"_") {
-			continue
+			return nil
 		}
 		meta, err := ds.Metadata(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("dataset %s: %w", ds.DatasetID, err)
+			return fmt.Errorf("dataset %s: %w", ds.DatasetID, err)
 		}
 		if meta.Labels[label] == labelValue {
 			ours = append(ours, ds)
 		}
+		return nil
+	}); err != nil {
+		return nil, err
 	}
 	for _, ds := range ours {
 		if err := ds.DeleteWithContents(ctx); err != nil {
@@ -85,39 +81,45 @@ func cleanPubSub(ctx context.Context, project, prefix string) (removed []string,
 	ours := func(name string, labels map[string]string) bool {
 		return strings.HasPrefix(name[strings.LastIndexByte(name, '/')+1:], prefix+"-") && labels[label] == labelValue
 	}
-	subscriptions := b.Client.SubscriptionAdminClient.ListSubscriptions(ctx, &pubsubpb.ListSubscriptionsRequest{Project: "projects/" + project})
-	for {
-		s, err := subscriptions.Next()
-		if errors.Is(err, iterator.Done) {
-			break
+	gone := func(what string, err error) error {
+		if err != nil && status.Code(err) != codes.NotFound {
+			return err
 		}
-		if err != nil {
-			return removed, fmt.Errorf("list subscriptions: %w", err)
-		}
-		if !ours(s.Name, s.Labels) {
-			continue
-		}
-		if err := b.Client.SubscriptionAdminClient.DeleteSubscription(ctx, &pubsubpb.DeleteSubscriptionRequest{Subscription: s.Name}); err != nil && status.Code(err) != codes.NotFound {
-			return removed, err
-		}
-		removed = append(removed, "subscription "+s.Name)
+		removed = append(removed, what)
+		return nil
 	}
-	topics := b.Client.TopicAdminClient.ListTopics(ctx, &pubsubpb.ListTopicsRequest{Project: "projects/" + project})
-	for {
-		t, err := topics.Next()
-		if errors.Is(err, iterator.Done) {
-			return removed, nil
+	subscriptions, topics := b.Client.SubscriptionAdminClient, b.Client.TopicAdminClient
+	all := subscriptions.ListSubscriptions(ctx, &pubsubpb.ListSubscriptionsRequest{Project: "projects/" + project})
+	if err := each("subscriptions", all.Next, func(s *pubsubpb.Subscription) error {
+		if !ours(s.Name, s.Labels) {
+			return nil
 		}
-		if err != nil {
-			return removed, fmt.Errorf("list topics: %w", err)
-		}
+		return gone("subscription "+s.Name, subscriptions.DeleteSubscription(ctx, &pubsubpb.DeleteSubscriptionRequest{Subscription: s.Name}))
+	}); err != nil {
+		return removed, err
+	}
+	err = each("topics", topics.ListTopics(ctx, &pubsubpb.ListTopicsRequest{Project: "projects/" + project}).Next, func(t *pubsubpb.Topic) error {
 		if !ours(t.Name, t.Labels) {
-			continue
+			return nil
 		}
-		if err := b.Client.TopicAdminClient.DeleteTopic(ctx, &pubsubpb.DeleteTopicRequest{Topic: t.Name}); err != nil && status.Code(err) != codes.NotFound {
-			return removed, err
+		return gone("topic "+t.Name, topics.DeleteTopic(ctx, &pubsubpb.DeleteTopicRequest{Topic: t.Name}))
+	})
+	return removed, err
+}
+
+// each visits what an iterator of the libraries lists.
+func each[T any](what string, next func() (T, error), visit func(T) error) error {
+	for {
+		v, err := next()
+		switch {
+		case errors.Is(err, iterator.Done):
+			return nil
+		case err != nil:
+			return fmt.Errorf("list %s: %w", what, err)
 		}
-		removed = append(removed, "topic "+t.Name)
+		if err := visit(v); err != nil {
+			return err
+		}
 	}
 }
 
@@ -127,26 +129,21 @@ func cleanDocuments(ctx context.Context, project, prefix string) (removed []stri
 		return nil, err
 	}
 	defer client.Close()
-	for it := client.Collections(ctx); ; {
-		c, err := it.Next()
-		if errors.Is(err, iterator.Done) {
-			return removed, nil
-		}
-		if err != nil {
-			return removed, fmt.Errorf("list collections: %w", err)
-		}
+	err = each("collections", client.Collections(ctx).Next, func(c *firestore.CollectionRef) error {
 		if !strings.HasPrefix(c.ID, prefix+"-") {
-			continue
+			return nil
 		}
 		docs, err := c.Documents(ctx).GetAll()
 		if err != nil {
-			return removed, fmt.Errorf("collection %s: %w", c.ID, err)
+			return fmt.Errorf("collection %s: %w", c.ID, err)
 		}
 		for _, d := range docs {
 			if _, err := d.Ref.Delete(ctx); err != nil {
-				return removed, fmt.Errorf("%s/%s: %w", c.ID, d.Ref.ID, err)
+				return fmt.Errorf("%s/%s: %w", c.ID, d.Ref.ID, err)
 			}
 		}
 		removed = append(removed, fmt.Sprintf("%d documents of %s", len(docs), c.ID))
-	}
+		return nil
+	})
+	return removed, err
 }
