@@ -114,17 +114,6 @@ func (s *source) stage(ctx context.Context, name, hash string) (staged files, er
 // the checkout. go.sum stays whole: it requires nothing, and the platform's own tidy
 // checks its downloads against it.
 func prune(ctx context.Context, dir string) error {
-	mod, err := readModFile(ctx, dir)
-	if err != nil {
-		return err
-	}
-	var edits []string
-	for _, tool := range mod.Tool {
-		edits = append(edits, "-droptool="+tool.Path)
-	}
-	if err := edit(ctx, dir, edits); err != nil {
-		return err
-	}
 	// -mod=mod adds what the framework's server needs beyond the checkout, in the
 	// version that the framework itself asks for.
 	out, err := goCommand(ctx, dir, "list", "-mod=mod", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}",
@@ -133,42 +122,27 @@ func prune(ctx context.Context, dir string) error {
 		return err
 	}
 	needed := strings.Fields(string(out))
-	if mod, err = readModFile(ctx, dir); err != nil {
+	if out, err = goCommand(ctx, dir, "mod", "edit", "-json"); err != nil {
 		return err
 	}
-	edits = nil
+	var mod struct{ Require, Tool []struct{ Path string } }
+	if err := json.Unmarshal(out, &mod); err != nil {
+		return err
+	}
+	edits := []string{"mod", "edit", "-fmt"}
+	for _, tool := range mod.Tool {
+		edits = append(edits, "-droptool="+tool.Path)
+	}
 	for _, r := range mod.Require {
 		if !slices.Contains(needed, r.Path) {
 			edits = append(edits, "-droprequire="+r.Path)
 		}
 	}
-	if err := edit(ctx, dir, edits); err != nil {
+	if _, err := goCommand(ctx, dir, edits...); err != nil {
 		return err
 	}
 	// What is left must do without another change.
 	_, err = goCommand(ctx, dir, "list", "-mod=readonly", "-deps", "./"+filepath.Dir(platformMainName))
-	return err
-}
-
-// modFile is what `go mod edit -json` tells about a go.mod.
-type modFile struct {
-	Require []struct{ Path string }
-	Tool    []struct{ Path string }
-}
-
-func readModFile(ctx context.Context, dir string) (m modFile, err error) {
-	out, err := goCommand(ctx, dir, "mod", "edit", "-json")
-	if err != nil {
-		return m, err
-	}
-	return m, json.Unmarshal(out, &m)
-}
-
-func edit(ctx context.Context, dir string, edits []string) error {
-	if len(edits) == 0 {
-		return nil
-	}
-	_, err := goCommand(ctx, dir, append([]string{"mod", "edit"}, edits...)...)
 	return err
 }
 

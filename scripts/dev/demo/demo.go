@@ -181,10 +181,8 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 	}
 	d.list("in  ", in)
 	for topic, msgs := range msgs {
-		for _, sent := range d.env.App.Broker.Publish(ctx, topic, msgs) {
-			if sent.Err != nil {
-				return fmt.Errorf("publish completion: %w", sent.Err)
-			}
+		if err := d.publish(ctx, topic, msgs...); err != nil {
+			return err
 		}
 	}
 	for _, r := range runs {
@@ -204,6 +202,15 @@ func (d *demo) scene(ctx context.Context, when, title string, period pipeline.Pe
 	}
 	d.showTold()
 	return d.showCycle(ctx, period, mode)
+}
+
+func (d *demo) publish(ctx context.Context, topic string, msgs ...wire.Outgoing) error {
+	for _, sent := range d.env.App.Broker.Publish(ctx, topic, msgs) {
+		if sent.Err != nil {
+			return fmt.Errorf("publish completion: %w", sent.Err)
+		}
+	}
+	return nil
 }
 
 // scenes plays scenes in order.

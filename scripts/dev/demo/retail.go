@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -147,12 +146,8 @@ func (d *demo) standIn() func(context.Context, wire.Trigger) error {
 		if err != nil {
 			return err
 		}
-		for _, sent := range d.env.App.Broker.Publish(ctx, r.waits(d).UpstreamTopic, []wire.Outgoing{{Data: data}}) {
-			if sent.Err != nil {
-				return fmt.Errorf("publish completion: %w", sent.Err)
-			}
-		}
-		stood[t.TriggerID] = true
-		return nil
+		err = d.publish(ctx, r.waits(d).UpstreamTopic, wire.Outgoing{Data: data})
+		stood[t.TriggerID] = err == nil
+		return err
 	}
 }

@@ -148,8 +148,6 @@ func (r *release) make(ctx context.Context) (folder string, err error) {
 		if err := r.pack(filepath.Join(files, fmt.Sprintf("phasectl_%s_%s_%s.tar.gz", r.version, p.os, p.arch)), binary); err != nil {
 			return "", err
 		}
-	}
-	for _, p := range r.platforms {
 		if p.os != "linux" { // containers
 			continue
 		}
