@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 	"time"
@@ -58,11 +59,13 @@ func (v *verdict) overlaps(f *facts) {
 		_, planned := f.pipeline.Health.Planned(r.Period)
 		return planned
 	})
-	class := func(name string) string {
-		if _, p, ok := f.pipeline.Processor(name); ok {
-			return p.Class
+	classes := map[string]string{} // by name, present or former
+	for _, phase := range f.pipeline.Phases {
+		for _, p := range phase.Processors {
+			for _, name := range append([]string{p.Name, p.Class}, p.Formerly...) {
+				classes[name] = p.Class
+			}
 		}
-		return name
 	}
 	sort.SliceStable(runs, func(i, j int) bool { return runs[i].Began.Before(runs[j].Began) })
 	type place struct {
@@ -78,7 +81,7 @@ func (v *verdict) overlaps(f *facts) {
 	}
 	found := 0
 	for i, r := range runs {
-		at := place{class(r.Processor), r.Period}
+		at := place{cmp.Or(classes[r.Processor], r.Processor), r.Period}
 		j, ok := before[at]
 		if ok && runs[j].ID != r.ID && r.Began.Before(end(j)) {
 			if found++; found <= mostShown {
