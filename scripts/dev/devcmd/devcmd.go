@@ -62,11 +62,11 @@ func startError(err error) error {
 // bigQueryProgram is the emulator in the folder of this command, "" if it was not built.
 func bigQueryProgram() string {
 	self, err := os.Executable()
-	if err != nil {
-		return ""
-	}
 	program := filepath.Join(filepath.Dir(self), "bqemu")
-	if _, err := os.Stat(program); err != nil {
+	if err == nil {
+		_, err = os.Stat(program)
+	}
+	if err != nil {
 		return ""
 	}
 	return program

@@ -39,24 +39,16 @@ func startBigQuery(ctx context.Context, program string, port int) (*bigQuery, er
 		return nil, err
 	}
 	b.input = input
-	// A pipe of our own: that of the library is closed when the process ends, which may
-	// be before its line is read.
-	read, write, err := os.Pipe()
+	output, err := b.cmd.StdoutPipe() // closed by close alone, so that its line is read even if the process has ended
 	if err != nil {
 		return nil, err
 	}
-	defer read.Close()
-	b.cmd.Stdout = write
-	err = errors.Join(b.cmd.Start(), write.Close())
-	if err != nil {
+	if err := b.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start BigQuery: %w", err)
 	}
 	first := make(chan string, 1)
 	go func() {
-		line, err := bufio.NewReader(read).ReadString('\n')
-		if err != nil {
-			line = ""
-		}
+		line, _ := bufio.NewReader(output).ReadString('\n') // all that a process prints before it ends
 		first <- line
 	}()
 	limit := time.NewTimer(bigQueryStart)

@@ -2,6 +2,7 @@ package local
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -67,15 +68,8 @@ func (s *pubsubServer) publishREST(w http.ResponseWriter, r *http.Request) {
 // refuse answers an error in Google's form: https://cloud.google.com/apis/design/errors#http_mapping.
 func refuse(w http.ResponseWriter, err error) {
 	st := status.Convert(err)
-	answer := http.StatusInternalServerError
-	switch st.Code() {
-	case codes.InvalidArgument:
-		answer = http.StatusBadRequest
-	case codes.NotFound:
-		answer = http.StatusNotFound
-	case codes.Unimplemented:
-		answer = http.StatusNotImplemented
-	}
+	answer := cmp.Or(map[codes.Code]int{codes.InvalidArgument: http.StatusBadRequest, codes.NotFound: http.StatusNotFound,
+		codes.Unimplemented: http.StatusNotImplemented}[st.Code()], http.StatusInternalServerError)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(answer)
 	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"code": answer, "message": st.Message(), "status": code.Code(st.Code()).String()}})

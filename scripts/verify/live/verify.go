@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	_ "embed"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +36,7 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/processor"
 	"github.com/phasegate/phasegate/shared/sweep"
+	"github.com/phasegate/phasegate/shared/wire"
 )
 
 const (
@@ -165,8 +164,7 @@ func (l *live) fanIn(ctx context.Context) error {
 		wg.Go(func() {
 			at := time.Now().UTC()
 			data := fmt.Sprintf(`{"processor_name":"processor_%d","game_date":%q,"status":"success","record_count":1,"execution_id":"e%d"}`, i, period, i)
-			push, _ := json.Marshal(map[string]any{"subscription": "s", "message": map[string]any{"messageId": fmt.Sprint(i), "publishTime": at.Format(time.RFC3339Nano),
-				"data": base64.StdEncoding.EncodeToString([]byte(data))}}) // of strings alone
+			push := wire.Envelope{MessageID: fmt.Sprint(i), PublishTime: at, Subscription: "s", Data: []byte(data)}.Push()
 			rec := httptest.NewRecorder()
 			h.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, http.MethodPost, "/", bytes.NewReader(push)))
 			mu.Lock()
@@ -271,7 +269,7 @@ func (l *live) statements(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := l.do(ctx, fmt.Sprintf("INSERT INTO `%s` (day, thing_id, value, processed_at) VALUES (DATE '%s', 'b', 1, TIMESTAMP '2020-01-01')", strings.ReplaceAll(l.table, ".", "`.`"), p)); err != nil {
+	if _, err := l.query(ctx, fmt.Sprintf("INSERT INTO `%s` (day, thing_id, value, processed_at) VALUES (DATE '%s', 'b', 1, TIMESTAMP '2020-01-01')", strings.ReplaceAll(l.table, ".", "`.`"), p)); err != nil {
 		return fmt.Errorf("insert a duplicate: %w", err)
 	}
 	if err := l.rows(ctx, "a duplicate row", p, "a=3 b=1 b=2"); err != nil {
@@ -294,26 +292,19 @@ func (l *live) statements(ctx context.Context) error {
 	return l.rows(ctx, "undo of the removal", p, "a=3 b=1 b=2")
 }
 
-func (l *live) do(ctx context.Context, sql string) error {
+func (l *live) query(ctx context.Context, sql string) (*bigquery.RowIterator, error) {
 	client, err := l.Warehouse.Client(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	q := client.Query(sql)
 	q.Location = location
-	_, err = q.Read(ctx)
-	return err
+	return q.Read(ctx)
 }
 
 // rows notes what the table holds of a period.
 func (l *live) rows(ctx context.Context, what string, p pipeline.Period, want string) error {
-	client, err := l.Warehouse.Client(ctx)
-	if err != nil {
-		return err
-	}
-	q := client.Query(fmt.Sprintf("SELECT thing_id, value FROM `%s` WHERE day = DATE '%s' ORDER BY thing_id, value", strings.ReplaceAll(l.table, ".", "`.`"), p))
-	q.Location = location
-	it, err := q.Read(ctx)
+	it, err := l.query(ctx, fmt.Sprintf("SELECT thing_id, value FROM `%s` WHERE day = DATE '%s' ORDER BY thing_id, value", strings.ReplaceAll(l.table, ".", "`.`"), p))
 	if err != nil {
 		return err
 	}
