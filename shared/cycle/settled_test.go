@@ -277,3 +277,30 @@ func TestRelay_AsksTheScheduleAfterWhatIsDueInNewerPeriods(t *testing.T) {
 		t.Errorf("%v", order)
 	}
 }
+
+// A mark is made from a document that was read by its id, and compared with one that a scan has read.
+func TestMark_IsValidInADocumentThatAScanReads(t *testing.T) {
+	for _, driver := range []string{"memory", "sqlite", "firestore"} {
+		t.Run(driver, func(t *testing.T) {
+			w := newWorldOf(t, driver, hourlies(t, 1)[0])
+			now := time.Now()
+			w.clock.set(now)
+			p := w.tr.Calendar().Add(w.tr.Calendar().At(now), -1)
+			handOver(t, w.engine, w.tr, p, now)
+			ref := w.engine.periodRef(w.key(p))
+			write := func(fields ...store.Field) {
+				t.Helper()
+				if _, err := w.store.Apply(t.Context(), store.Merge(ref, fields...)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write(store.F(map[string]any{"at": now, "n": 7, "x": 0.1, "none": nil, "no": false, "list": []any{"a", int64(1), now}}, "others"), store.F("é<>&\u2028", "text"))
+			doc := w.doc(periodsCollection, ref.ID)
+			write(store.F(mark(w.tr, "", doc), settledField))
+			found, err := w.engine.scan(t.Context(), w.tr, w.tr.Calendar().At(now), now)
+			if err != nil || !found.of[p].settled {
+				t.Errorf("%+v, %v", found.of[p], err)
+			}
+		})
+	}
+}
