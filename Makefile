@@ -64,7 +64,7 @@ build/tested: $(TESTED)
 # Packages whose code, or the code that they drive, is concurrent. What plays a month, or many
 # completions on the Firestore emulator, tells the race detector nothing new and takes minutes.
 RACED := ./functions/... $(addprefix ./shared/,app cycle delivery deployed guard/... health lease notify processor receipt reconcile statuspage store/... sweep warehouse) \
-	$(addprefix ./scripts/,dev/emulators dev/local dev/processors phasectl)
+	$(addprefix ./scripts/,dev/devcmd dev/emulators dev/local dev/processors dev/serve phasectl)
 NOT_RACED := OfAMonth|AMonthIn|AMonthOf|AtOnce_OnFirestore
 
 .PHONY: test-all
