@@ -237,7 +237,7 @@ func (s *simulation) periodWritten() {
 		}
 	}
 	s.books.listed = listed
-	s.periodMayEnd(s.doc(store.Ref{Collection: periodsCollection, ID: simID + "_" + string(simPeriod)}).Data)
+	s.periodMayEnd(s.doc(store.Ref{Collection: periodsCollection, ID: simID + "_" + string(simPeriod)}))
 }
 
 // dropped: only a full period loses reports, and only those that cannot count.

@@ -17,6 +17,7 @@ type simPast struct {
 	spent  map[string]bool // batches whose period was deleted: their numbers are used
 	summed map[string]int  // mode → the highest number in a summary
 	years  bool            // the years have begun: what is due by itself has happened
+	end    time.Time       // of the period, as it was seen last
 }
 
 // numbered: batches of a cycle come one after another, and no number is used twice, whatever the
@@ -56,8 +57,10 @@ func simSummed(v any) int {
 	return sum.N
 }
 
-// periodMayEnd: a period in which something is open has no end, and its summaries only grow.
-func (s *simulation) periodMayEnd(data map[string]any) {
+// periodMayEnd: a period in which something is open has no end, one without room gets none, and its
+// summaries only grow.
+func (s *simulation) periodMayEnd(period store.Doc) {
+	data := period.Data
 	handed, _ := data["handed"].(map[string]any)
 	for mode, v := range handed {
 		n := simSummed(v)
@@ -69,8 +72,13 @@ func (s *simulation) periodMayEnd(data map[string]any) {
 		}
 		s.past.summed[mode] = n
 	}
-	if _, ends := data[store.ExpiresAt].(time.Time); !ends {
+	before := s.past.end
+	s.past.end, _ = data[store.ExpiresAt].(time.Time)
+	if s.past.end.IsZero() {
 		return
+	}
+	if room := store.MaxDocumentBytes - store.Size(period.Ref, data); !s.past.end.Equal(before) && room < endRoom {
+		s.fail("the period begins to expire with %d bytes of room", room)
 	}
 	for _, b := range s.books.batches {
 		if b.state != "published" && !s.past.spent[b.id] {

@@ -44,7 +44,9 @@ func (s *simulation) refill() {
 	if room := store.MaxDocumentBytes - store.Size(doc.Ref, data); room >= 0 && room < store.MaxDocumentBytes/4 {
 		fields := []store.Field{store.F(simFiller[:room], "refilled")}
 		if _, ends := data[store.ExpiresAt].(time.Time); ends {
-			fields = append(fields, store.Expires(s.now))
+			end := s.now.Add(store.Kept).UTC().Truncate(time.Microsecond) // as it is stored
+			s.past.end = end
+			fields = append(fields, store.F(end, store.ExpiresAt))
 		}
 		if _, err := s.mem.Apply(context.Background(), store.Merge(doc.Ref, fields...)); err != nil {
 			panic(err)

@@ -410,7 +410,7 @@ var simMutants = []simMutant{
 	{"end_without_room", 2279, "expiry.go",
 		`s.open() || !leavesRoom(`,
 		`s.open() || !mutant("end_without_room") && !leavesRoom(`},
-	{"end_without_the_room_of_its_summary", 598, "expiry.go",
+	{"end_without_the_room_of_its_summary", 38, "expiry.go",
 		`append(slices.Clone(sums), f)`,
 		`append(slices.Clone(sums[:len(sums)*map[bool]int{false: 1}[mutant("end_without_the_room_of_its_summary")]]), f)`},
 	{"batch_expires_before_its_summary", 1, "steps.go",
