@@ -180,7 +180,9 @@ func TestCheck_CompleteDataStaysWithinByteLimit(t *testing.T) {
 	if len(vs) != 1+19+3 || !slices.Contains(names, "all of overnight") || names[0] != "expected" {
 		t.Errorf("%d statements verified: %q", len(vs), names)
 	}
-	vs = w.Verify(t.Context(), w.Transition("max_bytes_billed: 1000000000", "max_bytes_billed: 1"), night)
+	tr := w.Transition()
+	tr.Checks.MaxBytesBilled = 1 // which no pipeline file may ask for
+	vs = w.Verify(t.Context(), tr, night)
 	if last := vs[len(vs)-1]; !strings.Contains(last.Problem, "max_bytes_billed is 1") {
 		t.Errorf("%+v", last)
 	}
