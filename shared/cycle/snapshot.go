@@ -44,6 +44,7 @@ type batch struct {
 	CreatedAt     time.Time
 	GraceSince    time.Time // when the grace period of this definition began; zero while there is none
 	GraceUpdated  bool      // the quorum was seen not to hold under this definition
+	FrozenAt      time.Time // no message was sent before
 	PublishedAt   time.Time
 	DueAt         time.Time // when the policy came to be met, or the last of the runs completed
 	NextAttempt   time.Time // of blocked
@@ -317,7 +318,7 @@ func parseBatch(key Key, doc store.Doc) (mode string, b *batch, err error) {
 		ID: doc.Ref.ID, Version: doc.Version,
 		N: int(f.int("n")), State: State(f.str("state")),
 		Cause: f.str("cause"), Actor: f.str("actor"), Reason: f.str("reason"),
-		CreatedAt: f.time("created_at"), PublishedAt: f.time("published_at"),
+		CreatedAt: f.time("created_at"), FrozenAt: f.time("frozen_at"), PublishedAt: f.time("published_at"),
 		DueAt: f.time("due_at"), NextAttempt: f.time("next_attempt"), Attempts: int(f.int("attempts")), Checked: f.str("checked"),
 		Holder: f.str("holder"), ClaimedAt: f.time("claimed_at"),
 		Claim: time.Duration(f.int("claim_ms")) * time.Millisecond, ClaimMessages: claimMessages(f.str("claim_message"), f.strings("claim_messages")),

@@ -51,7 +51,9 @@ type BatchStatus struct {
 	Messages map[string]string `json:"messages"` // table → the broker's id, "" while unknown
 	// Readiness is the answer of its last check, nil before that.
 	Readiness *Readiness `json:"-"`
-	// PublishedAt and DueAt are the server's and the policy's, zero before.
+	// FrozenAt and PublishedAt are the server's, DueAt is the policy's, zero before. No message was sent
+	// before FrozenAt.
+	FrozenAt    time.Time `json:"-"`
 	PublishedAt time.Time `json:"-"`
 	DueAt       time.Time `json:"-"`
 	// CreatedAt is when the batch was begun, GraceSince when its grace period began, zero without one.
@@ -262,7 +264,7 @@ type placed struct {
 
 func describe(t *pipeline.Transition, all map[string]placed, b *batch) BatchStatus {
 	d := BatchStatus{ID: b.ID, N: b.N, Cause: b.Cause, Actor: b.Actor, Reason: b.Reason, State: b.State,
-		Runs: []string{}, Messages: map[string]string{}, PublishedAt: b.PublishedAt, DueAt: b.DueAt, CreatedAt: b.CreatedAt, GraceSince: b.GraceSince}
+		Runs: []string{}, Messages: map[string]string{}, FrozenAt: b.FrozenAt, PublishedAt: b.PublishedAt, DueAt: b.DueAt, CreatedAt: b.CreatedAt, GraceSince: b.GraceSince}
 	if b.Readiness.Outcome != "" {
 		d.Readiness = &b.Readiness
 	}

@@ -18,7 +18,8 @@ func (c *comparison) handedOver(b *cycle.PeriodState, since time.Time) (yes, kno
 	}
 	for _, st := range b.Cycles {
 		for _, batch := range st.Batches {
-			if batch.PublishedAt.After(since) && batch.PublishedAt.Before(next.Add(policy.ReportsWithin)) {
+			// Its messages may have been sent long before their ids were written down.
+			if batch.PublishedAt.After(since) && batch.FrozenAt.Before(next.Add(policy.ReportsWithin)) {
 				return false, true
 			}
 		}

@@ -91,6 +91,31 @@ func TestRun_ToleratesAClockThatIsOffWhenItLooksForTheNextPhase(t *testing.T) {
 	}
 }
 
+// A process can send messages and die before it writes down their ids. What the next phase has run
+// meanwhile is explained by this hand-over, whenever it is finished.
+func TestRun_LateConfirmationExplainsTheNextPhase(t *testing.T) {
+	s := newScene(t)
+	s.SetNow(wrote(night).Add(time.Minute))
+	s.first()
+	s.data(night)
+	s.reports(night, "team_defense_game_summary") // its completion was lost
+	s.SetNow(s.Now().Add(31 * time.Minute))
+	back := s.brokerAway() // the ids never come
+	if _, err := s.Engine.Converge(t.Context(), s.key(), ""); err == nil {
+		t.Fatal("published")
+	}
+	s.phase4(night, s.Now().Add(10*time.Minute)) // but the messages have arrived
+	s.SetNow(s.Now().Add(6 * time.Hour))
+	back()
+	if _, err := s.Engine.Converge(t.Context(), s.key(), ""); err != nil { // the relay sends copies
+		t.Fatal(err)
+	}
+	r := s.run(night, night, "ada@host")
+	if types(r) != "missing_completion team_defense_game_summary" || r.Findings[0].Status != Repaired {
+		t.Errorf("%s: %+v", types(r), r.Findings)
+	}
+}
+
 func TestRun_ToleratesAClockThatIsOffBeforeItMissesTheNextPhase(t *testing.T) {
 	for before, want := range map[time.Duration]string{policy.ReportsWithin: "", policy.ReportsWithin + time.Second: "next_phase_missing"} {
 		s := newScene(t)

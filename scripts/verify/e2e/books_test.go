@@ -45,7 +45,12 @@ func (w *world) read(periods ...pipeline.Period) map[pipeline.Period]books {
 			}
 		}
 		for _, id := range texts(period["batches"]) {
-			b.batches = append(b.batches, parse(w.doc("phase_triggers", id)))
+			doc := w.doc("phase_triggers", id)
+			batch := parse(doc)
+			for _, part := range texts(doc.Data["parts"]) {
+				batch.take(w.doc("phase_trigger_parts", part))
+			}
+			b.batches = append(b.batches, batch)
 		}
 		all[p] = b
 	}
@@ -55,11 +60,16 @@ func (w *world) read(periods ...pipeline.Period) map[pipeline.Period]books {
 func parse(d store.Doc) batch {
 	b := batch{id: d.Ref.ID, state: text(d.Data["state"]), holder: text(d.Data["holder"]),
 		runs: texts(d.Data["runs"]), messages: map[string]sent{}}
+	b.take(d)
+	return b
+}
+
+// take adds the messages of the batch's own document, or of a part's.
+func (b batch) take(d store.Doc) {
 	for processor, v := range object(d.Data["messages"]) {
 		m := object(v)
 		b.messages[processor] = sent{text(m["payload"]), text(m["id"]), texts(m["copies"])}
 	}
-	return b
 }
 
 func text(v any) string { s, _ := v.(string); return s }
@@ -69,6 +79,9 @@ func object(v any) map[string]any { m, _ := v.(map[string]any); return m }
 func texts(v any) (all []string) {
 	list, _ := v.([]any)
 	for _, e := range list {
+		if key, ok := e.(int64); ok { // of a run, in a batch with parts
+			e = fmt.Sprintf("%016x", uint64(key))
+		}
 		all = append(all, text(e))
 	}
 	return all

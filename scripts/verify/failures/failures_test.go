@@ -106,7 +106,7 @@ var changes = map[string]change{
 	"F33": {"shared/health/checks.go", `		return Check{State: Unknown, Evidence: v.noted(v.unknown), Action: v.whenUnknown}`, `		return Check{State: OK, Evidence: v.noted(v.unknown), Action: v.whenUnknown}`, "", emulatortest.BigQuery},
 	"F46": {"shared/delivery/delivery.go", `w.WriteHeader(http.StatusAccepted)`, `w.WriteHeader(http.StatusBadRequest)`, "", nil},
 	"F48": {"shared/cycle/projection.go", `return !holds(s.compat, f) }`, `return true }`, "", nil},
-	"F58": {"shared/cycle/relay.go", `for n := -relayDays * cal.PerDay(); n <= t.Lead(); n++ {`, `for n := 0; n <= t.Lead(); n++ {`, "", nil},
+	"F58": {"shared/cycle/relay.go", `for n := -relayDays * t.Calendar().PerDay(); n <= t.Lead(); n++ {`, `for n := 0; n <= t.Lead(); n++ {`, "", nil},
 	"F60": {"shared/cycle/expiry.go", `if !s.now.Before(from) && s.now.Before(from.Add(numberSpan)) {`, `if !s.now.Before(from) {`, "TestNumber_IsNeverUsedAgain", nil},
 }
 
