@@ -3,11 +3,9 @@ package reconcile
 import (
 	"context"
 	"flag"
-	"fmt"
 	"iter"
 	"log/slog"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/pipeline/pipelinetest"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/wire"
@@ -53,17 +52,7 @@ func (d *distant) Scan(ctx context.Context, collection, from, to string) iter.Se
 // manyHours are so many transitions by the hour.
 func manyHours(t *testing.T, n int) *pipeline.Pipeline {
 	t.Helper()
-	var phases, of strings.Builder
-	for i := range n {
-		fmt.Fprintf(&phases, "  - name: up%[1]d\n    processors:\n      - {name: a%[1]d, kind: thing, table: d.a%[1]d, date_column: hour, key: [hour], order_by: at}\n"+
-			"  - name: down%[1]d\n    processors:\n      - {name: c%[1]d, kind: thing, table: d.c%[1]d, date_column: hour, key: [hour], order_by: at}\n", i)
-		fmt.Fprintf(&of, "  - id: t%[1]d\n    upstream: {phase: up%[1]d, topic: completed%[1]d}\n"+
-			"    downstream: {phase: down%[1]d, topic: trigger%[1]d, triggered_by: us, parent_processor: Us, order: [a%[1]d]}\n"+
-			"    compatibility_collection: shown%[1]d\n    trigger_within: 72h\n    modes:\n"+
-			"      - {name: hourly, event: after, critical: [a%[1]d], complete: all, counts_from: \"+1h :00\", second_runs: ignore}\n", i)
-	}
-	p, err := pipeline.Parse([]byte("schema: 1\nname: many\ntime_zone: UTC\ncalendar: hour\nkinds: {thing: things}\n" +
-		"schedules: [{name: relay, cron: \"*/5 * * * *\", function: reconcile, job: relay}]\nphases:\n" + phases.String() + "transitions:\n" + of.String()))
+	p, err := pipeline.Parse([]byte(pipelinetest.Hourly(n, "a")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/pipeline/pipelinetest"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -160,25 +160,7 @@ func wide(t testing.TB, n int) *pipeline.Transition {
 // wideNamed is wide whose processors' names begin so.
 func wideNamed(t testing.TB, n int, prefix string) *pipeline.Transition {
 	t.Helper()
-	var b strings.Builder
-	b.WriteString("schema: 1\nname: wide\ntime_zone: America/New_York\ncalendar: day\nkinds: {thing: things}\nschedules: [{name: relay, cron: \"*/5 * * * *\", function: reconcile, job: relay}]\nphases:\n  - name: up\n    processors:\n")
-	var names []string
-	for i := range n {
-		names = append(names, fmt.Sprintf("%s_%d", prefix, i))
-		fmt.Fprintf(&b, "      - {name: %s, kind: thing, table: d.t%d, date_column: day, key: [day, id], order_by: processed_at}\n", names[i], i)
-	}
-	b.WriteString("  - name: down\n    processors:\n      - {name: cache, kind: thing, table: d.cache, date_column: day, key: [day], order_by: processed_at}\n")
-	all := "[" + strings.Join(names, ", ") + "]"
-	fmt.Fprintf(&b, `transitions:
-  - id: phase3_to_phase4
-    upstream: {phase: up, topic: completed}
-    downstream: {phase: down, topic: trigger, triggered_by: us, parent_processor: Us, order: %s}
-    compatibility_collection: phase3_completion
-    trigger_within: 72h
-    modes:
-      - {name: overnight, event: after, critical: %s, complete: all, counts_from: "00:00", second_runs: ignore}
-`, all, all)
-	p, err := pipeline.Parse([]byte(b.String()))
+	p, err := pipeline.Parse([]byte(pipelinetest.Wide(n, prefix)))
 	if err != nil {
 		t.Fatal(err)
 	}

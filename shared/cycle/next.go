@@ -102,7 +102,11 @@ func (s *snapshot) due(by *attempt) action {
 		var a action
 		switch {
 		case by.repairer != "" && s.key.old(s.now) && (open == nil || open.unfrozen()):
-			// A repair publishes what is frozen of an old period, and begins nothing.
+			// A repair publishes what is frozen of an old period, and begins nothing. The period can
+			// have become old since the repair took its claim.
+			if open != nil && by.mine(open) {
+				a = action{do: giveBack, mode: m, batch: open}
+			}
 		case open == nil && known:
 			a = s.begin(by, m)
 		case open == nil, !known && open.State != StatePublishing:

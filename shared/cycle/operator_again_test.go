@@ -102,3 +102,38 @@ func TestTrigger_RepeatedRequestCreatesNoBatch(t *testing.T) {
 		t.Errorf("%d messages, want 5", n)
 	}
 }
+
+// A repair takes its claim right before the period is too old for it, and gives it back.
+func TestRepair_GivesBackItsClaimOnAPeriodThatHasBecomeOld(t *testing.T) {
+	w := newWorld(t, "memory")
+	w.ready()
+	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
+		return Readiness{Outcome: Failed, Reasons: []string{"no rows"}}
+	}
+	w.converge("2026-02-03")
+	key := w.key("2026-02-03")
+	limit := key.Transition.LastInTime(key.Period)
+	w.clock.set(limit.Add(-time.Second))
+	batch := func() *batch {
+		t.Helper()
+		s, err := w.plain().read(context.Background(), key, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.batches["overnight"][0]
+	}
+	claimed := false
+	w.engine.Store = &answering{Store: w.store, after: func(int) error {
+		if !claimed && batch().Holder != "" {
+			claimed = true
+			w.clock.set(limit.Add(time.Second))
+		}
+		return nil
+	}}
+	if err := w.engine.Repair(context.Background(), key, Repair{Actor: "nightly", Reason: "blocked"}); err != nil {
+		t.Fatal(err)
+	}
+	if b := batch(); !claimed || b.Holder != "" || b.State != StateBlocked {
+		t.Errorf("claimed %t; %s, held by %q", claimed, b.State, b.Holder)
+	}
+}

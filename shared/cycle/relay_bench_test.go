@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/pipeline/pipelinetest"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/wire"
@@ -41,6 +42,11 @@ func (r reading) Scan(ctx context.Context, collection, from, to string) iter.Seq
 	}
 }
 
+// hourliesText is the definition of hourlies, with a deadline.
+func hourliesText(transitions int) string {
+	return strings.ReplaceAll(pipelinetest.Hourly(transitions, "a", "b"), `second_runs: ignore`, `deadline: "+1h :50", second_runs: ignore`)
+}
+
 // hourlies is a pipeline of so many transitions by the hour, with two processors each.
 func hourlies(t testing.TB, transitions int) []*pipeline.Transition {
 	t.Helper()
@@ -49,30 +55,6 @@ func hourlies(t testing.TB, transitions int) []*pipeline.Transition {
 		t.Fatal(err)
 	}
 	return p.Transitions
-}
-
-func hourliesText(transitions int) string {
-	var phases, of strings.Builder
-	for i := range transitions {
-		fmt.Fprintf(&phases, `  - name: up%[1]d
-    processors:
-      - {name: a%[1]d, kind: thing, table: d.a%[1]d, date_column: hour, key: [hour], order_by: at}
-      - {name: b%[1]d, kind: thing, table: d.b%[1]d, date_column: hour, key: [hour], order_by: at}
-  - name: down%[1]d
-    processors:
-      - {name: c%[1]d, kind: thing, table: d.c%[1]d, date_column: hour, key: [hour], order_by: at}
-`, i)
-		fmt.Fprintf(&of, `  - id: t%[1]d
-    upstream: {phase: up%[1]d, topic: completed%[1]d}
-    downstream: {phase: down%[1]d, topic: trigger%[1]d, triggered_by: us, parent_processor: Us, order: [a%[1]d, b%[1]d]}
-    compatibility_collection: shown%[1]d
-    trigger_within: 72h
-    modes:
-      - {name: hourly, event: after, critical: [a%[1]d, b%[1]d], complete: all, counts_from: "+1h :00", deadline: "+1h :50", second_runs: ignore}
-`, i)
-	}
-	return "schema: 1\nname: wide\ntime_zone: UTC\ncalendar: hour\nkinds: {thing: things}\n" +
-		"schedules: [{name: relay, cron: \"*/5 * * * *\", function: reconcile, job: relay}]\nphases:\n" + phases.String() + "transitions:\n" + of.String()
 }
 
 // handOver records the reports of one period and hands it over.

@@ -4,6 +4,8 @@ package reconcile
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -146,16 +148,7 @@ func TestReconcile_PendingHandOverIsNoFinding(t *testing.T) {
 	s.SetNow(at.Add(time.Minute))
 	s.first()
 	s.expected[night] = 10
-	for name, n := range rowsOf {
-		s.slice(table(name), night, warehouse.Slice{Rows: n, Oldest: at, Newest: at})
-		c := wire.Completion{Processor: name, Reported: name, Period: night, Status: wire.StatusSuccess, EventTime: at.Add(time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
-		if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := s.Engine.Converge(t.Context(), s.key(), ""); err != nil {
-		t.Fatal(err)
-	}
+	s.allAt(at)
 	s.phase4(night, at.Add(10*time.Minute))
 	s.SetNow(time.Date(2026, 2, 4, 10, 1, 0, 0, time.UTC)) // 05:01: the relay is every five minutes
 	if r := s.run(night, night, ""); types(r) != "" {
@@ -183,16 +176,7 @@ func TestReconcile_RecentlyBlockedCycleIsNoFinding(t *testing.T) {
 	s.Engine.Check = func(context.Context, cycle.Key, string, []string) cycle.Readiness {
 		return cycle.Readiness{Outcome: cycle.Failed, Reasons: []string{"game_coverage_pct is 20"}}
 	}
-	for name, n := range rowsOf {
-		s.slice(table(name), night, warehouse.Slice{Rows: n, Oldest: at, Newest: at})
-		c := wire.Completion{Processor: name, Reported: name, Period: night, Status: wire.StatusSuccess, EventTime: at.Add(time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
-		if err := s.Engine.Record(t.Context(), s.key(), c); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := s.Engine.Converge(t.Context(), s.key(), ""); err != nil {
-		t.Fatal(err)
-	}
+	s.allAt(at)
 	s.SetNow(at.Add(8 * time.Minute))
 	if r := s.run(night, night, ""); len(r.Findings)+len(r.Unknown) != 0 {
 		t.Errorf("%s, %q", types(r), r.Unknown)
@@ -200,5 +184,21 @@ func TestReconcile_RecentlyBlockedCycleIsNoFinding(t *testing.T) {
 	s.SetNow(at.Add(20 * time.Minute))
 	if r := s.run(night, night, ""); types(r) != "untriggered" {
 		t.Errorf("%s, %q", types(r), r.Unknown)
+	}
+}
+
+// allAt writes and reports all of the night at one time, and converges.
+func (s *scene) allAt(at time.Time) {
+	s.t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(rowsOf)) {
+		n := rowsOf[name]
+		s.slice(table(name), night, warehouse.Slice{Rows: n, Oldest: at, Newest: at})
+		c := wire.Completion{Processor: name, Reported: name, Period: night, Status: wire.StatusSuccess, EventTime: at.Add(time.Second), ExecutionID: "r" + name, CorrelationID: "c", RecordCount: &n}
+		if err := s.Engine.Record(s.t.Context(), s.key(), c); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if _, err := s.Engine.Converge(s.t.Context(), s.key(), ""); err != nil {
+		s.t.Fatal(err)
 	}
 }

@@ -82,19 +82,26 @@ func (p *process) diesAt(word string) {
 	p.before[word] = func() { p.life.Lock(); p.dies = p.writes + 1; p.life.Unlock() }
 }
 
+// afterRemovalAndDeath returns a process that removed the rows of a sweep and died before it recorded
+// that, and the next one. The locks have expired.
+func (w *world) afterRemovalAndDeath() (p, next *process) {
+	w.t.Helper()
+	p = w.process()
+	p.diesAt("MERGE")
+	_, _ = p.Run(context.Background(), order(all))
+	if !p.dead {
+		w.t.Fatal("alive")
+	}
+	w.advance(11 * time.Minute)
+	return p, w.process()
+}
+
 // The rows were removed, the sweeper died before it said so. The next sweep finds no
 // Duplicates in its first look and never reads the books.
 func TestSweep_RecordsRemovalAfterCrash(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
-	p := w.process()
-	p.diesAt("MERGE")
-	_, _ = p.Run(context.Background(), order(all))
-	if !p.dead {
-		t.Fatal("alive")
-	}
-	w.advance(11 * time.Minute)
-	next := w.process()
+	p, next := w.afterRemovalAndDeath()
 	next.sweep(order(all))
 	if n := len(w.json("nba_analytics.player_game_summary")); n != 4 {
 		t.Fatalf("%d rows", n)

@@ -15,14 +15,7 @@ import (
 func TestRun_LeavesARemovalUnfinishedWhileItsRowsCannotBeRead(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
-	p := w.process()
-	p.diesAt("MERGE")
-	_, _ = p.Run(context.Background(), order(all))
-	if !p.dead {
-		t.Fatal("alive")
-	}
-	w.advance(11 * time.Minute)
-	next := w.process()
+	_, next := w.afterRemovalAndDeath()
 	next.quota = func(body []byte) bool { return bytes.Contains(body, []byte("SELECT 0, f.*")) }
 	got := next.sweep(order(all))
 	next.wantPart(got, Unknown, 0, 0, "Quota exceeded")

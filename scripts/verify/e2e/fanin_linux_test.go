@@ -16,6 +16,7 @@ import (
 
 	"github.com/phasegate/phasegate/shared/emulatortest"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/pipeline/pipelinetest"
 	"github.com/phasegate/phasegate/shared/store/firestore/firestoretest"
 )
 
@@ -29,7 +30,7 @@ func TestManyCompletionsAtOnce_FitIntoOneInstance(t *testing.T) {
 	const n, named = 300, 200
 	needEmulators(t)
 	double := firestoretest.Start(t, emulatortest.Firestore(t), firestoretest.Usual)
-	w := newWorld(t, of(t, subject{name: "wide", mode: "night"}, wide(n)), "FIRESTORE_EMULATOR_HOST="+double.Addr)
+	w := newWorld(t, of(t, subject{name: "wide", mode: "overnight"}, wide(n)), "FIRESTORE_EMULATOR_HOST="+double.Addr)
 	names, period := entities(named), w.period(2)
 	began := time.Now()
 	turn := make(chan struct{}, concurrency)
@@ -95,30 +96,7 @@ func (w *world) deliver(p *process, i int, period pipeline.Period, names []strin
 }
 
 // wide is a definition of n processors of one phase, all of them critical.
-func wide(n int) []byte {
-	var b strings.Builder
-	b.WriteString("schema: 1\nname: wide\ntime_zone: America/New_York\ncalendar: day\nkinds: {thing: things}\n" +
-		"schedules: [{name: relay, cron: \"*/5 * * * *\", function: reconcile, job: relay}]\nphases:\n  - name: up\n    processors:\n")
-	names := make([]string, n)
-	for i := range n {
-		names[i] = fmt.Sprint("processor_", i)
-		fmt.Fprintf(&b, "      - {name: %s, kind: thing, table: d.t%d, date_column: day, key: [day, id], order_by: processed_at}\n", names[i], i)
-	}
-	all := "[" + strings.Join(names, ", ") + "]"
-	fmt.Fprintf(&b, `  - name: down
-    processors:
-      - {name: cache, kind: thing, table: d.cache, date_column: day, key: [day], order_by: processed_at}
-transitions:
-  - id: up_to_down
-    upstream: {phase: up, topic: completed}
-    downstream: {phase: down, topic: trigger, triggered_by: us, parent_processor: Us, order: %s}
-    compatibility_collection: up_completion
-    trigger_within: 72h
-    modes:
-      - {name: night, event: after, critical: %s, complete: all, counts_from: "00:00", second_runs: ignore}
-`, all, all)
-	return []byte(b.String())
-}
+func wide(n int) []byte { return []byte(pipelinetest.Wide(n, "processor")) }
 
 // document is a document's full name.
 func (w *world) document(collection, id string) string {

@@ -108,7 +108,7 @@ func hourly(definition []byte) []byte {
 // nightly comparison run at once.
 func TestMemory_ReconcileFitsIntoItsInstance(t *testing.T) {
 	i := deployed(t, "reconcile")
-	w := newWorld(t, of(t, subject{name: "wide", mode: "night"}, hourly(wide(300))), "GOMEMLIMIT="+i.limit, "LOG_LEVEL=error")
+	w := newWorld(t, of(t, subject{name: "wide", mode: "overnight"}, hourly(wide(300))), "GOMEMLIMIT="+i.limit, "LOG_LEVEL=error")
 	w.fill(7*24, 0)
 	w.post("reconcile", `{"job":"relay"}`)
 	jobs := []string{`{"job":"nightly"}`}
@@ -123,7 +123,7 @@ func TestMemory_ReconcileFitsIntoItsInstance(t *testing.T) {
 // days as often as the platform sends requests at once.
 func TestMemory_HealthFitsIntoItsInstance(t *testing.T) {
 	i := deployed(t, "health")
-	w := newWorld(t, of(t, subject{name: "wide", mode: "night"}, wide(300)), "GOMEMLIMIT="+i.limit, "LOG_LEVEL=error")
+	w := newWorld(t, of(t, subject{name: "wide", mode: "overnight"}, wide(300)), "GOMEMLIMIT="+i.limit, "LOG_LEVEL=error")
 	w.fill(90, 200)
 	w.post("reconcile", `{"job":"relay"}`)
 	w.process.kill() // its memory is that of health alone

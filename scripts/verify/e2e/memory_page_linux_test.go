@@ -92,7 +92,7 @@ func handOver(t *testing.T, definition, file string, periods int) {
 	for n := 2; n <= periods; n++ {
 		if _, err := db.ExecContext(t.Context(), `INSERT INTO documents (collection, id, version, data)
 			SELECT collection, replace(id, ?1, ?2), version, replace(replace(data, ?3, ?4), ?1, ?2) FROM documents
-			WHERE collection = 'phase_periods' AND id = ?5 OR collection = 'phase_triggers' AND id = ?5 || '_night~1'`,
+			WHERE collection = 'phase_periods' AND id = ?5 OR collection = 'phase_triggers' AND id = ?5 || '_overnight~1'`,
 			string(key.Period), string(cal.Add(key.Period, n)), string(cal.Add(key.Period, 1)), string(cal.Add(key.Period, n+1)), tr.StoredID()+"_"+string(key.Period)); err != nil {
 			t.Fatal(err)
 		}

@@ -195,7 +195,7 @@ func TestMemory_SweepFitsIntoItsInstance(t *testing.T) {
 			tables := &duplicated{t: t, keys: c.keys, wide: c.wide, jobs: map[string]string{}}
 			server := httptest.NewServer(tables)
 			t.Cleanup(server.Close)
-			w := newWorld(t, of(t, subject{name: "wide", mode: "night"}, definition), "BIGQUERY_EMULATOR_HOST="+server.Listener.Addr().String(), "GOMEMLIMIT="+i.limit, "LOG_LEVEL=warn")
+			w := newWorld(t, of(t, subject{name: "wide", mode: "overnight"}, definition), "BIGQUERY_EMULATOR_HOST="+server.Listener.Addr().String(), "GOMEMLIMIT="+i.limit, "LOG_LEVEL=warn")
 			tables.day = string(w.period(2))
 			var jobs []string
 			for n := range i.concurrency {

@@ -3,45 +3,19 @@ package e2e
 import (
 	"context"
 	"flag"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/cycle"
+	"github.com/phasegate/phasegate/shared/pipeline/pipelinetest"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
 	"github.com/phasegate/phasegate/shared/wire"
 )
-
-// transitions is the definition of so many transitions by the hour, of two processors each.
-func transitions(n int) []byte {
-	var phases, of strings.Builder
-	for i := range n {
-		fmt.Fprintf(&phases, `  - name: up%[1]d
-    processors:
-      - {name: a%[1]d, kind: thing, table: d.a%[1]d, date_column: hour, key: [hour], order_by: at}
-      - {name: b%[1]d, kind: thing, table: d.b%[1]d, date_column: hour, key: [hour], order_by: at}
-  - name: down%[1]d
-    processors:
-      - {name: c%[1]d, kind: thing, table: d.c%[1]d, date_column: hour, key: [hour], order_by: at}
-`, i)
-		fmt.Fprintf(&of, `  - id: t%[1]d
-    upstream: {phase: up%[1]d, topic: completed%[1]d}
-    downstream: {phase: down%[1]d, topic: trigger%[1]d, triggered_by: us, parent_processor: Us, order: [a%[1]d, b%[1]d]}
-    compatibility_collection: shown%[1]d
-    trigger_within: 72h
-    modes:
-      - {name: hourly, event: after, critical: [a%[1]d, b%[1]d], complete: all, counts_from: "+1h :00", second_runs: ignore}
-`, i)
-	}
-	return []byte("schema: 1\nname: many\ntime_zone: UTC\ncalendar: hour\nkinds: {thing: things}\n" +
-		"schedules: [{name: relay, cron: \"*/5 * * * *\", function: reconcile, job: relay}]\nphases:\n" + phases.String() + "transitions:\n" + of.String())
-}
 
 // history makes the state of the periods before the present one: each was handed over in its own time,
 // and a relay has settled it.
@@ -112,7 +86,7 @@ var settledPeriods = flag.Int("relay.periods", 46, "settled periods of each tran
 // the emulator and the machine; it is logged.
 func TestMemory_RelayOfAHundredHourlyTransitions(t *testing.T) {
 	i := deployed(t, "reconcile")
-	w := newWorld(t, of(t, subject{name: "many", mode: "hourly"}, transitions(100)), "GOMEMLIMIT="+i.limit, "LOG_LEVEL=error")
+	w := newWorld(t, of(t, subject{name: "many", mode: "hourly"}, []byte(pipelinetest.Hourly(100, "a", "b"))), "GOMEMLIMIT="+i.limit, "LOG_LEVEL=error")
 	w.load(w.history(*settledPeriods))
 	for range 2 {
 		began := time.Now()
