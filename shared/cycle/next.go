@@ -43,7 +43,7 @@ type action struct {
 	ahead   bool          // of project: more is due after it
 	doc     *store.Doc    // of trim
 	waits   bool          // there is a check to be made besides, for which no time is left
-	mark    any           // of settle and unsettle
+	mark    string        // of settle
 }
 
 // handing is what a batch would hand over now.

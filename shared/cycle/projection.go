@@ -20,7 +20,7 @@ func (s *snapshot) projection() []store.Field {
 	if !slices.ContainsFunc(fields, func(f store.Field) bool { return !holds(s.compat, f) }) {
 		return nil
 	}
-	return append(fields, store.F(store.ServerTime, "_last_update"))
+	return append(fields, store.F(store.ServerTime, lastUpdate))
 }
 
 // maxAheadWrites is how often one Converge projects ahead of its work when other processes write
@@ -54,6 +54,9 @@ func (k Key) countsOnly() bool { return len(k.Transition.Order) > maxProjected }
 
 // completedCount is the field of the compatibility document with the number of complete processors.
 const completedCount = "_completed_count"
+
+// lastUpdate is its field with the time of the last write, which makes each write a change.
+const lastUpdate = "_last_update"
 
 // shown returns what the compatibility document should say.
 func (s *snapshot) shown() []store.Field {

@@ -33,8 +33,10 @@ import (
 //   - Only a definition or a code changes what follows from the same fields. The fingerprint has both.
 //     An evaluation removes a mark of another definition before it writes anything, so that the mark
 //     is not valid again when that definition comes back.
-//   - The projection is written before the mark. If another program changes it later, the nightly
-//     reconciliation finds that.
+//   - The projection is written before the mark, which changes its version. So an evaluation of another
+//     definition that has read before the mark cannot write the projection after it: it reads again, and
+//     removes the mark first. If another program changes the projection later, the nightly reconciliation
+//     finds that.
 const settledField = "settled"
 
 // settlesAfter is how long a period's document must be unchanged before a relay marks it. Until then
@@ -92,6 +94,17 @@ func (s *snapshot) marking(by *attempt, a action) action {
 		return action{do: settle, mark: mark}
 	}
 	return a
+}
+
+// settle writes the mark and changes the projection, in one commit against the versions that were read. The
+// projection of a period of which this definition shows nothing stays: no evaluation would correct it.
+func (c *convergence) settle(ctx context.Context, s *snapshot, a action) error {
+	period := s.periods[0]
+	writes := []store.Write{store.MergeIf(period.Ref, period.Version, store.F(a.mark, settledField))}
+	if s.compat.Exists && s.shown() != nil { // in a shadow there is none
+		writes = append(writes, store.MergeIf(s.compat.Ref, s.compat.Version, store.F(store.ServerTime, lastUpdate)))
+	}
+	return c.apply(ctx, writes...)
 }
 
 // atRest reports whether nothing in a period can become due by time alone, and nothing has to be

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/pipeline/pipelinetest"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -141,6 +142,46 @@ func TestRelay_EvaluatesSettledPeriodsAgainAfterADeployment(t *testing.T) {
 		}
 		if evaluated < 2 {
 			t.Errorf("%s: %d periods are evaluated", name, evaluated)
+		}
+	}
+}
+
+// A release is under way. A process with the former definition has read a period before a relay of the new
+// one marks it, and wants to write its projection afterwards.
+func TestRelay_CorrectsTheProjectionOfAFormerDefinition(t *testing.T) {
+	former, err := pipeline.Parse([]byte(pipelinetest.Hourly(1, "a"))) // which waits for one of the two
+	if err != nil {
+		t.Fatal(err)
+	}
+	for driver := range drivers {
+		w := newWorldOf(t, driver, hourlies(t, 1)[0])
+		w.clock.set(time.Date(2026, 2, 4, 6, 10, 0, 0, time.UTC))
+		w.relay()
+		last := w.tr.Calendar().Add(w.tr.Calendar().At(w.clock.now()), -1)
+		handOver(t, w.engine, w.tr, last, w.clock.now())
+		w.pass(2 * time.Hour)
+		shows := w.engine.projectionRef(w.key(last))
+		wrote := 0
+		w.store.before = func(writes []store.Write) {
+			if writes[0].Ref != shows {
+				return
+			}
+			if wrote++; wrote == 1 {
+				if w.relay(); !w.marked(last) {
+					t.Fatal("it is not marked")
+				}
+			}
+		}
+		if _, err := w.engine.Converge(t.Context(), Key{Transition: former.Transitions[0], Period: last}, "m"); err != nil {
+			t.Fatal(err)
+		}
+		w.store.before = nil
+		if wrote != 2 || w.marked(last) {
+			t.Errorf("%s: the former definition wrote its projection %d times; marked: %v", driver, wrote, w.marked(last))
+		}
+		w.relay()
+		if got := w.doc(shows.Collection, shows.ID).Data[completedCount]; got != int64(2) {
+			t.Errorf("%s: the projection shows %v complete processors, want 2", driver, got)
 		}
 	}
 }

@@ -44,9 +44,11 @@ func (c *convergence) execute(ctx context.Context, s *snapshot, a action) error 
 		return c.trim(ctx, *a.doc)
 	case project:
 		return c.project(ctx, s, a)
-	case settle, unsettle:
+	case settle:
+		return c.settle(ctx, s, a)
+	case unsettle:
 		period := s.periods[0]
-		return c.apply(ctx, store.MergeIf(period.Ref, period.Version, store.F(a.mark, settledField)))
+		return c.apply(ctx, store.MergeIf(period.Ref, period.Version, store.F(nil, settledField)))
 	}
 	return fmt.Errorf("no such step: %d", a.do)
 }
