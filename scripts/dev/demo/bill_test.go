@@ -233,7 +233,9 @@ func bill(t *testing.T, name, definition string) {
 		m.writes.Add((n - 1) * (m.writes.Load() - w))
 		return reads
 	}
+	unmarked := m.writes.Load()
 	relay() // marks what has been finished since
+	m.writes.Add((int64(scale) - 1) * (m.writes.Load() - unmarked))
 	perRelay := times(relays, relay)
 	c := health.New(a)
 	c.Dead = func(context.Context) (map[string]int64, error) { return nil, nil }
