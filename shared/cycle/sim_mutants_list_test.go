@@ -26,7 +26,7 @@ var simMutants = []simMutant{
 	{"latch_on_blocked", 4, "next.go",
 		`		case b.State == StateBlocked && s.now.Before(b.NextAttempt) && b.Checked == fingerprint(h.runs):`,
 		`		case b.State == StateBlocked && (s.now.Before(b.NextAttempt) || mutant("latch_on_blocked")):`},
-	{"count_unknown_names", 7, "../policy/policy.go",
+	{"count_unknown_names", 7, "../policy/counting.go",
 		`		if !m.Names(r.Processor) {
 			return unexpected`,
 		`		if !m.Names(r.Processor) {
@@ -64,7 +64,7 @@ var simMutants = []simMutant{
 				fields = append(fields, store.F(map[string]any{r.id: r.text}, r.path()...))
 				continue
 			}`},
-	{"drop_late_runs", 2, "../policy/policy.go",
+	{"drop_late_runs", 2, "../policy/pending.go",
 		`		case g == nil || len(g.open) == 0:`,
 		`		case g == nil || len(g.open) == 0 || mutant("drop_late_runs") && len(covered) > 0 && len(g.covered) == 0:`},
 	{"ambiguous_conflict_is_a_loss", 414, "cycle.go",
@@ -122,7 +122,7 @@ var simMutants = []simMutant{
 		if mutant("grace_without_end_or_beginning") {
 			in.GraceStart = b.CreatedAt.Add(-time.Hour)
 		}`},
-	{"earlier_runs_that_their_mode_refuses", 375, "../policy/policy.go",
+	{"earlier_runs_that_their_mode_refuses", 375, "../policy/counting.go",
 		`		case r.EventTime.Before(earlier[i]):`,
 		`		case r.EventTime.Before(earlier[i]) && !mutant("earlier_runs_that_their_mode_refuses"):`},
 	{"not_before_ignored", 181, "../policy/policy.go",
@@ -161,7 +161,7 @@ var simMutants = []simMutant{
 			continue
 		}
 		for _, k := range b.Runs {`},
-	{"too_late_is_in_time", 17, "../policy/policy.go",
+	{"too_late_is_in_time", 17, "../policy/pending.go",
 		`		case r.inTime(limit):
 			g.open`,
 		`		case r.inTime(limit) || mutant("too_late_is_in_time"):
@@ -192,10 +192,10 @@ var simMutants = []simMutant{
 			writes[0] = store.Merge(ref, a.fields...)
 		}`},
 
-	{"second_runs_not_collected", 568, "../policy/policy.go",
+	{"second_runs_not_collected", 568, "../policy/pending.go",
 		`		case in.Now.Before(in.DueAgain(name)):`,
 		`		case in.Now.Before(in.DueAgain(name)) && !mutant("second_runs_not_collected"):`},
-	{"collected_for_ever", 51, "../policy/policy.go",
+	{"collected_for_ever", 51, "../policy/pending.go",
 		`	return last.Add(in.Mode.SecondRunsEvery)`,
 		`	if mutant("collected_for_ever") {
 		return last.AddDate(1, 0, 0)
@@ -237,7 +237,7 @@ var simMutants = []simMutant{
 	{"deadline_never_passes", 108, "../policy/policy.go",
 		`	case atDeadline && passed:`,
 		`	case atDeadline && passed && !mutant("deadline_never_passes"):`},
-	{"gained_processor_reopens", 193, "../policy/policy.go",
+	{"gained_processor_reopens", 193, "../policy/pending.go",
 		`		case in.Began != nil && !expected[name]:`,
 		`		case in.Began != nil && !expected[name] && !mutant("gained_processor_reopens"):`},
 	{"begun_with_the_first_batch", 199, "steps.go",
@@ -600,7 +600,7 @@ var simMutants = []simMutant{
 			entities, seen = nil, map[string]bool{}
 		}
 		t.CorrelationID, t.ParentExecution = r.CorrelationID, r.ExecutionID`},
-	{"identical_second_run_is_handed_over", 78, "../policy/policy.go",
+	{"identical_second_run_is_handed_over", 78, "../policy/pending.go",
 		`		if equal(r.RecordCount, newest.RecordCount) && len(r.Entities) == 0 && !r.Truncated {`,
 		`		if mutant("identical_second_run_is_handed_over") {
 			return true
