@@ -3,6 +3,7 @@ package cycle
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -15,9 +16,9 @@ const (
 	// groupLimit bounds the work on a group. It has no caller whose deadline could end it, and
 	// lies below the function's own limit, 2 minutes.
 	groupLimit = 100 * time.Second
-	// maxGroup bounds the completions of one commit: Firestore takes 10 MiB a commit
-	// (https://cloud.google.com/firestore/quotas), and one completion is 52 KiB at most.
-	maxGroup = 100
+	// maxCommit bounds the records of one commit in bytes: Firestore takes 10 MiB a commit
+	// (https://cloud.google.com/firestore/quotas).
+	maxCommit = 4 << 20
 	// slowEvaluation is how long the next evaluation of a period waits for the one before it.
 	// Most take some calls of the store; one that checks readiness can take half a minute.
 	slowEvaluation = time.Second
@@ -33,11 +34,33 @@ type Report struct {
 // are two stages: a group is recorded by one commit, and those that were recorded since the last
 // evaluation began are evaluated together. So a completion is recorded, and shown, although an
 // earlier evaluation waits for a readiness check. A completion never waits for company: if none
-// of its period is at work, it is handled at once. Losing a line loses nothing, because each
-// caller waits for the answer to its own completion.
+// of its period is at work, it is handled at once. The groups after it keep a distance if the
+// transition has many processors. Losing a line loses nothing, because each caller waits for the
+// answer to its own completion.
 type groups struct {
 	mu    sync.Mutex
 	lines map[string]*line // by Key.String; present while a stage of it runs
+}
+
+const (
+	// unpaced is how many processors a transition has at most whose groups follow at once: so few
+	// completions need no distance, and each is shown at once.
+	unpaced = 50
+	// paceOfRun and maxPace give the distance of the others: see [Key.pace].
+	paceOfRun = 10 * time.Millisecond
+	maxPace   = 10 * time.Second
+)
+
+// pace is the least time between two records of a period by this process. Firestore takes one
+// commit a second to a document for long; with 1,000 processors and more, five processes record
+// 0.5 times a second. An evaluation follows each record, so it needs no distance of its own, which
+// the last completion would wait for too.
+func (k Key) pace() time.Duration {
+	n := len(k.Transition.Order)
+	if n <= unpaced {
+		return 0
+	}
+	return min(maxPace, time.Duration(n)*paceOfRun)
 }
 
 // line is the queue of one period in this process. A stage that does not run has no waiting members.
@@ -49,6 +72,7 @@ type line struct {
 type member struct {
 	ctx    context.Context // of its request
 	report Report
+	bytes  int         // of its record
 	answer chan answer // takes one
 }
 
@@ -63,7 +87,8 @@ type answer struct {
 //
 // The work goes on when ctx ends: others share it.
 func (e *Engine) Complete(ctx context.Context, key Key, r Report) (Result, error) {
-	m := &member{ctx: ctx, report: r, answer: make(chan answer, 1)}
+	_, record := key.fitting(r.Completion).Record()
+	m := &member{ctx: ctx, report: r, bytes: len(record), answer: make(chan answer, 1)}
 	e.groups.join(key, m, e.recordings)
 	select {
 	case a := <-m.answer:
@@ -104,7 +129,10 @@ func (g *groups) next(key Key, l *line, collected *[]*member, runs *bool) []*mem
 		}
 		return nil
 	}
-	n := min(len(*collected), maxGroup)
+	n, bytes := 1, (*collected)[0].bytes
+	for ; n < len(*collected) && bytes+(*collected)[n].bytes <= maxCommit; n++ {
+		bytes += (*collected)[n].bytes
+	}
 	taken := (*collected)[:n:n]
 	*collected = (*collected)[n:]
 	return taken
@@ -121,8 +149,12 @@ func (g *groups) pass(key Key, l *line, recorded []*member, evaluate func(Key, *
 	}
 }
 
-// recordings records one group after another until none waits.
+// recordings records one group after another, at a distance, until none waits. Its turns have a random
+// beginning: processes that get their first completions together would meet at each turn, and
+// evaluations that meet write the compatibility document in vain.
 func (e *Engine) recordings(key Key, l *line) {
+	pace := key.pace()
+	turn := time.Now().Add(time.Duration(rand.Int64N(int64(pace) + 1)))
 	for {
 		group := e.groups.next(key, l, &l.waiting, &l.recording)
 		if group == nil {
@@ -137,6 +169,9 @@ func (e *Engine) recordings(key Key, l *line) {
 			}
 		}
 		e.groups.pass(key, l, recorded, e.evaluations)
+		for ; pace > 0 && time.Until(turn) <= 0; turn = turn.Add(pace) {
+		}
+		time.Sleep(time.Until(turn))
 	}
 }
 

@@ -75,6 +75,7 @@ func (g *grouping) Scan(ctx context.Context, collection, from, to string) iter.S
 // wantNoLine waits until nothing moves any more; then no line may be left.
 func (g *grouping) wantNoLine() {
 	g.t.Helper()
+	time.Sleep(maxPace) // fake time
 	synctest.Wait()
 	g.engine.groups.mu.Lock()
 	defer g.engine.groups.mu.Unlock()
@@ -184,9 +185,9 @@ func TestGroup_ReportDuringACheckIsRecordedAndShownBeforeTheCheckEnds(t *testing
 	})
 }
 
-func TestGroup_RecordsAtMostAHundredByOneCommit(t *testing.T) {
+func TestGroup_RecordsByOneCommitWhatFirestoreTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const n = 2*maxGroup + 6
+		const n = 250
 		g := newGrouping(t, n)
 		first := make(chan struct{})
 		g.during = func(commit int) {
@@ -194,10 +195,19 @@ func TestGroup_RecordsAtMostAHundredByOneCommit(t *testing.T) {
 				<-first
 			}
 		}
+		away := errors.New("the store is away")
+		g.fails = func(context.Context, int) error { return away } // a period of one document does not take them
+		large := entities(slices.Repeat([]string{strings.Repeat("x", 490)}, 100)...)
+		one := report(100).Completion
+		large(&one)
+		_, record := one.Record()
+		most := maxCommit / len(record)
 		var wg sync.WaitGroup
 		for i := range n {
 			wg.Go(func() {
-				if _, err := g.complete(t.Context(), report(i)); err != nil {
+				r := report(i)
+				large(&r.Completion)
+				if _, err := g.complete(t.Context(), r); !errors.Is(err, away) {
 					t.Error(err)
 				}
 			})
@@ -205,10 +215,67 @@ func TestGroup_RecordsAtMostAHundredByOneCommit(t *testing.T) {
 		}
 		close(first)
 		wg.Wait()
-		if !slices.Equal(g.commits, []int{1, maxGroup, maxGroup, 5}) || len(g.broker.got) != n {
-			t.Errorf("commits record %v, %d of %d triggers", g.commits, len(g.broker.got), n)
+		if want := []int{1, most, most, n - 1 - 2*most}; !slices.Equal(g.commits, want) {
+			t.Errorf("commits record %v completions, want %v", g.commits, want)
 		}
+		g.wantNoLine()
 	})
+}
+
+// Five instances of the function take turns at the same documents.
+func TestGroup_RecordsOfAWideTransitionKeepADistance(t *testing.T) {
+	for _, tc := range []struct {
+		processors int
+		distance   time.Duration
+	}{{5, 0}, {50, 0}, {51, 510 * time.Millisecond}, {300, 3 * time.Second}, {1200, 10 * time.Second}} {
+		larger(t, tc.processors)
+		synctest.Test(t, func(t *testing.T) {
+			g := newGrouping(t, tc.processors)
+			const commit = 100 * time.Millisecond
+			var began []time.Duration // commits, since the first
+			start, five := time.Now(), make(chan struct{})
+			g.during = func(n int) {
+				if began = append(began, time.Since(start)); n == 4 {
+					close(five)
+				}
+				time.Sleep(commit) // fake time
+			}
+			// Two completions arrive during each commit.
+			for i, done := 0, false; !done; i++ {
+				go func() {
+					if _, err := g.complete(t.Context(), report(i%tc.processors)); err != nil {
+						t.Error(err)
+					}
+				}()
+				select {
+				case <-time.After(commit / 2):
+				case <-five:
+					done = true
+				}
+			}
+			time.Sleep(3 * max(commit, tc.distance))
+			late := time.Since(start)
+			if _, err := g.complete(t.Context(), report(0)); err != nil {
+				t.Error(err)
+			}
+			if last := began[len(began)-1]; last != late {
+				t.Errorf("%d processors: a completion that comes when nothing has been recorded for long waits for %v", tc.processors, last-late)
+			}
+			g.wantNoLine()
+			began = began[:len(began)-1]
+			if began[0] != 0 {
+				t.Errorf("%d processors: the first waits for %v", tc.processors, began[0])
+			}
+			if d := began[1] - began[0]; d > tc.distance+commit {
+				t.Errorf("%d processors: the second group leaves %v after the first", tc.processors, d)
+			}
+			for i := 2; i < len(began); i++ {
+				if d := began[i] - began[i-1]; d != max(tc.distance, commit) {
+					t.Errorf("%d processors: a group leaves %v after the one before it, want %v", tc.processors, d, tc.distance)
+				}
+			}
+		})
+	}
 }
 
 func TestGroup_ACompletionAloneCostsTheCallsOfRecordAndConverge(t *testing.T) {
@@ -453,6 +520,7 @@ func TestGroup_ThreeHundredCompletionsAreEvaluatedAFewTimes(t *testing.T) {
 		if got := len(slices.Compact(sorted(g.broker.tables()))); got != n {
 			t.Errorf("triggers for %d of %d processors", got, n)
 		}
+		g.wantNoLine()
 	})
 }
 
