@@ -104,7 +104,8 @@ type Engine struct {
 	seen   seenRuns
 	groups groups
 
-	inline, part int // messages of a batch's own document, and of a part
+	inline, part int                            // messages of a batch's own document, and of a part
+	shards       func(*pipeline.Transition) int // in how many a definition's runs stand
 }
 
 // New returns an engine.
@@ -112,7 +113,7 @@ func New(c Config) *Engine {
 	if c.Shadow {
 		c.Publish = unsent
 	}
-	return &Engine{Config: c, inline: maxInline, part: maxPart}
+	return &Engine{Config: c, inline: maxInline, part: maxPart, shards: shardsOf}
 }
 
 // Result tells how a Converge ended.

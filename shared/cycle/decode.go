@@ -122,12 +122,14 @@ func (f *fields) maps(name string) iter.Seq2[string, map[string]any] {
 // seenRuns are runs that this process has parsed, by their recorded text: the next
 // completion of the same period finds them again. Bounded; losing it loses nothing.
 type seenRuns struct {
-	mu   sync.Mutex
-	runs map[string]*wire.Completion
+	mu    sync.Mutex
+	runs  map[string]*wire.Completion
+	bytes int // of their texts
 }
 
-// maxSeen bounds what is kept: some 10 MB with the longest entity lists, usually 2.
-const maxSeen = 2000
+// maxSeen bounds the texts that are kept, in bytes: those of the largest period and some more, which
+// take two to three times as much memory with what was parsed from them.
+const maxSeen = maxRecorded + 4<<20
 
 func (s *seenRuns) parse(value string) (*wire.Completion, error) {
 	s.mu.Lock()
@@ -142,10 +144,11 @@ func (s *seenRuns) parse(value string) (*wire.Completion, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.runs == nil || len(s.runs) >= maxSeen {
-		s.runs = map[string]*wire.Completion{}
+	if s.runs == nil || s.bytes+len(value) > maxSeen {
+		s.runs, s.bytes = map[string]*wire.Completion{}, 0
 	}
 	s.runs[value] = &parsed
+	s.bytes += len(value)
 	return &parsed, nil
 }
 

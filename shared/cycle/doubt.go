@@ -102,7 +102,8 @@ func (b PeriodState) Doubts() []Doubt {
 }
 
 // Ahead returns the doubtful reports of the last week about periods that are later than any
-// that is expected, in one call however many there are. broken has an error for each of these
+// that is expected, in one call however many there are, and one for each of these periods that has
+// shards. broken has an error for each of these
 // periods that cannot be read. It changes nothing.
 func (e *Engine) Ahead(ctx context.Context, t *pipeline.Transition) (out []Doubt, broken []error, err error) {
 	now := e.Now()
@@ -113,8 +114,12 @@ func (e *Engine) Ahead(ctx context.Context, t *pipeline.Transition) (out []Doubt
 	for _, p := range periods {
 		key := Key{Transition: t, Period: p}
 		s, err := e.listing(key, now, docs[p], store.Doc{})
+		var shards []store.Doc
 		if err == nil {
-			err = e.complete(s, docs[p], store.Doc{}, nil)
+			shards, err = e.getShards(ctx, s)
+		}
+		if err == nil {
+			err = e.complete(s, docs[p], shards, store.Doc{}, nil)
 		}
 		if err != nil {
 			broken = append(broken, fmt.Errorf("%s: %w", key, err))

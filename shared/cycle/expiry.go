@@ -13,11 +13,12 @@ import (
 // up to a day after its time, so every rule below holds for any subset of them.
 //
 //   - A period's document holds its runs together with the summary of what was handed over: both
-//     go at once, so that no run is ever there without the batch that took it.
+//     go at once, so that no run is ever there without the batch that took it. Runs in a shard are there
+//     only while the period's document names it.
 //   - Each write that may open something (a batch, a hold, a request, a repair; a completion where
 //     the document may be near its end) sets expires_at to null in its own commit. The last step of
 //     an evaluation sets it where nothing is open, against the version that was read, and to null
-//     where something is.
+//     where something is. The period's shards get the same end in the same commit.
 //   - A batch gets its end in the commit that sums it up, against its version. So a later summary
 //     cannot be overwritten by an earlier one, and a batch that is gone is in a summary.
 //   - A batch that its period does not list belongs to a period that was deleted, and is ignored.
@@ -58,7 +59,8 @@ func (s *snapshot) end(by *attempt, sums []store.Field) *store.Field {
 	at, expires := period.Data[store.ExpiresAt].(time.Time)
 	f := store.Expires(s.now)
 	stays := s.open() || !leavesRoom(period, append(slices.Clone(sums), f))
-	if stays && !expires || !stays && at.Sub(s.now) > store.Kept-fresh {
+	together := !slices.ContainsFunc(s.shards, func(d store.Doc) bool { end, _ := d.Data[store.ExpiresAt].(time.Time); return !end.Equal(at) })
+	if together && (stays && !expires || !stays && at.Sub(s.now) > store.Kept-fresh) {
 		return nil
 	}
 	if stays {

@@ -138,8 +138,12 @@ func TestFreeze_LeavesOutTheEntitiesOfOneMessageThatFitsNowhere(t *testing.T) {
 // A function's instance lives for days: what it has decoded does not fill its memory.
 func TestDecodedRuns_AreForgottenWhenThereAreMany(t *testing.T) {
 	var seen seenRuns
-	for i := range 3*maxSeen + 10 {
-		_, text := run(pgs, "2026-02-04 06:03", execution(fmt.Sprint(i))).Record()
+	names := make([]string, 200)
+	for i := range names {
+		names[i] = fmt.Sprintf("%0240d", i)
+	}
+	for i := range 3*maxSeen/(200*240) + 10 {
+		_, text := run(pgs, "2026-02-04 06:03", execution(fmt.Sprint(i)), entities(names...)).Record()
 		c, err := seen.parse(text)
 		if err != nil || c.ExecutionID != fmt.Sprint(i) {
 			t.Fatalf("%+v, %v", c, err)
@@ -147,8 +151,12 @@ func TestDecodedRuns_AreForgottenWhenThereAreMany(t *testing.T) {
 		if again, err := seen.parse(text); err != nil || again != c {
 			t.Fatalf("run %d is decoded again", i)
 		}
-		if n := len(seen.runs); n > maxSeen {
-			t.Fatalf("%d runs are kept, at most %d", n, maxSeen)
+		bytes := 0
+		for text := range seen.runs {
+			bytes += len(text)
+		}
+		if bytes > maxSeen || bytes != seen.bytes {
+			t.Fatalf("%d bytes of runs are kept, counted are %d, at most %d", bytes, seen.bytes, maxSeen)
 		}
 	}
 }

@@ -132,9 +132,9 @@ func (s *snapshot) last(by *attempt) action {
 	if s.contended(by) {
 		return action{} // the holder reads after its last write and projects all it sees
 	}
-	for i, t := range s.tallies {
-		if t.crowded() && !by.trimmed {
-			return action{do: trim, doc: &s.periods[i]}
+	for i, doc := range s.documents() {
+		if s.tallies[i].crowded() && !by.trimmed {
+			return action{do: trim, doc: doc}
 		}
 	}
 	var fields []store.Field

@@ -164,6 +164,7 @@ func (b *PeriodState) fill(ctx context.Context, periods []store.Doc, shown, hold
 			delete(listed, d.Ref.ID)
 		}
 		var got store.Snapshot
+		var shards []store.Doc
 		var refs []store.Ref // of those that were created while the collection was read
 		for id := range listed {
 			refs = append(refs, b.engine.batchRef(id))
@@ -185,7 +186,10 @@ func (b *PeriodState) fill(ctx context.Context, periods []store.Doc, shown, hold
 			batches = append(batches, got.Docs...)
 		}
 		if err == nil {
-			err = b.engine.complete(s, periods, hold, batches)
+			shards, err = b.engine.getShards(ctx, s)
+		}
+		if err == nil {
+			err = b.engine.complete(s, periods, shards, hold, batches)
 		}
 	}
 	if err != nil {
@@ -241,7 +245,7 @@ func (b *PeriodState) slim() {
 	if b.snapshot == nil {
 		return
 	}
-	b.snapshot.periods, b.snapshot.compat = nil, store.Doc{}
+	b.snapshot.periods, b.snapshot.shards, b.snapshot.compat = nil, nil, store.Doc{}
 	for i, r := range b.snapshot.runs {
 		if len(r.Entities) > 0 {
 			bare := r.WithoutEntities()
@@ -327,16 +331,15 @@ type Repair struct {
 // the audit record; two at once, or live completions at the same time, are harmless.
 func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	at := e.Now()
-	fields := []store.Field{store.F(at.UTC().Format(time.RFC3339), "repaired_at")}
 	names := []string{}
+	var found []wire.Completion
 	for _, c := range r.Completions {
 		if !key.Transition.Expects(c.Processor) {
 			return fmt.Errorf("repair %s: processor %q is none of %s's", key, c.Processor, key.Transition.ID)
 		}
 		shown := c.Processor
 		c.Processor = key.Transition.Stored(shown)
-		id, value := c.Record()
-		fields = append(fields, store.F(value, "runs", c.Processor, id))
+		found = append(found, c)
 		rows := "unknown"
 		if c.RecordCount != nil {
 			rows = fmt.Sprint(*c.RecordCount)
@@ -346,16 +349,10 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	if len(names) == 0 {
 		names = []string{"nothing"}
 	}
-	fields = append(fields, e.stays(at))
 	record := audit.Record{Action: "repair", Actor: r.Actor, Reason: r.Reason, Transition: key.Transition.ID, Period: string(key.Period),
 		Detail: fmt.Sprintf("%s: before: %s; recorded: %s", key, r.Before, strings.Join(policy.Capped(names), "; "))}
 	write := record.Write(e.Prefix, at, e.NewID())
-	var err error
-	for _, ref := range e.periodRefs(key) { // what a repair has found is little: the last has room for it
-		if _, err = e.Store.Apply(ctx, write, store.Merge(ref, fields...)); !errors.Is(err, store.ErrTooLarge) {
-			break
-		}
-	}
+	err := e.repair(ctx, key, found, write, store.F(at.UTC().Format(time.RFC3339), "repaired_at"), e.stays(at))
 	if err != nil && !errors.Is(err, store.ErrExists) { // the record's id is ours alone: an earlier try's answer was lost
 		return fmt.Errorf("repair %s: %w", key, err)
 	}
@@ -363,6 +360,20 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 	c := e.convergence(key, "")
 	c.repairer = r.Actor
 	_, err = c.run(ctx)
+	return err
+}
+
+// repair records what a repair has found, together with its record and fields of the period's document.
+func (e *Engine) repair(ctx context.Context, key Key, found []wire.Completion, record store.Write, repaired, stays store.Field) (err error) {
+	for _, full := range []bool{false, true} {
+		fields, shards := e.recording(key, full, found, stays)
+		for _, ref := range e.periodRefs(key) { // what a repair has found is little: the last has room for it
+			_, err = e.Store.Apply(ctx, append(slices.Clone(shards), record, store.Merge(ref, append(fields, repaired)...))...)
+			if !errors.Is(err, store.ErrTooLarge) {
+				return err
+			}
+		}
+	}
 	return err
 }
 

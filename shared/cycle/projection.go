@@ -229,7 +229,7 @@ func (c *convergence) projectWith(ctx context.Context, s *snapshot, a action, wr
 	if a.end != nil {
 		c.endTries++
 		period := store.MergeIf(s.periods[0].Ref, s.periods[0].Version, append(slices.Clone(a.sums), *a.end)...)
-		err := c.apply(ctx, append(slices.Clone(writes), period)...)
+		err := c.apply(ctx, slices.Concat(writes, s.shardsEnd(*a.end), []store.Write{period})...)
 		if !errors.Is(err, store.ErrTooLarge) || len(a.sums) == 0 {
 			return err
 		}

@@ -21,7 +21,8 @@ const (
 
 // Record writes one completion into its period: one blind merge of one field whose
 // name is the hash of its value. Nothing is read or awaited; a redelivery changes
-// nothing, and no later run can overwrite an earlier one.
+// nothing, and no later run can overwrite an earlier one. In a large transition the field
+// stands in a shard (shards.go).
 //
 // A period whose document is full continues in a second one. That takes successful runs without
 // their entity lists: what is handed over from such a run is not incremental.
@@ -30,7 +31,7 @@ func (e *Engine) Record(ctx context.Context, key Key, c wire.Completion) error {
 	shown := c.Processor
 	c = key.fitting(c)
 	c.Processor = key.Transition.Stored(shown) // a copy that comes after a renaming is the same run
-	err := e.merge(ctx, key, e.periodRef(key), c)
+	err := e.merge(ctx, key, false, c)
 	if errors.Is(err, store.ErrTooLarge) {
 		e.Log.WarnContext(ctx, "period is at its size limit: a completion is recorded without its entities, if it is no repetition",
 			"transition", key.Transition.ID, "period", string(key.Period), "processor", shown, "entities", len(c.Entities))
@@ -67,7 +68,7 @@ func (e *Engine) recordAll(ctx context.Context, key Key, reports []Report) []err
 			all[i] = key.fitting(r.Completion)
 			all[i].Processor = key.Transition.Stored(r.Completion.Processor)
 		}
-		err = e.merge(ctx, key, e.periodRef(key), all...)
+		err = e.merge(ctx, key, false, all...)
 	}
 	for i, r := range reports {
 		switch {
@@ -103,26 +104,27 @@ func (k Key) fitting(c wire.Completion) wire.Completion {
 	return c.WithoutEntities()
 }
 
-func (e *Engine) merge(ctx context.Context, k Key, period store.Ref, all ...wire.Completion) error {
-	var fields []store.Field
+// merge records reports by one commit; full: where their first documents have no room.
+func (e *Engine) merge(ctx context.Context, k Key, full bool, all ...wire.Completion) error {
 	var newest time.Time
-	seen := map[string]bool{}
 	for _, c := range all {
-		r := newKept(&c)
-		if name := r.processor + "/" + r.id; !seen[name] { // the same report may have come twice
-			seen[name] = true
-			fields = append(fields, store.F(r.text, append(r.path(), r.id)...))
-		}
 		if c.EventTime.After(newest) {
 			newest = c.EventTime
 		}
 	}
-	if end := e.expiry(newest); end != nil {
-		fields = append(fields, end...)
-	} else if k.ends(e.Now()) {
-		fields = append(fields, store.Stays())
+	end := e.expiry(newest)
+	if end == nil && k.ends(e.Now()) {
+		end = []store.Field{store.Stays()}
 	}
-	_, err := e.Store.Apply(ctx, store.Merge(period, fields...))
+	fields, shards := e.recording(k, full, all, end...)
+	if len(shards) > 0 {
+		return e.inPeriod(ctx, k, nil, fields, shards...)
+	}
+	ref := e.periodRef(k)
+	if full {
+		ref = e.overflowRef(k)
+	}
+	_, err := e.Store.Apply(ctx, store.Merge(ref, fields...))
 	return err
 }
 
@@ -133,7 +135,7 @@ func (e *Engine) periodRef(k Key) store.Ref {
 // overflowRef names the document that a full period goes on in; it sorts after the
 // period's own and before the next period's.
 func (e *Engine) overflowRef(k Key) store.Ref {
-	return store.Ref{Collection: e.Prefix + periodsCollection, ID: k.stored() + "~overflow"}
+	return store.Ref{Collection: e.Prefix + periodsCollection, ID: k.stored() + fullDocument}
 }
 
 // controlRef names the document that takes what is no report once the period's own is

@@ -230,7 +230,7 @@ func (e *Engine) logDropped(ctx context.Context, key Key, n int) {
 // recordInFull records a report where the period's first document has no room.
 func (e *Engine) recordInFull(ctx context.Context, key Key, c wire.Completion) error {
 	if canCount(&c) && !policy.Whole(c) {
-		err := e.merge(ctx, key, e.overflowRef(key), c.WithoutEntities())
+		err := e.merge(ctx, key, true, c.WithoutEntities())
 		if !errors.Is(err, store.ErrTooLarge) {
 			return err
 		}
@@ -247,7 +247,12 @@ func (e *Engine) recordInFull(ctx context.Context, key Key, c wire.Completion) e
 // replace records a report in place of older ones that cannot count, by one
 // compare-and-set on what it has read.
 func (e *Engine) replace(ctx context.Context, key Key, c wire.Completion) error {
-	got, err := e.Store.Get(ctx, e.periodRef(key), e.overflowRef(key))
+	refs := []store.Ref{e.periodRef(key), e.overflowRef(key)}
+	sharded := e.shards(key.Transition) > 1
+	if sharded {
+		refs = []store.Ref{e.shardRef(key, e.shard(key, c.Processor, false)), e.shardRef(key, e.shard(key, c.Processor, true))}
+	}
+	got, err := e.Store.Get(ctx, refs...)
 	if err != nil {
 		return err
 	}
@@ -278,7 +283,12 @@ func (e *Engine) replace(ctx context.Context, key Key, c wire.Completion) error 
 				e.logDropped(ctx, key, 1) // it is older than all that are kept
 				return nil
 			}
-			_, err = e.Store.Apply(ctx, store.IfUnchanged(doc, append(rewritten(doc, drop, k), e.stays(c.EventTime))...))
+			write := store.IfUnchanged(doc, append(rewritten(doc, drop, k), e.stays(c.EventTime))...)
+			if sharded {
+				err = e.inPeriod(ctx, key, nil, append(e.touching(e.shard(key, c.Processor, i > 0)), e.stays(c.EventTime)), write)
+			} else {
+				_, err = e.Store.Apply(ctx, write)
+			}
 			if err == nil && len(drop) > 0 {
 				e.logDropped(ctx, key, len(drop))
 			}
@@ -291,7 +301,7 @@ func (e *Engine) replace(ctx context.Context, key Key, c wire.Completion) error 
 		e.logDropped(ctx, key, 1)
 		return nil
 	}
-	return fmt.Errorf("%s and %s are full of runs that count: %w", e.periodRef(key), e.overflowRef(key), store.ErrTooLarge)
+	return fmt.Errorf("%s and %s are full of runs that count: %w", refs[0], refs[1], store.ErrTooLarge)
 }
 
 // repeats reports whether a success says nothing that the newest recorded run of its
@@ -321,8 +331,10 @@ func (e *Engine) repeats(ctx context.Context, key Key, docs []store.Doc, c wire.
 	return true, nil
 }
 
-// overflows reports whether the period's first document is full.
-func (s *snapshot) overflows() bool { return s.periods[1].Exists }
+// overflows reports whether a document with the period's reports is full.
+func (s *snapshot) overflows() bool {
+	return slices.ContainsFunc(s.documents(), func(d *store.Doc) bool { return d.Exists && strings.HasSuffix(d.Ref.ID, fullDocument) })
+}
 
 // full says what a period has no room for while any of its cycles is neither published nor
 // closed, "" otherwise. That reports which cannot count were dropped leaves room for the rest.
@@ -331,5 +343,5 @@ func (s *snapshot) full() string {
 	if !s.overflows() || !slices.ContainsFunc(s.describe(), func(st Status) bool { return !ended(st) }) {
 		return ""
 	}
-	return "its first document is full: runs are recorded without their entities, and what repeats the newest run is not recorded"
+	return "a document of it is full: runs are recorded without their entities, and what repeats the newest run is not recorded"
 }

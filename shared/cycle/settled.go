@@ -211,7 +211,7 @@ func (s scanned) absent(ctx context.Context, e *Engine, key Key) (snap *snapshot
 		if snap, err = e.listing(key, s.now, periods, store.Doc{Ref: e.projectionRef(key)}); err != nil {
 			return err
 		}
-		return e.complete(snap, periods, s.hold, nil)
+		return e.complete(snap, periods, nil, s.hold, nil)
 	})
 	if err != nil {
 		return nil // the period is read, and that meets the same

@@ -89,7 +89,9 @@ type snapshot struct {
 	closed  map[string]*Closing    // by mode
 	compat  store.Doc
 	periods []store.Doc // the period's documents
-	tallies []tally     // of each
+	sharded []string    // the shards that they list
+	shards  []store.Doc // of these, those that are there
+	tallies []tally     // of each of [snapshot.documents]
 
 	schedule schedule // the newest look-up
 	repaired string   // when reconciliation has repaired the period, "" if never
@@ -159,11 +161,11 @@ func (e *Engine) evaluate(ctx context.Context, key Key, last *snapshot, keep map
 // errUnanswered means that the store did not answer.
 var errUnanswered = errors.New("read")
 
-// readBatches reads the period, the first batch of each mode and the compatibility document in one
-// call. It reads once more if the period lists wanted batches, or one of them names needed parts,
-// that were not among them.
+// readBatches reads the period, the definition's shards, the first batch of each mode and the
+// compatibility document in one call. It reads once more if the period lists shards or wanted batches,
+// or one of these names needed parts, that were not among them.
 func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, people bool, wanted func(*snapshot, string) bool) (*snapshot, error) {
-	var ids, parts []string
+	var ids, shards, parts []string
 	asked := map[string]bool{}
 	ask := func(id string) (added bool) {
 		if added = !asked[id]; added {
@@ -171,7 +173,17 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, peopl
 		}
 		return added
 	}
+	share := func(names []string) (added bool) {
+		for _, name := range names {
+			if !slices.Contains(shards, name) {
+				shards, added = append(shards, name), true
+			}
+		}
+		return added
+	}
+	share(e.ownShards(key.Transition))
 	if last != nil {
+		share(last.sharded)
 		for _, id := range last.listed {
 			if wanted(last, id) {
 				ask(id)
@@ -183,7 +195,10 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, peopl
 	}
 	for {
 		refs := append(e.periodRefs(key), e.projectionRef(key), e.holdRef(key.Transition))
-		periods := len(refs) - 2
+		periods, others := len(refs)-2, len(refs)+len(shards)
+		for _, name := range shards {
+			refs = append(refs, e.shardRef(key, name))
+		}
 		for _, id := range ids {
 			refs = append(refs, e.batchRef(id))
 		}
@@ -198,14 +213,14 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, peopl
 		if err != nil {
 			return nil, err
 		}
-		missing := false
+		missing := share(s.sharded)
 		for _, id := range s.listed {
 			if wanted(s, id) && ask(id) {
 				missing = true
 			}
 		}
 		unwanted := func(d store.Doc) bool { return d.Exists && e.isBatch(d) && !wanted(s, d.Ref.ID) }
-		batches := slices.DeleteFunc(got.Docs[periods+2:], unwanted)
+		batches := slices.DeleteFunc(slices.Clone(got.Docs[others:]), unwanted)
 		for _, id := range e.partsOf(s, batches, people) {
 			if !asked[id] {
 				parts, asked[id], missing = append(parts, id), true, true
@@ -214,7 +229,7 @@ func (e *Engine) readBatches(ctx context.Context, key Key, last *snapshot, peopl
 		if missing {
 			continue
 		}
-		if err := e.complete(s, got.Docs[:periods], got.Docs[periods+1], batches); err != nil {
+		if err := e.complete(s, got.Docs[:periods], got.Docs[periods+2:others], got.Docs[periods+1], batches); err != nil {
 			return nil, err
 		}
 		return s, nil
@@ -227,6 +242,7 @@ func (e *Engine) listing(key Key, now time.Time, periods []store.Doc, compat sto
 	for _, doc := range periods {
 		f := fields{doc: doc}
 		s.listed = append(s.listed, f.strings("batches")...)
+		s.sharded = append(s.sharded, f.strings("shards")...)
 		if repaired := f.str("repaired_at"); repaired > s.repaired {
 			s.repaired = repaired
 		}
@@ -237,18 +253,26 @@ func (e *Engine) listing(key Key, now time.Time, periods []store.Doc, compat sto
 	return s, nil
 }
 
-// complete reads the rest of it; batches has all that are listed, and the parts that are needed.
-func (e *Engine) complete(s *snapshot, periods []store.Doc, hold store.Doc, batches []store.Doc) (err error) {
+// complete reads the rest of it; shards and batches have all that are listed, and the parts that are
+// needed.
+func (e *Engine) complete(s *snapshot, periods, shards []store.Doc, hold store.Doc, batches []store.Doc) (err error) {
 	key := s.key
-	s.periods, s.tallies = periods, make([]tally, len(periods))
-	reports := make([][]kept, len(periods))
-	for i, doc := range periods {
-		if reports[i], err = e.reports(doc); err != nil {
+	s.periods = periods
+	if err := s.readShards(e, shards); err != nil {
+		return err
+	}
+	docs := s.documents()
+	s.tallies = make([]tally, len(docs))
+	reports := make([][]kept, len(docs))
+	for i, doc := range docs {
+		if reports[i], err = e.reports(*doc); err != nil {
 			return err
 		}
 		for _, k := range reports[i] {
 			s.tallies[i].add(k)
 		}
+	}
+	for _, doc := range periods {
 		if err := errors.Join(s.readHolds(doc), s.readClosed(doc), s.readSchedule(doc)); err != nil {
 			return err
 		}

@@ -102,6 +102,7 @@ func (e *Engine) inPeriod(ctx context.Context, key Key, s *snapshot, fields []st
 	period := store.Merge(e.periodRef(key), fields...)
 	if s != nil && s.ending() {
 		period = store.MergeIf(period.Ref, s.periods[0].Version, fields...)
+		writes = append(slices.Clone(writes), s.shardsEnd(e.stays(e.Now()))...)
 	}
 	_, err := e.Store.Apply(ctx, append(slices.Clone(writes), period)...)
 	if !errors.Is(err, store.ErrTooLarge) {
