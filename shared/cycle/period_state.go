@@ -364,17 +364,42 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 }
 
 // repair records what a repair has found, together with its record and fields of the period's document.
+// It returns [store.ErrExists] if the record is there.
 func (e *Engine) repair(ctx context.Context, key Key, found []wire.Completion, record store.Write, repaired, stays store.Field) (err error) {
 	for _, full := range []bool{false, true} {
 		fields, shards := e.recording(key, full, found, stays)
-		for _, ref := range e.periodRefs(key) { // what a repair has found is little: the last has room for it
-			_, err = e.Store.Apply(ctx, append(slices.Clone(shards), record, store.Merge(ref, append(fields, repaired)...))...)
-			if !errors.Is(err, store.ErrTooLarge) {
-				return err
+		fields = append(fields, repaired)
+		if len(shards) > 0 {
+			err = e.repairShards(ctx, key, fields, append(shards, record))
+		} else {
+			for _, ref := range e.periodRefs(key) { // what a repair has found is little: the last has room for it
+				if _, err = e.Store.Apply(ctx, record, store.Merge(ref, fields...)); !errors.Is(err, store.ErrTooLarge) {
+					break
+				}
 			}
+		}
+		if !errors.Is(err, store.ErrTooLarge) {
+			break
 		}
 	}
 	return err
+}
+
+// repairShards writes what the last of the writes is the record of.
+func (e *Engine) repairShards(ctx context.Context, key Key, fields []store.Field, writes []store.Write) error {
+	for range maxSteps {
+		err := e.inShards(ctx, key, fields, writes...)
+		if !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+		switch got, failed := e.Store.Get(ctx, writes[len(writes)-1].Ref); {
+		case failed != nil:
+			return failed
+		case got.Docs[0].Exists:
+			return store.ErrExists
+		}
+	}
+	return fmt.Errorf("%s: no end after %d steps", key, maxSteps)
 }
 
 // Managed returns from when on cycles are ours. The first period is what the definition says; else

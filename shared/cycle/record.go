@@ -117,8 +117,10 @@ func (e *Engine) merge(ctx context.Context, k Key, full bool, all ...wire.Comple
 		end = []store.Field{store.Stays()}
 	}
 	fields, shards := e.recording(k, full, all, end...)
-	if len(shards) > 0 {
-		return e.inPeriod(ctx, k, nil, fields, shards...)
+	for n := 0; len(shards) > 0; n++ {
+		if err := e.inShards(ctx, k, fields, shards...); n == maxSteps || !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) {
+			return err
+		}
 	}
 	ref := e.periodRef(k)
 	if full {

@@ -285,7 +285,7 @@ func (e *Engine) replace(ctx context.Context, key Key, c wire.Completion) error 
 			}
 			write := store.IfUnchanged(doc, append(rewritten(doc, drop, k), e.stays(c.EventTime))...)
 			if sharded {
-				err = e.inPeriod(ctx, key, nil, append(e.touching(e.shard(key, c.Processor, i > 0)), e.stays(c.EventTime)), write)
+				err = e.inShards(ctx, key, append(e.touching(e.shard(key, c.Processor, i > 0)), e.stays(c.EventTime)), write)
 			} else {
 				_, err = e.Store.Apply(ctx, write)
 			}

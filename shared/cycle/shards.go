@@ -3,6 +3,7 @@ package cycle
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"slices"
@@ -22,9 +23,11 @@ import (
 //     before is refused.
 //   - A shard's name has the number of shards. Definitions with different numbers of processors use
 //     different shards of one period, and an evaluation reads all that the period lists.
-//   - A shard that the period does not list belongs to a period that was deleted, and is ignored.
+//   - A shard that the period does not list belongs to a period that was deleted, and is ignored. A report
+//     that comes to it so late deletes it first.
 //   - A shard that is full continues in a second one, as a period's document does (room.go).
-//   - Period and shards get their end, and lose it, in one commit (expiry.go).
+//   - Period and shards get their end, and lose it, in one commit (expiry.go). While some of them are
+//     deleted and the period's document is still there, no policy begins anything.
 const runsCollection = "phase_runs"
 
 // maxRuns is for how many processors one document has the runs.
@@ -100,6 +103,48 @@ func (e *Engine) touching(shards ...any) []store.Field {
 	return []store.Field{store.F(store.Union(shards...), "shards"), store.F(e.NewID(), "touched")}
 }
 
+// inShards commits writes to shards together with fields of the period's document. Where the platform may
+// delete that one, or has done so, the commit is against what was read of it, and shards that are left of
+// it are deleted first: with a new report their old runs would come back without what was handed over of
+// them. After [store.ErrConflict] and [store.ErrExists] no report was written.
+func (e *Engine) inShards(ctx context.Context, k Key, fields []store.Field, shards ...store.Write) error {
+	if !k.ends(e.Now()) {
+		return e.inPeriod(ctx, k, nil, fields, shards...)
+	}
+	refs := e.periodRefs(k)
+	periods := len(refs)
+	for _, w := range shards {
+		refs = append(refs, w.Ref)
+	}
+	got, err := e.Store.Get(ctx, refs...)
+	if err != nil {
+		return err
+	}
+	s, err := e.listing(k, got.ReadTime, got.Docs[:periods], store.Doc{})
+	if err != nil {
+		return err
+	}
+	var left []store.Write
+	for i, doc := range got.Docs[periods:] {
+		if doc.Exists && doc.Ref.Collection == e.Prefix+runsCollection && !slices.ContainsFunc(s.sharded, func(name string) bool { return e.shardRef(k, name) == doc.Ref }) {
+			left = append(left, store.DeleteIf(doc.Ref, doc.Version))
+			if shards[i].Op != store.OpMerge {
+				err = store.ErrConflict // it was decided on what is deleted now
+			}
+		}
+	}
+	if len(left) > 0 {
+		if _, deleted := e.Store.Apply(ctx, left...); deleted != nil || err != nil {
+			return errors.Join(deleted, err)
+		}
+	}
+	_, err = e.Store.Apply(ctx, append(slices.Clone(shards), store.IfUnchanged(got.Docs[0], fields...))...)
+	if errors.Is(err, store.ErrTooLarge) { // a full one is not deleted
+		return e.inPeriod(ctx, k, nil, fields, shards...)
+	}
+	return err
+}
+
 // documents returns those that have reports. Of two copies of a report the one in the later document
 // counts: those that a full document continues in come last.
 func (s *snapshot) documents() []*store.Doc {
@@ -151,6 +196,8 @@ func (s *snapshot) readShards(e *Engine, shards []store.Doc) error {
 			s.shards = append(s.shards, doc)
 		case !expired:
 			return fmt.Errorf("%s is listed in %s and gone: nothing is decided without it", doc.Ref, e.periodRef(s.key))
+		default:
+			s.lost = true
 		}
 	}
 	return nil

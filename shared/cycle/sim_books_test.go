@@ -115,6 +115,8 @@ func (s *simulation) applied(th *simThread, ws []store.Write) {
 			s.batchWritten(th, w, ws)
 		case partsCollection:
 			s.partWritten(w)
+		case runsCollection:
+			s.shardWritten(w.Ref)
 		case "completion":
 			s.projected(th, w)
 		}
@@ -218,14 +220,10 @@ func (s *simulation) periodWritten() {
 			found[id] = true
 		}
 	}
-	for _, doc := range s.periodDocs() {
-		runs, _ := doc.Data["runs"].(map[string]any)
-		for group, g := range runs {
-			m, _ := g.(map[string]any)
-			look(group, m)
+	for _, doc := range s.runDocs() {
+		for group, runs := range simGroups(doc) {
+			look(group, runs)
 		}
-		strangers, _ := doc.Data["unexpected"].(map[string]any)
-		look("", strangers)
 		listed = append(listed, simStrings(doc.Data["batches"])...)
 	}
 	if len(found) != len(s.books.runs) {

@@ -3,6 +3,7 @@
 package cycle
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -33,8 +34,9 @@ func (s *simulation) spends(th *simThread, docs int) {
 	}
 }
 
-// idleRead: a period in which nothing is due costs one read of its three documents, the hold, the
-// projection and the first batch of each mode, however many batches it had.
+// idleRead: a period in which nothing is due costs one read of its three documents, its shards, the hold,
+// the projection and the first batch of each mode, however many batches it had. Shards of another
+// definition are read by a second call.
 func (s *simulation) idleRead(calls, docs int) {
 	open := 0
 	for _, b := range s.books.batches {
@@ -42,7 +44,14 @@ func (s *simulation) idleRead(calls, docs int) {
 			open++
 		}
 	}
-	reads, each := 1+min(open, 1), 5+len(s.final.modes)
+	own := 0
+	if n := s.shardsOf(s.final.tr); n > 1 {
+		own = n
+	}
+	others := len(slices.DeleteFunc(simListed(s.periodDocs()), func(name string) bool {
+		return strings.HasPrefix(name, fmt.Sprint(own, ".")) && !strings.HasSuffix(name, fullDocument)
+	}))
+	reads, each := 1+min(open+others, 1), 5+len(s.final.modes)+own+others
 	if s.checks.schedule {
 		reads *= 2 // it is asked, and has no answer
 	}

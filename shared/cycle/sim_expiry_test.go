@@ -16,6 +16,7 @@ import (
 type simPast struct {
 	spent  map[string]bool // batches whose period was deleted: their numbers are used
 	summed map[string]int  // mode → the highest number in a summary
+	lost   bool            // a shard of the period has expired before the rest
 	years  bool            // the years have begun: what is due by itself has happened
 	end    time.Time       // of the period, as it was seen last
 }
@@ -190,7 +191,7 @@ func (p *simPast) reported(s *simulation, run *simRun) {
 // in any order.
 func (s *simulation) deleteSome() {
 	ctx := context.Background()
-	for _, collection := range []string{triggersCollection, partsCollection, periodsCollection} {
+	for _, collection := range []string{triggersCollection, partsCollection, runsCollection, periodsCollection} {
 		for doc, err := range s.mem.Scan(ctx, collection, "!", "~") {
 			if err != nil {
 				panic(err)
@@ -206,7 +207,10 @@ func (s *simulation) deleteSome() {
 				panic(err)
 			}
 			s.tell("     %s has expired", doc.Ref)
-			if doc.Ref.ID == simID+"_"+string(simPeriod) {
+			switch {
+			case collection == runsCollection:
+				s.shardExpired(doc)
+			case doc.Ref.ID == simID+"_"+string(simPeriod):
 				s.forget()
 			}
 		}
@@ -223,5 +227,5 @@ func (s *simulation) forget() {
 	}
 	s.books.runs, s.books.recorded, s.books.listed = map[string]string{}, nil, nil
 	s.books.byMode, s.books.began, s.books.closed = map[string][]*simBatch{}, map[string][]string{}, map[string]bool{}
-	s.past.summed = nil
+	s.past.summed, s.past.lost = nil, false
 }

@@ -113,7 +113,9 @@ func (s *simulation) begins(b *simBatch, taken, visible []*simRun, rules *simRul
 		covered[run.key] = true
 	}
 	for key := range covered {
-		done[s.family.byKey[key].processor] = true
+		if run := s.family.byKey[key]; !s.past.lost || slices.Contains(visible, run) {
+			done[run.processor] = true
+		}
 	}
 	left, _ := rules.due(index, visible, covered, nil, nil)
 	met, _ := rules.met(index, visible, now, grace)

@@ -25,12 +25,8 @@ func (s *simulation) fill() {
 	s.full = true
 	ref := store.Ref{Collection: periodsCollection, ID: simID + "_" + string(simPeriod)}
 	room := []int{0, 0, 300, 800, 2000, 5000}[rng.IntN(6)]
-	// Two fields: one of them has a limit of its own.
-	half := store.MaxDocumentBytes / 2
-	rest := store.MaxDocumentBytes - store.Size(ref, map[string]any{"others": simFiller[:half], "more": ""}) - room
-	if _, err := s.mem.Apply(context.Background(), store.Create(ref, store.F(simFiller[:half], "others"), store.F(simFiller[:rest], "more"))); err != nil {
-		panic(err)
-	}
+	s.stuff(ref, room)
+	s.fillShards(rng, room)
 }
 
 // refill takes the room that the period's first document has left, and an end counts from now.

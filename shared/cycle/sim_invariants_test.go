@@ -154,10 +154,7 @@ func batchName(mode string, n int) string {
 // visible returns the runs in a snapshot of the period.
 func (s *simulation) visible(snap store.Snapshot) []*simRun {
 	var out []*simRun
-	for _, doc := range snap.Docs {
-		if doc.Ref.Collection != periodsCollection {
-			continue
-		}
+	for _, doc := range simRunsIn(snap.Docs) {
 		runs, _ := doc.Data["runs"].(map[string]any)
 		for _, group := range runs {
 			m, _ := group.(map[string]any)

@@ -22,6 +22,7 @@ func newSimulation(seed uint64, family *simFamily, last *simulation) *simulation
 	if seed/5%2 == 1 {
 		s.part = 1 + int(seed/10%2)
 	}
+	s.setShards()
 	s.mem = memory.New(func() time.Time { return s.now })
 	s.checks.outcomes = []Outcome{Passed}
 	s.opened()

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
 	"github.com/phasegate/phasegate/shared/store/memory"
 )
@@ -56,7 +57,8 @@ type simulation struct {
 	books     simBooks
 	past      simPast
 	locks     simLocks
-	part      int // messages of a part, 0 as usual
+	part      int                          // messages of a part, 0 as usual
+	shards    map[*pipeline.Transition]int // in how many a definition has the runs; 1 if it is not here
 	problem   string
 	trace     func(line string) // nil: nobody reads it
 }
@@ -121,6 +123,7 @@ func (s *simulation) boot(in *simInstance) {
 		Now:   func() time.Time { return s.clock(in) },
 		NewID: s.newID, Claim: simClaim, Log: simSilence,
 	})
+	in.engine.shards = s.shardsOf
 	if s.part > 0 {
 		in.engine.inline, in.engine.part = s.part, s.part
 	}

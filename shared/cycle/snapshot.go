@@ -91,6 +91,7 @@ type snapshot struct {
 	periods []store.Doc // the period's documents
 	sharded []string    // the shards that they list
 	shards  []store.Doc // of these, those that are there
+	lost    bool        // others have expired
 	tallies []tally     // of each of [snapshot.documents]
 
 	schedule schedule // the newest look-up
