@@ -4,7 +4,8 @@
 locals {
   # Maps, lists and stored messages, by collection.
   wide = {
-    phase_periods       = ["batches", "closed", "handed", "holds", "periods", "runs", "unexpected"]
+    phase_periods       = ["batches", "closed", "handed", "holds", "periods", "runs", "shards", "unexpected"]
+    phase_runs          = ["runs", "unexpected"]
     phase_triggers      = ["claim_messages", "expects", "messages", "parts", "readiness", "runs", "verdict"]
     phase_trigger_parts = ["messages"]
     quarantine          = ["envelope", "head"]
@@ -13,12 +14,12 @@ locals {
     processor_runs      = ["history"]
     sweeps              = ["after", "before"]
   }
-  # A shadow has the first three again. A deployment in shadow has one itself, for smoke
+  # A shadow has the first four again. A deployment in shadow has one itself, for smoke
   # tests.
-  shadows = { for p in setproduct(["shadow_", "shadow_shadow_"], ["phase_periods", "phase_triggers", "phase_trigger_parts"]) : "${p[0]}${p[1]}" => p[1] }
+  shadows = { for p in setproduct(["shadow_", "shadow_shadow_"], ["phase_periods", "phase_runs", "phase_triggers", "phase_trigger_parts"]) : "${p[0]}${p[1]}" => p[1] }
   # Documents in which nothing is open expire 400 days after their last change, those of a shadow
   # 30 days after it, and receipts of phasectl guard 62 days after their last claim.
-  expiring = concat(["audit", "lock_tokens", "notifications", "open_receipts", "phase_periods", "phase_trigger_parts", "phase_triggers", "processor_runs", "quarantine", "receipts",
+  expiring = concat(["audit", "lock_tokens", "notifications", "open_receipts", "phase_periods", "phase_runs", "phase_trigger_parts", "phase_triggers", "processor_runs", "quarantine", "receipts",
   "sweeps", "shadow_audit", "shadow_quarantine"], keys(local.shadows))
   unindexed = merge(local.wide, { for collection, of in local.shadows : collection => local.wide[of] })
 }

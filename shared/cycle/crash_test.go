@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
@@ -28,15 +29,19 @@ import (
 
 // night is one case: a world of its own.
 type night struct {
-	t    *testing.T
-	w    *world
-	part int // messages of a part, 0 as usual
+	t      *testing.T
+	w      *world
+	part   int // messages of a part, 0 as usual
+	shards int // in which the runs stand, 0 as usual
 }
 
 func (n *night) engine(p *process) *Engine {
 	c := n.w.engine.Config
 	c.Store, c.Publish = p, p.publish
 	e := New(c)
+	if n.shards > 0 {
+		e.shards = func(*pipeline.Transition) int { return n.shards }
+	}
 	if n.part > 0 {
 		e.inline, e.part = n.part, n.part
 	}
@@ -120,7 +125,10 @@ var scenes = map[string]struct {
 	ready   string
 	noGames bool // the schedule has none for the period
 	part    int  // messages of a part of a batch
+	shards  int  // in which the runs stand
 }{
+	"completes_in_shards":  {before: overnight()[:4], last: overnight()[4], shards: 2},
+	"group_in_shards":      {before: overnight()[:2], last: overnight()[2], with: overnight()[3:], shards: 2},
 	"completes_in_parts":   {before: overnight()[:4], last: overnight()[4], part: 2},
 	"runs_again_in_parts":  {before: overnight(), last: run(pgs, "2026-02-04 07:10", count(348)), with: []wire.Completion{run(tdef, "2026-02-04 07:10", count(7))}, part: 1},
 	"completes_the_cycle":  {before: overnight()[:4], last: overnight()[4]},
@@ -164,7 +172,7 @@ func TestCrashMatrix(t *testing.T) {
 					group := append([]wire.Completion{scene.last}, scene.with...)
 					play := func(t *testing.T, p func(n *night) *process, aftermath func(*night, []Report)) (*process, outcome) {
 						cases.Add(1)
-						n := &night{t: t, w: newWorldOf(t, driver, tr), part: scene.part}
+						n := &night{t: t, w: newWorldOf(t, driver, tr), part: scene.part, shards: scene.shards}
 						n.w.clock.set(at("2026-02-02 16:00"))
 						if scene.ready != "" {
 							n.w.engine.Check = func(context.Context, Key, string, []string) Readiness {

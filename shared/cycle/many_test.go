@@ -18,14 +18,6 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// larger lets a test parse a definition of up to n processors.
-func larger(t testing.TB, n int) {
-	t.Helper()
-	before := pipeline.MaxProcessors
-	t.Cleanup(func() { pipeline.MaxProcessors = before })
-	pipeline.MaxProcessors = n
-}
-
 // many is the snapshot of a period of tr in which its first n processors have run twice.
 func many(t testing.TB, tr *pipeline.Transition, n int, edits ...func(*wire.Completion)) *snapshot {
 	t.Helper()
@@ -66,7 +58,6 @@ func taken(s *snapshot, state State) *batch {
 // the hand-over, and what people see.
 func BenchmarkManyProcessors(b *testing.B) {
 	for _, n := range []int{300, 1000, 10_000} {
-		larger(b, n)
 		tr := wide(b, n)
 		m := tr.Modes[0]
 		e := New(Config{NewID: rand.Text, Now: time.Now, Claim: time.Minute, Log: brokenLog(b)})
@@ -105,7 +96,6 @@ func BenchmarkManyProcessors(b *testing.B) {
 // An entry of Cloud Logging takes 256 KB, and a notification some 4 KB.
 func TestStatus_NamesTwentyOfThousandsInTextsAndLogLines(t *testing.T) {
 	for _, n := range []int{1000, 10_000} {
-		larger(t, n)
 		tr := wide(t, n)
 		for name, s := range map[string]*snapshot{
 			"half is missing": many(t, tr, n/2),
@@ -166,7 +156,6 @@ func resending(t testing.TB, n int) *pipeline.Transition {
 // A document takes 1 MiB: 10,000 fields of runs have 2 MB.
 func TestProjection_HasCountsAndFlagsOnlyAbove500Processors(t *testing.T) {
 	for _, n := range []int{500, 501} {
-		larger(t, n)
 		w := newWorld(t, "memory")
 		w.tr = wide(t, n)
 		w.clock.set(at("2026-02-04 06:00"))
@@ -217,7 +206,6 @@ func TestProjection_HasCountsAndFlagsOnlyAbove500Processors(t *testing.T) {
 // The document is read by others once, when they hear of a completion.
 func TestProjection_ShowsTheCountBeforeAHandOverAbove500Processors(t *testing.T) {
 	const n = 501
-	larger(t, n)
 	s := many(t, wide(t, n), n)
 	by := &attempt{claim: time.Minute, taken: map[string]time.Time{}}
 	if a := s.next(by); a.do != project || !a.ahead {
@@ -235,7 +223,6 @@ func TestRecord_LeavesOutEntitiesBeyondAProcessorsShare(t *testing.T) {
 		processors, entities int
 		whole                bool
 	}{{300, 200, true}, {1000, 200, true}, {10_000, 3, true}, {10_000, 200, false}} {
-		larger(t, tc.processors)
 		w := newWorld(t, "memory")
 		w.tr = wide(t, tc.processors)
 		w.clock.set(at("2026-02-04 06:00"))

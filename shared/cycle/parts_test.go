@@ -55,7 +55,6 @@ func (f *frozen) freeze() error {
 // for more.
 func TestParts_EachDocumentFits(t *testing.T) {
 	const n = 10_000
-	larger(t, n)
 	tr := wideNamed(t, n, strings.Repeat("n", 47)) // 52 bytes each: the 512 KiB that a definition may have
 	s := many(t, tr, n, entities(players(60)...))
 	f := newFrozen(t, s)

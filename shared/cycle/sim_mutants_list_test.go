@@ -50,20 +50,20 @@ var simMutants = []simMutant{
 	{"relay_ignores_expired_claims", 30, "snapshot.go",
 		`	return b.Holder != "" && !b.ClaimedAt.Add(b.Claim).Before(now)`,
 		`	return b.Holder != "" && (!b.ClaimedAt.Add(b.Claim).Before(now) || mutant("relay_ignores_expired_claims"))`},
-	{"overwrite_instead_of_merge", 1, "record.go",
-		`			fields = append(fields, store.F(r.text, append(r.path(), r.id)...))`,
-		`			if mutant("overwrite_instead_of_merge") {
-				fields = append(fields, store.F(map[string]any{r.id: r.text}, r.path()...))
-				continue
-			}
-			fields = append(fields, store.F(r.text, append(r.path(), r.id)...))`},
-	{"failure_overwrites_success", 5, "record.go",
-		`			seen[name] = true`,
-		`			seen[name] = true
-			if mutant("failure_overwrites_success") && !c.Status.Counts() && c.Processor != "" {
-				fields = append(fields, store.F(map[string]any{r.id: r.text}, r.path()...))
-				continue
-			}`},
+	{"overwrite_instead_of_merge", 1, "shards.go",
+		`		field := store.F(r.text, append(r.path(), r.id)...)`,
+		`		field := store.F(r.text, append(r.path(), r.id)...)
+		if mutant("overwrite_instead_of_merge") {
+			field = store.F(map[string]any{r.id: r.text}, r.path()...)
+		}`},
+	{"failure_overwrites_success", 5, "shards.go",
+		`		if e.shards(k.Transition) == 1 {
+			period`,
+		`		if mutant("failure_overwrites_success") && !c.Status.Counts() && c.Processor != "" {
+			field = store.F(map[string]any{r.id: r.text}, r.path()...)
+		}
+		if e.shards(k.Transition) == 1 {
+			period`},
 	{"drop_late_runs", 2, "../policy/pending.go",
 		`		case g == nil || len(g.open) == 0:`,
 		`		case g == nil || len(g.open) == 0 || mutant("drop_late_runs") && len(covered) > 0 && len(g.covered) == 0:`},
@@ -317,7 +317,7 @@ var simMutants = []simMutant{
 			if mutant("group_failure_acknowledged") {
 				errs[i] = nil
 			}`},
-	{"group_recorded_in_part", 47, "record.go",
+	{"group_recorded_in_part", 47, "shards.go",
 		`	for _, c := range all {
 		r := newKept(&c)`,
 		`	for i, c := range all {
@@ -340,10 +340,8 @@ var simMutants = []simMutant{
 	}
 	result, err := c.run(ctx)`},
 	{"closed_cycle_begins", 18086, "next.go",
-		`	if s.closed[m.Name] != nil {
-		return action{}`,
-		`	if s.closed[m.Name] != nil && !mutant("closed_cycle_begins") {
-		return action{}`},
+		`	if s.closed[m.Name] != nil ||`,
+		`	if s.closed[m.Name] != nil && !mutant("closed_cycle_begins") ||`},
 	{"closing_keeps_no_batch", 187, "next.go",
 		`		case s.keeps(m, b):`,
 		`		case s.keeps(m, b) && !mutant("closing_keeps_no_batch"):`},
@@ -383,8 +381,8 @@ var simMutants = []simMutant{
 		`		if mode != "" && s.now.Before(h.Until) {`,
 		`		if mode != "" && s.now.Before(h.Until) && !mutant("expires_on_hold") {`},
 	{"late_record_leaves_the_end", 41, "record.go",
-		`	} else if k.ends(e.Now()) {`,
-		`	} else if k.ends(e.Now()) && !mutant("late_record_leaves_the_end") {`},
+		`	if end == nil && k.ends(e.Now()) {`,
+		`	if end == nil && k.ends(e.Now()) && !mutant("late_record_leaves_the_end") {`},
 	{"request_leaves_the_end", 12, "operator.go",
 		`[]store.Field{store.F(store.Union(batch), "batches"), c.stays(c.Now())}`,
 		`[]store.Field{store.F(store.Union(batch), "batches"), c.stays(c.Now())}[:map[bool]int{true: 1, false: 2}[mutant("request_leaves_the_end")]]`},
@@ -395,11 +393,11 @@ var simMutants = []simMutant{
 		`		case !listed[doc.Ref.ID]: //`,
 		`		case !listed[doc.Ref.ID] && !(doc.Exists && mutant("batch_of_a_deleted_period_taken")): //`},
 	{"end_without_the_version_of_the_period", 1486, "projection.go",
-		`		err := c.apply(ctx, append(slices.Clone(writes), period)...)`,
+		`		err := c.apply(ctx, slices.Concat(writes, s.shardsEnd(*a.end), []store.Write{period})...)`,
 		`		if mutant("end_without_the_version_of_the_period") {
 			period = store.Merge(period.Ref, period.Fields...)
 		}
-		err := c.apply(ctx, append(slices.Clone(writes), period)...)`},
+		err := c.apply(ctx, slices.Concat(writes, s.shardsEnd(*a.end), []store.Write{period})...)`},
 	{"full_period_expires_with_an_open_batch", 593, "steps.go",
 		`	period.Fields = []store.Field{e.stays(e.Now())}`,
 		`	period.Fields = []store.Field{e.stays(e.Now())}
@@ -550,7 +548,7 @@ var simMutants = []simMutant{
 		}`},
 	{"full_period_has_no_hold", 523, "snapshot.go",
 		`		if err := errors.Join(s.readHolds(doc), s.readClosed(doc), s.readSchedule(doc)); err != nil {`,
-		`		if mutant("full_period_has_no_hold") && i > 0 {
+		`		if mutant("full_period_has_no_hold") && doc.Ref != e.periodRef(key) {
 			continue
 		}
 		if err := errors.Join(s.readHolds(doc), s.readClosed(doc), s.readSchedule(doc)); err != nil {`},
@@ -656,4 +654,79 @@ var simMutants = []simMutant{
 		}
 	}
 	return true`},
+	{"shard_written_without_a_new_touched", 1, "shards.go",
+		`store.F(e.NewID(), "touched")}`,
+		`store.F(map[bool]string{false: e.NewID()}[mutant("shard_written_without_a_new_touched")], "touched")}`},
+	{"shards_of_the_definition_alone", 1, "snapshot.go",
+		`		missing := share(s.sharded)`,
+		`		missing := !mutant("shards_of_the_definition_alone") && share(s.sharded)`},
+	{"shard_that_is_not_listed", 1, "shards.go",
+		`	return []store.Field{store.F(store.Union(shards...), "shards"),`,
+		`	if mutant("shard_that_is_not_listed") {
+		shards = nil
+	}
+	return []store.Field{store.F(store.Union(shards...), "shards"),`},
+	{"shard_before_its_period", 1, "shards.go",
+		`		return e.inPeriod(ctx, k, nil, fields, shards...)
+	}
+	refs`,
+		`		if mutant("shard_before_its_period") {
+			if _, err := e.Store.Apply(ctx, shards...); err != nil {
+				return err
+			}
+			shards = nil
+		}
+		return e.inPeriod(ctx, k, nil, fields, shards...)
+	}
+	refs`},
+	{"period_before_its_shard", 1, "shards.go",
+		`	if !k.ends(e.Now()) {
+`,
+		`	if mutant("period_before_its_shard") {
+		if err := e.inPeriod(ctx, k, nil, fields); err != nil {
+			return err
+		}
+		_, err := e.Store.Apply(ctx, shards...)
+		return err
+	}
+	if !k.ends(e.Now()) {
+`},
+	{"shards_that_are_not_listed_are_read", 1, "shards.go",
+		`		case !listed[name]:`,
+		`		case !listed[name] && !mutant("shards_that_are_not_listed_are_read"):`},
+	{"end_without_its_shards", 1, "shards.go",
+		`	for _, doc := range s.shards {
+		writes`,
+		`	for _, doc := range s.shards {
+		if mutant("end_without_its_shards") {
+			break
+		}
+		writes`},
+	{"shards_of_a_deleted_period_stay", 1, "shards.go",
+		`	if len(left) > 0 {`,
+		`	if len(left) > 0 && !mutant("shards_of_a_deleted_period_stay") {`},
+	{"late_report_into_shards_blindly", 1, "shards.go",
+		`	if !k.ends(e.Now()) {
+`,
+		`	if !k.ends(e.Now()) || mutant("late_report_into_shards_blindly") {
+`},
+	{"second_shards_first", 1, "shards.go",
+		`cmp.Or(second(a)-second(b),`,
+		`cmp.Or((second(a)-second(b))*map[bool]int{false: 1, true: -1}[mutant("second_shards_first")],`},
+	{"policy_begins_with_lost_shards", 1, "next.go",
+		`|| s.lost {`,
+		`|| s.lost && !mutant("policy_begins_with_lost_shards") {`},
+	{"shards_end_under_a_new_batch", 1, "steps.go",
+		`		writes = append(slices.Clone(writes), s.shardsEnd(e.stays(e.Now()))...)`,
+		`		if !mutant("shards_end_under_a_new_batch") {
+			writes = append(slices.Clone(writes), s.shardsEnd(e.stays(e.Now()))...)
+		}`},
+	{"shards_with_ends_of_their_own", 1, "expiry.go",
+		`	if together && (`,
+		`	if (together || mutant("shards_with_ends_of_their_own")) && (`},
+	{"full_shard_without_its_period", 1, "room.go",
+		`			if sharded {
+`,
+		`			if sharded && !mutant("full_shard_without_its_period") {
+`},
 }

@@ -62,7 +62,7 @@ type fileTransition struct {
 		Topic           string   `yaml:"topic"`            // of its triggers
 		TriggeredBy     string   `yaml:"triggered_by"`     // triggered_by of the triggers. Default: the oldest id of the transition
 		ParentProcessor string   `yaml:"parent_processor"` // parent_processor of the triggers. Default: the oldest id of the transition in CamelCase with Orchestrator behind it
-		Order           []string `yaml:"order"`            // of the messages of one hand-over: each processor that any mode names, once; 300 at most. Default: in the order of the phase
+		Order           []string `yaml:"order"`            // of the messages of one hand-over: each processor that any mode names, once; 10,000 at most. Default: in the order of the phase
 	} `yaml:"downstream"`
 	CompatibilityCollection string `yaml:"compatibility_collection"` // of the documents, one a period, that others read. Default: the oldest id of the transition with _completion behind it
 	TriggerWithin           string `yaml:"trigger_within"`           // automatic hand-overs happen while the needed runs end within this time after the period's end, such as 72h; older ones are overdue. At least 1h, or 5m where periods are hours. Default: 72h

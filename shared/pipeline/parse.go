@@ -309,7 +309,7 @@ func (v *validator) order(path string, t *Transition) {
 		}
 	}
 	if len(expected) > MaxProcessors {
-		v.add(path, "%d processors: one document a period carries at most %d", len(expected), MaxProcessors)
+		v.add(path, "%d processors: a transition takes at most %d", len(expected), MaxProcessors)
 	}
 	bytes := 0
 	for name := range expected {
@@ -321,12 +321,12 @@ func (v *validator) order(path string, t *Transition) {
 }
 
 // ownCollections are those whose documents the system keeps for itself.
-var ownCollections = []string{"phase_periods", "phase_trigger_parts", "phase_triggers", "processing_locks", "lock_tokens", "processor_runs", "quarantine",
+var ownCollections = []string{"phase_periods", "phase_runs", "phase_trigger_parts", "phase_triggers", "processing_locks", "lock_tokens", "processor_runs", "quarantine",
 	"function_status", "sweeps", "audit", "notifications", "receipts", "open_receipts"}
 
-// MaxProcessors bounds a transition: all runs of a period stand in one document of
-// at most 1 MiB.
-var MaxProcessors = 300 // tests of larger definitions raise it
+// MaxProcessors bounds a transition. An instance reads all runs of a period at once, and the summary of
+// what was handed over, with two runs of each processor, stands in one document of at most 1 MiB.
+const MaxProcessors = 10_000
 
 // maxNameBytes bounds the stored names of all processors of a transition. The batch that begins a cycle
 // has all of them, and its document takes 1 MiB.

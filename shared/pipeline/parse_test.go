@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/phasegate/phasegate/shared/pipeline/pipelinetest"
 )
 
 // change returns the default definition with the first occurrence of each text
@@ -177,24 +179,14 @@ func wide(t *testing.T, n int, prefix string, maxBytes int) string {
 	return definition
 }
 
-// larger lets a test parse a definition of up to n processors.
-func larger(t *testing.T, n int) {
-	t.Helper()
-	before := MaxProcessors
-	t.Cleanup(func() { MaxProcessors = before })
-	MaxProcessors = n
-}
-
 // A batch has the names of all processors in one document.
 func TestParse_LimitsNamesOfProcessorsTo512KiB(t *testing.T) {
-	larger(t, 10_000)
 	_, err := Parse([]byte(wide(t, 5_400, strings.Repeat("n", 95), 1_000_000_000)))
 	wantProblem(t, err, "transitions[0].downstream.order: the names of its 5400 processors have 538528 bytes together, and one document takes 524288: shorten names, or move processors to another transition")
 }
 
 // BigQuery refuses such a query at each hand-over, and nothing would be handed over any more.
 func TestParse_RefusesChecksOfMoreTablesThanOneQueryTakes(t *testing.T) {
-	larger(t, 10_000)
 	for _, tc := range []struct {
 		processors, maxBytes int
 		want                 string
@@ -213,9 +205,9 @@ func TestParse_RefusesChecksOfMoreTablesThanOneQueryTakes(t *testing.T) {
 	}
 }
 
-func TestParse_LimitsTransitionTo300Processors(t *testing.T) {
-	for n, want := range map[int]string{300: "", 301: "transitions[0].downstream.order: 301 processors"} {
-		_, err := Parse([]byte(wide(t, n, "extra", 4_000_000_000)))
+func TestParse_LimitsTransitionTo10000Processors(t *testing.T) {
+	for n, want := range map[int]string{10_000: "", 10_001: "transitions[0].downstream.order: 10001 processors: a transition takes at most 10000"} {
+		_, err := Parse([]byte(pipelinetest.Wide(n, "processor")))
 		if want != "" {
 			wantProblem(t, err, want)
 		} else if err != nil {

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
 // scene is a decision of a size, and half of its counting runs as covered.
@@ -41,9 +39,6 @@ func scenes(b *testing.B) []scene {
 // has none.
 func wide(t testing.TB, n, runs int) Input {
 	t.Helper()
-	before := pipeline.MaxProcessors
-	t.Cleanup(func() { pipeline.MaxProcessors = before })
-	pipeline.MaxProcessors = n
 	var def, modes strings.Builder
 	def.WriteString("schema: 1\nname: any\ntime_zone: America/New_York\ncalendar: day\nkinds: {k: things}\nphases:\n  - name: up\n    processors:\n")
 	all := make([]string, n)

@@ -20,9 +20,6 @@ import (
 // tenth failed.
 func many(t *testing.T, w *apptest.World, n int) *cycleState {
 	t.Helper()
-	before := pipeline.MaxProcessors
-	t.Cleanup(func() { pipeline.MaxProcessors = before })
-	pipeline.MaxProcessors = n
 	var b strings.Builder
 	b.WriteString("schema: 1\nname: wide\ntime_zone: America/New_York\ncalendar: day\nphases:\n  - name: up\n    processors:\n")
 	for i := range n {
