@@ -47,7 +47,7 @@ var simMutants = []simMutant{
 		s = &now
 	}
 	return policy.Input{Transition: s.key.Transition,`},
-	{"relay_ignores_expired_claims", 30, "snapshot.go",
+	{"relay_ignores_expired_claims", 7, "snapshot.go",
 		`	return b.Holder != "" && !b.ClaimedAt.Add(b.Claim).Before(now)`,
 		`	return b.Holder != "" && (!b.ClaimedAt.Add(b.Claim).Before(now) || mutant("relay_ignores_expired_claims"))`},
 	{"overwrite_instead_of_merge", 1, "shards.go",
@@ -106,11 +106,11 @@ var simMutants = []simMutant{
 		return by.claim
 	}
 	return safetime.Left(by.claim, by.taken[holder], by.now)`},
-	{"claim_not_given_back", 631, "next.go",
+	{"claim_not_given_back", 37, "next.go",
 		`	case a.do == idle && held:`,
 		`	case a.do == idle && held && mutant("claim_not_given_back"):
 	case a.do == idle && held:`},
-	{"own_claim_acknowledged", 30, "cycle.go",
+	{"own_claim_acknowledged", 7, "cycle.go",
 		`				r.Busy = true`,
 		`				r.Busy = true
 				if mutant("own_claim_acknowledged") {
@@ -128,7 +128,7 @@ var simMutants = []simMutant{
 	{"not_before_ignored", 181, "../policy/policy.go",
 		`	case complete && in.Now.Before(notBefore):`,
 		`	case complete && in.Now.Before(notBefore) && !mutant("not_before_ignored"):`},
-	{"sent_again_what_was_sent", 137, "publish.go",
+	{"sent_again_what_was_sent", 43, "publish.go",
 		`		if m.ID != "" {
 			continue`,
 		`		if m.ID != "" && !mutant("sent_again_what_was_sent") {
@@ -147,7 +147,7 @@ var simMutants = []simMutant{
 		return c.apply(ctx, store.Create(c.batchRef(id), fields...))
 	}
 	return c.inPeriod(ctx, c.key, s, []store.Field{store.F(store.Union(id), "batches"), c.stays(c.Now())}, store.Create(c.batchRef(id), fields...))`},
-	{"failure_acknowledged", 97, "cycle.go",
+	{"failure_acknowledged", 165, "cycle.go",
 		`	for id, err := range c.failed {`,
 		`	if mutant("failure_acknowledged") {
 		return nil
@@ -186,13 +186,13 @@ var simMutants = []simMutant{
 		return err
 	}
 	if mutant("claim_without_its_version") {`},
-	{"projection_without_its_version", 370, "projection.go",
+	{"projection_without_its_version", 1147, "projection.go",
 		`		writes = append(writes, store.MergeIf(ref, s.compat.Version, a.fields...))`,
 		`		if writes = append(writes, store.MergeIf(ref, s.compat.Version, a.fields...)); mutant("projection_without_its_version") {
 			writes[0] = store.Merge(ref, a.fields...)
 		}`},
 
-	{"second_runs_not_collected", 568, "../policy/pending.go",
+	{"second_runs_not_collected", 1653, "../policy/pending.go",
 		`		case in.Now.Before(in.DueAgain(name)):`,
 		`		case in.Now.Before(in.DueAgain(name)) && !mutant("second_runs_not_collected"):`},
 	{"collected_for_ever", 51, "../policy/pending.go",
@@ -209,7 +209,7 @@ var simMutants = []simMutant{
 		`		if b.State != StatePublished && !mutant("summary_beyond_an_open_batch") || h.N > 0 && b.N != h.N+1 {`},
 
 	// What an operator does, deadlines, definitions that change.
-	{"hold_ignored_by_the_holder", 236, "next.go",
+	{"hold_ignored_by_the_holder", 180, "next.go",
 		`		case s.hold(m.Name) != nil && !(h.selected && b.Force):`,
 		`		case s.hold(m.Name) != nil && !(h.selected && b.Force) && !mutant("hold_ignored_by_the_holder"):`},
 	{"hold_does_not_touch", 633, "hold.go",
@@ -240,13 +240,13 @@ var simMutants = []simMutant{
 	{"gained_processor_reopens", 193, "../policy/pending.go",
 		`		case in.Began != nil && !expected[name]:`,
 		`		case in.Began != nil && !expected[name] && !mutant("gained_processor_reopens"):`},
-	{"begun_with_the_first_batch", 199, "steps.go",
+	{"begun_with_the_first_batch", 1, "steps.go",
 		`	if slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {`,
 		`	if !mutant("begun_with_the_first_batch") && slices.ContainsFunc(a.mode.Critical, func(name string) bool { return !done[name] }) {`},
 	{"grace_outlives_its_quorum", 94, "next.go",
 		`			!b.GraceSince.IsZero() && !h.due() && (h.verdict.State == policy.Overdue ||`,
 		`			!mutant("grace_outlives_its_quorum") && !b.GraceSince.IsZero() && !h.due() && (h.verdict.State == policy.Overdue && !mutant("found_grace_of_the_late") ||`},
-	{"repair_hands_over_what_is_old", 89, "next.go",
+	{"repair_hands_over_what_is_old", 259, "next.go",
 		`		case by.repairer != "" && s.key.old(s.now) &&`,
 		`		case !mutant("repair_hands_over_what_is_old") && by.repairer != "" && s.key.old(s.now) &&`},
 	{"repair_forgets_its_cause", 125, "next.go",
@@ -254,16 +254,16 @@ var simMutants = []simMutant{
 		`b.Cause == CauseReconciliation && b.unfrozen() && !mutant("repair_forgets_its_cause")`},
 
 	// Faults that the simulation has found, put back in.
-	{"found_request_claimed_behind_another", 520, "operator.go",
+	{"found_request_claimed_behind_another", 89, "operator.go",
 		`	if firstUnpublished(s.batches[m.Name]) == nil {`,
 		`	if firstUnpublished(s.batches[m.Name]) == nil || mutant("found_request_claimed_behind_another") {`},
-	{"found_hold_misses_a_sleeper", 3107, "hold.go",
+	{"found_hold_misses_a_sleeper", 5115, "hold.go",
 		`				case mutant("hold_does_not_touch"):`,
 		`				case mutant("hold_does_not_touch"), mutant("found_hold_misses_a_sleeper") && !b.live(s.now):`},
 	{"found_hold_lands_late", 210, "hold.go",
 		`				write, store.IfUnchanged(list, e.listed(key.Period)...))`,
 		`				write, map[bool]store.Write{true: e.watch(key), false: store.IfUnchanged(list, e.listed(key.Period)...)}[mutant("found_hold_lands_late")])`},
-	{"found_hold_lands_after_its_release", 278, "hold.go",
+	{"found_hold_lands_after_its_release", 605, "hold.go",
 		`		relist := store.IfUnchanged(list, e.listed()...)`,
 		`		relist := store.IfUnchanged(list, e.listed()...)
 		if mutant("found_hold_lands_after_its_release") {
@@ -272,7 +272,7 @@ var simMutants = []simMutant{
 	{"found_grace_of_the_late", 94, "next.go",
 		`!mutant("found_grace_of_the_late")`,
 		`!mutant("found_grace_of_the_late")`},
-	{"found_hold_unwatched_by_a_relay", 1530, "watch.go",
+	{"found_hold_unwatched_by_a_relay", 1636, "watch.go",
 		`	fields := []store.Field{store.F(e.NewID(), "listing")}`,
 		`	fields := []store.Field{store.F(map[bool]any{false: e.NewID()}[mutant("found_hold_unwatched_by_a_relay")], "listing")}`},
 	{"found_no_mode_shown", 69, "projection.go",
@@ -325,7 +325,7 @@ var simMutants = []simMutant{
 			continue
 		}
 		r := newKept(&c)`},
-	{"claim_names_the_first_of_a_group", 779, "steps.go",
+	{"claim_names_the_first_of_a_group", 677, "steps.go",
 		`			others = append(others, id)`,
 		`			if mutant("claim_names_the_first_of_a_group") {
 				continue
@@ -339,10 +339,10 @@ var simMutants = []simMutant{
 		return make([]answer, len(ids))
 	}
 	result, err := c.run(ctx)`},
-	{"closed_cycle_begins", 18086, "next.go",
+	{"closed_cycle_begins", 3, "next.go",
 		`	if s.closed[m.Name] != nil ||`,
 		`	if s.closed[m.Name] != nil && !mutant("closed_cycle_begins") ||`},
-	{"closing_keeps_no_batch", 187, "next.go",
+	{"closing_keeps_no_batch", 37, "next.go",
 		`		case s.keeps(m, b):`,
 		`		case s.keeps(m, b) && !mutant("closing_keeps_no_batch"):`},
 	{"closing_does_not_touch", 12, "close.go",
@@ -371,25 +371,25 @@ var simMutants = []simMutant{
 	return s.closed[m.Name] != nil && b.unfrozen() && len(selected(s.input(m), b)) == 0`},
 
 	// What expires.
-	{"numbers_restart", 13, "expiry.go",
+	{"numbers_restart", 1, "expiry.go",
 		`	if !s.now.Before(from) && s.now.Before(from.Add(numberSpan)) {`,
 		`	if mutant("numbers_restart") || !s.now.Before(from) && s.now.Before(from.Add(numberSpan)) {`},
-	{"expires_with_an_open_batch", 187, "expiry.go",
+	{"expires_with_an_open_batch", 340, "expiry.go",
 		`		if firstUnpublished(bs) != nil {`,
 		`		if firstUnpublished(bs) != nil && !mutant("expires_with_an_open_batch") {`},
 	{"expires_on_hold", 3, "expiry.go",
 		`		if mode != "" && s.now.Before(h.Until) {`,
 		`		if mode != "" && s.now.Before(h.Until) && !mutant("expires_on_hold") {`},
-	{"late_record_leaves_the_end", 41, "record.go",
+	{"late_record_leaves_the_end", 13, "record.go",
 		`	if end == nil && k.ends(e.Now()) {`,
 		`	if end == nil && k.ends(e.Now()) && !mutant("late_record_leaves_the_end") {`},
 	{"request_leaves_the_end", 12, "operator.go",
 		`[]store.Field{store.F(store.Union(batch), "batches"), c.stays(c.Now())}`,
 		`[]store.Field{store.F(store.Union(batch), "batches"), c.stays(c.Now())}[:map[bool]int{true: 1, false: 2}[mutant("request_leaves_the_end")]]`},
-	{"expired_batch_is_damage", 137, "expiry.go",
+	{"expired_batch_is_damage", 273, "expiry.go",
 		`	return ok && n <= h.N && !s.now.Before(h.At.Add(kept))`,
 		`	return ok && n <= h.N && !s.now.Before(h.At.Add(kept)) && !mutant("expired_batch_is_damage")`},
-	{"batch_of_a_deleted_period_taken", 89, "snapshot.go",
+	{"batch_of_a_deleted_period_taken", 17, "snapshot.go",
 		`		case !listed[doc.Ref.ID]: //`,
 		`		case !listed[doc.Ref.ID] && !(doc.Exists && mutant("batch_of_a_deleted_period_taken")): //`},
 	{"end_without_the_version_of_the_period", 1486, "projection.go",
@@ -405,10 +405,10 @@ var simMutants = []simMutant{
 		_, err = e.Store.Apply(ctx, writes...)
 		return err
 	}`},
-	{"end_without_room", 2279, "expiry.go",
+	{"end_without_room", 31, "expiry.go",
 		`s.open() || !leavesRoom(`,
 		`s.open() || !mutant("end_without_room") && !leavesRoom(`},
-	{"end_without_the_room_of_its_summary", 38, "expiry.go",
+	{"end_without_the_room_of_its_summary", 450, "expiry.go",
 		`append(slices.Clone(sums), f)`,
 		`append(slices.Clone(sums[:len(sums)*map[bool]int{false: 1}[mutant("end_without_the_room_of_its_summary")]]), f)`},
 	{"batch_expires_before_its_summary", 1, "publish.go",
@@ -477,7 +477,7 @@ var simMutants = []simMutant{
 			return c.apply(ctx, append(writes, store.Merge(c.batchRef(b.ID), fields...))...)
 		}
 		return c.apply(ctx, append(writes, store.MergeIf(c.batchRef(b.ID), b.Version, fields...))...)`},
-	{"period_unlisted_without_its_version", 432, "watch.go",
+	{"period_unlisted_without_its_version", 1636, "watch.go",
 		`	_, err := e.Store.Apply(ctx, store.MergeIf(list.Ref, list.Version, store.F(left, "periods")))`,
 		`	write := store.MergeIf(list.Ref, list.Version, store.F(left, "periods"))
 	if mutant("period_unlisted_without_its_version") {
@@ -498,7 +498,7 @@ var simMutants = []simMutant{
 	{"claim_trusted_by_the_monotonic_clock", 424, "cycle.go",
 		`	case mutant("claim_trusted_by_the_monotonic_clock"):`,
 		`	case mutant("claim_trusted_by_the_monotonic_clock"):`},
-	{"lock_trusted_by_the_wall_clock", 2255, "../lease/lease.go",
+	{"lock_trusted_by_the_wall_clock", 2752, "../lease/lease.go",
 		`	if mutant("lock_trusted_for_ever") {`,
 		`	switch now := l.locks.Now(); {
 	case mutant("lock_trusted_by_the_wall_clock"):
@@ -538,7 +538,7 @@ var simMutants = []simMutant{
 		reports = reports[:1]
 	}
 	for _, of := range withoutCopies(reports) {`},
-	{"another_count_repeats", 312, "../policy/repeats.go",
+	{"another_count_repeats", 383, "../policy/repeats.go",
 		`		!equal(r.RecordCount, newest.RecordCount) ||`,
 		`		!equal(r.RecordCount, newest.RecordCount) && !mutant("another_count_repeats") ||`},
 	{"full_period_lists_no_batch", 249, "snapshot.go",
@@ -560,7 +560,7 @@ var simMutants = []simMutant{
 		if err := errors.Join(f.err, s.readHanded(doc)); err != nil {`},
 
 	// What it costs.
-	{"every_batch_read_again", 2, "snapshot.go",
+	{"every_batch_read_again", 36, "snapshot.go",
 		`return keep[id] || !s.summed(id) })`,
 		`return keep[id] || !s.summed(id) || mutant("every_batch_read_again") })`},
 	{"readiness_checked_at_each_evaluation", 1373, "next.go",
@@ -654,19 +654,19 @@ var simMutants = []simMutant{
 		}
 	}
 	return true`},
-	{"shard_written_without_a_new_touched", 1, "shards.go",
+	{"shard_written_without_a_new_touched", 71, "shards.go",
 		`store.F(e.NewID(), "touched")}`,
 		`store.F(map[bool]string{false: e.NewID()}[mutant("shard_written_without_a_new_touched")], "touched")}`},
-	{"shards_of_the_definition_alone", 1, "snapshot.go",
+	{"shards_of_the_definition_alone", 21, "snapshot.go",
 		`		missing := share(s.sharded)`,
 		`		missing := !mutant("shards_of_the_definition_alone") && share(s.sharded)`},
-	{"shard_that_is_not_listed", 1, "shards.go",
+	{"shard_that_is_not_listed", 20, "shards.go",
 		`	return []store.Field{store.F(store.Union(shards...), "shards"),`,
 		`	if mutant("shard_that_is_not_listed") {
 		shards = nil
 	}
 	return []store.Field{store.F(store.Union(shards...), "shards"),`},
-	{"shard_before_its_period", 1, "shards.go",
+	{"shard_before_its_period", 20, "shards.go",
 		`		return e.inPeriod(ctx, k, nil, fields, shards...)
 	}
 	refs`,
@@ -679,10 +679,10 @@ var simMutants = []simMutant{
 		return e.inPeriod(ctx, k, nil, fields, shards...)
 	}
 	refs`},
-	{"period_before_its_shard", 1, "shards.go",
+	{"period_before_its_shard", 345, "shards.go",
 		`	if !k.ends(e.Now()) {
 `,
-		`	if mutant("period_before_its_shard") {
+		`	if mutant("period_before_its_shard") && !k.ends(e.Now()) {
 		if err := e.inPeriod(ctx, k, nil, fields); err != nil {
 			return err
 		}
@@ -691,10 +691,10 @@ var simMutants = []simMutant{
 	}
 	if !k.ends(e.Now()) {
 `},
-	{"shards_that_are_not_listed_are_read", 1, "shards.go",
+	{"shards_that_are_not_listed_are_read", 20, "shards.go",
 		`		case !listed[name]:`,
-		`		case !listed[name] && !mutant("shards_that_are_not_listed_are_read"):`},
-	{"end_without_its_shards", 1, "shards.go",
+		`		case !listed[name] && !(doc.Exists && mutant("shards_that_are_not_listed_are_read")):`},
+	{"end_without_its_shards", 20, "shards.go",
 		`	for _, doc := range s.shards {
 		writes`,
 		`	for _, doc := range s.shards {
@@ -702,21 +702,21 @@ var simMutants = []simMutant{
 			break
 		}
 		writes`},
-	{"shards_of_a_deleted_period_stay", 1, "shards.go",
+	{"shards_of_a_deleted_period_stay", 341, "shards.go",
 		`	if len(left) > 0 {`,
 		`	if len(left) > 0 && !mutant("shards_of_a_deleted_period_stay") {`},
-	{"late_report_into_shards_blindly", 1, "shards.go",
+	{"late_report_into_shards_blindly", 73, "shards.go",
 		`	if !k.ends(e.Now()) {
 `,
 		`	if !k.ends(e.Now()) || mutant("late_report_into_shards_blindly") {
 `},
-	{"second_shards_first", 1, "shards.go",
+	{"second_shards_first", 2906, "shards.go",
 		`cmp.Or(second(a)-second(b),`,
 		`cmp.Or((second(a)-second(b))*map[bool]int{false: 1, true: -1}[mutant("second_shards_first")],`},
-	{"policy_begins_with_lost_shards", 1, "next.go",
+	{"policy_begins_with_lost_shards", 2877, "next.go",
 		`|| s.lost {`,
 		`|| s.lost && !mutant("policy_begins_with_lost_shards") {`},
-	{"shards_end_under_a_new_batch", 1, "steps.go",
+	{"shards_end_under_a_new_batch", 2997, "steps.go",
 		`		writes = append(slices.Clone(writes), s.shardsEnd(e.stays(e.Now()))...)`,
 		`		if !mutant("shards_end_under_a_new_batch") {
 			writes = append(slices.Clone(writes), s.shardsEnd(e.stays(e.Now()))...)
@@ -724,7 +724,7 @@ var simMutants = []simMutant{
 	{"shards_with_ends_of_their_own", 1, "expiry.go",
 		`	if together && (`,
 		`	if (together || mutant("shards_with_ends_of_their_own")) && (`},
-	{"full_shard_without_its_period", 1, "room.go",
+	{"full_shard_without_its_period", 30, "room.go",
 		`			if sharded {
 `,
 		`			if sharded && !mutant("full_shard_without_its_period") {

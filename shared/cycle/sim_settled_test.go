@@ -87,6 +87,7 @@ func (s *simulation) rests() {
 	if is := len(docs) == 1 && docs[0].Data[settledField] != nil; settled && !is && !s.full && !s.now.Before(s.heldUntil) && s.problem == "" {
 		s.fail("the period is not settled, and all is handed over")
 	}
+	s.shardsEndTogether()
 }
 
 // afterwards goes on after the end, in an eighth of the worlds: now and then a report comes, an

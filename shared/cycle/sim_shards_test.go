@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/store"
@@ -84,6 +85,17 @@ func (s *simulation) fillShards(rng *rand.Rand, room int) {
 			}
 			done[name] = true
 			s.stuff(simShardRef(name), room)
+		}
+	}
+}
+
+// shardsEndTogether: when all has come to rest, the shards expire when their period does, or stay.
+func (s *simulation) shardsEndTogether() {
+	docs := s.runDocs()
+	for _, doc := range docs {
+		end, _ := doc.Data[store.ExpiresAt].(time.Time)
+		if head, _ := docs[0].Data[store.ExpiresAt].(time.Time); doc.Ref.Collection == runsCollection && !end.Equal(head) && s.problem == "" {
+			s.fail("%s ends %s, and its period %s", doc.Ref, end, head)
 		}
 	}
 }
