@@ -127,8 +127,8 @@ type seenRuns struct {
 	bytes int // of their texts
 }
 
-// maxSeen bounds the texts that are kept, in bytes: those of the largest period and some more, which
-// take two to three times as much memory with what was parsed from them.
+// maxSeen bounds the texts that are kept, in bytes: those of the largest period and some more. With what
+// was parsed from them they take two to three times as much memory.
 const maxSeen = maxRecorded + 4<<20
 
 func (s *seenRuns) parse(value string) (*wire.Completion, error) {

@@ -102,7 +102,7 @@ func (b PeriodState) Doubts() []Doubt {
 }
 
 // Ahead returns the doubtful reports of the last week about periods that are later than any
-// that is expected, in one call however many there are, and one for each of these periods that has
+// that is expected. It takes one call however many there are, and one for each of these periods that has
 // shards. broken has an error for each of these
 // periods that cannot be read. It changes nothing.
 func (e *Engine) Ahead(ctx context.Context, t *pipeline.Transition) (out []Doubt, broken []error, err error) {

@@ -182,7 +182,7 @@ func firstUnpublished(bs []*batch) *batch {
 // begin creates the next batch of a cycle whose earlier ones are all published. A hold
 // does not keep a grace period from beginning: it hands nothing over.
 func (s *snapshot) begin(by *attempt, m pipeline.Mode) action {
-	if s.closed[m.Name] != nil || s.lost { // what was handed over cannot be told from what was not
+	if s.closed[m.Name] != nil || s.lost { // it is not known what of the rest was handed over
 		return action{}
 	}
 	switch h := s.handing(m, nil); {

@@ -104,9 +104,8 @@ func (e *Engine) touching(shards ...any) []store.Field {
 }
 
 // inShards commits writes to shards together with fields of the period's document. Where the platform may
-// delete that one, or has done so, the commit is against what was read of it, and shards that are left of
-// it are deleted first: with a new report their old runs would come back without what was handed over of
-// them. After [store.ErrConflict] and [store.ErrExists] no report was written.
+// delete that one, or has done so, the commit is against what was read of it. Shards that are left of it
+// are deleted first: a new report would bring back their runs, but not what was handed over of them. After [store.ErrConflict] and [store.ErrExists] no report was written.
 func (e *Engine) inShards(ctx context.Context, k Key, fields []store.Field, shards ...store.Write) error {
 	if !k.ends(e.Now()) {
 		return e.inPeriod(ctx, k, nil, fields, shards...)

@@ -324,8 +324,8 @@ func (v *validator) order(path string, t *Transition) {
 var ownCollections = []string{"phase_periods", "phase_runs", "phase_trigger_parts", "phase_triggers", "processing_locks", "lock_tokens", "processor_runs", "quarantine",
 	"function_status", "sweeps", "audit", "notifications", "receipts", "open_receipts"}
 
-// MaxProcessors bounds a transition. An instance reads all runs of a period at once, and the summary of
-// what was handed over, with two runs of each processor, stands in one document of at most 1 MiB.
+// MaxProcessors bounds a transition. An instance reads all runs of a period at once. The summary of its
+// hand-overs stands in one document of at most 1 MiB, with two runs of each processor.
 const MaxProcessors = 10_000
 
 // maxNameBytes bounds the stored names of all processors of a transition. The batch that begins a cycle
