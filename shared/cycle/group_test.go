@@ -50,7 +50,7 @@ func (g *grouping) Apply(ctx context.Context, ws ...store.Write) ([]store.Versio
 			}
 		}
 	}
-	if runs == 0 || !strings.HasPrefix(ws[0].Ref.Collection, periodsCollection) {
+	if c := ws[0].Ref.Collection; runs == 0 || c != periodsCollection && c != runsCollection {
 		return g.store.Apply(ctx, ws...)
 	}
 	g.mu.Lock()
@@ -228,7 +228,6 @@ func TestGroup_RecordsOfAWideTransitionKeepADistance(t *testing.T) {
 		processors int
 		distance   time.Duration
 	}{{5, 0}, {50, 0}, {51, 510 * time.Millisecond}, {300, 3 * time.Second}, {1200, 10 * time.Second}} {
-		larger(t, tc.processors)
 		synctest.Test(t, func(t *testing.T) {
 			g := newGrouping(t, tc.processors)
 			const commit = 100 * time.Millisecond

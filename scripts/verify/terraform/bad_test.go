@@ -19,6 +19,7 @@ import (
 	"github.com/phasegate/phasegate/shared/lease"
 	"github.com/phasegate/phasegate/shared/notify"
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/pipeline/pipelinetest"
 	"github.com/phasegate/phasegate/shared/policy"
 	"github.com/phasegate/phasegate/shared/processor"
 	"github.com/phasegate/phasegate/shared/receipt"
@@ -231,6 +232,27 @@ func inParts(r *recorder) {
 		}
 	}
 	r.complete(morning.Add(time.Minute), tr.Order[4:]...)
+}
+
+// inShards is a night of a transition whose runs do not stand in the period's document.
+func inShards(r *recorder) {
+	p, err := pipeline.Parse([]byte(pipelinetest.Wide(501, "processor")))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.rebuild(func(context.Context, cycle.Key, string, []string) cycle.Readiness { return cycle.Readiness{Outcome: cycle.Passed} })
+	r.SetNow(morning)
+	p.Transitions[0].DownstreamTopic = r.Pipeline.Transitions[0].DownstreamTopic
+	key := cycle.Key{Transition: p.Transitions[0], Period: "2026-02-03"}
+	for _, name := range append(key.Transition.Order, "") { // the last is of no mode
+		c := wire.Completion{Processor: name, Reported: "wide", Period: "2026-02-03", Status: wire.StatusSuccess, EventTime: morning, ExecutionID: name, CorrelationID: "wide"}
+		if err := r.Engine.Record(r.t.Context(), key, c); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	if _, err := r.Engine.Converge(r.t.Context(), key, "wide"); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // oddities write what a night without them does not.

@@ -82,7 +82,7 @@ func recordings(t *testing.T) (goodEntries []entry, badEntries map[string][]entr
 			wrong(r)
 			s.bad[page] = keep(r)
 		}
-		for _, scene := range []func(*recorder){resumed, oddities, inParts, onHold, inShadow} {
+		for _, scene := range []func(*recorder){resumed, oddities, inParts, inShards, onHold, inShadow} {
 			r := record(t)
 			scene(r)
 			s.shadow = keep(r) // of the last
