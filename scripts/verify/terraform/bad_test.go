@@ -240,7 +240,9 @@ func inShards(r *recorder) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.rebuild(func(context.Context, cycle.Key, string, []string) cycle.Readiness { return cycle.Readiness{Outcome: cycle.Passed} })
+	r.rebuild(func(context.Context, cycle.Key, string, []string) cycle.Readiness {
+		return cycle.Readiness{Outcome: cycle.Passed}
+	})
 	r.SetNow(morning)
 	p.Transitions[0].DownstreamTopic = r.Pipeline.Transitions[0].DownstreamTopic
 	key := cycle.Key{Transition: p.Transitions[0], Period: "2026-02-03"}
