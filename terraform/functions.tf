@@ -8,7 +8,7 @@ locals {
       memory        = "256M"
       go_memory     = "190MiB"
       cpu           = "1"
-      concurrency   = 80
+      concurrency   = local.wide_pipeline ? 250 : 80
       timeout       = 180 # the handler ends by itself after 120
       max_instances = 5
     }

@@ -20,6 +20,10 @@ locals {
   # The Cloud Run services behind the phases, by phase.
   services = { for p in local.pipeline.phases : p.name => p.service if try(p.service, "") != "" }
 
+  # Above 1,000 processors a completion waits up to 10 s for the record that it shares with others
+  # (pace in shared/cycle/group.go). So an instance has more of them at once.
+  wide_pipeline = anytrue([for p in local.pipeline.phases : length(try(p.processors, [])) > 1000])
+
   # Whether phasectl guard stands in front of a service.
   guarded = anytrue([for p in local.pipeline.phases : try(p.guard, null) != null])
 

@@ -12,6 +12,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
+	"github.com/phasegate/phasegate/shared/pipeline/pipelinetest"
 )
 
 // variants are deployments that every invariant must hold for.
@@ -272,6 +273,27 @@ func TestF49_ACallersRightComesBackWithTheFunction(t *testing.T) {
 		}
 	}
 	t.Error("the right to call a function is not replaced with it")
+}
+
+// Above 1,000 processors completions wait longer for the record that they share. Five instances have to
+// hold all that arrive meanwhile.
+func TestTransition_HasMoreRequestsAtOnceAboveAThousandProcessors(t *testing.T) {
+	for processors, want := range map[int]string{5: "80", 1000: "80", 1001: "250"} {
+		file := filepath.Join(t.TempDir(), "wide.yaml")
+		if err := os.WriteFile(file, []byte(pipelinetest.Wide(processors, "processor")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := planned(t, map[string]cty.Value{"pipeline_file": cty.StringVal(file)})
+		for _, f := range p.some("google_cloudfunctions2_function") {
+			got, is := f.text("service_config", "0", "max_instance_request_concurrency"), "4"
+			if strings.HasSuffix(f.address, `["transition"].google_cloudfunctions2_function.this`) {
+				is = want
+			}
+			if got != is {
+				t.Errorf("%d processors: %s has %s requests at once, not %s", processors, f.address, got, is)
+			}
+		}
+	}
 }
 
 // settings are those of a function that another way of deploying would put back to the
