@@ -230,6 +230,9 @@ func (e *Engine) logDropped(ctx context.Context, key Key, n int) {
 // recordInFull records a report where the period's first document has no room.
 func (e *Engine) recordInFull(ctx context.Context, key Key, c wire.Completion) error {
 	if canCount(&c) && !policy.Whole(c) {
+		if recorded, err := e.recorded(ctx, key, c); err != nil || recorded {
+			return err
+		}
 		err := e.merge(ctx, key, true, c.WithoutEntities())
 		if !errors.Is(err, store.ErrTooLarge) {
 			return err

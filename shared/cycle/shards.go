@@ -164,6 +164,22 @@ func (s *snapshot) documents() []*store.Doc {
 	return docs
 }
 
+// recorded reports whether a report is on record with its entities, perhaps where another definition has
+// put it. Then it is not recorded without them.
+func (e *Engine) recorded(ctx context.Context, k Key, c wire.Completion) (bool, error) {
+	got, err := e.Store.Get(ctx, e.periodRefs(k)...)
+	if err != nil {
+		return false, err
+	}
+	s, err := e.listing(k, got.ReadTime, got.Docs, store.Doc{})
+	if err != nil {
+		return false, err
+	}
+	shards, err := e.getShards(ctx, s)
+	r := newKept(&c)
+	return slices.ContainsFunc(append(shards, got.Docs...), func(d store.Doc) bool { return r.group(d)[r.id] != nil }), err
+}
+
 // getShards reads the shards that a period lists.
 func (e *Engine) getShards(ctx context.Context, s *snapshot) ([]store.Doc, error) {
 	var refs []store.Ref

@@ -208,6 +208,30 @@ func TestShards_AFullOneContinues(t *testing.T) {
 	}
 }
 
+// A report that comes again when another definition has other shards, and those are full, is the same run.
+func TestShards_AFullOneTakesNoCopyWithoutEntities(t *testing.T) {
+	for _, change := range [][2]int{{1, 2}, {2, 1}} {
+		w := sharded(t, "memory", change[0])
+		night := overnight()
+		for i := range night {
+			night[i].Entities, night[i].Incremental = []string{"e"}, true
+		}
+		w.mustDeliver(night...)
+		sent, before := len(w.broker.got), len(w.snapshot().runs)
+		w.engine.shards = func(*pipeline.Transition) int { return change[1] }
+		key, last := w.key("2026-02-03"), night[4]
+		ref := w.engine.periodRef(key)
+		if change[1] > 1 {
+			ref = w.engine.shardRef(key, w.engine.shard(key, last.Processor, false))
+		}
+		w.stuff(ref)
+		w.mustDeliver(last)
+		if n := len(w.broker.got) - sent; n != 0 || len(w.snapshot().runs) != before {
+			t.Errorf("shards %v: %d messages for a run that was handed over, %d runs of %d", change, n, len(w.snapshot().runs), before)
+		}
+	}
+}
+
 // A period's document that has no room for the names of shards goes on in ~control.
 func TestShards_AFullPeriodTakesReports(t *testing.T) {
 	w := sharded(t, "memory", 2)
