@@ -164,7 +164,7 @@ func (s *snapshot) documents() []*store.Doc {
 	return docs
 }
 
-// recorded reports whether a report is on record with its entities, perhaps where another definition has
+// recorded reports whether a report was recorded with its entities, perhaps where another definition has
 // put it. Then it is not recorded without them.
 func (e *Engine) recorded(ctx context.Context, k Key, c wire.Completion) (bool, error) {
 	got, err := e.Store.Get(ctx, e.periodRefs(k)...)
