@@ -1,5 +1,7 @@
 //go:build unix && !race
 
+// This file is one list, with a row for each fault: it is longer than others.
+
 package cycle
 
 // simMutants are faults that such an engine could have, most of them faults that one
