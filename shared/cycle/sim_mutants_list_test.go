@@ -108,7 +108,7 @@ var simMutants = []simMutant{
 		return by.claim
 	}
 	return safetime.Left(by.claim, by.taken[holder], by.now)`},
-	{"claim_not_given_back", 37, "next.go",
+	{"claim_not_given_back", 499, "next.go",
 		`	case a.do == idle && held:`,
 		`	case a.do == idle && held && mutant("claim_not_given_back"):
 	case a.do == idle && held:`},
@@ -344,7 +344,7 @@ var simMutants = []simMutant{
 	{"closed_cycle_begins", 3, "next.go",
 		`	if s.closed[m.Name] != nil ||`,
 		`	if s.closed[m.Name] != nil && !mutant("closed_cycle_begins") ||`},
-	{"closing_keeps_no_batch", 37, "next.go",
+	{"closing_keeps_no_batch", 340, "next.go",
 		`		case s.keeps(m, b):`,
 		`		case s.keeps(m, b) && !mutant("closing_keeps_no_batch"):`},
 	{"closing_does_not_touch", 12, "close.go",
@@ -681,7 +681,7 @@ var simMutants = []simMutant{
 		return e.inPeriod(ctx, k, nil, fields, shards...)
 	}
 	refs`},
-	{"period_before_its_shard", 345, "shards.go",
+	{"period_before_its_shard", 1351, "shards.go",
 		`	if !k.ends(e.Now()) {
 `,
 		`	if mutant("period_before_its_shard") && !k.ends(e.Now()) {
@@ -693,7 +693,7 @@ var simMutants = []simMutant{
 	}
 	if !k.ends(e.Now()) {
 `},
-	{"shards_that_are_not_listed_are_read", 20, "shards.go",
+	{"shards_that_are_not_listed_are_read", 29, "shards.go",
 		`		case !listed[name]:`,
 		`		case !listed[name] && !(doc.Exists && mutant("shards_that_are_not_listed_are_read")):`},
 	{"end_without_its_shards", 20, "shards.go",
@@ -712,7 +712,7 @@ var simMutants = []simMutant{
 `,
 		`	if !k.ends(e.Now()) || mutant("late_report_into_shards_blindly") {
 `},
-	{"second_shards_first", 2906, "shards.go",
+	{"second_shards_first", 3116, "shards.go",
 		`cmp.Or(second(a)-second(b),`,
 		`cmp.Or((second(a)-second(b))*map[bool]int{false: 1, true: -1}[mutant("second_shards_first")],`},
 	{"policy_begins_with_lost_shards", 2877, "next.go",
@@ -723,7 +723,7 @@ var simMutants = []simMutant{
 		`		if !mutant("shards_end_under_a_new_batch") {
 			writes = append(slices.Clone(writes), s.shardsEnd(e.stays(e.Now()))...)
 		}`},
-	{"shards_with_ends_of_their_own", 1, "expiry.go",
+	{"shards_with_ends_of_their_own", 24, "expiry.go",
 		`	if together && (`,
 		`	if (together || mutant("shards_with_ends_of_their_own")) && (`},
 	{"full_shard_without_its_period", 30, "room.go",
