@@ -126,7 +126,7 @@ func TestGroup_RecordsOfAWideTransitionKeepADistance(t *testing.T) {
 	for _, tc := range []struct {
 		processors int
 		distance   time.Duration
-	}{{5, 0}, {50, 0}, {51, 612 * time.Millisecond}, {300, 3600 * time.Millisecond}, {1200, 12 * time.Second}} {
+	}{{5, 0}, {50, 0}, {51, 612 * time.Millisecond}, {300, 3600 * time.Millisecond}, {1200, 14400 * time.Millisecond}, {1300, 15 * time.Second}} {
 		synctest.Test(t, func(t *testing.T) {
 			g := newGrouping(t, tc.processors)
 			const commit = 100 * time.Millisecond
