@@ -23,6 +23,7 @@ import (
 type instance struct {
 	memory      int // MB
 	concurrency int
+	wide        int    // concurrency, if a transition has more than 1,000 processors
 	limit       string // GOMEMLIMIT
 }
 
@@ -32,13 +33,14 @@ func deployed(t *testing.T, function string) instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile(`(?s)    ` + function + ` = \{.*?memory +=\s"(\d+)M".*?go_memory +=\s"(\w+)".*?concurrency +=\s(\d+)`).FindSubmatch(raw)
+	m := regexp.MustCompile(`(?s)    ` + function + ` = \{.*?memory +=\s"(\d+)M".*?go_memory +=\s"(\w+)".*?concurrency +=\s(?:local\.wide_pipeline \? (\d+) : )?(\d+)`).FindSubmatch(raw)
 	if m == nil {
 		t.Fatalf("functions.tf has no memory, go_memory and concurrency of %s", function)
 	}
 	memory, _ := strconv.Atoi(string(m[1]))
-	concurrency, _ := strconv.Atoi(string(m[3]))
-	return instance{memory, concurrency, string(m[2])}
+	wide, _ := strconv.Atoi(string(m[3]))
+	concurrency, _ := strconv.Atoi(string(m[4]))
+	return instance{memory, concurrency, max(wide, concurrency), string(m[2])}
 }
 
 // fits fails the test if the process has had more than nine tenths of an instance's memory.
