@@ -33,48 +33,44 @@ func (o *optional) warn(key string, value []byte, format string, args ...any) {
 	})
 }
 
-func (o *optional) text(key string) string {
+// read returns a field that is there and that as can read. It warns of one that as cannot read.
+func read[T any](o *optional, key string, as func(json.RawMessage) (T, bool), problem string, args ...any) *T {
 	raw, ok := o.fields.lookup(key)
 	if !ok {
-		return ""
+		return nil
 	}
-	s, ok := asText(raw)
+	v, ok := as(raw)
+	if !ok {
+		o.warn(key, raw, problem, args...)
+		return nil
+	}
+	return &v
+}
+
+func (o *optional) text(key string) string {
+	s := read(o, key, asText, "is not a string")
 	switch {
-	case !ok:
-		o.warn(key, raw, "is not a string")
+	case s == nil:
 		return ""
-	case len(s) > maxOptional:
+	case len(*s) > maxOptional:
+		raw, _ := o.fields.lookup(key)
 		o.warn(key, raw, "is longer than %d bytes", maxOptional)
 		return ""
 	}
-	return s
+	return *s
 }
 
 // prose reads text for people: of one that is too long the beginning tells most.
 func (o *optional) prose(key string) string {
-	raw, ok := o.fields.lookup(key)
-	if !ok {
+	s := read(o, key, asText, "is not a string")
+	if s == nil {
 		return ""
 	}
-	s, ok := asText(raw)
-	if !ok {
-		o.warn(key, raw, "is not a string")
-		return ""
-	}
-	return clipTo(s, maxOptional)
+	return clipTo(*s, maxOptional)
 }
 
 func (o *optional) count(key string) *int64 {
-	raw, ok := o.fields.lookup(key)
-	if !ok {
-		return nil
-	}
-	n, ok := asCount(raw)
-	if !ok {
-		o.warn(key, raw, "is no integer from 0 to %d", int64(maxCount))
-		return nil
-	}
-	return &n
+	return read(o, key, asCount, "is no integer from 0 to %d", int64(maxCount))
 }
 
 var decimalForm = regexp.MustCompile(`^(-?[0-9]+)(?:\.0+)?$`)
@@ -107,16 +103,11 @@ func asNumber(raw json.RawMessage) (float64, bool) {
 }
 
 func (o *optional) seconds(key string) *float64 {
-	raw, ok := o.fields.lookup(key)
-	if !ok {
-		return nil
+	duration := func(raw json.RawMessage) (float64, bool) {
+		f, ok := asNumber(raw)
+		return f, ok && f >= 0
 	}
-	f, ok := asNumber(raw)
-	if !ok || f < 0 {
-		o.warn(key, raw, "is no number of seconds from 0")
-		return nil
-	}
-	return &f
+	return read(o, key, duration, "is no number of seconds from 0")
 }
 
 func (o *optional) boolean(key string) bool {
