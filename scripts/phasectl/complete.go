@@ -140,14 +140,12 @@ func (f *flags) names(of string) (names []string) {
 			}
 		}
 	}
-	for _, phase := range p.Phases {
-		for _, pr := range phase.Processors {
-			switch of {
-			case "processor":
-				names = append(names, pr.Name)
-			case "table":
-				names = append(names, pr.Table)
-			}
+	for _, pr := range p.Processors() {
+		switch of {
+		case "processor":
+			names = append(names, pr.Name)
+		case "table":
+			names = append(names, pr.Table)
 		}
 	}
 	slices.Sort(names)

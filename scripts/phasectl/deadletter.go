@@ -211,12 +211,8 @@ func (r *deadLetters) text(p *page) {
 		if d.Attempts == "" {
 			after = "too large for quarantine"
 		}
-		data := d.Data
-		if len(data) > 100 {
-			data = strings.ToValidUTF8(data[:100], "") + "…"
-		}
 		p.row(p.at(d.PublishTime), d.ID, d.Topic, after)
-		p.detail("%s", quoted(data))
+		p.detail("%s", quoted(pipeline.Clip(d.Data, 100)))
 	}
 }
 
@@ -259,12 +255,8 @@ func discardOne(ctx context.Context, a *app.App, d deadLetter, reason string) er
 	if err := keepFromOthers(ctx, a, d); err != nil {
 		return err
 	}
-	data := d.Data
-	if len(data) > maxDiscarded {
-		data = strings.ToValidUTF8(data[:maxDiscarded], "") + "…"
-	}
 	record := audit.Record{Action: "dead_letter_discard", Actor: actor(), Reason: reason,
-		Detail: fmt.Sprintf("dead letter %s of %s was discarded: %s; its data: %s", d.ID, d.Topic, reason, strings.ToValidUTF8(data, "\uFFFD"))}
+		Detail: fmt.Sprintf("dead letter %s of %s was discarded: %s; its data: %s", d.ID, d.Topic, reason, strings.ToValidUTF8(pipeline.Clip(d.Data, maxDiscarded), "\uFFFD"))}
 	err := error(delivery.ErrNotQuarantined)
 	if _, id, ok := strings.Cut(d.Quarantine, "/"); ok {
 		if _, err = delivery.MarkDiscarded(ctx, a, id, record, rand.Text()); err != nil && !errors.Is(err, delivery.ErrNotQuarantined) {

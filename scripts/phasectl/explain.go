@@ -82,10 +82,8 @@ func waitedFor(x cycle.Explanation, a *app.App, key cycle.Key, m pipeline.Mode) 
 	out := []waited{}
 	type place struct{ class, service string }
 	of, runs := map[string]place{}, map[string][]cycle.RunStatus{}
-	for _, phase := range a.Pipeline.Phases {
-		for _, pr := range phase.Processors {
-			of[pr.Name] = place{pr.Class, phase.Service}
-		}
+	for phase, pr := range a.Pipeline.Processors() {
+		of[pr.Name] = place{pr.Class, phase.Service}
 	}
 	for _, r := range x.Runs { // oldest first
 		runs[r.Processor] = append(runs[r.Processor], r)

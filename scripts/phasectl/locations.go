@@ -58,11 +58,9 @@ func datasets(p *pipeline.Pipeline) (out []string) {
 			out = append(out, dataset)
 		}
 	}
-	for _, phase := range p.Phases {
-		for _, processor := range phase.Processors {
-			dataset, _, _ := strings.Cut(processor.Table, ".")
-			add(dataset)
-		}
+	for _, processor := range p.Processors() {
+		dataset, _, _ := strings.Cut(processor.Table, ".")
+		add(dataset)
 	}
 	for _, t := range p.Transitions {
 		if t.Checks != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -71,10 +72,10 @@ func (f *flags) lacking(line, rest string, needs []need) error {
 		add([]string{"--project"}, []string{"--project PROJECT"})
 	}
 	is := "is"
-	if last := len(all) - 1; last > 0 {
-		all, is = []string{strings.Join(all[:last], ", ") + " and " + all[last]}, "are"
+	if len(all) > 1 {
+		is = "are"
 	}
-	return usage(fmt.Errorf("%s %s required:\n  %s%s", all[0], is, strings.Join(lines, rest+"\n  "), rest))
+	return usage(fmt.Errorf("%s %s required:\n  %s%s", pipeline.And(all), is, strings.Join(lines, rest+"\n  "), rest))
 }
 
 // commandLine is a command line as it was given, to be pasted.

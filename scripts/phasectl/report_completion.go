@@ -170,10 +170,8 @@ func (c *reported) resolve(a *app.App, processor, period string) error {
 // meant, or which there are.
 func unknownProcessor(p *pipeline.Pipeline, name string) string {
 	var known, classes []string
-	for _, ph := range p.Phases {
-		for _, pr := range ph.Processors {
-			known, classes = append(known, pr.Name), append(classes, pr.Class)
-		}
+	for _, pr := range p.Processors() {
+		known, classes = append(known, pr.Name), append(classes, pr.Class)
 	}
 	for _, t := range p.Transitions {
 		if meant := wire.DidYouMean(name, t); meant != "" {

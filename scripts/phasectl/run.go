@@ -97,10 +97,8 @@ func (l *locked) resolve(a *app.App) error {
 	var ok bool
 	if l.phase, l.of, ok = p.Processor(l.processor); !ok {
 		var known []string
-		for _, ph := range p.Phases {
-			for _, pr := range ph.Processors {
-				known = append(known, pr.Name)
-			}
+		for _, pr := range p.Processors() {
+			known = append(known, pr.Name)
 		}
 		return fmt.Errorf("--processor: %q: the pipeline has %s, and their classes%s", l.processor, policy.Listed(known), pipeline.DidYouMean(l.processor, known))
 	}
@@ -121,7 +119,7 @@ func (l *locked) acquire(ctx context.Context, a *app.App) (*lease.Lease, error) 
 		acquire = a.Locks.Wait
 	}
 	got, err := acquire(ctx, lease.Key{Class: l.of.Class, Period: l.on}, l.execution)
-	if held := (*lease.HeldError)(nil); errors.As(err, &held) {
+	if _, ok := errors.AsType[*lease.HeldError](err); ok {
 		return nil, cli.WithCode(exitHeld, err)
 	}
 	if err != nil {

@@ -289,7 +289,7 @@ func expectedProcessors(f *facts) Check {
 			if len(found) == days && !found[day] {
 				break
 			}
-			if b.Problem == nil && f.now.After(lastDeadline(t, b.Period)) && b.Period >= r.Since && r.Expected[b.Period] > 0 {
+			if b.Problem == nil && f.now.After(t.LastDue(b.Period)) && b.Period >= r.Since && r.Expected[b.Period] > 0 {
 				periods, found[day] = append(periods, i), true
 			}
 		}
@@ -305,17 +305,4 @@ func expectedProcessors(f *facts) Check {
 		v.ok("%s: all %d have reported", t.ID, len(t.Order))
 	})
 	return v.check()
-}
-
-// lastDeadline is when the last mode of a period should have been handed over.
-func lastDeadline(t *pipeline.Transition, p pipeline.Period) time.Time {
-	last := t.Calendar().End(p)
-	for _, m := range t.Modes {
-		if m.Deadline != nil {
-			if at := t.Calendar().Instant(p, *m.Deadline); at.After(last) {
-				last = at
-			}
-		}
-	}
-	return last
 }

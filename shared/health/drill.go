@@ -58,7 +58,7 @@ func drilled(ctx context.Context, a *app.App) Check {
 		was := *t
 		was.ManagedSince = "" // the reserved period is before all managed ones
 		p.Transitions = append(p.Transitions, &was)
-		if due := lastDeadline(t, day); due.After(now) {
+		if due := t.LastDue(day); due.After(now) {
 			now = due
 		}
 	}

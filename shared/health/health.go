@@ -34,7 +34,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
@@ -173,9 +172,7 @@ func capped(evidence []string) []string {
 	var out []string
 	size := 0
 	for i, item := range evidence {
-		if len(item) > mostItemBytes {
-			item = strings.ToValidUTF8(item[:mostItemBytes], "") + "…"
-		}
+		item = pipeline.Clip(item, mostItemBytes)
 		if size += len(item); i == mostEvidence || size > mostEvidenceBytes {
 			return append(out, "and "+telemetry.Count(len(evidence)-i)+" more")
 		}

@@ -3,7 +3,6 @@ package health
 import (
 	"cmp"
 	"slices"
-	"sort"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -60,14 +59,12 @@ func (v *verdict) overlaps(f *facts) {
 		return planned
 	})
 	classes := map[string]string{} // by name, present or former
-	for _, phase := range f.pipeline.Phases {
-		for _, p := range phase.Processors {
-			for _, name := range append([]string{p.Name, p.Class}, p.Formerly...) {
-				classes[name] = p.Class
-			}
+	for _, p := range f.pipeline.Processors() {
+		for _, name := range append([]string{p.Name, p.Class}, p.Formerly...) {
+			classes[name] = p.Class
 		}
 	}
-	sort.SliceStable(runs, func(i, j int) bool { return runs[i].Began.Before(runs[j].Began) })
+	slices.SortStableFunc(runs, func(a, b warehouse.ProcessorRun) int { return a.Began.Compare(b.Began) })
 	type place struct {
 		class  string
 		period pipeline.Period

@@ -1,7 +1,7 @@
 package health
 
 import (
-	"sort"
+	"slices"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
@@ -127,6 +127,6 @@ func sorted[V any](m map[string]V) (out []string) {
 	for k := range m {
 		out = append(out, k)
 	}
-	sort.Strings(out)
+	slices.Sort(out)
 	return out
 }

@@ -110,15 +110,8 @@ func (v *validator) checks(path string, f *fileChecks, t *Transition, of []Proce
 	if c.MaxBytesBilled < 1 {
 		v.add(path+".max_bytes_billed", "must be positive, is %d", c.MaxBytesBilled)
 	}
-	names := map[string]bool{}
-	for i, name := range f.Datasets {
-		at := fmt.Sprintf("%s.datasets[%d]", path, i)
-		if !datasetForm.MatchString(name) {
-			v.add(at, "%q is no dataset", clip(name))
-		}
-		v.unique(at, "dataset", name, names)
-	}
 	c.Datasets = f.Datasets
+	names := v.datasets(path+".datasets", f.Datasets)
 	for _, p := range of {
 		// Else {table} would name what the functions may not read.
 		if dataset, _, _ := strings.Cut(p.Table, "."); t.Expects(p.Name) && dataset != "" && !names[dataset] {
@@ -192,21 +185,16 @@ func (v *validator) check(path string, f fileCheck, t *Transition, of []Processo
 	if f.Warn == "" && f.Block == "" {
 		v.add(path, "neither warn nor block: its answer would mean nothing")
 	}
-	seen := map[string]bool{}
-	for i, name := range f.Modes {
-		at := fmt.Sprintf("%s.modes[%d]", path, i)
+	v.distinct(path+".modes", "mode", f.Modes, func(at, name string) {
 		if _, ok := t.Mode(name); !ok {
 			v.add(at, "unknown mode %q%s", clip(name), DidYouMean(name, t.modeNames()))
 		}
-		v.unique(at, "mode", name, seen)
-	}
-	for i, name := range f.Processors {
-		at := fmt.Sprintf("%s.processors[%d]", path, i)
+	})
+	v.distinct(path+".processors", "processor", f.Processors, func(at, name string) {
 		if !t.Expects(name) {
 			v.add(at, "%q is expected by no mode%s", clip(name), DidYouMean(name, t.Order))
 		}
-		v.unique(at, "processor", name, seen)
-	}
+	})
 	if len(c.Modes) == 0 {
 		c.Modes = t.modeNames()
 	}

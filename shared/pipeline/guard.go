@@ -70,14 +70,11 @@ func (v *validator) guard(path string, g *fileGuard) *Guard {
 	if len(g.Paths) == 0 && !v.elsewhere(path+".paths") {
 		v.add(path+".paths", "is empty: name at least one path, such as /")
 	}
-	seen := map[string]bool{}
-	for i, p := range g.Paths {
-		at := fmt.Sprintf("%s.paths[%d]", path, i)
+	v.distinct(path+".paths", "path", g.Paths, func(at, p string) {
 		if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "?#") {
 			v.add(at, "%q is no path of an address: begin it with /, and leave out the query", clip(p))
 		}
-		v.unique(at, "path", p, seen)
-	}
+	})
 	if len(g.Success) == 0 && !v.elsewhere(path+".success") {
 		v.add(path+".success", "is empty: name at least one status, such as 200")
 	}
@@ -136,14 +133,11 @@ func (v *validator) guards(p *Pipeline) {
 			if len(ph.Guard.Serial[table]) == 0 {
 				v.add(at, "is empty: name the classes of the processors that it sets off, or remove it")
 			}
-			seen := map[string]bool{}
-			for j, class := range ph.Guard.Serial[table] {
-				of := fmt.Sprintf("%s[%d]", at, j)
+			v.distinct(at, "class", ph.Guard.Serial[table], func(at, class string) {
 				if !slices.Contains(classes, class) {
-					v.add(of, "unknown class %q: the phase has %s%s", clip(class), strings.Join(classes, ", "), DidYouMean(class, classes))
+					v.add(at, "unknown class %q: the phase has %s%s", clip(class), strings.Join(classes, ", "), DidYouMean(class, classes))
 				}
-				v.unique(of, "class", class, seen)
-			}
+			})
 		}
 	}
 }

@@ -76,14 +76,7 @@ func (v *validator) health(f *fileHealth, c Calendar) Health {
 	if h.SLOPct < 1 || h.SLOPct > 100 {
 		v.add("health.slo_pct", "must be 1 to 100, is %d", h.SLOPct)
 	}
-	names := map[string]bool{}
-	for i, name := range f.Datasets {
-		at := fmt.Sprintf("health.datasets[%d]", i)
-		if !datasetForm.MatchString(name) {
-			v.add(at, "%q is no dataset", clip(name))
-		}
-		v.unique(at, "dataset", name, names)
-	}
+	v.datasets("health.datasets", f.Datasets)
 	for i, m := range f.Maintenance {
 		at := fmt.Sprintf("health.maintenance[%d]", i)
 		from, err := c.Parse(m.From)

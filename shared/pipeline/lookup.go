@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	_ "embed"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -50,13 +51,24 @@ func (p *Pipeline) processors(phase string) []Processor {
 	return nil
 }
 
+// Processors returns those of all phases, each with its phase.
+func (p *Pipeline) Processors() iter.Seq2[Phase, Processor] {
+	return func(yield func(Phase, Processor) bool) {
+		for _, ph := range p.Phases {
+			for _, pr := range ph.Processors {
+				if !yield(ph, pr) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Processor finds a processor of any phase by a name that it has or had, or by its class.
 func (p *Pipeline) Processor(name string) (Phase, Processor, bool) {
-	for _, ph := range p.Phases {
-		for _, pr := range ph.Processors {
-			if pr.Name == name || pr.Class == name || slices.Contains(pr.Formerly, name) {
-				return ph, pr, true
-			}
+	for ph, pr := range p.Processors() {
+		if pr.Name == name || pr.Class == name || slices.Contains(pr.Formerly, name) {
+			return ph, pr, true
 		}
 	}
 	return Phase{}, Processor{}, false

@@ -158,19 +158,9 @@ func (v *validator) processor(path string, pr fileProcessor, kinds map[string]st
 	} else if len(pr.Key) == 0 {
 		v.add(path+".key", "is empty")
 	}
-	seen := map[string]bool{}
-	for k, col := range pr.Key {
-		at := fmt.Sprintf("%s.key[%d]", path, k)
-		v.column(at, col)
-		v.unique(at, "column", col, seen)
-	}
+	v.distinct(path+".key", "column", pr.Key, v.column)
 	v.oneOf(path+".partition", pr.Partition, string(PartitionByDate), string(PartitionByDateFilter), string(PartitionNone))
-	seen = map[string]bool{}
-	for k, col := range pr.Filled {
-		at := fmt.Sprintf("%s.filled[%d]", path, k)
-		v.column(at, col)
-		v.unique(at, "column", col, seen)
-	}
+	v.distinct(path+".filled", "column", pr.Filled, v.column)
 	v.oneOf(path+".duplicates", pr.Duplicates, string(DuplicatesReport), string(DuplicatesRemove))
 	return Processor{Name: pr.Name, Formerly: pr.Formerly, Class: pr.Class, Kind: pr.Kind, Table: pr.Table, DateColumn: pr.DateColumn,
 		Key: pr.Key, OrderBy: pr.OrderBy, Partition: Partition(pr.Partition), Filled: pr.Filled, Duplicates: Duplicates(pr.Duplicates)}
@@ -213,15 +203,12 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 		v.topic(path+".upstream.topic", ft.Upstream.Topic)
 		v.topic(path+".downstream.topic", ft.Downstream.Topic)
 		v.unique(path+".upstream.topic", "a transition from topic", ft.Upstream.Topic, topics) // one subscription each
-		replaced := map[string]bool{}
-		for j, name := range ft.Upstream.Replaces {
-			at := fmt.Sprintf("%s.upstream.replaces[%d]", path, j)
+		v.distinct(path+".upstream.replaces", "subscription", ft.Upstream.Replaces, func(at, name string) {
 			own := MatchesSubscription(name, Subscription(ft.Upstream.Topic, FunctionTransition))
 			if !topicForm.MatchString(strings.ReplaceAll(name, "*", "x")) || own {
 				v.add(at, "%q is no name of another's subscription, and no pattern of such names, as eventarc-*-orchestrator-* is", clip(name))
 			}
-			v.unique(at, "subscription", name, replaced)
-		}
+		})
 		v.name(path+".compatibility_collection", ft.CompatibilityCollection)
 		v.unique(path+".compatibility_collection", "collection", ft.CompatibilityCollection, collections)
 		if slices.Contains(ownCollections, ft.CompatibilityCollection) {
@@ -295,14 +282,11 @@ func (v *validator) order(path string, t *Transition) {
 	for _, m := range t.Modes {
 		maps.Copy(expected, m.named)
 	}
-	seen := map[string]bool{}
-	for i, name := range t.Order {
-		at := fmt.Sprintf("%s[%d]", path, i)
+	seen := v.distinct(path, "processor", t.Order, func(at, name string) {
 		if !expected[name] {
 			v.add(at, "%q is expected by no mode%s", clip(name), DidYouMean(name, sortedKeys(expected)))
 		}
-		v.unique(at, "processor", name, seen)
-	}
+	})
 	for _, name := range sortedKeys(expected) {
 		if _, known := t.kinds[name]; known && !seen[name] {
 			v.add(path, "%q is missing", name)

@@ -105,12 +105,9 @@ func (v *validator) sets(path string, m Mode, t *Transition) {
 			where[name] = set.field
 		}
 	}
-	seen := map[string]bool{}
-	for i, name := range m.AcceptEarlier {
-		at := fmt.Sprintf("%s.accept_earlier[%d]", path, i)
+	v.distinct(path+".accept_earlier", "processor", m.AcceptEarlier, func(at, name string) {
 		if where[name] == "" {
 			v.add(at, "%q is neither critical nor optional here", name)
 		}
-		v.unique(at, "processor", name, seen)
-	}
+	})
 }

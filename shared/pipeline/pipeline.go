@@ -268,6 +268,17 @@ func (m Mode) Due(c Calendar, p Period) time.Time {
 	return c.Instant(p, *m.Deadline)
 }
 
+// LastDue returns when the last mode of a period should have been handed over.
+func (t *Transition) LastDue(p Period) time.Time {
+	last := t.calendar.End(p)
+	for _, m := range t.Modes {
+		if due := m.Due(t.calendar, p); due.After(last) {
+			last = due
+		}
+	}
+	return last
+}
+
 // Size returns how many processors the mode expects.
 func (m Mode) Size() int { return len(m.named) }
 

@@ -139,10 +139,7 @@ func keyNames(of reflect.Type) string {
 			names = append(names, key)
 		}
 	}
-	if len(names) < 2 {
-		return strings.Join(names, "")
-	}
-	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+	return And(names)
 }
 
 // shapedOther finds the value in a line that has this tag where its section wants another form.

@@ -134,6 +134,25 @@ func (v *validator) unique(path, what, s string, seen map[string]bool) {
 	seen[s] = true
 }
 
+// distinct checks each item of a list, and that none is in it twice. It returns the items.
+func (v *validator) distinct(path, what string, list []string, check func(at, s string)) map[string]bool {
+	seen := map[string]bool{}
+	for i, s := range list {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		check(at, s)
+		v.unique(at, what, s, seen)
+	}
+	return seen
+}
+
+func (v *validator) datasets(path string, names []string) map[string]bool {
+	return v.distinct(path, "dataset", names, func(at, name string) {
+		if !datasetForm.MatchString(name) {
+			v.add(at, "%q is no dataset", clip(name))
+		}
+	})
+}
+
 func (v *validator) phase(path, s string, phases map[string]map[string]string) {
 	if !v.absent(path, s) && phases[s] == nil {
 		names := slices.Sorted(maps.Keys(phases))
@@ -200,11 +219,22 @@ func (v *validator) cron(path string, s Schedule, zone *time.Location) {
 }
 
 // clip keeps a hostile value from flooding the report.
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
+func clip(s string) string { return Clip(s, 80) }
+
+// Clip bounds a text for people to some bytes, and cuts no character in two.
+func Clip(s string, most int) string {
+	if len(s) <= most {
+		return s
 	}
-	return s
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// And lists names as a sentence does.
+func And(names []string) string {
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
 
 func sortedKeys(m map[string]bool) []string { return slices.Sorted(maps.Keys(m)) }

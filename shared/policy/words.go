@@ -188,14 +188,10 @@ func since(at, limit time.Time, local func(time.Time) string) string {
 // printable keeps what a processor reported from writing to a terminal or flooding a
 // line.
 func printable(s string) string {
-	const most = 100
 	if q := strconv.QuoteToGraphic(s); q != `"`+s+`"` {
 		s = q
 	}
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
+	return pipeline.Clip(s, 100)
 }
 
 // MostNames is how many processors a text, a log line and a document's verdict name. A transition has
@@ -226,10 +222,7 @@ func join(names []string) string {
 	if len(names) > MostNames {
 		return Listed(names)
 	}
-	if len(names) < 2 {
-		return strings.Join(names, "")
-	}
-	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+	return pipeline.And(names)
 }
 
 // clock writes an instant in local time, with its date unless it lies in the period.

@@ -145,12 +145,7 @@ func (c *comparison) completion(b *cycle.PeriodState, p pipeline.Processor, s wa
 // expectation compares a period with the schedule.
 func (c *comparison) expectation(b *cycle.PeriodState, all sum, reported bool) {
 	expected, known := c.expected[b.Period]
-	over := c.transition.Calendar().End(b.Period)
-	for _, m := range c.transition.Modes {
-		if d := c.deadline(b, m); d.After(over) {
-			over = d
-		}
-	}
+	over := c.transition.LastDue(b.Period)
 	switch {
 	case known && expected == 0 && (all.rows > 0 || reported):
 		c.add(&Finding{Type: UnexpectedPeriod, Period: b.Period, Severity: Info, Evidence: map[string]any{"expected": 0, "rows": all.rows},

@@ -40,14 +40,12 @@ type world struct {
 // read reads every source once. Only the documents are indispensable.
 func (r *Reconciler) read(ctx context.Context, t *pipeline.Transition, from, to pipeline.Period) (*world, error) {
 	w := &world{transition: t, first: t.ID == r.Pipeline.Transitions[0].ID}
-	for _, phase := range r.Pipeline.Phases {
-		for _, p := range phase.Processors {
-			switch {
-			case phase.Name == t.UpstreamPhase && t.Expects(p.Name):
-				w.upstream = append(w.upstream, p)
-			case phase.Name == t.DownstreamPhase:
-				w.downstream = append(w.downstream, p)
-			}
+	for phase, p := range r.Pipeline.Processors() {
+		switch {
+		case phase.Name == t.UpstreamPhase && t.Expects(p.Name):
+			w.upstream = append(w.upstream, p)
+		case phase.Name == t.DownstreamPhase:
+			w.downstream = append(w.downstream, p)
 		}
 	}
 	var err, unread, expectedErr error

@@ -200,7 +200,7 @@ func newCyclePage(a *app.App, s *cycleState, q query) cycleView {
 		v.Runs = append(v.Runs, newRunRow(a, c, r, clk))
 	}
 	for _, b := range x.Batches {
-		v.Batches = append(v.Batches, newBatchRow(c, b, clk))
+		v.Batches = append(v.Batches, newBatchRow(b, clk))
 	}
 	v.ready(x)
 	v.people(s, clk)

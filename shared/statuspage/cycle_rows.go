@@ -77,7 +77,7 @@ func late(c *shown, r cycle.RunStatus) bool {
 	return c.mode.Deadline != nil && r.EventTime.After(c.mode.Due(c.of.Calendar(), c.period))
 }
 
-func newBatchRow(c *shown, b cycle.BatchStatus, clk clock) batchRow {
+func newBatchRow(b cycle.BatchStatus, clk clock) batchRow {
 	l := lookOf(kind(b.State))
 	out := batchRow{N: b.N, Tone: l.Tone, Symbol: l.Symbol, State: l.Word, Cause: b.Cause, Actor: b.Actor, ID: b.ID, Due: clk.exact(begun(b)), Published: "not yet"}
 	switch {

@@ -3,11 +3,10 @@ package statuspage
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/phasegate/phasegate/shared/app"
 	"github.com/phasegate/phasegate/shared/health"
+	"github.com/phasegate/phasegate/shared/pipeline"
 	"github.com/phasegate/phasegate/shared/receipt"
 )
 
@@ -52,7 +51,7 @@ func ago(clk clock, t time.Time) string {
 	return clk.short(t) + ", " + clk.age(t) + " ago"
 }
 
-func locks(a *app.App, s *state, clk clock) listing {
+func locks(s *state, clk clock) listing {
 	l := listing{ID: "locks", Caption: "Locks of processors", Empty: "No lock has a document.", Columns: []string{"Lock", "State", "Since", "Last renewal", "Execution", "Command"}, All: "phasectl locks list"}
 	if s.locksErr != nil {
 		l.Problem = s.locksErr.Error()
@@ -130,13 +129,7 @@ func receipts(s *state, clk clock) listing {
 }
 
 // cut bounds a text of another system.
-func cut(s string) string {
-	const most = 200
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
-}
+func cut(s string) string { return pipeline.Clip(s, 200) }
 
 func lastEnd(j health.Job, clk clock) string {
 	if j.Last.IsZero() {

@@ -88,7 +88,7 @@ func TestCycle_ShowsSomeOfThousandsAndSaysSo(t *testing.T) {
 		}
 		var o overview
 		o.Query.Processor = s.shown.of.Order[n-1]
-		o.choices(w.App, &state{transitions: []*transition{{Transition: s.shown.of}}}, clock{w.App.Pipeline.Calendar, morning})
+		o.choices(&state{transitions: []*transition{{Transition: s.shown.of}}})
 		if len(o.Processors) != mostProcessors+1 || !slices.Contains(o.Processors, o.Query.Processor) {
 			t.Errorf("%d processors to choose from", len(o.Processors))
 		}

@@ -99,7 +99,7 @@ func newOverview(a *app.App, s *state, q query) overview {
 	o.head(a, s, clk)
 	o.Title = o.Headline
 	o.Tiles = tiles(a, s, clk)
-	o.choices(a, s, clk)
+	o.choices(s)
 	for _, t := range s.transitions {
 		if words := t.managed.Words(t.Transition); words != "" {
 			since := strings.TrimPrefix(words, t.Prefix())
@@ -121,7 +121,7 @@ func newOverview(a *app.App, s *state, q query) overview {
 	}
 	o.recent(s, q, clk)
 	o.checks(s, clk)
-	o.Locks, o.Sweeps, o.Quarantine, o.Jobs, o.Receipts = locks(a, s, clk), sweeps(s, clk), quarantine(s, clk), jobs(s, clk), receipts(s, clk)
+	o.Locks, o.Sweeps, o.Quarantine, o.Jobs, o.Receipts = locks(s, clk), sweeps(s, clk), quarantine(s, clk), jobs(s, clk), receipts(s, clk)
 	return o
 }
 
@@ -129,7 +129,7 @@ func newOverview(a *app.App, s *state, q query) overview {
 const mostProcessors = 500
 
 // choices are the links that choose days and kinds, and the processors.
-func (o *overview) choices(a *app.App, s *state, clk clock) {
+func (o *overview) choices(s *state) {
 	for _, n := range []int{defaultDays, 30, maxDays} {
 		o.Days = append(o.Days, choice{Text: fmt.Sprintf("%d days", n), Link: o.Query.With("days", strconv.Itoa(n)), Current: n == s.days})
 	}

@@ -1,6 +1,9 @@
 package statuspage
 
-import "net/url"
+import (
+	"maps"
+	"net/url"
+)
 
 // query is what a request asks for.
 type query struct {
@@ -14,9 +17,7 @@ type query struct {
 // With is the address of the overview with another value.
 func (q query) With(name, value string) string {
 	values := url.Values{}
-	for k, v := range q.values {
-		values[k] = v
-	}
+	maps.Copy(values, q.values)
 	values.Del(name)
 	if value != "" {
 		values.Set(name, value)

@@ -264,12 +264,10 @@ func (s *Sweeper) tables(name string) ([]pipeline.Processor, error) {
 	var out []pipeline.Processor
 	var names []string
 	seen := map[string]bool{}
-	for _, phase := range s.Pipeline.Phases {
-		for _, p := range phase.Processors {
-			names = append(names, p.Table, p.Name)
-			if !seen[p.Table] && (name == "" || name == p.Table || name == p.Name) {
-				out, seen[p.Table] = append(out, p), true
-			}
+	for _, p := range s.Pipeline.Processors() {
+		names = append(names, p.Table, p.Name)
+		if !seen[p.Table] && (name == "" || name == p.Table || name == p.Name) {
+			out, seen[p.Table] = append(out, p), true
 		}
 	}
 	if len(out) == 0 {
@@ -385,11 +383,9 @@ func (o Order) refusal(d warehouse.Duplicates) string {
 // writers are the processors that write a table, in the order in which they are locked.
 func (s *Sweeper) writers(table string) []pipeline.Processor {
 	var out []pipeline.Processor
-	for _, phase := range s.Pipeline.Phases {
-		for _, p := range phase.Processors {
-			if p.Table == table {
-				out = append(out, p)
-			}
+	for _, p := range s.Pipeline.Processors() {
+		if p.Table == table {
+			out = append(out, p)
 		}
 	}
 	slices.SortFunc(out, func(a, b pipeline.Processor) int { return cmp.Compare(a.Class, b.Class) })

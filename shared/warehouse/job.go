@@ -63,8 +63,7 @@ func (w *Warehouse) begin(ctx context.Context, x exclusive) (job *bigquery.Job, 
 	case denied(findErr):
 		return nil, false, fmt.Errorf("job %s %w", x.id, foreign(w.project, findErr))
 	}
-	var api *googleapi.Error
-	if !errors.As(findErr, &api) || api.Code != http.StatusNotFound {
+	if !answered(findErr, http.StatusNotFound) {
 		err = errors.Join(err, findErr)
 	}
 	return nil, false, fmt.Errorf("job %s: %w", x.id, err)
@@ -78,9 +77,8 @@ func foreign(project string, err error) error {
 
 // denied reports whether the identity has no right to a request.
 func denied(err error) bool {
-	var api *googleapi.Error
 	reason, _ := refusal(err)
-	return errors.As(err, &api) && api.Code == http.StatusForbidden && (reason == "accessDenied" || reason == "forbidden" || reason == "")
+	return answered(err, http.StatusForbidden) && (reason == "accessDenied" || reason == "forbidden" || reason == "")
 }
 
 // patiently repeats a request that BigQuery throttles.

@@ -2,12 +2,10 @@ package warehouse
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 
 	"cloud.google.com/go/bigquery"
-	"google.golang.org/api/googleapi"
 )
 
 // Location returns where BigQuery keeps a dataset, such as US or europe-west3; "" when there is
@@ -28,8 +26,7 @@ func (w *Warehouse) dataset(ctx context.Context, name string) (*bigquery.Dataset
 	}
 	var meta *bigquery.DatasetMetadata
 	err = patiently(ctx, func() (err error) { meta, err = client.Dataset(name).Metadata(ctx); return err })
-	var api *googleapi.Error
-	if errors.As(err, &api) && api.Code == http.StatusNotFound {
+	if answered(err, http.StatusNotFound) {
 		return nil, nil
 	}
 	if err != nil {

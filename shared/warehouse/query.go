@@ -196,8 +196,13 @@ func refused(err error) bool {
 // throttled reports whether BigQuery asks to send a request again later: 408 or 429, which may
 // come without a reason, and which the library does not retry then.
 func throttled(err error) bool {
-	var api *googleapi.Error
-	return errors.As(err, &api) && (api.Code == http.StatusTooManyRequests || api.Code == http.StatusRequestTimeout)
+	return answered(err, http.StatusTooManyRequests, http.StatusRequestTimeout)
+}
+
+// answered reports whether BigQuery has answered a request with one of these statuses.
+func answered(err error, statuses ...int) bool {
+	api, ok := errors.AsType[*googleapi.Error](err)
+	return ok && slices.Contains(statuses, api.Code)
 }
 
 // tooExpensive reports whether a query would read more than it may: asked piece by
@@ -212,7 +217,6 @@ func tooExpensive(err error) bool {
 
 // problem is an error in one line of reasonable length, for documents and people.
 func problem(err error) string {
-	const most = 300
 	s := err.Error()
 	var api *googleapi.Error
 	var job *bigquery.Error
@@ -222,9 +226,5 @@ func problem(err error) string {
 	case errors.As(err, &job) && job.Message != "":
 		s = job.Message
 	}
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
+	return pipeline.Clip(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " "), 300)
 }

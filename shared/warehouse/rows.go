@@ -125,8 +125,7 @@ func fitRecord(f *bigquery.FieldSchema, v any) (any, error) {
 	}
 	fitted, err := fit(f.Schema, []dedup.Row{in})
 	if err != nil {
-		var row *RowError
-		if errors.As(err, &row) {
+		if row, ok := errors.AsType[*RowError](err); ok {
 			return nil, fmt.Errorf("%s: %s", row.Column, row.Problem)
 		}
 		return nil, err

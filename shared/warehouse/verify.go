@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"cloud.google.com/go/bigquery"
-	"google.golang.org/api/googleapi"
 
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
@@ -108,8 +107,7 @@ func (w *Warehouse) verify(ctx context.Context, t *pipeline.Transition, p pipeli
 
 // unasked reports whether BigQuery did not let the caller ask.
 func unasked(err error) bool {
-	var api *googleapi.Error
-	return errors.As(err, &api) && (api.Code == http.StatusForbidden || api.Code == http.StatusUnauthorized)
+	return answered(err, http.StatusForbidden, http.StatusUnauthorized)
 }
 
 // dryRun returns the bytes that a query would read. ABS takes numbers alone, so a

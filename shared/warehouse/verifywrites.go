@@ -62,10 +62,8 @@ func (w *Warehouse) VerifyWrites(ctx context.Context, p *pipeline.Pipeline, peri
 		out = append(out, Verification{Name: archiveName, Warning: fmt.Sprintf("dataset %s does not exist, so it is not verified: make deploy creates the dataset", archive)})
 	}
 	var targets []Target
-	for _, phase := range p.Phases {
-		for _, processor := range phase.Processors {
-			targets = append(targets, Target{Processor: processor, Period: period, Calendar: p.Calendar})
-		}
+	for _, processor := range p.Processors() {
+		targets = append(targets, Target{Processor: processor, Period: period, Calendar: p.Calendar})
 	}
 	verified := make([]*Verification, len(targets))
 	sideBySide(len(targets), func(i int) { verified[i] = w.verifyWrites(ctx, targets[i], archive, dataset != nil) })

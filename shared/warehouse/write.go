@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/bigquery"
-	"google.golang.org/api/googleapi"
 
 	"github.com/phasegate/phasegate/shared/dedup"
 	"github.com/phasegate/phasegate/shared/lease"
@@ -122,8 +121,7 @@ func (w *Warehouse) metadata(ctx context.Context, name string) (*bigquery.TableM
 	dataset, table, _ := strings.Cut(name, ".")
 	var meta *bigquery.TableMetadata
 	err = patiently(ctx, func() (err error) { meta, err = client.Dataset(dataset).Table(table).Metadata(ctx); return err })
-	var api *googleapi.Error
-	if errors.As(err, &api) && api.Code == http.StatusNotFound {
+	if answered(err, http.StatusNotFound) {
 		return nil, fmt.Errorf("%w: %s does not exist", ErrTarget, name)
 	}
 	if err != nil {
@@ -209,8 +207,7 @@ func (w *Warehouse) stage(ctx context.Context, name string, t Target, meta *bigq
 	err = patiently(ctx, func() error {
 		return table.Create(ctx, &bigquery.TableMetadata{Schema: staged(meta.Schema), ExpirationTime: time.Now().Add(stagingKept)})
 	})
-	var api *googleapi.Error
-	if err != nil && !(errors.As(err, &api) && api.Code == http.StatusConflict) {
+	if err != nil && !answered(err, http.StatusConflict) {
 		return fmt.Errorf("staging table %s.%s: %w", t.Staging, table.TableID, err)
 	}
 	for try := 0; ; try++ {

@@ -92,11 +92,9 @@ func (d *demo) runProcessor(ctx context.Context, r report) error {
 // another, over all processors.
 func (d *demo) duplicates(ctx context.Context) (rows, doubled int64, err error) {
 	var counts []string
-	for _, phase := range d.env.App.Pipeline.Phases {
-		for _, p := range phase.Processors {
-			counts = append(counts, fmt.Sprintf("SELECT COUNT(*) AS copies FROM %s WHERE %s BETWEEN DATE '%s' AND DATE '%s' GROUP BY %s",
-				p.Table, p.DateColumn, nightDay.Date, lastDay.Date, strings.Join(p.Key, ", ")))
-		}
+	for _, p := range d.env.App.Pipeline.Processors() {
+		counts = append(counts, fmt.Sprintf("SELECT COUNT(*) AS copies FROM %s WHERE %s BETWEEN DATE '%s' AND DATE '%s' GROUP BY %s",
+			p.Table, p.DateColumn, nightDay.Date, lastDay.Date, strings.Join(p.Key, ", ")))
 	}
 	it, err := d.processors.Data.Client.Query("SELECT SUM(copies), SUM(copies - 1) FROM (" + strings.Join(counts, " UNION ALL ") + ")").Read(ctx)
 	if err != nil {

@@ -41,11 +41,9 @@ func furnish(ctx context.Context, a *app.App, seed bool) error {
 	if a.Pipeline.Hash == embedded() {
 		return seedNBA(ctx, a, client)
 	}
-	for _, phase := range a.Pipeline.Phases {
-		for _, p := range phase.Processors {
-			if err := seedTable(ctx, a, client, p); err != nil {
-				return fmt.Errorf("table %s: %w", p.Table, err)
-			}
+	for _, p := range a.Pipeline.Processors() {
+		if err := seedTable(ctx, a, client, p); err != nil {
+			return fmt.Errorf("table %s: %w", p.Table, err)
 		}
 	}
 	return nil
@@ -53,7 +51,7 @@ func furnish(ctx context.Context, a *app.App, seed bool) error {
 
 // absent reports whether the error of reading an object's metadata says that there is no such object.
 func absent(err error) (bool, error) {
-	if api := (*googleapi.Error)(nil); errors.As(err, &api) && api.Code == http.StatusNotFound {
+	if api, ok := errors.AsType[*googleapi.Error](err); ok && api.Code == http.StatusNotFound {
 		return true, nil
 	}
 	return false, err

@@ -153,15 +153,13 @@ func (d Deployment) Grants() []Grant {
 		add(Dataset, dataset, dataViewer, d.Email(pipeline.FunctionHealth), "")
 	}
 	writes := d.Config.Shadow == "" && !d.Config.ReadOnly
-	for _, phase := range d.Pipeline.Phases {
-		for _, p := range phase.Processors {
-			dataset, _, _ := strings.Cut(p.Table, ".")
-			for _, f := range []string{pipeline.FunctionReconcile, pipeline.FunctionSweep, pipeline.FunctionHealth} {
-				add(Dataset, dataset, dataViewer, d.Email(f), "")
-			}
-			if writes && p.Duplicates == pipeline.DuplicatesRemove {
-				add(Dataset, dataset, dataEditor, d.Email(pipeline.FunctionSweep), "")
-			}
+	for _, p := range d.Pipeline.Processors() {
+		dataset, _, _ := strings.Cut(p.Table, ".")
+		for _, f := range []string{pipeline.FunctionReconcile, pipeline.FunctionSweep, pipeline.FunctionHealth} {
+			add(Dataset, dataset, dataViewer, d.Email(f), "")
+		}
+		if writes && p.Duplicates == pipeline.DuplicatesRemove {
+			add(Dataset, dataset, dataEditor, d.Email(pipeline.FunctionSweep), "")
 		}
 	}
 	if writes {

@@ -105,7 +105,7 @@ func (w Data) Drop(ctx context.Context) error {
 	var errs []error
 	for _, d := range slices.Concat(datasets, furtherDatasets) {
 		err := w.Client.Dataset(d + w.Suffix).DeleteWithContents(ctx)
-		if missing := (*googleapi.Error)(nil); errors.As(err, &missing) && missing.Code == http.StatusNotFound {
+		if missing, ok := errors.AsType[*googleapi.Error](err); ok && missing.Code == http.StatusNotFound {
 			continue
 		}
 		if err != nil {

@@ -66,8 +66,7 @@ func (p *Platform) query(r *http.Request, identity string, body []byte, forward 
 	id := q.reference["jobId"].(string)
 	uri := strings.TrimSuffix(r.URL.Path, "/queries")
 	begun := p.begin(r, identity, q, body, func() *httptest.ResponseRecorder { return p.send(http.MethodPost, uri+"/jobs", body) })
-	var refused *Refusal
-	if errors.As(begun, &refused) {
+	if refused, ok := errors.AsType[*Refusal](begun); ok {
 		return refused
 	}
 	r.URL.Path, r.Method, r.Body, r.ContentLength = uri+"/queries/"+id, http.MethodGet, http.NoBody, 0
