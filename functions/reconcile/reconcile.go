@@ -112,7 +112,7 @@ const (
 func nightly(ctx context.Context, a *app.App, e wire.Envelope) error {
 	key := lease.Key{Class: nightlyLock, Period: a.Pipeline.Calendar.At(e.PublishTime)}
 	held, err := a.Locks.Acquire(ctx, key, "message-"+e.MessageID)
-	if other := (*lease.HeldError)(nil); errors.As(err, &other) {
+	if _, ok := errors.AsType[*lease.HeldError](err); ok {
 		return fmt.Errorf("%w: %w", delivery.ErrBusy, err) // such as an earlier try that died: its lock ends by itself
 	}
 	if err != nil {

@@ -67,7 +67,7 @@ func readSource(ctx context.Context, root, pipelineFile, version string) (*sourc
 		if !ok || strings.Contains(name, "/") {
 			continue
 		}
-		if s.functions[name], err = contents(root, packages, append(p.Deps, importPath)); err != nil {
+		if s.functions[name], err = contents(packages, append(p.Deps, importPath)); err != nil {
 			return nil, err
 		}
 		if replacement != nil {
@@ -118,7 +118,7 @@ func list(ctx context.Context, root string) (map[string]listed, error) {
 }
 
 // contents reads the files of those packages that are the module's own.
-func contents(root string, packages map[string]listed, importPaths []string) (files, error) {
+func contents(packages map[string]listed, importPaths []string) (files, error) {
 	found := files{}
 	for _, importPath := range importPaths {
 		p, ok := packages[importPath]

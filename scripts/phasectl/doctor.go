@@ -232,8 +232,7 @@ func (d *doctor) bind(member, role string) string {
 }
 
 func codeOf(err error) int {
-	var api *googleapi.Error
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*googleapi.Error](err); ok {
 		return api.Code
 	}
 	return 0

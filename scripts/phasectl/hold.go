@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -86,11 +85,8 @@ func (o *steerOptions) steer(ctx context.Context, would string, do func(a *app.A
 	if err := o.confirm(ctx, would, what(key, m.Name)); err != nil {
 		return nil, err
 	}
-	switch err := do(a, key, m, out); {
-	case errors.Is(err, cycle.ErrRefused):
-		return nil, findings(err)
-	case err != nil:
-		return nil, unknown(err)
+	if err := do(a, key, m, out); err != nil {
+		return nil, findingsIf(err, cycle.ErrRefused)
 	}
 	return out, out.see(ctx, a, key, m)
 }

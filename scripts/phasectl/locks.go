@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -164,11 +163,8 @@ func (o *lockReleaseOptions) run(ctx context.Context, a *app.App) (*lockReleased
 		return nil, err
 	}
 	s, err := a.Locks.Break(ctx, o.key, audit.Record{Action: "lock_release", Actor: actor(), Reason: o.reason})
-	switch {
-	case errors.Is(err, lease.ErrNotLocked):
-		return nil, findings(err)
-	case err != nil:
-		return nil, unknown(err)
+	if err != nil {
+		return nil, findingsIf(err, lease.ErrNotLocked)
 	}
 	r.Lock = lineOf(s, at)
 	return r, nil

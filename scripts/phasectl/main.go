@@ -26,6 +26,14 @@ const usageHint = "run phasectl" // and the command that was called, with --help
 // usage, findings and unknown give an error its exit code.
 var usage, findings, unknown = cli.Usage, cli.Findings, cli.Unknown
 
+// findingsIf takes an error for a finding if it is the known one. After another one the outcome is unknown.
+func findingsIf(err, known error) error {
+	if errors.Is(err, known) {
+		return findings(err)
+	}
+	return unknown(err)
+}
+
 // endings are the signals that end this process and can be caught: a terminal that closes
 // sends SIGHUP. Each ends the work in order, as SIGTERM does; otherwise a command under a lock
 // would go on without this process.
@@ -59,8 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	code := cli.ExitSoftware
-	var e cli.ExitError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[cli.ExitError](err); ok {
 		code = e.Code
 	}
 	fmt.Fprintln(stderr, "phasectl:", err)

@@ -114,11 +114,8 @@ func quarantineShow(f *flags) *cobra.Command {
 
 func (o *quarantineOptions) show(ctx context.Context, a *app.App) (*quarantineMessage, error) {
 	q, err := delivery.GetQuarantined(ctx, a, o.id)
-	switch {
-	case errors.Is(err, delivery.ErrNotQuarantined):
-		return nil, findings(err)
-	case err != nil:
-		return nil, unknown(err)
+	if err != nil {
+		return nil, findingsIf(err, delivery.ErrNotQuarantined)
 	}
 	return messageOf(a.Pipeline, q), nil
 }

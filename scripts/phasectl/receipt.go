@@ -193,13 +193,10 @@ func (n *receiptName) read(ctx context.Context, a *app.App) (receipt.Receipt, ti
 		return receipt.Receipt{}, time.Time{}, err
 	}
 	found, at, err := receiptsOf(a).Show(ctx, id)
-	switch {
-	case errors.Is(err, receipt.ErrNoReceipt) && id != n.key:
+	if errors.Is(err, receipt.ErrNoReceipt) && id != n.key {
 		return found, at, findings(fmt.Errorf("%w of %s on the route %s of %s: is --route the path and query of its push endpoint?", receipt.ErrNoReceipt, n.key, n.route, n.scope))
-	case errors.Is(err, receipt.ErrNoReceipt):
-		return found, at, findings(err)
 	}
-	return found, at, unknown(err)
+	return found, at, findingsIf(err, receipt.ErrNoReceipt)
 }
 
 func receiptShow(f *flags) *cobra.Command {
@@ -327,7 +324,7 @@ func (o *receiptForgetOptions) run(ctx context.Context, a *app.App) (*receiptFor
 		return nil, err
 	}
 	err = receiptsOf(a).Forget(ctx, found.ID, actor(), o.reason)
-	if live := (*receipt.LiveError)(nil); errors.As(err, &live) { // claimed since the read above
+	if _, ok := errors.AsType[*receipt.LiveError](err); ok { // claimed since the read above
 		return nil, findings(err)
 	}
 	if err != nil {

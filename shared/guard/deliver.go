@@ -68,7 +68,7 @@ func (g *Guard) deliver(ctx context.Context, d receipt.Delivery, send func(conte
 		stop()
 		g.unlock(ctx, log, locks, true)
 		g.release(ctx, log, claim, 0)
-		if held := (*lease.HeldError)(nil); errors.As(err, &held) {
+		if _, ok := errors.AsType[*lease.HeldError](err); ok {
 			log.InfoContext(ctx, err.Error(), "event", telemetry.GuardRefused)
 			return retryLater(err)
 		}

@@ -140,8 +140,7 @@ func (g *Guard) send(ctx context.Context, r *http.Request, body []byte) answer {
 	}
 	resp, err := g.transport.RoundTrip(out)
 	if err != nil {
-		dial := (*net.OpError)(nil)
-		if errors.As(err, &dial) && dial.Op == "dial" {
+		if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
 			return answer{result: notSent, err: err}
 		}
 		return answer{result: unknown, err: fmt.Errorf("the connection to the service broke: %w", err)}

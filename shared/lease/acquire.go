@@ -26,7 +26,7 @@ const (
 // Not idempotent: a second Acquire of the same execution is a rival of the first.
 func (l *Locks) Acquire(ctx context.Context, key Key, execution string) (*Lease, error) {
 	got, err := l.try(ctx, key, execution)
-	if held := (*HeldError)(nil); errors.As(err, &held) {
+	if held, ok := errors.AsType[*HeldError](err); ok {
 		l.logHeld(ctx, key, execution, held)
 	}
 	return got, err

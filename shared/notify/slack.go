@@ -186,8 +186,7 @@ func (s Slack) try(ctx context.Context, text string) (after time.Duration, err e
 
 // withoutAddress removes the address, the secret of a webhook, from an error.
 func (s Slack) withoutAddress(ctx context.Context, err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	if cause := context.Cause(ctx); cause != nil {

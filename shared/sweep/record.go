@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"regexp"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -214,6 +214,6 @@ func read(doc store.Doc) (*record, error) {
 	}
 	r.Forced, _ = doc.Data["forced"].(bool)
 	r.At, _ = doc.Data["planned_at"].(time.Time)
-	sort.Slice(problems, func(i, j int) bool { return problems[i].Error() < problems[j].Error() })
+	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return r, errors.Join(problems...)
 }

@@ -63,7 +63,7 @@ func (r *removal) run(ctx context.Context) { r.under(ctx, r.inside) }
 // under does something under the locks of all that write the table.
 func (r *removal) under(ctx context.Context, do func(context.Context, *lease.Lease) error) {
 	err := r.locked(ctx, r.processor.Table, r.part.Period, "sweep-"+r.id, do)
-	if held := (*lease.HeldError)(nil); errors.As(err, &held) {
+	if held, ok := errors.AsType[*lease.HeldError](err); ok {
 		r.part.again = true
 		r.part.is(Busy, "%v", held)
 	} else if err != nil {
@@ -133,12 +133,14 @@ func (r *removal) inside(ctx context.Context, held *lease.Lease) error {
 // apply takes a planned removal to its end.
 func (r *removal) apply(ctx context.Context, held *lease.Lease, rec *record, survey warehouse.Survey) error {
 	w := rec.removal(r.Pipeline.Calendar, r.processor)
-	const meanwhile = "a run without a lock wrote its rows meanwhile: nothing was removed"
+	changed := func() error {
+		r.part.again = true
+		r.part.is(Changed, "a run without a lock wrote its rows meanwhile: nothing was removed")
+		return r.step(ctx, rec, abandoned)
+	}
 	err := r.Warehouse.Archive(ctx, w, survey)
 	if errors.Is(err, warehouse.ErrChanged) {
-		r.part.again = true
-		r.part.is(Changed, meanwhile)
-		return r.step(ctx, rec, abandoned)
+		return changed()
 	}
 	if err == nil {
 		err = r.step(ctx, rec, archived)
@@ -149,9 +151,7 @@ func (r *removal) apply(ctx context.Context, held *lease.Lease, rec *record, sur
 	err = r.Warehouse.Remove(ctx, warehouse.Under(held), w)
 	switch {
 	case errors.Is(err, warehouse.ErrChanged): // the statement itself says that it did nothing
-		r.part.again = true
-		r.part.is(Changed, meanwhile)
-		return r.step(ctx, rec, abandoned)
+		return changed()
 	case errors.Is(err, warehouse.ErrTarget):
 		r.part.is(Refused, "%v", err)
 		return r.step(ctx, rec, abandoned)
@@ -163,9 +163,7 @@ func (r *removal) apply(ctx context.Context, held *lease.Lease, rec *record, sur
 		return err
 	}
 	if now == rec.Before { // without a row to insert its guard was never asked, and nothing deleted
-		r.part.again = true
-		r.part.is(Changed, meanwhile)
-		return r.step(ctx, rec, abandoned)
+		return changed()
 	}
 	r.part.Removed = rec.Surplus
 	r.part.is(Removed, "")

@@ -37,7 +37,7 @@ func readUnwrapped(header http.Header, body []byte) (Envelope, error) {
 
 // namedAs gives a permanent error another field's name.
 func namedAs(err error, field string) error {
-	if p := (*PermanentError)(nil); errors.As(err, &p) {
+	if p, ok := errors.AsType[*PermanentError](err); ok {
 		p.Field = field
 	}
 	return err

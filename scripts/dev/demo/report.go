@@ -14,7 +14,7 @@ import (
 func (d *demo) tell(text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if sign, words, ok := strings.Cut(line, ": "); ok && strings.HasPrefix(sign, ":") {
 			d.told = append(d.told, words)
 		}

@@ -52,8 +52,7 @@ func (h Host) Config(store string) (app.Config, error) {
 
 // startError tells wrong names from a machine that cannot serve, say a port in use.
 func startError(err error) error {
-	var network *net.OpError
-	if errors.As(err, &network) {
+	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return cli.Findings(err)
 	}
 	return cli.Usage(err)

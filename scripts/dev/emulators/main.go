@@ -98,8 +98,7 @@ func run(args []string) int {
 }
 
 func failed(err error) int {
-	var s interrupted
-	if errors.As(err, &s) {
+	if s, ok := errors.AsType[interrupted](err); ok {
 		return exitSignal + int(s.signal)
 	}
 	say("%v", err)
@@ -145,8 +144,7 @@ func command(ctx context.Context, args, environment []string) int {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error {
 		s := syscall.SIGTERM
-		var told interrupted
-		if errors.As(context.Cause(ctx), &told) {
+		if told, ok := errors.AsType[interrupted](context.Cause(ctx)); ok {
 			s = told.signal
 		}
 		return syscall.Kill(-cmd.Process.Pid, s)

@@ -250,8 +250,7 @@ func (d *dispatcher) push(ctx context.Context, r route, m *pubsubpb.PubsubMessag
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := d.client.Do(req)
 	if err != nil {
-		var broken *url.Error // says the URL again
-		if errors.As(err, &broken) {
+		if broken, ok := errors.AsType[*url.Error](err); ok { // says the URL again
 			err = broken.Err
 		}
 		d.log("push of %s to %s broke off: %v", e.MessageID, req.URL.Path, err)

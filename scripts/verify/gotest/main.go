@@ -308,7 +308,7 @@ func readRecord(ctx context.Context, file, except string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list the packages of %q: %w", except, err)
 		}
-		for _, pkg := range strings.Fields(string(out)) {
+		for pkg := range strings.FieldsSeq(string(out)) {
 			delete(recorded, pkg)
 		}
 	}

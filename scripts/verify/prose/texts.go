@@ -71,7 +71,7 @@ func markdown(_, content string) ([]text, error) {
 			texts = append(texts, text{heading, i + 1, strings.TrimLeft(l, "# ")})
 		case strings.HasPrefix(trimmed, "|"):
 			end()
-			for _, cell := range strings.Split(strings.ReplaceAll(trimmed, `\|`, "/"), "|") {
+			for cell := range strings.SplitSeq(strings.ReplaceAll(trimmed, `\|`, "/"), "|") {
 				if cell = strings.TrimSpace(cell); cell != "" {
 					texts = append(texts, text{paragraph, i + 1, cell})
 				}
@@ -109,7 +109,7 @@ func goFile(path, content string) ([]text, error) {
 			n.Tag = nil
 		case *ast.BinaryExpr, *ast.BasicLit:
 			if s, all := joined(n.(ast.Expr)); all && strings.Contains(s, " ") && !statement.MatchString(s) {
-				for _, paragraph := range strings.Split(s, "\n\n") {
+				for paragraph := range strings.SplitSeq(s, "\n\n") {
 					texts = append(texts, text{literal, files.Position(n.Pos()).Line, paragraph})
 				}
 				return false
@@ -118,7 +118,7 @@ func goFile(path, content string) ([]text, error) {
 		return true
 	})
 	for _, c := range f.Comments {
-		for _, paragraph := range strings.Split(prose(c.Text()), "\n\n") {
+		for paragraph := range strings.SplitSeq(prose(c.Text()), "\n\n") {
 			texts = append(texts, text{comment, files.Position(c.Pos()).Line, strings.ReplaceAll(paragraph, "\n", " ")})
 		}
 	}
@@ -167,7 +167,7 @@ func page(_, content string) ([]text, error) {
 	var texts []text
 	plain := element.ReplaceAllStringFunc(content, func(s string) string { return "\x00" + strings.Repeat("\n", strings.Count(s, "\n")) })
 	for i, l := range strings.Split(plain, "\n") {
-		for _, s := range strings.Split(l, "\x00") {
+		for s := range strings.SplitSeq(l, "\x00") {
 			if s = strings.TrimSpace(s); strings.Contains(s, " ") {
 				texts = append(texts, text{literal, i + 1, s})
 			}
