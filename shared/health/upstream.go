@@ -1,6 +1,7 @@
 package health
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -123,10 +124,4 @@ func (f *facts) clock(t time.Time) string {
 	return t.In(f.pipeline.Calendar.Zone()).Format("15:04 MST")
 }
 
-func sorted[V any](m map[string]V) (out []string) {
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
-}
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -57,7 +57,7 @@ const MinutesCoverage = "minutes_coverage_pct"
 // For returns the checks to be asked before a hand-over of these processors.
 func (c *Checks) For(mode string, processors []string) []Check {
 	var out []Check
-	of := setOf(processors)
+	of := SetOf(processors)
 	for _, check := range c.All {
 		if slices.Contains(check.Modes, mode) && slices.ContainsFunc(check.Processors, func(p string) bool { return of[p] }) {
 			out = append(out, check)
@@ -220,7 +220,7 @@ func (v *validator) check(path string, f fileCheck, t *Transition, of []Processo
 // Names from the definition are quoted: none can be read as anything but a name.
 func (c Check) each(of []Processor, columns bool) []Check {
 	var out []Check
-	about := setOf(c.Processors)
+	about := SetOf(c.Processors)
 	for _, p := range of {
 		if !about[p.Name] {
 			continue

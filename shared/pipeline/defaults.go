@@ -80,7 +80,7 @@ func (f *file) defaults() (taken []TakenDefault) {
 		of := f.phase(t.Upstream.Phase)
 		for j := range t.Modes {
 			m, path := &t.Modes[j], fmt.Sprintf("%s.modes[%d]", path, j)
-			optional := setOf(m.Optional)
+			optional := SetOf(m.Optional)
 			list(path+".critical", &m.Critical, slices.DeleteFunc(of.names(), func(name string) bool { return optional[name] }))
 			text(path+".complete", &m.Complete, string(CompleteAll))
 			text(path+".counts_from", &m.CountsFrom, begins(Relation(m.Event), f.Calendar == "hour"))
@@ -99,7 +99,7 @@ func (f *file) defaults() (taken []TakenDefault) {
 		}
 		expected := map[string]bool{}
 		for _, m := range t.Modes {
-			maps.Copy(expected, setOf(m.Critical, m.Optional))
+			maps.Copy(expected, SetOf(m.Critical, m.Optional))
 		}
 		list(path+".downstream.order", &t.Downstream.Order, slices.DeleteFunc(of.names(), func(name string) bool { return !expected[name] }))
 		text(path+".trigger_within", &t.TriggerWithin, "72h")

@@ -266,7 +266,8 @@ func (v *validator) transitions(p *Pipeline, fts []fileTransition, phases map[st
 	}
 }
 
-func setOf(lists ...[]string) map[string]bool {
+// SetOf makes a set of names.
+func SetOf(lists ...[]string) map[string]bool {
 	names := map[string]bool{}
 	for _, list := range lists {
 		for _, name := range list {

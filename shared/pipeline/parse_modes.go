@@ -46,7 +46,7 @@ func (v *validator) modes(path string, t *Transition, fms []fileMode) {
 			m.Grace = &Grace{QuorumPct: fm.Grace.QuorumPct, After: v.atLeast(path+".grace.after", fm.Grace.After, time.Second, "30m")}
 		}
 		v.sets(path, m, t)
-		m.named, m.critical, m.earlier = setOf(m.Critical, m.Optional), setOf(m.Critical), setOf(m.AcceptEarlier)
+		m.named, m.critical, m.earlier = SetOf(m.Critical, m.Optional), SetOf(m.Critical), SetOf(m.AcceptEarlier)
 		t.Modes = append(t.Modes, m)
 	}
 	former.done()

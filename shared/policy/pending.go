@@ -62,7 +62,7 @@ func pending(in Input, covered map[string]bool) (runs, collected []Run, late boo
 			g.open = append(g.open, r)
 		}
 	}
-	expected := set(in.Began)
+	expected := pipeline.SetOf(in.Began)
 	for _, name := range in.Transition.Order {
 		g := groups[name]
 		switch {

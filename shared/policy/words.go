@@ -77,7 +77,7 @@ func summary(m pipeline.Mode, v Verdict) string {
 		return of + " complete"
 	}
 	var done []string
-	satisfied := set(v.Satisfied)
+	satisfied := pipeline.SetOf(v.Satisfied)
 	for _, name := range m.Critical {
 		if satisfied[name] {
 			done = append(done, name)
@@ -208,14 +208,6 @@ func Capped(names []string) []string {
 
 // Listed names the first of many, separated by commas.
 func Listed(names []string) string { return strings.Join(Capped(names), ", ") }
-
-func set(names []string) map[string]bool {
-	m := make(map[string]bool, len(names))
-	for _, name := range names {
-		m[name] = true
-	}
-	return m
-}
 
 // join lists names as a sentence does.
 func join(names []string) string {

@@ -179,10 +179,7 @@ func (c *comparison) absent(b *cycle.PeriodState, expected int64) {
 		if !known || due.IsZero() || b.At.Before(due) || st.Hold != nil || st.Closed != nil {
 			continue
 		}
-		missing := map[string]bool{}
-		for _, name := range st.Missing {
-			missing[name] = true
-		}
+		missing := pipeline.SetOf(st.Missing)
 		for _, p := range c.upstream {
 			s, readable := c.slice(p, b.Period)
 			if reported[p.Name] || !readable || s.Rows > 0 || !missing[p.Name] || c.locked(p, b.Period) {

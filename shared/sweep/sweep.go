@@ -39,7 +39,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/phasegate/phasegate/shared/app"
@@ -228,24 +227,14 @@ func (s *Sweeper) Run(ctx context.Context, o Order) (Report, error) {
 	}
 	r := Report{Schema: 1, SweepID: s.newSweep(), Tables: []*Part{}}
 	scans := make([]scan, len(tables))
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, atOnce)
-	for i, p := range tables {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			scans[i].found, scans[i].bytes, scans[i].err = s.Warehouse.Duplicates(ctx, s.Pipeline.Calendar, p, o.From, o.To)
-		})
-	}
-	wg.Wait()
+	warehouse.SideBySide(len(tables), func(i int) {
+		scans[i].found, scans[i].bytes, scans[i].err = s.Warehouse.Duplicates(ctx, s.Pipeline.Calendar, tables[i], o.From, o.To)
+	})
 	for i, p := range tables {
 		r.Tables = append(r.Tables, s.table(ctx, o, r.SweepID, p, scans[i], earlier)...)
 	}
 	return r, nil
 }
-
-// atOnce bounds the queries that run side by side.
-const atOnce = 8
 
 type scan struct {
 	found []warehouse.Duplicates

@@ -38,7 +38,7 @@ func (w *Warehouse) measure(ctx context.Context, t *pipeline.Transition, p pipel
 		}
 		return ms
 	}
-	sideBySide(len(sqls), func(i int) {
+	SideBySide(len(sqls), func(i int) {
 		one, err := w.ask(ctx, t, p, sqls[i:i+1])
 		if err != nil {
 			ms[i].Problem = problem(err)
@@ -49,8 +49,8 @@ func (w *Warehouse) measure(ctx context.Context, t *pipeline.Transition, p pipel
 	return ms
 }
 
-// sideBySide calls do for each number below n, for some of them at once.
-func sideBySide(n int, do func(i int)) {
+// SideBySide calls do for each number below n, for some of them at once.
+func SideBySide(n int, do func(i int)) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
 	for i := range n {

@@ -64,7 +64,7 @@ func (w *Warehouse) Verify(ctx context.Context, t *pipeline.Transition, p pipeli
 		}
 	}
 	out := make([]Verification, len(alone))
-	sideBySide(len(alone), func(i int) {
+	SideBySide(len(alone), func(i int) {
 		out[i] = w.verify(ctx, t, p, alone[i].Name, []string{alone[i].SQL})
 	})
 	for _, c := range t.Checks.All {
@@ -83,7 +83,7 @@ func (w *Warehouse) VerifyTables(ctx context.Context, p *pipeline.Pipeline) []Ve
 		processors = append(processors, phase.Processors...)
 	}
 	out := make([]Verification, len(processors))
-	sideBySide(len(processors), func(i int) {
+	SideBySide(len(processors), func(i int) {
 		out[i].Name = "table " + processors[i].Table
 		switch _, err := w.CheckTarget(ctx, Target{Processor: processors[i], Calendar: p.Calendar}); {
 		case errors.Is(err, ErrTarget):

@@ -66,7 +66,7 @@ func (w *Warehouse) VerifyWrites(ctx context.Context, p *pipeline.Pipeline, peri
 		targets = append(targets, Target{Processor: processor, Period: period, Calendar: p.Calendar})
 	}
 	verified := make([]*Verification, len(targets))
-	sideBySide(len(targets), func(i int) { verified[i] = w.verifyWrites(ctx, targets[i], archive, dataset != nil) })
+	SideBySide(len(targets), func(i int) { verified[i] = w.verifyWrites(ctx, targets[i], archive, dataset != nil) })
 	for _, v := range verified {
 		if v != nil {
 			out = append(out, *v)

@@ -58,7 +58,7 @@ func (w *Warehouse) Contents(ctx context.Context, cal pipeline.Calendar, process
 		return out
 	}
 	var mu sync.Mutex
-	sideBySide(len(processors), func(i int) {
+	SideBySide(len(processors), func(i int) {
 		one := w.Contents(ctx, cal, processors[i:i+1], from, to)
 		mu.Lock()
 		defer mu.Unlock()

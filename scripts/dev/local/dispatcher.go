@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -257,11 +258,7 @@ func (d *dispatcher) push(ctx context.Context, r route, m *pubsubpb.PubsubMessag
 		return false
 	}
 	defer resp.Body.Close()
-	switch resp.StatusCode { // https://cloud.google.com/pubsub/docs/push#receive_push
-	case 102, 200, 201, 202, 204:
-		return true
-	}
-	return false
+	return slices.Contains(pipeline.Acknowledged(), resp.StatusCode)
 }
 
 // settle waits until nothing is in flight and no subscription has anything to give
