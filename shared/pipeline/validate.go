@@ -69,28 +69,25 @@ var (
 	secondsForm = regexp.MustCompile(`^(\d{1,4}h)?(\d{1,4}m)?(\d{1,6}s)?$`)
 )
 
-func (v *validator) name(path, s string) {
-	if !v.absent(path, s) && !nameForm.MatchString(s) {
-		v.add(path, "%q is no safe name (lower-case letters, digits and _, a letter first, at most 100)", clip(s))
+// form checks a required value against its form.
+func (v *validator) form(path, s string, form *regexp.Regexp, what string) {
+	if !v.absent(path, s) && !form.MatchString(s) {
+		v.add(path, "%q is no %s", clip(s), what)
 	}
 }
 
-func (v *validator) column(path, s string) {
-	if !v.absent(path, s) && !columnForm.MatchString(s) {
-		v.add(path, "%q is no column name", clip(s))
-	}
+func (v *validator) name(path, s string) {
+	v.form(path, s, nameForm, "safe name (lower-case letters, digits and _, a letter first, at most 100)")
 }
+
+func (v *validator) column(path, s string) { v.form(path, s, columnForm, "column name") }
 
 func (v *validator) class(path, s string) {
-	if !v.absent(path, s) && !classForm.MatchString(s) {
-		v.add(path, "%q is no class name (letters, digits and _, a letter first, at most 200)", clip(s))
-	}
+	v.form(path, s, classForm, "class name (letters, digits and _, a letter first, at most 200)")
 }
 
 func (v *validator) table(path, s string) {
-	if !v.absent(path, s) && !tableForm.MatchString(s) {
-		v.add(path, "%q is no table of the form dataset.table", clip(s))
-	}
+	v.form(path, s, tableForm, "table of the form dataset.table")
 }
 
 func (v *validator) topic(path, s string) {
