@@ -14,7 +14,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// The runs of a transition with more than maxRuns processors stand in shards, which are documents of
+// The runs of a transition with more than maxRuns processors stand in manyShards, which are documents of
 // a collection of their own. A smaller one has its runs in the period's first document.
 //
 //   - One commit writes a report into its shard, and into the period's document the shard's name and a
@@ -30,15 +30,24 @@ import (
 //     deleted and the period's document is still there, no policy begins anything.
 const runsCollection = "phase_runs"
 
-// maxRuns is for how many processors one document has the runs.
-const maxRuns = 500
+const (
+	// maxRuns is for how many processors the period's document has the runs.
+	maxRuns = 500
+	// manyShards take maxRecorded, and a quarter more: names are not spread evenly.
+	manyShards = 20
+)
 
 // fullDocument ends the id of the document in which a full one, of a period or a shard, continues.
 const fullDocument = "~overflow"
 
 // shardsOf returns in how many shards the runs of a transition stand. With one they stand in the
 // period's document.
-func shardsOf(t *pipeline.Transition) int { return max(1, (len(t.Order)+maxRuns-1)/maxRuns) }
+func shardsOf(t *pipeline.Transition) int {
+	if len(t.Order) <= maxRuns {
+		return 1
+	}
+	return manyShards
+}
 
 func shardName(shards, n int) string { return fmt.Sprintf("%d.%d", shards, n) }
 
