@@ -133,13 +133,22 @@ func (e *Engine) inShards(ctx context.Context, k Key, fields []store.Field, shar
 		return err
 	}
 	var left []store.Write
+	lost := false
 	for i, doc := range got.Docs[periods:] {
-		if doc.Exists && doc.Ref.Collection == e.Prefix+runsCollection && !slices.ContainsFunc(s.sharded, func(name string) bool { return e.shardRef(k, name) == doc.Ref }) {
+		listed := slices.ContainsFunc(s.sharded, func(name string) bool { return e.shardRef(k, name) == doc.Ref })
+		switch {
+		case doc.Ref.Collection != e.Prefix+runsCollection:
+		case listed && !doc.Exists:
+			lost = true
+		case !listed && doc.Exists:
 			left = append(left, store.DeleteIf(doc.Ref, doc.Version))
 			if shards[i].Op != store.OpMerge {
 				err = store.ErrConflict // it was decided on what is deleted now
 			}
 		}
+	}
+	if lost { // a shard will be there again, and its runs are not
+		fields = append(slices.Clone(fields), store.F(true, "lost"))
 	}
 	if len(left) > 0 {
 		if _, deleted := e.Store.Apply(ctx, left...); deleted != nil || err != nil {

@@ -143,9 +143,22 @@ func TestShards_OneThatIsGoneIsDamageUnlessItHasExpired(t *testing.T) {
 		t.Errorf("lost %t, %d shards", s.lost, len(s.shards))
 	}
 	sent := len(w.broker.got)
-	w.mustDeliver(run(pgs, "2027-03-20 06:00", count(7)))
+	var again []wire.Completion
+	for _, c := range overnight() { // each shard is written again
+		again = append(again, run(c.Processor, "2027-03-20 06:00", count(7)))
+	}
+	reports := named("again", again...)
+	for _, err := range w.engine.recordAll(t.Context(), w.key("2026-02-03"), reports) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.converge("2026-02-03")
 	if n := len(w.broker.got) - sent; n != 0 {
 		t.Errorf("%d messages of a period of which a part has expired", n)
+	}
+	if s := w.snapshot(); !s.lost || len(s.shards) != len(names) {
+		t.Errorf("lost %t, %d shards of %d", s.lost, len(s.shards), len(names))
 	}
 }
 

@@ -91,7 +91,7 @@ type snapshot struct {
 	periods []store.Doc // the period's documents
 	sharded []string    // the shards that they list
 	shards  []store.Doc // of these, those that are there
-	lost    bool        // others have expired
+	lost    bool        // others have expired, or had before they were written again
 	tallies []tally     // of each of [snapshot.documents]
 
 	schedule schedule // the newest look-up
@@ -244,6 +244,7 @@ func (e *Engine) listing(key Key, now time.Time, periods []store.Doc, compat sto
 		f := fields{doc: doc}
 		s.listed = append(s.listed, f.strings("batches")...)
 		s.sharded = append(s.sharded, f.strings("shards")...)
+		s.lost = s.lost || f.bool("lost")
 		if repaired := f.str("repaired_at"); repaired > s.repaired {
 			s.repaired = repaired
 		}
