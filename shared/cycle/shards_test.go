@@ -143,12 +143,11 @@ func TestShards_OneThatIsGoneIsDamageUnlessItHasExpired(t *testing.T) {
 		t.Errorf("lost %t, %d shards", s.lost, len(s.shards))
 	}
 	sent := len(w.broker.got)
-	var again []wire.Completion
+	var again []Report
 	for _, c := range overnight() { // each shard is written again
-		again = append(again, run(c.Processor, "2027-03-20 06:00", count(7)))
+		again = append(again, Report{run(c.Processor, "2027-03-20 06:00", count(7)), "m"})
 	}
-	reports := named("again", again...)
-	for _, err := range w.engine.recordAll(t.Context(), w.key("2026-02-03"), reports) {
+	for _, err := range w.engine.recordAll(t.Context(), w.key("2026-02-03"), again) {
 		if err != nil {
 			t.Fatal(err)
 		}
