@@ -135,11 +135,13 @@ func (k Key) ends(now time.Time) bool {
 	return now.Before(start.Add(-earliest)) || now.After(start.Add(store.Kept/2))
 }
 
-// ending reports whether the platform may delete the period's document within a day. What a write
-// was decided on may then be gone before it.
+// ending reports whether the platform may delete the period's document or a shard within a day. What a
+// write was decided on may then be gone before it.
 func (s *snapshot) ending() bool {
-	at, ends := s.periods[0].Data[store.ExpiresAt].(time.Time)
-	return ends && at.Sub(s.now) < 24*time.Hour
+	return slices.ContainsFunc(append(slices.Clone(s.shards), s.periods[0]), func(d store.Doc) bool {
+		at, ends := d.Data[store.ExpiresAt].(time.Time)
+		return ends && at.Sub(s.now) < 24*time.Hour
+	})
 }
 
 // gone reports whether a published batch that is not there has expired. Else it is damage.
