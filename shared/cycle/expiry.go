@@ -127,12 +127,20 @@ func (s *snapshot) number(mode string) int {
 	return int(s.now.Unix()/int64(numberSpan/time.Second))*spanNumbers + 1
 }
 
-// ends reports whether the period's document may end soon, or have ended: a completion then keeps
+// mayEnd reports whether the period's document may end soon, or have ended: a completion then keeps
 // it in its own commit. Before that the evaluation does, which follows each completion before it is
 // acknowledged.
-func (k Key) ends(now time.Time) bool {
-	start := k.Transition.Calendar().Start(k.Period)
-	return now.Before(start.Add(-earliest)) || now.After(start.Add(store.Kept/2))
+func (e *Engine) mayEnd(k Key) bool {
+	now, start := e.Now(), k.Transition.Calendar().Start(k.Period)
+	return now.Before(start.Add(-earliest)) || now.After(start.Add(e.kept()/2))
+}
+
+// kept is how long the platform keeps the documents of this engine after their last change.
+func (e *Engine) kept() time.Duration {
+	if e.Shadow {
+		return shadowKept
+	}
+	return store.Kept
 }
 
 // ending reports whether the platform may delete the period's document or a shard within a day. What a
@@ -146,13 +154,9 @@ func (s *snapshot) ending() bool {
 
 // gone reports whether a published batch that is not there has expired. Else it is damage.
 func (e *Engine) gone(s *snapshot, id string) bool {
-	kept := store.Kept
-	if e.Shadow {
-		kept = shadowKept
-	}
 	mode, n, ok := cutBatchID(s.key, id)
 	h := s.handed[mode]
-	return ok && n <= h.N && !s.now.Before(h.At.Add(kept))
+	return ok && n <= h.N && !s.now.Before(h.At.Add(e.kept()))
 }
 
 // forgotten reports whether documents of the period that were last changed in its own time have

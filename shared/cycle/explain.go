@@ -120,9 +120,5 @@ const mostError = 200
 
 // ErrorOf returns what a run reported as its error: the type and the message, [mostError] bytes at most.
 func ErrorOf(r policy.Run) string {
-	text := r.ErrorText()
-	if len(text) > mostError {
-		text = strings.ToValidUTF8(text[:mostError], "") + "…"
-	}
-	return text
+	return pipeline.Clip(r.ErrorText(), mostError)
 }

@@ -170,7 +170,8 @@ func (e *Engine) recordings(key Key, l *line) {
 			}
 		}
 		e.groups.pass(key, l, recorded, e.evaluations)
-		for ; pace > 0 && time.Until(turn) <= 0; turn = turn.Add(pace) {
+		for pace > 0 && time.Until(turn) <= 0 {
+			turn = turn.Add(pace)
 		}
 		time.Sleep(time.Until(turn))
 	}

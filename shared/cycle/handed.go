@@ -49,7 +49,7 @@ func (h handed) short() handed {
 		raw = binary.BigEndian.AppendUint64(raw, n)
 	}
 	h.Keys, h.Runs = base64.StdEncoding.EncodeToString(raw), nil
-	again, expected := map[string]time.Time{}, set(h.Expects)
+	again, expected := map[string]time.Time{}, pipeline.SetOf(h.Expects)
 	for name, at := range h.Again {
 		if !at.IsZero() || !expected[name] {
 			again[name] = at
@@ -76,7 +76,7 @@ func (h handed) whole() (handed, error) {
 	for ; len(raw) >= 8; raw = raw[8:] {
 		h.Runs = append(h.Runs, fmt.Sprintf("%016x", binary.BigEndian.Uint64(raw)))
 	}
-	again, without := maps.Clone(h.Again), set(h.Without)
+	again, without := maps.Clone(h.Again), pipeline.SetOf(h.Without)
 	if again == nil {
 		again = map[string]time.Time{}
 	}

@@ -132,9 +132,9 @@ func (s *snapshot) last(by *attempt) action {
 	if s.contended(by) {
 		return action{} // the holder reads after its last write and projects all it sees
 	}
-	for i, doc := range s.documents() {
-		if s.tallies[i].crowded() && !by.trimmed {
-			return action{do: trim, doc: doc}
+	for _, t := range s.tallies {
+		if t.crowded() && !by.trimmed {
+			return action{do: trim, doc: t.doc}
 		}
 	}
 	var fields []store.Field
@@ -282,7 +282,7 @@ func selected(in policy.Input, b *batch) []policy.Run {
 	if b == nil || !b.Selected {
 		return nil
 	}
-	chosen := set(b.Runs)
+	chosen := pipeline.SetOf(b.Runs)
 	return slices.DeleteFunc(policy.Counting(in), func(r policy.Run) bool { return !chosen[r.Key] })
 }
 

@@ -151,7 +151,7 @@ func (s *snapshot) plan(m pipeline.Mode, r Request) (Plan, []policy.Run) {
 	if len(names) == 0 {
 		names = v.Satisfied
 	}
-	asked := set(names)
+	asked := pipeline.SetOf(names)
 	runs := slices.DeleteFunc(policy.Counting(in), func(run policy.Run) bool { return !asked[run.Processor] })
 	p := Plan{Batch: s.number(m.Name), Processors: processors(s.key.Transition, runs), Runs: []string{}}
 	if b := waiting(s.batches[m.Name]); b != nil {
@@ -161,7 +161,7 @@ func (s *snapshot) plan(m pipeline.Mode, r Request) (Plan, []policy.Run) {
 		p.Runs = append(p.Runs, runName(run))
 	}
 	var absent, critical []string
-	there, missing := set(p.Processors), set(v.Missing)
+	there, missing := pipeline.SetOf(p.Processors), pipeline.SetOf(v.Missing)
 	for _, name := range names {
 		if !there[name] {
 			absent = append(absent, name)
@@ -211,20 +211,12 @@ func sending(bs []*batch, runs []policy.Run) *batch {
 		if !b.Selected || b.State != StatePublishing {
 			continue
 		}
-		taken := set(b.Runs)
+		taken := pipeline.SetOf(b.Runs)
 		if !slices.ContainsFunc(runs, func(r policy.Run) bool { return !taken[r.Key] }) {
 			return b
 		}
 	}
 	return nil
-}
-
-func set(names []string) map[string]bool {
-	m := make(map[string]bool, len(names))
-	for _, name := range names {
-		m[name] = true
-	}
-	return m
 }
 
 func requested(bs []*batch, id string) *batch {

@@ -161,27 +161,18 @@ func (b *PeriodState) fill(ctx context.Context, periods []store.Doc, shown, hold
 		for _, d := range batches {
 			delete(listed, d.Ref.ID)
 		}
-		var got store.Snapshot
-		var shards []store.Doc
 		var refs []store.Ref // of those that were created while the collection was read
 		for id := range listed {
 			refs = append(refs, b.engine.batchRef(id))
 		}
-		if len(refs) > 0 {
-			if got, err = b.engine.Store.Get(ctx, refs...); err != nil {
-				err = fmt.Errorf("%w %s: %w", errUnanswered, b.Key, err)
+		var created, parts, shards []store.Doc
+		if created, err = b.engine.get(ctx, b.Key, refs); err == nil {
+			batches, refs = append(batches, created...), nil
+			for _, id := range b.engine.partsOf(s, batches, false) {
+				refs = append(refs, b.engine.partRef(id))
 			}
-			batches = append(batches, got.Docs...)
-		}
-		refs = nil
-		for _, id := range b.engine.partsOf(s, batches, false) {
-			refs = append(refs, b.engine.partRef(id))
-		}
-		if err == nil && len(refs) > 0 {
-			if got, err = b.engine.Store.Get(ctx, refs...); err != nil {
-				err = fmt.Errorf("%w %s: %w", errUnanswered, b.Key, err)
-			}
-			batches = append(batches, got.Docs...)
+			parts, err = b.engine.get(ctx, b.Key, refs)
+			batches = append(batches, parts...)
 		}
 		if err == nil {
 			shards, err = b.engine.getShards(ctx, s)
@@ -243,7 +234,7 @@ func (b *PeriodState) slim() {
 	if b.snapshot == nil {
 		return
 	}
-	b.snapshot.periods, b.snapshot.shards, b.snapshot.compat = nil, nil, store.Doc{}
+	b.snapshot.periods, b.snapshot.shards, b.snapshot.tallies, b.snapshot.compat = nil, nil, nil, store.Doc{}
 	for i, r := range b.snapshot.runs {
 		if len(r.Entities) > 0 {
 			bare := r.WithoutEntities()

@@ -113,14 +113,12 @@ func (e *Engine) merge(ctx context.Context, k Key, full bool, all ...wire.Comple
 		}
 	}
 	end := e.expiry(newest)
-	if end == nil && k.ends(e.Now()) {
+	if end == nil && e.mayEnd(k) {
 		end = []store.Field{store.Stays()}
 	}
 	fields, shards := e.recording(k, full, all, end...)
-	for n := 0; len(shards) > 0; n++ {
-		if err := e.inShards(ctx, k, fields, shards...); n == maxSteps || !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) {
-			return err
-		}
+	if len(shards) > 0 {
+		return untilNoRival(k, func() error { return e.inShards(ctx, k, fields, shards...) })
 	}
 	ref := e.periodRef(k)
 	if full {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,20 +62,15 @@ func (e *Engine) Repair(ctx context.Context, key Key, r Repair) error {
 }
 
 // repair records what a repair has found, together with its record and fields of the period's document.
-// It returns [store.ErrExists] if the record is there.
+// [store.ErrExists] means that the record is there.
 func (e *Engine) repair(ctx context.Context, key Key, found []wire.Completion, record store.Write, repaired, stays store.Field) (err error) {
 	for _, full := range []bool{false, true} {
 		fields, shards := e.recording(key, full, found, stays)
 		fields = append(fields, repaired)
-		if len(shards) > 0 {
-			err = e.repairShards(ctx, key, fields, append(shards, record))
-		} else {
-			for _, ref := range e.periodRefs(key) { // what a repair has found is little: the last has room for it
-				if _, err = e.Store.Apply(ctx, record, store.Merge(ref, fields...)); !errors.Is(err, store.ErrTooLarge) {
-					break
-				}
-			}
+		if len(shards) == 0 {
+			return e.repairPeriod(ctx, key, fields, record)
 		}
+		err = untilNoRival(key, func() error { return e.repairShards(ctx, key, fields, shards, record) })
 		if !errors.Is(err, store.ErrTooLarge) {
 			break
 		}
@@ -82,19 +78,28 @@ func (e *Engine) repair(ctx context.Context, key Key, found []wire.Completion, r
 	return err
 }
 
-// repairShards writes what the last of the writes is the record of.
-func (e *Engine) repairShards(ctx context.Context, key Key, fields []store.Field, writes []store.Write) error {
-	for range maxSteps {
-		err := e.inShards(ctx, key, fields, writes...)
-		if !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrConflict) {
-			return err
-		}
-		switch got, failed := e.Store.Get(ctx, writes[len(writes)-1].Ref); {
-		case failed != nil:
-			return failed
-		case got.Docs[0].Exists:
-			return store.ErrExists
+// repairPeriod writes to the first of the period's documents that has room. What a repair has found is
+// little: the last has room for it.
+func (e *Engine) repairPeriod(ctx context.Context, key Key, fields []store.Field, record store.Write) (err error) {
+	for _, ref := range e.periodRefs(key) {
+		if _, err = e.Store.Apply(ctx, record, store.Merge(ref, fields...)); !errors.Is(err, store.ErrTooLarge) {
+			break
 		}
 	}
-	return fmt.Errorf("%s: no end after %d steps", key, maxSteps)
+	return err
+}
+
+func (e *Engine) repairShards(ctx context.Context, key Key, fields []store.Field, shards []store.Write, record store.Write) error {
+	err := e.inShards(ctx, key, fields, append(slices.Clone(shards), record)...)
+	if !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrConflict) {
+		return err
+	}
+	got, failed := e.Store.Get(ctx, record.Ref)
+	switch {
+	case failed != nil:
+		return failed
+	case got.Docs[0].Exists: // the answer of an earlier try was lost
+		return nil
+	}
+	return err
 }

@@ -178,6 +178,7 @@ func rewritten(doc store.Doc, drop []kept, add ...kept) []store.Field {
 
 // tally counts what a document has of reports that cannot count.
 type tally struct {
+	doc   *store.Doc
 	of    map[string]int // by processor
 	bytes int
 }
@@ -230,7 +231,7 @@ func (e *Engine) logDropped(ctx context.Context, key Key, n int) {
 // recordInFull records a report where the period's first document has no room.
 func (e *Engine) recordInFull(ctx context.Context, key Key, c wire.Completion) error {
 	if canCount(&c) && !policy.Whole(c) {
-		if recorded, err := e.recorded(ctx, key, c); err != nil || recorded {
+		if recorded, err := e.recordedWhole(ctx, key, c); err != nil || recorded {
 			return err
 		}
 		err := e.merge(ctx, key, true, c.WithoutEntities())
@@ -238,13 +239,17 @@ func (e *Engine) recordInFull(ctx context.Context, key Key, c wire.Completion) e
 			return err
 		}
 	}
+	return untilNoRival(key, func() error { return e.replace(ctx, key, c) })
+}
+
+// untilNoRival repeats a write while other processes are faster.
+func untilNoRival(k Key, write func() error) error {
 	for range maxSteps {
-		err := e.replace(ctx, key, c)
-		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) {
+		if err := write(); !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) {
 			return err
 		}
 	}
-	return fmt.Errorf("%s: no end after %d steps", key, maxSteps)
+	return fmt.Errorf("%s: no end after %d steps", k, maxSteps)
 }
 
 // replace records a report in place of older ones that cannot count, by one
@@ -336,7 +341,7 @@ func (e *Engine) repeats(ctx context.Context, key Key, docs []store.Doc, c wire.
 
 // overflows reports whether a document with the period's reports is full.
 func (s *snapshot) overflows() bool {
-	return slices.ContainsFunc(s.documents(), func(d *store.Doc) bool { return d.Exists && strings.HasSuffix(d.Ref.ID, fullDocument) })
+	return slices.ContainsFunc(s.tallies, func(t tally) bool { return t.doc.Exists && strings.HasSuffix(t.doc.Ref.ID, fullDocument) })
 }
 
 // full says what a period has no room for while any of its cycles is neither published nor

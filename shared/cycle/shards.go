@@ -114,9 +114,10 @@ func (e *Engine) touching(shards ...any) []store.Field {
 
 // inShards commits writes to shards together with fields of the period's document. Where the platform may
 // delete that one, or has done so, the commit is against what was read of it. Shards that are left of it
-// are deleted first: a new report would bring back their runs, but not what was handed over of them. After [store.ErrConflict] and [store.ErrExists] no report was written.
+// are deleted first: a new report would bring back their runs, but not what was handed over of them.
+// After [store.ErrConflict] and [store.ErrExists] no report was written.
 func (e *Engine) inShards(ctx context.Context, k Key, fields []store.Field, shards ...store.Write) error {
-	if !k.ends(e.Now()) {
+	if !e.mayEnd(k) {
 		return e.inPeriod(ctx, k, nil, fields, shards...)
 	}
 	refs := e.periodRefs(k)
@@ -182,9 +183,9 @@ func (s *snapshot) documents() []*store.Doc {
 	return docs
 }
 
-// recorded reports whether a report was recorded with its entities, perhaps where another definition has
+// recordedWhole reports whether a report was recorded with its entities, perhaps where another definition has
 // put it. Then it is not recorded without them.
-func (e *Engine) recorded(ctx context.Context, k Key, c wire.Completion) (bool, error) {
+func (e *Engine) recordedWhole(ctx context.Context, k Key, c wire.Completion) (bool, error) {
 	got, err := e.Store.Get(ctx, e.periodRefs(k)...)
 	if err != nil {
 		return false, err
@@ -204,21 +205,14 @@ func (e *Engine) getShards(ctx context.Context, s *snapshot) ([]store.Doc, error
 	for _, name := range s.sharded {
 		refs = append(refs, e.shardRef(s.key, name))
 	}
-	if len(refs) == 0 {
-		return nil, nil
-	}
-	got, err := e.Store.Get(ctx, refs...)
-	if err != nil {
-		return nil, fmt.Errorf("%w %s: %w", errUnanswered, s.key, err)
-	}
-	return got.Docs, nil
+	return e.get(ctx, s.key, refs)
 }
 
 // readShards keeps those shards that the period lists.
 func (s *snapshot) readShards(e *Engine, shards []store.Doc) error {
-	listed, kept := set(s.sharded), store.Kept-fresh
-	if e.Shadow {
-		kept = shadowKept
+	listed, kept := pipeline.SetOf(s.sharded), e.kept()
+	if !e.Shadow {
+		kept -= fresh
 	}
 	expired := s.now.After(s.key.Transition.Calendar().Start(s.key.Period).Add(kept))
 	for _, doc := range shards {

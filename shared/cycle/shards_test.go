@@ -113,7 +113,7 @@ func TestShards_AnotherDefinitionReadsAll(t *testing.T) {
 				w.engine.shards = func(*pipeline.Transition) int { return shards }
 				w.mustDeliver(c)
 				if i > 0 {
-					w.mustDeliver(overnight()[i-1]) // comes again, to another shard
+					w.mustDeliver(overnight()[i-1]) // is redelivered, to another shard
 				}
 			}
 			if st := w.statuses()["overnight"]; st.State != "published" || len(st.Satisfied) != 5 {
@@ -220,7 +220,7 @@ func TestShards_AFullOneContinues(t *testing.T) {
 	}
 }
 
-// A report that comes again when another definition has other shards, and those are full, is the same run.
+// A report that is redelivered when another definition has other shards, and those are full, is the same run.
 func TestShards_AFullOneTakesNoCopyWithoutEntities(t *testing.T) {
 	for _, change := range [][2]int{{1, 2}, {2, 1}} {
 		w := sharded(t, "memory", change[0])
@@ -247,13 +247,50 @@ func TestShards_AFullOneTakesNoCopyWithoutEntities(t *testing.T) {
 // A period's document that has no room for the names of shards goes on in ~control.
 func TestShards_AFullPeriodTakesReports(t *testing.T) {
 	w := sharded(t, "memory", 2)
+	w.mustDeliver(overnight()[:2]...)
 	w.stuff(w.engine.periodRef(w.key("2026-02-03")))
-	w.mustDeliver(overnight()...)
+	var others []Report
+	for _, c := range overnight()[2:] {
+		others = append(others, Report{c, "m"})
+	}
+	w.clock.set(at("2026-02-04 06:03"))
+	for _, err := range w.engine.recordAll(t.Context(), w.key("2026-02-03"), others) { // into both shards
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.converge("2026-02-03")
 	if st, got := w.statuses()["overnight"], w.broker.tables(); st.State != "published" || !slices.Equal(got, messagesOfANight) {
 		t.Errorf("%s, messages: %v", st.State, got)
 	}
-	if docs := w.doc(periodsCollection, w.key("2026-02-03").stored()+"~control"); len((&fields{doc: docs}).strings("shards")) == 0 {
-		t.Errorf("%s lists no shards", docs.Ref)
+	lists := func(doc store.Doc) []string { return (&fields{doc: doc}).strings("shards") }
+	if control := w.doc(periodsCollection, w.key("2026-02-03").stored()+"~control"); len(lists(control)) != 2 || len(lists(w.head())) == 0 {
+		t.Errorf("the period lists the shards %v, and %s lists %v", lists(w.head()), control.Ref, lists(control))
+	}
+	states, err := w.engine.PeriodStates(t.Context(), w.tr, "2026-02-03", "2026-02-03")
+	if err != nil || states[0].Problem != nil || len(states[0].snapshot.runs) != 5 {
+		t.Errorf("%+v, %v", states, err)
+	}
+	if s := w.snapshot(); len(s.sharded) != len(s.shards) || len(s.shards) > 2 {
+		t.Errorf("two shards are listed as %v", s.sharded)
+	}
+}
+
+// The documents of a shadow end after a month, and what is left of a period then is not taken either.
+func TestShards_OfAShadowAreLeftAlone(t *testing.T) {
+	w := sharded(t, "memory", 2)
+	w.shadow()
+	w.engine.shards = func(*pipeline.Transition) int { return 2 }
+	w.mustDeliver(overnight()...)
+	w.clock.set(at("2026-03-20 06:00"))
+	ref := w.engine.periodRef(w.key("2026-02-03"))
+	head := w.doc(ref.Collection, ref.ID)
+	if _, err := w.store.Store.Apply(t.Context(), store.DeleteIf(head.Ref, head.Version)); err != nil {
+		t.Fatal(err)
+	}
+	w.mustDeliver(run(pgs, "2026-03-20 06:00", count(7)))
+	if runs := w.snapshot().runs; len(runs) != 1 {
+		t.Errorf("%d runs, of which one was reported", len(runs))
 	}
 }
 

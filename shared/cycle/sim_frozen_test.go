@@ -14,7 +14,7 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 	chosen := old.selected && slices.ContainsFunc(s.visible(th.seen), func(run *simRun) bool {
 		return slices.Contains(old.runs, run.key) && rules.counts(index, run)
 	})
-	if chosen && old.force { // nobody asks the warehouse
+	if chosen && old.force { // the warehouse is not asked
 		c = simChecked{mode: b.mode, seen: th.seen, ready: Readiness{Outcome: NotChecked}}
 	}
 	visible, covered, began := s.visible(c.seen), s.coveredBy(b.mode, b.n), s.books.began[b.mode]
@@ -23,7 +23,7 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 	for _, key := range b.runs {
 		run := s.family.byKey[key]
 		if run == nil {
-			s.fail("%s takes the run %q, which nobody reported", b.id, key)
+			s.fail("%s takes the run %q, which was never reported", b.id, key)
 			return
 		}
 		taken = append(taken, run)

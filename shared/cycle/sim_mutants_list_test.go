@@ -383,14 +383,14 @@ var simMutants = []simMutant{
 		`		if mode != "" && s.now.Before(h.Until) {`,
 		`		if mode != "" && s.now.Before(h.Until) && !mutant("expires_on_hold") {`},
 	{"late_record_leaves_the_end", 13, "record.go",
-		`	if end == nil && k.ends(e.Now()) {`,
-		`	if end == nil && k.ends(e.Now()) && !mutant("late_record_leaves_the_end") {`},
+		`	if end == nil && e.mayEnd(k) {`,
+		`	if end == nil && e.mayEnd(k) && !mutant("late_record_leaves_the_end") {`},
 	{"request_leaves_the_end", 12, "operator.go",
 		`[]store.Field{store.F(store.Union(batch), "batches"), c.stays(c.Now())}`,
 		`[]store.Field{store.F(store.Union(batch), "batches"), c.stays(c.Now())}[:map[bool]int{true: 1, false: 2}[mutant("request_leaves_the_end")]]`},
 	{"expired_batch_is_damage", 273, "expiry.go",
-		`	return ok && n <= h.N && !s.now.Before(h.At.Add(kept))`,
-		`	return ok && n <= h.N && !s.now.Before(h.At.Add(kept)) && !mutant("expired_batch_is_damage")`},
+		`	return ok && n <= h.N && !s.now.Before(h.At.Add(e.kept()))`,
+		`	return ok && n <= h.N && !s.now.Before(h.At.Add(e.kept())) && !mutant("expired_batch_is_damage")`},
 	{"batch_of_a_deleted_period_taken", 17, "snapshot.go",
 		`		case !listed[doc.Ref.ID]: //`,
 		`		case !listed[doc.Ref.ID] && !(doc.Exists && mutant("batch_of_a_deleted_period_taken")): //`},
@@ -682,16 +682,16 @@ var simMutants = []simMutant{
 	}
 	refs`},
 	{"period_before_its_shard", 1351, "shards.go",
-		`	if !k.ends(e.Now()) {
+		`	if !e.mayEnd(k) {
 `,
-		`	if mutant("period_before_its_shard") && !k.ends(e.Now()) {
+		`	if mutant("period_before_its_shard") && !e.mayEnd(k) {
 		if err := e.inPeriod(ctx, k, nil, fields); err != nil {
 			return err
 		}
 		_, err := e.Store.Apply(ctx, shards...)
 		return err
 	}
-	if !k.ends(e.Now()) {
+	if !e.mayEnd(k) {
 `},
 	{"shards_that_are_not_listed_are_read", 29, "shards.go",
 		`		case !listed[name]:`,
@@ -708,9 +708,9 @@ var simMutants = []simMutant{
 		`	if len(left) > 0 {`,
 		`	if len(left) > 0 && !mutant("shards_of_a_deleted_period_stay") {`},
 	{"late_report_into_shards_blindly", 73, "shards.go",
-		`	if !k.ends(e.Now()) {
+		`	if !e.mayEnd(k) {
 `,
-		`	if !k.ends(e.Now()) || mutant("late_report_into_shards_blindly") {
+		`	if !e.mayEnd(k) || mutant("late_report_into_shards_blindly") {
 `},
 	{"second_shards_first", 3116, "shards.go",
 		`cmp.Or(second(a)-second(b),`,

@@ -55,7 +55,7 @@ func (s *simulation) runDocs() []store.Doc {
 	return docs
 }
 
-// simRunsIn keeps of the documents that somebody has read those that have runs of the period.
+// simRunsIn keeps of some documents those that have runs of the period.
 func simRunsIn(docs []store.Doc) []store.Doc {
 	listed := simListed(docs)
 	return slices.DeleteFunc(slices.Clone(docs), func(d store.Doc) bool {

@@ -92,7 +92,7 @@ type snapshot struct {
 	sharded []string    // the shards that they list
 	shards  []store.Doc // of these, those that are there
 	lost    bool        // others have expired, or had before they were written again
-	tallies []tally     // of each of [snapshot.documents]
+	tallies []tally     // of each document with reports
 
 	schedule schedule // the newest look-up
 	repaired string   // when reconciliation has repaired the period, "" if never
@@ -161,6 +161,18 @@ func (e *Engine) evaluate(ctx context.Context, key Key, last *snapshot, keep map
 
 // errUnanswered means that the store did not answer.
 var errUnanswered = errors.New("read")
+
+// get reads some documents of a period, which may be none.
+func (e *Engine) get(ctx context.Context, key Key, refs []store.Ref) ([]store.Doc, error) {
+	if len(refs) == 0 {
+		return nil, nil
+	}
+	got, err := e.Store.Get(ctx, refs...)
+	if err != nil {
+		return nil, fmt.Errorf("%w %s: %w", errUnanswered, key, err)
+	}
+	return got.Docs, nil
+}
 
 // readBatches reads the period, the definition's shards, the first batch of each mode and the
 // compatibility document in one call. It reads once more if the period lists shards or wanted batches,
@@ -243,7 +255,11 @@ func (e *Engine) listing(key Key, now time.Time, periods []store.Doc, compat sto
 	for _, doc := range periods {
 		f := fields{doc: doc}
 		s.listed = append(s.listed, f.strings("batches")...)
-		s.sharded = append(s.sharded, f.strings("shards")...)
+		for _, name := range f.strings("shards") {
+			if !slices.Contains(s.sharded, name) { // a full period lists it twice
+				s.sharded = append(s.sharded, name)
+			}
+		}
 		s.lost = s.lost || f.bool("lost")
 		if repaired := f.str("repaired_at"); repaired > s.repaired {
 			s.repaired = repaired
@@ -267,6 +283,7 @@ func (e *Engine) complete(s *snapshot, periods, shards []store.Doc, hold store.D
 	s.tallies = make([]tally, len(docs))
 	reports := make([][]kept, len(docs))
 	for i, doc := range docs {
+		s.tallies[i].doc = doc
 		if reports[i], err = e.reports(*doc); err != nil {
 			return err
 		}

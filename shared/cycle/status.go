@@ -107,7 +107,7 @@ func (st Status) FailedCritical(m pipeline.Mode) (names []string) {
 	case State(policy.Overdue), State(policy.Closed), StateBlocked, StatePublished, StateOnHold:
 		return nil
 	}
-	critical := set(m.Critical)
+	critical := pipeline.SetOf(m.Critical)
 	for _, name := range st.Failed {
 		if !st.Early && st.Hold == nil && critical[name] {
 			names = append(names, name)
