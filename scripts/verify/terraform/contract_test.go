@@ -310,6 +310,18 @@ func TestF54_EveryScheduleOfThePipelineIsAJobInItsTimeZone(t *testing.T) {
 	}
 }
 
+// A database takes 200 settings of single fields (https://cloud.google.com/firestore/quotas).
+func TestFirestore_FieldsOfTwoEnvironmentsFitIntoOneDatabase(t *testing.T) {
+	n := len(planned(t, nil).some("google_firestore_field"))
+	if 2*n > 200 {
+		t.Errorf("an environment has %d settings of fields", n)
+	}
+	page, err := os.ReadFile("../../../docs/reference/limits.md")
+	if err != nil || !strings.Contains(string(page), fmt.Sprintf("an environment has %d |", n)) {
+		t.Errorf("limits.md does not say that an environment has %d settings of fields: %v", n, err)
+	}
+}
+
 // Fields without an index are those that would need many entries, and exist.
 func TestFirestore_CollectionsAndFieldsMatchCode(t *testing.T) {
 	recordings(t)
