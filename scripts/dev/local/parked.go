@@ -26,7 +26,7 @@ type subscription struct {
 
 // unpark puts a subscription into the library's server. Call it with the lock held.
 func (s *pubsubServer) unpark(sub *subscription) {
-	if sub.parked == nil {
+	if sub.parked == nil || s.closed {
 		return
 	}
 	if _, err := s.GServer.CreateSubscription(context.Background(), sub.parked); err == nil { // else its topic was deleted
@@ -36,7 +36,7 @@ func (s *pubsubServer) unpark(sub *subscription) {
 
 // park takes a subscription out of the library's server if it may go. Call it with the lock held.
 func (s *pubsubServer) park(name string, sub *subscription) {
-	if sub.parked != nil || sub.users > 0 || len(sub.unacked) > 0 || sub.stays || s.deadLetters {
+	if sub.parked != nil || sub.users > 0 || len(sub.unacked) > 0 || sub.stays || s.deadLetters || s.closed {
 		return
 	}
 	now, err := s.GServer.GetSubscription(context.Background(), &pubsubpb.GetSubscriptionRequest{Subscription: name})

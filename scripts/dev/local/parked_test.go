@@ -4,8 +4,10 @@ import (
 	"context"
 	"net/http"
 	"testing"
+	"time"
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+	"google.golang.org/grpc"
 
 	"github.com/phasegate/phasegate/shared/wire"
 )
@@ -110,4 +112,28 @@ func TestPubSub_StreamsToClients(t *testing.T) {
 	if got := w.live(); len(got) != 0 {
 		t.Errorf("after the stream: %q", got)
 	}
+}
+
+// Neither server waits for the calls that it serves, so one may end after both.
+func TestPubSub_CallThatOutlivesTheServerParksNothing(t *testing.T) {
+	t.Parallel()
+	s, err := servePubSub(0, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const topic, name = "projects/test/topics/t", "projects/test/subscriptions/s"
+	if _, err := s.CreateTopic(t.Context(), &pubsubpb.Topic{Name: topic}); err != nil {
+		t.Fatal(err)
+	}
+	info := &grpc.UnaryServerInfo{FullMethod: "/google.pubsub.v1.Subscriber/CreateSubscription"}
+	_, err = s.administer(t.Context(), &pubsubpb.Subscription{Name: name, Topic: topic}, info, func(ctx context.Context, req any) (any, error) {
+		return s.CreateSubscription(ctx, req.(*pubsubpb.Subscription))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := s.use(name) // as Pull does
+	s.Close()
+	done()        // would close what Close has closed
+	s.use(name)() // would start a subscription after Close
 }

@@ -40,6 +40,7 @@ type pubsubServer struct {
 	published     map[string]*timestamppb.Timestamp // by message id
 	subscriptions map[string]*subscription          // by name
 	deadLetters   bool                              // a subscription has a dead-letter policy: nothing is parked
+	closed        bool                              // nothing is parked or put back: a call can outlive its connection
 }
 
 // servePubSub starts a server on the loopback interface; port 0 picks a free one.
@@ -130,6 +131,9 @@ func (s *pubsubServer) Close() {
 	_ = s.http.Close()
 	s.grpc.Stop()
 	s.serving.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
 	_ = s.inner.Close() // never an error
 }
 
