@@ -196,6 +196,9 @@ func (f *simStore) Apply(ctx context.Context, ws ...store.Write) (vs []store.Ver
 	s := (*simulation)(f)
 	th := s.current
 	s.spends(th, 0)
+	if slices.ContainsFunc(ws, func(w store.Write) bool { return w.Ref.Collection == "completion" }) {
+		th.shows++
+	}
 	th.late = func() {
 		if _, err := s.mem.Apply(context.WithoutCancel(ctx), ws...); s.tellError(err) == nil {
 			s.applied(th, ws)

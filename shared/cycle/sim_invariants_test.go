@@ -170,7 +170,6 @@ func (s *simulation) visible(snap store.Snapshot) []*simRun {
 
 // projected: dashboards never see more than has happened.
 func (s *simulation) projected(th *simThread, w store.Write) {
-	th.shows++
 	data := s.doc(w.Ref).Data
 	mode, _ := data["_mode"].(string)
 	done := false

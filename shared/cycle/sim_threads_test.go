@@ -39,7 +39,7 @@ type simThread struct {
 	job       string
 	acts      *simAct
 	writes    int
-	shows     int    // writes of the compatibility document
+	shows     int    // writes of the compatibility document, refused ones too
 	calls     int    // of the store
 	requested string // the batch that it has made or taken over
 	began     time.Time
