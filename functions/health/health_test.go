@@ -51,7 +51,7 @@ func TestHealth_HourlyJobLogsReportsAndLeavesHeartbeat(t *testing.T) {
 	if err := json.Unmarshal(rec.Body.Bytes(), &r); err != nil || rec.Code != 200 || r.Schema != 1 || r.Overall != checks.Unknown || len(r.Checks) != 16 || !r.At.Equal(now) {
 		t.Errorf("%d %s, %v", rec.Code, rec.Body, err)
 	}
-	// F39: a report that nobody makes any more is not taken for today's.
+	// F39: a report that is three hours old counts as unknown.
 	w.SetNow(now.Add(3 * time.Hour))
 	if rec := ask(w, "GET", "/report.json", ""); rec.Code != 200 || !strings.Contains(rec.Body.String(), `{"id":"report_age","state":"unknown"`) {
 		t.Errorf("%d %s", rec.Code, rec.Body)

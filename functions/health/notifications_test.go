@@ -11,7 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/notify/notifytest"
 )
 
-// What changes is told when it does, and once a day how everything is.
+// Health notifies of each change when it happens, and sends a digest once a day.
 func TestHealth_NotifiesOfChangesAndSendsDailyDigest(t *testing.T) {
 	w, slack := apptest.New(t, now.Add(-2*time.Hour)), notifytest.New(t) // 10:20 in New York
 	w.Notifier.Slack, w.App.Config.Slack = slack.Channel, slack.Channel

@@ -150,7 +150,7 @@ func (c counted) Apply(context.Context, ...store.Write) ([]store.Version, error)
 	panic("a page has written something")
 }
 
-// season has so many nights on record.
+// season records the given number of nights.
 func season(t testing.TB, w *apptest.World, days int) {
 	t.Helper()
 	tr := w.Pipeline.Transitions[0]

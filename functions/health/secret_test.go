@@ -11,7 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/notify"
 )
 
-// The secret of the channel is in no log line, document, answer or page, whatever Slack does.
+// The secret of the channel is in no log line, document, answer or page, even if Slack repeats it.
 func TestSecret_OfChannelNeverAppears(t *testing.T) {
 	const secret = "T0-B0-veryhush"
 	repeats := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // as some proxies do
@@ -31,7 +31,7 @@ func TestSecret_OfChannelNeverAppears(t *testing.T) {
 			w.Notifier.Slack, w.App.Config.Slack = channel, channel
 			said := fmt.Sprintf("%v %+v %#v %s", w.App.Config, w.App.Config, w.App.Config, w.App.Config.Slack)
 			jobs := []string{`{"job":"health"}`, `{"job":"dance"}`, `{"job":"health","date":"2000-01-01"}`}
-			if name == "gone" { // each that has something to tell tries for seconds
+			if name == "gone" { // each request that sends a notification retries for seconds
 				jobs = []string{`{"job":"dance"}`, `{"job":"health"}`}
 			}
 			for _, data := range jobs {

@@ -32,8 +32,8 @@ func job(w *apptest.World, data string) *httptest.ResponseRecorder {
 	return rec
 }
 
-// recorded puts a complete night on record as a process that died right after its
-// last record would leave it.
+// recorded records a complete night, and leaves it as a process would that died right after
+// its last record.
 func recorded(t *testing.T, w *apptest.World) {
 	t.Helper()
 	tr := w.Pipeline.Transitions[0]
@@ -98,17 +98,17 @@ func TestRelay_ReportsFailedReads(t *testing.T) {
 // them do not run at once.
 func TestNightly_RepairsAndReports(t *testing.T) {
 	w := apptest.New(t, now)
-	recorded(t, w) // and nobody looked
+	recorded(t, w) // and no process has evaluated it
 	w.SetNow(now.Add(5 * time.Hour))
 	held, err := w.Locks.Acquire(t.Context(), lease.Key{Class: "PhasegateNightly", Period: "2026-02-04"}, "message-other")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if rec := job(w, `{"job":"nightly"}`); rec.Code != 429 || len(w.PubSub.Messages()) != 0 {
-		t.Errorf("beside another: %d, %d messages", rec.Code, len(w.PubSub.Messages()))
+		t.Errorf("while another job has the lock: %d, %d messages", rec.Code, len(w.PubSub.Messages()))
 	}
 	if n := len(w.Logs.Lines("severity", "ERROR")); n != 0 {
-		t.Errorf("that another is at work is no error, and %d were logged", n)
+		t.Errorf("a lock of another job is no error, but %d errors were logged", n)
 	}
 	if err := held.Release(t.Context()); err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestF29_TheRelayNamesLocksThatNobodyGaveBack(t *testing.T) {
 	}
 }
 
-// denying is a BigQuery that lets nobody ask.
+// denying is a BigQuery server that denies every query.
 func denying(t *testing.T) (host string) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -192,7 +192,7 @@ func denying(t *testing.T) (host string) {
 	return s.Listener.Addr().String()
 }
 
-// A check that cannot be asked leaves no heartbeat, and is not asked again and again.
+// A check that cannot run leaves no heartbeat, and is not retried.
 func TestVerify_LeavesHeartbeatOnlyIfEveryCheckRuns(t *testing.T) {
 	for name, tc := range map[string]struct {
 		edit  func(w *apptest.World)

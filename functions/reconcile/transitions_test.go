@@ -97,7 +97,7 @@ func TestRelay_ATransitionThatPanicsKeepsNoOtherFromItsTurn(t *testing.T) {
 			t.Errorf("%s: %v", name, beats)
 		}
 		if len(w.Logs.Lines("transition", first.ID)) == 0 {
-			t.Errorf("%s: nothing is said of the panic", name)
+			t.Errorf("%s: no log line names the panic", name)
 		}
 	}
 }

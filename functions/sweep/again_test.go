@@ -16,7 +16,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// What passes by itself is delivered again; what another try does not change is not.
+// After a transient error the message is redelivered. After an error that a retry does not change it is not.
 func TestSweep_IsRetriedOnlyForWhatPassesByItself(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answer string
@@ -43,7 +43,7 @@ func TestSweep_IsRetriedOnlyForWhatPassesByItself(t *testing.T) {
 			t.Errorf("%s: answered %d, want %d: %s", name, rec.Code, tc.code, rec.Body)
 		}
 		if unknown := len(w.Logs.Lines("event", "check_unknown")); (unknown > 0) != tc.told {
-			t.Errorf("%s: %d tables are told to be unreadable", name, unknown)
+			t.Errorf("%s: %d tables are logged as check_unknown", name, unknown)
 		}
 	}
 }

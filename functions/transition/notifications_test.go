@@ -32,21 +32,21 @@ func TestNotification_IsSentAtOnceAndOnlyOnce(t *testing.T) {
 			t.Fatalf("%s: %d %s", id, rec.Code, rec.Body)
 		}
 		if got := one(t, slack); want == "" && got != "" || !strings.Contains(got, want) {
-			t.Errorf("%s: told %q, want %q", id, got, want)
+			t.Errorf("%s: sent %q, want %q", id, got, want)
 		}
 	}
 	failed := completed(five[0])
 	failed["status"], failed["execution_id"] = "failed", "broken"
 	const word = ":red_circle: *critical* 2026-02-03 overnight waits for player_game_summary, which failed"
 	post("1", failed, 204, word)
-	post("1", failed, 204, "") // it comes again
+	post("1", failed, 204, "") // it is redelivered
 	optional := completed(five[1])
 	optional["status"], optional["execution_id"] = "failed", "broken"
-	post("2", optional, 204, "") // nobody has to get up for that
+	post("2", optional, 204, "") // a failed optional processor sends no notification
 	hopeless := completed(five[0])
 	hopeless["game_date"] = "YESTERDAY"
 	post("3", hopeless, 202, `*warning* a message for transition was put in quarantine: game_date: is no period`)
-	post("4", hopeless, 202, "") // and whatever follows within the hour
+	post("4", hopeless, 202, "") // no second notification within the hour
 	w.SetNow(now.Add(time.Minute))
 	for _, name := range five[:4] {
 		post("ok"+name, completed(name), 204, "")
@@ -58,7 +58,7 @@ func TestNotification_IsSentAtOnceAndOnlyOnce(t *testing.T) {
 	}
 }
 
-// Whatever Slack does, a hand-over neither waits for it nor fails with it.
+// A hand-over neither waits for Slack nor fails with it.
 func TestHandOver_DoesNotDependOnSlack(t *testing.T) {
 	var published int
 	w := apptest.New(t, now)
@@ -77,7 +77,7 @@ func TestHandOver_DoesNotDependOnSlack(t *testing.T) {
 		}
 	}
 	if rec := deliver(h, "/", "bad", map[string]any{"processor_name": "x"}); rec.Code != 202 || published != 5 {
-		t.Errorf("%d, told after %d were published", rec.Code, published)
+		t.Errorf("%d, Slack was called after %d were published", rec.Code, published)
 	}
 	lines := w.Logs.Lines("event", "notify_failed")
 	if len(lines) != 1 || strings.Contains(lines[0]["message"].(string), "hush") || !strings.Contains(lines[0]["message"].(string), "Slack refused the message: 400") {

@@ -48,7 +48,7 @@ func TestShadow_EvaluatesWithoutHandOver(t *testing.T) {
 	if n := len(w.Logs.Lines("shadow_event", "batch_published")); n != 1 {
 		t.Errorf("%d lines of the shadow's hand-over, want 1", n)
 	}
-	// What was decided in shadow keeps nothing from the real hand-over.
+	// Decisions in shadow do not prevent the real hand-over.
 	for i, name := range five {
 		if rec := deliver(h, "/", fmt.Sprint(i), completed(name)); rec.Code != 204 {
 			t.Fatalf("%s: %d %s", name, rec.Code, rec.Body)

@@ -60,7 +60,7 @@ func TestTransition_FiveCompletionsTriggerPhase(t *testing.T) {
 		t.Errorf("%d messages published, want 5", n)
 	}
 	if rec := deliver(h, "/", "0", completed(five[0])); rec.Code != 204 {
-		t.Errorf("what was done already: %d, want 204", rec.Code)
+		t.Errorf("a completion that was already handed over: %d, want 204", rec.Code)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestTransition_LeavesActiveClaimToHolder(t *testing.T) {
 			for i, name := range five[:4] {
 				deliver(h, "/", fmt.Sprint(i), completed(name))
 			}
-			// Four of five wait out their grace; somebody has just claimed them.
+			// Four of five processors are in the grace period. Another worker has just claimed their batch.
 			ref := store.Ref{Collection: "phase_triggers", ID: "phase3_to_phase4_2026-02-03_overnight~1"}
 			_, err := w.Store.Apply(context.Background(), store.Merge(ref, store.F("someone", "holder"),
 				store.F(store.ServerTime, "claimed_at"), store.F(60_000, "claim_ms"), store.F(tc.claimMessage, "claim_message")))
@@ -126,7 +126,7 @@ func TestTransition_LeavesActiveClaimToHolder(t *testing.T) {
 				t.Errorf("answered %d, want %d", rec.Code, tc.status)
 			}
 			if n := len(w.PubSub.Messages()); n != 0 {
-				t.Errorf("%d messages published beside the holder", n)
+				t.Errorf("%d messages published while another worker holds the claim", n)
 			}
 			w.SetNow(now.Add(61 * time.Second)) // the holder has died
 			if rec := deliver(h, "/", "mine", completed(five[4])); rec.Code != 204 {

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// checkout copies what packaging reads of this checkout, and decoys beside it.
+// checkout copies go.mod, go.sum, functions and shared of this checkout into a folder of its own.
 func checkout(t *testing.T) string {
 	t.Helper()
 	here, err := filepath.Abs("../..")

@@ -63,7 +63,7 @@ func start(t *testing.T, binary, target string, env ...string) *instance {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // the end says it all: Cleanup kills it, anything else is a failure below
+		_ = cmd.Wait() // the status does not matter: Cleanup kills the process, and awaitAnswer reports any other end
 	}()
 	t.Cleanup(func() {
 		p.client.CloseIdleConnections()
@@ -78,7 +78,7 @@ func start(t *testing.T, binary, target string, env ...string) *instance {
 	return p
 }
 
-// awaitAnswer asks until the port is open; the framework announces nothing.
+// awaitAnswer sends requests until the port is open: the framework logs no ready message.
 func (p *instance) awaitAnswer(t *testing.T, ended <-chan struct{}) {
 	t.Helper()
 	pause, deadline := time.NewTicker(time.Millisecond), time.After(patience)
@@ -139,7 +139,7 @@ func (p *instance) cancelOnceSent(ctx context.Context, body string) error {
 		return err
 	}
 	switch resp, err := p.client.Do(req); {
-	case err == nil: // the answer was faster
+	case err == nil: // the answer came before the cancellation
 		return resp.Body.Close()
 	case errors.Is(err, context.Canceled):
 		return nil
@@ -148,8 +148,7 @@ func (p *instance) cancelOnceSent(ctx context.Context, body string) error {
 	}
 }
 
-// reportMemory logs the most that the process has held in memory, where the system
-// tells.
+// reportMemory logs the peak memory of the process, on systems that report it.
 func (p *instance) reportMemory(t *testing.T, when string) {
 	t.Helper()
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/status")

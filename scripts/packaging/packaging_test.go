@@ -74,7 +74,7 @@ func TestArchive_HoldsOnlyWhatFunctionNeeds(t *testing.T) {
 	}
 }
 
-// checkNames holds the rules on which files there are.
+// checkNames checks which files the archive has.
 func checkNames(t *testing.T, function string, all files) {
 	t.Helper()
 	var top []string
@@ -102,7 +102,7 @@ func checkNames(t *testing.T, function string, all files) {
 	}
 }
 
-// checkRoot: the platform looks for the framework's import in this very file.
+// checkRoot checks function.go: the platform searches this file for the import of the framework.
 func checkRoot(t *testing.T, function string, data []byte) {
 	t.Helper()
 	formatted, err := format.Source(data)
@@ -142,8 +142,8 @@ func checkRequirements(t *testing.T, all files, checkoutMod []byte) {
 	}
 }
 
-// checkImports proves that every package of the module that is imported is there.
-// What other modules provide is proved by building.
+// checkImports checks that the archive has every imported package of our module. The build
+// finds missing packages of other modules.
 func checkImports(t *testing.T, all files) {
 	t.Helper()
 	const module = "github.com/phasegate/phasegate/"
@@ -243,7 +243,7 @@ func TestHash_ChangesWithArchiveContent(t *testing.T) {
 	put(t, root, "shared/policy/extra_test.go", "package policy\n")
 	put(t, root, "shared/store/sqlite/extra.go", "package sqlite\n")
 	if got := hash("--version", app.Version); got != first {
-		t.Errorf("files that no function has change the hash")
+		t.Errorf("files that are in no archive change the hash")
 	}
 	seen := map[string]string{first: "the checkout"}
 	for _, change := range []struct{ name, content string }{
@@ -257,12 +257,12 @@ func TestHash_ChangesWithArchiveContent(t *testing.T) {
 		put(t, root, change.name, change.content)
 		got := hash()
 		if before, ok := seen[got]; ok {
-			t.Errorf("%s leaves the hash as after %s", change.name, before)
+			t.Errorf("a change of %s gives the same hash as %s", change.name, before)
 		}
 		seen[got] = change.name
 	}
 	if got := hash("--version", "v1.2.3"); seen[got] != "" {
-		t.Errorf("the version leaves the hash as after %s", seen[got])
+		t.Errorf("another version gives the same hash as %s", seen[got])
 	}
 }
 
@@ -271,7 +271,7 @@ func TestArchive_ReplacesOlderArchivesOfFunction(t *testing.T) {
 	for _, name := range []string{"sweep-aaaaaaaaaaaa.zip", "sweep-late-aaaaaaaaaaaa.zip", "other-aaaaaaaaaaaa.zip", "sweep-notes.zip"} {
 		put(t, dir, name, "old")
 	}
-	for range 2 { // over itself as well
+	for range 2 { // the second write replaces the first one
 		if err := (archive{"sweep", "bbbbbbbbbbbb", []byte("new")}).write(dir); err != nil {
 			t.Fatal(err)
 		}

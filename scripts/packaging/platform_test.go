@@ -18,7 +18,7 @@ import (
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 	"cloud.google.com/go/pubsub/v2/pstest"
 
-	// The platform's main links it: go.mod must know its requirements.
+	// The platform's main package imports it, so go.mod must have its requirements.
 	_ "github.com/GoogleCloudPlatform/functions-framework-go/funcframework"
 	"google.golang.org/grpc"
 
@@ -28,15 +28,15 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// What one instance may cost. They decide how long a cold start takes and how small
-// an instance can be.
+// The budgets of one instance. They decide how long a cold start takes and how little memory
+// an instance needs.
 const (
 	sizeBudget   = 30 << 20
 	startBudget  = 100 * time.Millisecond
 	memoryBudget = 60 << 20
 )
 
-// pushes are deliveries that each function does for good, in order.
+// pushes are deliveries that a function accepts, in order.
 func pushes(t *testing.T, function string) []string {
 	t.Helper()
 	switch function {
@@ -55,7 +55,7 @@ func pushes(t *testing.T, function string) []string {
 		return []string{`{"job":"relay"}`}
 	case "health":
 		return []string{`{"job":"health"}`}
-	case "sweep": // there is no warehouse, and it says so
+	case "sweep": // there is no warehouse, and the function logs that
 		return []string{`{"job":"sweep"}`}
 	}
 	t.Fatalf("%s is new: add a delivery that it can do here", function)
@@ -66,7 +66,7 @@ func push(data string) string {
 	return string(wire.Envelope{MessageID: rand.Text(), PublishTime: time.Now(), Data: []byte(data)}.Push())
 }
 
-// Everything that a deployment does to an archive, without the platform.
+// The test does each step of a deployment with an archive, without the platform.
 func TestF53_EveryArchiveBuildsAndStartsByItself(t *testing.T) {
 	names := functionNames(t)
 	packed := packIn(t, ".")
@@ -103,7 +103,7 @@ func buildAsThePlatform(t *testing.T, all files) string {
 	}
 	for _, name := range []string{"go.mod", "go.sum"} {
 		if !bytes.Equal(read(t, dir, name), all[name]) {
-			t.Errorf("the build has changed %s: versions that nobody tested", name)
+			t.Errorf("the build has changed %s: it uses versions that the tests did not", name)
 		}
 	}
 	info, err := os.Stat(binary)
@@ -118,7 +118,7 @@ func buildAsThePlatform(t *testing.T, all files) string {
 func stored(t *testing.T, function string) string {
 	t.Helper()
 	if function == "sweep" {
-		return `{"job":"dance"}` // which is kept
+		return `{"job":"dance"}` // it is written to quarantine
 	}
 	return pushes(t, function)[0]
 }
@@ -190,16 +190,16 @@ func testPushes(t *testing.T, binary, name string) {
 		t.Errorf("%d messages published for a complete phase, want %d", n, len(all))
 	}
 	if status, body := instance.request(t, http.MethodPost, push("hopeless")); status != http.StatusAccepted {
-		t.Errorf("a hopeless message: %d %s, want quarantine", status, body)
+		t.Errorf("an invalid message: %d %s, want quarantine", status, body)
 	}
 	instance.reportMemory(t, "after these pushes")
 	testAbandonedRequests(t, instance, push(all[0]), http.StatusNoContent)
 	instance.reportMemory(t, "after a crowd of clients")
 }
 
-// testAbandonedRequests sends requests whose clients go away at once, in every way
-// that has been seen, then ordinary ones: each of these is answered. What hangs does
-// so when the end of the client is noticed within microseconds, hence the crowd.
+// testAbandonedRequests sends requests whose clients disconnect at once, in several ways. Then
+// it sends ordinary requests, which must be answered. A server hangs only if it notices the
+// disconnect within microseconds, so the test needs many clients.
 func testAbandonedRequests(t *testing.T, p *instance, body string, want int) {
 	head := fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
 	const get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -235,8 +235,7 @@ func testAbandonedRequests(t *testing.T, p *instance, body string, want int) {
 	}
 }
 
-// refusing returns the address of a service that answers every call with an error
-// which waiting does not cure.
+// refusing returns the address of a service that answers every call with a permanent error.
 func refusing(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

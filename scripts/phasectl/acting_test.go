@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// pipelineFile writes the default definition with changes, without checks, which no warehouse
-// answers here, and names it in the environment.
+// pipelineFile writes the default definition with changes to a file, and sets the environment variable
+// to it. The file has no checks, because there is no warehouse.
 func pipelineFile(t *testing.T, oldnew ...string) (path, hash string) {
 	t.Helper()
 	before, rest, _ := strings.Cut(string(pipeline.Default()), "    checks:\n")
@@ -46,7 +46,7 @@ func TestActingCommands_CompareTheirDefinitionWithTheDeployedOne(t *testing.T) {
 		"quarantine discard":  {"quarantine", "discard", "4711"},
 		"dead-letter discard": {"dead-letter", "discard", "4711"},
 	}
-	// Nothing is deployed: nothing differs.
+	// Without a deployment there is no definition to differ from.
 	path, hash := pipelineFile(t, "name: nba\n", "name: nba\n# another\n")
 	if code, stdout, stderr := command(t, append(acting["hold"], why...)...); code != 0 {
 		t.Fatalf("%d %s%s", code, stdout, stderr)
@@ -61,7 +61,7 @@ func TestActingCommands_CompareTheirDefinitionWithTheDeployedOne(t *testing.T) {
 			t.Errorf("%s: %d %s%s", name, code, stdout, stderr)
 		}
 		if _, _, stderr := command(t, append(append(args, why...), "--definition-differs")...); strings.Contains(stderr, "pipeline file") {
-			t.Errorf("%s: does not go on: %s", name, stderr)
+			t.Errorf("%s: refused in spite of --definition-differs: %s", name, stderr)
 		}
 	}
 	for name, args := range map[string][]string{"reconcile": {"reconcile", "--fix"}, "sweep": {"sweep", "--fix"}, "undo": {"sweep", "undo", "x"}} {
@@ -69,7 +69,7 @@ func TestActingCommands_CompareTheirDefinitionWithTheDeployedOne(t *testing.T) {
 			t.Errorf("%s: %d %s", name, code, stderr)
 		}
 	}
-	// To look is free.
+	// Commands that only read do not compare the definition.
 	if code, _, stderr := command(t, "status", "--date", "2026-02-03"); code != 0 {
 		t.Errorf("status: %d %s", code, stderr)
 	}
@@ -153,7 +153,7 @@ func TestActingCommands_RefuseANameWithoutFormerly(t *testing.T) {
 	}
 	pipelineFile(t, "- name: overnight\n", "- name: late\n")
 	if code, _, stderr := command(t, hold(ago(1), "late", "--definition-differs")...); code != 0 {
-		t.Errorf("does not go on: %d %s", code, stderr)
+		t.Errorf("refused in spite of --definition-differs: %d %s", code, stderr)
 	}
 }
 

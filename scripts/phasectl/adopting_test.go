@@ -22,12 +22,12 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// adoption is one pipeline over its changes of hands: documents stay, deployments come and
-// go.
+// adoption is a pipeline that changes between two orchestrators. Its documents stay, and its
+// deployments change.
 type adoption struct {
 	*system
 	mu   sync.Mutex
-	got  []string // what the next phase was sent: who by, table and date
+	got  []string // messages to the next phase: sender and date
 	busy sync.Mutex
 }
 
@@ -36,8 +36,8 @@ const (
 	oldFeed     = completions + "-consumer" // as the local environment names what it makes for a consumer
 )
 
-// deploy starts the functions, in shadow or not, with or without the earlier orchestrator next to
-// them, on the documents that there are.
+// deploy starts the functions on the existing documents, in shadow or not, with or without the
+// previous orchestrator next to them.
 func (a *adoption) deploy(shadow bool, at time.Time, old bool) {
 	t := a.t
 	t.Helper()
@@ -69,8 +69,7 @@ func (a *adoption) phase4(w http.ResponseWriter, r *http.Request) {
 	a.got = append(a.got, by+" "+string(tr.GameDate))
 }
 
-// sent returns how many messages the next phase was sent since the last call, by whom and
-// about what date.
+// sent returns the number of messages to the next phase since the last call, by sender and date.
 func (a *adoption) sent() map[string]int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -82,8 +81,8 @@ func (a *adoption) sent() map[string]int {
 	return out
 }
 
-// orchestrator is the one before: it counts the names in the date's document, and when all
-// five are there and nobody has triggered, it publishes and notes so.
+// orchestrator is the previous orchestrator. It counts the names in the date's document. When all
+// five are there and the document is not marked as triggered, it publishes and marks it.
 func (a *adoption) orchestrator(w http.ResponseWriter, r *http.Request) {
 	a.busy.Lock()
 	defer a.busy.Unlock()
@@ -163,7 +162,7 @@ func TestAdoption_PipelineIsAdoptedAndReturned(t *testing.T) {
 	handedOver("theirs 2026-02-03")
 	want(t, 0, []string{"\n1 alike, 0 only ours, 0 only theirs, 0 that the other does not tell, 0 unknown\n"}, "report", "--shadow", "--from", "2026-02-03", "--to", "2026-02-03")
 
-	// What make deploy asks before it applies anything.
+	// make deploy runs this command before it applies a plan.
 	want(t, 0, nil, "checks", "verify")
 	t.Setenv("PHASEGATE_SHADOW", "false")
 	want(t, 1, []string{"bad      replaces " + oldFeed + "\n  it still feeds the previous orchestrator, and both would hand over", "1 of 1 verification failed"}, "checks", "verify")
@@ -174,7 +173,7 @@ func TestAdoption_PipelineIsAdoptedAndReturned(t *testing.T) {
 	want(t, 0, []string{"ok       replaces " + oldFeed}, "checks", "verify")
 	broker := a.PubSub
 	a.stop()
-	t.Setenv("PUBSUB_EMULATOR_HOST", broker) // whom nobody answers for any more
+	t.Setenv("PUBSUB_EMULATOR_HOST", broker) // no server listens there any more
 	t.Setenv("PHASEGATE_SHADOW", "false")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -190,7 +189,7 @@ func TestAdoption_PipelineIsAdoptedAndReturned(t *testing.T) {
 	a.deploy(true, morning(6), true)
 	a.night("2026-02-05")
 	handedOver("theirs 2026-02-05")
-	// A report of a date that was ours comes again, to both of them.
+	// A completion of a date that we handed over is reported again, to both orchestrators.
 	a.report(completion(five[0], "2026-02-04"))
 	if got := a.sent(); len(got) != 0 {
 		t.Errorf("handed over again: %v", got)

@@ -51,7 +51,7 @@ func TestChecksVerify_FindsChecksThatCannotRun(t *testing.T) {
 }
 
 // The emulator refuses to dry-run three of the four statements that write a table. The double answers as
-// BigQuery does, with the bytes that each reads.
+// BigQuery does, with the bytes that each statement reads.
 func TestChecksVerify_DryRunsEveryStatementThatWrites(t *testing.T) {
 	w := atWarehouse(t, sampleNight)
 	players := w.Rename("nba_analytics.player_game_summary")
@@ -69,7 +69,7 @@ func TestChecksVerify_DryRunsEveryStatementThatWrites(t *testing.T) {
 				return c.Problem, c.Warning
 			}
 		}
-		t.Fatalf("nothing about writes into %s: %s", players, stdout)
+		t.Fatalf("no check of writes into %s: %s", players, stdout)
 		return "", ""
 	}
 	if problem, warning := writes(); problem != "" || warning != "the BigQuery emulator cannot dry-run merge, merge by key, removal" {
@@ -88,11 +88,12 @@ func TestChecksVerify_DryRunsEveryStatementThatWrites(t *testing.T) {
 	}
 	p.Tables[players] = warehousetest.Table{Partition: "processed_at", RequireFilter: true}
 	if _, stdout, _ := command(t, "checks", "verify"); !strings.Contains(stdout, "it requires a filter by processed_at, which is not its date column game_date") {
-		t.Errorf("a filter that no write has: %s", stdout)
+		t.Errorf("no problem for a table that requires another filter: %s", stdout)
 	}
 }
 
-// Other programs may fill such a table. A processor in Go would fail at its first run.
+// checks verify only warns of a table that a processor in Go cannot write, because another program may
+// fill it.
 func TestChecksVerify_WarnsOfTablesThatTakeNoRows(t *testing.T) {
 	w := atWarehouse(t, sampleNight)
 	w.Exec("CREATE TABLE nba_analytics.players (game_date DATE, player_lookup STRING, processed_at TIMESTAMP)", "DROP TABLE nba_analytics.upcoming_player_game_context",

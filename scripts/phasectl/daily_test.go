@@ -26,10 +26,10 @@ func TestDaily_CombinesHealthReconcileAndDrift(t *testing.T) {
 			t.Errorf("%s: %v", name, m[name])
 		}
 	}
-	// One that finds something makes it failing, whatever is unknown; the others still run.
+	// One failing part makes the result failing, even if others are unknown; the others still run.
 	sound("ffffffffffff").serve(t)
 	want(t, 1, []string{"failing  function phasegate-health\n  source ffffffffffff", "\n\nfailing\n"}, "daily", "--source", dir)
-	// One that cannot even be asked is told, and the others still run.
+	// A part that cannot run is reported on stderr, and the others still run.
 	code, stdout, stderr = command(t, "daily", "--source", t.TempDir(), "--json")
 	if m := object(t, stdout); code != 2 || m["drift"] != nil || m["health"] == nil || !strings.Contains(stderr, "is no checkout") {
 		t.Errorf("%d %s %s", code, stdout, stderr)

@@ -19,8 +19,8 @@ func TestDeadLetter_CanBeReadAndReplayed(t *testing.T) {
 	want(t, 0, []string{"no dead-lettered messages"}, "dead-letter", "list")
 	published := s.Clock.Now()
 	s.fail(completion(five[4], "2026-02-03"))
-	// A day later, in another mode's time: the original time decides.
-	for range 2 { // looking changes nothing
+	// By now it is the time of another mode. The list and the replay use the time of the first publication.
+	for range 2 { // list acknowledges no message
 		want(t, 0, []string{published.In(time.FixedZone("", -5*3600)).Format("2006-01-02 15:04"), "nba-phase3-analytics-complete  after 100 attempts", "upcoming_team_game_context"}, "dead-letter", "list")
 	}
 	want(t, 64, []string{`--topic`, "feeds no function"}, "dead-letter", "list", "--topic", "x")
@@ -35,8 +35,8 @@ func TestDeadLetter_CanBeReadAndReplayed(t *testing.T) {
 	want(t, 0, []string{"2026-02-03  overnight  published  5 of 5 complete"}, "status", "--date", "2026-02-03")
 }
 
-// A dead letter that cannot be handled now either stays, and one that is too large for
-// quarantine is nowhere else.
+// A dead letter stays if its replay fails: a message that is too large for quarantine is stored
+// nowhere else.
 func TestDeadLetter_IsAcknowledgedOnlyAfterSafeStorage(t *testing.T) {
 	s := running(t)
 	id := s.tooLarge()
@@ -49,8 +49,8 @@ func TestDeadLetter_IsAcknowledgedOnlyAfterSafeStorage(t *testing.T) {
 	want(t, 0, []string{id}, "dead-letter", "list")
 }
 
-// The record comes before the acknowledgement: a crash in between leaves the message, and
-// discarding it again adds no second record.
+// discard writes the audit record before the acknowledgement. A crash in between leaves the message,
+// and a second discard adds no second record.
 func TestDeadLetterDiscard_RecordsBeforeItAcknowledges(t *testing.T) {
 	s := running(t)
 	s.fail(completion(five[0], "2026-02-03"))
@@ -76,7 +76,7 @@ func TestDeadLetterDiscard_RecordsBeforeItAcknowledges(t *testing.T) {
 	}
 }
 
-// A message that is too large for quarantine is discarded in both places by one command.
+// One command discards a message that is too large for quarantine in quarantine and in the dead letters.
 func TestDeadLetterDiscard_SettlesItsQuarantine(t *testing.T) {
 	s := running(t)
 	id := s.tooLarge()
@@ -88,7 +88,7 @@ func TestDeadLetterDiscard_SettlesItsQuarantine(t *testing.T) {
 	}
 }
 
-// What failed is named even if the message cannot be given back either.
+// The error names the failure even if the command cannot return the message to the subscription.
 func TestDeadLetter_NamesTheFailureAndWhatWasNotGivenBack(t *testing.T) {
 	s := running(t)
 	f := &flags{}

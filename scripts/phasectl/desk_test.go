@@ -14,7 +14,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store/sqlite"
 )
 
-// desk is an environment of documents alone, in which commands are run under locks.
+// desk is an environment with a store only, in which commands run under locks.
 type desk struct {
 	t    *testing.T
 	file string
@@ -22,14 +22,14 @@ type desk struct {
 
 func newDesk(t *testing.T) *desk {
 	d := &desk{t: t, file: filepath.Join(t.TempDir(), "store.db")}
-	d.store() // made by whoever owns it
+	d.store() // creates the file: the commands only open an existing one
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
 	t.Setenv("PHASEGATE_STORE", "sqlite:"+d.file)
-	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // nobody answers there
+	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // no server listens there
 	return d
 }
 
-// store opens the documents behind the commands' back.
+// store opens the store of the commands directly.
 func (d *desk) store() store.Store {
 	d.t.Helper()
 	s, err := sqlite.Open(d.file, time.Now)
@@ -40,7 +40,7 @@ func (d *desk) store() store.Store {
 	return s
 }
 
-// pipe is a named pipe: who reads it stands still until it is opened.
+// pipe is a named pipe: a process that opens it for reading waits until the test opens it for writing.
 type pipe struct {
 	t    *testing.T
 	path string
@@ -55,7 +55,7 @@ func (d *desk) pipe(name string) pipe {
 	return g
 }
 
-// open lets whoever reads go on, and waits until somebody does.
+// open waits until a process reads the pipe, and lets it go on.
 func (g pipe) open() {
 	g.t.Helper()
 	if err := os.WriteFile(g.path, []byte("go\n"), 0o600); err != nil {
@@ -63,7 +63,7 @@ func (g pipe) open() {
 	}
 }
 
-// read waits until somebody has written, and nobody has it open any more.
+// read waits until a process has opened the pipe for writing, and every writer has closed it.
 func (g pipe) read() string {
 	g.t.Helper()
 	f, err := os.Open(g.path)
@@ -88,7 +88,7 @@ func underLock(script string, flags ...string) []string {
 	return append(args, "--", "sh", "-c", script)
 }
 
-// going is a command under way.
+// going is a running command.
 type going struct {
 	stdout, stderr *output
 	cancel         context.CancelFunc

@@ -56,7 +56,7 @@ func TestDoctor_ChecksTheSubscriptionsOfAGuardedService(t *testing.T) {
 			tc.change(c)
 			c.serve()
 			if out := diagnose(t, tc.code, tc.parts, "--pipeline", file); strings.Contains(out, "subscription other") || strings.Contains(out, "subscription pulled") {
-				t.Errorf("judges what is not guarded:\n%s", out)
+				t.Errorf("doctor checks a subscription that is not guarded:\n%s", out)
 			}
 		})
 	}

@@ -31,7 +31,7 @@ type cloud struct {
 	calls int
 }
 
-// harmless are the calls that read, and that are no GET.
+// harmless are the calls that only read, although they are no GET.
 var harmless = regexp.MustCompile(`:(getIamPolicy|testIamPermissions)$`)
 
 func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -14,8 +14,8 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 )
 
-// project is what the platform's interfaces say about one, by path; a text that begins with
-// a number is an error with that status.
+// project has the answers of the platform's APIs about a project, by path. A text that begins
+// with a number is an error with that status.
 type project map[string]string
 
 const (
@@ -36,7 +36,7 @@ func (p project) serve(t *testing.T) {
 		body, ok := p[key]
 		switch {
 		case !ok:
-			t.Errorf("nobody should ask for %s", r.URL)
+			t.Errorf("unexpected request for %s", r.URL)
 			w.WriteHeader(http.StatusNotFound)
 		case strings.HasPrefix(body, "403"):
 			w.WriteHeader(http.StatusForbidden)
@@ -86,7 +86,7 @@ func sound(hash string) project {
 	}
 }
 
-// checkout is a folder whose packer says that hash.
+// checkout is a folder whose packaging command prints that hash.
 func checkout(t *testing.T, hash string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -167,7 +167,7 @@ func TestDrift_ListsIgnoredResources(t *testing.T) {
 	}
 }
 
-// What a function says that it has run is held against what is deployed, too.
+// drift also compares the source that a function has recorded in its heartbeat with the deployed one.
 func TestDrift_ComparesSourceThatHasRun(t *testing.T) {
 	s := running(t)
 	sound(driftHash).serve(t)
@@ -176,15 +176,15 @@ func TestDrift_ComparesSourceThatHasRun(t *testing.T) {
 	}
 	dir := checkout(t, driftHash)
 	want(t, 1, []string{"failing  function phasegate-reconcile\n  source " + driftHash + " is deployed, and " + app.SourceHash + " has run since"}, "drift", "--source", dir)
-	// One that has not run since it was deployed has run the one before.
+	// The heartbeat of a function that has not run since its deployment is from the previous source.
 	p := sound(driftHash)
 	p[functionsPath] = strings.Replace(p[functionsPath], `"state":"ACTIVE"`, `"state":"ACTIVE","updateTime":"2026-02-05T00:00:00.123Z"`, 2)
 	p.serve(t)
 	want(t, 0, []string{"ok       function phasegate-reconcile\n  source " + driftHash}, "drift", "--source", dir)
 }
 
-// F42: a comparison with a path that does not exist is an error, never fine; and the
-// checkout's own hash is what is compared.
+// F42: a comparison with a path that does not exist is an error, never ok. drift compares the hash
+// of the named checkout.
 func TestF42_DriftComparesWithACheckoutThatIsThere(t *testing.T) {
 	running(t)
 	empty, broken := t.TempDir(), checkout(t, driftHash)
@@ -209,7 +209,7 @@ func TestF42_DriftComparesWithACheckoutThatIsThere(t *testing.T) {
 			t.Errorf("%s: %d %s %s", name, code, stdout, stderr)
 		}
 	}
-	// This checkout is one.
+	// This repository is a checkout.
 	hash, err := checkoutHash(t.Context(), filepath.Join("..", ".."), "")
 	if err != nil || len(hash) != 12 {
 		t.Fatalf("%q %v", hash, err)

@@ -17,7 +17,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// loggingAnswers answers as Cloud Logging does, one answer a question, the last for ever.
+// loggingAnswers answers as Cloud Logging does: one answer a request, and then the last one again.
 func loggingAnswers(t *testing.T, answers ...string) *[]logging.ListLogEntriesRequest {
 	t.Helper()
 	var asked []logging.ListLogEntriesRequest
@@ -57,14 +57,14 @@ func TestDrill_ShowsCheckEventAndNotification(t *testing.T) {
 	if len(told) != 1 || !strings.Contains(told[0], ":information_source: drill, nothing is wrong: hand_overs is failing, as intended\n>2000-01-01 overnight: overdue") {
 		t.Errorf("%q", told)
 	}
-	want(t, 0, []string{"ok       notification"}, "drill") // as often as one likes
+	want(t, 0, []string{"ok       notification"}, "drill") // a drill can be repeated
 	if n := len(s.told()); n != 1 {
-		t.Errorf("told %d times", n)
+		t.Errorf("%d messages to Slack, want 1", n)
 	}
-	// Nobody is the worse for it.
+	// A drill publishes nothing to the next phase and leaves no documents of the pipeline.
 	s.settle()
 	if received.Load() != 0 {
-		t.Error("the next phase was sent something")
+		t.Error("the next phase received a message")
 	}
 	for _, collection := range []string{"phase_periods", "phase_triggers", "phase3_completion", "quarantine"} {
 		for doc, err := range s.App.Store.Scan(t.Context(), collection, "0", "~") {
@@ -78,7 +78,7 @@ func TestDrill_ShowsCheckEventAndNotification(t *testing.T) {
 
 func TestDrill_NamesMissingSignals(t *testing.T) {
 	s, _ := runningNow(t)
-	// A machine's lines are in no Cloud Logging, and that is not fine.
+	// The log lines of a local environment are not in Cloud Logging, so the check is unknown.
 	want(t, 2, []string{"unknown  event\n  lines of this machine"}, "drill")
 	loggingAnswers(t, `{"error":{"code":403,"message":"Permission denied on logging.logEntries.list"}}`)
 	want(t, 2, []string{"unknown  event\n  read the log: ", "Permission denied"}, "drill")
@@ -87,7 +87,7 @@ func TestDrill_NamesMissingSignals(t *testing.T) {
 	loggingAnswers(t, oneLine)
 	s.App.Notifier.Slack = notify.Slack{}
 	want(t, 1, []string{"failing  notification\n  no channel: neither SLACK_WEBHOOK_URL nor SLACK_BOT_TOKEN is set"}, "drill")
-	// What nobody looks at is not noticed.
+	// Without its subscription the function health gets no drill message.
 	name := "projects/phasegate-local/subscriptions/phasegate-health-health"
 	if err := s.App.Broker.Client.SubscriptionAdminClient.DeleteSubscription(t.Context(), &pubsubpb.DeleteSubscriptionRequest{Subscription: name}); err != nil {
 		t.Fatal(err)

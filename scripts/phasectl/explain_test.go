@@ -31,8 +31,8 @@ func TestExplain_ShowsLastErrorExitStatusAndAttempts(t *testing.T) {
 	}
 }
 
-// The link opens the log of the processor's service, at the time of the cycle. What ran on this
-// machine has none.
+// The link opens the log of the processor's service, at the time of the cycle. A processor that ran on
+// this machine has no link.
 func TestExplain_LinksTheLogOfTheProcessor(t *testing.T) {
 	p, err := pipeline.Parse(pipeline.Default())
 	if err != nil {
@@ -80,7 +80,7 @@ func TestExplain_ShowsRunsInPages(t *testing.T) {
 	want(t, 64, []string{"--page: 3 is not within 1 to 2"}, "explain", "2026-02-03", "overnight", "--page", "3")
 }
 
-// An answer that is watched is shown until it is interrupted, and that is no error.
+// --watch shows the answer until an interrupt, which is no error.
 func TestWatch_ShowsTheAnswerUntilItIsInterrupted(t *testing.T) {
 	running(t)
 	for _, args := range [][]string{{"status", "--watch"}, {"explain", "2026-02-03", "overnight", "--watch=1h"}} {

@@ -61,7 +61,7 @@ func TestGrammar_WordsAndFlagsAreTheSame(t *testing.T) {
 	want(t, 0, []string{"environment this machine"}, "status", "--from", "-3d", "--to", "today")
 }
 
-// The mode may be left out where there is one. The words after -- belong to another command.
+// The mode may be left out if the transition has only one. The words after -- belong to another command.
 func TestGrammar_ModeMayBeLeftOutWhereThereIsOne(t *testing.T) {
 	var s subject
 	one := &pipeline.Transition{ID: "t", Modes: []pipeline.Mode{{Name: "daily"}}}
@@ -116,7 +116,7 @@ func TestHelp_GroupsCommandsAndSuggestsUnknownOnes(t *testing.T) {
 	}
 }
 
-// Every command that changes something can be tried without a change, and asks on a terminal.
+// Every command that changes something has --dry-run, and asks for confirmation on a terminal.
 func TestActs_CanBeTriedAndAskOnATerminal(t *testing.T) {
 	var visit func(cmd *cobra.Command)
 	visit = func(cmd *cobra.Command) {
@@ -153,7 +153,7 @@ func TestActs_CanBeTriedAndAskOnATerminal(t *testing.T) {
 	}
 }
 
-// A page aligns its columns whatever their details are, and colours only what it may.
+// A page aligns its columns without regard to the details, and colours them only if coloured is set.
 func TestPage_AlignsRowsAndColoursStates(t *testing.T) {
 	for coloured, want := range map[bool]string{
 		false: "STATE    CHECK\nok       a\n    a detail that is longer than the table\nfailing  bcd\nend\n",
@@ -184,7 +184,7 @@ func TestPage_AlignsRowsAndColoursStates(t *testing.T) {
 	}
 }
 
-// A job of cron has /dev/null for its input: nothing can be asked there.
+// A cron job has /dev/null for its input: phasectl must not ask there.
 func TestTerminal_IsNotEveryDevice(t *testing.T) {
 	f, err := os.Open(os.DevNull)
 	if err != nil {
@@ -192,6 +192,6 @@ func TestTerminal_IsNotEveryDevice(t *testing.T) {
 	}
 	defer f.Close()
 	if cli.Terminal(f) {
-		t.Errorf("%s is taken for a terminal", os.DevNull)
+		t.Errorf("cli.Terminal accepts %s as a terminal", os.DevNull)
 	}
 }

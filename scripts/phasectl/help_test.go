@@ -58,7 +58,7 @@ func TestShellCompletion_SuggestsNamesFromPipelineFile(t *testing.T) {
 	}
 }
 
-// One thing is one thing: "1 finding", never "1 findings".
+// Texts use the singular for a count of one: "1 finding", never "1 findings".
 func TestTexts_CountOneThingInTheSingular(t *testing.T) {
 	counts := regexp.MustCompile(`%d (of %d )?[a-z-]+s\b( [a-z]+)?`)
 	never := regexp.MustCompile(`%d (bytes|is not|periods, %s to|tables; a transition)|(to|most|than|after) %d `) // bounds, and what is never one

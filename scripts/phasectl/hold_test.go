@@ -31,7 +31,7 @@ func TestHold_KeepsCycleOnHoldUntilRelease(t *testing.T) {
 	}
 }
 
-// The relay evaluates no old period.
+// The relay does not evaluate old periods, so close itself must set the time of expiry.
 func TestClose_LetsAnOldPeriodExpire(t *testing.T) {
 	s := running(t)
 	s.report(completion(five[0], "2026-02-03"))
@@ -48,7 +48,7 @@ func TestClose_LetsAnOldPeriodExpire(t *testing.T) {
 	}
 	want(t, 0, []string{"is closed"}, "close", "2026-02-03", "overnight", "--reason", "cancelled")
 	if !expires() {
-		t.Error("a period whose only cycle is closed stays for ever")
+		t.Error("a period whose only cycle is closed does not expire")
 	}
 }
 

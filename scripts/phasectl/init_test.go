@@ -58,7 +58,7 @@ func TestInit_WritesAValidFileFromAnswers(t *testing.T) {
 	}
 	want(t, 0, []string{" is valid: pipeline shop", "    deadline  12:00 on the next day"}, "pipeline", "check", file)
 
-	// What a comment offers is valid, too.
+	// The settings in the file's comments are valid, too.
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestInit_ByTheHourIsValid(t *testing.T) {
 	}
 }
 
-// At the end of the answers a question takes its default. Names are split at commas alone.
+// When the input ends, each further question takes its default. Only commas separate names.
 func TestInit_TakesDefaultsAtTheEndOfTheAnswers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
 	typed(t, "shop", "UTC", "day", "raw clean", "raw, clean", "orders", "sales")

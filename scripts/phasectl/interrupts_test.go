@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A range that is interrupted keeps what it has handed over, and says how to do the rest.
+// An interrupted range keeps the cycles that it has handed over, and names the command for the rest.
 func TestTrigger_InterruptedProcessIsFinishedByTheCommandItNames(t *testing.T) {
 	s := running(t)
 	for _, date := range []string{"2026-02-01", "2026-02-02", "2026-02-03"} {
@@ -36,7 +36,7 @@ func TestTrigger_InterruptedProcessIsFinishedByTheCommandItNames(t *testing.T) {
 	}
 }
 
-// A replay that is interrupted has done some messages. The others wait, and the same command does them.
+// An interrupted replay has replayed some messages. The others wait, and the same command replays them.
 func TestQuarantineReplay_InterruptedProcessIsFinishedByTheSameCommand(t *testing.T) {
 	s := running(t)
 	s.report(completion(five[1], "2026-02-03"), completion(five[2], "2026-02-03"))
@@ -72,8 +72,8 @@ func TestQuarantineReplay_InterruptedProcessIsFinishedByTheSameCommand(t *testin
 	want(t, 0, []string{"nothing is in quarantine\n"}, "quarantine", "list")
 }
 
-// stuckBroker passes on what a client and a broker say, but no trigger: it reports the first one
-// and then answers no more.
+// stuckBroker forwards the calls between a client and a broker until the first trigger. It reports
+// that one and then stops answering.
 func stuckBroker(t *testing.T, broker string, asked chan<- struct{}) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -67,7 +67,7 @@ var resolved = sync.OnceValues(func() (map[string]*jsonschema.Resolved, error) {
 	return out, err
 })
 
-// schemaFiles is schemaFolder from wherever a test has gone.
+// schemaFiles is the absolute path of schemaFolder: tests change their working directory.
 var schemaFiles = func() string {
 	dir, err := filepath.Abs(schemaFolder)
 	if err != nil {
@@ -76,7 +76,7 @@ var schemaFiles = func() string {
 	return dir
 }()
 
-// fits checks an answer with --json against the schema of its command, whichever test has asked for it.
+// fits checks an answer with --json against the schema of its command, in every test.
 func fits(t testing.TB, args []string, stdout string) {
 	t.Helper()
 	if !slices.Contains(args, "--json") || strings.TrimSpace(stdout) == "" {
@@ -158,8 +158,8 @@ func TestReferenceOfJSON_HasTheSchemaOfEachCommand(t *testing.T) {
 	}
 }
 
-// Each answer that needs no warehouse fits its schema, with something in it. Those of the other
-// commands are checked where they are tested: fits looks at every answer.
+// Each answer that needs no warehouse fits its schema. The tests of the other commands check theirs,
+// because fits checks every answer.
 func TestJSON_AnswersFitTheirSchemas(t *testing.T) {
 	s := running(t)
 	s.night("2026-02-03")
@@ -180,7 +180,7 @@ func TestJSON_AnswersFitTheirSchemas(t *testing.T) {
 			}
 		})
 	}
-	for name, typ := range map[string]reflect.Type{"status": reflect.TypeFor[statusAnswer]()} { // a schema refuses what it does not name
+	for name, typ := range map[string]reflect.Type{"status": reflect.TypeFor[statusAnswer]()} { // a schema refuses unknown fields
 		all, err := resolved()
 		if err != nil {
 			t.Fatal(err)

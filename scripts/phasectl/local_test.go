@@ -268,8 +268,8 @@ func wantKeys(t *testing.T, m map[string]any, strs, arrays string) {
 	}
 }
 
-// An environment with a prefix writes tables only if that is said, so the commands next to it must
-// be told.
+// An environment with a prefix writes tables only if PHASEGATE_TABLES says so. The commands next to
+// it need the same variable.
 func TestEnv_SaysThatAnEnvironmentWithAPrefixWrites(t *testing.T) {
 	vars := devcmd.Ready{Prefix: "dev-", Tables: "write"}.Variables()
 	if out := fmt.Sprintln(vars[len(vars)-2], vars[len(vars)-1]); out != "export PHASEGATE_PREFIX='dev-' export PHASEGATE_TABLES='write'\n" {

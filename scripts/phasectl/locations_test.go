@@ -16,7 +16,7 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
-// located is a BigQuery that has datasets in locations, and lets nobody look at those that are
+// located is a BigQuery that has datasets in locations, and refuses access to those that are
 // "denied".
 func located(t *testing.T, datasets map[string]string) *warehouse.Warehouse {
 	t.Helper()

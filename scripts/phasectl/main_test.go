@@ -22,8 +22,8 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// TestMain fails when the tests leave goroutines behind, and keeps the environment of
-// whoever runs them out.
+// TestMain fails when the tests leave goroutines behind. It removes the variables of the
+// developer's shell that would change the commands.
 func TestMain(m *testing.M) {
 	if os.Getenv(asPhasectl) == "1" {
 		if distance, err := time.ParseDuration(os.Getenv(pageClock)); err == nil {
@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// asPhasectl makes this test binary phasectl itself, for what only a process can show.
+// asPhasectl makes this test binary run as phasectl, for tests that need a process.
 const asPhasectl = "TEST_AS_PHASECTL"
 
 // output is a stream that is read while a command writes.
@@ -140,7 +140,7 @@ func TestStore_MistypedPathIsError(t *testing.T) {
 		t.Errorf("%d %q %q", code, stdout, stderr)
 	}
 	if _, err := os.Stat(file); err == nil {
-		t.Error("looking at a store created it")
+		t.Error("a command that only reads has created the store")
 	}
 }
 
@@ -224,7 +224,7 @@ func TestDemo_LosesAndDuplicatesNothing(t *testing.T) {
 	if n, err := fmt.Sscanf(last, "expected=%d published=%d lost=0 doubled=0", &expected, &published); n != 2 || err != nil || expected != published || expected == 0 {
 		t.Errorf("last line %q", last)
 	}
-	// The story lets a process die: the dispatcher says so on standard error.
+	// In the demo a process dies: the dispatcher reports that on standard error.
 	if code != 0 {
 		t.Errorf("%d %q, want 0", code, stderr)
 	}
@@ -233,7 +233,7 @@ func TestDemo_LosesAndDuplicatesNothing(t *testing.T) {
 	}
 }
 
-// The last line is the verdict, after what to try next; with --keep it is there before the wait.
+// The last line is the result, after the commands to try next. With --keep it is printed before the wait.
 func TestDemo_KeepPrintsTheVerdictBeforeItWaits(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

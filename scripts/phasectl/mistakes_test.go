@@ -5,13 +5,13 @@ import (
 	"testing"
 )
 
-// A command names each mistake of its line, and does nothing.
+// A command names each mistake of its command line, and changes nothing.
 func TestCommands_NameMistakesOfTheirLines(t *testing.T) {
 	running(t)
 	for _, of := range []struct {
 		lines, part string // the lines are separated by |
 	}{
-		// What every command answers alike.
+		// Mistakes that every command reports alike.
 		{"stauts", "did you mean status?"},
 		{"quarantine discrad", "did you mean discard?"},
 		{"quarantine drop", "drop"},
@@ -36,7 +36,7 @@ func TestCommands_NameMistakesOfTheirLines(t *testing.T) {
 		{"daily --days 0|reconcile --days 0|reconcile --days 366|sweep --days 0", "--days"},
 		{"reconcile --to 2026-02-03|reconcile --from tomorrow|reconcile --from 2026-02-03 --to 2026-02-01|sweep --to 2026-02-03", "--"},
 
-		// What to do, and why.
+		// Objects and reasons of commands that act.
 		{"trigger --date 2026-02-03 --mode overnight|hold --for 1h --reason=\t|locks release " + lockKey, "--reason"},
 		{"trigger --mode overnight --reason x", "PERIOD is required:\n  phasectl trigger --mode=overnight --reason=x yesterday\n  phasectl trigger --mode=overnight --reason=x --from -7d --to yesterday\n"},
 		{"trigger --date 2026-02-03 --from 2026-02-03 --to 2026-02-03 --mode overnight --reason x", "a period, or --from"},

@@ -113,7 +113,7 @@ func TestTrigger_WithoutCriticalProcessorsNamesForce(t *testing.T) {
 	}
 }
 
-// Without --transition the cycle of each transition that has the mode is explained.
+// Without --transition, explain explains the cycle of each transition that has the mode.
 func TestExplain_WithoutATransitionExplainsTheCycleOfEach(t *testing.T) {
 	firstDay(t)
 	want(t, 0, nil, "complete", "sales", "yesterday", "--reason", "try it")
@@ -129,7 +129,7 @@ func TestExplain_WithoutATransitionExplainsTheCycleOfEach(t *testing.T) {
 	if len(cycles) != 2 || cycles[1].(map[string]any)["transition"] != "clean_to_marts" {
 		t.Errorf("%s", out)
 	}
-	// One of several transitions has the mode, the other has another one.
+	// Only one of the two transitions has the mode.
 	other := filepath.Join(t.TempDir(), "other.yaml")
 	if err := os.WriteFile(other, []byte(strings.Replace(chain, `- {name: daily, event: after, deadline: "+1d 20:00"}`, `- {name: late, event: after, deadline: "+1d 20:00"}`, 1)), 0o600); err != nil {
 		t.Fatal(err)

@@ -84,7 +84,7 @@ func (w *worstNight) nextPhase(r *http.Request, next processors.Processors) erro
 	return err
 }
 
-// types runs a command of an operator, and notes it with what it printed.
+// types runs a command of an operator, and adds it and its output to the transcript.
 func (w *worstNight) types(code int, args ...string) string {
 	w.t.Helper()
 	w.commands++
@@ -112,7 +112,7 @@ func shellWords(args []string) string {
 	return strings.Join(out, " ")
 }
 
-// later lets time pass, and has each scheduled job run.
+// later advances the clock, and runs the relay and health.
 func (w *worstNight) later(hour, minute int) {
 	w.t.Helper()
 	zone := w.App.Pipeline.Calendar.Zone()
@@ -134,8 +134,8 @@ func (w *worstNight) ran(names ...string) {
 	}
 }
 
-// worst are the bad nights: what has happened, and what the operator types then. The last command of
-// each is health, which is ok.
+// worst are the bad nights: the events, and the commands that the operator types. The last command of
+// each is health, and it is ok.
 var worst = []struct {
 	name, title, text string
 	happens           func(w *worstNight)
@@ -219,7 +219,7 @@ func (w *worstNight) exec(sql string) {
 	}
 }
 
-// varying is what differs from one call of the tests to the next.
+// varying are the parts of the output that differ between runs of the tests.
 var varying = []struct {
 	is   *regexp.Regexp
 	with string
@@ -241,8 +241,8 @@ are ok are left out. To write this page again:
 // okRows are the rows of checks that are ok.
 var okRows = regexp.MustCompile(`(?m)^ok  .*\n`)
 
-// clockTime is an instant as it is shown. A machine that is slow shows a later one: times are cut to
-// five minutes.
+// clockTime is a time in the output. Times are cut to five minutes, because a slow machine prints
+// later ones.
 var clockTime = regexp.MustCompile(`(\d\d:\d)(\d)(:\d\d)?( EST| CET|Z)\b`)
 
 func roundTime(text string) string {
@@ -258,7 +258,7 @@ func roundTime(text string) string {
 	})
 }
 
-// Six bad nights are solved and closed with what the tools print, by at most five commands each.
+// An operator repairs each of six bad nights with at most five commands that the tools print.
 func TestWorstNights_AreClosedByFiveCommands(t *testing.T) {
 	emulatortest.BigQuery(t)
 	const path = "../../docs/how-to/worst-nights.md"

@@ -47,7 +47,7 @@ func accepted(line string) error {
 	return err
 }
 
-// Each command of the status page can be typed as it is shown: of cycles in every state, locks,
+// phasectl accepts each command as the status page shows it: for cycles in every state, locks,
 // sweeps, quarantine and checks.
 func TestStatusPage_CommandsAreAccepted(t *testing.T) {
 	at := time.Date(2026, 2, 4, 10, 20, 0, 0, time.UTC) // 05:20 in New York

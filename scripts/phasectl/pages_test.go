@@ -19,15 +19,15 @@ import (
 // pageClock is the environment variable with the distance of a page's clock from the real one.
 const pageClock = "TEST_CLOCK"
 
-// prepared is what a page takes for granted: the folder it is read in, a folder of programs, a time.
+// prepared has the preconditions of a page: the working folder, a folder of programs, a time.
 type prepared struct {
 	dir, bin string
 	now      time.Time
 	settle   func() // lets messages arrive
-	after    func() // says what has to be true at the end
+	after    func() // checks the state at the end
 }
 
-// pages have blocks that are typed, each with what it takes for granted.
+// pages are the pages whose blocks the test types, with their preconditions.
 var pages = map[string]func(*testing.T, *prepared){
 	"tutorials/first-hand-over.md":         bare,
 	"tutorials/your-own-pipeline.md":       bare,
@@ -42,7 +42,7 @@ var pages = map[string]func(*testing.T, *prepared){
 	"how-to/leave.md":                      left,
 }
 
-// bare is a machine with phasectl alone, in the morning.
+// bare is a machine with only phasectl, in the morning.
 func bare(_ *testing.T, p *prepared) { p.now = time.Date(2026, 2, 4, 8, 5, 0, 0, time.UTC) }
 
 func withCurl(t *testing.T, p *prepared) {
@@ -58,7 +58,7 @@ func (p *prepared) program(t *testing.T, name, script string) {
 	}
 }
 
-// deskOf is an operator's, at the running system of the NBA pipeline, whose processors have programs.
+// deskOf is an operator's machine with the running system of the NBA pipeline and programs of its processors.
 func deskOf(t *testing.T, p *prepared) *system {
 	t.Helper()
 	s := running(t)
@@ -172,7 +172,7 @@ func inOrder(text string, parts ...string) (missing string) {
 }
 
 // standIns puts stand-ins of the programs that change a project of Google Cloud into bin, and a Makefile
-// next to the page. They note how they are called. What make gives them is tested in scripts/verify/terraform.
+// next to the page. They record their arguments. scripts/verify/terraform tests the arguments that make gives.
 func standIns(t *testing.T, p *prepared, exports string) (calls func() string) {
 	t.Helper()
 	noted := filepath.Join(p.dir, ".calls")

@@ -39,7 +39,7 @@ func TestPipelineCheck_SaysInWordsWhatAFileMeans(t *testing.T) {
 		"  transitions[].modes[].at_deadline: hold (2 times)\n", "  phases[].processors[].class: from the name, such as SalesNorthProcessor (40 times)\n", "warnings\n  transitions[1] has no checks"}, "pipeline", "check", "../dev/demo/retail.yaml")
 }
 
-// A session without a project, credentials or a store checks a file.
+// pipeline check needs no project, credentials or store.
 func TestPipelineCheck_NamesEachProblem(t *testing.T) {
 	file := written(t, "quorum_pct", "quorum_pc", "complete: all", "complete: al")
 	want(t, 1, []string{file + " is not valid:\n", `: field quorum_pc not found in transitions[0].modes[2].grace; did you mean "quorum_pct"?`,
@@ -61,7 +61,7 @@ func TestPipelineCheck_NamesEachProblem(t *testing.T) {
 	want(t, 1, []string{one + " has 1 problem\n"}, "pipeline", "check", one)
 }
 
-// The night has a cycle of overnight that waits for five processors and its deadline.
+// The night has an overnight cycle that waits for five processors and its deadline.
 func TestPipelineDiff_ShowsOpenCyclesAndTheDeployment(t *testing.T) {
 	night(t)
 	changed := written(t, "critical: [player_game_summary, upcoming_player_game_context]\n        optional: [team_defense_game_summary, team_offense_game_summary, upcoming_team_game_context]",
@@ -93,7 +93,7 @@ func TestPipelineDiff_OfEqualFilesFindsNothing(t *testing.T) {
 	want(t, 0, []string{"the files are equal: hash "}, "pipeline", "diff", same)
 }
 
-// Only the rules and the deployment are known without a store, and the command says so.
+// Without a store, pipeline diff shows the rules and the deployment, and reports the open cycles as unknown.
 func TestPipelineDiff_SaysWhenCyclesAreUnknown(t *testing.T) {
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "p")
 	t.Setenv("PHASEGATE_STORE", "sqlite:"+filepath.Join(t.TempDir(), "none.db"))

@@ -31,7 +31,7 @@ func TestQuarantine_CanBeReadAndReplayed(t *testing.T) {
 	want(t, 1, []string{"no-such: ", "not in quarantine"}, "quarantine", "replay", "no-such", "--reason", "x")
 	want(t, 1, []string{id + ": refused again", "0 accepted, 1 refused"}, "quarantine", "replay", id, "--reason", "try")
 
-	// The definition learns the name of the phase; the message as it was is now sound.
+	// With the name of the phase in the definition, the unchanged message is valid.
 	definition, err := os.ReadFile("../../shared/pipeline/nba.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func TestQuarantineDiscard_IsRecordedOnce(t *testing.T) {
 	want(t, 0, []string{"YESTERDAY"}, "quarantine", "list")
 }
 
-// interrupted is a store whose next write is lost, or was made and its answer is lost.
+// interrupted is a store whose next write fails; with applied it fails after it has written.
 type interrupted struct {
 	store.Store
 	applied bool

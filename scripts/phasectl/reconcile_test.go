@@ -7,7 +7,7 @@ import (
 
 func TestReconcile_ExitStatusReflectsFindings(t *testing.T) {
 	running(t)
-	// There is no warehouse: whatever else, that is not fine.
+	// Without a warehouse the result is unknown, never ok.
 	code, stdout, _ := command(t, "reconcile", "--json")
 	if report := object(t, stdout); code != 2 || report["schema"] != 1.0 || len(report["unknown"].([]any)) == 0 || report["findings"] == nil {
 		t.Errorf("%d %s", code, stdout)

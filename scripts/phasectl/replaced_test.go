@@ -69,8 +69,8 @@ func TestReplaced_PatternsNameSubscriptionsOfEventarc(t *testing.T) {
 	}
 }
 
-// A push subscription that is not named may feed another orchestrator: the guard shows it, and
-// refuses nothing.
+// A push subscription that upstream.replaces does not name may feed another orchestrator. The check
+// only warns of it.
 func TestReplaced_WarnsOfPushSubscriptionsThatAreNotNamed(t *testing.T) {
 	c := feeding(t, map[string]string{ours: "https://ours.example.com/", madeByEventarc: "https://orchestrator.example.com/", madeForAnother: "https://dashboard.example.com/", "pulled": ""})
 	for name, replaces := range map[string][]string{"named": {"eventarc-*-orchestrator-*"}, "none": nil} {
@@ -93,9 +93,9 @@ func TestReplaced_WarnsOfPushSubscriptionsThatAreNotNamed(t *testing.T) {
 		}
 	}
 	if got, err := replaced(t.Context(), app.Config{Project: "p", Local: true}, &pipeline.Pipeline{Transitions: []*pipeline.Transition{{UpstreamTopic: completions}}}); got != nil || err != nil {
-		t.Errorf("on this machine Google is asked: %v, %v", got, err)
+		t.Errorf("a local environment queries Google: %v, %v", got, err)
 	}
 	if got, err := replaced(t.Context(), app.Config{Project: "p", Shadow: "shadow_", PubSubHost: c.PubSubHost}, &pipeline.Pipeline{Transitions: []*pipeline.Transition{{UpstreamTopic: completions, Replaces: []string{"eventarc-*"}}}}); got != nil || err != nil {
-		t.Errorf("a shadow is refused: %v, %v", got, err)
+		t.Errorf("the check refuses a shadow: %v, %v", got, err)
 	}
 }

@@ -79,7 +79,7 @@ func TestComplete_RepeatedCommandHasNoSecondEffect(t *testing.T) {
 			append([]string{"complete", "player_game_summary", "2026-02-03", "--reason", "a test message"}, args...)...)
 	}
 	if n := s.audits("complete"); n != 0 {
-		t.Errorf("%d audit records of nothing", n)
+		t.Errorf("%d audit records of commands without an effect", n)
 	}
 	s.Clock.AdvanceTo(s.Clock.Now().Add(time.Minute))
 	for range 2 {
@@ -91,8 +91,8 @@ func TestComplete_RepeatedCommandHasNoSecondEffect(t *testing.T) {
 	}
 }
 
-// The functions do not answer: completions are published, two of them at once, and no command
-// learns whether they are recorded.
+// While the store of the functions is down, commands publish completions, two of them at once. None of
+// them can tell whether the completion is recorded.
 func TestComplete_AgainBeforeItIsRecordedIsTheSameExecution(t *testing.T) {
 	s := running(t)
 	for _, name := range five[1:] {

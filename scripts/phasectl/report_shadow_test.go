@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// other is an orchestrator as it was before: it counts names, and writes what it did into
-// the document of the date, of which there is one for three cycles.
+// other is the previous orchestrator. It counts names, and writes its triggers into the document of
+// the date. One document covers three cycles.
 type other struct{ *app.App }
 
 func (o other) triggered(t *testing.T, period, mode, reason string, at time.Time) {
@@ -27,8 +27,8 @@ func (o other) triggered(t *testing.T, period, mode, reason string, at time.Time
 	}
 }
 
-// Beside another orchestrator a shadow decides and writes nothing of the other's; the report
-// says where they differ, and does not say that all is well where the other knows more.
+// A shadow runs next to another orchestrator and changes none of its documents. The report lists
+// where they differ. It exits with 1 if the other has handed over a cycle that the shadow has not.
 func TestReportShadow_ComparesWithOtherOrchestrator(t *testing.T) {
 	s := running(t)
 	old, shadow := other{s.App}, s.App.Shadowed()
@@ -64,10 +64,10 @@ func TestReportShadow_ComparesWithOtherOrchestrator(t *testing.T) {
 	complete("2026-02-04", "2026-02-04 10:40", "upcoming_player_game_context") // the other's document says overnight
 	complete("2026-02-04", "2026-02-05 06:10", order...)
 	old.triggered(t, "2026-02-04", "overnight", "all_complete", at("2026-02-05 06:08"))
-	complete("2026-02-05", "2026-02-06 06:10", order...)                    // the other has lost it
-	complete("2026-02-06", "2026-02-07 06:10", "team_offense_game_summary") // here nothing is complete
+	complete("2026-02-05", "2026-02-06 06:10", order...)                    // the other has not triggered
+	complete("2026-02-06", "2026-02-07 06:10", "team_offense_game_summary") // the shadow's cycle is not complete
 	old.triggered(t, "2026-02-06", "overnight", "all_complete", at("2026-02-07 06:20"))
-	old.triggered(t, "2026-02-07", "", "all_complete", at("2026-02-08 06:20")) // of which nothing is on record
+	old.triggered(t, "2026-02-07", "", "all_complete", at("2026-02-08 06:20")) // no completion of it is recorded
 	window := []string{"report", "--shadow", "--from", "2026-02-03", "--to", "2026-02-08"}
 	want(t, 1, []string{
 		"2026-02-03  overnight  2026-02-04 06:10:00 EST  2026-02-04 06:15:00 EST  alike: ours 5m0s earlier; 5 of 5 complete",
@@ -83,22 +83,22 @@ func TestReportShadow_ComparesWithOtherOrchestrator(t *testing.T) {
 		t.Errorf("%d %s", code, stdout)
 	}
 	want(t, 0, []string{"\n1 alike, 0 only ours, 0 only theirs"}, "report", "--shadow", "--from", "2026-02-03", "--to", "2026-02-03")
-	// A deployment that is in shadow as a whole has the same books.
+	// A deployment that runs only in shadow uses the same documents.
 	t.Setenv("PHASEGATE_SHADOW", "true")
 	want(t, 1, []string{"\n2 alike, 1 only ours, 2 only theirs"}, window...)
-	// One that does not tell its mode has handed over the cycle whose time it was: what the
-	// shadow would have handed over before is no answer to that.
+	// A trigger without a mode belongs to the cycle that was due at its time. An earlier hand-over
+	// of the shadow does not match it.
 	complete("2026-02-09", "2026-02-09 10:40", "upcoming_player_game_context")
 	old.triggered(t, "2026-02-09", "", "all_complete", at("2026-02-10 06:15"))
 	want(t, 1, []string{"2026-02-09  same_day   2026-02-09 10:40:00 EST  —                 other_mode: ", "2026-02-09  overnight  —                 2026-02-10 06:15:00 EST  only_theirs: "},
 		"report", "--shadow", "--from", "2026-02-09", "--to", "2026-02-09")
-	// And one that does not tell when, at least that it has.
+	// A trigger whose time cannot be read still counts as a hand-over.
 	complete("2026-02-10", "2026-02-11 06:10", order...)
 	if _, err := s.App.Store.Apply(t.Context(), store.Merge(store.Ref{Collection: "phase3_completion", ID: "2026-02-10"}, store.F(true, "_triggered"), store.F("2026-02-11T06:12:00", "_triggered_at"))); err != nil {
 		t.Fatal(err)
 	}
 	want(t, 0, []string{"2026-02-10  overnight  2026-02-11 06:10:00 EST  —       alike: 5 of 5 complete"}, "report", "--shadow", "--from", "2026-02-10", "--to", "2026-02-10")
-	// The shadow has left the other's documents alone, and handed over nothing.
+	// The shadow has not written to the other's documents.
 	doc, err := s.App.Store.Get(t.Context(), store.Ref{Collection: "phase3_completion", ID: "2026-02-05"})
 	if err != nil || doc.Docs[0].Exists {
 		t.Errorf("%+v %v", doc, err)

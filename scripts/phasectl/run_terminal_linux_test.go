@@ -36,7 +36,7 @@ func openTerminal(t *testing.T) (screen *os.File, shown *output) {
 	return screen, shown
 }
 
-// A person who ran a processor by hand is told what was reported, and where to look next.
+// On a terminal, run prints the report that it published and the command that shows its cycle.
 func TestRun_NamesTheReportAndItsCycleOnATerminal(t *testing.T) {
 	running(t)
 	for script, outcome := range map[string]string{"true": "success", "exit 4": "failed"} {

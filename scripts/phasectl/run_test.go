@@ -43,7 +43,7 @@ func TestF24_ACommandRunsUnderItsLock(t *testing.T) {
 	}
 }
 
-// Whoever sent the request is told to come again, and nothing is taken for done.
+// While the lock is held, run exits with 75, so that the caller retries, and the command does not run.
 func TestF26_AHeldLockIsAnAnswerThatComesAgain(t *testing.T) {
 	d := newDesk(t)
 	hold, made := d.pipe("hold"), filepath.Join(t.TempDir(), "made")
@@ -54,7 +54,7 @@ func TestF26_AHeldLockIsAnAnswerThatComesAgain(t *testing.T) {
 		t.Error("the command ran without the lock")
 	}
 	waiting := d.begin(underLock("touch "+made, "--wait")...)
-	waiting.stderr.line(t, waiting.ended) // it says whom it waits for
+	waiting.stderr.line(t, waiting.ended) // it names the execution that holds the lock
 	hold.open()
 	first.end(t, 0)
 	waiting.end(t, 0)
@@ -138,7 +138,7 @@ func TestF30_WithoutTheLockNothingRuns(t *testing.T) {
 	}
 }
 
-// A lock that is taken away ends the command, one way or another, and it is not done.
+// When its lock is revoked, run ends the command, and fails even if the command exits with 0.
 func TestRun_LostLockEndsCommand(t *testing.T) {
 	for _, c := range []struct {
 		name, script string
@@ -174,7 +174,7 @@ func TestRun_LostLockEndsCommand(t *testing.T) {
 	}
 }
 
-// An exit status of 0 from a command that was asked to stop does not say that it was done.
+// A command that exits with 0 after SIGTERM may not have finished its work, so run exits with 143.
 func TestRun_StoppedCallerEndsCommandAndReleasesLock(t *testing.T) {
 	for name, c := range map[string]struct {
 		script string
@@ -197,17 +197,17 @@ func TestRun_StoppedCallerEndsCommandAndReleasesLock(t *testing.T) {
 	}
 }
 
-// What a command leaves running would work on without the lock.
+// run ends processes that the command left: they would go on without the lock.
 func TestRun_EndsProcessesThatCommandLeft(t *testing.T) {
 	d := newDesk(t)
 	for name, start := range map[string]string{"in_its_group": "", "in_a_session_of_its_own": "setsid "} {
 		if name != "in_its_group" && runtime.GOOS != "linux" {
-			continue // where it cannot be found
+			continue // only Linux lets run find such a process
 		}
 		t.Run(name, func(t *testing.T) {
 			alive := d.pipe("alive")
 			g := d.begin(underLock("exec 3>" + alive.path + "; " + start + "cat " + d.pipe("never").path + " & echo begun")...)
-			if got := alive.read(); got != "" { // its end: nobody has the pipe open any more
+			if got := alive.read(); got != "" { // end of file: no process has the pipe open any more
 				t.Errorf("%q", got)
 			}
 			g.end(t, 0)
@@ -224,7 +224,7 @@ func TestLocks_ShowLeakedAndForeignLocks(t *testing.T) {
 	}
 	out := want(t, 0, []string{"OldProcessor_2026-02-03  leaked  no  3", "and no run has asked for it\n  fix: run the processor again, in its own way or by phasectl run 2026-02-03 --processor OldProcessor --publish -- COMMAND; or phasectl locks release OldProcessor_2026-02-03", "not by Phasegate"}, "locks", "list")
 	if strings.Contains(out, "\x1b") {
-		t.Errorf("%q steers the terminal", out)
+		t.Errorf("%q has control characters for the terminal", out)
 	}
 	l := d.locks()[0].(map[string]any)
 	if l["state"] != "leaked" || l["foreign"] != true {
@@ -232,7 +232,7 @@ func TestLocks_ShowLeakedAndForeignLocks(t *testing.T) {
 	}
 }
 
-// A completion that is published reaches the engine as a processor's own does.
+// The engine handles a completion that run publishes like a processor's own.
 func TestRun_PublishesCompletionWithCommandStatus(t *testing.T) {
 	s := running(t)
 	publish := func(processor, script string) []string {
@@ -263,14 +263,14 @@ func TestRun_PublishesCompletionWithCommandStatus(t *testing.T) {
 	}
 	s.settle()
 	want(t, 0, []string{"published"}, "status", "--date", "2026-02-03")
-	// A second run of which nobody knows what it changed is handed over too.
+	// A second run that does not report what it changed is handed over, too.
 	want(t, 0, nil, publish("player_game_summary", "true")...)
 	s.settle()
 	want(t, 0, []string{"all_complete", "second_run"}, "explain", "2026-02-03", "overnight")
 }
 
-// Before the command reads anything, no earlier run writes any more; after it, neither
-// does what the command may have begun.
+// run revokes the fencing tokens of earlier runs before the command starts, and the token of the
+// command after it ends.
 func TestRun_RevokesWriteRightOfEarlierRuns(t *testing.T) {
 	w, d := atWarehouse(t), newDesk(t)
 	t.Setenv("GOOGLE_CLOUD_PROJECT", w.Project)
@@ -305,7 +305,7 @@ func TestRun_RevokesWriteRightOfEarlierRuns(t *testing.T) {
 	if _, err := d.store().Apply(t.Context(), store.Merge(ref, store.F([]any{zombie}, "nonces"))); err != nil {
 		t.Fatal(err)
 	}
-	want(t, 2, []string{"does not exist"}, underLock("echo ran")...) // whether the zombie can write is not known
+	want(t, 2, []string{"does not exist"}, underLock("echo ran")...) // without the table, run cannot tell whether the zombie can write
 	if n := len(d.locks()); n != 0 {
 		t.Errorf("%d locks are left", n)
 	}

@@ -17,7 +17,7 @@ var (
 	places      = strings.NewReplacer("PERIOD", "2026-02-03", "MODE", "overnight", "--days N", "--days 7", "${var.project}", "my-project", "${s.topic}", "some-topic")
 )
 
-// A reader types what a page or a notification says: each command has to exist, with its flags.
+// Readers type the commands of pages and notifications, so each command must exist with its flags.
 func TestDocs_CommandsExist(t *testing.T) {
 	files := []string{"../../README.md", "../../CONTRIBUTING.md", "../../SECURITY.md", "../../terraform/README.md", "../../terraform/alerts.tf"}
 	err := filepath.WalkDir("../../docs", func(path string, _ fs.DirEntry, err error) error {

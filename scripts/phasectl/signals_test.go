@@ -23,9 +23,9 @@ func (d *desk) process(before string, args ...string) (*exec.Cmd, *going) {
 	cmd.Env = append(os.Environ(), asPhasectl+"=1")
 	g := &going{stdout: newOutput(), stderr: newOutput(), ended: make(chan int, 1)}
 	cmd.Stdout, cmd.Stderr = g.stdout, g.stderr
-	cmd.WaitDelay = time.Second // for what it left holding its output
-	// What this process catches, its children begin with as the system has it, also where it
-	// was itself started with a hangup ignored.
+	cmd.WaitDelay = time.Second // a process that the command left may hold its output
+	// A child starts with the default action for a signal that this process catches, even if this
+	// process was started with SIGHUP ignored.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	d.t.Cleanup(func() { signal.Stop(hangup) })
@@ -63,12 +63,12 @@ func TestRun_EndsItsCommandAtEverySignalThatEndsItself(t *testing.T) {
 			}
 			g.end(t, 7, "cleaning up")
 			select {
-			case got := <-gone: // at the pipe's end nothing of the command is left
+			case got := <-gone: // end of file: no process of the command is left
 				if got != "" {
 					t.Errorf("%q", got)
 				}
 			case <-time.After(time.Minute):
-				t.Error("something of the command is left")
+				t.Error("a process of the command is still running")
 			}
 			if n := len(d.locks()); n != 0 {
 				t.Errorf("%d locks are left", n)

@@ -30,7 +30,7 @@ func runningNow(t *testing.T) (s *system, received *atomic.Int64) {
 }
 
 func TestSmoke_CompletesShadowCycleOnEveryCall(t *testing.T) {
-	// Otherwise the third call waits two minutes for what ran again.
+	// Otherwise the third call waits two minutes for the second runs.
 	every := filepath.Join(t.TempDir(), "nba.yaml")
 	quick := regexp.MustCompile(`(?m)^( *)second_runs: resend_if_changed.*$`).ReplaceAll(pipeline.Default(), []byte("$0\n${1}second_runs_every: 1s"))
 	if err := os.WriteFile(every, quick, 0o600); err != nil {
@@ -61,7 +61,7 @@ func TestSmoke_CompletesShadowCycleOnEveryCall(t *testing.T) {
 		}
 		for _, st := range active {
 			if len(st.Satisfied)+len(st.Ignored)+len(st.Batches) > 0 {
-				t.Errorf("the books of the active engine know %+v", st)
+				t.Errorf("the documents of the active engine have %+v", st)
 			}
 		}
 		shadow, err := s.App.Shadowed().Engine.Status(t.Context(), key)
@@ -115,7 +115,7 @@ func TestSmoke_NamesFailures(t *testing.T) {
 	}
 }
 
-// push sends a subscription's messages elsewhere, as far as the broker knows.
+// push changes the push endpoint of a subscription in the broker.
 func (s *system) push(name, url string) {
 	s.t.Helper()
 	_, err := s.App.Broker.Client.SubscriptionAdminClient.UpdateSubscription(s.t.Context(), &pubsubpb.UpdateSubscriptionRequest{
@@ -178,7 +178,7 @@ func TestSmoke_DetectsOtherSourceRunning(t *testing.T) {
 	}
 }
 
-// foreign reads heartbeats as if another source had left them.
+// foreign reads heartbeats as if functions of another source had written them.
 type foreign struct{ store.Store }
 
 func (f foreign) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, error) {
@@ -215,8 +215,7 @@ func TestSmoke_StopsWhenInterrupted(t *testing.T) {
 	}
 }
 
-// At any time of any day there is a cycle that can be completed, on a day with an hour
-// too many or too few as well.
+// smoke finds a cycle that it can complete at any time of the day, also on a day of 23 or 25 hours.
 func TestSmoke_FindsCycleAtAnyTime(t *testing.T) {
 	p, err := pipeline.Parse(pipeline.Default())
 	if err != nil {
@@ -241,19 +240,19 @@ func TestSmoke_FindsCycleAtAnyTime(t *testing.T) {
 	}
 }
 
-// A mode that hands over once is no place for a second try.
+// If a mode ignores second runs, smoke cannot use its cycle again.
 func TestSmoke_UsesCycleOnceIfSecondRunsIgnored(t *testing.T) {
 	mode := pipeline.Mode{Name: "same_day", SecondRuns: pipeline.SecondRunsIgnore}
 	done := []cycle.Status{{Mode: "overnight", Batches: []cycle.BatchStatus{{}}}, {Mode: "same_day", Batches: []cycle.BatchStatus{{}}}}
 	if free(done, mode) || !free(done[:1], mode) || !free(nil, mode) {
-		t.Error("a cycle that was handed over is taken again, or one that was not is not taken")
+		t.Error("smoke uses a cycle that is handed over, or refuses one that is not")
 	}
 	if mode.SecondRuns = pipeline.SecondRunsResend; !free(done, mode) {
-		t.Error("a further batch is not made")
+		t.Error("smoke refuses a cycle that may have a further batch")
 	}
 }
 
-// Whoever works in shadow works on the same books as the functions.
+// A command in shadow uses the same documents as functions in shadow, so env exports the mode.
 func TestLocal_ReportsShadowMode(t *testing.T) {
 	t.Setenv("PHASEGATE_SHADOW", "true")
 	data := t.TempDir()

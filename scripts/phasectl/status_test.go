@@ -12,7 +12,7 @@ import (
 	"github.com/phasegate/phasegate/shared/policy"
 )
 
-// Where the pipeline has several transitions, each row names its own, whichever rows there are.
+// If the pipeline has several transitions, each row names its transition, even if all rows have the same.
 func TestStatus_NamesTransition(t *testing.T) {
 	for _, several := range []bool{false, true} {
 		p := &page{zone: time.UTC}
@@ -27,7 +27,7 @@ func TestStatus_NamesTransition(t *testing.T) {
 	}
 }
 
-// The texts name some of thousands of processors, and say where the others are.
+// The texts name some of thousands of processors, and say how many more there are.
 func TestStatusAndExplain_NameSomeOfThousandsOfProcessors(t *testing.T) {
 	p, err := pipeline.Parse(pipeline.Default())
 	if err != nil {
@@ -63,12 +63,12 @@ func TestStatusAndExplain_NameSomeOfThousandsOfProcessors(t *testing.T) {
 			t.Errorf("%s: %d lines: %s", name, len(lines), b.String()[:min(len(b.String()), 3000)])
 		}
 		if name == "explain" && (!strings.Contains(b.String(), "stranger_2999 (optional), 1 attempt") || strings.Count(b.String(), "stranger_2999") != 2) {
-			t.Errorf("what reported, and what fails, comes first: %s", b.String())
+			t.Errorf("the processor that reported and the check that fails must come first: %s", b.String())
 		}
 	}
 }
 
-// A day before the adoption is not judged: the same rule as of the status page and the notifications.
+// A day before the adoption is not judged, as on the status page and in notifications.
 func TestStatus_PeriodBeforeTheAdoptionIsNotOverdue(t *testing.T) {
 	night(t)
 	ours := written(t, "    trigger_within: 72h\n", "    trigger_within: 72h\n    managed_since: 2026-02-03\n")
@@ -77,7 +77,7 @@ func TestStatus_PeriodBeforeTheAdoptionIsNotOverdue(t *testing.T) {
 	want(t, 0, []string{"2026-02-03  overnight  waiting", "not judged: the period is before the adoption"}, "status", "2026-02-03", "--exit-code", "--pipeline", later)
 }
 
-// A flag that resembles none is answered with no suggestion.
+// phasectl suggests no flag for one that resembles none.
 func TestFlags_SuggestOnlyWhatWasProbablyMeant(t *testing.T) {
 	if code, _, stderr := command(t, "status", "--colour"); code != 64 || strings.Contains(stderr, "did you mean") {
 		t.Errorf("%d %s", code, stderr)

@@ -14,7 +14,7 @@ type failingOutput struct{ err error }
 
 func (f failingOutput) Write([]byte) (int, error) { return 0, f.err }
 
-// A command whose answer could not be written has not answered.
+// A command that cannot write its answer reports a failure, except when the reader has closed the pipe.
 func TestOutput_FailedWriteIsExitStatus2(t *testing.T) {
 	_ = running(t)
 	for _, args := range [][]string{{"quarantine", "list"}, {"dead-letter", "list"}, {"status"}, {"status", "--json"}, {"locks", "list"}, {"version"}, {"explain", "2026-02-03", "overnight"}, {"sweep", "list"}, {"--help"}} {

@@ -26,7 +26,7 @@ func TestSweep_FindsRemovesAndRestoresRows(t *testing.T) {
 	}
 	st.Close()
 	t.Setenv("PHASEGATE_STORE", "sqlite:"+file)
-	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // which nobody asks
+	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // no request goes there
 	prefix := "t" + strings.TrimPrefix(w.Suffix(), "_") + "-"
 	t.Setenv("PHASEGATE_PREFIX", prefix)
 	t.Setenv("PHASEGATE_TABLES", "write")
@@ -74,7 +74,7 @@ func TestSweep_FindsRemovesAndRestoresRows(t *testing.T) {
 	}
 	want(t, 0, []string{"clean      " + table}, sweep()...)
 	rows(4)
-	// A sweep as a whole can be named too.
+	// undo also takes the id of a whole sweep.
 	want(t, 0, []string{"row is back"}, "sweep", "undo", m["sweep_id"].(string))
 	rows(5)
 
@@ -86,7 +86,7 @@ func TestSweep_FindsRemovesAndRestoresRows(t *testing.T) {
 		}
 	}
 	t.Setenv("PHASEGATE_SHADOW", "false")
-	// Nor where another environment writes the tables.
+	// The same holds if another environment writes the tables.
 	t.Setenv("PHASEGATE_TABLES", "read")
 	for _, line := range [][]string{sweep("--fix"), {"sweep", "undo", id[1]}} {
 		if code, _, stderr := command(t, line...); code != 64 || !strings.Contains(stderr, "PHASEGATE_TABLES: an environment that only reads") {
@@ -96,7 +96,7 @@ func TestSweep_FindsRemovesAndRestoresRows(t *testing.T) {
 	t.Setenv("PHASEGATE_TABLES", "write")
 	rows(5)
 
-	// Of several parts one is refused, and about another nothing is known: that is not known.
+	// undo restores the other parts of a sweep if one part is refused.
 	w.Exec(`INSERT INTO nba_analytics.upcoming_team_game_context (game_date, team_abbr, processed_at) SELECT DATE '2026-02-02', team_abbr, processed_at
 		FROM nba_analytics.upcoming_team_game_context WHERE game_date = DATE '2026-02-03'`)
 	_, stdout, _ = command(t, "sweep", "--table", "upcoming_team_game_context", "--from", "2026-02-02", "--to", "2026-02-03", "--fix", "--json")

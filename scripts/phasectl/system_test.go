@@ -21,15 +21,15 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// system is a running local environment whose clock stands in the morning of
-// 2026-02-04, and which the environment variables name.
+// system is a running local environment whose clock begins in the morning of 2026-02-04. The
+// environment variables point at it.
 type system struct {
 	*local.Environment
 	t    *testing.T
-	down *atomic.Bool // every call to the functions' store fails
+	down *atomic.Bool // writes to the functions' store fail
 
 	mu       sync.Mutex
-	messages []string // that Slack was sent
+	messages []string // sent to Slack
 }
 
 func (s *system) tell(text string) {
@@ -38,7 +38,7 @@ func (s *system) tell(text string) {
 	s.messages = append(s.messages, text)
 }
 
-// told are the messages that Slack was sent since the last call.
+// told returns the messages to Slack since the last call.
 func (s *system) told() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -47,7 +47,7 @@ func (s *system) told() []string {
 	return out
 }
 
-// standstill fails while down.
+// standstill is a store whose writes fail while down is set.
 type standstill struct {
 	store.Store
 	down *atomic.Bool
@@ -62,7 +62,7 @@ func (s standstill) Apply(ctx context.Context, ws ...store.Write) ([]store.Versi
 
 func (s standstill) Close() error { return s.Store.(io.Closer).Close() }
 
-// newSystem is one that is not started yet, with documents of its own.
+// newSystem is a system that is not started yet, with a store of its own.
 func newSystem(t *testing.T) *system {
 	t.Helper()
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "phasegate-local")
@@ -138,8 +138,8 @@ func (s *system) report(reports ...map[string]any) {
 	s.settle()
 }
 
-// jobs runs scheduled jobs once, so that their heartbeats are there. The nightly one is due at half
-// past ten; it would repair the night before the operator comes.
+// jobs runs scheduled jobs once, so that they have heartbeats. Without the nightly job, which is due
+// at 10:30, an operator can still see the bad night before it is repaired.
 func (s *system) jobs(names ...string) {
 	s.t.Helper()
 	for _, job := range s.App.Pipeline.Schedules {
@@ -175,8 +175,8 @@ func (s *system) night(date string) {
 	}
 }
 
-// columns is a text whose columns are two spaces apart: their widths depend on the longest cell.
-// Lines stay as they are.
+// columns sets columns two spaces apart, because their widths depend on the longest cell. It keeps
+// the lines.
 func columns(text string) string { return gap.ReplaceAllString(text, "  ") }
 
 var gap = regexp.MustCompile(` {2,}`)
@@ -214,7 +214,7 @@ func (s *system) audits(action string) (n int) {
 	return n
 }
 
-// fail delivers a completion in vain until it is dead-lettered.
+// fail delivers a completion while the store is down, until it is dead-lettered.
 func (s *system) fail(completion map[string]any) {
 	s.t.Helper()
 	s.down.Store(true)

@@ -59,7 +59,7 @@ func TestTrigger_RangeIsPacedAndNamesResumeCommand(t *testing.T) {
 	}
 }
 
-// Whoever interrupts a range is told where to go on, whatever was under way.
+// An interrupted range names the dates that are left, with and without a pause between two cycles.
 func TestTrigger_InterruptedRangeNamesFirstCycleNotRequested(t *testing.T) {
 	s := running(t)
 	for _, date := range []string{"2026-02-01", "2026-02-02", "2026-02-03"} {
@@ -76,19 +76,19 @@ func TestTrigger_InterruptedRangeNamesFirstCycleNotRequested(t *testing.T) {
 	}
 }
 
-// A command that failed half-way says that it must not be repeated, and repeating it
-// does no harm.
+// If the publication is not confirmed, the command says that it must not be repeated. A repetition
+// is refused.
 func TestTrigger_UnconfirmedMessagesAreNotPublishedAgain(t *testing.T) {
 	s := running(t)
 	s.night("2026-02-03")
-	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // nobody answers there
-	t.Setenv("PHASEGATE_CLAIM", "2s")               // and nobody waits for long
+	t.Setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1") // no server listens there
+	t.Setenv("PHASEGATE_CLAIM", "2s")               // and the command does not wait long
 	args := []string{"trigger", "--date", "2026-02-03", "--mode", "overnight", "--reason", "again"}
 	want(t, 2, []string{"batch 2 of player_game_summary", "is publishing and goes on by itself; do not ask again"}, args...)
 	want(t, 1, []string{"is being sent with these runs: it goes on by itself"}, args...)
 }
 
-// interrupting is a terminal at which somebody presses Ctrl-C after the first line.
+// interrupting is a terminal whose user presses Ctrl-C after the first line.
 type interrupting struct {
 	strings.Builder
 	cancel func()

@@ -9,7 +9,7 @@ import (
 	"github.com/phasegate/phasegate/scripts/phasectl/cli"
 )
 
-// Every verb has the same grammar: periods in words, --json, a try without a change, and completion.
+// Every verb has the same grammar: periods in words, --json, --dry-run, and completion.
 func TestVerbs_HaveTheSameGrammar(t *testing.T) {
 	s := running(t)
 	s.night("2026-02-03")
@@ -38,7 +38,7 @@ func TestVerbs_HaveTheSameGrammar(t *testing.T) {
 			}
 		}
 		if verb == "daily" || verb == "sweep" || verb == "checks run" || verb == "health" || verb == "reconcile" {
-			continue // what they ask of tables and of the project needs seconds without them; they read the words in the same way
+			continue // without tables and a project these need seconds to fail; they parse the words with the same code
 		}
 		for word := range words {
 			code, stdout, stderr := command(t, append(append(path, word), strings.Fields(rest)...)...)
@@ -54,8 +54,8 @@ func TestVerbs_HaveTheSameGrammar(t *testing.T) {
 	}
 }
 
-// A command that changes something asks on a terminal, unless --yes or --dry-run is given, and does
-// nothing without a yes.
+// A command that changes something asks on a terminal, unless --yes or --dry-run is given. Without a
+// yes it changes nothing.
 func TestVerbs_AskBeforeTheyActAndHaveNoColourIfNotWanted(t *testing.T) {
 	_, f := newCommands()
 	asking := 0

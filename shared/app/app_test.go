@@ -73,10 +73,10 @@ func TestShadow_HasItsOwnState(t *testing.T) {
 	} {
 		c, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PHASEGATE_SHADOW": tc.shadow, "PHASEGATE_PREFIX": tc.prefix}))
 		if err != nil || c.StatePrefix() != tc.books || c.Prefix != tc.prefix {
-			t.Errorf("%s: books %q, prefix %q, error %v", name, c.StatePrefix(), c.Prefix, err)
+			t.Errorf("%s: state prefix %q, prefix %q, error %v", name, c.StatePrefix(), c.Prefix, err)
 		}
 	}
-	// An environment of that prefix would write into the books of another's shadow.
+	// An environment with such a prefix would write into the shadow state of another environment.
 	for _, prefix := range []string{"shadow_", "devshadow_"} {
 		_, err := app.ConfigFromEnv(env(map[string]string{"GOOGLE_CLOUD_PROJECT": "p", "PHASEGATE_PREFIX": prefix}))
 		if err == nil || !strings.Contains(err.Error(), `PHASEGATE_PREFIX: "`+prefix+`"`) {
@@ -126,7 +126,7 @@ func TestConfig_PipelineFileReplacesEmbeddedFile(t *testing.T) {
 	}
 }
 
-// What a deployed function links is what can fail in it.
+// Any package that a deployed function links can fail in it.
 func TestFunctions_LinkOnlyFirestoreStore(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "github.com/phasegate/phasegate/functions/...").Output()
 	if err != nil {
@@ -145,8 +145,8 @@ func TestFunctions_LinkOnlyFirestoreStore(t *testing.T) {
 	}
 }
 
-// What runs on this machine never asks Google's warehouse, and what runs beside
-// Google's documents always does.
+// With a local store, Phasegate queries only a BigQuery emulator, or no warehouse. With real
+// Firestore it always has a warehouse.
 func TestConfig_WarehouseIsLocalIfStoreIsLocal(t *testing.T) {
 	for name, tc := range map[string]struct {
 		vars  map[string]string
@@ -165,7 +165,7 @@ func TestConfig_WarehouseIsLocalIfStoreIsLocal(t *testing.T) {
 			if err != nil || c.Local != tc.local || c.BigQueryHost != bigquery {
 				t.Fatalf("%s: %+v, %v", name, c, err)
 			}
-			c.PubSubHost = "127.0.0.1:2" // nobody is asked for credentials
+			c.PubSubHost = "127.0.0.1:2" // an emulator needs no credentials
 			a, err := app.Open(t.Context(), c, func(context.Context, app.Config) (store.Store, error) { return memory.New(time.Now), nil }, time.Now, io.Discard)
 			if err != nil {
 				t.Fatal(err)
@@ -175,7 +175,7 @@ func TestConfig_WarehouseIsLocalIfStoreIsLocal(t *testing.T) {
 				t.Errorf("%s, BigQuery %q: asked %t", name, bigquery, asked)
 			}
 			if s := a.Shadowed(); s.Warehouse != nil || s.Engine.Expected != nil {
-				t.Errorf("%s: what is tried in the shadow is held against data", name)
+				t.Errorf("%s: the shadow has a warehouse", name)
 			}
 			if a.Warehouse == nil {
 				r := a.Engine.Check(t.Context(), cycle.Key{Transition: tr, Period: "2026-02-03"}, "overnight", tr.Order)

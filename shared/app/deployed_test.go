@@ -8,7 +8,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// The newest heartbeat of any function says what is deployed, whatever the others said before.
+// The newest heartbeat of any function names the deployed definition. Older heartbeats do not count.
 func TestDeployed_IsTheDefinitionOfTheNewestHeartbeat(t *testing.T) {
 	start := time.Date(2026, 2, 4, 12, 0, 0, 0, time.UTC)
 	type beat struct {

@@ -13,7 +13,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// described is a batch in a line.
+// described returns one line for each batch.
 func described(st Status) []string {
 	var out []string
 	for _, b := range st.Batches {
@@ -220,9 +220,9 @@ func TestTrigger_MessageCombinesRunsOfProcessor(t *testing.T) {
 	}
 }
 
-// Whatever arrives in whatever order, with redeliveries, broker failures and relays
-// in between: each run is handed over at most once a cycle, hand-overs end, and what
-// is pending at the end is nothing.
+// Completions arrive in random order, with redeliveries, broker failures and relays in
+// between. Each run is handed over at most once a cycle, hand-overs end, and no run
+// stays pending.
 func TestHandOver_AnyRunSequenceIsHandedOverOnceAndEnds(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		w := newWorld(t, "memory")
@@ -247,7 +247,7 @@ func TestHandOver_AnyRunSequenceIsHandedOverOnceAndEnds(t *testing.T) {
 				}
 				return nil
 			}
-			_, _ = w.deliver(c) // an error is a redelivery, or the relay's business
+			_, _ = w.deliver(c) // after an error a redelivery or the relay continues
 			if rapid.Bool().Draw(r, "time passes") {
 				w.pass(time.Duration(rapid.IntRange(1, 120).Draw(r, "minutes")) * time.Minute)
 			}

@@ -167,7 +167,7 @@ func TestClaim_MessageIDsOfSecondHolderAreKeptAsCopies(t *testing.T) {
 		if rivalled {
 			return nil
 		}
-		rivalled = true // we are paused with the request on the wire; our claim runs out
+		rivalled = true // this publisher is paused with its request sent; its claim expires
 		w.broker.mu.Unlock()
 		defer w.broker.mu.Lock()
 		w.pass(2 * time.Minute)
@@ -313,7 +313,7 @@ func TestF58_TheRelayFindsWhatNobodyPublished(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := w.store.calls.Load() - calls; n != 4 {
-		t.Errorf("a relay with nothing to do took %d calls, want one each for the list and the hold, the first period, the documents of all periods, and the period that is not settled yet", n)
+		t.Errorf("an idle relay took %d calls, want 4: the first period, the list with the hold, all periods' documents, and the unsettled period", n)
 	}
 }
 

@@ -24,7 +24,7 @@ func (w *world) close(mode string) CloseResult {
 	return r
 }
 
-// closed checks that the night is closed and that nothing was handed over.
+// wantClosed checks that the night is closed and that nothing was handed over.
 func (w *world) wantClosed() {
 	w.t.Helper()
 	st := w.statuses()["overnight"]
@@ -33,8 +33,8 @@ func (w *world) wantClosed() {
 	}
 }
 
-// A closed cycle is not handed over by itself, whatever comes and however late; what comes is
-// recorded, and a person can still trigger it.
+// The engine never hands over a closed cycle by itself, before or after its deadline. Reports are
+// still recorded, and a person can still trigger the cycle.
 func TestClose_NothingIsHandedOverByItself(t *testing.T) {
 	for name, prepare := range map[string]func(w *world){
 		"nothing_reported": func(*world) {},
@@ -82,8 +82,8 @@ func TestClose_NothingIsHandedOverByItself(t *testing.T) {
 	}
 }
 
-// What is frozen was promised: it goes on, and the caller is told. What comes after it is not
-// handed over.
+// A frozen batch is published although its cycle is closed meanwhile, and Close returns its name.
+// A later run is not handed over.
 func TestClose_BatchThatIsPublishingGoesOn(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -136,7 +136,7 @@ func TestClose_RefusesWhatIsPublished(t *testing.T) {
 	}
 }
 
-// Who forces a hand-over knows what is missing: the cycle is published, and not overdue.
+// After a forced hand-over without a missing processor the cycle is published, and not overdue.
 func TestTrigger_ForcedCycleReadsPublished(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:00"))
@@ -158,14 +158,14 @@ func TestTrigger_ForcedCycleReadsPublished(t *testing.T) {
 	if got := w.overdue(); slices.Contains(got, "2026-02-03 overnight") {
 		t.Errorf("overdue: %v", got)
 	}
-	// What was missing still completes the cycle.
+	// The late run of the missing processor is still handed over.
 	w.mustDeliver(run("upcoming_player_game_context", "2026-02-05 12:00"))
 	if got := w.tablesOf("overnight"); !slices.Contains(got, "upcoming_player_game_context") {
 		t.Errorf("sent %v", got)
 	}
 }
 
-// While a new version is deployed, instances know a mode by either of its names.
+// During the deployment of a new version, instances know a mode by either of its names.
 func TestClose_HoldsUnderEitherNameOfAMode(t *testing.T) {
 	old, renamed := nba(t), changed(t, "- name: overnight", late)
 	mode := func(tr *pipeline.Transition) pipeline.Mode {
@@ -199,8 +199,8 @@ func TestClose_HoldsUnderEitherNameOfAMode(t *testing.T) {
 	}
 }
 
-// A hand-over that a person asked for in a closed cycle waits, and then the definition changes so
-// that none of its runs counts: nothing is left of the request, and the cycle stays closed.
+// A hand-over that a person requested in a closed cycle is blocked. Then the definition changes, and
+// none of its runs counts any more: the request is dropped, and the cycle stays closed.
 func TestClose_HoldsWhenWhatWasAskedForCountsNoMore(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, "memory")
@@ -214,7 +214,7 @@ func TestClose_HoldsWhenWhatWasAskedForCountsNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.engine.Check = Unchecked
-	w.tr = changed(t, boxScores("")...) // the processor is another
+	w.tr = changed(t, boxScores("")...) // renamed without "formerly": a new processor
 	w.mustDeliver(run(box, "2026-02-04 06:01"))
 	w.pass(time.Hour)
 	w.relay()

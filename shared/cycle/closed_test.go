@@ -16,7 +16,7 @@ import (
 
 // timetable is the schedule of a test.
 type timetable struct {
-	games map[pipeline.Period]int64 // those missing have none
+	games map[pipeline.Period]int64 // a period that is absent has none
 	err   error
 	asked int
 }
@@ -46,7 +46,7 @@ func TestClosed_DateWithoutGamesOrRunsClosesAtDeadline(t *testing.T) {
 		t.Run(driver, func(t *testing.T) {
 			w, s := idleDay(t, driver)
 			if st := w.statuses()["overnight"]; st.State != "waiting" {
-				t.Errorf("before anybody has looked: %s", st.State)
+				t.Errorf("before the first relay: %s", st.State)
 			}
 			w.clock.set(at("2026-02-04 10:00"))
 			w.relay()
@@ -64,7 +64,7 @@ func TestClosed_DateWithoutGamesOrRunsClosesAtDeadline(t *testing.T) {
 			}
 			for _, line := range w.events(telemetry.CycleOverdue) {
 				if line["period"] == "2026-02-03" && line["mode"] == "overnight" {
-					t.Errorf("somebody was called: %v", line)
+					t.Errorf("a closed cycle is logged as overdue: %v", line)
 				}
 			}
 		})
@@ -80,7 +80,7 @@ func TestClosed_RunsWithoutRowsDoNotOpenDateWithoutGames(t *testing.T) {
 	if st.State != "closed" || !strings.Contains(st.Reason, "brought no rows") || checked > 0 || s.asked != asked+1 {
 		t.Errorf("%s: %s; %d checks, %d look-ups", st.State, st.Reason, checked, s.asked-asked)
 	}
-	// Rows that come open it, at once and whatever the schedule says.
+	// A run with rows opens the date at once, although the schedule lists no games.
 	w.engine.Check = Unchecked
 	w.mustDeliver(run(upg, "2026-02-03 10:40"))
 	if st := w.statuses()["same_day"]; st.State != "published" {
@@ -135,7 +135,7 @@ func TestF45_AFailedLookUpClosesNothing(t *testing.T) {
 	if len(lines) == 0 || lines[0]["event"] != telemetry.CheckUnknown || lines[0]["severity"] != "ERROR" {
 		t.Errorf("%v", lines)
 	}
-	// An answer stands while the schedule cannot be read, for a day: then it is unknown.
+	// While the schedule cannot be read, its last answer is valid for a day. Then it is unknown.
 	s.err = nil
 	w.pass(16 * time.Minute)
 	w.relay()
@@ -153,7 +153,7 @@ func TestF45_AFailedLookUpClosesNothing(t *testing.T) {
 	if st := w.statuses()["overnight"]; st.State != "overdue" {
 		t.Errorf("a day later: %s, %s", st.State, st.Reason)
 	}
-	// Complete runs without rows are not closed either: the data decides.
+	// A cycle whose runs have no rows is not closed either: the readiness check decides.
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness { return Readiness{Outcome: Failed} }
 	for _, name := range five {
 		w.mustDeliver(zero(name, "2026-02-04 12:00"))
@@ -187,8 +187,8 @@ func TestClosed_LaterScheduleWithoutGamesClosesBlockedCycle(t *testing.T) {
 	}
 }
 
-// The process dies, or its answer is lost, around the write of a look-up: the next one
-// asks again, or finds it done.
+// The write of a schedule look-up fails, or its answer is lost. The next relay asks
+// again, or finds the look-up stored.
 func TestClosed_NextRelayFinishesInterruptedScheduleQuery(t *testing.T) {
 	for _, applied := range []bool{false, true} {
 		w, _ := idleDay(t, "memory")
@@ -275,8 +275,8 @@ func TestReadiness_IsStoredAndLogged(t *testing.T) {
 	}
 }
 
-// F16: a check that is tolerated without an answer lets the cycle go, and nothing says
-// that the data was verified.
+// F16: a check that tolerates an unknown answer does not block the cycle, and no message
+// claims that the data was verified.
 func TestF16_ATolerableUnknownIsSeenAndNotVerified(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness {
@@ -292,8 +292,8 @@ func TestF16_ATolerableUnknownIsSeenAndNotVerified(t *testing.T) {
 	}
 }
 
-// A run that comes to a blocked batch may be the repair: it is looked at when it comes,
-// however long the batch was to wait. A redelivery is no other run.
+// A new run of a blocked batch may be the repair. It is evaluated at once, before the next
+// check of the batch is due. A redelivery is not a new run.
 func TestBlocked_NewRunIsEvaluatedImmediately(t *testing.T) {
 	w := newWorld(t, "memory")
 	checks, ready := 0, Readiness{Outcome: Failed, Reasons: []string{"8 of 10 games"}}
@@ -319,7 +319,7 @@ func TestBlocked_NewRunIsEvaluatedImmediately(t *testing.T) {
 	}
 }
 
-// A schedule that hangs must not eat the relay: it is asked once.
+// A schedule that hangs must not take all of the relay's time: the relay asks it once.
 func TestRelay_WaitsForUnresponsiveScheduleOnce(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-01 12:00"))
@@ -343,7 +343,7 @@ func TestRelay_WaitsForUnresponsiveScheduleOnce(t *testing.T) {
 	}
 }
 
-// One outage is one line, however many checks it leaves without an answer.
+// One outage is logged once, also if it leaves several checks without an answer.
 func TestReadiness_LogsOneLinePerReason(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness {

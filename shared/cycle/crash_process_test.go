@@ -41,7 +41,7 @@ type process struct {
 	request bool
 }
 
-// call runs one call and tells what the process sees of it.
+// call runs one call and returns the error that the process sees.
 func (p *process) call(do func() error) error {
 	p.calls++
 	if p.dead {

@@ -23,16 +23,16 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// The crash matrix: every call that handling one completion makes to the store or the
-// broker goes wrong in every way, and whatever then happens next, the end is the same
-// as if nothing had happened.
+// The crash matrix: while one completion is handled, every call to the store or the broker
+// fails in every way. After each of the aftermaths the outcome is the same as without the
+// failure.
 
 // night is one case: a world of its own.
 type night struct {
 	t      *testing.T
 	w      *world
-	part   int // messages of a part, 0 as usual
-	shards int // in which the runs stand, 0 as usual
+	part   int // messages of a part, 0 for the default
+	shards int // that have the runs, 0 for the default
 }
 
 func (n *night) engine(p *process) *Engine {
@@ -77,7 +77,7 @@ func named(name string, cs ...wire.Completion) []Report {
 
 func (n *night) pass(d time.Duration) { n.w.clock.set(n.w.clock.now().Add(d)) }
 
-// redeliver brings messages again, every 10 s, until they are acknowledged.
+// redeliver delivers messages again, every 10 s, until they are acknowledged.
 func (n *night) redeliver(left []Report) {
 	for range 20 {
 		n.pass(10 * time.Second)
@@ -96,7 +96,7 @@ func (n *night) relay() {
 }
 
 // aftermaths are what can follow a disturbed delivery that was not acknowledged. Each
-// ends with the broker's own redelivery, which always comes.
+// ends with the broker's own redelivery, which always follows.
 var aftermaths = map[string]func(n *night, left []Report){
 	"alone":               func(n *night, left []Report) { n.pass(time.Hour); n.redeliver(left) },
 	"redelivered_at_once": func(n *night, left []Report) { n.redeliver(left) },
@@ -113,19 +113,19 @@ var aftermaths = map[string]func(n *night, left []Report){
 	},
 }
 
-// scenes are the paths that a delivery can take: what came before, and the delivery.
-// Where something ends by time, that end is part of the scene, and the relay's to see.
+// scenes are the paths that a delivery can take: the deliveries before it, and the delivery.
+// If a cycle waits for a time, the scene lasts until a relay has run after that time.
 var scenes = map[string]struct {
 	before []wire.Completion
 	last   wire.Completion
 	with   []wire.Completion // in the same group as last
-	grace  bool              // two hours later the relay looks
-	// ready is when the data comes to be ready, "" if it always is; that far it blocks,
-	// and the relay frees it.
+	grace  bool              // two hours later a relay runs
+	// ready is when the data becomes ready, "" if it always is. Until then the batch is
+	// blocked, and a relay hands it over afterwards.
 	ready   string
 	noGames bool // the schedule has none for the period
 	part    int  // messages of a part of a batch
-	shards  int  // in which the runs stand
+	shards  int  // that have the runs
 }{
 	"completes_in_shards":  {before: overnight()[:4], last: overnight()[4], shards: 2},
 	"group_in_shards":      {before: overnight()[:2], last: overnight()[2], with: overnight()[3:], shards: 2},
@@ -150,9 +150,9 @@ var scenes = map[string]struct {
 	"failed_run":           {before: overnight()[:4], last: run(pgs, "2026-02-04 06:03", status(wire.StatusFailed))},
 }
 
-// crashAll plays every case on both stores. Without it SQLite has the scenes of onSQLite, and what
-// follows a disturbed delivery there, or next to a rival, is one of the aftermaths in turn; else it
-// is each.
+// crashAll plays every case on both stores. Without it SQLite plays only the scenes of onSQLite. A
+// disturbed delivery on SQLite, or one with a rival, then has one of the aftermaths in turn, and not
+// each of them.
 var crashAll = flag.Bool("crash.all", false, "TestCrashMatrix plays every case on every store")
 
 var onSQLite = []string{"completes_the_cycle", "ends_the_grace", "second_changed_run", "group_completes"}
@@ -236,8 +236,8 @@ func TestCrashMatrix(t *testing.T) {
 	}
 }
 
-// outcome is everything that must not depend on what went wrong. Times of the
-// hand-over itself are left out: it happens when it can.
+// outcome is everything that must not depend on the failure. It leaves out the times of
+// the hand-over: a failure delays it.
 type outcome struct {
 	Batches    map[string]endBatch
 	Projection map[string]any

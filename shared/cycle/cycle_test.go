@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// overnight is a usual night: yesterday's upcoming runs, the teams on the evening,
-// the players in the morning.
+// overnight returns the completions of a usual night: the upcoming processors on the day
+// before, the teams in the evening, and the players in the morning.
 func overnight() []wire.Completion {
 	return []wire.Completion{
 		run(upg, "2026-02-02 17:05"), run(utg, "2026-02-02 17:06"),
@@ -109,7 +109,7 @@ func TestRecord_RedeliveryChangesNothing(t *testing.T) {
 	}
 }
 
-// versions of every document that the engine writes.
+// versions returns the version of every document that the engine writes.
 func (w *world) versions() map[string]store.Version {
 	out := map[string]store.Version{}
 	for _, c := range []string{"phase_periods", "phase_triggers", "phase3_completion"} {
@@ -144,7 +144,7 @@ func TestRecord_SameExecutionWithDifferentCountIsSecondRun(t *testing.T) {
 	w.mustDeliver(run(pgs, "2026-02-04 06:00", execution("e"), count(280)), run(pgs, "2026-02-04 06:00", execution("e"), count(348)))
 	runs := w.doc("phase_periods", "phase3_to_phase4_2026-02-03").Data["runs"].(map[string]any)[pgs].(map[string]any)
 	if len(runs) != 2 {
-		t.Errorf("%d runs on record, want 2: %v", len(runs), runs)
+		t.Errorf("%d runs are recorded, want 2: %v", len(runs), runs)
 	}
 }
 

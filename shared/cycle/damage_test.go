@@ -23,7 +23,7 @@ func changed(t *testing.T, oldnew ...string) *pipeline.Transition {
 
 func parsedChange(t *testing.T, oldnew ...string) *pipeline.Pipeline {
 	t.Helper()
-	// The checks name modes and processors too, and are not what these tests are about.
+	// These tests do not need the checks, which name modes and processors, too.
 	before, rest, _ := strings.Cut(string(pipeline.Default()), "    checks:\n")
 	_, after, _ := strings.Cut(rest, "\n# Jobs")
 	p, err := pipeline.Parse([]byte(strings.NewReplacer(oldnew...).Replace(before + "\n# Jobs" + after)))
@@ -240,7 +240,7 @@ func TestRelay_SkipsNoDayAtMidnight(t *testing.T) {
 	}
 	want := []string{"phase3_to_phase4~watch", "2026-02-08", "2026-02-07", "2026-02-06", "2026-02-05",
 		"2026-02-04", "2026-02-03", "2026-02-02", "2026-02-01", "2026-01-31", "2026-01-30", "2026-01-29", "2026-01-28", "2026-01-27",
-		"2026-01-20", "2026-01-21", "2026-01-22", "2026-01-23", "2026-01-24", "2026-01-25", "2026-01-26"} // what it leaves
+		"2026-01-20", "2026-01-21", "2026-01-22", "2026-01-23", "2026-01-24", "2026-01-25", "2026-01-26"} // older than the window: only named
 	if diff := cmp.Diff(want, read); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -255,7 +255,7 @@ func (w *world) exists(p pipeline.Period) {
 	}
 }
 
-// watching tells of each read.
+// watching calls get before each read.
 type watching struct {
 	*counting
 	get func(refs []store.Ref)
@@ -287,7 +287,7 @@ func TestBatch_LaterBatchHasItsOwnReason(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if st := w.statuses()["overnight"]; !st.NextCheck.IsZero() {
-		t.Errorf("a finished cycle is looked at %s", st.NextCheck)
+		t.Errorf("a finished cycle has its next check at %s", st.NextCheck)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // Changes to the definition of the overnight mode, old and new text.
 var (
 	retired = []string{"        - " + utg + "\n", "", ", " + utg + "]", "]", "[" + utg + "]", "[]"}
-	// A processor becomes critical: a hand-over without it is none any more.
+	// A processor becomes critical: a cycle cannot begin without it any more.
 	promoted = []string{"critical: [" + pgs + ", " + upg + "]", "critical: [" + pgs + ", " + upg + ", " + tdef + "]",
 		"optional: [" + tdef + ", " + toff + ", " + utg + "]", "optional: [" + toff + ", " + utg + "]"}
 	// Before: the overnight mode does not know the processor yet.
@@ -53,7 +53,7 @@ func (e *Engine) mustExplain(t *testing.T, key Key) string {
 	return x.Definition
 }
 
-// What is published stays as it is, whatever the definition says afterwards.
+// A later change of the definition does not change a published cycle.
 func TestDefinition_AddedProcessorDoesNotReopenPublishedCycle(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.tr = changed(t, unknown...)
@@ -72,7 +72,7 @@ func TestDefinition_AddedProcessorDoesNotReopenPublishedCycle(t *testing.T) {
 	if st := w.statuses()["overnight"]; st.State != "published" || len(st.Batches) != 1 {
 		t.Errorf("%s %v", st.State, described(st))
 	}
-	// What was expected then is still late, or runs again.
+	// A second run of a processor that the cycle expected is still handed over.
 	w.mustDeliver(run(pgs, "2026-02-04 07:10", count(348)))
 	if st := w.statuses()["overnight"]; len(st.Batches) != 2 || st.Batches[1].Cause != "second_run" {
 		t.Errorf("%v", described(st))
@@ -80,8 +80,8 @@ func TestDefinition_AddedProcessorDoesNotReopenPublishedCycle(t *testing.T) {
 	w.eachRunOnce()
 }
 
-// An open cycle is decided again: the grace period of a quorum that holds no more is
-// over, and begins anew when it comes to hold.
+// An open cycle is decided by the new definition. If its quorum is no longer met, its
+// grace period ends. A new one begins when the quorum is met again.
 func TestDefinition_OpenCycleIsEvaluatedByNewDefinition(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:00"))
@@ -104,8 +104,8 @@ func TestDefinition_OpenCycleIsEvaluatedByNewDefinition(t *testing.T) {
 	}
 }
 
-// A batch whose data is not ready waits like any other for a processor that the
-// definition gains, and has a grace period of its own for it.
+// The definition gains a processor while a batch is blocked: the batch waits for it in a
+// grace period of its own.
 func TestDefinition_BlockedBatchIsEvaluatedByNewDefinition(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.tr = changed(t, unknown...)
@@ -133,8 +133,8 @@ func TestDefinition_BlockedBatchIsEvaluatedByNewDefinition(t *testing.T) {
 	}
 }
 
-// A processor that the definition loses between a request and its hand-over is not
-// claimed to have run.
+// The definition drops a processor between a request and its hand-over. The batch does
+// not claim a run of it.
 func TestDefinition_RequestForRemovedProcessorClaimsNoRun(t *testing.T) {
 	w := halfSent(t)
 	w.broker.fail = func(int, wire.Trigger) error { return errBroker }
@@ -152,8 +152,8 @@ func TestDefinition_RequestForRemovedProcessorClaimsNoRun(t *testing.T) {
 	}
 }
 
-// Half of a deployment: two definitions are at work, by turns, and the quorum holds under
-// one of them alone. The grace runs from its first start, and ends.
+// During a deployment two definitions evaluate the cycle in turn, and only one of them has
+// its quorum met. The grace period counts from its first start, and ends.
 func TestGrace_OfHalfADeploymentIsKeptFromItsFirstStart(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))

@@ -99,7 +99,7 @@ func TestDoubtfulReports_EndWithTheRightOne(t *testing.T) {
 	}
 }
 
-// A period that cannot be read hides no other's reports.
+// A period that cannot be read does not hide the reports of another.
 func TestDoubtfulReports_OfOtherPeriodsAreShownNextToABrokenOne(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, "memory")

@@ -40,8 +40,8 @@ func players(n int) []string {
 	return names
 }
 
-// A list of entities that is cut looks complete, and consumers would leave the others as
-// they were. So whatever cuts it, the hand-over is a full one.
+// A truncated list of entities looks complete, and consumers would not update the missing
+// ones. So if a run names more entities than are kept, its hand-over is a full one.
 func TestHandOver_IsFullWhereEntitiesAreMissing(t *testing.T) {
 	ours := func(n int) []byte {
 		rows := int64(100)

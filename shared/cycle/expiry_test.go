@@ -50,7 +50,7 @@ func TestPeriod_ExpiresOnlyWhileNothingIsOpen(t *testing.T) {
 		expect(fmt.Sprintf("%d of 5 complete", i+1), i == 4)
 	}
 	if !w.ends(triggersCollection, overnightOne) {
-		t.Error("the published batch stays for ever")
+		t.Error("the published batch does not expire")
 	}
 	if _, err := w.engine.Hold(ctx, w.key("2026-02-03"), "overnight", time.Hour, "ada", "look"); err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestPeriod_ExpiresOnlyWhileNothingIsOpen(t *testing.T) {
 	expect("all is published", true)
 }
 
-// A late report moves the end on, in the commit that records it.
+// A late report postpones the end of its period, in the commit that records it.
 func TestRecord_KeepsAPeriodThatIsNearItsEnd(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -117,7 +117,7 @@ func TestPeriod_IsNotDamagedByExpiredBatches(t *testing.T) {
 	}
 }
 
-// The platform has deleted the period, and not yet its batch.
+// The platform has deleted the period, but not yet its batch.
 func TestBatches_OfADeletedPeriodAreIgnored(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()

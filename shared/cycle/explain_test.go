@@ -73,7 +73,7 @@ func TestExplain_ShowsClaimHolder(t *testing.T) {
 	}
 }
 
-// A run that comes after trigger_within must not take along those that were in time.
+// A run that arrives after trigger_within must not prevent the hand-over of runs in time.
 func TestBlocked_LateBackfillDoesNotPreventHandOver(t *testing.T) {
 	w := newWorld(t, "memory")
 	outcome := Failed

@@ -37,7 +37,7 @@ func TestF01_PublishedMeansThatTheBrokerAnsweredForEveryMessage(t *testing.T) {
 					t.Errorf("after the failure: %+v", st)
 				}
 				if p["_triggered"] != false || p["_trigger_succeeded"] != false || p["_trigger_pending"] != true {
-					t.Errorf("the books claim a trigger that did not happen: %v", p)
+					t.Errorf("the projection claims a trigger that did not happen: %v", p)
 				}
 				w.broker.fail = nil
 				w.mustDeliver(run(five[4], "2026-02-04 06:04")) // the redelivery
@@ -100,9 +100,9 @@ func TestF09_WritersOfOneDocumentNeverOverwriteEachOther(t *testing.T) {
 		total += len(group.(map[string]any))
 	}
 	if total != 100 {
-		t.Errorf("%d of 100 runs on record", total)
+		t.Errorf("%d of 100 runs are recorded", total)
 	}
-	// What another tool keeps in the compatibility document stays.
+	// Fields of another tool in the compatibility document stay.
 	ref := store.Ref{Collection: "phase3_completion", ID: "2026-02-03"}
 	if _, err := w.store.Apply(context.Background(), store.Create(ref, store.F("by hand", "note"), store.F(1, "_completed_count"))); err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestF13_FiveUnknownNamesAreNotFiveProcessors(t *testing.T) {
 	doc := w.doc("phase_periods", "phase3_to_phase4_2026-02-03")
 	delete(doc.Data, store.ExpiresAt)
 	if n := len(doc.Data["unexpected"].(map[string]any)); n != 5 || len(doc.Data) != 1 {
-		t.Errorf("%d of 5 on record: %v", n, doc.Data)
+		t.Errorf("%d of 5 reports are recorded: %v", n, doc.Data)
 	}
 	if ig := w.statuses()["overnight"].Ignored; len(ig) != 5 {
 		t.Errorf("status shows %v", ig)

@@ -14,10 +14,10 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// What the simulation found; docs/explanation/robustness.md has the seeds.
+// Faults that the simulation found; docs/explanation/robustness.md has the seeds.
 
-// A holder whose claim has run out may only be asleep: what it decided before the hold
-// must not be written after it.
+// A holder whose claim has expired may only be paused. It must not write after a hold what
+// it decided before.
 func TestHold_AppliesToHolderResumingAfterClaimExpiry(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -40,8 +40,8 @@ func TestHold_AppliesToHolderResumingAfterClaimExpiry(t *testing.T) {
 	}
 }
 
-// A request behind a batch that another is publishing is nobody's yet: the one who
-// publishes goes on with it at once, not when a claim has run out.
+// A request that is made while a batch is publishing has no claim. The publisher of that
+// batch continues with it at once, and waits for no claim to expire.
 func TestTrigger_RequestBehindPublishingBatchIsUnclaimed(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -66,8 +66,8 @@ func TestTrigger_RequestBehindPublishingBatchIsUnclaimed(t *testing.T) {
 	}
 }
 
-// A run in a time for which no mode is declared can count for the one mode that names
-// its processor. It is nobody's earlier run, and its mode is the one to show.
+// A run outside the times of all modes can count for the one mode that names its processor.
+// It is no earlier run of another mode, so the projection shows the mode it counts for.
 func TestProjection_RunOutsideModeTimesShowsModeItCountsFor(t *testing.T) {
 	w := newWorld(t, "memory")
 	before, rest, _ := strings.Cut(string(pipeline.Default()), "      - name: tomorrow\n")
@@ -84,7 +84,7 @@ func TestProjection_RunOutsideModeTimesShowsModeItCountsFor(t *testing.T) {
 	}
 }
 
-// What completed too late does not keep a grace period alive whose quorum holds no more.
+// Runs that completed too late do not keep a grace period open whose quorum is not met any more.
 func TestGrace_EndsIfQuorumIsNoLongerMetDespiteLateRuns(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
@@ -113,8 +113,8 @@ func TestGrace_EndsIfQuorumIsNoLongerMetDespiteLateRuns(t *testing.T) {
 	}
 }
 
-// A relay that has found a period settled does not take it off the list of those that
-// are watched when somebody holds it meanwhile, although the list has it already.
+// A relay finds a watched period settled, and an operator holds the period meanwhile. The
+// relay must not take it off the watch list, although the hold did not have to add it.
 func TestHold_WatchedPeriodOnHoldRemainsWatched(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -126,7 +126,7 @@ func TestHold_WatchedPeriodOnHoldRemainsWatched(t *testing.T) {
 		if once || ws[0].Ref != watch {
 			return
 		}
-		once = true // the relay has looked at every period
+		once = true // the relay has evaluated every period
 		if _, err := rival.Hold(context.Background(), w.key("2026-02-03"), "overnight", time.Hour, actor, "wait"); err != nil {
 			t.Error(err)
 		}
@@ -140,8 +140,8 @@ func TestHold_WatchedPeriodOnHoldRemainsWatched(t *testing.T) {
 	}
 }
 
-// answeredTwice does the first commit that has an audit record, lets something happen,
-// and then answers as a driver does that has tried it once more.
+// answeredTwice applies the first commit that has an audit record, calls meanwhile, and
+// applies the commit again, as a driver does that retries.
 type answeredTwice struct {
 	store.Store
 	meanwhile func()
@@ -158,8 +158,8 @@ func (a *answeredTwice) Apply(ctx context.Context, ws ...store.Write) ([]store.V
 	return a.Store.Apply(ctx, ws...)
 }
 
-// A request that was made, and whose place somebody's forced request has taken before
-// its maker could see it, is not said to have been refused.
+// A request was written, and another operator's forced request replaced it before its
+// caller could read it. The error must not say that the first request was refused.
 func TestTrigger_ReplacedRequestIsNotReportedAsRefused(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.engine.Check = func(context.Context, Key, string, []string) Readiness { return Readiness{Outcome: Failed} }
@@ -175,7 +175,7 @@ func TestTrigger_ReplacedRequestIsNotReportedAsRefused(t *testing.T) {
 	}}
 	_, err := w.trigger(of(pgs))
 	if err == nil || errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "has replaced this one") {
-		t.Errorf("said: %v", err)
+		t.Errorf("error %v", err)
 	}
 	if n := len(w.audits()); n != 2 {
 		t.Errorf("%d records", n)

@@ -91,7 +91,7 @@ func TestPeriod_WithoutRoomStaysAndIsNotWritten(t *testing.T) {
 			t.Errorf("%d bytes are left: the period expires: %t", room, got)
 		}
 	}
-	shrink := func() { // what fills the document is taken out
+	shrink := func() { // takes out the field that fills the document
 		t.Helper()
 		if _, err := w.store.Apply(context.Background(), store.Merge(period, store.F("", "junk"))); err != nil {
 			t.Fatal(err)

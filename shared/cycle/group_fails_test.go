@@ -91,8 +91,8 @@ func TestGroup_TakesTheSameReportTwice(t *testing.T) {
 	}
 }
 
-// The redelivered message of a group whose process died finds its own claim, whichever of the
-// group it is; a message of another group does not.
+// A process dies while it handles a group. Each message of the group finds its own claim when it
+// is redelivered; a message of another group does not.
 func TestGroup_EachMemberIsAnsweredForItsOwnClaim(t *testing.T) {
 	g := newGrouping(t, 3)
 	died := g.engine

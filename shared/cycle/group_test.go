@@ -42,14 +42,14 @@ func TestGroup_CompletionsThatArriveDuringACommitShareTheNextOne(t *testing.T) {
 		if len(g.broker.got) != n {
 			t.Errorf("%d of %d triggers", len(g.broker.got), n)
 		}
-		// Before groups: 3 calls a completion and some ten for the hand-over.
+		// Without groups: 3 calls for each completion, and some ten for the hand-over.
 		if calls := g.store.calls.Load(); calls >= 3*n {
 			t.Errorf("%d calls for %d completions", calls, n)
 		}
 	})
 }
 
-// A readiness check may take half a minute; who counts completions in the meantime must see all.
+// A readiness check may take half a minute. A consumer that counts completions meanwhile must see all.
 func TestGroup_ReportDuringACheckIsRecordedAndShownBeforeTheCheckEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGrouping(t, 3)
@@ -157,7 +157,7 @@ func TestGroup_RecordsOfAWideTransitionKeepADistance(t *testing.T) {
 				t.Error(err)
 			}
 			if last := began[len(began)-1]; last != late {
-				t.Errorf("%d processors: a completion that comes when nothing has been recorded for long waits for %v", tc.processors, last-late)
+				t.Errorf("%d processors: the first completion after a long pause waits for %v", tc.processors, last-late)
 			}
 			g.wantNoLine()
 			began = began[:len(began)-1]
@@ -248,7 +248,7 @@ func TestGroup_ThreeHundredCompletionsAreEvaluatedAFewTimes(t *testing.T) {
 	})
 }
 
-// Notifications go out with the answer of one request: it must still wait then.
+// Notifications go out with the answer of one request: that request must still be waiting.
 func TestGroup_CyclesAreAnsweredToOneMemberThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGrouping(t, 4)

@@ -68,7 +68,7 @@ func (g *grouping) Scan(ctx context.Context, collection, from, to string) iter.S
 	return g.store.Scan(ctx, collection, from, to)
 }
 
-// wantNoLine waits until nothing moves any more; then no line may be left.
+// wantNoLine waits until all goroutines are blocked, and checks that no line is left.
 func (g *grouping) wantNoLine() {
 	g.t.Helper()
 	time.Sleep(maxPace) // fake time

@@ -51,7 +51,7 @@ transitions:
 	return p.Transitions[0]
 }
 
-// cost counts what is asked of a store.
+// cost counts the calls of a store, and the documents that they read.
 type cost struct {
 	store.Store
 	calls, docs int
@@ -83,7 +83,7 @@ func (c *cost) Scan(ctx context.Context, collection, from, to string) iter.Seq2[
 	}
 }
 
-// platform deletes documents as Firestore does: each by itself, at any moment from its end on,
+// platform deletes documents as Firestore does: each separately, at any moment from its end on,
 // and a day after that at the latest.
 type platform struct {
 	t     testing.TB

@@ -81,7 +81,7 @@ func TestSecondRuns_FollowTheIntervalOfThePipelineFile(t *testing.T) {
 	}
 }
 
-// What a person asks for does not wait, and a person's hand-over counts as one.
+// A request of a person does not wait for the interval, and the next second run waits a whole one after it.
 func TestSecondRuns_ThatAPersonAsksForDoNotWait(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -98,7 +98,7 @@ func TestSecondRuns_ThatAPersonAsksForDoNotWait(t *testing.T) {
 	}
 }
 
-// measured counts what evaluations read.
+// measuredReads counts what evaluations read.
 type measuredReads struct {
 	store.Store
 	calls, docs, bytes int
@@ -120,8 +120,8 @@ func (m *measuredReads) Get(ctx context.Context, refs ...store.Ref) (store.Snaps
 	return s, err
 }
 
-// handedOver is a period with a number of published batches, an hour apart, and as many
-// runs whatever the number.
+// handedOver returns a period with a number of published batches. Its second runs are three
+// minutes apart, and their number does not depend on that of the batches.
 func handedOver(t testing.TB, batches, runs int) *world {
 	w := &world{tr: nba(t), clock: &clock{t: at("2026-02-04 06:05")}, broker: &broker{}, log: &syncBuffer{}}
 	w.store = &counting{Store: drivers["memory"](nil, w.clock.now)}
@@ -173,14 +173,14 @@ func TestEvaluation_ReadsOpenBatchesAndASummaryOfTheRest(t *testing.T) {
 			t.Errorf("the published batch %s is read", id)
 		}
 	}
-	// What is left of 297 batches is the name of each.
+	// The other 297 batches add only the name of each.
 	if most := few.bytes + 300*len("phase3_to_phase4_2026-02-03_overnight~300") + 2<<10; many.bytes > most {
 		t.Errorf("3 batches: %d bytes, 300 batches: %d bytes, want at most %d", few.bytes, many.bytes, most)
 	}
 }
 
-// The documents of an older version have no summary: what it published is read as a whole
-// once, and summed up.
+// The documents of an older version have no summary. The next evaluation reads all of its
+// published batches once, and writes the summary.
 func TestEvaluation_SumsUpWhatAnOlderVersionPublished(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -202,7 +202,7 @@ func TestEvaluation_SumsUpWhatAnOlderVersionPublished(t *testing.T) {
 	}
 }
 
-// A summary that is missing, late, or written by two, changes no decision.
+// A summary that is missing, late, or written by two processes changes no decision.
 func TestEvaluation_IsTheSameWithAnyPartOfTheSummary(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -250,8 +250,8 @@ func TestEvaluation_RefusesASummaryThatSomebodyBroke(t *testing.T) {
 	}
 }
 
-// BenchmarkEvaluation measures one that finds nothing to do, with 300 runs in 3 and in 300
-// batches.
+// BenchmarkEvaluation measures an evaluation that finds nothing to do, with 300 runs in 3 and
+// in 300 batches.
 func BenchmarkEvaluation(b *testing.B) {
 	for _, batches := range []int{3, 300} {
 		b.Run(fmt.Sprintf("batches_%d", batches), func(b *testing.B) {

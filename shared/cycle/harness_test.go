@@ -43,14 +43,14 @@ type clock struct {
 func (c *clock) now() time.Time  { c.mu.Lock(); defer c.mu.Unlock(); return c.t }
 func (c *clock) set(t time.Time) { c.mu.Lock(); defer c.mu.Unlock(); c.t = t }
 
-// broker accepts what it is sent unless fail says otherwise.
+// broker accepts each message unless fail returns an error.
 type broker struct {
 	mu   sync.Mutex
 	n    int
 	got  []wire.Trigger
 	ids  []string
-	fail func(i int, t wire.Trigger) error // an error together with accept: the answer was lost
-	lose bool                              // accepted, but the error is returned
+	fail func(i int, t wire.Trigger) error // with lose, the answer is lost
+	lose bool                              // a message that fails is accepted all the same
 }
 
 func (b *broker) publish(_ context.Context, _ string, msgs []wire.Outgoing) []Published {
@@ -122,7 +122,7 @@ func (c *counting) Scan(ctx context.Context, collection, from, to string) iter.S
 	return c.Store.Scan(ctx, collection, from, to)
 }
 
-// world is one engine with everything around it in the test's hands.
+// world is one engine whose store, broker, clock and log the test controls.
 type world struct {
 	t      *testing.T
 	tr     *pipeline.Transition
@@ -336,7 +336,7 @@ type closedPipe struct{}
 
 func (closedPipe) Write([]byte) (int, error) { return 0, errors.New("closed pipe") }
 
-// brokenLog is a logger whose every line is lost with an error.
+// brokenLog is a logger whose every write fails.
 func brokenLog(t testing.TB) *slog.Logger {
 	t.Helper()
 	log, err := telemetry.New(closedPipe{}, "")

@@ -12,7 +12,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// A release ends the hold that it found, not one that came after.
+// A release ends the hold that it found, and not a later one.
 func TestRelease_DoesNotEndNewerHold(t *testing.T) {
 	for _, mode := range []string{"overnight", ""} {
 		w := newWorld(t, "memory")
@@ -40,7 +40,7 @@ func TestRelease_DoesNotEndNewerHold(t *testing.T) {
 	}
 }
 
-// A release whose hand-over failed is carried on by the next one.
+// After a release whose hand-over failed, the next release continues.
 func TestRelease_FailedReleaseCanBeRepeated(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -56,7 +56,7 @@ func TestRelease_FailedReleaseCanBeRepeated(t *testing.T) {
 	}
 }
 
-// unanswered keeps back the first commit that writes a hold: its caller hears that it failed.
+// unanswered keeps back the first commit that writes a hold, and returns an error to its caller.
 type unanswered struct {
 	store.Store
 	kept []store.Write

@@ -25,7 +25,7 @@ func (w *world) hold(mode string, lasts time.Duration) HoldResult {
 	return r
 }
 
-// heldKey names the night, and for the whole transition no period.
+// heldKey returns the key of the night, or for the whole transition a key without a period.
 func (w *world) heldKey(mode string) Key {
 	if mode == "" {
 		return w.key("")
@@ -76,7 +76,7 @@ func TestHold_CycleIsHandedOverWhenHoldEnds(t *testing.T) {
 					t.Fatalf("%s until %s (%s), %d messages", st.State, st.NextCheck, st.Reason, len(w.broker.got))
 				}
 				if n := len(w.events("cycle_on_hold")); n == 0 {
-					t.Error("nothing is said while it lasts")
+					t.Error("the hold is not logged")
 				}
 				w.pass(3*time.Hour - time.Millisecond)
 				w.relay()
@@ -84,7 +84,7 @@ func TestHold_CycleIsHandedOverWhenHoldEnds(t *testing.T) {
 					t.Fatal("handed over before its end")
 				}
 				w.pass(2 * time.Millisecond)
-				w.relay() // nobody released it
+				w.relay() // it expires without a release
 				if st := w.statuses()["overnight"]; st.State != "published" || len(w.broker.got) != 5 {
 					t.Errorf("%s, %d messages", st.State, len(w.broker.got))
 				}
@@ -118,7 +118,7 @@ func TestRelease_HandsOverImmediately(t *testing.T) {
 	}
 }
 
-// A hold of one cycle is not another's.
+// A hold of one cycle does not apply to another.
 func TestHold_AppliesToItsCycleOnly(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 10:00"))
@@ -130,7 +130,7 @@ func TestHold_AppliesToItsCycleOnly(t *testing.T) {
 	}
 }
 
-// What is frozen goes on, and the caller is told; what follows is on hold.
+// A frozen batch is published in spite of a hold, and Hold returns its name. Later runs are on hold.
 func TestHold_DuringPublishingAppliesToNextBatch(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -159,8 +159,8 @@ func TestHold_DuringPublishingAppliesToNextBatch(t *testing.T) {
 	}
 }
 
-// The checks take minutes. Whoever started them before the hold decided without it,
-// and must not be able to write what it decided.
+// Readiness checks take minutes. A process that started them before the hold decided
+// without it, and must not be able to write its decision.
 func TestHold_DuringChecksPreventsHandOver(t *testing.T) {
 	for _, mode := range []string{"overnight", ""} {
 		w := newWorld(t, "memory")
@@ -169,7 +169,7 @@ func TestHold_DuringChecksPreventsHandOver(t *testing.T) {
 		w.engine.Check = func(context.Context, Key, string, []string) Readiness {
 			if checks++; checks == 1 {
 				if r := w.hold(mode, time.Hour); len(r.Publishing) != 0 {
-					t.Errorf("said to be publishing: %v", r.Publishing)
+					t.Errorf("the answer names batches as publishing: %v", r.Publishing)
 				}
 			}
 			return Readiness{Outcome: Passed}
@@ -250,7 +250,7 @@ func TestHold_DamagedHoldIsNotIgnored(t *testing.T) {
 	}
 }
 
-// Whatever the clock of the machine that asks says: a hold lasts from the server's time.
+// A hold lasts from the server's time. The clock of the caller's machine does not matter.
 func TestHold_DurationStartsAtServerTime(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -262,11 +262,11 @@ func TestHold_DurationStartsAtServerTime(t *testing.T) {
 	}
 	w.converge("2026-02-03")
 	if st := w.statuses()["overnight"]; st.State != "on_hold" || !st.NextCheck.Equal(r.Hold.Until) || r.Hold.Until.Sub(w.clock.now()).Round(time.Minute) != time.Hour {
-		t.Errorf("%s until %s, said until %s", st.State, st.NextCheck, r.Hold.Until)
+		t.Errorf("%s until %s, answered was %s", st.State, st.NextCheck, r.Hold.Until)
 	}
 }
 
-// A hold may last until its period is older than what the relay looks after.
+// A hold may last until its period is older than the relay's window.
 func TestHold_EndsInHandOverBeyondRelayWindow(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -314,7 +314,7 @@ func TestHold_LaterHoldAppliesInEitherDocument(t *testing.T) {
 	}
 }
 
-// Old periods in which somebody asked for something are put on hold with the rest.
+// A hold of the transition also applies to old periods that are watched for an operator.
 func TestHold_OfTransitionIncludesWatchedPeriods(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
@@ -339,17 +339,17 @@ func TestHold_OfTransitionIncludesWatchedPeriods(t *testing.T) {
 	}
 }
 
-// The hold of a whole transition, in force or over, is about no period: those from before
-// the first completion stay nobody's business.
+// The hold of a whole transition names no period. During the hold and after it, the periods
+// before the first completion stay unmanaged.
 func TestHold_OfTransitionDoesNotChangeManagedSince(t *testing.T) {
 	w, s := idleDay(t, "memory")
 	first := func() string { return string(w.since()) }
 	w.hold("", time.Hour)
-	for _, when := range []string{"2026-02-03 06:30", "2026-02-03 14:00"} { // it is over at the second
+	for _, when := range []string{"2026-02-03 06:30", "2026-02-03 14:00"} { // the hold has ended at the second
 		w.clock.set(at(when))
 		w.relay()
 		if got := first(); got != "2026-02-02" {
-			t.Errorf("%s: the first period on record is %s", when, got)
+			t.Errorf("%s: the first managed period is %s", when, got)
 		}
 		for _, line := range w.events(telemetry.CycleOnHold) {
 			if p := line["period"].(string); p < "2026-02-02" {
@@ -358,6 +358,6 @@ func TestHold_OfTransitionDoesNotChangeManagedSince(t *testing.T) {
 		}
 	}
 	if s.asked == 0 {
-		t.Error("nobody has looked at the schedule")
+		t.Error("the schedule was never asked")
 	}
 }

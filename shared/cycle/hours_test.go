@@ -9,7 +9,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// Where periods are hours, the relay looks at as many days of them.
+// The relay covers as many days of hourly periods as of daily ones.
 func TestRelay_CoversSameDaysForHourlyPeriods(t *testing.T) {
 	file, err := os.ReadFile("../../scripts/dev/demo/retail.yaml")
 	if err != nil {
@@ -29,7 +29,7 @@ func TestRelay_CoversSameDaysForHourlyPeriods(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.clock.set(w.clock.now().Add(40 * time.Hour)) // nobody has looked
+	w.clock.set(w.clock.now().Add(40 * time.Hour)) // no relay has run
 	if err := w.engine.Relay(t.Context(), w.tr, "m", nil); err != nil {
 		t.Fatal(err)
 	}

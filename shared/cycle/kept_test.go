@@ -14,8 +14,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// A caller that has gone, such as a function whose request has timed out, does not make
-// the next one send what the broker has accepted.
+// The caller of a hand-over has gone, for example because its request timed out. The next
+// caller must not send again what the broker has accepted.
 func TestConfirm_WritesTheBrokersIDsAfterTheCallerHasGone(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -26,7 +26,7 @@ func TestConfirm_WritesTheBrokersIDsAfterTheCallerHasGone(t *testing.T) {
 		return send(ctx, topic, msgs)
 	}
 	if _, err := w.engine.Converge(ctx, w.key("2026-02-03"), "m"); err == nil {
-		t.Error("a caller that has gone was told that nothing is left")
+		t.Error("Converge returned no error after its caller had gone")
 	}
 	doc := w.doc("phase_triggers", overnightOne)
 	for name, m := range doc.Data["messages"].(map[string]any) {
@@ -81,8 +81,8 @@ func wideNight(t *testing.T, more int) (w *world, size int) {
 	return w, store.Size(doc.Ref, doc.Data)
 }
 
-// Payloads that fill a document leave no room for the broker's ids: they would be sent,
-// and never confirmed. Here they would fit, by half of what the ids take. So they stand in parts.
+// Payloads that fill a document leave no room for the broker's ids: the messages would be sent,
+// and never confirmed. Here the document has room for half of the ids. So the payloads are in parts.
 func TestFreeze_KeepsRoomForTheBrokersIDs(t *testing.T) {
 	const ids = 300 * 23
 	w, size := wideNight(t, 0)
@@ -135,7 +135,7 @@ func TestFreeze_LeavesOutTheEntitiesOfOneMessageThatFitsNowhere(t *testing.T) {
 	}
 }
 
-// A function's instance lives for days: what it has decoded does not fill its memory.
+// A function's instance lives for days: the runs that it has decoded do not fill its memory.
 func TestDecodedRuns_AreForgottenWhenThereAreMany(t *testing.T) {
 	var seen seenRuns
 	names := make([]string, 200)
@@ -161,15 +161,15 @@ func TestDecodedRuns_AreForgottenWhenThereAreMany(t *testing.T) {
 	}
 }
 
-// A batch that comes while the collections are read one after the other is in none of what
-// was read before it: the books are as of then.
+// The collections are read one after the other, and a batch is created meanwhile. The period
+// that was read before does not list it: the states leave it out.
 func TestBooks_LeaveOutABatchThatThePeriodDoesNotList(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
 	w.converge("2026-02-03")
 	inner := w.store.Store
 	w.engine.Store = &between{Store: inner, scanned: func(collection string) {
-		if collection == periodsCollection { // they are read: now the next batch comes
+		if collection == periodsCollection { // the periods are read: now the next batch is created
 			e := w.newEngine()
 			again := run(pgs, "2026-02-04 07:10", count(348))
 			w.clock.set(again.EventTime)
@@ -190,7 +190,7 @@ func TestBooks_LeaveOutABatchThatThePeriodDoesNotList(t *testing.T) {
 		t.Errorf("%s with the batches %+v", st.State, st.Batches)
 	}
 	if now := w.statuses()["overnight"]; len(now.Batches) != 2 {
-		t.Errorf("%d batches are on record", len(now.Batches))
+		t.Errorf("%d batches are recorded", len(now.Batches))
 	}
 }
 
@@ -207,7 +207,7 @@ func (b *between) Scan(ctx context.Context, collection, from, to string) iter.Se
 	}
 }
 
-// What stands in the later documents of a period counts as what stands in the first.
+// A field in a later document of a period counts like one in the first document.
 func TestPeriod_ReadsEveryFieldOfItsLaterDocuments(t *testing.T) {
 	for _, id := range []string{"phase3_to_phase4_2026-02-03~overflow", "phase3_to_phase4_2026-02-03~control"} {
 		t.Run(id, func(t *testing.T) {

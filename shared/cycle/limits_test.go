@@ -45,7 +45,7 @@ func TestRecord_KeepsThreeThousandRunsOfPeriod(t *testing.T) {
 		}
 	}
 	if len(s.runs) != 3000 || len(executions) != 3000 {
-		t.Errorf("%d runs of %d executions on record", len(s.runs), len(executions))
+		t.Errorf("%d runs of %d executions are recorded", len(s.runs), len(executions))
 	}
 	if full == 0 || full == 3000 {
 		t.Errorf("%d runs with entities: the limit was not reached", full)
@@ -60,7 +60,7 @@ func TestRecord_KeepsThreeThousandRunsOfPeriod(t *testing.T) {
 	}
 }
 
-// What the period had no room for is handed over as a full message.
+// A run whose entities did not fit into the period is handed over as a full message.
 func TestHandOver_LargerThanDocumentKeepsRecordedEntities(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.tr = wide(t, 300)
@@ -141,8 +141,8 @@ func manyCompletionsAtOnce(t *testing.T, drivers ...string) {
 				}
 				calls, conflicts := w.store.calls.Load(), w.store.conflicts.Load()
 				t.Logf("%d completions: %d store calls, %d conflicts, in %s", n, calls, conflicts, took)
-				// Three calls a completion, some ten for the hand-over, and for each conflict
-				// the write that failed and one more read: a fight would take n*n.
+				// Three calls for each completion and some ten for the hand-over; for each conflict
+				// the write that failed and one more read. Unlimited contention would take n*n.
 				if most := int64(3*n + 30 + 2*int(conflicts)); calls > most || conflicts > int64(10*n) {
 					t.Errorf("%d calls and %d conflicts for %d completions", calls, conflicts, n)
 				}
@@ -157,7 +157,7 @@ func wide(t testing.TB, n int) *pipeline.Transition {
 	return wideNamed(t, n, "processor")
 }
 
-// wideNamed is wide whose processors' names begin so.
+// wideNamed is like wide, and the names of its processors have a prefix.
 func wideNamed(t testing.TB, n int, prefix string) *pipeline.Transition {
 	t.Helper()
 	p, err := pipeline.Parse([]byte(pipelinetest.Wide(n, prefix)))

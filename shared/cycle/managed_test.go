@@ -29,7 +29,7 @@ func (w *world) since() pipeline.Period {
 }
 
 // A completion with an old date, of a backfill or a typing error, does not make the periods
-// since then ours.
+// since then managed.
 func TestManagedSince_OldDateDoesNotMoveIt(t *testing.T) {
 	w := adopting(t)
 	if got := w.since(); got != "2026-02-03" {
@@ -42,7 +42,7 @@ func TestManagedSince_OldDateDoesNotMoveIt(t *testing.T) {
 		w.mustDeliver(c)
 	}
 	if got := w.since(); got != "2026-02-03" {
-		t.Errorf("ours since %s", got)
+		t.Errorf("managed since %s", got)
 	}
 	w.overdue()
 	w.clock.set(at("2026-02-04 14:00"))
@@ -51,13 +51,13 @@ func TestManagedSince_OldDateDoesNotMoveIt(t *testing.T) {
 		t.Errorf("overdue: %v", got)
 	}
 	tr := *w.tr
-	tr.ManagedSince = "2026-01-15" // what a person has written wins
+	tr.ManagedSince = "2026-01-15" // the pipeline file has priority
 	if got, err := w.engine.Managed(context.Background(), &tr); err != nil || got.Since != "2026-01-15" {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
 
-// A day before the adoption is not judged by an alert or a notification, as it is not on the status page.
+// A day before the adoption causes no alert and no notification: the status page does not show it either.
 func TestManagedSince_EarlierPeriodIsNotOverdue(t *testing.T) {
 	w := adopting(t)
 	w.relay()
@@ -87,7 +87,7 @@ func TestManagedSince_NothingRecorded(t *testing.T) {
 	w.clock.set(at("2026-02-04 06:00"))
 	w.relay()
 	if got := w.since(); got != "" {
-		t.Errorf("ours since %q", got)
+		t.Errorf("managed since %q", got)
 	}
 	w.mustDeliver(run("player_game_summary", "2026-02-04 06:00"))
 	w.relay()
@@ -111,7 +111,7 @@ func (r *failingList) Apply(ctx context.Context, ws ...store.Write) ([]store.Ver
 	return r.Store.Apply(ctx, ws...)
 }
 
-// Whatever becomes of the write, the next relay has the same date.
+// If the write fails, or its answer is lost, the next relay has the same date.
 func TestManagedSince_WriteThatGoesWrong(t *testing.T) {
 	lost := errors.New("the answer was lost")
 	for name, fail := range map[string]func(func() ([]store.Version, error)) ([]store.Version, error){
@@ -132,19 +132,19 @@ func TestManagedSince_WriteThatGoesWrong(t *testing.T) {
 			w.mustDeliver(old)
 			w.relay()
 			if got := w.since(); got != "2026-02-03" {
-				t.Errorf("ours since %s", got)
+				t.Errorf("managed since %s", got)
 			}
 		})
 	}
 }
 
-// Reports about a cycle that began to count them before the first relay may have gone to another
-// orchestrator: that none is recorded is no fault. Later cycles, and those of which anything is
-// recorded, are overdue as ever.
+// Some cycles began to count reports before the first relay. Their reports may have gone to another
+// orchestrator, so they are not overdue if nothing is recorded. Later cycles, and cycles with a
+// report, are overdue as usual.
 func TestManaged_CyclesOfBeforeTheFirstRelayAreNotOverdue(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 05:00"))
-	w.relay() // the deployment's first: the reports for tomorrow came at 17:00 the day before
+	w.relay() // the deployment's first: the reports for tomorrow arrived at 17:00 the day before
 	w.clock.set(at("2026-02-04 06:00"))
 	w.mustDeliver(run("player_game_summary", "2026-02-04 06:00"))
 	w.relay()
@@ -170,7 +170,7 @@ func TestManaged_CyclesOfBeforeTheFirstRelayAreNotOverdue(t *testing.T) {
 	}
 }
 
-// State of an earlier version has no time of the first relay: every cycle since then is ours.
+// State of an earlier version has no time of the first relay: every cycle since managed_since counts.
 func TestManaged_StateOfAnEarlierVersionMissesNothing(t *testing.T) {
 	w := adopting(t)
 	if _, err := w.engine.Store.Apply(context.Background(), store.Create(w.engine.watchRef(w.tr), store.F("2026-02-03", "managed_since"))); err != nil {
@@ -186,7 +186,7 @@ func TestManaged_StateOfAnEarlierVersionMissesNothing(t *testing.T) {
 }
 
 // A report that counts for no mode, such as the failure of another mode's processor in the evening,
-// makes no cycle of before the first relay overdue.
+// makes no cycle from before the first relay overdue.
 func TestManaged_ReportOfAnotherModeMakesNothingOverdue(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 21:00"))

@@ -54,8 +54,8 @@ func taken(s *snapshot, state State) *batch {
 }
 
 // BenchmarkManyProcessors measures what one evaluation computes for a period whose processors have run
-// twice: the decision, the freeze with its payloads, the order of the messages, the evaluation after
-// the hand-over, and what people see.
+// twice. The parts are the decision, before and after the hand-over, the payloads of a freeze, and the
+// order of the messages. It also measures the status, its explanation, and the plan of a request.
 func BenchmarkManyProcessors(b *testing.B) {
 	for _, n := range []int{300, 1000, 10_000} {
 		tr := wide(b, n)
@@ -203,7 +203,7 @@ func TestProjection_HasCountsAndFlagsOnlyAbove500Processors(t *testing.T) {
 	}
 }
 
-// The document is read by others once, when they hear of a completion.
+// Other programs read the document once for each completion that they get.
 func TestProjection_ShowsTheCountBeforeAHandOverAbove500Processors(t *testing.T) {
 	const n = 501
 	s := many(t, wide(t, n), n)

@@ -24,7 +24,7 @@ func TestTrigger_FollowsUnfinishedBatch(t *testing.T) {
 	}
 }
 
-// Two people who ask at once get two hand-overs, or one of them is told.
+// Two requests make two hand-overs, or the second one gets an error.
 func TestTrigger_RequestIsNotReplacedWithoutError(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -79,8 +79,8 @@ func TestTrigger_ReportsReplacementByForcedRequest(t *testing.T) {
 	}
 }
 
-// While the broker is down, the command fails and its batch is frozen. Asking again is
-// not asking for more.
+// While the broker is down, the command fails and its batch is frozen. A repeated request
+// does not make another batch.
 func TestTrigger_RepeatedRequestCreatesNoBatch(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))

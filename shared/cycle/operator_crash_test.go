@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// Every call that an operator's action makes goes wrong in every way. Then either
-// nothing was done and nothing is on record, or it was done once, is on record, and
-// the relay finishes it. A success that was reported is one.
+// Every call that an operator's action makes fails in every way. Then the action took
+// effect once and has one audit record, or it did not and has none. The relay finishes an
+// action that took effect. An action that reported success did take effect.
 func TestOperatorActions_SurviveFailureOfEveryCall(t *testing.T) {
 	for name, tc := range map[string]struct {
 		prepare func(n *night)
@@ -89,7 +89,7 @@ func TestOperatorActions_SurviveFailureOfEveryCall(t *testing.T) {
 					t.Errorf("%s: answered %v, done %d times, %d records", where, err, done, audits)
 				}
 				if h == lost && p.request && err != nil {
-					t.Errorf("%s: the request's answer was lost, and what is on record was not read back: %v", where, err)
+					t.Errorf("%s: the request's answer was lost, and the request was not read back: %v", where, err)
 				}
 				if errors.Is(err, ErrRefused) || err != nil && strings.Contains(err.Error(), "no end") {
 					t.Errorf("%s: %v", where, err)
@@ -112,7 +112,7 @@ func TestOperatorActions_SurviveFailureOfEveryCall(t *testing.T) {
 	}
 }
 
-// published counts the batches of a cause, and that each was sent once or more.
+// published counts the batches of a cause, and checks that each was sent at least once.
 func published(w *world, cause string) (n int) {
 	sent := w.broker.counts()
 	for _, b := range w.statuses()["overnight"].Batches {

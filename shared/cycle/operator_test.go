@@ -145,7 +145,7 @@ func request(edits []func(*Request)) (r Request) {
 	return r
 }
 
-// At most one batch of a cycle is unfrozen: the one that waits takes what was asked for.
+// At most one batch of a cycle is unfrozen: a batch that waits takes over the request.
 func TestTrigger_ReusesWaitingBatch(t *testing.T) {
 	for name, prepare := range map[string]func(w *world){
 		"grace": func(w *world) {
@@ -184,7 +184,7 @@ func TestTrigger_ReusesWaitingBatch(t *testing.T) {
 	}
 }
 
-// Whoever is checking when the operator comes sends what the operator chose.
+// A process that checks readiness when an operator makes a request sends the runs of the request.
 func TestTrigger_RequestDuringChecksReplacesSelection(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready()
@@ -205,8 +205,8 @@ func TestTrigger_RequestDuringChecksReplacesSelection(t *testing.T) {
 	}
 }
 
-// A part that was forced ahead does not make the rest late: until the critical ones
-// have gone, the policy decides.
+// A processor that was forced ahead does not make the others late: until the critical ones
+// are handed over, the policy decides.
 func TestTrigger_PartialHandOverDoesNotStartCycle(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 23:00"))
@@ -252,7 +252,7 @@ func TestTrigger_RelayFinishesBlockedHandOverOfOldPeriod(t *testing.T) {
 	}
 }
 
-// What was forced through is what was chosen, and nothing that comes into its place.
+// A forced request applies to the runs that it chose, and to no run that replaces them.
 func TestTrigger_ForceAppliesToSelectedRunsOnly(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
@@ -292,7 +292,7 @@ func TestTrigger_ForceAppliesToSelectedRunsOnly(t *testing.T) {
 	}
 }
 
-// A request without force waits for its data whatever the deadline's policy says.
+// A request without force waits for its data, also if the policy hands over at the deadline.
 func TestTrigger_DeadlineDoesNotForceRequest(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.tr = degrading(t)
@@ -311,8 +311,8 @@ func TestTrigger_DeadlineDoesNotForceRequest(t *testing.T) {
 	}
 }
 
-// Whoever asks for two of three does not ask for the third: that one goes as the policy
-// says.
+// A request for two of three processors leaves out the third: the policy decides when that
+// one is handed over.
 func TestTrigger_SelectionExcludesOtherProcessors(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 05:00"))

@@ -111,7 +111,7 @@ func TestParts_EachDocumentFits(t *testing.T) {
 	}
 }
 
-// What the short text of a summary leaves out follows from the rest.
+// The short text of a summary leaves out only what follows from the rest.
 func TestHanded_ShortTextSaysTheSame(t *testing.T) {
 	at := at("2026-02-04 06:00")
 	for name, h := range map[string]handed{
@@ -132,7 +132,7 @@ func TestHanded_ShortTextSaysTheSame(t *testing.T) {
 	}
 }
 
-// Ids that are numbers are the same keys.
+// Run keys that are stored as numbers are read as the same keys.
 func TestRunKeys_AreReadAsTheyWere(t *testing.T) {
 	keys := []string{"0000000000000000", "00000000000000ff", "7fffffffffffffff", "8000000000000000", "ffffffffffffffff"}
 	for _, parts := range []bool{false, true} {
@@ -154,7 +154,7 @@ func TestParts_AreReadWhereMessagesAre(t *testing.T) {
 	if st.State != "published" || len(st.Batches) != 1 || len(st.Batches[0].Messages) != 5 || slices.Contains(slices.Collect(maps.Values(st.Batches[0].Messages)), "") {
 		t.Errorf("%+v", st)
 	}
-	// A list of many cycles leaves them out: of 10,000 processors they are 14 MB each.
+	// A list of many cycles leaves the messages out: those of 10,000 processors are 14 MB a batch.
 	cycles, err := w.engine.Cycles(t.Context(), w.tr, "2026-02-03", "2026-02-03")
 	if i := slices.IndexFunc(cycles, func(st Status) bool { return st.Mode == "overnight" }); err != nil || i < 0 || cycles[i].State != "published" || len(cycles[i].Batches[0].Messages) != 0 || len(cycles[i].Batches[0].Runs) != 5 {
 		t.Errorf("%+v, %v", cycles, err)
@@ -186,7 +186,7 @@ func TestParts_AreReadWhereMessagesAre(t *testing.T) {
 	}
 }
 
-// A part that is gone before its batch is in a summary is damage: nothing is decided.
+// A part that is missing before a summary has its batch is damage: the engine decides nothing.
 func TestParts_NothingIsDecidedWithoutOne(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.engine.inline, w.engine.part = 2, 2

@@ -102,14 +102,14 @@ func TestProjection_ConcurrentUpdatesTakeFewStoreCalls(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// One read each, a write that at most each tries once, and one more read for each loser.
+	// Each converger reads once, tries at most one write, and reads once more if the write fails.
 	if n := w.store.calls.Load(); n > 150 {
 		t.Errorf("%d calls by 50 convergers", n)
 	}
 }
 
-// Each case looks at the compatibility document in the moment of a step that can take
-// seconds, as a second subscriber of the completions does.
+// Each case reads the compatibility document at the beginning of a step that can take
+// seconds, as a second subscriber of the completions may do.
 func TestProjection_ShowsTheCompletionBeforeTheHandOver(t *testing.T) {
 	late := []wire.Completion{run(toff, "2026-02-03 22:40"), run(tdef, "2026-02-04 05:30"), run(upg, "2026-02-03 10:35"), run(utg, "2026-02-04 05:40")}
 	for name, tc := range map[string]struct {
@@ -177,7 +177,7 @@ func TestProjection_ShowsACompletionThatComesDuringAnotherInstancesHandOver(t *t
 	}
 }
 
-// The document belongs to others, too: that it takes no write keeps no hand-over back.
+// Other programs write the document, too: a write to it that fails does not delay a hand-over.
 func TestProjection_ThatFailsKeepsNoHandOverBack(t *testing.T) {
 	for name, fail := range map[string]error{"error": errLost, "conflict": store.ErrConflict, "full": store.ErrTooLarge} {
 		t.Run(name, func(t *testing.T) {
@@ -198,7 +198,7 @@ func TestProjection_ThatFailsKeepsNoHandOverBack(t *testing.T) {
 	}
 }
 
-// refusing answers an Apply with an error where refuse has one.
+// refusing fails each Apply for which refuse returns an error.
 type refusing struct {
 	store.Store
 	refuse func([]store.Write) error
@@ -215,9 +215,9 @@ func (r refusing) Apply(ctx context.Context, ws ...store.Write) ([]store.Version
 	return r.Store.Apply(ctx, ws...)
 }
 
-// The evening run of a processor that only the night expects belongs to the night, even
-// where the night accepts earlier runs of it: which mode is shown follows from the rule by
-// which the run counts.
+// The evening run of a processor that only overnight expects belongs to overnight, even if
+// overnight accepts earlier runs of it. The projection shows the mode for which the run
+// counts.
 func TestProjection_ShowsTheModeToWhichARunBelongs(t *testing.T) {
 	w := newWorldOf(t, "memory", changed(t, "accept_earlier: [", "accept_earlier: ["+toff+", "))
 	w.clock.set(at("2026-02-03 20:00"))

@@ -11,9 +11,8 @@ import (
 	"github.com/phasegate/phasegate/shared/telemetry"
 )
 
-// A check has three outcomes, and one of them lets a hand-over pass. Whatever else it
-// says, or if it never comes to say anything, nothing is sent, everybody can see why,
-// and it is asked again.
+// A hand-over needs a check that passed, or no check at all. After any other outcome, or
+// none, nothing is sent, the status shows the reason, and the check is repeated.
 func TestF16_OnlyAPassPassesAndTheRestIsSeen(t *testing.T) {
 	for name, tc := range map[string]struct {
 		says   Readiness
@@ -62,7 +61,7 @@ func TestF16_OnlyAPassPassesAndTheRestIsSeen(t *testing.T) {
 	}
 }
 
-// A check that crashes takes its process with it, and nothing is taken for granted.
+// A check that panics ends its process, and does not count as passed.
 func TestF16_ACheckThatCrashesNeverPasses(t *testing.T) {
 	w := newWorld(t, "memory")
 	healthy := w.engine.Check
@@ -89,9 +88,9 @@ func TestF16_ACheckThatCrashesNeverPasses(t *testing.T) {
 	}
 }
 
-// Attempts have one writer, whoever looks and however many at once: each check is
-// counted once. And what nobody could find out is asked again for as long as it takes;
-// it is never "nothing to do".
+// Each check is counted once, however many processes evaluate at the same time. A check
+// whose outcome is unknown is repeated until it is known; it never counts as "nothing to
+// do".
 func TestF45_EachAttemptIsCountedOnceAndUnknownIsNotNothing(t *testing.T) {
 	w := newWorld(t, "memory")
 	var asked atomic.Int64

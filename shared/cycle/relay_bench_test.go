@@ -47,7 +47,7 @@ func hourliesText(transitions int) string {
 	return strings.ReplaceAll(pipelinetest.Hourly(transitions, "a", "b"), `second_runs: ignore`, `deadline: "+1h :50", second_runs: ignore`)
 }
 
-// hourlies is a pipeline of so many transitions by the hour, with two processors each.
+// hourlies is a pipeline with a number of hourly transitions, with two processors each.
 func hourlies(t testing.TB, transitions int) []*pipeline.Transition {
 	t.Helper()
 	p, err := pipeline.Parse([]byte(hourliesText(transitions)))
@@ -72,9 +72,10 @@ func handOver(t testing.TB, e *Engine, tr *pipeline.Transition, p pipeline.Perio
 	}
 }
 
-// BenchmarkRelay measures a relay that finds nothing to do, after 1, 30 and 10,000 finished periods by
-// the hour, and one of 100 transitions with a fortnight of finished periods each. Each hour a period is
-// handed over, and a relay runs; the newest period is finished for two hours when the last relay runs.
+// BenchmarkRelay measures a relay that finds nothing to do, after 1, 30 and 10,000 finished hourly periods.
+// It also measures the relays of 100 transitions with a fortnight of finished periods each. Before that a
+// period is handed over each hour, and a relay runs each day. The newest period has been finished for more
+// than two hours when the measured relay runs.
 func BenchmarkRelay(b *testing.B) {
 	for _, tc := range []struct{ transitions, periods int }{{1, 1}, {1, 30}, {1, 10_000}, {100, 336}} {
 		b.Run(fmt.Sprintf("transitions_%d/finished_periods_%d", tc.transitions, tc.periods), func(b *testing.B) {
@@ -96,7 +97,7 @@ func BenchmarkRelay(b *testing.B) {
 					handOver(b, e, tr, tr.Calendar().Add(tr.Calendar().At(now), -1), now)
 				}
 				now = now.Add(time.Hour)
-				if n%24 == 0 { // as every five minutes: each period is marked in its week
+				if n%24 == 0 { // once a day is enough: each period is marked in its week
 					relay()
 				}
 			}

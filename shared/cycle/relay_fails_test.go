@@ -9,7 +9,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// Where it cannot be read since when periods are ours, a silent one is not said to be overdue.
+// If the relay cannot read since when periods are managed, it reports no silent period as overdue.
 func TestRelay_ExpectsNothingWhereTheDayOfAdoptionIsUnread(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 23:30"))

@@ -16,7 +16,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// degrading is the NBA transition whose overnight cycle goes at its deadline.
+// degrading is the NBA transition whose overnight cycle is handed over at its deadline.
 func degrading(t *testing.T) *pipeline.Transition {
 	return changed(t, `deadline: "+1d 10:00"`, "deadline: \"+1d 10:00\"\n        at_deadline: hand_over")
 }
@@ -63,9 +63,9 @@ func (w *world) tablesOf(mode string) (out []string) {
 	return sorted(out)
 }
 
-// A time-out handler of its own would latch first and publish later. Here a deadline is
-// one more reason for the one way in which anything is handed over: frozen, sent,
-// confirmed, and resumed by the relay where a process dies in between.
+// A separate time-out handler would latch first and publish later. Here a deadline leads to
+// a hand-over like any other: its batch is frozen, sent and confirmed. If a process dies in
+// between, the relay resumes it.
 func TestF20_ADeadlineGoesThroughTheSameEngine(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.tr = degrading(t)
@@ -101,8 +101,8 @@ func TestF20_ADeadlineGoesThroughTheSameEngine(t *testing.T) {
 	w.eachRunOnce()
 }
 
-// Data that is not ready is looked at again at the deadline, and then the policy holds
-// or hands over, saying that nothing was verified.
+// A blocked cycle is checked again at its deadline. Then the policy keeps it back, or hands
+// it over with messages that do not claim a check.
 func TestDeadline_BlockedCycleFollowsPolicy(t *testing.T) {
 	for name, tc := range map[string]struct {
 		tr    func(t *testing.T) *pipeline.Transition
@@ -124,7 +124,7 @@ func TestDeadline_BlockedCycleFollowsPolicy(t *testing.T) {
 			w.clock.set(at("2026-02-04 09:57"))
 			w.converge("2026-02-03")
 			if st := w.statuses()["overnight"]; st.State != "blocked" || !st.NextCheck.Truncate(time.Second).Equal(at("2026-02-04 10:00")) {
-				t.Fatalf("%s until %s: the deadline is no time to look", st.State, st.NextCheck)
+				t.Fatalf("%s until %s: the next check is not at the deadline", st.State, st.NextCheck)
 			}
 			w.clock.set(at("2026-02-04 10:00"))
 			w.relay()
@@ -155,8 +155,8 @@ func TestDeadline_BlockedCycleFollowsPolicy(t *testing.T) {
 	}
 }
 
-// A date of which nothing at all arrived is as late as any other, once something was
-// ever recorded: before that, nobody expects anything.
+// A date without any report is overdue like any other, once the transition has recorded a
+// report. Before that the relay expects nothing.
 func TestRelay_PeriodWithoutDocumentHasDeadline(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 11:00"))
@@ -187,7 +187,7 @@ func TestRelay_PeriodWithoutDocumentHasDeadline(t *testing.T) {
 	}
 }
 
-// The longer an outage lasts, the less it may be forgotten.
+// The relay reports missing completions on each day of an outage, however long it lasts.
 func TestRelay_ReportsMissingCompletionsWhileOutageLasts(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.relay()
@@ -198,12 +198,13 @@ func TestRelay_ReportsMissingCompletionsWhileOutageLasts(t *testing.T) {
 		w.log.reset()
 		w.relay()
 		if n := len(w.events("cycle_overdue")); n == 0 {
-			t.Fatalf("after %d days of silence nothing is said", d+1)
+			t.Fatalf("after %d days of silence no cycle is reported as overdue", d+1)
 		}
 	}
 }
 
-// An evening run that fails belongs to a mode in whose time it does not lie.
+// A failed evening run is shown in the mode that misses its processor, although the run is
+// outside the time of that mode.
 func TestCycles_ShowFailureInModeThatMissesProcessor(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 22:00"))
@@ -221,10 +222,10 @@ func TestCycles_ShowFailureInModeThatMissesProcessor(t *testing.T) {
 			return
 		}
 	}
-	t.Error("nothing is said")
+	t.Error("no warning is logged")
 }
 
-// A processor may report for days that nobody expects yet.
+// A processor may report for future days for which the relay expects nothing yet.
 func TestRelay_EvaluatesAllRecordedFuturePeriods(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 17:00"))
@@ -269,11 +270,11 @@ func TestRelay_LimitsFuturePeriodsPerPass(t *testing.T) {
 		t.Errorf("%d calls", n)
 	}
 	if n := len(w.lines("first_left", string(w.tr.Calendar().Add("2026-03-01", maxAhead)))); n != 2 {
-		t.Errorf("said %d times what is left, want twice", n)
+		t.Errorf("%d log lines name what is left, want two", n)
 	}
 }
 
-// What the relay no longer acts on, it names.
+// The relay names unpublished cycles that are too old for it to resume.
 func TestRelay_ReportsUnpublishedCyclesItNoLongerResumes(t *testing.T) {
 	w := halfSent(t) // 2026-02-03: two of five sent
 	for _, tc := range []struct{ now, want string }{
@@ -294,12 +295,12 @@ func TestRelay_ReportsUnpublishedCyclesItNoLongerResumes(t *testing.T) {
 	}
 }
 
-// The relay acts on what is unfinished; what is finished it does not even touch.
+// The relay resumes cycles that are unfinished, and writes nothing to finished ones.
 func TestF48_TheRelayTouchesNothingThatIsFinished(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-02 17:00"))
 	w.mustDeliver(overnight()...)
-	w.relay() // the first one records since when periods are ours
+	w.relay() // the first one records since when periods are managed
 	sent, writes := len(w.broker.got), 0
 	w.store.before = func([]store.Write) { writes++ }
 	for range 60 { // five hours of relays, two at a time
@@ -312,7 +313,7 @@ func TestF48_TheRelayTouchesNothingThatIsFinished(t *testing.T) {
 	}
 }
 
-// Two relays at once, and any number of handlers: one hands over.
+// Two relays and several handlers run at once: only one of them hands over.
 func TestRelay_ConcurrentRelaysHandOverOnce(t *testing.T) {
 	for driver := range drivers {
 		w := newWorld(t, driver)
@@ -326,8 +327,8 @@ func TestRelay_ConcurrentRelaysHandOverOnce(t *testing.T) {
 	}
 }
 
-// No message is sent for a processor that did not complete, whatever else did, and no
-// consumer may rely on an order: what Phase 4 may read is what it was told of.
+// No message is sent for a processor that did not complete, even if others did. Consumers
+// may not rely on an order: Phase 4 may read only tables for which it got a message.
 func TestF56_AMessageOnlyForAProcessorThatCompleted(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.tr = degrading(t)

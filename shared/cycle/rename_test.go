@@ -17,7 +17,7 @@ const (
 	box  = "box_scores"
 )
 
-// boxScores renames the processor player_game_summary, keeping what is stored or not.
+// boxScores renames the processor player_game_summary; formerly is the YAML of its former names.
 func boxScores(formerly string) []string {
 	return []string{"- name: " + pgs + "\n", "- name: " + box + "\n        class: Box\n" + formerly, "- " + pgs + "\n", "- " + box + "\n", "[" + pgs + ",", "[" + box + ","}
 }
@@ -61,14 +61,14 @@ func TestRenaming_HandsNothingOverAgain(t *testing.T) {
 			}
 			w.tr = changed(t, tc.changes...)
 			w.relay()
-			// The same reports come again, by their former names, as the broker may send them.
+			// The broker redelivers the same reports, which have the former names.
 			for _, c := range overnight() {
 				c.Processor = w.tr.Present(c.Processor)
 				w.mustDeliver(c)
 			}
 			w.relay()
 			if s, err := w.engine.read(context.Background(), w.key("2026-02-03"), nil); err != nil || len(s.runs) != len(overnight()) {
-				t.Errorf("%v: a report that came again is another run: %d on record", err, len(s.runs))
+				t.Errorf("%v: a redelivered report is another run: %d runs are recorded", err, len(s.runs))
 			}
 			if st := w.statuses()[tc.mode]; len(w.broker.got) != 7 || st.State != "published" || len(st.Missing) != 0 {
 				t.Fatalf("%d messages; %s, %s; missing %v", len(w.broker.got), st.State, st.Reason, st.Missing)
@@ -88,7 +88,7 @@ func TestRenaming_HandsNothingOverAgain(t *testing.T) {
 	}
 }
 
-// What was begun under one name goes on under the other, whatever state it is in.
+// A cycle that began under one name continues under the other, in each of its states.
 func TestRenaming_GoesOnWithWhatWasBegun(t *testing.T) {
 	renamed := append(boxScores("        formerly: ["+pgs+"]\n"), "- name: overnight", late)
 	for name, tc := range map[string]struct {
@@ -140,7 +140,7 @@ func TestRenaming_GoesOnWithWhatWasBegun(t *testing.T) {
 	}
 }
 
-// A hold that was made under the former name holds, and is released.
+// A hold that was made under the former name is in force, and can be released.
 func TestRenaming_KeepsHolds(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t, "memory")
@@ -235,7 +235,7 @@ func TestRenamed_NamesWhatTheDefinitionDoesNotSay(t *testing.T) {
 			if tc.want == "" && len(got) != 0 || tc.want != "" && (len(got) != 1 || !strings.HasPrefix(got[0].String(), tc.want)) {
 				t.Errorf("%v, want %q", got, tc.want)
 			}
-			// Older than what is looked after it is history.
+			// A period older than the relay's window is history.
 			w.clock.set(at("2026-02-14 06:00"))
 			if got, err := w.engine.Renamed(context.Background(), p); err != nil || len(got) != 0 {
 				t.Errorf("%v, %v", got, err)
@@ -244,8 +244,8 @@ func TestRenamed_NamesWhatTheDefinitionDoesNotSay(t *testing.T) {
 	}
 }
 
-// What was handed over is shown with its batch, also if the mode has another name since, or waits
-// for the processor no longer.
+// A run that was handed over is shown with its batch. This is so even if the mode was renamed since,
+// or no longer waits for the processor.
 func TestExplain_ShowsWhatWasHandedOverByAnEarlierDefinition(t *testing.T) {
 	for name, tc := range map[string]struct {
 		mode    string

@@ -80,7 +80,7 @@ func TestPeriod_KeepsItsRoomWhateverFloodsIt(t *testing.T) {
 	}
 }
 
-// The finding can be ended by a person: nothing can be taken out of a period.
+// A person ends the finding by closing the cycles: nothing can be taken out of a period.
 func TestPeriod_IsNotReportedAsFullOnceItsCyclesHaveEnded(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:05"))
@@ -103,7 +103,7 @@ func TestPeriod_IsNotReportedAsFullOnceItsCyclesHaveEnded(t *testing.T) {
 	}
 }
 
-// Who drops reports writes whole groups of them: one that was recorded meanwhile stays.
+// A process that drops reports writes whole groups of them: a report that is recorded meanwhile stays.
 func TestPeriod_KeepsWhatIsRecordedWhileOldReportsAreDropped(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 22:40"))
@@ -125,12 +125,12 @@ func TestPeriod_KeepsWhatIsRecordedWhileOldReportsAreDropped(t *testing.T) {
 		t.Fatalf("%d calls: nothing was dropped", calls)
 	}
 	if _, there := w.executions()[meanwhile.ExecutionID]; !there {
-		t.Error("the success is not on record")
+		t.Error("the success is not recorded")
 	}
 	w.relay()
 	kept := w.executions()
 	if _, there := kept[meanwhile.ExecutionID]; !there || len(kept) > maxBad+1 {
-		t.Errorf("the success is on record: %t, of %d", there, len(kept))
+		t.Errorf("the success is recorded: %t, of %d", there, len(kept))
 	}
 }
 
@@ -145,12 +145,12 @@ func TestPeriod_OfAUsualNightIsNotFull(t *testing.T) {
 		t.Errorf("%v", lines[0])
 	}
 	if n := len(w.executions()); n != len(overnight())+maxBad {
-		t.Errorf("%d executions are on record", n) // a stranger's have the failed ones' names
+		t.Errorf("%d executions are recorded", n) // a stranger's have the failed ones' names
 	}
 }
 
-// Two documents full of different successes: nothing of them goes, what is no report has
-// its own room, and what cannot be kept is not acknowledged.
+// Two documents are full of different successes: none of them is dropped. Operators' actions
+// have their own room, and a report that cannot be kept is not acknowledged.
 func TestPeriod_FullOfSuccessesLosesNone(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-03 22:40"))
@@ -182,15 +182,15 @@ func TestPeriod_FullOfSuccessesLosesNone(t *testing.T) {
 		t.Errorf("%s with %+v: %s", st.State, st.Batches, st.Reason)
 	}
 	if got := len(w.snapshot().runs); got != n+1 {
-		t.Errorf("%d runs on record, want %d", got, n+1)
+		t.Errorf("%d runs are recorded, want %d", got, n+1)
 	}
 	if len(w.full()) == 0 {
 		t.Error("the relay does not report a full period")
 	}
 }
 
-// A report that cannot count makes room for itself by one compare-and-set; whatever
-// happens to that write, the next delivery of the report ends the same.
+// A report that cannot count makes room for itself by one compare-and-set. If that write
+// fails or its answer is lost, the next delivery still records the report once.
 func TestPeriod_ThatIsFullRecordsAReportOnceWhateverGoesWrong(t *testing.T) {
 	for name, disturb := range map[string]func(w *world, fail func(n int) error) store.Store{
 		"answer_lost": func(w *world, fail func(int) error) store.Store { return &answering{Store: w.store, after: fail} },
@@ -221,7 +221,7 @@ func TestPeriod_ThatIsFullRecordsAReportOnceWhateverGoesWrong(t *testing.T) {
 					}
 				}
 				if found != 1 {
-					t.Errorf("the report is on record %d times", found)
+					t.Errorf("the report is recorded %d times", found)
 				}
 			})
 		}
@@ -270,12 +270,12 @@ func TestPeriod_ThatIsFullTakesReportsOfManyAtOnce(t *testing.T) {
 	kept := w.executions()
 	for i, err := range errs {
 		if _, there := kept[failed(pgs, n+i).ExecutionID]; err != nil || !there {
-			t.Errorf("report %d: %v, on record %t", i, err, there)
+			t.Errorf("report %d: %v, recorded %t", i, err, there)
 		}
 	}
 }
 
-// A run that was recorded without its entities comes again when the first document has
+// A run that was recorded without its entities is redelivered when the first document has
 // room again.
 func TestPeriod_CountsARunOnceThatIsInBothDocuments(t *testing.T) {
 	w := newWorld(t, "memory")
@@ -307,8 +307,8 @@ func TestRecord_TakesOneCallForAnyReport(t *testing.T) {
 	}
 }
 
-// The numbers of room.go: the control document holds what as many runs as two documents
-// can hold may bring about.
+// The numbers of room.go: the control document has room for everything that the runs of two
+// full documents can cause.
 func TestRoom_OfTheControlDocumentIsEnough(t *testing.T) {
 	const smallest, modes = 190, 2
 	runs := 2 * store.MaxDocumentBytes / smallest

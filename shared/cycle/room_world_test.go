@@ -44,7 +44,7 @@ func (w *world) snapshot() *snapshot {
 	return s
 }
 
-// executions returns what is on record, by execution.
+// executions returns the status of each recorded execution.
 func (w *world) executions() map[string]wire.Status {
 	out := map[string]wire.Status{}
 	for _, r := range w.snapshot().runs {
@@ -53,7 +53,7 @@ func (w *world) executions() map[string]wire.Status {
 	return out
 }
 
-// flood puts reports into a document, as an older version did, until it takes no more.
+// flood puts reports into a document, as an older version did, until it is full.
 func (w *world) flood(ref store.Ref, report func(i int) wire.Completion) (n int) {
 	w.t.Helper()
 	for many := 200; many > 0; {
@@ -95,7 +95,7 @@ func (w *world) leave(ref store.Ref, room int) {
 	}
 }
 
-// alive goes through everything that a full period must still take.
+// alive performs every action that a full period must still accept.
 func (w *world) alive() {
 	w.t.Helper()
 	ctx, key := context.Background(), w.key("2026-02-03")

@@ -17,8 +17,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// settledWorld has so many periods by the hour that were handed over, the newest of them two hours
-// ago, and a relay has marked all.
+// settledWorld has a number of hourly periods that were handed over two hours ago, and a relay has
+// marked all of them.
 func settledWorld(t *testing.T, periods int) (w *world, last pipeline.Period) {
 	t.Helper()
 	return settledOn(t, "memory", periods)
@@ -83,8 +83,8 @@ func TestRelay_CostDoesNotDependOnSettledPeriods(t *testing.T) {
 	}
 }
 
-// Until nothing has happened for an hour each relay reports the cycles, so that a notification that was
-// not sent is sent.
+// Each relay reports the cycles until nothing has happened for an hour. So a notification that failed is
+// sent by a later relay.
 func TestRelay_ReportsPeriodUntilItIsSettled(t *testing.T) {
 	w := newWorldOf(t, "memory", hourlies(t, 1)[0])
 	w.clock.set(time.Date(2026, 2, 4, 6, 10, 0, 0, time.UTC))
@@ -110,7 +110,7 @@ func TestRelay_HandsOverAfterAReportInASettledPeriod(t *testing.T) {
 	w.relay() // marks it for this definition
 	w.pass(2 * time.Hour)
 	if w.relay(); !w.marked(last) {
-		t.Fatal("it is not marked")
+		t.Fatal("the period is not marked")
 	}
 	sent := len(w.broker.got)
 	if err := w.engine.Record(t.Context(), w.key(last), secondRun(w, last)); err != nil {
@@ -168,7 +168,7 @@ func TestRelay_CorrectsTheProjectionOfAFormerDefinition(t *testing.T) {
 			}
 			if wrote++; wrote == 1 {
 				if w.relay(); !w.marked(last) {
-					t.Fatal("it is not marked")
+					t.Fatal("the period is not marked")
 				}
 			}
 		}
@@ -187,7 +187,7 @@ func TestRelay_CorrectsTheProjectionOfAFormerDefinition(t *testing.T) {
 }
 
 // A processor with a wrong clock has reported for a period that is ahead for months. The relay puts off its
-// end again and again, so that it is not forgotten before its time has come.
+// end again and again, so that the period does not expire before its time.
 func TestRelay_PutsOffTheEndOfASettledPeriodAhead(t *testing.T) {
 	w, _ := settledWorld(t, 1)
 	cal := w.tr.Calendar()
@@ -195,7 +195,7 @@ func TestRelay_PutsOffTheEndOfASettledPeriodAhead(t *testing.T) {
 	handOver(t, w.engine, w.tr, ahead, cal.End(ahead).Add(time.Minute))
 	w.pass(2 * time.Hour)
 	if w.relay(); !w.marked(ahead) {
-		t.Fatal("it is not marked")
+		t.Fatal("the period is not marked")
 	}
 	before, _ := w.doc(periodsCollection, w.key(ahead).stored()).Data[store.ExpiresAt].(time.Time)
 	w.pass(fresh)
@@ -205,7 +205,7 @@ func TestRelay_PutsOffTheEndOfASettledPeriodAhead(t *testing.T) {
 	}
 }
 
-// What does not fit into the period's document stands in another one.
+// State that does not fit into the period's document is in another one.
 func TestRelay_EvaluatesMarkedPeriodWithASecondDocument(t *testing.T) {
 	w, last := settledWorld(t, 2)
 	key := w.key(last)
@@ -225,13 +225,13 @@ func TestRelay_EvaluatesMarkedPeriodWithASecondDocument(t *testing.T) {
 	}
 }
 
-// mustPayload is that of any message that was sent.
+// mustPayload returns the payload of any message that was sent.
 func mustPayload(t *testing.T, w *world) []byte {
 	t.Helper()
 	for _, m := range w.doc(triggersCollection, batchID(w.key(pipeline.Period(w.broker.got[0].GameDate)), "hourly", 1)).Data["messages"].(map[string]any) {
 		return []byte(m.(map[string]any)["payload"].(string))
 	}
-	t.Fatal("none")
+	t.Fatal("no message was sent")
 	return nil
 }
 
@@ -256,7 +256,7 @@ func (b breaking) Scan(ctx context.Context, collection, from, to string) iter.Se
 	}
 }
 
-// Of the periods that could not be scanned it is not known whether anything is recorded.
+// After a scan that failed, the relay does not know which of the remaining periods have documents.
 func TestRelay_ReadsPeriodsThatCouldNotBeScanned(t *testing.T) {
 	w, last := settledWorld(t, 3)
 	w.tr = resendingHours(t)
@@ -292,12 +292,12 @@ func TestRelay_ReadsNoPeriodWithoutDocuments(t *testing.T) {
 	}
 }
 
-// A schedule that hangs delays what is due in a newer period no more than before.
+// A schedule that hangs for an old period does not delay the hand-overs of newer periods.
 func TestRelay_AsksTheScheduleAfterWhatIsDueInNewerPeriods(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-01-31 17:00"))
 	w.relay()
-	w.mustDeliver(run("roster_history", "2026-01-31 17:00", func(c *wire.Completion) { c.Period = "2026-01-31" })) // the first that is ours
+	w.mustDeliver(run("roster_history", "2026-01-31 17:00", func(c *wire.Completion) { c.Period = "2026-01-31" })) // the first managed period
 	w.clock.set(at("2026-02-04 06:30"))
 	w.relay()
 	w.nights("2026-02-03")

@@ -81,12 +81,12 @@ func TestShadow_EvaluatesLikeActiveEngineAndPublishesNothing(t *testing.T) {
 	}
 	for n := 1; n <= 3; n++ {
 		if doc := shadow.doc("shadow_phase_triggers", fmt.Sprintf("phase3_to_phase4_2026-02-03_overnight~%d", n)); doc.Data["expires_at"] == nil {
-			t.Errorf("%s stays for ever", doc.Ref)
+			t.Errorf("%s does not expire", doc.Ref)
 		}
 	}
 }
 
-// A shadow beside an active engine on one store: neither sees the other's runs.
+// A shadow and an active engine share one store: neither sees the other's runs.
 func TestShadow_DoesNotChangeStateOfActiveEngine(t *testing.T) {
 	w := newWorld(t, "memory")
 	active := w.engine

@@ -14,7 +14,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// sharded is a world in which the runs of any definition stand in so many shards.
+// sharded is a world in which every definition has its runs in a number of shards.
 func sharded(t *testing.T, driver string, shards int) *world {
 	t.Helper()
 	w := newWorldOf(t, driver, nba(t))
@@ -81,8 +81,8 @@ func TestShards_HoldTheRunsOfALargeTransition(t *testing.T) {
 	}
 }
 
-// A report changes the period's document, even one that is there already: what another process has
-// decided without it is refused.
+// Each report changes the period's document, even a report that is already recorded. So a write that
+// another process decided without it is refused.
 func TestShards_EachReportChangesThePeriod(t *testing.T) {
 	for driver := range drivers {
 		t.Run(driver, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestShards_EachReportChangesThePeriod(t *testing.T) {
 			before := w.head().Version
 			w.record(overnight()[0])
 			if after := w.head().Version; after == before {
-				t.Error("a report that came again kept the version of the period's document")
+				t.Error("a redelivered report kept the version of the period's document")
 			}
 			calls := w.store.calls.Load()
 			w.record(run(pgs, "2026-02-04 07:10", count(348)))
@@ -102,8 +102,8 @@ func TestShards_EachReportChangesThePeriod(t *testing.T) {
 	}
 }
 
-// A definition that grows or shrinks while a period is at work has other shards. Runs stay where they
-// were recorded, count once, and are handed over once.
+// A definition that grows or shrinks while a period is open has other shards. Runs stay where they were
+// recorded, count once, and are handed over once.
 func TestShards_AnotherDefinitionReadsAll(t *testing.T) {
 	for _, change := range [][]int{{1, 2, 1}, {3, 1, 2}, {2, 3, 2}} {
 		t.Run(fmt.Sprint(change), func(t *testing.T) {
@@ -244,7 +244,7 @@ func TestShards_AFullOneTakesNoCopyWithoutEntities(t *testing.T) {
 	}
 }
 
-// A period's document that has no room for the names of shards goes on in ~control.
+// If a period's document has no room for the names of shards, ~control lists them.
 func TestShards_AFullPeriodTakesReports(t *testing.T) {
 	w := sharded(t, "memory", 2)
 	w.mustDeliver(overnight()[:2]...)
@@ -276,7 +276,7 @@ func TestShards_AFullPeriodTakesReports(t *testing.T) {
 	}
 }
 
-// The documents of a shadow end after a month, and what is left of a period then is not taken either.
+// The documents of a shadow end after a month. Shards that are left of a deleted period are not used then.
 func TestShards_OfAShadowAreLeftAlone(t *testing.T) {
 	w := sharded(t, "memory", 2)
 	w.shadow()
@@ -294,7 +294,7 @@ func TestShards_OfAShadowAreLeftAlone(t *testing.T) {
 	}
 }
 
-// What a repair has found is recorded in shards, with its record, once.
+// Runs that a repair has found are recorded in shards, once, together with the repair's record.
 func TestShards_TakeWhatARepairHasFound(t *testing.T) {
 	for name, later := range map[string]time.Time{"soon": at("2026-02-04 09:00"), "late": at("2026-12-01 09:00")} {
 		t.Run(name, func(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// simBooks is what the simulation knows of the world by having watched every write
-// and every message, beside what the engine wrote down.
+// simBooks is what the simulation knows of the world by watching every write and every
+// message, independently of the engine.
 type simBooks struct {
 	runs     map[string]string // group/key of every run ever recorded → its value
 	recorded []*simRun
@@ -23,8 +23,8 @@ type simBooks struct {
 	byMode   map[string][]*simBatch  // by n
 	began    map[string][]string     // mode → what it expected when it began
 	released map[string]bool         // mode, "" for all: a release was answered, so no hold is in force
-	holds    map[string]time.Time    // mode, "" for all → until when somebody was told that it is held
-	closed   map[string]bool         // modes of which somebody was told that they are closed
+	holds    map[string]time.Time    // mode, "" for all → the end of the hold, as it was answered
+	closed   map[string]bool         // modes whose closing was answered
 	shown    map[string]time.Time    // processor → completion in the projection
 	accepted map[string]*simAccepted // by trigger id
 	ids      map[string]string       // the broker's id → trigger id
@@ -53,7 +53,7 @@ type simBatch struct {
 	runs        []string
 	messages    map[string]sent // of the batch and its parts
 	parts       []string
-	copies      []string // ids of the same messages that came second
+	copies      []string // later ids of the same messages
 }
 
 func (b *simBatch) frozen() bool { return len(b.messages) > 0 }
@@ -90,7 +90,7 @@ func (s *simulation) doc(ref store.Ref) store.Doc {
 	return snap.Docs[0]
 }
 
-// applied looks at every document that a commit has written.
+// applied checks every document that a commit has written.
 func (s *simulation) applied(th *simThread, ws []store.Write) {
 	s.writes++
 	for _, w := range ws {
@@ -104,7 +104,7 @@ func (s *simulation) applied(th *simThread, ws []store.Write) {
 			case simID + "_" + string(simPeriod), simID + "_" + string(simPeriod) + "~overflow", simID + "_" + string(simPeriod) + "~control":
 				s.periodWritten()
 				s.released()
-			default: // of another period nothing is ever reported: a look at the schedule
+			default: // other periods have no reports: only the schedule's answer is stored
 				data := s.doc(w.Ref).Data
 				delete(data, store.ExpiresAt)
 				if len(data) != 1 || data["schedule"] == nil {
@@ -154,8 +154,8 @@ func (s *simulation) released() {
 	}
 }
 
-// watched: the period of which a person wants something is looked after, however old it
-// grows, until it is done.
+// watched: a period with a hold or an operator's request stays on the watch list, however
+// old it is, until the hold or the request has ended.
 func (s *simulation) watched() {
 	for mode, until := range s.books.holds {
 		if mode != "" && s.now.Before(until) {
@@ -196,8 +196,8 @@ func (s *simulation) periodDocs() []store.Doc {
 	return docs
 }
 
-// periodWritten: what is on record only grows, and is what was reported. A period that is full
-// gives up what cannot count.
+// periodWritten: recorded runs are what was reported, and none is removed or changed. Only a full
+// period drops runs, and only those that cannot count.
 func (s *simulation) periodWritten() {
 	found, listed := map[string]bool{}, []string{}
 	look := func(group string, runs map[string]any) {
@@ -253,7 +253,7 @@ func (s *simulation) dropped(found map[string]bool) {
 	}
 }
 
-// withoutBare leaves out a run of which the copy without entities is on record, too.
+// withoutBare leaves out a run whose copy without entities is recorded, too.
 func withoutBare(runs []*simRun) []*simRun {
 	return slices.DeleteFunc(runs, func(r *simRun) bool { return r.bare != nil && slices.Contains(runs, r.bare) })
 }
@@ -295,8 +295,8 @@ func (s *simulation) readBatch(doc store.Doc) *simBatch {
 	return b
 }
 
-// grace returns when a batch's grace began by the rules of somebody, the zero time while
-// it has not.
+// grace returns when a batch's grace period began by the given rules, or the zero time if
+// it has not begun.
 func (b *simBatch) grace(r *simRules) time.Time {
 	since, own := b.graces[r.tr.Definition()]
 	if !own {
@@ -306,7 +306,7 @@ func (b *simBatch) grace(r *simRules) time.Time {
 	return at
 }
 
-// publishing: nobody begins to publish without a claim that is good.
+// publishing: a thread begins to publish only under a valid claim.
 func (s *simulation) publishing(th *simThread) {
 	b := th.claim
 	if b == nil {
@@ -334,8 +334,8 @@ func (s *simulation) accept(th *simThread, topic string, m wire.Outgoing, began 
 	}
 	ends := th.claim.claimedAt.Add(simClaim)
 	if first := s.books.accepted[id]; first != nil {
-		// A copy is nobody's fault when an answer was lost, or when a publisher stood
-		// still, or died, until its claim was over.
+		// A copy is allowed if an answer was lost, or if a publisher was paused, or died,
+		// until its claim expired.
 		if first.answered && !began.After(first.claimEnds) && !s.now.After(ends) {
 			s.fail("%s is published a second time, without need", id)
 		}

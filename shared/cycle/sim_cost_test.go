@@ -11,8 +11,8 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// What a world may cost: calls, documents that are read, checks of readiness, questions to the
-// schedule, and documents that stay.
+// The limits of a world's cost: calls, documents read, readiness checks, schedule look-ups, and
+// documents that stay.
 
 // simCosts counts what was done.
 type simCosts struct {
@@ -34,9 +34,9 @@ func (s *simulation) spends(th *simThread, docs int) {
 	}
 }
 
-// idleRead: a period in which nothing is due costs one read of its three documents, its shards, the hold,
-// the projection and the first batch of each mode, however many batches it had. Shards of another
-// definition are read by a second call.
+// idleRead: a period in which nothing is due costs one read, however many batches it had. The read covers
+// the three documents, the shards, the hold, the projection and the first batch of each mode. Open batches
+// and shards of another definition cost a second read.
 func (s *simulation) idleRead(calls, docs int) {
 	open := 0
 	for _, b := range s.books.batches {
@@ -53,15 +53,15 @@ func (s *simulation) idleRead(calls, docs int) {
 	}))
 	reads, each := 1+min(open+others, 1), 5+len(s.final.modes)+own+others
 	if s.checks.schedule {
-		reads *= 2 // it is asked, and has no answer
+		reads *= 2 // the schedule is asked, and has no answer
 	}
 	if calls > reads || docs > reads*(each+open) {
 		s.fail("a relay that has nothing to do makes %d calls and reads %d documents", calls, docs)
 	}
 }
 
-// checksAgain: what was not ready is checked again at the time that is written down, or when other runs
-// have come.
+// checksAgain: readiness that failed is checked again at the recorded time, or when other runs have
+// arrived.
 func (s *simulation) checksAgain(th *simThread, mode string, processors []string) {
 	if s.changed {
 		return // another definition has other checks
@@ -94,13 +94,13 @@ func (s *simulation) asksAgain(th *simThread) {
 	}
 }
 
-// isShown: a reader who hears of a completion finds it, although a check of readiness takes its time.
+// isShown: a consumer that gets a completion finds it in the projection, also during a readiness check.
 func (s *simulation) isShown(th *simThread) {
 	if len(s.instances)+len(s.threads) > 2 || s.acted || s.changed || s.faults.happened() {
-		return // rivals, and what goes wrong, can keep it from being shown before the end
+		return // rivals and faults can keep it from being shown before the end
 	}
 	if th.shows >= 3 {
-		return // more completions have come meanwhile than an evaluation shows before it goes on
+		return // more completions have arrived than an evaluation shows before it continues
 	}
 	newest, _ := th.rules.shown(s.visible(th.seen))
 	doc := s.doc(store.Ref{Collection: "completion", ID: string(simPeriod)})

@@ -11,7 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// What holds when the world has come to rest.
+// The rules that hold when the world has come to rest.
 
 func (s *simulation) end() {
 	s.nothingLost()
@@ -25,11 +25,11 @@ func (s *simulation) end() {
 	s.status()
 }
 
-// wokenUp: once every message has been acknowledged nothing waits but for a time to
-// come, without any relay. An acknowledgement is a promise that somebody goes on.
+// wokenUp: once every message is acknowledged, a cycle waits only for a later time, even
+// without a relay. An acknowledgement means that some thread continues the work.
 func (s *simulation) wokenUp() {
 	if s.orphans > 0 || s.acted || s.changed {
-		return // somebody has died, or changed what is due, whom nobody follows but the relay
+		return // after a crash, an action or a deployment only the relay may continue
 	}
 	for i, m := range s.final.modes {
 		waits := m.notBefore != simNever
@@ -47,7 +47,7 @@ func (s *simulation) wokenUp() {
 	s.projection()
 }
 
-// nothingLost: every report is on record, or in quarantine where it belongs.
+// nothingLost: every report is recorded, or in quarantine if it is invalid.
 func (s *simulation) nothingLost() {
 	for _, m := range s.messages {
 		kept := s.doc(store.Ref{Collection: "quarantine", ID: m.envelope.MessageID}).Exists
@@ -63,7 +63,7 @@ func (s *simulation) nothingLost() {
 	}
 }
 
-// onRecord reports whether a report is on record. A full period has it without its entities, or not
+// onRecord reports whether a report is recorded. A full period has it without its entities, or not
 // at all if it cannot count or repeats another in every respect.
 func (s *simulation) onRecord(r simReading) bool {
 	run := r.run
@@ -106,15 +106,15 @@ func (s *simulation) handedOver(i int) {
 	}
 }
 
-// stays reports whether a batch is left as it is, because its cycle is closed.
-// Of what a person chose some run must still count.
+// stays reports whether a batch is left as it is, because its cycle is closed. A batch that
+// a person requested does not stay while one of its runs still counts.
 func (s *simulation) stays(b *simBatch) bool {
 	i := s.final.mode(b.mode)
 	return s.acted && !b.frozen() && s.isClosed(b.mode) && !(b.selected && i >= 0 &&
 		slices.ContainsFunc(b.runs, func(key string) bool { return s.final.counts(i, s.family.byKey[key]) }))
 }
 
-// spent tells whether an unfrozen batch has nothing left to hand over, by a definition
+// spent reports whether an unfrozen batch has nothing left to hand over, by a definition
 // that has changed since it was begun.
 func (s *simulation) spent(i int, b *simBatch) bool {
 	for _, key := range b.runs {
@@ -125,7 +125,7 @@ func (s *simulation) spent(i int, b *simBatch) bool {
 	return !s.dueNow(i, false)
 }
 
-// promised: what was frozen has been published, whatever else has changed.
+// promised: every frozen batch is published in the end, after any other change.
 func (s *simulation) promised() {
 	for _, b := range s.books.batches {
 		if b.frozen() && b.state != "published" {
@@ -215,8 +215,8 @@ func (s *simulation) rest() {
 		return
 	}
 	whole := s.seed%16 == 0
-	if whole && s.acted { // takes the period off the list of those that a person asks about
-		if s.desk != nil { // but not while somebody asks about it again
+	if whole && s.acted { // takes the period off the watch list
+		if s.desk != nil { // but not if an operator holds it meanwhile
 			s.relay("unwatch", s.instances[0], true)
 			s.act(&simAct{kind: "hold", lasts: time.Hour})
 			s.play()
@@ -230,7 +230,7 @@ func (s *simulation) rest() {
 		}
 	}
 	if whole && (s.unrelayed || s.doc(store.Ref{Collection: periodsCollection, ID: simID + "~watch"}).Data["managed_since"] == nil) {
-		s.relay("adopt", s.instances[0], true) // the first relay that reads all records once since when periods are ours, and what is left of one that failed
+		s.relay("adopt", s.instances[0], true) // the first whole relay records since when periods are managed; a whole relay that failed is repeated
 		s.play()
 	}
 	if s.summaryBehind() || s.full && len(s.books.runs) == 0 { // or nothing was evaluated yet of a period that others have written to
@@ -272,7 +272,7 @@ func (s *simulation) summaryBehind() bool {
 	return false
 }
 
-// status: what people are shown is what is on record.
+// status: the status shows what is recorded.
 func (s *simulation) status() {
 	if s.seed%8 > 0 || s.problem != "" {
 		return

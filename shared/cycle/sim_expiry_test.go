@@ -17,12 +17,12 @@ type simPast struct {
 	spent  map[string]bool // batches whose period was deleted: their numbers are used
 	summed map[string]int  // mode → the highest number in a summary
 	lost   bool            // a shard of the period has expired before the rest
-	years  bool            // the years have begun: what is due by itself has happened
+	years  bool            // the years have begun: all hand-overs without a person have happened
 	end    time.Time       // of the period, as it was seen last
 }
 
-// numbered: batches of a cycle come one after another, and no number is used twice, whatever the
-// platform has deleted.
+// numbered: batches of a cycle have consecutive numbers. No number is used twice, even after the
+// platform has deleted batches.
 func (s *simulation) numbered(b *simBatch, earlier []*simBatch) bool {
 	switch {
 	case s.past.spent[b.id]:
@@ -95,8 +95,8 @@ func (s *simulation) periodMayEnd(period store.Doc) {
 	}
 }
 
-// years lets years pass in which the platform deletes what has expired, in any order, while people
-// and late reports come back to the period now and then. Nothing goes wrong besides.
+// years lets years pass in which the platform deletes expired documents, in any order. Now and then
+// an operator acts on the period, or a late report arrives. There are no other faults.
 func (s *simulation) years() {
 	s.past.years = true
 	if s.past.spent == nil {
@@ -125,7 +125,7 @@ func (s *simulation) years() {
 			s.act(&simAct{kind: "trigger", mode: s.rng.IntN(len(s.final.modes)), force: true})
 		case s.rng.IntN(4) == 0:
 			s.act(&simAct{kind: "hold", mode: s.rng.IntN(len(s.final.modes)), lasts: time.Hour})
-		default: // a run of these days, which is too late to be handed over by itself
+		default: // a run of the present, too late for a hand-over without a person
 			s.lateReport()
 		}
 		s.play()
@@ -148,7 +148,7 @@ func (s *simulation) years() {
 	s.effects()
 }
 
-// lateReport brings a report that was recorded in its own time once more, as a run of these days.
+// lateReport delivers one of the reports as a new run, with the present as its event time.
 func (s *simulation) lateReport() {
 	t := &s.family.texts[s.rng.IntN(len(s.family.texts))]
 	if t.hopeless {
@@ -217,7 +217,7 @@ func (s *simulation) deleteSome() {
 	}
 }
 
-// forget: of a deleted period nothing is known any more, but that its batches were handed over.
+// forget: the simulation keeps of a deleted period only that its batches were handed over.
 func (s *simulation) forget() {
 	for id, b := range s.books.batches {
 		if b.state != "published" {

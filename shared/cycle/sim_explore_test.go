@@ -23,11 +23,11 @@ var (
 	simSchedule    = flag.String("sim.schedule", "", "replay this one schedule, LAYOUT:CHOICES, and print what happens")
 )
 
-// simLayouts is every way in which two instances can come by the completions of three
-// processors, one of them (c) delivered twice; what differs by names alone left out.
-// Those in parentheses are a group. Below these an operator is beside an instance, and there is one preemption less: he
-// closes the cycle (C), holds it (H), releases it (R), asks for a hand-over of what is there (T)
-// or forces one (F).
+// simLayouts are the ways in which two instances can get the completions of three processors,
+// one of them (c) delivered twice. Layouts that differ by names alone are left out. Parentheses
+// mark a group. In the second block an operator acts next to an instance. The operator closes
+// the cycle (C), holds it (H), releases it (R), triggers the recorded runs (T) or forces a
+// hand-over (F). Paths with H, R, T or F have one preemption less.
 var simLayouts = [][2]string{
 	{"ab", "cc"}, {"ac", "bc"}, {"ac", "cb"}, {"ca", "cb"},
 	{"(ab)", "cc"}, {"(ab)c", "c"}, {"(abc)", "c"}, {"(ac)", "(bc)"}, {"c(ac)", "b"},
@@ -42,10 +42,10 @@ var simActs = map[rune]simAct{
 	'T': {kind: "trigger"}, 'F': {kind: "trigger", force: true, processors: []string{beta}},
 }
 
-// TestEverySchedule takes every path that a small world can take: two instances, three
-// processors, one message twice, and at most one process that dies, before or after
-// any of its calls. Wherever one thread ends the other may go on or the next begin;
-// beyond that a thread is interrupted for the other at most -sim.preemptions times.
+// TestEverySchedule takes every path of a small world: two instances, three processors, and
+// one message twice. At most one process dies, before or after any of its calls. When a
+// thread ends, the other may continue or the next one begin. Besides that, one thread is
+// interrupted for the other at most -sim.preemptions times.
 func TestEverySchedule(t *testing.T) {
 	if *simSchedule != "" {
 		replaySchedule(t)
@@ -107,8 +107,8 @@ func replaySchedule(t *testing.T) {
 	}
 }
 
-// simFollow plays one schedule to its end. There is no relay: what is left after a
-// crash the redelivered message finishes, unless its other copy was acknowledged.
+// simFollow plays one schedule to its end. After a crash the redelivered message finishes
+// the work. A relay runs only if no redelivery follows the crash, or an operator acted.
 func simFollow(layout int, p *simPath, last *simulation, trace func(string)) *simulation {
 	family := simFamilies()[0]
 	s := newSimulation(1, family, last)
@@ -143,10 +143,10 @@ func simFollow(layout int, p *simPath, last *simulation, trace func(string)) *si
 }
 
 // interleave lets each instance handle its queue, one message after the other, and
-// chooses at every call who goes on.
+// chooses at every call which of them continues.
 func (s *simulation) interleave(queues [2]string) {
 	var at [2]*simThread
-	turn, free := 0, true // free: nobody is interrupted
+	turn, free := 0, true // free: a switch interrupts no thread
 	for s.problem == "" {
 		for i := range queues {
 			if at[i] == nil && len(queues[i]) > 0 {

@@ -23,13 +23,13 @@ const (
 	simRefused             // no effect, and an error
 	simLost                // its effect, and an error
 	simRetried             // its effect, and the driver's own second try is answered
-	simSlowBefore          // the process stands still, then the call is made
-	simSlowAfter           // the call is made, then the process stands still
+	simSlowBefore          // the process is paused, then the call is made
+	simSlowAfter           // the call is made, then the process is paused
 	simDiesBefore          // the process is gone, without the effect
 	simDiesAfter           // the process is gone, with the effect
 	simClockJumps          // the machine's clock is set forward
 	simPartly              // of the messages some are accepted, some answers are lost
-	simLate                // refused or without its caller, and its effect comes later
+	simLate                // an error or a dead caller, and the effect later
 	simFaultKinds
 )
 
@@ -86,14 +86,13 @@ func (s *simulation) fault(c simCall) simFault {
 	return kind
 }
 
-// asleep lets a process stand still, often beyond its claim, and something happen
-// meanwhile.
+// asleep pauses a process, often beyond its claim, and lets an event happen meanwhile.
 func (s *simulation) asleep(th *simThread) {
 	d := []time.Duration{time.Second, 30 * time.Second, 59 * time.Second, simClaim, simClaim + time.Microsecond,
 		90 * time.Second, 100 * time.Second, 11 * time.Minute}[s.rng.IntN(8)]
 	e, after := simEvent{job: "meanwhile"}, time.Duration(s.rng.Int64N(int64(d)))
 	switch k := s.rng.IntN(6); {
-	case k < 4 && s.desk != nil && th.claim != nil && !s.books.batches[th.claim.id].frozen(): // somebody does not want what it is about to do
+	case k < 4 && s.desk != nil && th.claim != nil && !s.books.batches[th.claim.id].frozen(): // an operator holds the cycle of the claimed batch
 		e = simEvent{act: &simAct{kind: "hold", mode: s.desk.rules.mode(th.claim.mode), lasts: 5 * time.Hour}}
 		if d > simClaim {
 			after = simClaim + after%(d-simClaim)
@@ -112,8 +111,8 @@ func (s *simulation) asleep(th *simThread) {
 	th.sleep(d)
 }
 
-// do is one call of the engine: a turn for the others, and then what the fault makes
-// of it. describe tells what is called.
+// do makes one call of the engine: first other threads get a turn, then the fault applies.
+// describe names the call.
 func (s *simulation) do(c simCall, describe func() string, call func(simFault) error) error {
 	th := s.current
 	th.pause()
@@ -286,7 +285,7 @@ func (s *simulation) publish(ctx context.Context, topic string, msgs []wire.Outg
 	return out
 }
 
-// simChecks is how the readiness checks of a seed come out.
+// simChecks has the outcomes of the readiness checks of a seed.
 type simChecks struct {
 	outcomes []Outcome // chosen from until calm
 	coverage bool
@@ -318,7 +317,7 @@ func (s *simulation) check(_ context.Context, key Key, mode string, processors [
 }
 
 // expected is the schedule: games, none, or no answer, changing from one time to the
-// next. Every report that counts has rows, so that it must never matter.
+// next. Every report that counts has rows, so the schedule must not matter.
 func (s *simulation) expected(_ context.Context, key Key) (int64, error) {
 	if s.calm {
 		return 0, ErrNoSchedule // else each relay would note an answer
@@ -332,7 +331,7 @@ func (s *simulation) expected(_ context.Context, key Key) (int64, error) {
 	return games, nil
 }
 
-// What a person reads in a trace.
+// The functions below format the lines of a trace.
 
 func simRefs(refs []store.Ref) string {
 	var out []string

@@ -54,7 +54,7 @@ func (s *simulation) froze(th *simThread, b, old *simBatch, index int) {
 	if chosen {
 		why = rules.mayGive(index, visible, taken, old.runs)
 	} else {
-		for _, key := range old.runs { // a request of which nothing counts any more
+		for _, key := range old.runs { // a request none of whose runs counts any more
 			covered[key] = true
 		}
 		cause, actor = rules.cause(index, visible, covered, began), "engine"
@@ -104,9 +104,9 @@ func (s *simulation) mayRepair(th *simThread, b *simBatch, now time.Time) {
 	}
 }
 
-// begins: a cycle begins with the last of its critical processors, and from then on
-// what is late is judged by what was expected then. What a person chose begins none
-// while the policy still waits with something else.
+// begins: a cycle begins with the last of its critical processors. From then on late runs
+// are judged by the processors expected then. A batch that a person chose begins no cycle
+// while the policy still waits to hand over other runs.
 func (s *simulation) begins(b *simBatch, taken, visible []*simRun, rules *simRules, index int, grace, now time.Time, chosen bool) {
 	m, done, covered := &rules.modes[index], map[string]bool{}, s.coveredBy(b.mode, b.n)
 	for _, run := range taken {
@@ -161,7 +161,7 @@ func (s *simulation) kept(mode string, n int, now time.Time) map[string]bool {
 	return kept
 }
 
-// stillFrozen: runs and payloads stand for ever, and ids once known.
+// stillFrozen: runs and payloads never change, and neither do ids once they are known.
 func (s *simulation) stillFrozen(b, old *simBatch) {
 	if !slices.Equal(b.runs, old.runs) {
 		s.fail("%s: its frozen runs were %v, are %v", b.id, old.runs, b.runs)

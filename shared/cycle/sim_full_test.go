@@ -12,7 +12,7 @@ import (
 )
 
 // In a seventh of the worlds the period's first document is full but for some reports, or to its
-// last bytes. What others wrote there takes the room.
+// last bytes. Fields of other programs take the room.
 
 var simFiller = strings.Repeat("x", store.MaxDocumentBytes)
 

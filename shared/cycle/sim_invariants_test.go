@@ -11,7 +11,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// What holds after every write.
+// The rules that hold after every write.
 
 // batchWritten compares a batch with what it was before.
 func (s *simulation) batchWritten(th *simThread, w store.Write, commit []store.Write) {
@@ -114,7 +114,7 @@ func (s *simulation) partWritten(w store.Write) {
 	s.books.batches[id], s.books.byMode[b.mode][b.n-s.books.byMode[b.mode][0].n] = b, b
 }
 
-// created: batches of a cycle come one after another, for a reason.
+// created: batches of a cycle are created one after another, each for a reason.
 func (s *simulation) created(th *simThread, w store.Write, b *simBatch, index int) {
 	earlier := s.books.byMode[b.mode]
 	if w.Op != store.OpCreate || b.id != batchName(b.mode, b.n) || !s.numbered(b, earlier) {
@@ -168,7 +168,7 @@ func (s *simulation) visible(snap store.Snapshot) []*simRun {
 	return withoutBare(out)
 }
 
-// projected: dashboards never see more than has happened.
+// projected: the projection never shows more than has happened.
 func (s *simulation) projected(th *simThread, w store.Write) {
 	data := s.doc(w.Ref).Data
 	mode, _ := data["_mode"].(string)
@@ -190,15 +190,15 @@ func (s *simulation) projected(th *simThread, w store.Write) {
 	for _, p := range th.rules.order {
 		run, _ := data[p].(map[string]any)
 		at, _ := run["completed_at"].(time.Time)
-		if at.Before(s.books.shown[p]) && !s.changed { // runs only come
+		if at.Before(s.books.shown[p]) && !s.changed { // runs are only added
 			s.fail("the projection of %s goes back from %s to %s", p, s.books.shown[p], at)
 		}
 		s.books.shown[p] = at
 	}
 }
 
-// answered: nobody who has answered still holds a claim, or has kept an id of the
-// broker to himself.
+// answered: a thread that has answered holds no claim, and has stored every message id
+// that it got from the broker.
 func (s *simulation) answered(th *simThread) {
 	for _, b := range s.books.batches {
 		if b.holder != "" && s.holder(b.holder) == th && b.live(s.now) {
@@ -219,7 +219,7 @@ func (s *simulation) answered(th *simThread) {
 }
 
 // unclaimed: a message is not acknowledged while an earlier try to handle it has the claim of a
-// batch. That try may be dead, and the message is what brings its work again.
+// batch. That try may be dead, and only the message repeats its work.
 func (s *simulation) unclaimed(th *simThread, m *simMessage) {
 	for _, b := range s.books.batches {
 		if h := s.holder(b.holder); b.live(s.now) && h != nil && h != th && b.claimedAt.Before(th.began) && slices.Contains(h.messages(), m) {
@@ -228,8 +228,8 @@ func (s *simulation) unclaimed(th *simThread, m *simMessage) {
 	}
 }
 
-// grace: whoever has looked at a batch has ended a grace period whose quorum, by the
-// definition that he knows, does not hold.
+// grace: a thread that has evaluated a batch has ended its grace period if the quorum, by
+// the thread's definition, is not met.
 func (s *simulation) grace(th *simThread, b *simBatch, i int) {
 	if s.acted && s.isClosed(b.mode) || b.frozen() || b.selected || b.grace(th.rules).IsZero() || b.live(s.now) || s.books.began[b.mode] != nil || !b.written.Before(th.seen.ReadTime) {
 		return

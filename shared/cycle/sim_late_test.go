@@ -10,8 +10,8 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// In a third of the worlds a write or a message whose caller was told that it failed, or that
-// has died, can land all the same, minutes later, when others have moved on.
+// In a third of the worlds a write or a message can take effect late: its caller got an error
+// or died minutes ago, and other threads have continued.
 
 // delayed draws whether this is such a world.
 func (s *simulation) delayed() {
@@ -37,7 +37,7 @@ func (s *simulation) lands(th *simThread, c simCall, apply func()) {
 	after = time.Duration(s.late.Int64N(int64(after)))
 	s.faults.count[simLate]++
 	s.event(after, simEvent{landing: &simLanding{th, th.seen, th.checked, apply}})
-	s.orphans++ // what lands may be a claim that no message brings again
+	s.orphans++ // the late write may be a claim, and no redelivery follows it
 }
 
 func (s *simulation) land(l *simLanding) {
@@ -51,11 +51,11 @@ func (s *simulation) land(l *simLanding) {
 // simClocks is what is wrong with the machines' clocks, in addition to their differences.
 type simClocks struct {
 	rng      *rand.Rand // nil: wall and monotonic clock agree, and only go forward
-	suspends bool       // the monotonic clock stands still while a process does
+	suspends bool       // the monotonic clock stops while a process is paused
 }
 
-// setClocks draws whether the clocks of a world diverge: in a half of such worlds a process that stands
-// still is a suspended machine, in the other half wall clocks are set back.
+// setClocks draws whether the clocks of a world diverge. In half of such worlds a paused process is a
+// suspended machine. In the other half wall clocks are set back.
 func (s *simulation) setClocks() {
 	if k := s.seed / 30 % 4; k > 1 {
 		s.clocks = simClocks{rand.New(rand.NewPCG(s.seed, 4)), k == 2}
@@ -88,7 +88,7 @@ func (s *simulation) jumps(in *simInstance, by time.Duration) {
 	in.skew += by
 }
 
-// sleeps is about the clocks of a machine while a process stands still.
+// sleeps sets the clocks of a machine whose process is paused.
 func (s *simulation) sleeps(in *simInstance, d time.Duration) {
 	switch {
 	case s.clocks.rng == nil || s.clocks.rng.IntN(2) == 0:
@@ -105,7 +105,7 @@ func (s *simulation) operatorUnanswered(c simCall) bool {
 	return s.late != nil && !s.calm && s.faults.left > 0 && c == simApply && s.current.acts != nil && s.late.IntN(3) == 0
 }
 
-// holdsAndReleases lets an operator who has no answer go on: hold, release, and hold again.
+// holdsAndReleases lets an operator act without waiting for answers: hold, release, and hold again.
 func (s *simulation) holdsAndReleases() {
 	if s.late == nil || s.desk == nil || s.late.IntN(2) == 0 {
 		return

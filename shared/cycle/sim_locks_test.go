@@ -13,10 +13,10 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// In a fifth of the worlds reports do not come from nowhere: each is the end of a run,
-// for which requests come, often two at once, and which works under the lock of its
-// processor. Who does not get the lock is asked again; a report is published while the
-// lock is held, and then acknowledged.
+// In a fifth of the worlds each report is the end of a run, which works under the lock of its
+// processor. Requests start the runs, often two at once. A request that does not get the lock
+// is repeated. A run publishes its report while it holds the lock, and then its request is
+// acknowledged.
 
 // simRequest asks for the run whose report is the message.
 type simRequest struct {
@@ -41,7 +41,7 @@ type simWorker struct {
 
 const simLease = 2 * time.Minute
 
-// lock gives a world runs: its messages come from them.
+// lock gives a world runs, which publish its messages.
 func (s *simulation) lock() {
 	if s.seed/10%5 != 0 { // families go by the last digit
 		return
@@ -79,7 +79,7 @@ func (s *simulation) serve(r *simRequest, in *simInstance) *simThread {
 	return s.start(th, func() bool { return th.process() })
 }
 
-// process is what a runner does: true when the request need not come again.
+// process is what a runner does. It returns true when the request is acknowledged.
 func (th *simThread) process() bool {
 	s, r, in := th.sim, th.request, th.instance
 	locks := lease.New(lease.Config{Store: (*simStore)(s), Now: func() time.Time { return s.clock(in) }, Lease: simLease,
@@ -104,11 +104,11 @@ func (th *simThread) process() bool {
 	s.event(time.Duration(s.locks.rng.IntN(1000))*time.Millisecond, simEvent{message: r.message})
 	r.served = true
 	delete(s.locks.working, class)
-	_ = got.Release(context.Background()) // else it ends by itself
+	_ = got.Release(context.Background()) // else it expires
 	return true
 }
 
-// works is a step of the work, now and then a long one; false: it must not be taken.
+// works is a step of the work, now and then a long one. It returns false if the lock is lost.
 func (th *simThread) works(class string, got *lease.Lease) bool {
 	s := th.sim
 	th.sleep(time.Duration(s.locks.rng.IntN([]int{1, 30, 60, 60, 200}[s.locks.rng.IntN(5)])+1) * time.Second)
@@ -126,7 +126,7 @@ func (th *simThread) works(class string, got *lease.Lease) bool {
 	return true
 }
 
-// asked is the requester's side of an answer: what was not served is asked for again.
+// asked is the requester's side of an answer: a request that was not served is repeated.
 func (s *simulation) asked(th *simThread, ok bool) {
 	r := th.request
 	if !ok && !s.calm {
@@ -134,7 +134,7 @@ func (s *simulation) asked(th *simThread, ok bool) {
 	}
 }
 
-// serveAll asks for what was not served, until all is.
+// serveAll repeats the requests that were not served, until all are.
 func (s *simulation) serveAll() {
 	for range 40 {
 		left := 0

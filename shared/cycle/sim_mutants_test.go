@@ -22,9 +22,9 @@ var allMutants = flag.Bool("sim.mutants", false, "TestMutantsAreCaught plays the
 // simMutantSeeds is how many seeds a mutant may survive.
 const simMutantSeeds = 20_000
 
-// TestMutantsAreCaught proves that the simulation notices faults: a seed within simMutantSeeds
-// notices each of simMutants, and the engine without any plays 2,000 without a fault (in make
-// test-all TestSimulation plays simMutantSeeds).
+// TestMutantsAreCaught proves that the simulation notices faults. Each of simMutants fails within
+// simMutantSeeds seeds, and the engine without any plays 2,000 seeds without a fault. In make
+// test-all TestSimulation plays simMutantSeeds seeds.
 func TestMutantsAreCaught(t *testing.T) {
 	if !*allMutants {
 		t.Skip("compiles the engine with its mutants and plays each for seconds; make test-all does that")

@@ -18,7 +18,7 @@ type simAct struct {
 	processors []string
 	force      bool
 	lasts      time.Duration
-	found      []*simText // of repair: whose reports are put on record
+	found      []*simText // of repair: the reports that it records
 }
 
 func (s *simulation) drawAct() *simAct {
@@ -44,9 +44,9 @@ func (s *simulation) drawAct() *simAct {
 	return a
 }
 
-// act is phasectl at the operator's desk. What becomes of it nobody tries again but the
-// operator, and this one does not. Holds come one at a time, so that it is known which
-// is in force.
+// act is phasectl at the operator's desk. Only the operator could repeat an action that
+// failed, and this one does not. Holds come one at a time, so that the simulation knows
+// which one is in force.
 func (s *simulation) act(a *simAct) *simThread {
 	s.acted = true
 	if a.kind == "hold" || a.kind == "release" {
@@ -64,7 +64,7 @@ func (s *simulation) act(a *simAct) *simThread {
 		}
 		switch a.kind {
 		case "hold":
-			delete(s.books.holds, mode) // in force or not until the answer is there
+			delete(s.books.holds, mode) // whether it is in force is unknown until the answer
 			delete(s.books.released, mode)
 			r, err := e.Hold(ctx, key, mode, a.lasts, "ada", "to see")
 			if err == nil {
@@ -89,8 +89,8 @@ func (s *simulation) act(a *simAct) *simThread {
 			}
 			return err == nil
 		case "repair":
-			// What a look at the tables finds is what somebody did, whether its report
-			// comes yet, has come, or is lost.
+			// The nightly job finds a run in the tables. Its report may still arrive, may have
+			// arrived, or may be lost.
 			r := Repair{Actor: "nightly", Reason: "found"}
 			for _, t := range a.found {
 				if s.full && (t.hopeless || len(t.as[0].run.entities) > 0) {
@@ -123,8 +123,8 @@ func (s *simulation) act(a *simAct) *simThread {
 	})
 }
 
-// closed: nothing of the cycle is frozen from now on unless somebody triggers it, and what is
-// frozen already was named, except for what an operator has triggered since.
+// closed: from now on a batch of the cycle is frozen only if an operator triggers it. The answer
+// names the batches that were publishing already, except for those triggered since.
 func (s *simulation) closed(th *simThread, mode string, r CloseResult) {
 	s.books.closed[mode] = true
 	if !s.isClosed(mode) {
@@ -138,7 +138,7 @@ func (s *simulation) closed(th *simThread, mode string, r CloseResult) {
 	}
 }
 
-// isClosed reports whether a closing is on record.
+// isClosed reports whether a closing is recorded.
 func (s *simulation) isClosed(mode string) bool {
 	return closedIn(s.periodDocs(), mode)
 }

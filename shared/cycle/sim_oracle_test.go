@@ -12,7 +12,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// The oracle says what must come out, from the rules and the runs alone. It shares no
+// The oracle derives the expected result from the rules and the runs alone. It shares no
 // code with gate and engine but the encoding of a trigger's JSON.
 
 // own is the index of the mode in whose time a run fell, len(modes) for none.
@@ -32,13 +32,13 @@ func (r *simRules) own(run *simRun) int {
 	return len(r.modes)
 }
 
-// counts tells whether a run counts for the i-th mode.
+// counts reports whether a run counts for the i-th mode.
 func (r *simRules) counts(i int, run *simRun) bool {
 	own := r.own(run)
 	return r.itself(i, run) || own < i && slices.Contains(r.modes[i].earlier, run.processor) && r.itself(own, run)
 }
 
-// itself tells whether a run counts for the i-th mode without being an earlier one's.
+// itself reports whether a run counts for the i-th mode without being an earlier one's.
 func (r *simRules) itself(i int, run *simRun) bool {
 	m := &r.modes[i]
 	if !run.succeeded() || !slices.Contains(m.names(), run.processor) || run.event.Before(r.start.Add(m.from)) {
@@ -51,10 +51,10 @@ func (r *simRules) itself(i int, run *simRun) bool {
 	return r.own(run) == i || alone
 }
 
-// inTime tells whether a run may be handed over without a person.
+// inTime reports whether a run may be handed over without a person.
 func (r *simRules) inTime(run *simRun) bool { return !run.event.After(r.end.Add(simWithin)) }
 
-// complete is how far a mode has come: its processors with a run that counts in time.
+// complete returns how far a mode is complete: its processors with a run that counts in time.
 func (r *simRules) complete(i int, runs []*simRun) (done []string, complete, quorum bool) {
 	m := &r.modes[i]
 	for _, p := range r.order {
@@ -71,8 +71,8 @@ func (r *simRules) complete(i int, runs []*simRun) (done []string, complete, quo
 	return done, !m.all || len(done) == size, m.quorum > 0 && len(done)*100 >= m.quorum*size
 }
 
-// met tells whether a mode may begin at an instant, as far as its runs go. grace is when
-// its grace period began, zero while it has not.
+// met reports whether the runs of a mode let it begin at an instant. grace is when its
+// grace period began, zero while it has not.
 func (r *simRules) met(i int, runs []*simRun, now, grace time.Time) (met bool, why string) {
 	m := &r.modes[i]
 	done, complete, quorum := r.complete(i, runs)
@@ -91,9 +91,9 @@ func (r *simRules) met(i int, runs []*simRun, now, grace time.Time) (met bool, w
 }
 
 // due returns the runs that the next batch of a mode has to take after those covered,
-// oldest first, and whether a processor among them was never handed over. began holds
-// what the mode expected when it began, nil before that; what a processor that is kept has
-// run again is collected and not due yet.
+// oldest first, and whether a processor among them was never handed over. began has the
+// processors that the mode expected when it began, nil before that. Further runs of a
+// processor in kept are collected and not due yet.
 func (r *simRules) due(i int, runs []*simRun, covered map[string]bool, began []string, kept map[string]bool) (due []*simRun, late bool) {
 	for _, p := range r.order {
 		if began != nil && !slices.Contains(began, p) {
@@ -122,7 +122,7 @@ func (r *simRules) due(i int, runs []*simRun, covered map[string]bool, began []s
 	return due, late
 }
 
-// simNews tells whether a run brings something that the covered ones did not.
+// simNews reports whether a run has something new, compared with the covered ones.
 func simNews(run *simRun, covered []*simRun) bool {
 	newest := slices.MaxFunc(covered, simOlder)
 	if simSameCount(run, newest) && len(run.entities) == 0 && !run.truncated {
@@ -165,7 +165,7 @@ func (r *simRules) mayFreeze(i int, visible, taken []*simRun, covered map[string
 	return why
 }
 
-// mayGive says why a hand-over of exactly these runs, of those that somebody chose, is
+// mayGive says why a hand-over of exactly these runs, for a request that selects runs, is
 // against the rules; "" when it is not.
 func (r *simRules) mayGive(i int, visible, taken []*simRun, selected []string) string {
 	var due []*simRun

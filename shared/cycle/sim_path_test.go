@@ -8,11 +8,11 @@ import (
 	"github.com/phasegate/phasegate/shared/pathtest"
 )
 
-// simPath is one path through the tree of everything that can be chosen: who goes on
-// at each call, and whether the process dies there.
+// simPath is one path through the tree of all choices: which thread continues at each
+// call, and whether the process dies there.
 type simPath struct {
 	pathtest.Path
-	crash bool // may still come
+	crash bool // may still happen
 	left  int  // preemptions
 	dead  *simThread
 }

@@ -34,23 +34,23 @@ func (r *simRun) succeeded() bool {
 	return r.status == wire.StatusSuccess || r.status == wire.StatusPartial
 }
 
-// simText is one report as it is published, and what the versions of a definition read
-// in it; the function decodes it at every delivery, which being pure is done once.
+// simText is one report as it is published, and what the versions of a definition read in
+// it. The function decodes it at every delivery; decoding is pure, and here it is done once.
 type simText struct {
 	envelope wire.Envelope
-	hopeless bool // a permanent error: it belongs into quarantine and nothing else does
+	hopeless bool // invalid: such a report belongs into quarantine, and no other does
 	as       []simReading
 }
 
 type simReading struct {
 	decoded wire.Completion
-	value   string // of the run on record
+	value   string // of the recorded run
 	run     *simRun
 }
 
-// write makes the reports that scenarios choose from: every processor, strangers and
-// hopeless ones, at the times that matter to some mode. What the decoder makes of each
-// is compared with what was meant.
+// write makes the reports that scenarios choose from: every processor, unknown processors and
+// invalid reports, at the times that matter to some mode. It compares what the decoder reads
+// with what was meant.
 func (f *simFamily) write() {
 	rng := rand.New(rand.NewPCG(2, uint64(len(f.name))))
 	for i := range 240 {

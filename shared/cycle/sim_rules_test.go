@@ -24,9 +24,9 @@ type simFamily struct {
 	good     []map[string][]*simText
 }
 
-// simRules is a pipeline definition in the simulation's own words. The YAML that the
-// engine runs on is made from it, and the oracle judges by it: what the parser, the
-// gate or the engine gets wrong it does not get wrong in the same way here.
+// simRules is a pipeline definition in the simulation's own terms. The YAML that the engine
+// runs on is made from it, and the oracle judges by it. So the oracle does not share a fault
+// of the parser, the gate or the engine.
 type simRules struct {
 	version int
 	zone    string
@@ -91,8 +91,8 @@ func (r *simRules) stored(shown string) string {
 	return shown
 }
 
-// simFamilies are the policies that the simulation runs. Each stands for one way in
-// which modes, grace, times, second runs and changes of the definition meet.
+// simFamilies are the policies that the simulation runs. Each is one combination of modes,
+// grace periods, times, second runs and changes of the definition.
 var simFamilies = sync.OnceValue(func() []*simFamily {
 	hour := time.Hour
 	night := simMode{name: "night", relation: 1, critical: []string{alpha, beta, gamma}, all: true,
@@ -115,21 +115,21 @@ var simFamilies = sync.OnceValue(func() []*simFamily {
 		simBuild("night_all", "UTC", []simMode{night}),
 		simBuild("night_grace", "UTC", []simMode{graceful}, // a processor becomes critical
 			[]simMode{with(graceful, func(m *simMode) { m.critical, m.optional = []string{alpha, beta}, []string{gamma} })}),
-		simBuild("day_ignore", "UTC", []simMode{day}, // second runs come to matter
+		simBuild("day_ignore", "UTC", []simMode{day}, // second runs are handed over
 			[]simMode{with(day, func(m *simMode) { m.secondRuns = true })}),
 		simBuild("day_resend", "UTC", // a processor is retired
 			[]simMode{with(day, func(m *simMode) { m.secondRuns, m.deadline = true, simNever })},
 			[]simMode{with(day, func(m *simMode) { m.secondRuns, m.deadline, m.optional = true, simNever, nil })}),
-		simBuild("day_and_night", "UTC", []simMode{day, full}, // it waits for all, at any hour
+		simBuild("day_and_night", "UTC", []simMode{day, full}, // the second mode waits for all, at any hour
 			[]simMode{day, with(full, func(m *simMode) { m.quorum, m.notBefore = 100, simNever })}),
 		simBuild("like_nba", "America/New_York", []simMode{eve, day, full}, // a mode has another name
 			[]simMode{eve, day, with(full, func(m *simMode) { m.now = "late" })}),
 		simBuild("night_hasty", "UTC", // a processor is gained, and the grace is longer
 			[]simMode{with(hasty, func(m *simMode) { m.optional = []string{beta, gamma} })},
 			[]simMode{with(hasty, func(m *simMode) { m.grace = 40 * time.Minute })}),
-		simBuild("night_promoted", "UTC", []simMode{hasty}, // a quorum holds no more, and comes to hold again
+		simBuild("night_promoted", "UTC", []simMode{hasty}, // a quorum is not met any more, and then is again
 			[]simMode{with(hasty, func(m *simMode) { m.critical, m.optional = []string{alpha, beta}, []string{gamma, delta} })}),
-		simBuild("night_deadline", "UTC", []simMode{strict}, // what is not complete is held
+		simBuild("night_deadline", "UTC", []simMode{strict}, // an incomplete cycle is not handed over at the deadline
 			[]simMode{with(strict, func(m *simMode) { m.handOver = false })}),
 		simBuild("night_overdue", "UTC", []simMode{with(full, func(m *simMode) { m.handOver, m.quorum, m.notBefore = true, 75, 30*hour })}),
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// ended is the broker's side of an answer: what was not acknowledged comes again,
-// later and later, and in the end lies in the dead letter.
+// ended is the broker's side of an answer: a message that was not acknowledged is
+// redelivered with growing delays, and is dead-lettered in the end.
 func (s *simulation) ended(th *simThread) {
 	ok := th.ok && !th.killed
 	if s.trace != nil {
@@ -42,8 +42,8 @@ func (s *simulation) ended(th *simThread) {
 	}
 }
 
-// followed reports whether a message brings the thread's work again if it fails. Messages that
-// only waited behind it find its claim, and leave the work to it.
+// followed reports whether a redelivered message repeats the thread's work if it fails. Messages
+// that only waited behind it find its claim, and leave the work to it.
 func (th *simThread) followed() bool {
 	return slices.ContainsFunc(th.messages(), func(m *simMessage) bool { return m != nil && !m.acked })
 }
@@ -53,7 +53,7 @@ func (th *simThread) messages() []*simMessage {
 	return append([]*simMessage{th.message}, th.company...)
 }
 
-// came says what becomes of a message that a thread has handled, or of a thread without one.
+// came decides what happens next to a message that a thread has handled, or to a thread without one.
 func (s *simulation) came(th *simThread, m *simMessage, ok bool) {
 	if th.acts != nil && (th.acts.kind == "hold" || th.acts.kind == "release") {
 		th.instance.holding = false
@@ -65,7 +65,7 @@ func (s *simulation) came(th *simThread, m *simMessage, ok bool) {
 		s.unclaimed(th, m)
 	}
 	switch {
-	case s.path != nil: // what is missing comes afterwards
+	case s.path != nil: // bring redelivers the rest afterwards
 		if m != nil {
 			m.acked = m.acked || ok
 		}
@@ -79,7 +79,7 @@ func (s *simulation) came(th *simThread, m *simMessage, ok bool) {
 			s.event(s.delay(), simEvent{message: m})
 		}
 	case m.acked:
-	case m.attempts >= simAttempts: // it lies in the dead letter until the world comes to rest
+	case m.attempts >= simAttempts: // it is dead-lettered until the world comes to rest
 	default:
 		s.event(min(10*time.Second<<(m.attempts-1), 10*time.Minute), simEvent{message: m})
 	}
@@ -93,7 +93,7 @@ func (s *simulation) event(after time.Duration, e simEvent) {
 	s.events = append(s.events, e)
 }
 
-// delay is some time until something comes: often at once, sometimes much later.
+// delay draws the time until an event: often at once, sometimes much later.
 func (s *simulation) delay() time.Duration {
 	switch s.rng.IntN(6) {
 	case 0, 1, 2:
@@ -125,7 +125,7 @@ func (s *simulation) play() {
 	}
 }
 
-// happen starts what is due.
+// happen starts the events that are due.
 func (s *simulation) happen() {
 	for i := 0; i < len(s.events); i++ {
 		e := s.events[i]
@@ -157,8 +157,8 @@ func (s *simulation) happen() {
 	}
 }
 
-// choose returns a thread to go on with. When all sleep, the clock goes to the next
-// thing that happens, and there is none yet; false when nothing is left.
+// choose returns the thread that continues. When all sleep, it moves the clock to the next
+// event and returns nil. It returns false when nothing is left.
 func (s *simulation) choose() (*simThread, bool) {
 	ready := 0
 	next := s.now.Add(1 << 62)

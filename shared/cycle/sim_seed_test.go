@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/store/memory"
 )
 
-// newSimulation makes an empty world of one definition. What is used again from world
-// to world, coroutines, comes from the last one.
+// newSimulation makes an empty world of one definition. It takes over the coroutines of the
+// last world.
 func newSimulation(seed uint64, family *simFamily, last *simulation) *simulation {
 	s := &simulation{seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), family: family, final: family.versions[0]}
 	if last != nil {
@@ -29,7 +29,7 @@ func newSimulation(seed uint64, family *simFamily, last *simulation) *simulation
 	return s
 }
 
-// close gives back what the system does not collect by itself.
+// close stops the idle coroutines, which are not garbage collected.
 func (s *simulation) close() {
 	for _, c := range s.idle {
 		c.stop()
@@ -43,8 +43,8 @@ func (s *simulation) add(skew time.Duration) *simInstance {
 	return in
 }
 
-// scenario draws a world from the seed: a definition, instances with their clocks,
-// reports and when they come, what an operator does, and how much goes wrong.
+// scenario draws a world from the seed: a definition, instances with their clocks, reports
+// with their times, the actions of an operator, and the rate of faults.
 func (s *simulation) scenario() {
 	s.now = s.final.start.Add(-48 * time.Hour)
 	s.checks.schedule = s.rng.IntN(4) == 0
@@ -100,7 +100,7 @@ func (s *simulation) scenario() {
 	}
 }
 
-// introduce tells a person what the world is made of.
+// introduce writes the world's properties to the trace.
 func (s *simulation) introduce() {
 	s.tell("seed %d, %s", s.seed, s.family.name)
 	for _, r := range s.deployed() {
@@ -117,8 +117,8 @@ func (s *simulation) introduce() {
 	}
 }
 
-// backAndForth draws, for a sixth of the worlds with two definitions, that both are at work for
-// long: instances are moved from one to the other and back, and either is the one that stays.
+// backAndForth keeps both definitions deployed for a long time, in a sixth of the worlds that have
+// two. Instances move from one to the other and back, and either may be the final one.
 func (s *simulation) backAndForth() {
 	if len(s.family.versions) == 1 || s.seed/10%6 != 5 {
 		return
@@ -135,7 +135,7 @@ func (s *simulation) backAndForth() {
 	}
 }
 
-// deployed are the definitions that are at work somewhere.
+// deployed are the definitions that some instance may have.
 func (s *simulation) deployed() []*simRules {
 	if s.changed {
 		return s.family.versions
@@ -143,7 +143,7 @@ func (s *simulation) deployed() []*simRules {
 	return s.family.versions[:1]
 }
 
-// beside makes something happen at about the time of something else.
+// The event happens at about the time of another one, which is drawn.
 func (s *simulation) beside(e simEvent) {
 	other := s.events[s.rng.IntN(len(s.events))]
 	s.at(other.at.Add(s.delay()), e)
@@ -181,8 +181,8 @@ func (s *simulation) at(t time.Time, e simEvent) {
 	s.events = append(s.events, e)
 }
 
-// settle lets the world come to rest: nothing goes wrong any more, every message is
-// brought until it is acknowledged, the relay comes often enough for every wait.
+// settle lets the world come to rest. There are no more faults, every message is redelivered
+// until it is acknowledged, and the relay runs often enough for every wait.
 func (s *simulation) settle() {
 	s.calm = true
 	for _, in := range s.instances {
@@ -196,9 +196,9 @@ func (s *simulation) settle() {
 			s.now = t
 		}
 	}
-	// Where nobody has died unfollowed the relay has nothing to mend, only to wait for.
+	// Without orphaned work the relay has nothing to repair, and only waits for times.
 	mend := s.orphans > 0 || s.acted || s.changed
-	// The first may meet the claim of one that has died, in a cycle that was then closed.
+	// The first relay may meet the claim of a dead process, in a cycle that was closed since.
 	for round := 0; s.problem == "" && (round == 0 && mend || round == 1 && s.acted || round < 4 && !s.settled()); round++ {
 		s.relay(fmt.Sprintf("last%d", round), s.instances[0], false)
 		s.play()
@@ -209,7 +209,7 @@ func (s *simulation) settle() {
 	}
 }
 
-// settled tells whether the relay has nothing more to wait for.
+// settled reports whether the relay has nothing more to wait for.
 func (s *simulation) settled() bool {
 	for i := range s.final.modes {
 		if s.dueNow(i, false) {
@@ -224,8 +224,8 @@ func (s *simulation) settled() bool {
 	return true
 }
 
-// dueNow tells whether a mode has something to hand over, now that all grace is over. What
-// may have been collected waits for a time to come.
+// dueNow reports whether a mode has something to hand over, now that all grace periods have
+// ended. With waits, collected second runs that wait for a later time do not count.
 func (s *simulation) dueNow(i int, waits bool) bool {
 	mode := s.final.modes[i].name
 	if s.acted && s.isClosed(mode) {

@@ -10,9 +10,9 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// What a mark promises: a relay skips the period, and nothing is lost.
+// The promise of a mark: a relay skips the period, and nothing is lost.
 
-// skipped reports whether a relay skips the period, as the scan of its documents tells.
+// skipped reports whether a relay skips the period, as the scan of its documents shows.
 func (s *simulation) skipped(th *simThread) bool {
 	docs := s.periodDocs()
 	if len(docs) != 1 {
@@ -59,7 +59,7 @@ func (s *simulation) nothingDue(rules *simRules, period store.Doc) {
 		critical := !slices.ContainsFunc(m.critical, func(p string) bool { return !slices.Contains(done, p) })
 		begins := began != nil || complete || quorum || critical && m.handOver
 		switch {
-		case s.past.years: // what was handed over in the period's own time is forgotten
+		case s.past.years: // the simulation has forgotten earlier hand-overs of the period
 		case begins && len(due) > 0:
 			s.fail("the period is settled, and %s has to hand over %s", mode, simNames(due))
 		case len(batches) == 0 && m.deadline != simNever:
@@ -90,9 +90,9 @@ func (s *simulation) rests() {
 	s.shardsEndTogether()
 }
 
-// afterwards goes on after the end, in an eighth of the worlds: now and then a report comes, an
-// operator does something, or another definition is deployed, and most processes die of it at once. No
-// message comes again. Only the relay is there, and the marks are.
+// afterwards continues after the end, in an eighth of the worlds. Now and then a report arrives, an
+// operator acts, or another definition is deployed, and often a call fails. No message is redelivered:
+// only the relay continues the work, and it finds the marks.
 func (s *simulation) afterwards() {
 	rng := rand.New(rand.NewPCG(s.seed, 8))
 	if s.desk == nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// In half of the worlds the runs stand in shards: in two or three, or, by another definition of the same
-// world, in the period's document.
+// In half of the worlds a definition has its runs in up to three shards. With one, the runs are in the
+// period's document. Two definitions of a world may differ in this.
 
 // setShards draws in how many shards each definition has the runs.
 func (s *simulation) setShards() {
@@ -64,7 +64,7 @@ func simRunsIn(docs []store.Doc) []store.Doc {
 	})
 }
 
-// shardWritten: what is in a shard is listed, by the same commit at the latest.
+// shardWritten: a shard with runs is listed, by the same commit at the latest.
 func (s *simulation) shardWritten(ref store.Ref) {
 	_, name, _ := strings.Cut(ref.ID, "~")
 	if s.doc(ref).Exists && !slices.Contains(simListed(s.periodDocs()), name) {

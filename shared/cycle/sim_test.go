@@ -23,8 +23,8 @@ var (
 	simOne   = flag.Uint64("sim.seed", 0, "play this seed alone, and print what happens")
 )
 
-// TestSimulation plays worlds in which everything goes wrong that can, each from a
-// seed of its own, and holds every step against the rules.
+// TestSimulation plays worlds with every kind of fault, each from a seed of its own, and
+// checks every step against the rules.
 func TestSimulation(t *testing.T) {
 	if *simOne > 0 {
 		s := simPlay(*simOne, nil, func(line string) { fmt.Println(line) })

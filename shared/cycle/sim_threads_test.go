@@ -52,7 +52,7 @@ type simThread struct {
 	ok        bool // acknowledged
 
 	claim   *simBatch      // as it was when the thread last took or renewed a claim
-	seen    store.Snapshot // the last look at the period
+	seen    store.Snapshot // the last read of the period
 	checked simChecked     // the last readiness check
 	ids     []string       // that the broker has answered
 	late    func()         // makes the call that is under way land later
@@ -101,7 +101,7 @@ func (c *simCoroutine) run() {
 	c.task()
 }
 
-// start makes a thread; it stands before its first call.
+// start makes a thread, which has not run yet.
 func (s *simulation) start(th *simThread, task func() bool) *simThread {
 	th.sim, th.began, th.wake, th.rules = s, s.now, s.now, th.instance.rules
 	if n := len(s.idle); n > 0 {
@@ -126,8 +126,8 @@ func (s *simulation) step(th *simThread) {
 	}
 }
 
-// resume is true when the thread has come to its end; one that panics comes to a bad
-// one, and its coroutine with it.
+// resume returns true when the thread has ended. A panic is a failure that ends the thread,
+// and its coroutine is not used again.
 func (s *simulation) resume(th *simThread) (finished bool) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -141,7 +141,7 @@ func (s *simulation) resume(th *simThread) (finished bool) {
 	return finished
 }
 
-// pause gives the others a turn; the thread goes on when it is chosen again.
+// pause gives the others a turn; the thread continues when it is chosen again.
 func (th *simThread) pause() {
 	if !th.co.yield(false) || th.killed {
 		panic(simKilled{})

@@ -19,9 +19,9 @@ import (
 )
 
 // simulation is one world: instances of the real engine on one store, a broker on
-// either side, and a clock. Every call that the engine makes is a point at which
-// another thread may go on, and at which something may go wrong. All that happens
-// follows from the seed; one goroutine at a time runs.
+// either side, and a clock. At every call that the engine makes another thread may
+// continue, or a fault may happen. Everything follows from the seed; one goroutine at
+// a time runs.
 type simulation struct {
 	seed      uint64
 	rng       *rand.Rand
@@ -37,21 +37,21 @@ type simulation struct {
 	events    []simEvent
 	idle      []*simCoroutine
 	holders   []*simThread // by the number in a holder's id
-	burst     time.Time    // before which nothing comes
+	burst     time.Time    // before which no event happens
 	calls     int
 	writes    int
 	unrelayed bool // the last relay of all periods has failed
-	orphans   int  // threads that failed and whose work nobody brings again
+	orphans   int  // threads that failed and whose work no redelivery repeats
 	acted     bool // an operator has done something
-	changed   bool // another definition was at work, too
+	changed   bool // another definition was deployed, too
 	heldUntil time.Time
-	grouped   bool     // completions that come while another is handled share the next commit
+	grouped   bool     // completions that arrive while another is handled share the next commit
 	calm      bool     // nothing goes wrong any more
 	path      *simPath // of the systematic exploration, else nil
 	checks    simChecks
 	faults    simFaults
 	full      bool       // the period's first document has hardly any room
-	late      *rand.Rand // of writes and messages that land after their caller was told that they failed; nil: none does
+	late      *rand.Rand // of writes and messages that take effect after their caller got an error; nil: none does
 	clocks    simClocks
 	costs     simCosts
 	books     simBooks
@@ -60,7 +60,7 @@ type simulation struct {
 	part      int                          // messages of a part, 0 as usual
 	shards    map[*pipeline.Transition]int // in how many a definition has the runs; 1 if it is not here
 	problem   string
-	trace     func(line string) // nil: nobody reads it
+	trace     func(line string) // nil: there is no trace
 }
 
 // simInstance is one process of the function.
@@ -69,10 +69,10 @@ type simInstance struct {
 	engine  *Engine
 	rules   *simRules
 	skew    time.Duration // of its clock
-	stood   time.Duration // for so long its monotonic clock has stood still
+	stood   time.Duration // how long its monotonic clock has stood still
 	holding bool          // of the operator's: a hold or release is under way
 
-	// Where completions are grouped: who works on a group, and who waits for the next one.
+	// With groups: the threads that work on a group, and the messages that wait for the next one.
 	recording, evaluating *simThread
 	waiting, recorded     []*simMessage
 }
@@ -89,7 +89,7 @@ type simEvent struct {
 	at      time.Time
 	message *simMessage  // delivered
 	request *simRequest  // for a run
-	job     string       // the relay's, comes
+	job     string       // the relay's, starts
 	act     *simAct      // an operator's
 	deploy  *simInstance // runs these rules from now on
 	rules   *simRules
@@ -97,7 +97,7 @@ type simEvent struct {
 	expiry  bool        // of what has expired, some is deleted
 }
 
-// kill ends a process: whatever it was handling stops where it stands.
+// kill ends a process: all of its threads stop at once.
 func (s *simulation) kill(in *simInstance) {
 	for _, th := range s.threads {
 		th.killed = th.killed || th.instance == in
@@ -222,8 +222,8 @@ func (th *simThread) handle() bool {
 	return slices.ContainsFunc(all, func(m *simMessage) bool { return !th.refused[m] })
 }
 
-// relay is the scheduler's job on an instance. Of the periods that it looks at one is inhabited.
-// Most relays are of that one alone: what the scan tells of it, s.skipped tells.
+// relay is the scheduler's job on an instance. Only one of its periods has reports, and most relays
+// evaluate that one alone. In place of the scan, s.skipped says whether it is skipped.
 func (s *simulation) relay(job string, in *simInstance, whole bool) *simThread {
 	th := &simThread{instance: in, job: job}
 	return s.start(th, func() (ok bool) {
@@ -244,7 +244,7 @@ func (s *simulation) relay(job string, in *simInstance, whole bool) *simThread {
 	})
 }
 
-// quarantine is what the intake does with a hopeless message.
+// quarantine is what the intake does with an invalid message.
 func (s *simulation) quarantine(m *simMessage) bool {
 	_, err := (*simStore)(s).Apply(context.Background(), store.Create(
 		store.Ref{Collection: "quarantine", ID: m.envelope.MessageID}, store.F(string(m.envelope.Data), "envelope")))

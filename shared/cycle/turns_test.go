@@ -83,13 +83,13 @@ func TestRelay_HangingChecksKeepNoPeriodFromItsTurn(t *testing.T) {
 				}
 			}
 			if n := len(w.lines("type", checkDeferred)); n == 0 {
-				t.Error("what had to wait is not named")
+				t.Error("the checks that had to wait are not logged")
 			}
 		})
 	}
 }
 
-// What is frozen was promised, and needs no check: it is published whatever hangs.
+// A frozen batch needs no check: the relay publishes it even if the checks of other periods hang.
 func TestRelay_PublishesWhatIsFrozenWhenItsTimeForChecksIsOver(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:30"))
@@ -153,8 +153,8 @@ func (b brokenAt) Get(ctx context.Context, refs ...store.Ref) (store.Snapshot, e
 	return b.Store.Get(ctx, refs...)
 }
 
-// What is only named comes after all that is done, and one period's fault keeps no other from
-// being named.
+// The relay names periods that it no longer acts on after it has acted on the others. A fault of
+// one period does not keep others from being named.
 func TestRelay_APanicInAnOldPeriodStopsNothing(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:30"))
@@ -175,8 +175,8 @@ func TestRelay_APanicInAnOldPeriodStopsNothing(t *testing.T) {
 	}
 }
 
-// An older period about which a person has asked for something is looked at until its readiness
-// could be checked, also when other periods take the time of one relay after the other.
+// An older period with an operator's action stays watched until its readiness could be checked. This
+// is so even if other periods take the time of several relays.
 func TestRelay_WatchesWhatWaitsForACheck(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.clock.set(at("2026-02-04 06:30"))

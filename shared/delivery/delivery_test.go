@@ -287,8 +287,8 @@ func TestFunction_LogLinesCarryRequestTrace(t *testing.T) {
 	}
 }
 
-// What is larger than Pub/Sub takes cannot be handed on, now or later. It came from no
-// topic, and its beginning and its hash are all that is kept.
+// A body that is too large for Pub/Sub cannot be forwarded, now or later. It came from no
+// topic. Only its beginning and its hash are kept.
 func TestQuarantine_KeepsTheBeginningOfWhatNoTopicTakes(t *testing.T) {
 	w := apptest.New(t, now)
 	f := function(w, refuse)

@@ -76,7 +76,7 @@ func TestQuarantine_KeepsTheSameBytesOfTwoTopicsApart(t *testing.T) {
 	}
 }
 
-// The answer to the first commit is lost, and the replay is noted again with the same
+// The answer to the first commit is lost, and the replay is recorded again with the same
 // record.
 func TestMarkReplayed_TakesALostAnswerForDone(t *testing.T) {
 	w := apptest.New(t, now)

@@ -74,7 +74,7 @@ func TestGuard_ReadsCompressedRequestsAndAnswers(t *testing.T) {
 			t.Errorf("an answer %q that says of no success: %d", test.encoding, status)
 		}
 	}
-	// What cannot be read is no delivery, and passes.
+	// A body that the guard cannot read is no delivery, and is passed on.
 	encoding, answer = "identity", "{}"
 	for encoding, body := range map[string]string{"br": push("x", "a"), "gzip": push("x", "a")} {
 		before := b.received.Load()

@@ -23,11 +23,11 @@ import (
 
 // The simulation plays guards, their service and a broker in virtual time. All calls of the
 // store take random time, so that a seed decides the order of everything. A guard dies before
-// or after a call, or while its service works; an answer of the store is lost, before or after
-// the write is applied, or the write lands later; an instance is suspended; a connection to the
-// service breaks; the broker delivers copies, also while the first is at work, and replays; an
-// operator asks for a new run. The oracle knows each run of the service and what each guard
-// could rely on, from the answers of the store alone.
+// or after a call, or while its service works. An answer of the store is lost, before or after
+// the write is applied, or the write lands later. An instance is suspended. A connection to the
+// service breaks. The broker delivers copies, also while the first is at work, and replays. An
+// operator asks for a new run. The oracle knows each run of the service. From the answers of
+// the store alone it knows what each guard could rely on.
 
 var (
 	simSeeds = flag.Int("sim.seeds", 2000, "how many worlds TestSimulation plays")

@@ -80,7 +80,7 @@ type execution struct {
 	epoch     int
 	gone      chan struct{}
 	own       bool      // its guard was suspended between its check and the beginning
-	locked    time.Time // when it took the service's own lock, which lasts for a while, whatever becomes of the run
+	locked    time.Time // when it took the service's own lock, which outlives a run that dies
 }
 
 func (w *world) note(format string, a ...any) {

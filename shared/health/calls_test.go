@@ -33,7 +33,7 @@ func (c counted) Apply(context.Context, ...store.Write) ([]store.Version, error)
 	panic("a look has written something")
 }
 
-// A look takes as many calls as the package says, however much is on record.
+// An evaluation makes a constant number of store calls, for any number of recorded days.
 func TestRun_MakesConstantNumberOfCalls(t *testing.T) {
 	w, _ := checker(t)
 	tr, calls := w.Pipeline.Transitions[0], &atomic.Int64{}
@@ -51,7 +51,7 @@ func TestRun_MakesConstantNumberOfCalls(t *testing.T) {
 		c := New(&a)
 		c.Dead = none
 		c.Runs = func(context.Context, pipeline.Period, pipeline.Period) ([]warehouse.ProcessorRun, error) {
-			return []warehouse.ProcessorRun{{Processor: tr.Order[0], Period: night, ID: "r", Began: morning}}, nil // whose lock is looked for
+			return []warehouse.ProcessorRun{{Processor: tr.Order[0], Period: night, ID: "r", Began: morning}}, nil // the check searches its lock
 		}
 		if err := w.Engine.Relay(t.Context(), tr, "", nil); err != nil { // it records since when periods are ours
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func TestRun_MakesConstantNumberOfCalls(t *testing.T) {
 		calls.Store(0)
 		c.Run(t.Context())
 		if n := calls.Load(); n != want {
-			t.Errorf("%d calls with %d days on record", n, days)
+			t.Errorf("%d calls with %d recorded days", n, days)
 		}
 	}
 }

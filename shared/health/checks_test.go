@@ -104,8 +104,8 @@ func TestChecks_HealthyPipelineIsOK(t *testing.T) {
 	}
 }
 
-// Each thing that goes wrong is noticed by its own check, which says what and which command
-// helps, and by no other that has nothing to do with it.
+// Each problem is found by its own check, which names the problem and the suggested command.
+// No unrelated check finds it.
 func TestChecks_EachProblemIsFoundByItsOwnCheck(t *testing.T) {
 	relayAt := func(at time.Time) func(*facts) {
 		return func(f *facts) { f.functions["reconcile"].heartbeats["relay"] = at }
@@ -250,7 +250,7 @@ func TestChecks_EachProblemIsFoundByItsOwnCheck(t *testing.T) {
 	}
 }
 
-// What is quiet for a reason is ok, and says why.
+// A check that is quiet for a reason is ok, and names the reason.
 func TestChecks_NormalSilenceIsExplained(t *testing.T) {
 	for name, c := range map[string]struct {
 		quiet    func(*facts)

@@ -49,8 +49,8 @@ func TestLockingActive_RunDoesNotOverlapItself(t *testing.T) {
 	}
 }
 
-// A report whose time is in the future was written under a wrong clock: nobody knows when
-// health was evaluated last.
+// A report whose time is in the future was written under a wrong clock: the time of the last
+// evaluation is unknown.
 func TestLast_ReportFromTheFutureIsUnknown(t *testing.T) {
 	for name, c := range map[string]struct {
 		ahead   time.Duration
@@ -135,8 +135,8 @@ func TestHeartbeats_AnyCron(t *testing.T) {
 	}
 }
 
-// A date of adoption with a wrong year keeps every period from being compared: that is said,
-// and nothing is ok for it.
+// A managed_since with a wrong year keeps every period from being compared: the checks report
+// that and are not ok.
 func TestChecks_ManagedSinceInTheFutureIsUnknown(t *testing.T) {
 	w, _ := checker(t)
 	tr := *w.Pipeline.Transitions[0]
@@ -209,7 +209,7 @@ func TestRun_CapsEvidence(t *testing.T) {
 	}
 }
 
-// A job that is dead stays failing when its cron changes, until it comes to its end. One that
+// A job that is dead stays failing when its cron changes, until a run of it ends. One that
 // was in time by the former cron has time until it is due by the new one.
 func TestHeartbeats_ANewCronDoesNotExcuseADeadJob(t *testing.T) {
 	const daily, monthly, quarter = "0 6 * * *", "0 6 1 * *", "*/15 * * * *"

@@ -150,7 +150,7 @@ func TestLockingActive_RunsOfBeforeTheDeploymentTakeNoLock(t *testing.T) {
 	}
 }
 
-// What is dead stays failing for longer than what is usual can change.
+// A dead scraper stays failing, although its days without a run count for the usual time.
 func TestLateUpstream_DeadScraperStaysFailing(t *testing.T) {
 	for dead := 1; dead <= 13; dead++ {
 		f := sound(t)

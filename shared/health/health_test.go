@@ -26,7 +26,7 @@ import (
 
 func none(context.Context) (map[string]int64, error) { return nil, errNotCounted }
 
-// checker is one of an application whose dead letters nobody counts.
+// checker returns a checker that cannot count dead letters.
 func checker(t *testing.T) (*apptest.World, *Checker) {
 	t.Helper()
 	w := apptest.New(t, morning)
@@ -43,7 +43,7 @@ func by(r Report) map[string]Check {
 	return out
 }
 
-// Without a warehouse nothing about data is known, and nothing is taken for fine.
+// A check whose source cannot be read is unknown, not ok.
 func TestRun_UnreadableSourceIsUnknown(t *testing.T) {
 	w, c := checker(t)
 	got := by(c.Run(t.Context()))
@@ -96,8 +96,8 @@ func TestRun_HangingSourceDoesNotStopOthers(t *testing.T) {
 	}
 }
 
-// What a check was before, and since when, is known from the last look; and the last report
-// can be read until it is too old.
+// The last report has the former state of each check and its beginning. It can be read until
+// it is too old.
 func TestRemember_KeepsReport(t *testing.T) {
 	w, c := checker(t)
 	if last, err := c.Last(t.Context()); err != nil || last.Overall != Unknown || last.Checks[0].ID != reportAge || !last.Checks[0].Since.Equal(morning) {
@@ -190,7 +190,7 @@ func TestF33_TheDefinitionsStatementsAreAsked(t *testing.T) {
 	if check := by(c.Run(t.Context()))[LateUpstream]; check.State != OK {
 		t.Errorf("%+v", check)
 	}
-	// F33: what reads a table that is gone does not pass.
+	// F33: a check of a table that no longer exists does not pass.
 	in.Exec("DROP TABLE nba_orchestration.scraper_execution_log")
 	if check := by(c.Run(t.Context()))[LateUpstream]; check.State != Unknown {
 		t.Errorf("%+v", check)

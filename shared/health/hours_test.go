@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
-// Where periods are hours, days are still what people and windows count in.
+// In a pipeline of hourly periods, people and windows still count in days.
 func TestRun_HourlyPipeline(t *testing.T) {
 	file, err := os.ReadFile("../../scripts/dev/demo/retail.yaml")
 	if err != nil {

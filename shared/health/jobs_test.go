@@ -131,8 +131,8 @@ func TestHeartbeats_DeploymentIsCheckedPerFunction(t *testing.T) {
 	beat("old", "sweep", "sweep", OK)
 }
 
-// From the first hour on nothing of a new deployment is late that was not due yet, and a daily
-// job that does not run is found on the first day.
+// From the first hour of a deployment on, no job counts as late that was not due yet. A daily
+// job that does not run is found after one day.
 func TestHeartbeats_FirstDaysAfterADeployment(t *testing.T) {
 	for name, tc := range map[string]struct {
 		nightly bool // it runs

@@ -19,8 +19,8 @@ import (
 // settled is when the month has begun so far that everything has been seen once.
 const settled = 2
 
-// Thirty days, three of them without games, each looked at 24 times: nobody is called in
-// vain.
+// Thirty days, three of them without games, are evaluated 24 times each: no evaluation raises
+// a false alarm.
 func TestAMonthInWhichNothingIsWrongCallsNobody(t *testing.T) {
 	m := newMonth(t, "2026-02-01")
 	looks := 0
@@ -38,11 +38,11 @@ func TestAMonthInWhichNothingIsWrongCallsNobody(t *testing.T) {
 		}
 	}
 	if looks != 28*24 {
-		t.Errorf("%d looks", looks)
+		t.Errorf("%d evaluations", looks)
 	}
 }
 
-// fault is what goes wrong on a day of the month, and how it is mended.
+// fault is a fault of one day of the month, and its repair.
 type fault struct {
 	plant, mend func(*month)
 	check       string
@@ -51,8 +51,8 @@ type fault struct {
 	also        []string
 }
 
-// Each thing that goes wrong in a month is found by its own check in time, and by no other,
-// and it is over when it has been mended.
+// Each fault of a month is found in time by its own check, and by no others than those in
+// also. It is resolved after its repair.
 func TestEachFaultOfAMonthIsFoundAndEnds(t *testing.T) {
 	const day = pipeline.Period("2026-02-09")
 	players := "nba_analytics.player_game_summary"
@@ -136,7 +136,7 @@ func TestEachFaultOfAMonthIsFoundAndEnds(t *testing.T) {
 					case len(others) > 0:
 						t.Fatalf("%s %d:59: others find it: %q: %+v", today, hour, others, r.Checks)
 					case since >= 48 && len(bad) > 0:
-						t.Fatalf("%s %d:59: it was mended a day ago: %q: %+v", today, hour, bad, r.Checks)
+						t.Fatalf("%s %d:59: it was repaired a day ago: %q: %+v", today, hour, bad, r.Checks)
 					}
 				}
 			}

@@ -32,7 +32,7 @@ type month struct {
 	dead    int64
 	away    map[string]bool // tables and sources that cannot be read
 
-	// What is wrong, while it is.
+	// The present faults.
 	late, relayDead, unlocked bool
 	silent                    map[string]bool // processors that do not report
 	idle                      bool            // the next phase writes nothing
@@ -70,7 +70,7 @@ func newMonth(t *testing.T, start pipeline.Period) *month {
 			m.slices[p.Table] = map[pipeline.Period]warehouse.Slice{}
 		}
 	}
-	// Four weeks of mornings before tell what is usual.
+	// The four weeks before define the usual time of each morning.
 	for d := -28; d < 0; d++ {
 		m.scrape(m.Pipeline.Calendar.Add(m.start, d), 6)
 	}

@@ -34,11 +34,11 @@ func TestNotifications_FollowReport(t *testing.T) {
 		}
 	}
 	if len(got) != 4 {
-		t.Errorf("%d notices: one more than what lasts", len(got))
+		t.Errorf("%d notifications, want 4", len(got))
 	}
 }
 
-// What a local environment lacks is no news: neither a notification nor a line of the digest.
+// Sources that a local environment lacks cause no notification, and share one line of the digest.
 func TestNotifications_LeaveOutWhatThisMachineLacks(t *testing.T) {
 	before := morning.Add(-time.Hour)
 	r := Report{At: morning, Checks: []Check{
@@ -73,7 +73,7 @@ func TestNotifications_DailyDigest(t *testing.T) {
 		t.Errorf("%q\n%s", n.Title, n.Reason)
 	}
 	if strings.Contains(n.Reason, "more\n") {
-		t.Error("evidence of what is ok is told at length")
+		t.Error("the digest lists further evidence of a check that is ok")
 	}
 }
 

@@ -55,10 +55,10 @@ func TestLease_IsTrustedByTheStricterOfTwoClocks(t *testing.T) {
 	}
 }
 
-// asked is a context that was asked, as each call to a service does.
+// asked is a context whose Err was called, as each call to a service calls it.
 func asked(ctx context.Context) context.Context { _ = ctx.Err(); return ctx }
 
-// hangsOnce is a store whose first write is answered only when its caller gives up.
+// hangsOnce is a store whose first write returns only when its context ends.
 type hangsOnce struct {
 	store.Store
 	hung *atomic.Bool

@@ -43,7 +43,7 @@ func openFirestore(t testing.TB, project string) store.Store {
 func TestHistory_IsLinearizableOnFirestore(t *testing.T) {
 	emulatortest.Firestore(t)
 	const histories, workers, lease = 200, 20, Max
-	// How long before its commit a field's time was taken, only the call's start bounds.
+	// A field's time may be much older than its commit: only the call's start bounds it.
 	model := locking(lease.Microseconds(), time.Hour.Microseconds())
 	var wg sync.WaitGroup
 	var calls, held, unknown atomic.Int64
@@ -105,8 +105,8 @@ func (p transactional) acquire(ctx context.Context, execution string, merge bool
 
 func (p transactional) release(ctx context.Context) error { _, err := p.doc.Delete(ctx); return err }
 
-// What the double of a processor in another language does in memory is done here with
-// the client that such processors use.
+// The double of a processor in another language works in memory. This test uses the client
+// that such processors use.
 func TestLock_IsSharedWithTransactionsOfOtherLanguages(t *testing.T) {
 	emulatortest.Firestore(t)
 	id := project()
@@ -118,7 +118,7 @@ func TestLock_IsSharedWithTransactionsOfOtherLanguages(t *testing.T) {
 	t.Cleanup(func() { client.Close() })
 	p := transactional{client, client.Collection(locksCollection).Doc(key.String())}
 	l := New(Config{Store: s, Now: time.Now, NewID: project, Lease: Max, Instance: "a", Log: discard(t)})
-	stale := func() { // as if nobody had renewed
+	stale := func() { // as if the holder had not renewed it
 		if _, err := p.doc.Update(t.Context(), []gcfirestore.Update{{Path: "acquired_at", Value: time.Now().Add(-11 * time.Minute)}}); err != nil {
 			t.Fatal(err)
 		}
@@ -161,8 +161,8 @@ func discard(t testing.TB) *slog.Logger {
 }
 
 // BenchmarkContenders measures how long contenders that come at once wait until each of
-// them has had the lock, beside a lock by transaction whose contenders try again as ours
-// do. worst/p50 is the longest wait by the median one; 2 if they came in turn.
+// them has had the lock. It compares that with a lock by transaction, whose contenders retry
+// as ours do. worst/p50 is the longest wait divided by the median; 2 if they came in turn.
 func BenchmarkContenders(b *testing.B) {
 	for _, on := range []string{"emulator", "double"} {
 		b.Run(on, func(b *testing.B) {

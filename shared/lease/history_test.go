@@ -133,7 +133,7 @@ func (c *client) round(execution string) {
 		if got.Check() != nil {
 			break
 		}
-		if c.look != nil { // it works: nobody else may
+		if c.look != nil { // while it works, no other run may hold the lock
 			if err := c.look(execution); err != nil {
 				c.mu.Lock()
 				c.problem = errors.Join(c.problem, err)
@@ -149,7 +149,7 @@ func (c *client) round(execution string) {
 			case errors.Is(err, ErrLost) && got.version == before && got.taken():
 				return answer{result: "lost"}, nil
 			}
-			return answer{}, err // also when trust ended on the way
+			return answer{}, err // also when the safe time ended on the way
 		})
 	}
 	if c.draw(4) == 0 {
@@ -254,7 +254,7 @@ func (c *client) Apply(ctx context.Context, ws ...store.Write) ([]store.Version,
 		if versions, err := c.inner.Apply(ctx, ws...); err == nil {
 			c.landed = int64(versions[0])
 		}
-	case 3: // it lands when its caller has long given up
+	case 3: // it lands long after its caller got an error
 		after := c.part()
 		c.clock.enter()
 		c.late.Go(func() {
@@ -310,9 +310,9 @@ func remember(t *testing.T, seed uint64) (ops []porcupine.Operation, problem err
 	return ops, problem
 }
 
-// A first write lands, its answer is lost, and by the time it is read back it has expired
-// and is a rival's: who looked meanwhile saw a holder that never learns of it. Without
-// anything gone wrong on the way there is no such holder.
+// A first write lands and its answer is lost. When the client reads it back, the lock has
+// expired and a rival has it. Another client saw a holder meanwhile that never learns that it
+// had the lock. Without a lost answer there is no such holder.
 func TestHistory_UnawareHolderRequiresLostResponse(t *testing.T) {
 	for _, lost := range []bool{true, false} {
 		h := &history{clock: synctestClock{}, rng: rand.New(rand.NewPCG(1, 1)), clients: 3}

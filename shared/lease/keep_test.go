@@ -79,7 +79,7 @@ func TestKeep_EndsWorkWhenSafeTimeEnds(t *testing.T) {
 		w.check("cause", context.Cause(work), ErrLost)
 		w.harm(nil)
 		if w.holder() != "run-1" {
-			t.Error("somebody else has it before the work had to end")
+			t.Error("run-1 lost the lock before its work had to end")
 		}
 	})
 }
@@ -108,7 +108,7 @@ func TestKeep_EndsWorkWhenLockIsTaken(t *testing.T) {
 	}
 }
 
-// The store answers again before trust has ended: the work has noticed nothing.
+// The store answers again before the safe time has ended: the work goes on.
 func TestKeep_RetriesFailedRenewal(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, l *Locks) {
 		got := w.acquire(l, "run-1")
@@ -124,7 +124,7 @@ func TestKeep_RetriesFailedRenewal(t *testing.T) {
 	})
 }
 
-// Who is being stopped may still write: the lock is kept until the work has ended.
+// A run that is being stopped may still write: its lock is kept until the work has ended.
 func TestKeep_CancelledCallerKeepsLockUntilWorkEnds(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, l *Locks) {
 		got := w.acquire(l, "run-1")
@@ -140,7 +140,7 @@ func TestKeep_CancelledCallerKeepsLockUntilWorkEnds(t *testing.T) {
 	})
 }
 
-// A log that nobody reads any more must keep nobody from ending the work.
+// A log whose stream takes no more lines must not delay the end of the work.
 func TestKeep_StalledLogDoesNotDelayEndOfWork(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, l *Locks) {
 		got := w.acquire(l, "run-1")
@@ -171,7 +171,7 @@ func (hanging) Apply(ctx context.Context, _ ...store.Write) ([]store.Version, er
 	return nil, ctx.Err()
 }
 
-// Whoever is being stopped has seconds, and a renewal that hangs takes them.
+// A process that is being stopped has only seconds. A renewal that hangs must not use them up.
 func TestKeep_StopDoesNotWaitForHangingRenewal(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, l *Locks) {
 		got := w.acquire(l, "run-1")
@@ -250,7 +250,7 @@ func TestWait_EndsWithLockOrCaller(t *testing.T) {
 			t.Errorf("waited %v", took)
 		}
 		if n := looks.Load(); n > 4000 { // 5 s at first, 1.25 s in the end
-			t.Errorf("%d looks in an hour", n)
+			t.Errorf("%d reads in an hour", n)
 		}
 		w.check("release", got.Release(t.Context()), nil)
 	})

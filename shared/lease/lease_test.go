@@ -131,13 +131,13 @@ func TestF29_ALockThatIsNeverReleasedEndsByItself(t *testing.T) {
 		t.Errorf("token %v after %v", next.Token(), dead.Token())
 	}
 	if diff := cmp.Diff([]string{"n1"}, next.Outstanding()); diff != "" {
-		t.Errorf("what the dead one may still write (-want +got):\n%s", diff)
+		t.Errorf("outstanding tokens of the dead holder (-want +got):\n%s", diff)
 	}
 	w.check("the dead one", dead.Check(), ErrLost)
 	w.check("the dead one renews", dead.Renew(t.Context()), ErrLost)
 }
 
-// Whatever goes wrong, there is a lease, or an error and no lease.
+// If Acquire does not get the lock, it returns an error and no lease.
 func TestF30_WithoutTheLockThereIsNoLease(t *testing.T) {
 	damage := map[string]func(w *world){
 		"held":               func(*world) {},
@@ -181,7 +181,7 @@ func TestAcquire_RecognisesOwnWriteAfterLostResponse(t *testing.T) {
 			w.check("renew", err, errIf(f == lost, errAway))
 			w.check("renew again", got.Renew(t.Context()), nil)
 			w.once("apply", f)
-			w.check("release", got.Release(t.Context()), errIf(f == retried, ErrLost)) // the driver's own delete cannot be told from another's
+			w.check("release", got.Release(t.Context()), errIf(f == retried, ErrLost)) // the driver's own first delete looks like the delete of another process
 			if w.holder() != "" {
 				t.Errorf("held by %q", w.holder())
 			}
@@ -190,7 +190,7 @@ func TestAcquire_RecognisesOwnWriteAfterLostResponse(t *testing.T) {
 	}
 }
 
-// The driver's second try meets its first, and what is there cannot be read.
+// The driver's second try finds the document of its first try, and cannot read it.
 func TestAcquire_UnreadableOwnWriteIsNotHeldByOther(t *testing.T) {
 	w := newWorld(t)
 	written := false
@@ -208,15 +208,15 @@ func TestAcquire_UnreadableOwnWriteIsNotHeldByOther(t *testing.T) {
 	w.check("acquire", err, errAway)
 }
 
-// A renewal whose answer was lost may have been written long ago: only one that
-// answered makes trust longer.
+// A renewal whose answer was lost may have been written long ago: only a confirmed one
+// extends the safe time.
 func TestRenew_SafeTimeCountsFromConfirmedAttempt(t *testing.T) {
 	w := newWorld(t)
 	got := w.acquire(w.locks("a"), "run-1")
 	w.advance(4 * time.Minute)
 	w.once("apply", lost)
 	w.check("renew", got.Renew(t.Context()), errAway)
-	w.advance(5*time.Minute - time.Second) // a second before the end of the trust
+	w.advance(5*time.Minute - time.Second) // a second before the safe time ends
 	first := true
 	w.harm(func(op string) fault { // what is met is our own write, and no other succeeds
 		if op == "apply" && !first {
@@ -264,7 +264,7 @@ func TestAcquire_CancelledCallerGetsNoLock(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	w.harm(nil)
-	w.acquire(w.locks("b"), "run-2") // and nobody has to wait for it
+	w.acquire(w.locks("b"), "run-2") // without waiting
 }
 
 func TestToken_OrderSurvivesReleaseDeleteAndHolder(t *testing.T) {

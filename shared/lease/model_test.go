@@ -6,7 +6,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// What one lock should do, for the check of histories. Times are the server's, in
+// The model of one lock, for the check of histories. Times are the server's, in
 // microseconds.
 
 type call struct {

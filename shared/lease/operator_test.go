@@ -56,7 +56,7 @@ func TestBreak_MissingLockLeavesNoRecord(t *testing.T) {
 	}
 }
 
-// A renewal in between is no reason not to do what was asked for.
+// A renewal in between does not prevent that Break revokes the lock.
 func TestBreak_RevokesLockDespiteRenewal(t *testing.T) {
 	w := newWorld(t)
 	l := w.locks("a")
@@ -77,7 +77,7 @@ func TestBreak_RevokesLockDespiteRenewal(t *testing.T) {
 	}
 }
 
-// Whoever has the lock by then is not the one whom the operator saw.
+// A run that took the lock meanwhile is not the holder that the operator saw.
 func TestBreak_KeepsLockOfNewHolder(t *testing.T) {
 	w := newWorld(t)
 	l := w.locks("a")
@@ -151,7 +151,7 @@ func (c *counting) Scan(ctx context.Context, collection, from, to string) iter.S
 	}
 }
 
-// A released lock leaves no document: a list costs what is locked, whatever was locked before.
+// A released lock leaves no document: a list reads only the locks that are held.
 func TestList_CostsTheLocksThatAreHeld(t *testing.T) {
 	w := newWorld(t)
 	l := w.locks("a")
@@ -175,7 +175,8 @@ func TestList_CostsTheLocksThatAreHeld(t *testing.T) {
 	}
 }
 
-// A lock that a run has taken since it was listed is kept, whatever becomes of the others.
+// Trim keeps a lock that a run has taken since the list was read. The next Trim deletes the
+// other locks of that commit.
 func TestTrim_KeepsALockThatWasTakenSince(t *testing.T) {
 	w := newWorld(t)
 	l := w.locks("a")

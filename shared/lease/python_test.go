@@ -9,10 +9,10 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// python does what processors in other languages do with a lock: they know four
-// fields and times of their own clock, take a lock over that was acquired more than 10
-// minutes ago, in a transaction, and delete it when they are done, whoever has it and
-// whatever its version. A lock that does not say when it was acquired they never take.
+// python uses a lock as processors in other languages do. They know four fields and the times
+// of their own clock. In a transaction they take over a lock that was acquired more than 10
+// minutes ago. At their end they delete the lock of any holder and any version. They never
+// take a lock that does not say when it was acquired.
 type python struct {
 	w         *world
 	execution string
@@ -88,7 +88,7 @@ func TestPython_TakeOverLosesLock(t *testing.T) {
 		if w.holder() != "python-1" {
 			t.Errorf("held by %q", w.holder())
 		}
-		// It has no sign of life but its acquisition: it gets twice the time.
+		// Python does not renew its lock: the lock gets twice the time.
 		w.advance(20 * time.Minute)
 		_, err := w.locks("b").Acquire(t.Context(), key, "run-2")
 		w.held(err, "python-1")
@@ -100,8 +100,8 @@ func TestPython_TakeOverLosesLock(t *testing.T) {
 	}
 }
 
-// It deletes on release whoever holds the lock: noticed at the next renewal, and at the
-// latest before the work is taken for done.
+// On release, Python deletes the lock of any holder. The holder detects that at its next
+// renewal, and at the latest before its work counts as done.
 func TestPython_DeleteLosesLock(t *testing.T) {
 	w := newWorld(t)
 	p := python{w: w, execution: "python-1"}
@@ -111,7 +111,7 @@ func TestPython_DeleteLosesLock(t *testing.T) {
 	w.advance(20*time.Minute + time.Second)
 	got := w.acquire(w.locks("a"), "run-1")
 	p.release()
-	next := w.acquire(w.locks("b"), "run-2") // nothing can stop it; it knows whom to keep from writing
+	next := w.acquire(w.locks("b"), "run-2") // nothing can stop it; it knows the token to fence
 	if len(next.Outstanding()) != 1 || next.Outstanding()[0] != got.Token().Nonce {
 		t.Errorf("outstanding %v, want that of %v", next.Outstanding(), got.Token())
 	}
@@ -158,7 +158,7 @@ func TestLease_IsLostWhereverPythonDeletesItsDocument(t *testing.T) {
 	}
 }
 
-// It releases between our look and our write: what was read is not there any more.
+// Python releases between our read and our write: the document that we read no longer exists.
 func TestAcquire_MeetsThePythonReleaseInItsMiddle(t *testing.T) {
 	w := newWorld(t)
 	p := python{w: w, execution: "python-1"}
@@ -182,7 +182,7 @@ func TestAcquire_MeetsThePythonReleaseInItsMiddle(t *testing.T) {
 }
 
 // Python waits for ever for a lock that does not say when it was acquired. We take it over,
-// and whoever releases it then frees it for both.
+// and our release frees it for both.
 func TestAcquire_FreesALockWithoutATimeThatPythonNeverTakes(t *testing.T) {
 	w := newWorld(t)
 	w.apply(store.Create(store.Ref{Collection: locksCollection, ID: key.String()}, store.F("python-0", "execution_id")))
@@ -228,7 +228,7 @@ func TestPython_SeesReleasedLockAsFree(t *testing.T) {
 	}
 }
 
-// Whatever a document says that is not ours, it is waited for, and shown.
+// A document of unknown form is a lock of another program: we take it over only after Foreign.
 func TestDocument_UnknownFormIsForeign(t *testing.T) {
 	for name, fields := range map[string][]store.Field{
 		"empty":              nil,

@@ -56,7 +56,7 @@ func TestRearm_ListsNewTokenNextToOldToken(t *testing.T) {
 	}
 }
 
-// A token that was never written down must not be one: whoever comes next has to know it.
+// A token that was not recorded must not be used: the next holder has to know it.
 func TestRearm_UnwrittenTokenIsNotUsed(t *testing.T) {
 	w := newWorld(t)
 	got := w.acquire(w.locks("a"), "run-1")

@@ -37,7 +37,7 @@ func (b *broken) Apply(ctx context.Context, writes ...store.Write) ([]store.Vers
 	return nil, b.err
 }
 
-// A process that dies anywhere has told it, or leaves it to whoever says it again.
+// If a process dies at any step, it has sent the notification or the next evaluation sends it.
 func TestNotify_CrashLosesNoNotification(t *testing.T) {
 	for _, err := range []error{errors.New("the connection broke"), store.ErrConflict} {
 		for _, done := range []bool{false, true} {
@@ -52,13 +52,13 @@ func TestNotify_CrashLosesNoNotification(t *testing.T) {
 					said += len(d.said())
 					most := 1
 					if step == 2 && !done {
-						most = 2 // sent, and nobody knows
+						most = 2 // sent, but not recorded
 					}
 					if said < 1 || said > most {
-						t.Errorf("told %d times", said)
+						t.Errorf("sent %d times", said)
 					}
 					if d.Notify(t.Context(), blocked); len(d.said()) > 0 {
-						t.Error("and once more")
+						t.Error("sent once more")
 					}
 				})
 			}
@@ -66,7 +66,7 @@ func TestNotify_CrashLosesNoNotification(t *testing.T) {
 	}
 }
 
-// slow lets others do something before it notes what it has told.
+// slow lets others do something before it records what was sent.
 type slow struct {
 	store.Store
 	meanwhile func()
@@ -80,8 +80,8 @@ func (s *slow) Apply(ctx context.Context, writes ...store.Write) ([]store.Versio
 	return s.Store.Apply(ctx, writes...)
 }
 
-// One that stood still between telling and noting does not note over what others, who have
-// taken it over, have told since: what begins again would not be told.
+// A notifier that stalled between sending and recording does not overwrite the state that
+// another process has sent since. Otherwise a problem that returns would not be sent.
 func TestNotify_StalledNotifierDoesNotOverwriteState(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	other, alone := *d.Notifier, Notification{Subject: "alone", State: "failing", Title: "y"}
@@ -91,33 +91,33 @@ func TestNotify_StalledNotifierDoesNotOverwriteState(t *testing.T) {
 		other.Notify(t.Context(), well)
 	}}
 	if err := d.Send(t.Context(), blocked, alone); err != nil {
-		t.Errorf("others have told it: %v", err)
+		t.Errorf("another process has sent it: %v", err)
 	}
 	d.said()
 	if d.Notify(t.Context(), alone); len(d.said()) != 0 {
-		t.Error("what nobody has taken over is not noted")
+		t.Error("the notification that no other process took over is not recorded")
 	}
 	if d.Notify(t.Context(), blocked); len(d.said()) != 1 {
-		t.Errorf("lost: it is blocked again: %s", d.logs)
+		t.Errorf("the new state blocked was not sent: %s", d.logs)
 	}
 }
 
-// Telling holds nothing up: not a Slack that hangs, nor a caller that has gone.
+// Notify sends also for a cancelled caller, and does nothing without a channel.
 func TestNotify_EndsWithoutSlackOrCaller(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	if d.Notify(gone, blocked); len(d.said()) != 1 {
-		t.Errorf("who has gone is not told of: %s", d.logs)
+		t.Errorf("the notification of a cancelled caller was not sent: %s", d.logs)
 	}
 	d.Slack = Slack{}
-	d.Notify(t.Context(), overdue) // nobody to tell: health says so
+	d.Notify(t.Context(), overdue) // no channel: the health check "configuration" reports that
 	(*Notifier)(nil).Notify(t.Context(), overdue)
 	if len(d.said()) != 0 || d.logs.Len() > 0 {
 		t.Errorf("%s", d.logs)
 	}
 	if doc, err := d.Store.Get(t.Context(), store.Ref{Collection: "dev-notifications", ID: "cycle_x"}); err != nil || doc.Docs[0].Data["state"] != "blocked" {
-		t.Errorf("what nobody was told is noted as told: %v, %v", doc, err)
+		t.Errorf("a notification that was not sent is recorded as sent: %v, %v", doc, err)
 	}
 }
 

@@ -69,7 +69,7 @@ func (s slowStore) Apply(ctx context.Context, writes ...store.Write) ([]store.Ve
 }
 
 // Slack and the store are slow, and each keeps its limit. A notification that is sent and not
-// noted would be sent twice.
+// recorded would be sent twice.
 func TestTry_NotesWhatWasSentHoweverLongSlackTook(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	t.Cleanup(func() { client.Transport = nil })

@@ -15,7 +15,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store/memory"
 )
 
-// desk is a place to tell from, with its Slack, its clock and a store that can fail.
+// desk is a notifier with its Slack, its clock and a store that can fail.
 type desk struct {
 	*Notifier
 	slack *slackServer
@@ -51,7 +51,7 @@ func TestNotify_RepeatedNotificationsAreSuppressed(t *testing.T) {
 	for name, tc := range map[string]struct {
 		told   []Notification
 		passes time.Duration // before the last one
-		want   bool          // the last one is told
+		want   bool          // the last one is sent
 	}{
 		"the first":                 {[]Notification{blocked}, 0, true},
 		"the same":                  {[]Notification{blocked, blocked}, 0, false},
@@ -100,7 +100,7 @@ func TestMessage_NamesProblemAndFix(t *testing.T) {
 	}
 }
 
-// What others have sent stands in a title as one line of a bounded length.
+// A title with text of other programs is one line of a bounded length.
 func TestMessage_TitleIsOneLine(t *testing.T) {
 	d := newDesk(t, answer{status: 200, body: "ok"})
 	d.Notify(t.Context(), Notification{Subject: "q", State: "waiting", Severity: Warning, Title: "bad: x\n:red_circle: *critical* forged <!channel> " + strings.Repeat("y", 5000)})
@@ -128,12 +128,12 @@ func TestNotify_StormIsOneMessageOfBoundedSize(t *testing.T) {
 		}
 		d.Notify(t.Context(), storm...)
 		if again := d.said(); len(again) != 0 {
-			t.Errorf("told again: %d", len(again))
+			t.Errorf("sent again: %d", len(again))
 		}
 	}
 }
 
-// What could not be sent is said, without the secret, and sent when it is said again.
+// A failed send is logged without the secret, and the next evaluation retries it.
 func TestNotify_FailedSendIsRetriedByNextEvaluation(t *testing.T) {
 	for name, tc := range map[string]struct {
 		first  answer
@@ -153,7 +153,7 @@ func TestNotify_FailedSendIsRetriedByNextEvaluation(t *testing.T) {
 			if tc.after > 0 {
 				d.now = d.now.Add(tc.after - time.Second)
 				if d.Notify(t.Context(), blocked); len(d.slack.got) != 1 {
-					t.Errorf("asked again before its time")
+					t.Errorf("sent before the time that Slack asked for")
 				}
 				d.now = d.now.Add(time.Second)
 			}
@@ -161,13 +161,13 @@ func TestNotify_FailedSendIsRetriedByNextEvaluation(t *testing.T) {
 				t.Errorf("%d tries", len(d.slack.got))
 			}
 			if d.Notify(t.Context(), blocked); len(d.slack.got) != 2 {
-				t.Errorf("told twice")
+				t.Errorf("sent twice")
 			}
 		})
 	}
 }
 
-// Who asks whether it was sent is not told so while it is left for later.
+// Send returns an error while Slack asks to wait.
 func TestSend_DeferredNotificationIsError(t *testing.T) {
 	d := newDesk(t, answer{status: 429, retryAfter: "90"}, answer{status: 200, body: "ok"})
 	if err := d.Send(t.Context(), blocked); err == nil {

@@ -22,7 +22,7 @@ type answer struct {
 	status     int
 	body       string
 	retryAfter string
-	hangs      bool // until the one who asks has gone
+	hangs      bool // until the caller has gone
 }
 
 // slackServer answers as Slack does, one answer a try, the last one for ever.
@@ -130,7 +130,7 @@ func TestSlack_ResponseDecidesRetryAndError(t *testing.T) {
 	}
 }
 
-// It is given up when the time for it is over, and says why.
+// A request that hangs ends at its deadline, and its error says why.
 func TestSlack_HangingRequestTimesOut(t *testing.T) {
 	s := newSlack(t, answer{hangs: true})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

@@ -69,7 +69,7 @@ func TestCron_DueTimes(t *testing.T) {
 	}
 }
 
-// What Cloud Scheduler refuses is refused here, with what can be written instead.
+// The parser refuses expressions that Cloud Scheduler refuses, and says what to write instead.
 func TestCron_FormsThatCloudSchedulerDoesNotRead(t *testing.T) {
 	for _, word := range []string{"? * * * *", "5/15 * * * *", "*/0 * * * *", "*/90 * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *", "* * * 13 *", "* * * * 8",
 		"* * * foo *", "20-10 * * * *", "1,,2 * * * *", "-1 * * * *", "* * L * *", "* * * * 5#1", "* * ? * *", "+5 * * * *", "* * 31 2,4,6,9,11 *"} {
@@ -113,8 +113,8 @@ func TestCron_RelayAndHealthRunInUTC(t *testing.T) {
 	}
 }
 
-// A job is refused if its zone's clock skips or repeats one of its times on one of its days,
-// whatever the hour at which that zone changes. A job of every hour loses none for good.
+// A job is refused if its zone's clock skips or repeats one of its times on one of its days.
+// The hour of the change does not matter. A job that runs all day is accepted.
 func TestCron_SkippedHoursAreRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		zone, job, cron string

@@ -69,7 +69,7 @@ func TestDefaults_FillInWhatAFileLeavesOut(t *testing.T) {
 	}
 }
 
-// What messages and documents are called stays, when a transition gets another name.
+// The names of messages and documents stay when a transition is renamed.
 func TestDefaults_KeepTheNamesOfARenamedTransition(t *testing.T) {
 	before, err := Parse([]byte(bare))
 	if err != nil {
@@ -140,7 +140,7 @@ func TestParse_AsksForNothingThatADefaultFills(t *testing.T) {
 	}
 }
 
-// A problem names the place of a schedule in the file, whatever the file leaves out.
+// An error names the index of a schedule in the file: the default schedules come after those of the file.
 func TestDefaults_MoveNoScheduleToAnotherPlace(t *testing.T) {
 	_, err := Parse([]byte(bare + "schedules:\n  - {name: nightly, cron: never, function: reconcile, job: nightly}\n"))
 	wantProblem(t, err, `schedules[0].cron: "never" is no cron expression`)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// An anchor can contain itself where the decoder does not look, such as in a field of another
-// type; then only the walk over the numbers would follow it, without end.
+// An anchor can contain itself in a place that the decoder skips, such as a field of another
+// type. The walk over the numbers would follow it without end.
 func TestParse_RefusesAnchorsThatContainThemselves(t *testing.T) {
 	for name, definition := range map[string]string{
 		"list for a text":  "schema: 1\nname: &a [*a]\n",

@@ -143,8 +143,8 @@ var (
 	ofNumbers   = regexp.MustCompile(`^must be (\d.*), is -1$`)
 )
 
-// Types say which keys there are, and comments what people are told of them; whether that
-// is so, only the parser says. A key that is new needs its place in everyKey.
+// The reference lists the keys of the types and describes them by their comments. This test
+// compares it with the parser. A new key needs a place in everyKey.
 func TestReference_MatchesParser(t *testing.T) {
 	fresh := func() (definition any) {
 		if err := yaml.Unmarshal([]byte(everyKey), &definition); err != nil {
@@ -162,7 +162,7 @@ func TestReference_MatchesParser(t *testing.T) {
 		path := place(key)
 		kind := strings.TrimSpace(strings.Split(line, "|")[2])
 
-		// Listed is accepted: it stands in a file that is valid, and beside it no other key is.
+		// A listed key is accepted: everyKey is valid and has it. In a section no other key is.
 		stands := false
 		other := set(fresh(), path, func(was any) any {
 			stands = was != nil
@@ -180,11 +180,11 @@ func TestReference_MatchesParser(t *testing.T) {
 			continue
 		}
 		if _, problems := parsed(t, other); (kind == "section" || kind == "list") && !strings.Contains(fmt.Sprint(problems), "no_such_key") {
-			t.Errorf("%s takes a key that nobody lists", key)
+			t.Errorf("%s accepts a key that the reference does not list", key)
 		}
 
-		// Without a default it is required, and the other way round. What only made sense
-		// beside it goes with it.
+		// A key is required if it has no default, and only then. Keys that are valid only
+		// together with it are removed, too.
 		without := set(fresh(), path, to(nil))
 		_, problems := parsed(t, without)
 		for _, problem := range slices.Backward(problems) {
@@ -197,7 +197,7 @@ func TestReference_MatchesParser(t *testing.T) {
 			t.Errorf("without %s: %q, and the reference says %q", key, problems, said)
 		}
 
-		// The default, where it can be written, comes to the same as nothing.
+		// A default that can be written has the same result as no key.
 		if words != nil && !slices.Contains([]string{"none", "nothing", "all"}, words[1]) && oneWord.MatchString(words[1]) && (kind == "text" || kind == "number") {
 			var value any = words[1]
 			if n, err := strconv.Atoi(words[1]); err == nil {
@@ -208,7 +208,7 @@ func TestReference_MatchesParser(t *testing.T) {
 			}
 		}
 
-		// What the parser names when it refuses a value, the reference names.
+		// The reference names the values that the parser names when it refuses one.
 		wrong := map[string]any{"text": "@x!", "number": -1}[kind]
 		if wrong == nil {
 			continue
@@ -232,6 +232,6 @@ func TestReference_MatchesParser(t *testing.T) {
 		}
 	}
 	if _, problems := parsed(t, set(fresh(), []string{"no_such_key"}, to(1))); problems == nil {
-		t.Error("the file takes a key that nobody lists")
+		t.Error("the file accepts a key that the reference does not list")
 	}
 }

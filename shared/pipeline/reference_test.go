@@ -84,7 +84,7 @@ func keys(t *testing.T, types map[string]*ast.StructType, path string, s *ast.St
 			}
 		}
 		if below == nil && kind == "" {
-			t.Errorf("%s is of a type that nobody knows how to describe", name)
+			t.Errorf("%s is of a type that the reference cannot describe", name)
 		}
 		switch {
 		case below != nil && list != "":
@@ -95,7 +95,7 @@ func keys(t *testing.T, types map[string]*ast.StructType, path string, s *ast.St
 			kind, list = "list of "+kind, ""
 		}
 		if said == "" && kind != "section" {
-			t.Errorf("nothing is said of %s", name)
+			t.Errorf("%s has no comment that describes it", name)
 		}
 		lines = append(lines, fmt.Sprintf("| `%s` | %s | %s |\n", name, kind, said))
 		if below != nil {
@@ -152,7 +152,7 @@ func TestReference_IsCurrent(t *testing.T) {
 	}
 }
 
-// What the reference calls a default is what a file without the key comes to.
+// A default in the reference is the value that a file without the key gets.
 func TestReference_DefaultsMatchParser(t *testing.T) {
 	p, err := Parse(minimal)
 	if err != nil {

@@ -123,8 +123,8 @@ func TestAcceptEarlier_CountsOnlyRunsThatCountForTheirOwnMode(t *testing.T) {
 	}
 }
 
-// A night whose contexts are six days old waits for others; that old ones are on record
-// completes nothing.
+// A night waits for its contexts while only contexts of six days before are recorded: those
+// complete nothing.
 func TestDecide_WaitsForContextsWhileOnlyStaleOnesAreOnRecord(t *testing.T) {
 	in := input(t, nba(t), "overnight", "2026-02-04 06:30", "", append(runs("2026-02-04 06:00", pgs, tdef, toff), runs("2026-01-28 17:00", upg, utg)...))
 	v := Decide(in)

@@ -70,7 +70,7 @@ func TestDeadline_HandOverPolicyEndsGracePeriod(t *testing.T) {
 		want: sets(Verdict{State: Ready, Cause: "critical_plus_majority_60pct", Since: at("2026-02-04 09:50"),
 			Reason: sum + ", grace ended 2026-02-04 09:50 EST" + missing}),
 	}})
-	// No definition says so any more: whoever decides must not depend on that.
+	// The parser refuses a not_before after the deadline. Decide must not rely on that.
 	late := handOver(t)
 	late.Modes[2].NotBefore = &pipeline.Offset{Periods: 1, Minute: 11 * 60}
 	check(t, late, []decision{{

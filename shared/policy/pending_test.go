@@ -118,7 +118,7 @@ func TestPending_SelectsRunsForHandOver(t *testing.T) {
 	}
 }
 
-// What another mode's batches covered is not covered here: each cycle has its own.
+// Batches of another mode do not cover a run in this one: each cycle has its own batches.
 func TestPending_RunIsHandedOverInEachModeItCountsFor(t *testing.T) {
 	for _, mode := range []string{"same_day", "overnight"} {
 		r := run(upg, "2026-02-03 10:40")

@@ -230,8 +230,8 @@ func TestDecide_RunsInTimeAreHandedOverDespiteLateRuns(t *testing.T) {
 	}})
 }
 
-// Whether a run is in time is one rule, for the verdict and for what it hands over: a run
-// that was found too late hides none that came in time, and is said to have been left out.
+// The verdict and its hand-over decide by the same rule whether a run is in time. A run that
+// was found too late hides no run that came in time. The reason names a processor that is left out.
 func TestDecide_JudgesEachRunOfAProcessorByItself(t *testing.T) {
 	found := func(r *Run) { r.Found, r.FoundLate = true, true }
 	late := run(toff, "2026-02-04 05:00", found)

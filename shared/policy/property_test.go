@@ -216,7 +216,7 @@ func TestPending_HandsOverEachRunAtMostOnceInAnyOrder(t *testing.T) {
 	})
 }
 
-// NextCheck is a promise: until then a look finds nothing new, and then it does. With
+// NextCheck is a promise: until then an evaluation finds nothing new, and then it does. With
 // it states go from waiting to grace or ready, from grace to ready, from waiting to
 // overdue, and never back.
 func TestDecide_VerdictIsUnchangedUntilNextCheck(t *testing.T) {
@@ -235,7 +235,7 @@ func TestDecide_VerdictIsUnchangedUntilNextCheck(t *testing.T) {
 				until = v.NextCheck.Sub(in.Now)
 			}
 			if until <= 0 {
-				t.Fatalf("%s, to be looked at %v ago", v.State, -until)
+				t.Fatalf("%s, and its next check was due %v ago", v.State, -until)
 			}
 			look.Now = in.Now.Add(time.Duration(rapid.Int64Range(0, int64(until)-1).Draw(t, "meanwhile")))
 			if mid := Decide(look); mid.State != v.State || mid.Cause != v.Cause || !mid.Since.Equal(v.Since) {
@@ -256,6 +256,6 @@ func TestDecide_VerdictIsUnchangedUntilNextCheck(t *testing.T) {
 			}
 			v = next
 		}
-		t.Fatalf("%s after four looks", v.State)
+		t.Fatalf("%s after four evaluations", v.State)
 	})
 }

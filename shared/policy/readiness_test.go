@@ -67,8 +67,8 @@ func TestAssess_GroupsChecksWithSameReason(t *testing.T) {
 	}
 }
 
-// Whatever is answered: passing means that every check which may block was answered,
-// and with a number on the right side of its bound.
+// A cycle passes only if every check that may block was answered with a number on the right
+// side of its bound.
 func TestAssess_PassesOnlyIfEveryBlockingCheckIsWithinBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		bound := rapid.Ptr(rapid.Custom(func(t *rapid.T) pipeline.Bound {
@@ -110,8 +110,7 @@ func encodable(r Readiness) bool {
 	return err == nil
 }
 
-// What the schedule says matters only to a cycle that comes to nothing, and closes it
-// only when it is known.
+// The schedule matters only to an empty cycle, and closes it only if the schedule is known.
 func TestPolicy_ClosesEmptyCycleOnlyIfScheduleExpectsNothing(t *testing.T) {
 	tr := nba(t)
 	m, _ := tr.Mode("same_day")

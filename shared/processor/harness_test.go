@@ -83,7 +83,7 @@ type machine struct {
 
 	life   sync.Mutex
 	writes int // calls that change something
-	dies   int // right after so many of them, before anybody hears of it; 0: never
+	dies   int // right after so many of them, before the answer arrives; 0: never
 	dead   bool
 
 	acquired bool // as far as it has tried

@@ -48,7 +48,7 @@ func TestRun_WritesReportsAndReleasesLock(t *testing.T) {
 	if !strings.Contains(m.logs.String(), `"event":"heartbeat","processor":"player_game_summary","period":"2026-02-03","execution_id":"`+out.Execution+`","status":"success","rows":348,`) {
 		t.Errorf("%s", m.logs.String())
 	}
-	// The request comes again, and is done.
+	// The request is redelivered, and is already served.
 	again, err := w.machine().run(night, Request{TriggerID: "t/1"}, func(context.Context, Run) (Output, error) {
 		t.Error("served twice")
 		return Output{}, nil
@@ -295,7 +295,7 @@ func TestF59_ACompletionThatTheBrokerRefusedIsPublishedLater(t *testing.T) {
 	w.broken = errors.New("the broker is away")
 	out, err := w.machine().run(night, Request{TriggerID: "t/1"}, making(10, 3))
 	if err == nil || out.Status != wire.StatusSuccess {
-		t.Fatalf("%+v, %v: the request has to come again", out, err)
+		t.Fatalf("%+v, %v: want success with an error, so that the request is redelivered", out, err)
 	}
 	w.broken = nil
 	out, err = w.machine().run(night, Request{TriggerID: "t/1"}, func(context.Context, Run) (Output, error) { t.Error("at work again"); return Output{}, nil })
@@ -307,8 +307,8 @@ func TestF59_ACompletionThatTheBrokerRefusedIsPublishedLater(t *testing.T) {
 	}
 }
 
-// Wherever a process dies, the request comes again, and in the end there are the same
-// rows, once, and somebody was told.
+// Wherever a process dies, the request is redelivered. In the end the table has the same rows
+// once, and a success was published.
 func TestF31_ARunThatDiesAnywhereIsDoneByTheNext(t *testing.T) {
 	w := newWorld(t)
 	whole := w.machine()
@@ -342,8 +342,8 @@ func TestF31_ARunThatDiesAnywhereIsDoneByTheNext(t *testing.T) {
 	t.Logf("%d calls that change something", total)
 }
 
-// F31: what is found in the table after a write is the sweep's, and fails nobody: a
-// redelivery would find it again.
+// F31: the sweep removes duplicates that are found in the table after a write. The run does
+// not fail: a redelivery would find them again.
 func TestF31_DuplicatesOfOthersAreHandedToTheSweep(t *testing.T) {
 	for name, broken := range map[string]error{"it_hears": nil, "it_does_not": errors.New("the broker is away")} {
 		t.Run(name, func(t *testing.T) {

@@ -45,10 +45,10 @@ func (s *sleeper) wake() { close(s.resume); <-s.ended }
 // steps are those of a run that has the lock.
 var steps = []string{"take", "read", "stage", "write", "record", "release"}
 
-// A zombie stands still before each of its steps; its successor takes its lock over and
-// stands still before each of its own; then they wake, or have died, and a third runs, in
-// each order. What stands in the table is never older than what stood there, and in the
-// end it is the third's.
+// A zombie stands still before each of its steps. Its successor takes over the lock and stands
+// still before each of its own steps. Then both wake, or have died, and a third runs, in each
+// order. The rows in the table are never replaced by older ones. In the end they are the
+// rows of the third.
 func TestF27_NoOrderOfAZombieAndItsSuccessorsLeavesALateWrite(t *testing.T) {
 	atOnce := make(chan struct{}, 2) // each has an emulator, which takes its memory
 	for _, zombie := range steps {
@@ -70,8 +70,8 @@ func TestF27_NoOrderOfAZombieAndItsSuccessorsLeavesALateWrite(t *testing.T) {
 	}
 }
 
-// orders in which they wake. After the third both are fenced, in whatever order they
-// wake; and who has died is one that was not there when the third had ended.
+// orders in which they wake. After the third both are fenced, so that their order does not
+// matter any more. A run that has died is like a run that wakes after the third.
 var orders = [][]string{{"zombie", "successor", "third"}, {"successor", "zombie", "third"}, {"zombie", "third", "successor"},
 	{"successor", "third", "zombie"}, {"third", "successor", "zombie"}}
 

@@ -78,7 +78,7 @@ func TestClaim_IsGrantedOnceAndRefusedToCopies(t *testing.T) {
 			}
 		}
 		if _, err := r.Claim(t.Context(), work); !errors.Is(err, ErrDone) {
-			t.Errorf("a copy of what is done: %v", err)
+			t.Errorf("a copy of a request that is done: %v", err)
 		}
 		if err := c.Renew(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("renewed after done: %v", err)

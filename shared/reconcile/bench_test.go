@@ -34,8 +34,8 @@ func (c counting) Scan(ctx context.Context, collection, from, to string) iter.Se
 	return c.Store.Scan(ctx, collection, from, to)
 }
 
-// BenchmarkAYear measures reading what is on record of 365 days, each with a complete
-// night: by ranges, and beside it one read a date, on the Firestore emulator.
+// BenchmarkAYear reads the states of 365 days, each with a complete night, from the Firestore
+// emulator. It compares a read by ranges with one read a date.
 func BenchmarkAYear(b *testing.B) {
 	emulatortest.Firestore(b)
 	p, err := pipeline.Parse(pipeline.Default())

@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
-// What a person has closed shall never run: it is not missed, whatever is there of it.
+// A closed cycle shall never run: it is not missed, even if some of its rows or reports exist.
 func TestRun_MissesNothingOfAClosedCycle(t *testing.T) {
 	closeModes := func(s *scene, names ...string) {
 		s.t.Helper()
@@ -86,7 +86,7 @@ func TestRun_MissesNothingOfAClosedCycle(t *testing.T) {
 	}
 }
 
-// What was frozen before its cycle was closed is promised, and is missed until it is published.
+// A batch that was frozen before its cycle was closed must be published, and is missed until then.
 func TestRun_MissesAFrozenHandOverOfAClosedCycle(t *testing.T) {
 	s := newScene(t)
 	s.first()

@@ -19,8 +19,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// corpus is each thing that can be wrong with a night, what it is called, and whether it
-// can be mended.
+// corpus has each fault of a night, its findings, and whether a repair mends it.
 var corpus = map[string]struct {
 	wrong    func(s *scene, p pipeline.Period)
 	findings string
@@ -97,7 +96,7 @@ func TestReconcile_EachFindingIsNamedAndRepairedIfPossible(t *testing.T) {
 				t.Fatalf("found %s, want %s; unknown %q", got, c.findings, preview.Unknown)
 			}
 			if n := len(s.PubSub.Messages()); n != before {
-				t.Errorf("a look has sent %d messages", n-before)
+				t.Errorf("a run without repairs has sent %d messages", n-before)
 			}
 			fixed := s.run(night, night, "ada@host")
 			for _, f := range fixed.Findings {
@@ -120,7 +119,7 @@ func TestReconcile_EachFindingIsNamedAndRepairedIfPossible(t *testing.T) {
 	}
 }
 
-// Two things that are wrong at once, on two nights, are found and mended as each by itself.
+// Two faults at once, on two nights, are found and repaired as each of them alone.
 func TestReconcile_PairsOfFindingsAreRepaired(t *testing.T) {
 	names := slices.Sorted(maps.Keys(corpus))
 	for _, one := range names {
@@ -137,10 +136,10 @@ func TestReconcile_PairsOfFindingsAreRepaired(t *testing.T) {
 				want += ", next_phase_missing"
 			}
 			if got := of(r, "2026-02-02"); got != want {
-				t.Errorf("%s, beside %s: %s", one, other, got)
+				t.Errorf("%s, together with %s: %s", one, other, got)
 			}
 			if got := of(r, night); got != second.findings {
-				t.Errorf("%s, beside %s: %s", other, one, got)
+				t.Errorf("%s, together with %s: %s", other, one, got)
 			}
 			if n := len(s.PubSub.Messages()) - before; n != first.sends+second.sends {
 				t.Errorf("%s, %s: %d messages, want %d", one, other, n, first.sends+second.sends)
@@ -149,9 +148,9 @@ func TestReconcile_PairsOfFindingsAreRepaired(t *testing.T) {
 	}
 }
 
-// Everything that can be wrong, night after night, through a month and through the weeks
-// in which the clock is changed, with a nightly job each morning: what can be mended is,
-// once, and what cannot stays named.
+// Each night has one fault of the corpus, through a month and through the weeks in which the
+// clock is changed. A nightly job runs each morning. It repairs once what can be repaired; the
+// other findings stay.
 func TestAMonthOfBrokenNights(t *testing.T) {
 	names := slices.Sorted(maps.Keys(corpus))
 	for start, days := range map[pipeline.Period]int{"2026-01-25": 30, "2026-03-01": 16, "2026-10-24": 16} {
@@ -244,9 +243,9 @@ func TestReconcile_IsIdempotent(t *testing.T) {
 		look := s.run("2026-01-30", "2026-02-05", "")
 		sent := len(s.PubSub.Messages())
 		first := s.run("2026-01-30", "2026-02-05", "ada@host")
-		// Behind what a look finds comes what a repair has brought to light.
+		// The findings of a run without repairs come first. Those that a repair has revealed follow.
 		if seen := (Report{Findings: first.Findings[:len(look.Findings)]}); types(look) != types(seen) {
-			rt.Fatalf("looking finds %s, repairing %s", types(look), types(first))
+			rt.Fatalf("without repairs it finds %s, with repairs %s", types(look), types(first))
 		}
 		if len(first.Findings) == 0 && len(s.PubSub.Messages()) != sent {
 			rt.Fatal("messages without a finding")
@@ -269,8 +268,8 @@ func TestReconcile_IsIdempotent(t *testing.T) {
 	})
 }
 
-// Two at once, beside completions that arrive meanwhile: in the end everything is on
-// record, and each run is in one hand-over.
+// Two reconciles run at once while completions arrive. In the end everything is recorded, and
+// each run is in one hand-over.
 func TestReconcile_ConcurrentRunsAndCompletionsAreSafe(t *testing.T) {
 	for range 30 {
 		s := newScene(t)
@@ -328,8 +327,8 @@ func TestReconcile_FailedSourcePreventsRepair(t *testing.T) {
 		}
 		before := len(s.PubSub.Messages())
 		r := s.run(night, night, "ada@host")
-		// The six that cannot be read, and four tables of which it cannot be told whether
-		// they were handed over.
+		// Six tables cannot be read. For four more it is unknown whether they were handed
+		// over.
 		if len(r.Unknown) != 10 || len(r.Findings) != 0 || len(s.PubSub.Messages()) != before {
 			t.Errorf("%s, %q", types(r), r.Unknown)
 		}
@@ -368,7 +367,7 @@ func TestReconcile_InterruptedRunIsResumed(t *testing.T) {
 		t.Errorf("cut off, and that was an answer: %s", types(r))
 	}
 	s.Engine.Publish = publish
-	s.SetNow(s.Now().Add(2 * time.Minute)) // the claim of whom it cut off is over
+	s.SetNow(s.Now().Add(2 * time.Minute)) // the claim of the interrupted run has expired
 	r := s.run("2026-02-02", night, "nightly")
 	if n := len(s.PubSub.Messages()) - before; n != 10 || r.Left() != 0 {
 		t.Errorf("%d messages, %s", n, types(r))

@@ -84,7 +84,7 @@ func TestReconcile_FlagNextToFailedRunsIsDrift(t *testing.T) {
 	}
 	s.edit(night, store.F(true, "_triggered"), store.F(5, "_completed_count"))
 	if r := s.run(night, night, ""); types(r) != "count_drift, flag_drift" {
-		t.Errorf("_triggered and 5 of 5 by hand, nothing but a failed run on record: nothing found")
+		t.Errorf("_triggered and 5 of 5 by hand, only a failed run recorded: nothing found")
 	}
 }
 

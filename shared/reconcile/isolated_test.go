@@ -26,7 +26,7 @@ func (r refusing) Scan(ctx context.Context, collection, from, to string) iter.Se
 	return r.Store.Scan(ctx, collection, from, to)
 }
 
-// A later period that cannot be read is named, and what is known of the others is said.
+// A later period that cannot be read is named, and the findings of the others are reported.
 func TestRun_NamesALaterPeriodThatCannotBeRead(t *testing.T) {
 	s := newScene(t)
 	s.first()

@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// A night past trigger_within waits for a person, in whatever state it was left. A repair
-// mends what is on record about it, publishes what is frozen, and begins nothing.
+// A night past trigger_within waits for a person, in each state in which it was left. A repair
+// corrects its recorded state, publishes its frozen batches, and begins no hand-over.
 func TestRepair_HandsNothingOverOfAnOldPeriod(t *testing.T) {
 	const old = pipeline.Period("2026-01-28")
 	optional := "team_offense_game_summary"

@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
-// Where another environment writes the tables, or in shadow, an order would sweep nothing.
+// Where another environment writes the tables, or in shadow, a requested sweep would do nothing.
 func TestSweep_IsOrderedOnlyWhereTheTablesAreWritten(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -36,15 +36,15 @@ func TestSweep_IsOrderedOnlyWhereTheTablesAreWritten(t *testing.T) {
 	}
 }
 
-// Duplicates are the sweep's: a look asks nobody, a repair asks once a table and period,
-// and where nobody listens that is said.
+// The sweep removes duplicates. A run without repairs requests no sweep. A repair requests one
+// a table and period, and reports a request that failed.
 func TestF31_DuplicatesAreHandedToTheSweep(t *testing.T) {
 	s := newScene(t)
 	s.good(night)
 	s.slice(table("player_game_summary"), night, warehouse.Slice{Rows: 420, Surplus: 72, Oldest: wrote(night), Newest: wrote(night)})
 	s.run(night, night, "")
 	if len(s.asked) != 0 {
-		t.Errorf("a look asks for %v", s.asked)
+		t.Errorf("a run without repairs requests %v", s.asked)
 	}
 	f := s.run(night, night, "ada@host").Findings[0]
 	if !slices.Equal(s.asked, []string{"nba_analytics.player_game_summary 2026-02-03"}) || f.Evidence["handed_to_the_sweep"] != true || f.Status != Open {

@@ -9,8 +9,8 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
-// Another orchestrator has shown a processor as complete of which no run is on record. The
-// count is mended, the map stays, and that it stays is no repair that has failed.
+// Another orchestrator has shown a processor as complete that has no recorded run. A repair
+// corrects the count and leaves the map. The map that stays is no failed repair.
 func TestRepair_LeavesWhatOthersHaveShownAndSaysSo(t *testing.T) {
 	for name, tc := range map[string]struct {
 		found    string

@@ -82,14 +82,14 @@ func TestReconcile_FindsQuarantineDeadLettersAndLeakedLocks(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	// Of several transitions the first tells it.
+	// Of several transitions only the first reports it.
 	other := *s.tr
 	other.ID = "another"
 	one := *s.Pipeline
 	one.Transitions = []*pipeline.Transition{&other, s.tr}
 	s.rec.Pipeline = &one
 	if r := s.run(night, night, ""); len(r.Findings)+len(r.Unknown) != 0 {
-		t.Errorf("told twice: %s, %q", types(r), r.Unknown)
+		t.Errorf("reported twice: %s, %q", types(r), r.Unknown)
 	}
 	s.rec.Pipeline = s.Pipeline
 	s.rec.GivenUp = func(context.Context) (int, error) { return 0, errors.New("may not pull") }
@@ -121,7 +121,7 @@ func TestF21_ARepairThatCannotPublishHasNotRepaired(t *testing.T) {
 	}
 }
 
-// What was repaired before an interrupt is reported as repaired, and the next run repairs the rest.
+// Repairs before an interrupt are reported as repaired, and the next run repairs the rest.
 func TestReconcile_InterruptedRepairsAreReportedAndFinishedByTheNextRun(t *testing.T) {
 	s := newScene(t)
 	s.first()
@@ -196,7 +196,7 @@ func TestReconcile_HandOverCoveredByNextPhaseIsNotRepeated(t *testing.T) {
 	empty := newScene(t)
 	empty.data(night)
 	if r := empty.run("2026-02-01", night, "ada@host"); len(r.Findings) != 0 || len(empty.PubSub.Messages()) != 0 {
-		t.Errorf("nothing is on record, and yet: %s", types(r))
+		t.Errorf("nothing is recorded, but found: %s", types(r))
 	}
 }
 

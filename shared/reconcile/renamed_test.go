@@ -7,8 +7,8 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// A name that was changed without formerly is reported, and nothing is repaired: what looks
-// missing by the new name is there by the other.
+// A name that was changed without formerly is reported, and nothing is repaired: records that
+// seem to be missing under the new name exist under the other.
 func TestRun_ReportsARenamingAndRepairsNothing(t *testing.T) {
 	for name, tc := range map[string]struct {
 		from, to string

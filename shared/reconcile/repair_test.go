@@ -26,7 +26,7 @@ func TestReconcile_HandOverWithoutReadyDataIsNotRepaired(t *testing.T) {
 	r := s.run(night, night, "ada@host")
 	for _, f := range r.Findings {
 		if f.Type == Untriggered && f.Status == Repaired {
-			t.Errorf("untriggered is said to be repaired, %d messages were sent, %d left", len(s.PubSub.Messages())-before, r.Left())
+			t.Errorf("untriggered is reported as repaired, %d messages were sent, %d left", len(s.PubSub.Messages())-before, r.Left())
 		}
 	}
 	s.SetNow(s.Now().Add(24 * time.Hour))
@@ -84,7 +84,7 @@ func TestReconcile_LostOptionalCompletionIsHandedOver(t *testing.T) {
 		t.Fatal(n)
 	}
 	s.phase4(night, s.Now().Add(5*time.Minute))
-	s.slice("nba_precompute.team_defense_zone_analysis", night, warehouse.Slice{}) // nobody told it
+	s.slice("nba_precompute.team_defense_zone_analysis", night, warehouse.Slice{}) // it got no trigger
 	s.SetNow(morning)
 	r := s.run(night, night, "ada@host")
 	told := slices.ContainsFunc(s.received(), func(m string) bool { return strings.HasPrefix(m, string(night)+" team_defense") })

@@ -204,7 +204,7 @@ func TestKindOf_QualifiesStates(t *testing.T) {
 	}
 	for _, s := range []string{"waiting", "grace", "checking", "blocked", "publishing", "published", "overdue", "on_hold", "closed"} {
 		if rank(kind(s)) < 0 {
-			t.Errorf("%s has no look", s)
+			t.Errorf("%s has no rank", s)
 		}
 	}
 }
@@ -356,7 +356,7 @@ func TestOverview_ReadsAgainAfterFailure(t *testing.T) {
 	}
 }
 
-// What waits in the lists is named next to the headline, and the page is not green.
+// Waiting messages and leaked locks are named next to the headline, and the page is not green.
 func TestOverview_NamesWaitingMessagesAndLeakedLocks(t *testing.T) {
 	w := apptest.New(t, morning.Add(-7*time.Hour))
 	record(t, w, night, wire.StatusSuccess, w.Pipeline.Transitions[0].Order...)

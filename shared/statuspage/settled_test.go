@@ -69,7 +69,7 @@ func TestOverview_ReadsSettledPeriodsOnce(t *testing.T) {
 	if len(first.Settled) != 0 || len(again.Settled) != 1 || again.Settled[0] != "Cycles before 2026-01-24 are settled, as of 12:20" {
 		t.Errorf("%q, then %q", first.Settled, again.Settled)
 	}
-	// What an operator does about the overdue cycle is shown at once.
+	// The page shows at once that an operator has closed the overdue cycle.
 	for _, m := range tr.Modes {
 		if _, err := w.Engine.Close(t.Context(), cycle.Key{Transition: tr, Period: "2026-01-24"}, m, "ada", "no data"); err != nil {
 			t.Fatal(err)

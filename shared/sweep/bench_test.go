@@ -15,12 +15,12 @@ import (
 
 const (
 	benchDays = 14
-	benchRows = 350 // a day, of which on one day
-	benchTwo  = 72  // are there twice
+	benchRows = 350 // a day
+	benchTwo  = 72  // of them have a duplicate on one day
 )
 
-// sizes are the bytes of a row by which BigQuery bills: 8 for a number, a date, a time,
-// 2 and its length for a text; of key and time, and of all columns
+// sizes returns the bytes of a row by which BigQuery bills: of key and time, and of all
+// columns. A number, a date and a time have 8 bytes, a text has 2 and its length
 // (https://cloud.google.com/bigquery/pricing#data).
 func sizes(b *testing.B, w *world) (key, row float64) {
 	b.Helper()
@@ -30,8 +30,8 @@ func sizes(b *testing.B, w *world) (key, row float64) {
 	return r[0].(float64), r[1].(float64)
 }
 
-// A sweep of a week that finds 72 duplicates on one day, beside the two usual ways, on a
-// table of two weeks. Bytes are those that BigQuery would process, in words of
+// BenchmarkSweep sweeps a week of a table of two weeks, and finds 72 duplicates on one day. It
+// compares that with the two usual ways. Bytes are those that BigQuery would process, in words of
 // https://cloud.google.com/bigquery/docs/data-manipulation-language#on-demand_query_size_calculation:
 // a statement that deletes processes what it reads, and all columns of the partitions that
 // it changes. (Each statement is billed 10 MB at least, which at this size hides all of it.)
@@ -79,7 +79,7 @@ func BenchmarkSweep(b *testing.B) {
 			row*day + // archives
 			row*copies*1.5 + // compares what lies there: all of it, and what stays
 			row*day + row*copies + row*day + // reads the day to compare, inserts; changes the day
-			row*day + key*copies // looks what is there now
+			row*day + key*copies // queries the rows that are left
 		report(b, statements, bytes, w)
 	})
 	b.Run("sweep/double", func(b *testing.B) { // a statement takes 3 s

@@ -42,8 +42,8 @@ func eachDeath(t *testing.T, do func(p *process), then func(t *testing.T, w *wor
 	}
 }
 
-// What dies, at whatever point, is brought to its end by whoever comes next: the rows are
-// the right ones, the books are true, and it can be undone.
+// A sweeper dies after each of its changes, and the next sweep completes its removal. The
+// table has the surviving rows, the recorded state is true, and the removal can be undone.
 func TestF31_ACrashAfterEachStep(t *testing.T) {
 	sweep := func(p *process) {
 		if _, err := p.Run(context.Background(), order(all)); err != nil {
@@ -57,7 +57,7 @@ func TestF31_ACrashAfterEachStep(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 		w.want("nba_analytics.player_game_summary", append(before[:3:3], before[4]))
-		// Where the rows were removed and nobody has said so, the undoing finds out.
+		// If the rows were removed but that was not recorded, Undo detects it.
 		undos, states := 0, w.states()
 		listed, err := p.List(t.Context())
 		if err != nil {
@@ -96,8 +96,8 @@ func (w *world) afterRemovalAndDeath() (p, next *process) {
 	return p, w.process()
 }
 
-// The rows were removed, the sweeper died before it said so. The next sweep finds no
-// Duplicates in its first look and never reads the books.
+// The sweeper removed the rows and died before it recorded that. The next sweep finds no
+// duplicates, and must record the removal nevertheless.
 func TestSweep_RecordsRemovalAfterCrash(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
@@ -107,14 +107,14 @@ func TestSweep_RecordsRemovalAfterCrash(t *testing.T) {
 		t.Fatalf("%d rows", n)
 	}
 	if got := w.states(); got != "applied" {
-		t.Errorf("the rows are gone, and after the next sweep the books say %q", got)
+		t.Errorf("the rows are gone, and after the next sweep the removal is recorded as %q", got)
 	}
 	if !strings.Contains(p.logs.String()+next.logs.String(), `"event":"duplicates_removed"`) {
-		t.Error("nobody was told duplicates_removed")
+		t.Error("no process logged duplicates_removed")
 	}
 }
 
-// And whoever books it tells it.
+// The sweep that records the removal of a dead sweeper logs it, too.
 func TestSweep_LateRecordedRemovalIsNotified(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
@@ -129,7 +129,7 @@ func TestSweep_LateRecordedRemovalIsNotified(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	if n := strings.Count(p.logs.String()+next.logs.String(), `"event":"duplicates_removed"`); n != 2 {
-		t.Errorf("two removals, duplicates_removed was told %d times", n)
+		t.Errorf("two removals, but duplicates_removed was logged %d times", n)
 	}
 }
 
@@ -148,7 +148,7 @@ func TestSweep_RecordsUndoAfterCrash(t *testing.T) {
 	next := w.process()
 	next.sweep(order(all))
 	if got := w.states(); got != "undone applied" {
-		t.Errorf("the books say %q: one row is removed, by one of two removals that are both applied", got)
+		t.Errorf("the removals are recorded as %q: one row is removed, by one of two removals that are both applied", got)
 	}
 }
 
@@ -211,7 +211,7 @@ func TestSweep_SurvivesLossOfEachResponse(t *testing.T) {
 			}
 			w.want("nba_analytics.player_game_summary", append(before[:3:3], before[4]))
 			if s := w.states(); s != "applied" && s != "abandoned applied" {
-				t.Errorf("books %q", s)
+				t.Errorf("removals recorded as %q", s)
 			}
 		})
 	}

@@ -137,7 +137,7 @@ type process struct {
 
 	life   sync.Mutex
 	writes int // calls that change something
-	dies   int // right after so many of them, before anybody hears of it; 0: never
+	dies   int // right after so many of them, before the answer arrives; 0: never
 	dead   bool
 	before map[string]func() // by what a request to the warehouse says, once
 	answer func(r *http.Request, answer map[string]any)

@@ -19,8 +19,8 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
 )
 
-// forms has a column of every form that the emulator loads; JSON it loads as objects
-// alone, and times within records it answers in a form that the library does not read. entry tells rows apart.
+// forms has a column of every form that the emulator loads. It loads JSON only as objects. It
+// returns times within records in a form that the library does not read. entry numbers the rows.
 const forms = `game_date DATE, player_lookup STRING, points INT64, processed_at TIMESTAMP, entry INT64, minutes FLOAT64, started BOOL,
 	tip_off DATETIME, tags ARRAY<STRING>, line STRUCT<made INT64>, plays ARRAY<STRUCT<shot STRING>>, extra JSON`
 
@@ -136,9 +136,9 @@ func several(rows []dedup.Row) (n int) {
 	return n
 }
 
-// The rule by which rows are told apart before a write, applied to what a processor holds,
-// and the sweep, of what BigQuery holds, keep the same rows of thousands of random groups:
-// exactly the surplus goes, once, and comes back as it was.
+// A processor removes duplicates from its rows before a write, and the sweep removes them from
+// BigQuery. Both keep the same rows of thousands of random groups. The sweep removes exactly
+// the surplus, once, and an undo restores it.
 func TestF32_ASweepKeepsWhatTheWriteWouldHaveKept(t *testing.T) {
 	groups := 0
 	for seed := range 4 {
@@ -242,7 +242,7 @@ func TestSweep_EachPipelineTableCanBeSweptAndUndone(t *testing.T) {
 	}
 }
 
-// Columns may be called whatever they like, but ours.
+// A column may have any name but those of our own columns.
 func TestColumns_HostileNamesAreTakenLiterally(t *testing.T) {
 	const names = "`select` STRING, `day` INT64, `k` INT64, `n` INT64, `h` STRING, `r` STRING, `t` STRING, `s` STRING, `f` INT64, `a` INT64, `b` INT64, `times` INT64, `without` BOOL"
 	for name, c := range map[string]struct {

@@ -12,7 +12,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// The guard rail is asked about another look than that which decides.
+// The guard rail must count the rows of the survey under the lock, not those of the first search.
 func TestSweep_GuardRailCountsRowsUnderLock(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
@@ -51,7 +51,7 @@ func TestSweep_CountsOnlyItsOwnRemovals(t *testing.T) {
 	}
 	got := p.sweep(order(all))
 	if got.Removed != 0 || w.states() != "abandoned" {
-		t.Errorf("the statement changed nothing; removed %d, books %s", got.Removed, w.states())
+		t.Errorf("the statement changed nothing; removed %d, removals recorded as %s", got.Removed, w.states())
 	}
 }
 
@@ -69,7 +69,7 @@ func TestSweep_UnreadableRecordDoesNotStopOtherTables(t *testing.T) {
 		t.Errorf("%s: %s", got.State, got.Problem)
 	}
 	if got.State == Unknown && got.Again() {
-		t.Error("and is asked for again and again")
+		t.Error("and is retried without end")
 	}
 }
 
@@ -94,7 +94,7 @@ func TestSweep_BusyTableLeavesNoToken(t *testing.T) {
 	}
 }
 
-// An event without a fact wakes somebody.
+// The event duplicates_found raises an alert: it is not logged for duplicates that no longer exist.
 func TestSweep_VanishedDuplicatesAreNotNotified(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
@@ -108,7 +108,7 @@ func TestSweep_VanishedDuplicatesAreNotNotified(t *testing.T) {
 	}
 }
 
-// Rows removed, then written right after by somebody else.
+// Another run writes the rows again right after their removal.
 func TestSweep_RewrittenRowsCountAsRemoved(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)
@@ -171,7 +171,7 @@ func TestSweep_ConcurrentSweepsRemoveOnce(t *testing.T) {
 	w.want("nba_analytics.player_game_summary", append(before[:3:3], before[4]))
 }
 
-// What the library cannot read does not pass by itself.
+// A type that the library cannot read is no transient problem.
 func TestSweep_UnreadableTypeIsNotRetried(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores+", line STRUCT<seen TIMESTAMP>")
@@ -185,8 +185,8 @@ func TestSweep_UnreadableTypeIsNotRetried(t *testing.T) {
 	}
 }
 
-// Somebody changes what lies in the archive right before the statement: the last row of a
-// key would be another, or there would be none.
+// Another program changes the archive right before the statement. The statement would keep
+// another last row of a key, or none.
 func TestSweep_ChangedArchivePreventsRemoval(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]string{"another": "UPDATE %s SET points = 77 WHERE phasegate_kept", "none": "DELETE FROM %s WHERE phasegate_kept"} {

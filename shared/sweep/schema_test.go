@@ -57,7 +57,7 @@ func TestUndo_NamesTheFieldThatHasChangedAndLeavesTheRemovalApplied(t *testing.T
 	}
 }
 
-// What died in the middle must not keep the period from every later sweep.
+// A removal that died in the middle must not block its period for every later sweep.
 func TestRun_EndsAnUnfinishedRemovalWhoseRowsCannotBeCompared(t *testing.T) {
 	for name, c := range map[string]struct {
 		undoing, gone bool

@@ -99,7 +99,7 @@ func TestRun_EndsAnUnfinishedRemovalNextToRowsBetweenTheHours(t *testing.T) {
 	}
 }
 
-// Between the search and the lock somebody else may have removed the duplicates, but not the
+// Between the search and the lock another program may have removed the duplicates, but not the
 // rows between the hours.
 func TestRun_TakesRowsBetweenTheHoursForNoDuplicatesUnderTheLock(t *testing.T) {
 	t.Parallel()

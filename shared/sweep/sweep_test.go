@@ -152,7 +152,7 @@ func TestSweep_GuardRails(t *testing.T) {
 	}
 }
 
-// How much may go is counted, not measured.
+// This test checks the limit alone, without a table of that size.
 func TestSweep_Removes10000RowsWithoutForce(t *testing.T) {
 	for surplus, refused := range map[int64]bool{10_000: false, 10_001: true} {
 		if got := (Order{}).refusal(found(surplus, 1_000_000)); (got != "") != refused {
@@ -231,7 +231,7 @@ func TestSweep_LocksAllProcessorsOfTable(t *testing.T) {
 	}
 }
 
-// Whatever happens to the rows in between: nothing is removed, and that is said.
+// If a run without a lock changes the rows meanwhile, the sweep removes nothing and reports that.
 func TestF31_ARunWithoutALockInBetween(t *testing.T) {
 	for _, at := range []string{"survivors", "MERGE"} {
 		for name, change := range map[string]string{
@@ -263,7 +263,7 @@ func TestF31_ARunWithoutALockInBetween(t *testing.T) {
 	}
 }
 
-// Rows of other keys are nobody's business here, and stay.
+// New rows of other keys do not stop a removal, and stay.
 func TestSweep_AllowsNewRowsOfOtherKeys(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)

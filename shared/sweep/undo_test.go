@@ -153,7 +153,7 @@ func TestUndo_ConcurrentUndosRestoreOnce(t *testing.T) {
 	for range 3 {
 		p := w.process()
 		wg.Go(func() {
-			_, _ = p.Undo(context.Background(), id, "ada", "") // one does it, the others are turned away
+			_, _ = p.Undo(context.Background(), id, "ada", "") // one restores the rows, the others are refused
 		})
 	}
 	wg.Wait()
@@ -182,7 +182,7 @@ func TestUndo_LostLockRestoresOnce(t *testing.T) {
 	}
 }
 
-// All of the archive is gone, the table is there.
+// All rows of the archive are deleted, but its table exists.
 func TestUndo_RefusesEmptyArchive(t *testing.T) {
 	t.Parallel()
 	w := withScores(t, scores, twice()...)

@@ -52,8 +52,8 @@ func billed(b *testing.B, w *warehousetest.World, sql string) (mb int64) {
 	return max(mb, minimum)
 }
 
-// A cycle's readiness in queries and megabytes billed, beside asking each check by
-// itself. On the double a query takes 3 s.
+// BenchmarkReadiness counts the queries and billed megabytes of a cycle's readiness. It
+// compares them with one query a check. On the double a query takes 3 s.
 func BenchmarkReadiness(b *testing.B) {
 	for _, mode := range []string{"overnight", "same_day"} {
 		b.Run(mode, func(b *testing.B) {

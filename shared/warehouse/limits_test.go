@@ -26,7 +26,7 @@ func canceled(t *testing.T) context.Context {
 	return ctx
 }
 
-// front passes requests on to a host and notes the queries among them; answer may answer the
+// front passes requests on to a host and records the queries among them; answer may answer the
 // beginning of a query and its result instead.
 func front(t testing.TB, host string, answer func(w http.ResponseWriter, begins bool) bool) (address string, queries func() []map[string]any) {
 	t.Helper()
@@ -100,7 +100,7 @@ func TestCheck_CycleIsOneQueryWithLimits(t *testing.T) {
 	}
 }
 
-// What passes by itself is not asked statement by statement: that would be nineteen
+// After a transient error the checks are not queried one by one: that would be nineteen
 // queries where one was too many.
 func TestCheck_WarehouseErrorIsUnknown(t *testing.T) {
 	fail := func(code int, reason, message string) func(http.ResponseWriter, bool) bool {

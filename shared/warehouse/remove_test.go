@@ -121,7 +121,7 @@ func TestRemove_ChangedRowsPreventRemoval(t *testing.T) {
 			if got := b.json(); !slices.Equal(got, changed) {
 				t.Errorf("%s, was %s", got, changed)
 			}
-			// And where they changed before they lie in the archive, that is found out there.
+			// Archive detects rows that changed before it copied them.
 			r.Archive += "2"
 			if err := b.Archive(t.Context(), r, s); !errors.Is(err, warehouse.ErrChanged) {
 				t.Errorf("%v", err)

@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
-// What has no rows of its own, or no partition for a period, is refused by name before a job
-// runs or a table is made.
+// A target without rows of its own, or without a partition for a period, is refused by name
+// before a job runs or a table is made.
 func TestWriteAndSurvey_RefuseWhatIsNoTableBeforeTheyWrite(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer  func(meta map[string]any) // of a table; nil: scores is the view
@@ -54,7 +54,7 @@ func TestWriteAndSurvey_RefuseWhatIsNoTableBeforeTheyWrite(t *testing.T) {
 				}
 			}
 			if posts != 0 {
-				t.Errorf("%d requests were no look at it", posts)
+				t.Errorf("%d requests were no GET", posts)
 			}
 		})
 	}

@@ -64,7 +64,7 @@ func (p *between) serve(t *testing.T, in *warehousetest.World) *warehouse.Wareho
 		if err != nil {
 			return err
 		}
-		// What BigQuery says of a conflict, in place of what the emulator says of an error.
+		// Answer with the reason that BigQuery gives, in place of the emulator's jobInternalError.
 		if bytes.Contains(body, []byte("Could not serialize access")) || bytes.Contains(body, []byte("Division by nothing")) {
 			body = bytes.ReplaceAll(body, []byte("jobInternalError"), []byte(p.reason))
 		}
@@ -125,7 +125,7 @@ func TestWrite_RetriesWithNewTokenAfterConflict(t *testing.T) {
 	b.want("a=10")
 }
 
-// What does not pass by itself is not tried again.
+// A permanent error is not retried.
 func TestWrite_PermanentErrorIsNotRetried(t *testing.T) {
 	b := newBooks(t, scores, "")
 	p := &between{fails: 1, reason: "invalid"}

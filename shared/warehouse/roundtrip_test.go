@@ -12,9 +12,10 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
-// The values that are read back are those that were compared before the write. The emulator keeps BYTES as their
-// base64, has no NaN, reads texts in JSON as JSON, cannot insert a list or record of FLOAT and
-// answers dates and times in one in no form that the client reads: of those the unit tests speak.
+// The values that are read back are those that were compared before the write. The emulator
+// keeps BYTES as their base64, has no NaN and reads texts in JSON as JSON. It cannot insert a
+// list or record of FLOAT. The client cannot read the dates and times in its lists and records.
+// Unit tests cover these types.
 func TestWrite_StoresTheValuesThatWereCompared(t *testing.T) {
 	columns := map[string]bigquery.FieldType{"text": bigquery.StringFieldType, "flag": bigquery.BooleanFieldType, "whole": bigquery.IntegerFieldType,
 		"fraction": bigquery.FloatFieldType, "amount": bigquery.NumericFieldType, "exact": bigquery.BigNumericFieldType, "moment": bigquery.TimestampFieldType,

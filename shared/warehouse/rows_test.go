@@ -18,7 +18,7 @@ func field(typ bigquery.FieldType) *bigquery.FieldSchema {
 	return &bigquery.FieldSchema{Name: "c", Type: typ, Schema: bigquery.Schema{{Name: "n", Type: bigquery.IntegerFieldType, Required: true}}}
 }
 
-// What a column takes, and the line that is loaded. An empty line: it takes it not.
+// Each value is loaded as the wanted line. An empty line means that the column refuses the value.
 func TestValues_AreLoadedByColumnType(t *testing.T) {
 	at := time.Date(2026, 2, 4, 6, 3, 12, 123456789, time.FixedZone("", -5*3600))
 	for _, c := range []struct {

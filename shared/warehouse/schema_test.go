@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/dedup"
 )
 
-// Who may write rows may not set policy tags, which only their owners may.
+// A writer of rows may not set policy tags: only their owners may.
 func TestWrite_StagesNamesTypesAndModesOnly(t *testing.T) {
 	t.Parallel()
 	b := newBooks(t, scores+", line STRUCT<rebounds INT64>, tags ARRAY<STRING>", "")

@@ -138,7 +138,7 @@ func TestValues_BecomeWhatTheColumnHolds(t *testing.T) {
 	}
 }
 
-// A row may leave out a column with a default, whatever its mode is.
+// A row may leave out a column with a default, in each mode of the column.
 func TestDefaults_AreStagedAsNothing(t *testing.T) {
 	for want, f := range map[string]*bigquery.FieldSchema{
 		`{"c":null}`: {Name: "c", Type: bigquery.StringFieldType, Required: true, DefaultValueExpression: "'x'"},

@@ -50,7 +50,7 @@ func of(n int) string {
 	return " IN ('" + strings.Join(strings.Split(someTeams, " ")[:2*n], "', '") + "')"
 }
 
-// What is done to a good night's rows, and what becomes of each check and the whole.
+// Each case changes the rows of a good night, and names the result of one check and of the whole.
 // Every night is a date of its own.
 func TestCheck_EachCheckPassesWarnsAndFails(t *testing.T) {
 	const players, offense = "nba_analytics.player_game_summary", "nba_analytics.team_offense_game_summary"
@@ -228,8 +228,8 @@ func TestCheck_KeywordNamesAreQuoted(t *testing.T) {
 	}
 }
 
-// The schedule's ids are 0022500000…, the summary's 20260203_BOS_LAL: games are
-// matched by who plays, whoever is at home.
+// The schedule's ids are 0022500000…, the summary's 20260203_BOS_LAL: games are matched by
+// their two teams, in either order.
 func TestF18_GamesAreMatchedByTeamsWhateverTheirIds(t *testing.T) {
 	w, night := warehousetest.Shared(t)
 	on := " WHERE game_date = '" + string(night) + "'"

@@ -51,7 +51,7 @@ func TestContents_CountsRowsOfEachTableAndPeriod(t *testing.T) {
 	}
 }
 
-// What reconciliation expects of a period is what the engine expects of it.
+// Reconciliation and the engine expect the same of a period.
 func TestExpectedByPeriod_AgreesWithExpected(t *testing.T) {
 	w := warehousetest.NBA(t, sample.Day{Date: "2026-02-02", Games: 4}, sample.Day{Date: "2026-02-03", Games: 10})
 	tr, _ := upstream(t, w)

@@ -62,7 +62,7 @@ func (b *books) write(right warehouse.Right, rows ...dedup.Row) (warehouse.Writt
 	return b.Write(ctx, right, b.target, rows)
 }
 
-// fence takes a right from whoever has it.
+// fence revokes a right of any holder.
 func (b *books) fence(right warehouse.Right) error {
 	return b.Fence(b.t.Context(), b.target.Processor.Table, lockOf, strings.TrimPrefix(right.JobID, warehouse.JobID(lockOf, "")))
 }
@@ -150,7 +150,7 @@ func TestWrite_ByKeyKeepsRowsOfOtherKeys(t *testing.T) {
 	b.target.ByKey = true
 	got := b.mustWrite(score("a", 10, first), score("b", 20, first))
 	b.want("2026-02-02:a=1 <nil>=5 a=10 b=20 stays=1 twice=1 twice=1")
-	if got.Doubled != 1 { // of others: found, said, and no error
+	if got.Doubled != 1 { // duplicates of other runs: found, reported, and no error
 		t.Errorf("%+v", got)
 	}
 	b.target.Processor.Key = []string{"game_date", "player_lookup", "points"}
@@ -183,7 +183,7 @@ func TestWrite_FencedWriterChangesNothing(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	b.want("a=11")
-	// Its write was faster: whoever fences it waits for its end, and finds it done.
+	// The successor's write was faster: a fence waits for its end, and finds it done.
 	if err := b.fence(successor); err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestFence_HoldsHoweverManyJobsCameSince(t *testing.T) {
 	b.want("a=10")
 }
 
-// Whoever writes again under the same token has lost the answer, and has written.
+// A writer that lost the answer retries under the same token: its first write has happened.
 func TestWrite_HappensOncePerToken(t *testing.T) {
 	b := newBooks(t, scores, "")
 	right := b.right()

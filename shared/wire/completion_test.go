@@ -36,8 +36,8 @@ func TestCompletion_RequiredFieldsSuffice(t *testing.T) {
 	}
 }
 
-// What the broker gave up comes back under another message id. Without an execution_id
-// only the rest of the report can tell that it is the same.
+// A dead-lettered message comes back under another message id. Without an execution_id only
+// the rest of the report shows that it is the same.
 func TestRecord_WithoutExecutionIsSameUnderOtherMessageID(t *testing.T) {
 	tr := nba(t)
 	keyOf := func(id, data string) string {

@@ -23,7 +23,7 @@ func TestOriginal_RestoresDeadLetter(t *testing.T) {
 			map[string]string{"phasegate_message_id": "4711", "phasegate_publish_time": "2026-02-04T11:03:12.5Z", "phasegate_quarantine": "quarantine/4711"},
 			Envelope{MessageID: "4711", PublishTime: when},
 		},
-		"both": { // one that was handed on, and given up when it was replayed
+		"both": { // forwarded by Phasegate, and dead-lettered when it was replayed
 			map[string]string{"phasegate_message_id": "4711", "phasegate_publish_time": "2026-02-04T11:03:12.5Z", "CloudPubSubDeadLetterSourceTopicPublishTime": "2026-02-05T08:00:00Z"},
 			Envelope{MessageID: "4711", PublishTime: when},
 		},

@@ -61,7 +61,7 @@ func TestEnvelope_PushIsDecoded(t *testing.T) {
 			"attributes":null},"subscription":null,"deliveryAttempt":null}`, only(pushed)},
 		"without_data": {strings.Replace(push, `"data":"eyJhIjoxfQ==",`, "", 1), attributesOnly},
 		"empty_data":   {strings.Replace(push, "eyJhIjoxfQ==", "", 1), attributesOnly},
-		// What is not needed costs no message.
+		// A malformed field that is not needed does not make a message invalid.
 		"attempt_in_quotes": {strings.Replace(push, ":3}", `:"3"}`, 1), pushed},
 		"attempt_negative":  {strings.Replace(push, ":3}", ":-3}", 1), noAttempt},
 		"attempt_fraction":  {strings.Replace(push, ":3}", ":3.5}", 1), noAttempt},

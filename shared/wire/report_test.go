@@ -28,7 +28,7 @@ func TestReport_RoundTrips(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	if !c.Incremental || !c.Truncated {
-		t.Errorf("something changed and nobody knows what: %+v", c)
+		t.Errorf("the report does not say that its changed entities are unknown: %+v", c)
 	}
 }
 

@@ -27,8 +27,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// metered counts what Firestore bills: each document that is asked for, there or not; one
-// for a query without an answer; each document that is written.
+// metered counts the reads and writes that Firestore bills. A read is each requested document, even
+// a missing one, and a query without a result. A write is each written document.
 type metered struct {
 	store.Store
 	reads, writes *atomic.Int64
@@ -123,8 +123,8 @@ const (
 	minBytes                   = 10 << 20
 )
 
-// What a request takes at the most, in seconds: measured on the emulator, see
-// docs/explanation/performance.md; a look at the tables is BigQuery's time.
+// The longest time of a request, in seconds. It is measured on the emulator, see
+// docs/explanation/performance.md. The time to check the tables is BigQuery's.
 const (
 	completionSeconds, lookSeconds, readSeconds = 0.3, 10.0, 0.005
 )
@@ -133,7 +133,7 @@ const (
 var large300 = flag.Bool("bill.large", false, "TestBill_MonthlyCostOfPipelines plays a pipeline of 300 processors, too")
 
 // TestBill_MonthlyCostOfPipelines plays a day, or two of its hours, of three pipelines after a fortnight of
-// others, and prints what thirty such days come to. docs/explanation/performance.md has the table.
+// others, and prints the cost of thirty such days. docs/explanation/performance.md has the table.
 func TestBill_MonthlyCostOfPipelines(t *testing.T) {
 	retail, err := os.ReadFile("retail.yaml")
 	if err != nil {
@@ -189,7 +189,7 @@ func bill(t *testing.T, name, definition string) {
 						t.Fatal(err)
 					}
 					completions++
-					if !each && i < len(tr.Order)-1 { // of history only what it comes to matters
+					if !each && i < len(tr.Order)-1 { // earlier days only need their final state
 						continue
 					}
 					if _, err := a.Engine.Converge(t.Context(), key, "m"); err != nil {
@@ -206,7 +206,7 @@ func bill(t *testing.T, name, definition string) {
 			}
 		}
 	}
-	for range 15 { // beyond what the relay looks at
+	for range 15 { // more days than the relay evaluates
 		play(cal.PerDay(), false)
 		relay() // marks what is finished
 	}
@@ -252,8 +252,8 @@ func bill(t *testing.T, name, definition string) {
 			t.Fatal(err)
 		}
 	}
-	// What a query is billed at the least: 10 MB for each table that it names. A look asks the
-	// tables of both phases, each upstream one once more.
+	// BigQuery bills at least 10 MB for each table that a query names. An evaluation of health
+	// queries the tables of both phases, each upstream one twice.
 	tables, checked := 0, 0
 	for _, tr := range a.Pipeline.Transitions {
 		tables += 2*len(tr.Order) + 1
@@ -266,7 +266,7 @@ func bill(t *testing.T, name, definition string) {
 	seconds := 30 * (float64(completions)*completionSeconds + relays*float64(perRelay)*readSeconds + looks*(lookSeconds+float64(perLook)*readSeconds))
 	requests := 30 * float64(completions+relays+looks+2)
 	dollars := reads*perRead + writes*perWrite + requests*perRequest + seconds*perSecond + 30*float64(completions+handed+relays+looks)*perMessage + bytes*perByte + perJob*float64(len(a.Pipeline.Schedules))
-	// Of a completion and of each job at the least a line is written.
+	// Each completion and each job writes one log line at least.
 	logged := 30*float64(logs.bytes.Load()) + requests*requestEntry + (requests+30*float64(looks*len(c.Pipeline.Schedules)))*lineOverhead
 	dollars += logged * perLogged
 	firestore := reads*perRead + writes*perWrite

@@ -58,7 +58,7 @@ func TestDemo_WithWarehouseBlocksAndReleasesCycle(t *testing.T) {
 	if got := strings.Join(counts, " "); got != "removed 0 undo 72 removed 0 0" {
 		t.Errorf("after the incident: %s", got)
 	}
-	// Who is told what, and the night's report.
+	// The notifications, and the night's report.
 	rest := out.String()
 	for _, line := range []string{
 		"tell *critical* 2026-02-03 overnight waits for player_game_summary, which failed\n", "tell *warning* a message for transition was put in quarantine: game_date: ",
@@ -124,8 +124,8 @@ func TestDemo_HourlyPipelineHandsOverAllPhases(t *testing.T) {
 	}
 }
 
-// The heart fits on one screen: a crash between publishing and recording, five triggers, and the
-// resumed hand-over. The rest of the night is played and counted without being printed.
+// The output fits on one screen: a crash between publishing and recording, five triggers, and the
+// resumed hand-over. The demo plays and counts the rest of the night, and does not print it.
 func TestDemo_PrintsTheScenesOfTheCrash(t *testing.T) {
 	for name, tc := range map[string]struct {
 		file string

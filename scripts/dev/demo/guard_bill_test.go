@@ -24,12 +24,12 @@ const (
 	perStored = 0.15 / (1 << 30) // a month
 	// A receipt with the entries of its fields in the indexes, at most.
 	receiptSize = 4 << 10
-	// Of a request the guard takes the time of three calls of Firestore, 20 ms each at most in a region.
+	// The guard adds the time of three Firestore calls to a request, 20 ms each at most in a region.
 	guardSeconds = 0.06
 )
 
 // TestBill_MonthlyCostOfAGuard delivers triggers and a copy of each to a real guard, and computes
-// what 30 days come to. docs/explanation/performance.md has the table.
+// the cost of 30 days. docs/explanation/performance.md has the table.
 func TestBill_MonthlyCostOfAGuard(t *testing.T) {
 	const played = 50
 	m := metered{memory.New(time.Now), &atomic.Int64{}, &atomic.Int64{}}

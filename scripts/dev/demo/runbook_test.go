@@ -31,7 +31,7 @@ func newPhasectl(t *testing.T, e *local.Environment, store string) phasectl {
 	return phasectl{program, append(os.Environ(), "GOOGLE_CLOUD_PROJECT="+e.App.Config.Project, "PHASEGATE_STORE="+store, "PUBSUB_EMULATOR_HOST="+e.PubSub, "BIGQUERY_EMULATOR_HOST="+e.BigQuery)}
 }
 
-// run returns the exit status, and all that was said.
+// run returns the exit status and the output.
 func (p phasectl) run(t *testing.T, args ...string) (int, string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), p.program, args...)
@@ -44,9 +44,8 @@ func (p phasectl) run(t *testing.T, args ...string) (int, string) {
 	return cmd.ProcessState.ExitCode(), string(out)
 }
 
-// What the runbook says is typed, in its order, after the demo's night: each command is
-// called rightly, comes to an end, and says something. Those for make are tried without
-// being carried out.
+// The test runs the commands of the runbook in their order, after the demo's night. Each command
+// must exist with its flags, end, and print something. make only gets --dry-run.
 func everyCommandOfTheRunbookRuns(t *testing.T, p phasectl) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "how-to", "runbook.md"))
 	if err != nil {

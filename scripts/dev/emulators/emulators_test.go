@@ -25,7 +25,7 @@ func TestEmulators_RunWithCommandAndReturnItsStatus(t *testing.T) {
 				want = command.PubSub
 			}
 			if !strings.Contains(strings.Join(e.Args, " ")+" ", "--host-port="+want+" ") {
-				t.Errorf("started with %v, the command is told %q", e.Args, want)
+				t.Errorf("the emulator started with %v, the environment of the command has %q", e.Args, want)
 			}
 		}
 		if emulators[0].pubsub() == emulators[1].pubsub() {
@@ -109,7 +109,7 @@ func TestEmulators_AddressFromEnvironmentIsUsed(t *testing.T) {
 	p := s.run()
 	e, command := s.enter(1)[0], s.enter(1)[0]
 	if !e.pubsub() || command.Firestore != "127.0.0.1:7" || command.PubSub == "" {
-		t.Errorf("started %v, told %+v", e.Args, command)
+		t.Errorf("the emulator started with %v, the environment of the command is %+v", e.Args, command)
 	}
 	command.end(t, 0)
 	p.want(0)
@@ -120,7 +120,7 @@ func TestEmulators_AddressFromEnvironmentIsUsed(t *testing.T) {
 	p = s.run()
 	command = s.enter(1)[0]
 	if command.Firestore != "127.0.0.1:7" || command.PubSub != "127.0.0.1:8" {
-		t.Errorf("told %+v", command)
+		t.Errorf("the environment of the command is %+v, want both addresses as they were", command)
 	}
 	command.end(t, 0)
 	p.want(0)
@@ -131,7 +131,7 @@ func TestEmulators_CommandRunsWithoutGcloud(t *testing.T) {
 	p := s.run()
 	command := s.enter(1)[0]
 	if command.Firestore != "" || command.PubSub != "" {
-		t.Errorf("told %+v", command)
+		t.Errorf("the environment of the command is %+v, want no emulators", command)
 	}
 	command.end(t, 4)
 	p.want(4, "gcloud is not installed: tests that need the emulators are skipped")
@@ -172,7 +172,7 @@ func TestEmulators_BuiltBigQueryRunsWithCommand(t *testing.T) {
 	p := s.run()
 	e, command := s.enter(1)[0], s.enter(1)[0]
 	if _, port, _ := strings.Cut(command.BigQuery, "127.0.0.1:"); port == "" || strings.Join(e.Args, " ") != "--port="+port {
-		t.Errorf("started with %v, the command is told %q", e.Args, command.BigQuery)
+		t.Errorf("the emulator started with %v, the environment of the command has %q", e.Args, command.BigQuery)
 	}
 	if want := filepath.Join(s.path, "build", "bqemu"); command.Program != want {
 		t.Errorf("the program is %q, want %q", command.Program, want)
@@ -181,14 +181,14 @@ func TestEmulators_BuiltBigQueryRunsWithCommand(t *testing.T) {
 	p.want(0)
 	e.gone(t)
 
-	// One that is elsewhere starts none, and takes nothing from the tests.
+	// If all emulators run elsewhere, none is started, and the command still gets the path of bqemu.
 	s = newStage(t, "")
 	s.build(fakeBqemu)
 	s.env = []string{"FIRESTORE_EMULATOR_HOST=" + elsewhere, "PUBSUB_EMULATOR_HOST=" + elsewhere, "BIGQUERY_EMULATOR_HOST=" + elsewhere}
 	p = s.run()
 	command = s.enter(1)[0]
 	if want := filepath.Join(s.path, "build", "bqemu"); command.Program != want || command.BigQuery != elsewhere {
-		t.Errorf("told %+v, want the program %q", command, want)
+		t.Errorf("the environment of the command is %+v, want the program %q", command, want)
 	}
 	command.end(t, 0)
 	p.want(0)
@@ -200,7 +200,7 @@ func TestEmulators_OthersRunWithoutBigQuery(t *testing.T) {
 	p := s.run()
 	emulators, command := s.enter(2), s.enter(1)[0]
 	if command.Firestore == "" || command.PubSub == "" || command.BigQuery != "" || command.Program != "" {
-		t.Errorf("told %+v", command)
+		t.Errorf("the environment of the command is %+v, want Firestore and Pub/Sub without BigQuery", command)
 	}
 	command.end(t, 0)
 	p.want(0, "build/bqemu is not built (make build/bqemu): tests that need the emulators are skipped")

@@ -20,7 +20,7 @@ import (
 )
 
 // The test binary plays every part: the command under test, the emulator that a fake
-// gcloud starts as its child, and the command that runs beside the emulators.
+// gcloud starts as its child, and the command that runs next to the emulators.
 func TestMain(m *testing.M) {
 	switch os.Getenv("PART") {
 	case "":
@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// play connects to the test and says who it is. The connection lasts as long as the
-// process: its end is how the test sees that a process has ended.
+// play connects to the test and sends its hello. The connection lasts as long as the
+// process, so the test sees the end of the process as the end of the connection.
 func play(args []string) int {
 	conn, err := net.Dial("tcp", os.Getenv("STAGE"))
 	if err != nil {
@@ -51,7 +51,7 @@ func play(args []string) int {
 			address, ok := strings.CutPrefix(a, "--host-port=")
 			if port, ours := strings.CutPrefix(a, "--port="); ours {
 				address, ok = "127.0.0.1:"+port, true
-				go func() { // as ours does
+				go func() { // like our BigQuery emulator, it ends with its standard input
 					_, _ = io.Copy(io.Discard, os.Stdin)
 					os.Exit(98)
 				}()
@@ -63,7 +63,7 @@ func play(args []string) int {
 		return 99
 	}
 	told := make(chan int, 1)
-	go func() { // the test says with which status to end
+	go func() { // the test sends the exit status
 		var code int
 		if _, err := fmt.Fscan(conn, &code); err != nil {
 			code = 99
@@ -78,7 +78,7 @@ func play(args []string) int {
 	}
 }
 
-// hello is what a process says of itself.
+// hello is the description that a process sends of itself.
 type hello struct {
 	Part              string
 	PID               int

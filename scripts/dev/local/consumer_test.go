@@ -19,8 +19,8 @@ type received struct {
 	Trigger    wire.Trigger
 }
 
-// consumer is a downstream service. It records every delivery, and takes those that
-// answer lets it take.
+// consumer is a downstream service. It records every delivery, and separately those that
+// it answers with 2xx; answer decides the status.
 type consumer struct {
 	mu      sync.Mutex
 	all     []received // every delivery
@@ -66,7 +66,7 @@ func (c *consumer) take(r received) int {
 	return status
 }
 
-// wait returns the first n deliveries, once there are as many.
+// wait waits for n deliveries and returns them.
 func (c *consumer) wait(t *testing.T, n int) []received {
 	t.Helper()
 	deadline := time.After(30 * time.Second)
@@ -97,8 +97,8 @@ func (c *consumer) accepted() []received {
 	return append([]received(nil), c.taken...)
 }
 
-// strict answers as today's service does: 400 to what lacks a field that it reads.
-// It shares no code with the decoder under test.
+// strict answers as the production service does: 400 to a message without a field that it
+// reads. It shares no code with the decoder under test.
 func strict(_ int, r received) int {
 	var m map[string]any
 	if json.Unmarshal(r.Data, &m) != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// golden is what Phase 4 receives for the players' summary, its timestamp aside: the
-// bytes that services in production read.
+// golden is the message that Phase 4 receives for the players' summary, apart from its
+// timestamp. Services in production read these bytes.
 const golden = `{"source_table":"player_game_summary","analysis_date":"2026-02-03","game_date":"2026-02-03","success":true,` +
 	`"correlation_id":"abc-123","trigger_source":"orchestrator","triggered_by":"phase3_to_phase4_orchestrator",` +
 	`"timestamp":"TIMESTAMP","entities_changed":{"players":["lebronjames"]},` +
@@ -65,7 +65,7 @@ func TestF04_TheMessageHasEveryFieldThatTheNextPhaseReads(t *testing.T) {
 	})
 }
 
-// A double that takes everything proves nothing.
+// strict must refuse incomplete messages; otherwise the test above would always pass.
 func TestStrictReader_RefusesMissingField(t *testing.T) {
 	for data, want := range map[string]int{
 		`{"source_table":"t","analysis_date":"2026-02-03","success":true}`:       http.StatusOK,

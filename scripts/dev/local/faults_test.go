@@ -23,7 +23,7 @@ import (
 
 var errStore = errors.New("store is down")
 
-// flaky fails the first calls; with lost, after they were carried out.
+// flaky fails the first calls. With lost it fails after it has written.
 type flaky struct {
 	store.Store
 	left *atomic.Int64
@@ -42,7 +42,7 @@ func (f flaky) Apply(ctx context.Context, ws ...store.Write) ([]store.Version, e
 		return f.Store.Apply(ctx, ws...)
 	}
 	if f.lost {
-		_, _ = f.Store.Apply(ctx, ws...) // the commit happened, its answer did not come
+		_, _ = f.Store.Apply(ctx, ws...) // the commit succeeds, and its answer is lost
 	}
 	return nil, errStore
 }
@@ -132,7 +132,7 @@ func TestF46_APermanentErrorIsQuarantinedOnceAndNeverRetried(t *testing.T) {
 		broken := done(pgs, "2026-02-04 06:03", with("game_date", "YESTERDAY"))
 		w.atTime("2026-02-04 06:05", append(morning(), broken)...)
 		w.exhaust()
-		w.wantHandedOver("overnight", five...) // it holds nobody up
+		w.wantHandedOver("overnight", five...) // the invalid message does not delay the others
 
 		docs := w.documents("quarantine")
 		if len(docs) != 1 || docs[0].Data["field"] != "game_date" || !strings.Contains(docs[0].Data["envelope"].(string), `"data"`) {
@@ -142,7 +142,7 @@ func TestF46_APermanentErrorIsQuarantinedOnceAndNeverRetried(t *testing.T) {
 		if m := w.pubsub.inner.Message(id); m.Deliveries != 1 || m.Acks != 1 {
 			t.Errorf("%d deliveries, %d acknowledgements, want one of each", m.Deliveries, m.Acks)
 		}
-		// The broker may deliver again what it was told to forget.
+		// The broker may redeliver a message that is acknowledged.
 		for attempt := 2; attempt <= 4; attempt++ {
 			data, err := json.Marshal(broken)
 			if err != nil {
@@ -170,7 +170,7 @@ func TestF05_AnEndpointThatAlwaysFailsEndsInTheDeadLetter(t *testing.T) {
 	published := w.Clock.Now()
 	want := wire.Outgoing{Data: []byte("\x00\xff not JSON"), Attributes: map[string]string{"key": "value"}}
 	w.send("orders", want)
-	// Where the machine stands still for longer than a backoff, that one passes by itself.
+	// On a slow machine a backoff can end in real time, so exhaust may count fewer.
 	if n := w.exhaust(); n > pipeline.MaxAttempts-1 {
 		t.Errorf("%d backoffs, want %d", n, pipeline.MaxAttempts-1)
 	}
@@ -203,7 +203,7 @@ func TestF05_AnEndpointThatAlwaysFailsEndsInTheDeadLetter(t *testing.T) {
 	if string(m.Data) != string(want.Data) || !cmp.Equal(attributes, m.Attributes) {
 		t.Errorf("%q %v, want %q %v", m.Data, m.Attributes, want.Data, attributes)
 	}
-	// Taken away, it stays away, and the topic works again.
+	// After the acknowledgement the dead letter is not redelivered.
 	err = admin.Acknowledge(t.Context(), &pubsubpb.AcknowledgeRequest{Subscription: req.Subscription, AckIds: []string{got.ReceivedMessages[0].AckId}})
 	if err != nil {
 		t.Fatal(err)

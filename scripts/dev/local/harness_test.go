@@ -170,8 +170,8 @@ func (w *world) atTime(when string, reports ...report) {
 	w.settle()
 }
 
-// exhaust lets backoffs pass by the clock until nothing is to be delivered again,
-// and returns how often it had to.
+// exhaust sets the clock to the end of each backoff until no message is left to redeliver.
+// It returns the number of backoffs.
 func (w *world) exhaust() int {
 	w.t.Helper()
 	for n := range 200 {
@@ -186,7 +186,7 @@ func (w *world) exhaust() int {
 	return 0
 }
 
-// tables returns the tables of what Phase 4 took in a mode, copies left out.
+// tables returns the tables of the triggers that Phase 4 accepted in a mode, without copies.
 func (w *world) tables(mode string) []string {
 	var names []string
 	seen := map[string]bool{}
@@ -199,7 +199,7 @@ func (w *world) tables(mode string) []string {
 	return names
 }
 
-// wantHandedOver checks what Phase 4 took in a mode, in any order, copies left out.
+// wantHandedOver checks the triggers that Phase 4 accepted in a mode, in any order, without copies.
 func (w *world) wantHandedOver(mode string, want ...string) {
 	w.t.Helper()
 	got := w.tables(mode)
@@ -225,7 +225,7 @@ func (w *world) status(mode string) cycle.Status {
 	return cycle.Status{}
 }
 
-// wantPublishedOnce checks the books: one batch, with an id for each of the five.
+// wantPublishedOnce checks the recorded batches: one batch, with a message id for each of the five.
 func (w *world) wantPublishedOnce(mode string) {
 	w.t.Helper()
 	s := w.status(mode)
@@ -235,13 +235,13 @@ func (w *world) wantPublishedOnce(mode string) {
 	for _, b := range s.Batches {
 		for table, id := range b.Messages {
 			if id == "" {
-				w.t.Errorf("%s: no id on record for %s", mode, table)
+				w.t.Errorf("%s: no message id is recorded for %s", mode, table)
 			}
 		}
 	}
 }
 
-// runs returns how many runs of a processor are on record for the night.
+// runs returns how many runs of a processor are recorded for the night.
 func (w *world) runs(processor string) int {
 	w.t.Helper()
 	got, err := w.App.Store.Get(w.t.Context(), store.Ref{Collection: "phase_periods", ID: "phase3_to_phase4_" + night})
@@ -266,7 +266,7 @@ func (w *world) documents(collection string) []store.Doc {
 	return docs
 }
 
-// logs keeps what the functions and the dispatcher say.
+// logs keeps the log lines of the functions and the dispatcher.
 type logs struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// A route pulls when there is news, when a message in backoff is due, and after a pull that
-// failed. In between it does nothing, however long that is.
+// A route pulls when a message is published, when a message in backoff is due, and after a failed
+// pull. At any other time it does nothing.
 func TestDispatcher_PullsOnlyWhenThereIsSomethingToDeliver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDispatcher(topology{}, NewClock(time.Time{}), newSignal(), t.Logf)
@@ -71,7 +71,7 @@ func TestDispatcher_PullsOnlyWhenThereIsSomethingToDeliver(t *testing.T) {
 	})
 }
 
-// A failed delivery comes again when its backoff ends, without anything else that happens.
+// A failed message is redelivered when its backoff ends, even if nothing else happens.
 func TestDispatcher_RedeliversWithoutOtherNews(t *testing.T) {
 	t.Parallel()
 	c := newConsumer()

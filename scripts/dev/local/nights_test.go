@@ -39,8 +39,8 @@ func (w *world) cycleOf(period string) cycle.Status {
 	return ss[slices.IndexFunc(ss, func(s cycle.Status) bool { return s.Mode == "overnight" })]
 }
 
-// The clock goes forward in the first night and back in the second; local times stay
-// where people set them, and a grace period is the time that passes.
+// In the second night the clock is set forward, in the third one back. The local times of the
+// definition stay the same, and a grace period is measured in elapsed time.
 func TestNights_GracePeriodAcrossClockChanges(t *testing.T) {
 	for _, tc := range []struct{ period, morning string }{
 		{"2026-02-03", "2026-02-04"}, {"2026-03-07", "2026-03-08"}, {"2026-10-31", "2026-11-01"},
@@ -164,14 +164,14 @@ func TestTrigger_OperatorHandOverReachesNextPhase(t *testing.T) {
 		w.settle()
 		w.wantHandedOver("overnight", append([]string{pgs}, five...)...)
 		if _, err := w.App.Engine.Trigger(t.Context(), cycle.Key{Transition: w.tr, Period: "2026-02-01"}, m, cycle.Request{Actor: "ada", Reason: "again"}); !errors.Is(err, cycle.ErrRefused) {
-			t.Errorf("nothing is on record: %v", err)
+			t.Errorf("no completion is recorded, and the trigger was not refused: %v", err)
 		}
 	})
 }
 
-// A store that fails for good makes each delivery fail. That must not grow: no delivery
-// does more than its share, each message comes a bounded number of times, ever less
-// often, and ends where somebody finds it.
+// A store that fails for good makes each delivery fail. The load must not grow: each message
+// is delivered a bounded number of times, with growing backoff. It ends in the dead-letter
+// topic, where an operator finds it.
 func TestF47_ALoopOfRedeliveriesEnds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "memory", failing(1<<40, false))
@@ -210,8 +210,8 @@ func TestF47_ALoopOfRedeliveriesEnds(t *testing.T) {
 	}
 }
 
-// A relay that always fails runs as often as one that never does: the next relay, not a
-// redelivery, is its retry.
+// A failed relay is not retried by redelivery: the next scheduled relay is its retry. So a relay
+// that always fails runs once an interval.
 func TestRelay_ThatAlwaysFailsRunsOnceAnInterval(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "memory", failing(1<<40, false))
@@ -241,8 +241,8 @@ func TestRelay_ThatAlwaysFailsRunsOnceAnInterval(t *testing.T) {
 	}
 }
 
-// Each relay leaves a heartbeat by the environment's clock, and does nothing else to
-// what is finished. The first relay of all records since when periods are ours.
+// Each relay writes a heartbeat with the time of the environment's clock, and changes no document
+// of a finished cycle. The very first relay also records since when Phasegate manages periods.
 func TestRelay_OnlyAddsHeartbeatToFinishedCycle(t *testing.T) {
 	onEachStore(t, func(t *testing.T, kind string) {
 		w := newWorld(t, kind)

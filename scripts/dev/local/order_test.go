@@ -60,7 +60,7 @@ func TestHandOver_TripleCompletionsPublishOnce(t *testing.T) {
 		w.wantPublishedOnce("overnight")
 		for _, p := range five {
 			if n := w.runs(p); n != 1 {
-				t.Errorf("%s: %d runs on record, want 1", p, n)
+				t.Errorf("%s: %d runs are recorded, want 1", p, n)
 			}
 		}
 	})

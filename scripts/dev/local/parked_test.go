@@ -65,7 +65,7 @@ func TestPubSub_KeepsNoSubscriptionBusyWithoutMessages(t *testing.T) {
 	}
 }
 
-// A client of its own, such as a service that is tried out, streams what is published.
+// A client that is not part of the environment, such as a service under development, can stream messages.
 func TestPubSub_StreamsToClients(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "memory")
@@ -114,7 +114,7 @@ func TestPubSub_StreamsToClients(t *testing.T) {
 	}
 }
 
-// Neither server waits for the calls that it serves, so one may end after both.
+// The servers do not wait for the calls that they serve, so a call may end after both are closed.
 func TestPubSub_CallThatOutlivesTheServerParksNothing(t *testing.T) {
 	t.Parallel()
 	s, err := servePubSub(0, time.Now)

@@ -9,7 +9,7 @@ import (
 	"github.com/phasegate/phasegate/shared/app"
 )
 
-// An environment whose ports are taken leaves nothing behind; TestMain looks.
+// An environment whose ports are in use leaves no goroutines behind; TestMain checks that.
 func TestStart_PortInUseIsError(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -23,7 +23,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// checked is a world beside a warehouse of its own.
+// checked is a world with a warehouse of its own.
 func checked(t *testing.T, days ...sample.Day) (*world, *warehousetest.World) {
 	t.Helper()
 	wh := warehousetest.NBA(t, days...)
@@ -43,7 +43,7 @@ func TestRelay_HandsOverBlockedCycleWhenDataArrives(t *testing.T) {
 	if s := w.status("overnight"); s.State != "blocked" || s.Reason != why || len(w.phase4.deliveries()) != 0 {
 		t.Fatalf("%s: %s; %d deliveries", s.State, s.Reason, len(w.phase4.deliveries()))
 	}
-	w.send("phasegate-reconcile", wire.Outgoing{Data: []byte(`{"job":"verify"}`)}) // the checks can be asked
+	w.send("phasegate-reconcile", wire.Outgoing{Data: []byte(`{"job":"verify"}`)}) // the job succeeds and leaves a heartbeat
 	w.settle()
 	status, err := w.App.Store.Get(t.Context(), store.Ref{Collection: "function_status", ID: "reconcile"})
 	if err != nil {
@@ -74,7 +74,7 @@ func TestRelay_HandsOverBlockedCycleWhenDataArrives(t *testing.T) {
 	}
 }
 
-// F17, end to end: the column goes, the check is unknown and seen, nothing is handed over.
+// F17, end to end: if a column is missing, the check is unknown, it is logged, and nothing is handed over.
 func TestReadiness_RenamedColumnBlocksAndIsReported(t *testing.T) {
 	w, wh := checked(t, sample.Day{Date: night, Games: 10, Players: 35, Minutes: 35, Context: 30})
 	wh.Exec("CREATE TABLE nba_analytics.other AS SELECT * EXCEPT (minutes_played), minutes_played AS minutes FROM nba_analytics.player_game_summary",
@@ -101,7 +101,7 @@ func TestReadiness_DateWithoutGamesClosesAndRowsReopenIt(t *testing.T) {
 		t.Errorf("overnight: %s: %s", s.State, s.Reason)
 	}
 	if n := w.logs.count(`"event":"` + telemetry.CycleOverdue + `"`); n != 0 {
-		t.Errorf("%d times somebody was called", n)
+		t.Errorf("%d alerts that a cycle is overdue, want none", n)
 	}
 	w.atTime("2026-02-04 10:20", done(upg, "2026-02-03 12:00", with("record_count", 10)))
 	if s := w.status("same_day"); s.State == "closed" || len(s.Batches) == 0 {
@@ -187,7 +187,7 @@ func TestBigQuery_EndsOnSignalOrClosedInput(t *testing.T) {
 		}
 		kill.Stop()
 	}
-	// Its parent dies, and another process holds its standard input.
+	// The parent dies while another process holds the standard input open.
 	hold, err := os.CreateTemp(t.TempDir(), "fifo")
 	if err != nil {
 		t.Fatal(err)
@@ -223,6 +223,6 @@ func TestBigQuery_EndsOnSignalOrClosedInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := lines.ReadByte(); errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error("it outlives the process that started it")
+		t.Error("the emulator outlives the process that started it")
 	}
 }

@@ -19,7 +19,7 @@ func TestCompletion_FailedRunAfterSuccessChangesNothing(t *testing.T) {
 		w.exhaust()
 
 		if n := w.runs(pgs); n != 2 {
-			t.Errorf("%d runs on record, want the successful and the failed one", n)
+			t.Errorf("%d runs are recorded, want the successful and the failed one", n)
 		}
 		if diff := cmp.Diff(before, w.status("overnight")); diff != "" {
 			t.Errorf("status (-before +after):\n%s", diff)
@@ -40,7 +40,7 @@ func TestCompletion_OtherRowCountIsSecondRun(t *testing.T) {
 		w.exhaust()
 
 		if n := w.runs(pgs); n != 2 {
-			t.Errorf("%d runs on record, want 2", n)
+			t.Errorf("%d runs are recorded, want 2", n)
 		}
 		// Phase 4 has to see the other count, under an id of its own.
 		w.wantHandedOver("overnight", append([]string{pgs}, five...)...)

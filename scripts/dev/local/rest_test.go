@@ -72,8 +72,7 @@ func TestPubSub_RefusesOtherRequestsByREST(t *testing.T) {
 	}
 }
 
-// A client that connects and says nothing keeps neither others from being served nor the server
-// from ending.
+// A client that connects and sends nothing blocks neither other clients nor the end of the server.
 func TestPubSub_EndsWhileAClientIsSilent(t *testing.T) {
 	s, err := servePubSub(0, time.Now)
 	if err != nil {

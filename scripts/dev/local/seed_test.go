@@ -32,8 +32,8 @@ func (w *world) rows(table string) int64 {
 	return row[0].(int64)
 }
 
-// A pipeline that is not the embedded one has the tables of its file, and rows in those whose
-// processors report. Each can be swept. A second environment on the same BigQuery adds no rows.
+// For another pipeline file, Seed makes its tables, and rows in the tables whose processors report.
+// A sweep works on them. A second environment on the same BigQuery adds no rows.
 func TestSeed_MakesTheTablesOfThePipelineFileOnce(t *testing.T) {
 	program := emulatortest.BigQuery(t)
 	first := newWorld(t, "memory", func(o *Options) {
@@ -78,7 +78,8 @@ func TestSeed_MakesTheTablesOfThePipelineFileOnce(t *testing.T) {
 	}
 }
 
-// The embedded pipeline has all that its checks read: a night that is complete is handed over.
+// Seed makes all tables and rows that the checks of the embedded pipeline read, so a complete night
+// is handed over.
 func TestSeed_LetsANightOfTheEmbeddedPipelinePassItsChecks(t *testing.T) {
 	program := emulatortest.BigQuery(t)
 	w := newWorld(t, "sqlite", func(o *Options) {
@@ -97,7 +98,7 @@ func TestSeed_LetsANightOfTheEmbeddedPipelinePassItsChecks(t *testing.T) {
 	}
 }
 
-// The status page has a report at once.
+// Health runs at the start, so that the status page has a report at once.
 func TestSchedule_RunsHealthAtTheStart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "memory", func(o *Options) { o.Schedule = true })

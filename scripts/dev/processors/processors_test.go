@@ -71,9 +71,9 @@ func (w *world) publish(_ context.Context, topic string, msgs []wire.Outgoing) [
 	return out
 }
 
-// F25: the lock was added to a class that no processor used. Each that the pipeline has
-// is run twice at once: one works, the other is told to come again, and then writes the
-// same rows.
+// F25: the lock was added to a class that no processor used. The test runs each processor
+// of the pipeline twice at once. The first run works; the second gets a HeldError, and
+// its retry writes the same rows.
 func TestF25_EveryProcessorOfThePipelineRunTwiceAtOnceWritesOnce(t *testing.T) {
 	w := newWorld(t)
 	rows := map[string]int64{"player_game_summary": 348, "team_defense_game_summary": 20, "team_offense_game_summary": 20,
@@ -126,7 +126,7 @@ func TestF25_EveryProcessorOfThePipelineRunTwiceAtOnceWritesOnce(t *testing.T) {
 	}
 }
 
-// The players' summary is what was scraped last, and the cache is of more nights than one.
+// The players' summary uses the latest scraped rows, and the cache covers more than one night.
 func TestProcessors_BuildRowsFromScrapedData(t *testing.T) {
 	w := newWorld(t)
 	for period, players := range map[pipeline.Period]int{"2026-02-02": 140, "2026-02-03": 348} {
@@ -135,7 +135,7 @@ func TestProcessors_BuildRowsFromScrapedData(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %d rows", period, out, err, players)
 		}
 	}
-	// What is there of half-time counts for nobody, and each has an opponent on the schedule.
+	// No row has the minutes of half-time, and each has an opponent from the schedule.
 	got := w.Ask(`SELECT COUNTIF(minutes_played != 24.5), SUM(points), COUNTIF(opponent_team_abbr IS NULL OR opponent_team_abbr = team_abbr)
 		FROM nba_analytics.player_game_summary WHERE game_date = DATE '2026-02-02'`)
 	if fmt.Sprint(got...) != fmt.Sprint(int64(0), int64(4*35*34/2), int64(0)) {
@@ -152,6 +152,6 @@ func TestProcessors_BuildRowsFromScrapedData(t *testing.T) {
 		t.Errorf("the same trigger again: %+v, %v", again, err)
 	}
 	if _, _, err := w.Next(t.Context(), wire.Trigger{SourceTable: "box_scores"}, time.Now()); err == nil {
-		t.Error("a table that sets nothing off is taken")
+		t.Error("a trigger of a table without a next processor is accepted")
 	}
 }

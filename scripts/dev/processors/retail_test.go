@@ -72,12 +72,12 @@ func TestRetail_WritesTablesOfHourlyPipeline(t *testing.T) {
 	}
 	run("sales_north", summer, Shops)
 	run("sales_north", winter, Shops-1)
-	run("sales_north", summer, Shops) // in the place of its own hour's rows, and of no others
+	run("sales_north", summer, Shops) // replaces the rows of its own hour only
 	if name, out, err := ps.Next(t.Context(), wire.Trigger{SourceTable: "sales_north", GameDate: summer, TriggerID: "t"}, time.Now()); name != "region_totals_north" || err != nil || out.Written.Rows != Shops {
 		t.Errorf("%s: %+v, %v", name, out, err)
 	}
 	if name, _, err := ps.Next(t.Context(), wire.Trigger{SourceTable: "footfall_north", GameDate: summer, TriggerID: "t"}, time.Now()); name != "" || err != nil {
-		t.Errorf("footfall sets off %q, %v", name, err)
+		t.Errorf("a trigger of footfall runs %q, %v, want no processor", name, err)
 	}
 
 	_, sales, _ := p.Processor("sales_north")
@@ -112,7 +112,7 @@ func TestRetail_WritesTablesOfHourlyPipeline(t *testing.T) {
 		t.Errorf("survey %+v, %v", s, err)
 	}
 
-	// A row in the middle of an hour belongs to none.
+	// A row whose time is not the start of an hour belongs to no period.
 	out, err := ps.Run(t.Context(), "sales_north", summer, processor.Request{}, func(context.Context, processor.Run) (processor.Output, error) {
 		return processor.Output{Rows: []map[string]any{{"sold_hour": "2026-10-25T00:30:00Z", "store_id": "north-1", "amount": 1, "receipts": 1, "loaded_at": "2026-10-25T01:00:00Z"}}}, nil
 	})
@@ -121,7 +121,7 @@ func TestRetail_WritesTablesOfHourlyPipeline(t *testing.T) {
 	}
 }
 
-// What the retail pipeline's tables have besides the columns that the definition names.
+// retailColumns are the columns of the retail tables besides those that the definition names.
 var retailColumns = map[string]string{
 	"sales": "store_id STRING, amount INT64, receipts INT64", "stock": "sku STRING, units INT64", "returns": "store_id STRING, sku STRING, units INT64",
 	"footfall": "store_id STRING, visitors INT64", "region_totals": "store_id STRING, amount INT64, returned INT64", "region_stock": "sku STRING, units INT64",
@@ -159,7 +159,7 @@ func createRetail(ctx context.Context, data sample.Data, p *pipeline.Pipeline) e
 	return nil
 }
 
-// read puts what some shops of a region have read in an hour into the raw table.
+// read inserts the readings of some shops of a region for an hour into the raw table.
 func read(ctx context.Context, data sample.Data, cal pipeline.Calendar, hour pipeline.Period, shops int, region string) error {
 	at := cal.Start(hour).Format("2006-01-02 15:04:05+00")
 	return data.Exec(ctx, fmt.Sprintf(`INSERT INTO retail_raw.readings
@@ -168,7 +168,7 @@ func read(ctx context.Context, data sample.Data, cal pipeline.Calendar, hour pip
 		at, region, shops, Articles))
 }
 
-// open puts an hour into the book of opening hours.
+// open inserts the number of open shops of an hour.
 func open(ctx context.Context, data sample.Data, cal pipeline.Calendar, hour pipeline.Period) error {
 	return data.Exec(ctx, fmt.Sprintf("INSERT INTO retail_reference.open_shops SELECT TIMESTAMP '%s', region, %d FROM UNNEST(['%s']) AS region",
 		cal.Start(hour).Format("2006-01-02 15:04:05+00"), Shops, strings.Join(Regions, "', '")))

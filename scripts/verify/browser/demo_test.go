@@ -64,10 +64,10 @@ func played(t *testing.T, file string) *world {
 	return w
 }
 
-// until lets time pass in the demo.
+// until sets the clock of the demo to a local time.
 func (w *world) until(local string) { w.t.Helper(); w.env.Clock.AdvanceTo(w.local(local)) }
 
-// evaluate has all jobs end, and health evaluated.
+// evaluate writes the heartbeats of all jobs, and evaluates health.
 func (w *world) evaluate() {
 	w.t.Helper()
 	for _, s := range w.Pipeline.Schedules {
@@ -79,7 +79,7 @@ func (w *world) evaluate() {
 		for _, p := range ps {
 			out[p.Table] = warehouse.Contents{Slices: map[pipeline.Period]warehouse.Slice{}}
 		}
-		for _, t := range w.Pipeline.Transitions { // the tables have what the runs reported
+		for _, t := range w.Pipeline.Transitions { // the tables have the row counts that the runs reported
 			periods, err := w.Engine.PeriodStates(w.t.Context(), t, from, to)
 			w.must(err)
 			for _, b := range periods {
@@ -94,7 +94,7 @@ func (w *world) evaluate() {
 			}
 		}
 		for _, p := range ps {
-			if w.Pipeline.ReportsTo(p.Name) == nil { // the next phase has run for all of them
+			if w.Pipeline.ReportsTo(p.Name) == nil { // the next phase has run for every period
 				for day := from; day <= to; day = w.Pipeline.Calendar.Add(day, 1) {
 					out[p.Table].Slices[day] = warehouse.Slice{Rows: 200, Oldest: w.Now(), Newest: w.Now()}
 				}

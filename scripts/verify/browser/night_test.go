@@ -109,7 +109,7 @@ func newNight(t *testing.T, stranger string) *world {
 	return w
 }
 
-// checker has tables, games and scrapers; one table shows a run that has not reported.
+// checker has tables, games and scrapers. One table has rows of a run that has not reported.
 func (w *world) checker() *checks.Checker {
 	c := checks.New(w.App)
 	cal := w.Pipeline.Calendar
@@ -162,7 +162,7 @@ func (w *world) sweep(id string) {
 	w.must(err)
 }
 
-// lost is a delivery under a guard whose process died, and that no other took over.
+// lost is a delivery whose guard died, and which no other guard has taken over.
 func (w *world) lost(stranger string) {
 	r := receipt.New(receipt.Config{Store: w.Store, Now: w.Now, NewID: rand.Text, TTL: 2 * time.Minute, Instance: "phase4-00017-abc", Log: w.Log})
 	_, err := r.Claim(w.t.Context(), receipt.Delivery{Scope: "nba-phase4-precompute-processors", Route: "/process?of=" + stranger, Key: "phase3_to_phase4_2026-02-03_overnight~1/player_game_summary", MessageID: "1284001", Data: []byte("x")})

@@ -33,7 +33,7 @@ const hostile = `<script>alert(1)</script>"'&`
 func chromium(t *testing.T) context.Context {
 	t.Helper()
 	program := emulatortest.Browser(t)
-	// Its processes may write for a moment after it has ended: what is left then is left.
+	// Processes of the browser may still write when it has ended, so the test ignores errors of RemoveAll.
 	folder, err := os.MkdirTemp("", "browser-")
 	if err != nil {
 		t.Fatal(err)

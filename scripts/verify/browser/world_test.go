@@ -28,7 +28,7 @@ type world struct {
 	*app.App
 	t   *testing.T
 	url string
-	env *local.Environment // of the demo; nil: the clock is ours
+	env *local.Environment // of the demo; nil: world has its own clock
 
 	mu     sync.Mutex
 	clock  time.Time
@@ -37,7 +37,7 @@ type world struct {
 	later  []event
 }
 
-// event is what happens at a time: the store's clock goes one way.
+// event is an action at a time. play sorts events, because the store's clock only goes forward.
 type event struct {
 	at time.Time
 	do func()
@@ -120,12 +120,12 @@ func (w *world) local(local string) time.Time {
 	return at.UTC()
 }
 
-// on has something done at a local time, when play comes to it.
+// on schedules an action of play at a local time.
 func (w *world) on(local string, do func()) {
 	w.later = append(w.later, event{w.local(local), do})
 }
 
-// play does everything in the order of time.
+// play does all scheduled actions in the order of their times.
 func (w *world) play() {
 	w.t.Helper()
 	slices.SortStableFunc(w.later, func(a, b event) int { return a.at.Compare(b.at) })
@@ -147,7 +147,7 @@ type run struct {
 	error   string
 }
 
-// report records runs that end now, and does what is due.
+// report records runs that end now, and evaluates their cycles.
 func (w *world) report(t *pipeline.Transition, r run, names ...string) {
 	w.t.Helper()
 	key := cycle.Key{Transition: t, Period: r.period}

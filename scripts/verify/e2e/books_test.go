@@ -9,30 +9,30 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// These tests read the documents as any other program would, not through the engine:
-// books that only their author can read prove nothing.
+// These tests read the documents from the store, not through the engine: an error of the
+// engine's own reader would hide an error of its writer.
 
-// batch is one hand-over on record.
+// batch is one recorded hand-over.
 type batch struct {
 	id, state, holder string
 	runs              []string
 	messages          map[string]sent // by processor
 }
 
-// sent is one message of a batch on record.
+// sent is one message of a recorded batch.
 type sent struct {
 	payload, id string
 	copies      []string // further ids
 }
 
-// books are everything on record about a period.
+// books holds all documents of a period.
 type books struct {
 	runs       map[string]string // key → processor
 	batches    []batch
 	projection map[string]any
 }
 
-// read reads the books of periods.
+// read reads the documents of periods.
 func (w *world) read(periods ...pipeline.Period) map[pipeline.Period]books {
 	w.t.Helper()
 	all := map[pipeline.Period]books{}
@@ -87,8 +87,8 @@ func texts(v any) (all []string) {
 	return all
 }
 
-// lie says whether a batch claims what is not so: published if and only if the
-// broker has answered for every message.
+// lie describes a wrong state of a batch: it must be published if and only if the broker
+// has returned an id for every message.
 func (b batch) lie() string {
 	open := 0
 	for _, m := range b.messages {
@@ -102,8 +102,8 @@ func (b batch) lie() string {
 	return ""
 }
 
-// unfinished says what is still to be done for a period: every run of a number of
-// them recorded and handed over, and the projection in agreement.
+// unfinished describes the work that is left for a period, "" if it is complete: all runs must
+// be recorded and handed over, and the projection must match.
 func (w *world) unfinished(b books, runs int) string {
 	if len(b.runs) != runs {
 		return fmt.Sprintf("%d of %d runs on record", len(b.runs), runs)
@@ -127,7 +127,7 @@ func (w *world) unfinished(b books, runs int) string {
 	return ""
 }
 
-// awaitHandedOver waits until everything is done for periods with their numbers of runs.
+// awaitHandedOver waits until the given number of runs of each period is handed over.
 func (w *world) awaitHandedOver(runs map[pipeline.Period]int) {
 	w.t.Helper()
 	left := map[pipeline.Period]int{}
@@ -139,7 +139,7 @@ func (w *world) awaitHandedOver(runs map[pipeline.Period]int) {
 			if problem := w.unfinished(w.read(p)[p], n); problem != "" {
 				return fmt.Sprintf("%s: %s (%d periods left)", p, problem, len(left))
 			}
-			delete(left, p) // no more runs come: it stays as it is
+			delete(left, p) // no more runs are reported for it
 		}
 		return ""
 	})
@@ -177,9 +177,9 @@ func keys(runs map[pipeline.Period]int) (ps []pipeline.Period) {
 // balance of an audit.
 type balance struct{ batches, messages, copies int }
 
-// audit checks the books of periods against all that Phase 4 has received: every
-// message on record was, nothing else was, a trigger id stands for one message of one
-// batch, and a run is in one batch.
+// audit compares the documents of periods with the messages that Phase 4 has received.
+// Phase 4 must have received every recorded message and no other. A trigger id must stand
+// for one message of one batch, and a run must be in one batch.
 func (w *world) audit(runs map[pipeline.Period]int) (sum balance) {
 	w.t.Helper()
 	onRecord := map[string]string{} // trigger id → payload
@@ -226,7 +226,7 @@ func (w *world) audit(runs map[pipeline.Period]int) (sum balance) {
 		arrived[r.trigger.TriggerID]++
 		switch payload, known := onRecord[r.trigger.TriggerID]; {
 		case !known:
-			w.t.Errorf("Phase 4 received %s, which is not on record: %s", r.trigger.TriggerID, r.data)
+			w.t.Errorf("Phase 4 received %s, which is not recorded: %s", r.trigger.TriggerID, r.data)
 		case payload != r.data:
 			w.t.Errorf("%s: a copy differs:\n%s\n%s", r.trigger.TriggerID, payload, r.data)
 		}

@@ -74,8 +74,8 @@ func TestTransition_InvalidMessageIsQuarantinedAndNotRedelivered(t *testing.T) {
 
 func aMessageThatCanNeverBeProcessedIsQuarantinedAndNeverRedelivered(t *testing.T, s subject) {
 	w := newWorld(t, s)
-	// A second subscription of the topic that is answered 503 each time: it shows when
-	// a redelivery would have come.
+	// A second subscription of the topic gets the answer 503 each time. Its redeliveries show
+	// that a redelivery to the first one would have come by now.
 	w.subscribe(&pubsubpb.Subscription{Name: "control", Topic: w.tr.UpstreamTopic,
 		PushConfig: &pubsubpb.PushConfig{PushEndpoint: w.front.server.URL + "/transition/control?transition=none"}})
 	id := w.publish(w.tr.UpstreamTopic, []byte(`{"processor_name":"PlayerGameSummaryProcessor","game_date":"YESTERDAY","status":"success"}`))[0]
@@ -136,7 +136,7 @@ func whatIsPublishedWhileTheFunctionIsStoppedIsDeliveredLater(t *testing.T, s su
 	w.audit(w.all(w.period(1)))
 }
 
-// A request that has come in when the process is told to end is answered.
+// After SIGTERM a process still answers the requests that it has begun to handle.
 func TestShutdown_TerminatedProcessAnswersOpenRequests(t *testing.T) {
 	onBoth(t, aTerminatedProcessAnswersWhatItHasBegun)
 }
@@ -166,7 +166,7 @@ func aTerminatedProcessAnswersWhatItHasBegun(t *testing.T, s subject) {
 	}
 	begin(body[:20])
 	w.process.terminate(t)
-	w.await(limit, func() string { // it takes no more
+	w.await(limit, func() string { // it accepts no new connections
 		c, err := net.Dial("tcp", w.process.url.Host)
 		if err != nil {
 			return ""
@@ -187,11 +187,11 @@ func aTerminatedProcessAnswersWhatItHasBegun(t *testing.T, s subject) {
 		t.Errorf("exit status %d, %v", code, err)
 	}
 	if n := len(w.read(w.period(1))[w.period(1)].runs); n != 1 {
-		t.Errorf("%d runs on record", n)
+		t.Errorf("%d runs are recorded, want 1", n)
 	}
 }
 
-// Nobody redelivers here: the relay alone finds what the dead process left.
+// Pub/Sub redelivers nothing here: only the relay finds the batch that the killed process left.
 func TestRelay_FinishesWorkOfKilledProcess(t *testing.T) {
 	onBoth(t, theRelayFinishesWhatAKilledProcessLeft)
 }
@@ -220,7 +220,7 @@ func theRelayFinishesWhatAKilledProcessLeft(t *testing.T, s subject) {
 	})
 	w.environment = slices.DeleteFunc(w.environment, func(e string) bool { return strings.HasPrefix(e, "PUBSUB_EMULATOR_HOST=") })
 	w.start()
-	// The claim of the dead one is still good; the scheduler comes again.
+	// The claim of the killed process is still valid; the scheduler triggers the relay again.
 	w.await(limit, func() string {
 		w.relay()
 		return w.unfinished(w.read(p)[p], w.processors)

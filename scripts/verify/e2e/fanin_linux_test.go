@@ -24,8 +24,8 @@ import (
 // max_instance_request_concurrency).
 const concurrency = 80
 
-// Many processors of one period end together and name 200 entities each. One instance answers
-// all, behind a Firestore on which a commit keeps its document for 100 ms.
+// Many processors of one period end at the same time and name 200 entities each. One instance
+// answers all of them. Its Firestore double locks a document for 100 ms at each commit.
 func TestManyCompletionsAtOnce_FitIntoOneInstance(t *testing.T) {
 	const n, named = 300, 200
 	needEmulators(t)

@@ -21,10 +21,10 @@ type delivery struct {
 	status    int
 }
 
-// front stands before the process as the platform's front end does: the pushes'
-// address stays while processes come and go, and a request waits for one that is
-// about to start. It answers 502 where none is, or when one dies. It records every
-// delivery, and may answer itself.
+// front stands before the process as the platform's front end does. The address of pushes
+// stays the same while processes start and end. A request waits for a process that is about
+// to start. The front answers 502 if there is none, or if the process dies. It records every
+// delivery, and a test may set its answer.
 type front struct {
 	server *httptest.Server
 
@@ -47,7 +47,7 @@ func newFront(t *testing.T) *front {
 			}
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
-		// A connection a process: what it leaves behind is no other's.
+		// No connection is kept: one to a dead process must not serve the next process.
 		Transport: &http.Transport{DisableKeepAlives: true},
 	}
 	f.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

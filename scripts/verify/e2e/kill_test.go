@@ -30,9 +30,9 @@ const (
 	lanes = 3
 )
 
-// The process is killed over and over, at random moments, while completions of many
-// nights flow. What it leaves behind, redelivery and the relay finish: nothing is
-// lost, nothing doubled, the books are true.
+// The test kills the process over and over, at random moments, while completions of many
+// nights arrive. Redelivery and the relay finish what a killed process has begun: no message
+// is lost, none is published twice, and the documents match the messages.
 //
 // E2E_SEED repeats the messages and the moments, as far as the machine does the same
 // at the same speed; E2E_MINUTES goes on for longer, with a fresh world each round.
@@ -105,8 +105,8 @@ func killRound(t *testing.T, s subject, seed uint64, kills int) {
 		w.front.hold()
 		w.process.kill()
 		open += w.truthful()
-		// A failed delivery comes again after a second or more: in the one case the
-		// dead one's claim has ended by then, in the other it is still good.
+		// A failed message is redelivered after a second or more. By then the claim of the
+		// killed process has ended in the one case, and is still valid in the other.
 		w.environment = append(w.environment, "PHASEGATE_CLAIM="+[]string{"1s", "4s"}[random.IntN(2)])
 		w.start()
 	}
@@ -133,9 +133,9 @@ func killRound(t *testing.T, s subject, seed uint64, kills int) {
 		len(runs), sum.batches, sum.messages, sum.copies, (time.Since(began) - killing).Round(100*time.Millisecond))
 }
 
-// flow makes the messages of as many nights as there are kills: runs of every
-// processor, some of them run again, some messages published twice, in a random order
-// in which some nights are always under way.
+// flow makes the messages of as many nights as there are kills. Each night has runs of every
+// processor; some of them run again, and some messages are published twice. The order is
+// random, so that some nights are always under way.
 func (w *world) flow(random *rand.Rand, nights int) (messages [][]byte, runs map[pipeline.Period]int) {
 	type placed struct {
 		at   float64
@@ -162,8 +162,8 @@ func (w *world) flow(random *rand.Rand, nights int) (messages [][]byte, runs map
 	return messages, runs
 }
 
-// truthful checks all books while no process runs: whatever the moment of its death,
-// they say nothing that is not so. It returns how many hand-overs are under way.
+// truthful checks the documents of all batches while no process runs: at any moment of a kill
+// they must be consistent. It returns 1 if a hand-over is under way, otherwise 0.
 func (w *world) truthful() (open int) {
 	w.t.Helper()
 	for d, err := range w.store.Scan(w.t.Context(), "phase_triggers", "!", "~") {

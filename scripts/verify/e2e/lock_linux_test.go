@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A process that is killed gives no lock back and renews none: its command ends with it,
-// so that whoever takes the lock over after its lease is alone.
+// A killed process neither releases nor renews its lock. Its command must end with it, so
+// that the next holder of the lock, after the lease, runs alone.
 func TestF29_ACommandEndsWithTheProcessThatHoldsItsLock(t *testing.T) {
 	needEmulators(t)
 	binary, err := phasectl()

@@ -1,7 +1,7 @@
-// Package e2e runs the functions as they run in production, as a process of their
-// own that pushes reach over HTTP, against the real emulators of Firestore and
-// Pub/Sub: what a fake could take for granted has to hold here. The clock is real, so
-// the definitions are the NBA pipeline's and the retail one's without their local times.
+// Package e2e runs the functions as they run in production: in a process of their own that
+// gets its pushes over HTTP. It uses the real emulators of Firestore and Pub/Sub, so that no
+// fake hides an error. The clock is real, so the definitions are those of the NBA and the
+// retail pipeline without their local times.
 //
 // A test has a project of its own in both emulators, so tests disturb neither each
 // other nor those of other packages.

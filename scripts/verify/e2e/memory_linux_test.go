@@ -106,8 +106,8 @@ func hourly(definition []byte) []byte {
 	return bytes.Replace(definition, []byte(`counts_from: "00:00"`), []byte(`counts_from: "+1h :00"`), 1)
 }
 
-// A week of 300 processors by the hour: the relay hands all of it over, and then relays and the
-// nightly comparison run at once.
+// A week of 300 processors by the hour: the relay hands over all periods. Then relays and the nightly
+// comparison run at the same time.
 func TestMemory_ReconcileFitsIntoItsInstance(t *testing.T) {
 	i := deployed(t, "reconcile")
 	w := newWorld(t, of(t, subject{name: "wide", mode: "overnight"}, hourly(wide(300))), "GOMEMLIMIT="+i.limit, "LOG_LEVEL=error")
@@ -121,14 +121,14 @@ func TestMemory_ReconcileFitsIntoItsInstance(t *testing.T) {
 	i.fits(t, w.process)
 }
 
-// Three months of 300 processors by the day, with 200 entities each: the job, and the page of 14
-// days as often as the platform sends requests at once.
+// Three months of 300 processors by the day, with 200 entities each. The test runs the job, and then
+// opens as many pages of 14 days at once as the platform sends to an instance.
 func TestMemory_HealthFitsIntoItsInstance(t *testing.T) {
 	i := deployed(t, "health")
 	w := newWorld(t, of(t, subject{name: "wide", mode: "overnight"}, wide(300)), "GOMEMLIMIT="+i.limit, "LOG_LEVEL=error")
 	w.fill(90, 200)
 	w.post("reconcile", `{"job":"relay"}`)
-	w.process.kill() // its memory is that of health alone
+	w.process.kill() // so that the new process only has the memory of health
 	w.start()
 	w.post("health", `{"job":"health"}`)
 	for _, page := range look(t, w.process, slices.Repeat([]string{""}, i.concurrency)...) {
@@ -139,7 +139,7 @@ func TestMemory_HealthFitsIntoItsInstance(t *testing.T) {
 	i.fits(t, w.process)
 }
 
-// look opens status pages at once, and returns them.
+// look opens status pages at the same time, and returns them.
 func look(t *testing.T, p *process, queries ...string) [][]byte {
 	t.Helper()
 	var wg sync.WaitGroup

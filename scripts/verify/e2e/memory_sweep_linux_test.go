@@ -23,9 +23,9 @@ const (
 )
 
 // duplicated is a BigQuery in which each table has the most surplus rows that a sweep removes,
-// and 40 columns of text. The emulator takes too long for so many rows. It answers a removal's
-// statements as if each table were of this removal alone: removals themselves are tried on the
-// emulator (shared/sweep).
+// and 40 columns of text. The emulator takes too long for so many rows. The double answers the
+// statements of a removal as if only that removal used the table. shared/sweep tests removals on
+// the emulator.
 type duplicated struct {
 	t    *testing.T
 	day  string

@@ -11,8 +11,8 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// The clock of the emulators is real, so the definition's times are put where they have
-// passed already, or pass in seconds.
+// The clock of the emulators is real, so the times of the definition are set into the past or a
+// few seconds ahead.
 
 // with returns the subject with one line more in its mode.
 func (s subject) with(line string) subject {
@@ -132,7 +132,7 @@ func anOperatorHoldsReleasesAndSendsAgain(t *testing.T, s subject) {
 		return ""
 	})
 	w.relay()
-	w.await(limit, func() string { // the relay has been here
+	w.await(limit, func() string { // until the relay has run
 		if !w.doc("function_status", "reconcile").Exists {
 			return "no heartbeat"
 		}
@@ -205,7 +205,7 @@ func whatWasGivenUpOrSetAsideIsHandedOverAgain(t *testing.T, s subject) {
 		t.Errorf("%s", out)
 	}
 
-	// The last names its date in a way that nobody knows.
+	// The last message has a date that the function cannot parse.
 	w.publish(w.tr.UpstreamTopic, []byte(strings.Replace(string(night[last]), `"game_date":"`+string(p), `"game_date":"YESTERDAY`, 1)))
 	w.await(limit, func() string {
 		if out := w.operate(0, "quarantine", "list"); !strings.Contains(out, "YESTERDAY") {

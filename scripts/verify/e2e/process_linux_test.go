@@ -2,5 +2,5 @@ package e2e
 
 import "syscall"
 
-// A test binary that panics or runs into its time limit cleans nothing up.
+// The kernel ends the processes with the test binary, which does not clean up after a panic or a timeout.
 func init() { attributes = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -21,7 +21,7 @@ type process struct {
 	done chan struct{} // closed when it has ended and its output is read
 
 	mu   sync.Mutex
-	said []string // its last lines
+	said []string // its last lines of output
 }
 
 // attributes of the processes, where the system has some that help.
@@ -77,7 +77,7 @@ func launch(t *testing.T, environment []string) *process {
 	return p
 }
 
-// Write takes what the process says on standard error.
+// Write gets the standard error of the process.
 func (p *process) Write(b []byte) (int, error) {
 	p.keep(strings.TrimSpace(string(b)))
 	return len(b), nil
@@ -96,7 +96,7 @@ func (p *process) tail() string {
 	return strings.Join(p.said, "\n")
 }
 
-// kill ends the process at once, wherever it is.
+// kill ends the process at once.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // it may have ended
 	<-p.done

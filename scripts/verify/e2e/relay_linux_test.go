@@ -52,8 +52,8 @@ func (w *world) history(periods int) store.Store {
 	return m
 }
 
-// load writes the documents of the periods to the world's store: a relay reads nothing else of a period
-// that is settled.
+// load writes the documents of the periods to the world's store. A relay reads no other documents of a
+// settled period.
 func (w *world) load(from store.Store) {
 	w.t.Helper()
 	var writes []store.Write

@@ -13,8 +13,8 @@ import (
 
 func encoded(data []byte) string { return base64.StdEncoding.EncodeToString(data) }
 
-// A message is delivered again until it is taken, and kept where someone finds it
-// when it is not.
+// A message is redelivered until it is acknowledged. After the last attempt it is dead-lettered,
+// so that an operator can find it.
 func TestF05_WhatFailsIsRetriedAndThenDeadLettered(t *testing.T) {
 	onBoth(t, whatFailsIsRetriedAndThenDeadLettered)
 }
@@ -73,7 +73,7 @@ func whatFailsIsRetriedAndThenDeadLettered(t *testing.T, s subject) {
 			return ""
 		})
 		if b := w.read(p)[p]; len(b.batches) != 1 || b.batches[0].state != "publishing" {
-			t.Errorf("nothing was published, and the books say %+v", b.batches)
+			t.Errorf("nothing was published, and the recorded batches are %+v", b.batches)
 		}
 		// The topic comes back; the subscription of the old one does not.
 		w.topic(w.tr.DownstreamTopic)

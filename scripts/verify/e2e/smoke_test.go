@@ -10,8 +10,8 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// On Firestore and Pub/Sub themselves: what a smoke test leaves reaches nobody, and it
-// can be repeated at once.
+// This runs on the emulators of Firestore and Pub/Sub. A smoke test sends no message to the
+// next phase, and it can be repeated at once.
 func TestSmoke_ChecksDeploymentInShadow(t *testing.T) { onBoth(t, smokeTriesADeploymentInShadow) }
 
 func smokeTriesADeploymentInShadow(t *testing.T, s subject) {

@@ -28,12 +28,12 @@ import (
 // limit bounds the wait for anything remote: ten times what a quiet machine needs.
 const limit = 3 * time.Minute
 
-// subject is a pipeline that the suite runs on, and what of it the tests name.
+// subject is a pipeline that the suite runs on, with the names that the tests use.
 type subject struct {
 	name       string
-	definition string // without its local times: what may happen only at an hour of the day could be tested only then
+	definition string // without local times, so that the tests pass at any hour of the day
 	production string // as it is
-	processors int    // that are waited for
+	processors int    // number of processors of the transition
 	mode       string
 	critical   []string
 	optional   string // one that is not
@@ -184,9 +184,9 @@ func (w *world) subscribe(s *pubsubpb.Subscription) {
 // scheduled are the functions that the scheduler triggers.
 var scheduled = []string{"reconcile", "sweep", "health"}
 
-// push makes a topic with a push subscription and its dead letter as they are deployed,
-// but for the retry policy: with one, the emulator forgets several messages that fail
-// at once after their third delivery; without, it delivers again after a second.
+// push makes a topic with a push subscription and its dead-letter topic as they are deployed,
+// but without the retry policy. With one, the emulator forgets several messages that fail at
+// once after their third delivery. Without one, it redelivers a message after a second.
 func (w *world) push(topic, subscription, url string, attempts int32) {
 	w.t.Helper()
 	dead := pipeline.DeadLetterTopic(topic)
@@ -250,7 +250,7 @@ func (w *world) publish(topic string, all ...[]byte) (ids []string) {
 	return ids
 }
 
-// operate runs phasectl as somebody at a terminal does, and returns what it printed.
+// operate runs phasectl as an operator does, and returns what it printed.
 func (w *world) operate(code int, args ...string) string {
 	w.t.Helper()
 	binary, err := phasectl()
@@ -281,8 +281,8 @@ func (w *world) doc(collection, id string) store.Doc {
 	return got.Docs[0]
 }
 
-// await polls what is remote and cannot signal, until it is as it should be: wrong
-// says what is still missing, "" when nothing is.
+// await polls a remote state that cannot signal. wrong describes what is missing, and returns
+// "" when nothing is.
 func (w *world) await(within time.Duration, wrong func() string) {
 	w.t.Helper()
 	emulatortest.Await(w.t, within, wrong)

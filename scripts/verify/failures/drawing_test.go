@@ -24,7 +24,7 @@ func architecture(t *testing.T) string {
 
 var arrow = regexp.MustCompile(`(?m)^  ([a-z/]+) --> ([a-z/ &]+)$`)
 
-// The drawing has the arrows of the table of imports, but for those that a longer way replaces.
+// The drawing has the arrows of the table of imports, except those that a longer path replaces.
 func TestArchitecture_DrawsTheTableOfImports(t *testing.T) {
 	page := architecture(t)
 	imports := map[string][]string{}
@@ -56,7 +56,7 @@ func TestArchitecture_DrawsTheTableOfImports(t *testing.T) {
 		}
 		for a := range got {
 			if !want[a] {
-				t.Errorf("the drawing has %s, which a longer way replaces or the table does not have", a)
+				t.Errorf("the drawing has %s, which a longer path replaces or the table does not have", a)
 			}
 		}
 	}
@@ -64,7 +64,7 @@ func TestArchitecture_DrawsTheTableOfImports(t *testing.T) {
 
 var onTheWay = regexp.MustCompile(`(?m)^\| ` + "`" + `((?:\w+\.)?\w+)` + "`" + ` \| \[[\w.]+\]\(\.\./([\w/.]+\.go)\) \|`)
 
-// The functions on the way of a completion are at most twelve, and stand where the page says.
+// The path of a completion has at most twelve functions, in the files that the page names.
 func TestArchitecture_NamesTheFunctionsOnTheWayOfACompletion(t *testing.T) {
 	way := onTheWay.FindAllStringSubmatch(architecture(t), -1)
 	if len(way) == 0 || len(way) > 12 {

@@ -1,5 +1,5 @@
-// Package failures keeps docs/failure-modes.md true: every row is there, names tests that
-// exist, and of eleven rows the change that turns its test red is made, to see that it does.
+// Package failures keeps docs/failure-modes.md true: every row is there and names tests that
+// exist. For eleven rows it makes the change of the row and checks that the test fails.
 package failures
 
 import (
@@ -20,7 +20,7 @@ import (
 
 const root = "../../.."
 
-// rows are those of the table: id, and the columns.
+// rows returns the columns of the table's rows by id.
 func rows(t *testing.T) map[string][]string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(root, "docs", "failure-modes.md"))
@@ -40,7 +40,7 @@ func rows(t *testing.T) map[string][]string {
 		}
 		for _, id := range ids {
 			if out[id] != nil {
-				t.Errorf("%s is there twice", id)
+				t.Errorf("%s has two rows, want one", id)
 			}
 			out[id] = cells
 		}
@@ -121,7 +121,7 @@ func TestFailureModes_ChangesMakeTestsFail(t *testing.T) {
 
 var compiled = flag.Bool("changes", false, "TestFailureModes_ChangesMakeTestsFail makes the changes")
 
-// The same of rows whose test needs an emulator.
+// The same for rows whose test needs an emulator.
 func TestFailureModes_ChangesMakeTestsFailOnEmulators(t *testing.T) { turnRed(t, true) }
 
 func turnRed(t *testing.T, onEmulators bool) {

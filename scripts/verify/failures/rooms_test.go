@@ -18,7 +18,7 @@ var (
 	folder = regexp.MustCompile("(?m)^\\| (`[a-z0-9]+(?:/[a-z0-9]+)?`(?:, `[a-z0-9/]+`)*) \\| [^|]* \\|([^|]*)\\|$")
 )
 
-// Who may import whom stands in docs/architecture.md, and nowhere an arrow more.
+// Each package imports exactly the packages that docs/architecture.md lists.
 func TestPackages_ImportOnlyWhatArchitectureAllows(t *testing.T) {
 	page := architecture(t)
 	allowed := map[string]string{}
@@ -29,7 +29,7 @@ func TestPackages_ImportOnlyWhatArchitectureAllows(t *testing.T) {
 	for name, imports := range listed(t, "shared/...", "functions/...") {
 		want, ok := allowed[name]
 		if !ok {
-			continue // drivers and tests' own, which stand in rows of several
+			continue // drivers and packages of tests share rows, which room does not match
 		}
 		seen++
 		var got []string
@@ -43,11 +43,12 @@ func TestPackages_ImportOnlyWhatArchitectureAllows(t *testing.T) {
 		}
 	}
 	if seen < 26 {
-		t.Errorf("only %d packages stand in the table", seen)
+		t.Errorf("only %d packages are in the table", seen)
 	}
 }
 
-// Handlers are linked only where they are served, and operators' commands know no local environment.
+// Only programs that serve functions import the handlers, and operators' commands do not import the local
+// environment.
 func TestScripts_ImportOnlyWhatArchitectureAllows(t *testing.T) {
 	_, table, _ := strings.Cut(architecture(t), "\nFolders of `scripts`")
 	table, _, _ = strings.Cut(table, "\n## ")

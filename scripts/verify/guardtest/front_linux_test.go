@@ -146,7 +146,7 @@ func (f *front) send(d *delivery, r *http.Request, body []byte, hangUp bool) int
 	return d.status
 }
 
-// A connection a delivery: what a dead instance leaves behind is no other's.
+// No connection is kept: one to a dead instance must not serve the next instance.
 var transport = &http.Transport{DisableKeepAlives: true}
 
 // unacknowledged are those of the messages that no guard has acknowledged.

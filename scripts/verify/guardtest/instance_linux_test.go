@@ -246,8 +246,9 @@ func (s *slot) ended() {
 	s.guard = nil
 }
 
-// killGuard kills the guard alone. As PID 1 it takes its service along; else the kernel ends
-// gunicorn, and not its workers. It returns when the guard was dead, and all of its namespace.
+// killGuard kills only the guard. If the guard is PID 1, the kernel also kills its service;
+// otherwise the kernel ends gunicorn but not its workers. It returns the time at which the guard
+// and its namespace were dead.
 func (s *slot) killGuard() time.Time {
 	signalTo(s.guardPID(), syscall.SIGKILL)
 	<-s.guard.done
@@ -264,7 +265,7 @@ func signalTo(pid int, sig syscall.Signal) {
 	}
 }
 
-// killService kills all of the service. A parent ends with it.
+// killService kills all processes of the service. A guard that is its parent ends with it.
 func (s *slot) killService() {
 	if s.sidecar {
 		s.service.kill()
@@ -290,7 +291,7 @@ func (s *slot) killWorker() {
 	}
 }
 
-// suspend stops the guard, the service, or both, and returns what lets them go on.
+// suspend stops the guard, the service, or both, and returns the function that resumes them.
 func (s *slot) suspend(guard, service bool) (resume func()) {
 	groups := []int{}
 	if guard {

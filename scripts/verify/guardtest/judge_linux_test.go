@@ -19,7 +19,8 @@ func (v *verdictOf) Errorf(format string, a ...any) {
 	v.wrong = append(v.wrong, fmt.Sprintf(format, a...))
 }
 
-// An oracle that cannot fail proves nothing.
+// judge must report every result that the documented limits do not allow; otherwise the kill test
+// would always pass.
 func TestJudge_NoticesWhatTheLimitsDoNotAllow(t *testing.T) {
 	at := func(s int) time.Time { return time.Unix(int64(1000+s), 0) }
 	first := delivery{id: 1, key: "k", began: at(0), end: at(3), status: 200}

@@ -28,8 +28,9 @@ const (
 	safe = claimTime * 9 / 10
 )
 
-// Guards and services are killed and suspended, while messages and their copies are delivered. The
-// work of every trigger is done, and done once but for the documented limits, which are counted.
+// The test kills and suspends guards and services while messages and their copies are delivered. The
+// work of every trigger must be done, and done once. The documented limits allow exceptions, which
+// the test counts.
 func TestKill_EachTriggerIsDoneOnce(t *testing.T) {
 	seed := cmp.Or(*killSeed, rand.Uint64())
 	w := newWorld(t, emulatortest.Namespace(t)...)

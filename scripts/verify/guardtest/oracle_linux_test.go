@@ -111,7 +111,7 @@ func judge(t testing.TB, keys []string, all []*run, deliveries []delivery, done 
 			}
 			if !r.effect.IsZero() {
 				effects++
-				// The run whose success the receipt has may be any of them; each other one needs a cause.
+				// The receipt has the success of one of the runs. Each further run needs a cause.
 				if acknowledges(d.status) || cause == nil {
 					unexplained = append(unexplained, fmt.Sprintf("delivery %d, answered %d", d.id, d.status))
 				}

@@ -35,7 +35,7 @@ func onEmulators(t *testing.T) (project string) {
 	return "verify-" + strings.ToLower(rand.Text()[:12])
 }
 
-// made opens a run that has made everything and tried nothing, as a crash leaves it.
+// made opens a run that has created all its resources and tested nothing, as a crash leaves it.
 func made(t *testing.T, o options, id string) *live {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
@@ -180,14 +180,14 @@ func TestVerifyLive_DoesNothingUnlessItIsToldYes(t *testing.T) {
 		t.Errorf("exit %d: %s", code, out.String())
 	}
 	if !strings.Contains(out.String(), "below $0.10") {
-		t.Errorf("it names no cost: %s", out.String())
+		t.Errorf("the output names no cost: %s", out.String())
 	}
 	if !agreed(options{project: "p"}, strings.NewReader("yes\n"), io.Discard) {
-		t.Error("yes is not taken for yes")
+		t.Error("the answer yes is refused")
 	}
 }
 
-// interrupts ends a context when the run has made everything and said so.
+// interrupts cancels a context when the run reports that it has created all its resources.
 type interrupts struct {
 	bytes.Buffer
 	cancel context.CancelFunc
@@ -208,12 +208,12 @@ func TestVerifyLive_RemovesWhatItMadeAfterAnInterrupt(t *testing.T) {
 		t.Errorf("exit %d: %s", code, out.String())
 	}
 	if !strings.Contains(out.String(), "removed topic") {
-		t.Errorf("it had made nothing: %s", out.String())
+		t.Errorf("the run had created no topic: %s", out.String())
 	}
 	nothingLeft(t, project, namesBegin)
 }
 
-// After a crash CLEAN=1 removes what is left, and nothing that others have made.
+// After a crash CLEAN=1 removes the resources of the run, and none of others.
 func TestVerifyLive_CleanRemovesWhatACrashLeftAndNothingElse(t *testing.T) {
 	project := onEmulators(t)
 	l := made(t, options{project: project}, newID())

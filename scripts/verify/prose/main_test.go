@@ -85,6 +85,15 @@ func TestRead_FindsBadText(t *testing.T) {
 		"b.go":   "package b\n\nvar x = \"nobody is told\"\n",
 		"c.html": "<p>What is on record</p>\n",
 		"d.tf":   "description = \"Whoever looks\"\n",
+		"e_test.go": `package e
+
+// It comes again.
+func TestE(t *testing.T) {
+	if in := "nobody, as input"; in == "" {
+		t.Error("nobody was called")
+	}
+}
+`,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -94,7 +103,7 @@ func TestRead_FindsBadText(t *testing.T) {
 	if err := read(dir, func(path, _ string) { found[filepath.Base(path)]++ }); err != nil {
 		t.Fatal(err)
 	}
-	if want := map[string]int{"a.md": 2, "b.go": 2, "c.html": 2, "d.tf": 2}; !maps.Equal(found, want) {
+	if want := map[string]int{"a.md": 2, "b.go": 2, "c.html": 2, "d.tf": 2, "e_test.go": 2}; !maps.Equal(found, want) {
 		t.Errorf("%v problems, want %v", found, want)
 	}
 }

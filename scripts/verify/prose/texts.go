@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -32,7 +33,7 @@ func textsOf(path string) ([]text, error) {
 	read := map[string]func(string, string) ([]text, error){
 		".md": markdown, ".go": goFile, ".html": page, ".tf": terraform, ".tftpl": terraform,
 	}[filepath.Ext(path)]
-	if read == nil || strings.HasSuffix(path, "_test.go") {
+	if read == nil {
 		return nil, nil
 	}
 	data, err := os.ReadFile(path)
@@ -93,27 +94,37 @@ func markdown(_, content string) ([]text, error) {
 // statement finds strings that are SQL, a URL or another format rather than prose.
 var statement = regexp.MustCompile(`(?m)^\s*(SELECT|WITH|MERGE|INSERT|CREATE|DELETE|UPDATE|BEGIN|--)\b|://`)
 
-// goFile returns the string literals, concatenated ones as one, and the comments.
+// goFile returns the string literals, concatenated ones as one, and the comments. The literals of a test
+// are inputs and what is expected, except for the messages of its failures.
 func goFile(path, content string) ([]text, error) {
-	files := token.NewFileSet()
+	files, test := token.NewFileSet(), strings.HasSuffix(path, "_test.go")
 	f, err := parser.ParseFile(files, path, content, parser.ParseComments)
 	if err != nil {
 		return nil, err
 	}
 	var texts []text
+	add := func(e ast.Expr) bool {
+		s, all := joined(e)
+		all = all && strings.Contains(s, " ") && !statement.MatchString(s)
+		if all {
+			for paragraph := range strings.SplitSeq(s, "\n\n") {
+				texts = append(texts, text{literal, files.Position(e.Pos()).Line, paragraph})
+			}
+		}
+		return all
+	}
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.ImportSpec:
 			return false
+		case *ast.CallExpr:
+			if test && fails(n) {
+				add(n.Args[0])
+			}
 		case *ast.Field:
 			n.Tag = nil
 		case *ast.BinaryExpr, *ast.BasicLit:
-			if s, all := joined(n.(ast.Expr)); all && strings.Contains(s, " ") && !statement.MatchString(s) {
-				for paragraph := range strings.SplitSeq(s, "\n\n") {
-					texts = append(texts, text{literal, files.Position(n.Pos()).Line, paragraph})
-				}
-				return false
-			}
+			return test || !add(n.(ast.Expr))
 		}
 		return true
 	})
@@ -123,6 +134,12 @@ func goFile(path, content string) ([]text, error) {
 		}
 	}
 	return texts, nil
+}
+
+// fails reports whether a call is one of Error, Errorf, Fatal and Fatalf with a message.
+func fails(call *ast.CallExpr) bool {
+	method, ok := call.Fun.(*ast.SelectorExpr)
+	return ok && len(call.Args) > 0 && slices.Contains([]string{"Error", "Errorf", "Fatal", "Fatalf"}, method.Sel.Name)
 }
 
 // prose leaves out the lines of a comment that are an example or a diagram.

@@ -10,7 +10,7 @@ import (
 
 var lineOfCode = regexp.MustCompile("\\| `([^`]+ = [^`]+)` in \\[[\\w.]+\\]\\(\\.\\./\\.\\./([\\w/.]+)\\) \\|\n")
 
-// Each limit of the page stands in the code as the page quotes it.
+// The code has each limit as the page quotes it.
 func TestReferenceOfLimits_QuotesTheCode(t *testing.T) {
 	const page = "docs/reference/limits.md"
 	text, err := os.ReadFile(filepath.Join(root, page))

@@ -171,7 +171,7 @@ var (
 	testName = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w*)\(`)
 )
 
-// What the pages name in code has to exist: files, folders, and the tests that a command selects.
+// Files, folders and tests that the pages name in code must exist.
 func TestDocs_PathsAndTestsExist(t *testing.T) {
 	paths, commands := 0, 0
 	for _, file := range markdown(t) {
@@ -359,7 +359,7 @@ func TestDocs_DiagramsAreMermaid(t *testing.T) {
 	}
 	for _, bad := range []string{"flowchart TB\n  A[\"x\" --> B", "flowchart TB\n  A -> B", "sequenceDiagram\n  participant A as x\n  A->>B: y", "stateDiagram-v2\n  a -> b", "graph\n  a --> b"} {
 		if badDiagram(bad) == "" {
-			t.Errorf("taken for a diagram: %s", bad)
+			t.Errorf("accepted as a diagram: %s", bad)
 		}
 	}
 }

@@ -62,7 +62,7 @@ func platformErrors(t *testing.T) (out []platformError) {
 	return out
 }
 
-// Each text on the page is given to the code that decides.
+// The test gives each text on the page to the code that decides about it.
 func TestPlatformErrors_AreDecidedAsThePageSays(t *testing.T) {
 	decide := map[string]func(*testing.T, platformError) string{"BigQuery": bigQueryDecision, "Firestore": firestoreDecision, "Pub/Sub": pubSubDecision}
 	count := map[string]int{}

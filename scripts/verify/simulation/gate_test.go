@@ -14,10 +14,10 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// Every call that the system makes stops at a gate. Once all goroutines stand still, the seed
-// chooses which call goes on, and what goes wrong with it.
+// Every call that the system makes stops at a gate. When all goroutines wait, the seed chooses
+// which call goes on, and its fault.
 
-// fault is what goes wrong at one call.
+// fault is the fault of one call.
 type fault int
 
 const (
@@ -25,8 +25,8 @@ const (
 	refused          // no effect, and an error
 	lost             // its effect, and an error
 	late             // an error, and its effect comes later
-	slow             // it stands still, then the call is made
-	slowAfter        // the call is made, then its caller stands still
+	slow             // the process waits, then makes the call
+	slowAfter        // the process makes the call, then waits
 	diesBefore       // the process ends without the effect
 	diesAfter        // the process ends with the effect
 	dead             // the process had ended before
@@ -91,7 +91,7 @@ func (w *world) stop(c *call) fault {
 	case c.process.dead:
 		w.mu.Unlock()
 		return dead
-	case w.calm && !c.write: // nothing goes wrong any more, and reads need no order
+	case w.calm && !c.write: // no faults are drawn any more, and reads need no order
 		w.calls++
 		w.mu.Unlock()
 		return healthy
@@ -113,12 +113,12 @@ func (w *world) arrive() {
 
 func (w *world) draw(n int) int { w.mu.Lock(); defer w.mu.Unlock(); return w.rng.IntN(n) }
 
-// pause is how long a process stands still, often beyond its claim.
+// pause is how long a process waits, often longer than its claim.
 func (w *world) pause() time.Duration {
 	return []time.Duration{time.Second, 40 * time.Second, 59 * time.Second, 70 * time.Second, 100 * time.Second, 11 * time.Minute}[w.draw(6)]
 }
 
-// fault draws what goes wrong with a call.
+// fault draws the fault of a call.
 func (w *world) fault(c *call) fault {
 	if w.calm || w.faults == 0 || w.rng.IntN(w.rate) > 0 {
 		return healthy
@@ -132,7 +132,7 @@ func (w *world) fault(c *call) fault {
 	return kinds[w.rng.IntN(len(kinds))]
 }
 
-// play goes on until nothing is left to happen before an instant.
+// play runs until no event is left before an instant.
 func (w *world) play(until time.Time) {
 	for w.problem == "" {
 		synctest.Wait()

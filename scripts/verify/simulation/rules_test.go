@@ -13,12 +13,12 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// settle lets the system come to rest, and compares it with what must have come out.
+// settle lets the system finish its work without faults, and then checks the rules.
 func (w *world) settle() {
 	w.mu.Lock()
 	w.calm = true
 	w.mu.Unlock()
-	if w.poisoned+w.hangs != "" { // one period keeps no other from its turn
+	if w.poisoned+w.hangs != "" { // a broken period does not block the others
 		for range 5 {
 			w.relayed()
 		}
@@ -50,7 +50,7 @@ func (w *world) settle() {
 	w.rest()
 }
 
-// nothingLost: every report is on record, or in quarantine if it is invalid.
+// nothingLost: every report is recorded, or in quarantine if it is invalid.
 func (w *world) nothingLost() {
 	recorded := map[string]bool{}
 	for doc := range w.mem.Scan(context.Background(), "phase_periods", "!", "~") {
@@ -97,7 +97,7 @@ func (w *world) heartbeat() time.Time {
 	return at
 }
 
-// handedOver: each processor of each cycle whose critical ones have run has reached its consumer.
+// handedOver: if the critical processors of a cycle have run, each processor that has run is handed over.
 func (w *world) handedOver(but pipeline.Period) {
 	for id, processors := range upstream {
 		for _, period := range w.season.periods {
@@ -126,7 +126,7 @@ func (w *world) handedOver(but pipeline.Period) {
 				switch {
 				case begun && known(p) && batches == 0:
 					w.fail("%s of %s has run for %s, and was not handed over", p, id, period)
-				case batches > runs+1: // a run whose report came after its rows were found
+				case batches > runs+1: // one more, if reconciliation found the rows of a run before its report
 					w.fail("%s of %s is handed over %d times for %s, and ran %d times", p, id, batches, period, runs)
 				case batches > 0 && but == "" && !begun:
 					w.fail("%s of %s is handed over for %s, and critical processors have not run", p, id, period)
@@ -136,7 +136,7 @@ func (w *world) handedOver(but pipeline.Period) {
 	}
 }
 
-// costs: documents of a season follow from what was done, not from how often it was evaluated.
+// costs: the number of documents depends on the work of the season, not on the number of evaluations.
 func (w *world) costs() {
 	counted := map[string]int{}
 	for _, c := range []string{"phase_periods", "phase_triggers", "a_completion", "b_completion", "processing_locks", "lock_tokens", "shadow_phase_periods"} {
@@ -172,8 +172,8 @@ func (w *world) costs() {
 	}
 }
 
-// rest: one more relay and one more comparison write nothing, repair nothing, and cost no more than
-// their reads.
+// rest: one more relay and one more comparison write nothing and repair nothing. They need only a few
+// reads.
 func (w *world) rest() {
 	for range 2 { // after an hour without a change a relay marks the periods in which nothing is due
 		w.play(time.Now().Add(2 * time.Hour))

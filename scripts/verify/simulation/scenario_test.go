@@ -22,7 +22,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// season is a calendar and the periods in which a world lives.
+// season is a calendar and the periods of a world.
 type season struct {
 	name, zone, calendar  string
 	periods               []pipeline.Period
@@ -66,10 +66,10 @@ var seasons = sync.OnceValue(func() []*season {
 
 var upstream = map[string][]string{"a_to_b": {"a1_table", "a2_table", "a3_table"}, "b_to_c": {"b1_table", "b2_table"}}
 
-// critical processors: without them nothing is handed over.
+// critical are the processors that a hand-over needs.
 var critical = map[string][]string{"a_to_b": {"a1_table", "a2_table"}, "b_to_c": {"b1_table", "b2_table"}}
 
-// follows says which run a message sets off.
+// follows has the processor that a trigger of a table starts.
 var follows = map[string]string{"a1_table": "b1_table", "a2_table": "b2_table", "a3_table": "b1_table", "b1_table": "c1_table", "b2_table": "c1_table"}
 
 func (s *season) yaml() string {
@@ -156,7 +156,7 @@ func (w *world) scenario() {
 	w.at(w.sometime(), func() { w.tidy() })
 }
 
-// sometime is a moment at which something happens, often that of another event.
+// sometime draws a moment, often close to that of another event.
 func (w *world) sometime() time.Time {
 	if w.rng.IntN(2) == 0 && len(w.events) > 0 {
 		return w.events[w.rng.IntN(len(w.events))].at.Add(time.Duration(w.rng.IntN(300)) * time.Millisecond)
@@ -164,7 +164,7 @@ func (w *world) sometime() time.Time {
 	return w.season.starts[w.rng.IntN(3)].Add(time.Duration(w.rng.Int64N(int64(w.season.within + time.Hour))))
 }
 
-// ran lets a processor run about a period: it writes rows, and soon reports.
+// ran schedules a run of a processor for a period: it writes rows, and soon reports.
 func (w *world) ran(processor string, period pipeline.Period, at time.Time) {
 	if latest := time.Now().Add(time.Second); at.Before(latest) {
 		at = latest
@@ -191,7 +191,7 @@ func (w *world) ran(processor string, period pipeline.Period, at time.Time) {
 	})
 }
 
-// accepted is a message of a downstream topic. Its consumer drops copies, and runs.
+// accepted handles a message of a downstream topic. Its consumer drops copies, and runs.
 func (w *world) accepted(topic string, m wire.Outgoing) {
 	id := m.Attributes["trigger_id"]
 	w.sent[id]++
@@ -231,7 +231,7 @@ func (w *world) reconcile() {
 	w.request(p, func(ctx context.Context) int { w.compared(ctx, p); return 1 }, func(int) {})
 }
 
-// compared compares and repairs, and returns what is left that could be repaired.
+// compared compares and repairs, and returns the findings that are left.
 func (w *world) compared(ctx context.Context, p *process) (left []string, err error) {
 	r := reconcile.New(p.app)
 	r.Contents = func(_ context.Context, processors []pipeline.Processor, _, _ pipeline.Period) map[string]warehouse.Contents {
@@ -261,7 +261,7 @@ func (w *world) compared(ctx context.Context, p *process) (left []string, err er
 	return left, nil
 }
 
-// tidy is an operator who hands quarantined messages over again, or discards them.
+// tidy is an operator who replays quarantined messages, or discards them.
 func (w *world) tidy() {
 	p := w.processes[w.rng.IntN(len(w.processes))]
 	discard := w.calm || w.rng.IntN(2) == 0
@@ -281,13 +281,13 @@ func (w *world) tidy() {
 				continue
 			}
 			id := fmt.Sprintf("discard-%s-%d", q.ID, threadOf(ctx))
-			_, _ = delivery.MarkDiscarded(ctx, p.app, q.ID, audit.Record{Action: "discard", Actor: "ada", Reason: "no period"}, id) // else he tries again
+			_, _ = delivery.MarkDiscarded(ctx, p.app, q.ID, audit.Record{Action: "discard", Actor: "ada", Reason: "no period"}, id) // if it fails, the next tidy tries again
 		}
 		return 1
 	}, func(int) {})
 }
 
-// applied counts writes, but for heartbeats.
+// applied counts writes, except those of heartbeats.
 func (w *world) applied(ws []store.Write) {
 	if !slices.ContainsFunc(ws, func(wr store.Write) bool { return wr.Ref.Collection == "function_status" }) {
 		w.mu.Lock()
@@ -297,7 +297,7 @@ func (w *world) applied(ws []store.Write) {
 	}
 }
 
-// guarded is what the function does about a transition that panics.
+// guarded turns a panic of a transition into an error, as the function does.
 func guarded(do func() (reconcile.Report, error)) (r reconcile.Report, err error) {
 	defer func() {
 		if v := recover(); v != nil {

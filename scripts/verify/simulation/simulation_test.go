@@ -22,8 +22,8 @@ var (
 	one   = flag.Uint64("sim.seed", 0, "play this seed alone, and print what happens")
 )
 
-// TestSimulation plays whole systems in which calls fail, processes die and time passes, each from a
-// seed of its own, and compares the outcome with rules of its own.
+// TestSimulation plays whole systems in which calls fail, processes die and time passes. Each has its
+// own seed. The test checks the outcome with rules of its own.
 func TestSimulation(t *testing.T) {
 	if *one > 0 {
 		if w := simulate(t, *one, func(line string) { fmt.Println(line) }); w.problem != "" {
@@ -74,7 +74,7 @@ func simulate(t *testing.T, seed uint64, trace func(string)) *world {
 
 // end lets every goroutine of the world end.
 func (w *world) end() {
-	w.problem = cmp.Or(w.problem, "-") // nothing more is found
+	w.problem = cmp.Or(w.problem, "-") // fail records no further problem
 	for _, p := range w.processes {
 		w.mu.Lock()
 		p.dead = true

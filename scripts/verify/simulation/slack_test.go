@@ -12,7 +12,7 @@ import (
 	"github.com/phasegate/phasegate/shared/notify"
 )
 
-// Slack takes messages without a network: the request's context says which process sends them.
+// Slack receives messages without a network. The context of a request has the process that sends it.
 
 type placeKey struct{}
 
@@ -51,7 +51,7 @@ var channel = notify.FromEnv(func(name string) string {
 	return map[string]string{"SLACK_WEBHOOK_URL": "https://slack.invalid/hook"}[name]
 })
 
-// quarantineNotified: people hear of invalid messages, once an hour.
+// quarantineNotified: a notification about invalid messages is sent, at most once an hour.
 func (w *world) quarantineNotified() {
 	invalid := false
 	for _, m := range w.messages {

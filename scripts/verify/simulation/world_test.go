@@ -29,7 +29,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// world is one system. Everything in it follows from the seed.
+// world is one system. The seed decides everything in it.
 type world struct {
 	seed      uint64
 	rng       *rand.Rand
@@ -38,8 +38,8 @@ type world struct {
 	mem       *memory.Store
 	processes []*process
 	shadow    bool            // every completion is delivered to the shadow, too
-	poisoned  pipeline.Period // of which the readiness check panics
-	hangs     pipeline.Period // of which it takes its time
+	poisoned  pipeline.Period // its readiness check panics
+	hangs     pipeline.Period // its readiness check takes an hour
 	calm      bool
 	faults    int // that may still happen
 	rate      int
@@ -57,14 +57,14 @@ type world struct {
 	messages []*message
 	runs     []*run
 	tables   map[string]map[pipeline.Period]warehouse.Slice
-	effects  map[string]string // trigger id → payload that the consumer took
+	effects  map[string]string // trigger id → payload that the consumer accepted
 	sent     map[string]int    // trigger id → messages
-	notified []time.Time       // that messages were put in quarantine
+	notified []time.Time       // times of notifications about quarantine
 
 	calls, writes, steps, number int
 	happened                     int          // calls that failed
 	ended                        int          // the thread that has just ended
-	panicked                     map[int]bool // threads in which a readiness check did
+	panicked                     map[int]bool // threads in which a readiness check panicked
 }
 
 type event struct {
@@ -100,7 +100,7 @@ type run struct {
 	event     time.Time
 	rows      int64
 	execution string
-	reported  bool // else its report is lost for ever
+	reported  bool // false: its report is lost
 }
 
 type result struct {
@@ -142,7 +142,7 @@ func (w *world) after(d time.Duration, do func()) {
 
 var silent = slog.New(slog.DiscardHandler)
 
-// boot gives a place an instance without any memory.
+// boot starts a new instance with empty memory in a place.
 func (w *world) boot(i int) {
 	p := &process{id: i, skew: w.processes[i].skew}
 	st := gated{w, p}
@@ -158,7 +158,7 @@ func (w *world) boot(i int) {
 	w.processes[i] = p
 }
 
-// kill ends a process: nothing that it was doing reaches anything any more.
+// kill ends a process: none of its pending calls has an effect any more.
 func (w *world) kill(p *process) {
 	w.mu.Lock()
 	p.dead = true
@@ -173,7 +173,7 @@ func (w *world) kill(p *process) {
 	w.boot(p.id)
 }
 
-// request runs something on a process, and tells how it ended: code 0 for a process that died.
+// request runs a request on a process, and passes its status to done: 0 if the process died.
 func (w *world) request(p *process, do func(ctx context.Context) int, done func(code int)) {
 	w.mu.Lock()
 	w.number++
@@ -189,7 +189,7 @@ func (w *world) request(p *process, do func(ctx context.Context) int, done func(
 	}()
 }
 
-// finish deals with the requests that have ended.
+// finish calls done for the requests that have ended.
 func (w *world) finish() {
 	w.mu.Lock()
 	all := w.results
@@ -287,7 +287,7 @@ func (w *world) checker(p *process) cycle.Check {
 			w.mu.Unlock()
 			panic("the statement cannot be parsed")
 		case key.Period == w.hangs:
-			takes = time.Hour // until its caller gives up
+			takes = time.Hour // until its caller's context ends
 		}
 		limit := time.NewTimer(takes)
 		defer limit.Stop()

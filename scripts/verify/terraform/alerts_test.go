@@ -39,9 +39,9 @@ var (
 	selector = regexp.MustCompile(`([a-z_]+)="([^"]*)"`)
 )
 
-// counts returns the filter of the entries that a query over a counted event counts: that of
-// the metric, and what the query selects of it by labels. Nil for other queries, and for those
-// about absence.
+// counts returns the filter of the entries that a query over a counted event counts: the filter of
+// the metric with the labels that the query selects. It returns nil for other queries, and for
+// queries about absence.
 func counts(t *testing.T, p *plan, query string) filter {
 	t.Helper()
 	m := counted.FindStringSubmatch(query)
@@ -71,8 +71,8 @@ func counts(t *testing.T, p *plan, query string) filter {
 	return nil
 }
 
-// filters returns every log filter of an alert, by the alert's key and the condition's title:
-// of log matches, and of entries that are counted for an alert.
+// filters returns every log filter of the alerts, by the alert's key and the condition's title.
+// They are those of log matches, and those of counted entries.
 func filters(t *testing.T, p *plan) map[string]filter {
 	t.Helper()
 	out := map[string]filter{}
@@ -93,8 +93,8 @@ func filters(t *testing.T, p *plan) map[string]filter {
 	return out
 }
 
-// What our own code does not log is here as its owner does: the platform's scheduler,
-// and processors in other languages.
+// Log lines of programs that are not ours: the platform's scheduler, and processors in other
+// languages. The text is as these programs write it.
 var (
 	strangers = map[string]string{
 		"scheduler-failed": `{"severity":"ERROR","logName":"projects/nba-test-project/logs/cloudscheduler.googleapis.com%2Fexecutions","resource":{"type":"cloud_scheduler_job","labels":{"job_id":"phasegate-relay","location":"us-central1"}},
@@ -130,7 +130,7 @@ func TestF37_EachFilterFiresOnARecordedBadLineAndIsSilentOnAGoodNight(t *testing
 	for _, s := range fineStrangers {
 		good = append(good, stranger(t, s))
 	}
-	quiet := map[string]bool{} // pages of which an instance never fired
+	quiet := map[string]bool{} // keys of filters that match no bad line
 	all := filters(t, withGuard(t))
 	for key, f := range all {
 		t.Run(key, func(t *testing.T) {
@@ -152,18 +152,17 @@ func TestF37_EachFilterFiresOnARecordedBadLineAndIsSilentOnAGoodNight(t *testing
 		}
 	}
 	for key := range quiet {
-		t.Errorf("%s does not fire on any of what was recorded for it", key)
+		t.Errorf("%s fires on none of the lines that were recorded for it", key)
 	}
 	for page := range bad {
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(all)), func(key string) bool { return strings.HasPrefix(key, page) }) {
-			t.Errorf("what goes wrong as %s has no alert", page)
+			t.Errorf("the recorded fault %s has no alert", page)
 		}
 	}
 }
 
-// A smoke test completes a cycle past its deadline, one processor after the other.
-// A line is one alert's business, beside the two that count errors of whatever kind; the
-// report of reconciliation says several things.
+// A log line matches one alert, apart from the two alerts that count all errors. The report of
+// reconciliation is an exception: it has several results.
 func TestAlerts_LogLineTriggersOneAlert(t *testing.T) {
 	_, bad, _ := recordings(t)
 	all := filters(t, withGuard(t))
@@ -182,11 +181,11 @@ func TestAlerts_LogLineTriggersOneAlert(t *testing.T) {
 		}
 	}
 	if len(both) > 0 {
-		t.Errorf("one line sets off %v", slices.Sorted(maps.Keys(both)))
+		t.Errorf("one line fires several alerts: %v", slices.Sorted(maps.Keys(both)))
 	}
 }
 
-// A hold is a person's decision: it is logged, and notifies nobody while it lasts.
+// An operator decides to hold a cycle: the hold is logged, and fires no alert while it lasts.
 func TestAlerts_HoldByPersonSetsOffNone(t *testing.T) {
 	r := record(t)
 	onHold(r)
@@ -206,6 +205,7 @@ func TestAlerts_HoldByPersonSetsOffNone(t *testing.T) {
 	}
 }
 
+// A smoke test completes a cycle past its deadline in shadow: none of its lines may fire an alert.
 func TestAlerts_ShadowTriggersNone(t *testing.T) {
 	recordings(t)
 	events, all := 0, filters(t, withGuard(t))
@@ -220,7 +220,7 @@ func TestAlerts_ShadowTriggersNone(t *testing.T) {
 		}
 	}
 	if events < 5 {
-		t.Errorf("only %d lines that would set off an alert out of shadow", events)
+		t.Errorf("only %d lines that would fire an alert outside shadow mode, want 5", events)
 	}
 }
 
@@ -305,7 +305,7 @@ func TestAlerts_FilterEventsAreLoggedByCode(t *testing.T) {
 					t.Errorf("%s: %s is no event of shared/telemetry", text, event)
 				}
 				if !emitted[event] {
-					t.Errorf("%s: nothing that was run has logged %s", text, event)
+					t.Errorf("%s: no recorded run has logged %s", text, event)
 				}
 			}
 		}
@@ -335,7 +335,7 @@ var (
 	extractor    = regexp.MustCompile(`^EXTRACT\((jsonPayload\.[a-z_]+)\)$`)
 )
 
-// checkFields looks, among the entries with the filter's event, for its fields.
+// checkFields checks that the entries of the filter's event have the fields of the filter.
 func checkFields(t *testing.T, all []entry, filterText string, extractors cty.Value) {
 	t.Helper()
 	m := eventComparison.FindStringSubmatch(filterText)

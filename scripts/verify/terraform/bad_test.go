@@ -29,7 +29,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// bad holds, by the page of the alert that has to notice it, what goes wrong.
+// bad has a fault for each alert that has to fire on it, by the alert's runbook page.
 var bad = map[string]func(*recorder){
 	"function-errors": func(r *recorder) {
 		r.SetDown(true)
@@ -39,10 +39,10 @@ var bad = map[string]func(*recorder){
 		r.deliver("health", []byte(`{"job":"health"}`))
 	},
 	"hand-over-latency": func(r *recorder) {
-		// The last one ended 16 minutes before its message could be handled.
+		// The last processor ended 16 minutes before its message was handled.
 		r.SetNow(morning)
 		r.complete(morning.Add(-16*time.Minute), r.Pipeline.Transitions[0].Order...)
-		// Another night, found by the relay.
+		// A further run of the night, which only the relay evaluates.
 		r.SetNow(morning.Add(20 * time.Minute))
 		c := wire.Completion{Processor: r.Pipeline.Transitions[0].Order[0], Reported: "late", Period: "2026-02-03", Status: wire.StatusSuccess,
 			EventTime: morning.Add(time.Minute), ExecutionID: "late", CorrelationID: "late"}
@@ -116,7 +116,7 @@ var bad = map[string]func(*recorder){
 		r.relay()
 	},
 	"findings-left": func(r *recorder) {
-		r.deliver("reconcile", []byte(`{"job":"dance"}`)) // and nobody looks at it
+		r.deliver("reconcile", []byte(`{"job":"dance"}`)) // and it stays in quarantine
 		r.nightly()
 	},
 	"reconcile-unknown": func(r *recorder) { // no BigQuery is configured
@@ -139,7 +139,7 @@ var bad = map[string]func(*recorder){
 		r.t.Cleanup(revoked.Close)
 		r.Notifier.Slack = notify.FromEnv(func(name string) string { return map[string]string{"SLACK_WEBHOOK_URL": revoked.URL}[name] })
 		for _, f := range []string{"transition", "reconcile", "sweep", "health"} {
-			r.deliver(f, []byte(`{"job":"dance"}`)) // of which somebody should hear
+			r.deliver(f, []byte(`{"job":"dance"}`)) // each function tries to notify Slack of it
 		}
 	},
 	"health-failing": func(r *recorder) {
@@ -156,7 +156,7 @@ var bad = map[string]func(*recorder){
 	},
 }
 
-// work is a run of a processor in Go; fenced: a later run has taken its right to write.
+// work is a run of a processor in Go. With fenced, a later run has revoked its fencing token.
 func (r *recorder) work(fenced bool) error {
 	r.guarded()
 	runner := processor.New(processor.Config{Pipeline: r.Pipeline, Store: r.written, Locks: r.Locks, Warehouse: warehouse.New("test", bigQuery(r.t, fenced)),
@@ -168,8 +168,8 @@ func (r *recorder) work(fenced bool) error {
 	return err
 }
 
-// bigQuery takes every write, or has none left to make: its part in what is logged and
-// recorded. Writes themselves are tried on the emulator.
+// bigQuery accepts every write, or refuses the last one if fenced. It is only good enough for the log
+// lines and documents of a run; other tests write to the emulator.
 func bigQuery(t *testing.T, fenced bool) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -234,7 +234,7 @@ func inParts(r *recorder) {
 	r.complete(morning.Add(time.Minute), tr.Order[4:]...)
 }
 
-// inShards is a night of a transition whose runs do not stand in the period's document.
+// inShards is a night of a transition whose runs are not stored in the period's document.
 func inShards(r *recorder) {
 	p, err := pipeline.Parse([]byte(pipelinetest.Wide(501, "processor")))
 	if err != nil {
@@ -257,7 +257,7 @@ func inShards(r *recorder) {
 	}
 }
 
-// oddities write what a night without them does not.
+// oddities write documents and fields that an ordinary night does not.
 func oddities(r *recorder) {
 	tr := r.Pipeline.Transitions[0]
 	r.complete(morning, "RosterHistoryProcessor") // of no mode
@@ -271,7 +271,7 @@ func oddities(r *recorder) {
 	}
 }
 
-// onHold is a night that a person keeps on hold beyond its deadline.
+// onHold is a night that an operator holds beyond its deadline.
 func onHold(r *recorder) {
 	tr := r.Pipeline.Transitions[0]
 	r.complete(morning, tr.Order[0])
@@ -282,8 +282,8 @@ func onHold(r *recorder) {
 	r.relay()
 }
 
-// inShadow is what a smoke test leaves: a cycle past its deadline that is completed one
-// by one, and a relay in shadow that finds others overdue.
+// inShadow does the same as a smoke test: its completions arrive one by one after the deadline of
+// the cycle, and a relay in shadow finds other cycles overdue.
 func inShadow(r *recorder) {
 	r.query = "?shadow=1"
 	r.relay() // the first, two days before

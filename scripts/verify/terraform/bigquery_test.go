@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// doubled is a BigQuery in which one player has so many rows too many, for its part in
-// what is logged and recorded. Removals themselves are tried on the emulator.
+// doubled is a BigQuery in which one player has a number of surplus rows. It is only good enough for
+// the log lines and documents of a sweep; other tests remove rows on the emulator.
 func doubled(t *testing.T, surplus int) string {
 	answer := func(columns string, rows ...string) string {
 		var fields, values []string
@@ -83,12 +83,12 @@ func doubled(t *testing.T, surplus int) string {
 	})
 }
 
-// denied is a BigQuery that lets nobody in.
+// denied is a BigQuery that refuses every request.
 func denied(t *testing.T) string {
 	return answering(t, func(string, string) string { return "" })
 }
 
-// answering answers requests to BigQuery; with "" that access is denied.
+// answering answers requests to BigQuery. The answer "" means that access is denied.
 func answering(t *testing.T, answer func(path, body string) string) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)

@@ -12,8 +12,8 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// What alerts cost a month, at Google's list prices: each condition, and each time series that a
-// query returns at each of its evaluations.
+// The monthly cost of alerts at Google's list prices: for each condition, and for each time series
+// that a query returns at each evaluation.
 // Prices: https://cloud.google.com/products/observability/pricing, "Cloud Monitoring", "Alerting".
 // How a query is counted: https://docs.cloud.google.com/monitoring/alerts/cost-control.
 // Copies of the second page of 2024 and 2025 announce $1.50 a condition and the same $0.35.
@@ -21,12 +21,12 @@ const (
 	perCondition   = 0.10
 	perSeries      = 0.35 / 1e6
 	secondsAMonth  = 30 * 24 * 3600
-	cyclesAtOnce   = 2 // of which something is said
+	cyclesAtOnce   = 2 // for which an alert fires at the same time
 	evaluationForm = "60s"
 )
 
-// TestAlerts_AMonthsBill prints what the alerts of a deployment cost, as docs/explanation/performance.md has it,
-// and adds it to what the rest costs there. README.md has the sums.
+// TestAlerts_AMonthsBill computes the cost of the alerts of a deployment, which docs/explanation/performance.md
+// must have, and adds it to the other costs there. README.md must have the sums.
 func TestAlerts_AMonthsBill(t *testing.T) {
 	read := func(file string) string {
 		t.Helper()
@@ -72,7 +72,7 @@ func TestAlerts_AMonthsBill(t *testing.T) {
 			evaluations := float64(series) * secondsAMonth / 60
 			t.Logf("%s: %d conditions $%.2f; at most %d series an evaluation, %.1f million a month $%.2f", name, all, float64(all)*perCondition, series, evaluations/1e6, evaluations*perSeries)
 			if series == 0 {
-				t.Error("no query returns anything")
+				t.Error("no query returns a time series")
 			}
 			alerts := float64(all)*perCondition + evaluations*perSeries
 			row := fmt.Sprintf("| %s | %d | %d | %d | $%.2f | %d an evaluation, %.1f million, $%.2f | $%.2f |", name, len(policies(t, p)), all,

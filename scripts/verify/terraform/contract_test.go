@@ -43,7 +43,7 @@ func nba(t *testing.T) *pipeline.Pipeline {
 	return p
 }
 
-// route is a push subscription: what it takes, and where it delivers.
+// route is a push subscription: its topic, and the function that it delivers to.
 type route struct{ Topic, Function, Query string }
 
 // deployedRoutes are the push subscriptions of a plan by name.
@@ -60,7 +60,7 @@ func deployedRoutes(t *testing.T, p *plan) map[string]route {
 		}
 		uri, query, _ := strings.Cut(s.text("push_config", "0", "push_endpoint"), "/?")
 		if uri = strings.TrimSuffix(uri, "/"); uris[uri] == "" {
-			t.Errorf("%s delivers to %s: no function is there", s.address, uri)
+			t.Errorf("%s delivers to %s: no function has this address", s.address, uri)
 		}
 		out[s.text("name")] = route{strings.TrimPrefix(s.text("topic"), "projects/"+project+"/topics/"), uris[uri], query}
 	}
@@ -108,8 +108,8 @@ func localRoutes(t *testing.T, prefix string) (map[string]route, map[string]bool
 	return out, topics
 }
 
-// What is deployed delivers as the local environment does, in which everything is tried:
-// no topic or subscription but those that the definition asks for, and none missing.
+// The deployment has the topics and subscriptions of the local environment, in which the tests
+// run: none is missing, and there are no others.
 func TestF50_TheDeployedTopologyIsTheOneThatIsTriedLocally(t *testing.T) {
 	for _, prefix := range []string{"", "dev-"} {
 		p := planned(t, map[string]cty.Value{"prefix": cty.StringVal(prefix)})
@@ -171,8 +171,8 @@ func TestTerraform_FunctionsMatchCode(t *testing.T) {
 	}
 }
 
-// A request ends by itself before the platform ends it, and before Pub/Sub gives up
-// waiting for the answer.
+// A request ends by itself before the platform ends it, and before Pub/Sub's acknowledgement
+// deadline.
 func TestTimeLimits_AreInOrder(t *testing.T) {
 	unopened := func(context.Context) (*app.App, error) { return nil, fmt.Errorf("not opened by this test") }
 	own := map[string]delivery.Function{
@@ -197,8 +197,8 @@ func TestTimeLimits_AreInOrder(t *testing.T) {
 	}
 }
 
-// unset are the variables that no deployment sets: an archive holds its pipeline, emulators
-// are for machines of developers, and a bot speaks to the channel, as for the alerts.
+// unset are the variables that no deployment sets. The archive contains the pipeline file, emulators
+// are for developers, and a bot token replaces the webhook of Slack.
 var unset = []string{"SLACK_WEBHOOK_URL", "PIPELINE_FILE", "PHASEGATE_LEASE", "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"}
 
 // Go's limit leaves room for the program itself, which it does not count: some 30 MB.
@@ -228,11 +228,11 @@ func TestEnvironment_MatchesVariablesThatCodeReads(t *testing.T) {
 	}
 	for _, name := range unset {
 		if !read[name] {
-			t.Errorf("%s is read by nothing", name)
+			t.Errorf("the code does not read %s", name)
 		}
 		delete(read, name)
 	}
-	// With every variable of Terraform's at another value than its default.
+	// Every variable of Terraform has another value than its default.
 	p := planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-"), "database": cty.StringVal("books"), "shadow": cty.True,
 		"claim": cty.StringVal("2m"), "log_level": cty.StringVal("debug"), "slack_channel": cty.StringVal("#alerts"), "slack_token": cty.StringVal("xoxb-secret"), "page": cty.StringVal("https://status.example.com")})
 	for _, f := range p.some("google_cloudfunctions2_function") {
@@ -259,7 +259,7 @@ func TestEnvironment_MatchesVariablesThatCodeReads(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v and a channel", f.address, got, want)
 		}
 	}
-	// And with its defaults, the code's.
+	// With Terraform's defaults, the configuration has the defaults of the code.
 	for _, f := range planned(t, nil).some("google_cloudfunctions2_function") {
 		vars := f.at("service_config", "0", "environment_variables").AsValueMap()
 		got, err := app.ConfigFromEnv(func(name string) string {
@@ -322,7 +322,8 @@ func TestFirestore_FieldsOfTwoEnvironmentsFitIntoOneDatabase(t *testing.T) {
 	}
 }
 
-// Fields without an index are those that would need many entries, and exist.
+// Terraform sets fields that the code writes. Those without an index are maps, lists and stored messages,
+// which would need many index entries.
 func TestFirestore_CollectionsAndFieldsMatchCode(t *testing.T) {
 	recordings(t)
 	written := sharedRecordings.written
@@ -342,7 +343,7 @@ func TestFirestore_CollectionsAndFieldsMatchCode(t *testing.T) {
 			t.Errorf("%s: no document of %s has %s", f.address, collection, field)
 		}
 	}
-	// What is written with an end to it is what the database ends, and nothing else is.
+	// The database expires exactly the collections whose documents have expires_at.
 	p := planned(t, nil)
 	ends := map[string]bool{}
 	for _, f := range p.some("google_firestore_field") {
@@ -352,7 +353,7 @@ func TestFirestore_CollectionsAndFieldsMatchCode(t *testing.T) {
 	}
 	for collection, fields := range written {
 		if fields["expires_at"] != ends[collection] {
-			t.Errorf("%s: documents have an end: %v, the database ends them: %v", collection, fields["expires_at"], ends[collection])
+			t.Errorf("%s: documents have expires_at: %v, the database expires them: %v", collection, fields["expires_at"], ends[collection])
 		}
 	}
 	unindexed := p.local("wide").AsValueMap()
@@ -366,7 +367,8 @@ func TestFirestore_CollectionsAndFieldsMatchCode(t *testing.T) {
 	}
 }
 
-// The archive's name, and what is said when it is missing or of another checkout.
+// The archive's name has the source hash. If the archive is missing or of another checkout, the error says
+// how to make it.
 func TestArchives_AreFoundBySourceHash(t *testing.T) {
 	for _, o := range planned(t, nil).some("google_storage_bucket_object") {
 		if !regexp.MustCompile(`^[a-z]+-` + hash + `\.zip$`).MatchString(o.text("name")) {

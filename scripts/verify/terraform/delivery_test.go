@@ -28,8 +28,8 @@ func variants(t *testing.T) map[string]map[string]cty.Value {
 	}
 }
 
-// twoTransitions is a pipeline with a second transition that takes up where the first
-// ends, without latencies and services, and with more schedules.
+// twoTransitions is a pipeline with a second transition that follows the first one. The second has
+// no latencies, its phase has no service, and there are more schedules.
 func twoTransitions(t *testing.T) string {
 	t.Helper()
 	text := string(pipeline.Default())
@@ -56,7 +56,7 @@ func definition(t *testing.T, text string) string {
 	return file
 }
 
-// inEveryVariant runs a test on each; nothing may be refused in any.
+// inEveryVariant runs a test on each variant. No variant may fail a validation.
 func inEveryVariant(t *testing.T, test func(t *testing.T, p *plan)) {
 	for name, vars := range variants(t) {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestF41_EverySubscriptionHasADeadLetterThatStaysAndAnAlertOnIt(t *testing.T
 			}
 			if s.name == "dead_letter" {
 				kept[s.text("topic")] = s.text("name")
-				if s.text("message_retention_duration") != "2678400s" { // 31 days, the longest there is
+				if s.text("message_retention_duration") != "2678400s" { // 31 days, the longest retention
 					t.Errorf("%s keeps messages for %s", s.address, s.text("message_retention_duration"))
 				}
 			}
@@ -132,8 +132,8 @@ func subscriptionsIn(query string) (out []string) {
 	return out
 }
 
-// Pub/Sub's agent gives up a message only if it may publish to the dead letter and
-// acknowledge the original; it signs pushes in the name of the delivering identity.
+// Pub/Sub's agent dead-letters a message only if it may publish to the dead-letter topic and
+// acknowledge the original. It signs pushes in the name of the delivering identity.
 func TestPubSubAgent_HasRightsForDeadLetters(t *testing.T) {
 	inEveryVariant(t, func(t *testing.T, p *plan) {
 		const agent = "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
@@ -169,7 +169,7 @@ func TestF49_OnlyTheDeliveringIdentityMayCallAFunction(t *testing.T) {
 				continue // people: TestStatusPage_IsOnlyForNamedViewers
 			}
 			if m.text("role") != "roles/run.invoker" || callers[m.text("name")] != "" {
-				t.Errorf("%s: %s, beside %q", m.address, m.text("role"), callers[m.text("name")])
+				t.Errorf("%s: role %s, the service already has the caller %q", m.address, m.text("role"), callers[m.text("name")])
 			}
 			callers[m.text("name")] = m.text("member")
 		}
@@ -202,8 +202,8 @@ func TestF49_OnlyTheDeliveringIdentityMayCallAFunction(t *testing.T) {
 	})
 }
 
-// Who is named sees the page of health, and nothing of any other function; without anybody
-// nothing comes in from outside.
+// Named viewers may open the status page of health, and no other function. Without viewers, no
+// function accepts requests from outside.
 func TestStatusPage_IsOnlyForNamedViewers(t *testing.T) {
 	for name, viewers := range map[string][]string{"nobody": nil, "two": {"group:data@example.com", "user:ada@example.com"}} {
 		t.Run(name, func(t *testing.T) {
@@ -247,7 +247,7 @@ func TestStatusPage_IsOnlyForNamedViewers(t *testing.T) {
 	}
 }
 
-// What has to be looked for in the text: lifecycles are instructions, not values.
+// The test reads the HCL, because lifecycle blocks have no value in a plan.
 func TestF49_ACallersRightComesBackWithTheFunction(t *testing.T) {
 	m := planned(t, nil)
 	child, err := m.load(root+"/modules/function", "", map[string]cty.Value{"project": cty.StringVal(project), "region": cty.StringVal(region),
@@ -264,19 +264,19 @@ func TestF49_ACallersRightComesBackWithTheFunction(t *testing.T) {
 				if tr.RootName() != "google_cloudfunctions2_function" || tr[1].(hcl.TraverseAttr).Name != "this" {
 					continue
 				}
-				// The function as a whole would take the right away at each update, too.
+				// With the whole function as a trigger, each update would replace the binding.
 				if len(tr) != 3 || tr[2].(hcl.TraverseAttr).Name != "id" {
-					t.Error("the right to call a function goes with every update of it")
+					t.Error("every update of a function replaces the right to call it")
 				}
 				return
 			}
 		}
 	}
-	t.Error("the right to call a function is not replaced with it")
+	t.Error("the right to call a function is not replaced together with the function")
 }
 
-// Above 1,000 processors completions wait longer for the record that they share. Five instances have to
-// hold all that arrive meanwhile.
+// Above 1,000 processors, completions wait longer for their shared document. Five instances have to hold
+// all completions that arrive in that time.
 func TestTransition_HasMoreRequestsAtOnceAboveAThousandProcessors(t *testing.T) {
 	for processors, want := range map[int]string{5: "80", 1000: "80", 1001: "250"} {
 		file := filepath.Join(t.TempDir(), "wide.yaml")
@@ -296,8 +296,8 @@ func TestTransition_HasMoreRequestsAtOnceAboveAThousandProcessors(t *testing.T) 
 	}
 }
 
-// settings are those of a function that another way of deploying would put back to the
-// platform's defaults.
+// settings are those of a function that another way of deploying would reset to the platform's
+// defaults.
 var settings = []string{"service_account_email", "available_memory", "available_cpu", "max_instance_request_concurrency",
 	"timeout_seconds", "max_instance_count", "environment_variables", "ingress_settings", "all_traffic_on_latest_revision"}
 
@@ -328,10 +328,10 @@ func TestF51_EverySettingStandsInTheOnePathThatDeploys(t *testing.T) {
 			}
 			read++
 			if filepath.Base(file) == "flask-on-cloud-run.md" {
-				continue // deploys a service of the reader's own
+				continue // it deploys the reader's own service
 			}
 			if m := another.Find(b); m != nil {
-				t.Errorf("%s deploys past terraform/: %s", file, m)
+				t.Errorf("%s deploys without terraform/: %s", file, m)
 			}
 		}
 	}
@@ -354,8 +354,8 @@ func TestF52_ADeploymentsSourceGetsAllTraffic(t *testing.T) {
 	})
 }
 
-// A million redelivered requests went unseen: whatever is refused over and over is
-// counted, subscription by subscription.
+// A million redelivered requests went unseen. Each subscription has an alert on the age of its
+// oldest message and one on its refused deliveries.
 func TestF47_EverySubscriptionHasAnAlertOnRedeliveries(t *testing.T) {
 	inEveryVariant(t, func(t *testing.T, p *plan) {
 		all := policies(t, p)["deliveries-failing"]

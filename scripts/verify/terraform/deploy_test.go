@@ -15,7 +15,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// What packaging makes of this checkout is what Terraform looks for.
+// Terraform finds the archives that packaging makes of this checkout.
 func TestDeploy_UsesArchivesOfThisCheckout(t *testing.T) {
 	dir := t.TempDir()
 	out, err := exec.Command("go", "run", "../../packaging", "--out", dir).CombinedOutput()
@@ -30,18 +30,18 @@ func TestDeploy_UsesArchivesOfThisCheckout(t *testing.T) {
 	}
 	vars["source_hash"] = cty.StringVal(hash)
 	if p := planned(t, vars); len(p.failed) != 4 {
-		t.Errorf("another source than was packed: %q", p.failed)
+		t.Errorf("a source hash without archives: %q, want 4 failed conditions", p.failed)
 	}
 }
 
-// makes returns the commands that a target would run, and whether it would.
+// makes returns the commands that make would run for a target, and whether make accepts it.
 func makes(t *testing.T, args ...string) (string, bool) {
 	t.Helper()
 	if _, err := exec.LookPath("make"); err != nil {
 		t.Skip("make is not installed")
 	}
 	cmd := exec.Command("make", append([]string{"-n", "-C", "../../.."}, args...)...)
-	for _, v := range os.Environ() { // what the tests were started with is no setting of this deployment
+	for _, v := range os.Environ() { // other variables of the tests must not set options of make
 		if name, _, _ := strings.Cut(v, "="); slices.Contains([]string{"PATH", "HOME", "TMPDIR"}, name) || strings.HasPrefix(name, "GO") {
 			cmd.Env = append(cmd.Env, v)
 		}
@@ -90,8 +90,8 @@ func TestMakeDeploy_PackagesAppliesAndRunsSmokeTest(t *testing.T) {
 }
 
 // deployment is a folder with the Makefile and stand-ins for go, terraform and phasectl, which
-// note how they are called. terraform refuses what the real one refuses: its console takes
-// no arguments of apply, and fails with an empty answer.
+// record their arguments. As in the real terraform, console accepts no arguments of apply: it
+// fails and prints nothing.
 func deployment(t *testing.T, vars map[string]string) (run func(args ...string) (string, error), calls func() string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -143,7 +143,8 @@ esac
 	return run, calls
 }
 
-// The checks are verified for the shadow or active deployment that apply makes, whatever other arguments apply gets.
+// make deploy verifies the checks for the mode that apply deploys, shadow or active. Other arguments of
+// apply do not matter.
 func TestMakeDeploy_VerifiesWhetherItDeploysAShadow(t *testing.T) {
 	for args, want := range map[string]string{
 		"":              "false",
@@ -168,7 +169,7 @@ func TestMakeDeploy_VerifiesWhetherItDeploysAShadow(t *testing.T) {
 	}
 }
 
-// A failed command's empty output is no answer: what comes after it does not run.
+// If a command fails, make deploy ends, and does not use its empty output.
 func TestMakeDeploy_EndsWithTheCommandThatFails(t *testing.T) {
 	for fails, never := range map[string]string{"FAIL_CONSOLE": " apply ", "FAIL_OUTPUT": "smoke"} {
 		t.Run(fails, func(t *testing.T) {
@@ -180,7 +181,7 @@ func TestMakeDeploy_EndsWithTheCommandThatFails(t *testing.T) {
 	}
 }
 
-// hides are the ways in which a shell goes on with the empty output of a command that failed.
+// hides are the forms with which a shell goes on with the empty output of a failed command.
 var hides = map[string]*regexp.Regexp{
 	"a pipe in a command substitution has the status of its last command": regexp.MustCompile(`\$\$?\([^()]*[^|]\|[^|][^()]*\)`),
 	"eval has the status of what was printed":                             regexp.MustCompile(`eval "\$\$?\(`),
@@ -228,8 +229,8 @@ func TestMake_NamesMissingSettings(t *testing.T) {
 	}
 }
 
-// phasectl works on the same state as the functions, whatever a shell still has of another
-// environment or of emulators: with what the deployment prints, and with what make deploy gives it.
+// phasectl works on the same state as the functions, even if the shell still has variables of another
+// environment or of emulators. That holds for the output exports and for ENVIRONMENT in the Makefile.
 func TestExports_MatchFunctionEnvironment(t *testing.T) {
 	makefile, err := os.ReadFile("../../../Makefile")
 	if err != nil {

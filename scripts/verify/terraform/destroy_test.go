@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// destroyed are the instances of one plan that another does not have any more, without those that
-// terraform state rm gave up; refused, those of them that Terraform does not destroy.
+// destroyed returns the instances of one plan that another does not have, without those that
+// terraform state rm removed. Refused are those of them that Terraform does not destroy.
 func destroyed(before, after *plan, given ...string) (gone, refused []string) {
 	left := map[string]bool{}
 	if after != nil {
@@ -73,8 +73,8 @@ func retail(t *testing.T, vars, after map[string]cty.Value) (both, first *plan) 
 	return of(whole, vars), of(short, after)
 }
 
-// A second environment goes as a whole; of the first one Terraform destroys no topic that others
-// use, until whoever means it has given it up.
+// Terraform destroys a second environment as a whole. Of the first one it refuses to destroy a topic that
+// others use, until an operator removes the topic from the state.
 func TestDestroy_OfAnEnvironment(t *testing.T) {
 	made := []string{`google_pubsub_topic.pipeline["nba-phase3-analytics-complete"]`, `google_pubsub_topic.pipeline["nba-phase4-trigger"]`}
 	existing := cty.SetVal([]cty.Value{cty.StringVal("nba-phase3-analytics-complete"), cty.StringVal("nba-phase4-trigger")})
@@ -94,12 +94,12 @@ func TestDestroy_OfAnEnvironment(t *testing.T) {
 			if !slices.Equal(refused, tc.refused) {
 				t.Errorf("refused: %q, want %q", refused, tc.refused)
 			}
-			for _, address := range gone { // without having been given up
+			for _, address := range gone { // without those that terraform state rm removed
 				if len(tc.refused) == 0 && strings.HasPrefix(address, "google_pubsub_topic.pipeline") {
 					t.Errorf("%s would be destroyed", address)
 				}
 			}
-			// A dataset goes with what it holds only where it belongs to a second environment.
+			// Only in a second environment does Terraform destroy a dataset with its tables.
 			for _, d := range before.some("google_bigquery_dataset") {
 				if with := d.text("delete_contents_on_destroy"); with != map[bool]string{true: "true", false: "false"}[name == "second"] {
 					t.Errorf("%s is destroyed with its tables: %s", d.address, with)
@@ -114,7 +114,8 @@ func TestDestroy_OfAnEnvironment(t *testing.T) {
 	}
 }
 
-// What leaves the pipeline file takes what only it has, and no topic of others, dataset or table.
+// When a transition leaves the pipeline file, Terraform destroys its own resources, but no topic of others,
+// no dataset and no table.
 func TestDestroy_OfATransition(t *testing.T) {
 	topics := func(names ...string) cty.Value {
 		var all []cty.Value
@@ -153,13 +154,13 @@ func TestDestroy_OfATransition(t *testing.T) {
 				}
 			}
 			if added, _ := destroyed(first, both); len(added) > 0 && tc.after == nil {
-				t.Errorf("%q would be made anew", added)
+				t.Errorf("%q would be created again", added)
 			}
 		})
 	}
 }
 
-// Topics of others are looked up by their names, prefix included; nothing else is done to them.
+// Terraform only looks up topics of others, by their names with the prefix.
 func TestExistingTopics_AreOnlyLookedUp(t *testing.T) {
 	const name = "nba-phase4-trigger"
 	for prefix, want := range map[string]string{"": name, "dev-": "dev-" + name} {

@@ -12,8 +12,8 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// eval works an expression out: first everything that it names, then itself. scope
-// holds each and the iterators of dynamic blocks.
+// eval evaluates an expression, after everything that it names. scope has each and the
+// iterators of dynamic blocks.
 func (m *module) eval(expr hclsyntax.Expression, scope map[string]cty.Value) (cty.Value, error) {
 	vars := maps.Clone(scope)
 	if vars == nil {
@@ -86,8 +86,8 @@ func (m *module) eval(expr hclsyntax.Expression, scope map[string]cty.Value) (ct
 	return v, nil
 }
 
-// block works out what expressions see of a resource, a data source or a module: one
-// object, or one a key of for_each.
+// block evaluates a resource, a data source or a module to the value that expressions see: one
+// object, or one for each key of for_each.
 func (m *module) block(name string) (cty.Value, error) {
 	b := m.blocks[name]
 	if b == nil {
@@ -135,7 +135,7 @@ func (m *module) block(name string) (cty.Value, error) {
 	})
 }
 
-// one works out one instance.
+// one evaluates one instance.
 func (m *module) one(b *hclsyntax.Block, name, key string, scope map[string]cty.Value) (cty.Value, error) {
 	address := m.prefix + name
 	if key != "" {
@@ -205,7 +205,7 @@ func (m *module) one(b *hclsyntax.Block, name, key string, scope map[string]cty.
 	return value, nil
 }
 
-// body works out attributes and nested blocks; blocks of one type become a tuple.
+// body evaluates attributes and nested blocks. Blocks of one type become a tuple.
 func (m *module) body(b *hclsyntax.Body, scope map[string]cty.Value, without ...string) (map[string]cty.Value, error) {
 	out := map[string]cty.Value{}
 	var err error
@@ -239,7 +239,7 @@ func (m *module) body(b *hclsyntax.Body, scope map[string]cty.Value, without ...
 		}
 		label := n.Labels[0]
 		if nested[label] == nil {
-			nested[label] = []cty.Value{} // there, if only as none
+			nested[label] = []cty.Value{} // an empty tuple if there are no blocks
 		}
 		for it := over.ElementIterator(); it.Next(); {
 			key, value := it.Element()
@@ -270,7 +270,7 @@ func kept(b *hclsyntax.Block) bool {
 	return false
 }
 
-// dependsOnResource tells whether a block's depends_on names what an apply may change:
+// dependsOnResource tells whether a block's depends_on names something that an apply may change.
 // Terraform then reads a data source in the apply, and its values are unknown in the plan.
 // https://developer.hashicorp.com/terraform/language/data-sources#data-resource-dependencies
 func dependsOnResource(b *hclsyntax.Block) bool {
@@ -280,9 +280,9 @@ func dependsOnResource(b *hclsyntax.Block) bool {
 	})
 }
 
-// withoutComputed makes unknown what computed has added to the arguments given. The provider
-// knows a service account's address before it makes it; here it is unknown as well, which
-// is stricter.
+// withoutComputed makes the values unknown that computed has added to the given arguments. The
+// provider knows a service account's address before it creates the account. Here it is unknown,
+// which is stricter.
 func withoutComputed(kind string, given, all map[string]cty.Value) map[string]cty.Value {
 	for name := range all {
 		if _, ok := given[name]; !ok {
@@ -297,7 +297,7 @@ func withoutComputed(kind string, given, all map[string]cty.Value) map[string]ct
 	return all
 }
 
-// computed adds what only the provider knows, in the form that it has.
+// computed adds the attributes that only the provider knows, in their real form.
 func computed(kind, key string, a map[string]cty.Value) map[string]cty.Value {
 	str := func(name string) string { return text(cty.ObjectVal(a), name) }
 	id := func(format string, args ...any) {
@@ -339,7 +339,7 @@ func computed(kind, key string, a map[string]cty.Value) map[string]cty.Value {
 	return a
 }
 
-// elements returns what for_each goes over: a set's elements are keys and values.
+// elements returns the keys and values of for_each. For a set, each element is key and value.
 func elements(v cty.Value) map[string]cty.Value {
 	if !v.Type().IsSetType() {
 		return v.AsValueMap()

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// entry is a log entry as Cloud Logging keeps it, of what filters here may ask for.
+// entry is a log entry as Cloud Logging keeps it, with the fields that our filters use.
 type entry struct {
 	at       time.Time // when it was logged, in a replay
 	Resource struct {
@@ -24,7 +24,7 @@ type entry struct {
 	HTTPRequest map[string]any `json:"httpRequest,omitempty"` // of the platform's log of requests
 }
 
-// field returns what a filter's path names, nil where there is nothing.
+// field returns the value at a filter's path, nil if there is none.
 func (e entry) field(path string) any {
 	first, rest, _ := strings.Cut(path, ".")
 	given := func(v string) any {
@@ -49,7 +49,7 @@ func (e entry) field(path string) any {
 	return inside(e.HTTPRequest, rest)
 }
 
-// inside returns what a path names in a map, nil where there is nothing.
+// inside returns the value at a path in a map, nil if there is none.
 func inside(m map[string]any, path string) any {
 	name, rest, deeper := strings.Cut(path, ".")
 	if !deeper {
@@ -64,20 +64,20 @@ type filter []comparison
 
 type comparison struct {
 	path, op, value string
-	any             []string // of which one has to be equal, instead of value
+	any             []string // alternatives to value: one of them has to be equal
 }
 
-// https://cloud.google.com/logging/docs/view/logging-query-language, of which the
-// filters here use as much as this: a path, one of = != >= : and a quoted text, a number,
-// a severity or, after a colon, a star; after =, also texts in parentheses with OR.
+// The filters use this part of https://cloud.google.com/logging/docs/view/logging-query-language.
+// A comparison is a path, one of = != >= : and a value. The value is a quoted text, a number or a
+// severity; after a colon also a star; after = also quoted texts in parentheses with OR.
 var comparisonForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)(>=|!=|=|:)("(?:[^"\\]|\\.)*"|[0-9]+(?:\.[0-9]+)?|[A-Z]+|\*)$`)
 
 var anyForm = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9_.]*)=\(("[^"\\]*"(?: OR "[^"\\]*")*)\)$`)
 
 var severities = []string{"DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY"}
 
-// parseFilter refuses everything else: what the evaluator cannot try on real entries
-// has no place in an alert.
+// parseFilter refuses every other filter, because the tests could not evaluate it on recorded
+// entries.
 func parseFilter(s string) (filter, error) {
 	var f filter
 	for _, term := range strings.Split(s, " AND ") {
@@ -94,7 +94,7 @@ func parseFilter(s string) (filter, error) {
 			return nil, fmt.Errorf("%q is no comparison by =, !=, >= or :", term)
 		}
 		c := comparison{path: m[1], op: m[2], value: m[3]}
-		if c.op == "!=" && c.path != "logName" { // which every entry has: no field that is missing is unequal
+		if c.op == "!=" && c.path != "logName" { // every entry has logName; a missing field never counts as unequal
 			return nil, fmt.Errorf("%q: != stands after logName alone", term)
 		}
 		bare := c.value != "*" && c.value[0] >= 'A' && c.value[0] <= 'Z'
@@ -118,7 +118,7 @@ func (f filter) matches(e entry) bool {
 	return len(f) > 0
 }
 
-// holds: a comparison with a field that is not there never does.
+// holds evaluates a comparison. With a missing field it is false.
 func (c comparison) holds(e entry) bool {
 	v := e.field(c.path)
 	if v == nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/zclconf/go-cty/cty/function/stdlib"
 )
 
-// functions are those of Terraform's that terraform/ calls; calling another is an error
-// until it stands here.
+// functions are the Terraform functions that terraform/ calls. A call of another function is an
+// error until it is added here.
 var functions = map[string]function.Function{
 	"coalesce": stdlib.CoalesceFunc, "concat": stdlib.ConcatFunc, "contains": stdlib.ContainsFunc, "distinct": stdlib.DistinctFunc,
 	"flatten": stdlib.FlattenFunc, "floor": stdlib.FloorFunc, "join": stdlib.JoinFunc, "jsonencode": stdlib.JSONEncodeFunc,
@@ -59,7 +59,7 @@ var functions = map[string]function.Function{
 	}),
 }
 
-// replace takes a text between slashes for a regular expression, as Terraform does.
+// replace treats a text between slashes as a regular expression, as Terraform does.
 func replace(s ...string) (cty.Value, error) {
 	if len(s[1]) > 1 && strings.HasPrefix(s[1], "/") && strings.HasSuffix(s[1], "/") {
 		re, err := regexp.Compile(s[1][1 : len(s[1])-1])

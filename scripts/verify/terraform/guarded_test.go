@@ -12,7 +12,7 @@ import (
 
 const example = root + "/examples/guarded-service"
 
-// exampled works the example of a guarded service out, with a guard written in its phase.
+// exampled evaluates the example of a guarded service, with guard as settings of its phase.
 func exampled(t *testing.T, mode, guard string, more map[string]cty.Value) *plan {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "shop.yaml")
@@ -100,7 +100,7 @@ func TestGuardedService_HasTheContainersOfItsMode(t *testing.T) {
 			}
 			last := containers[len(containers)-1]
 			if probe := text(last, "startup_probe", "0", "tcp_socket", "0", "port"); probe != map[string]string{"parent": "8080", "sidecar": "8081"}[mode] {
-				t.Errorf("the service is asked on port %s", probe)
+				t.Errorf("the startup probe of the service uses port %s", probe)
 			}
 			if mode == "sidecar" && (text(containers[0], "depends_on", "0") != "service" || text(containers[0], "args", "0") != "--phase=reports" || text(containers[0], "args", "1") != "--upstream=http://127.0.0.1:8081") {
 				t.Errorf("%v", containers[0])

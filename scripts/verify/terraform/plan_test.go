@@ -1,9 +1,9 @@
-// Package terraform holds the tests of terraform/: they work out, from the HCL and the
-// pipeline's definition, what would be deployed, without Terraform's provider and
-// without a project, and compare it with what the code does.
+// Package terraform holds the tests of terraform/. They evaluate the HCL with the pipeline's
+// definition, without Terraform's provider and without a project. They compare the resources
+// that would be deployed with what the code does.
 //
-// What they cannot see is what the provider itself would refuse; make terraform-check
-// does where the provider can be had.
+// They cannot find errors that only the provider reports. make terraform-check finds those,
+// where the provider can be downloaded.
 package terraform
 
 import (
@@ -44,7 +44,7 @@ func given() map[string]cty.Value {
 	}
 }
 
-// instance is one resource that would be made.
+// instance is one planned resource.
 type instance struct {
 	address string // module.function["transition"].google_service_account.runs
 	kind    string // google_service_account
@@ -54,26 +54,26 @@ type instance struct {
 	value   cty.Value
 }
 
-// stage says how much is known: the value that only an apply gives is unknown in a plan.
+// stage says which values are known: those that only an apply computes are unknown in a plan.
 type stage int
 
 const (
 	applied   stage = iota // everything is known
-	mocked                 // terraform test with command = plan: mocks give what a provider computes
-	firstPlan              // a plan of an empty project: what a provider computes is unknown
+	mocked                 // terraform test with command = plan: mocks have the values that a provider computes
+	firstPlan              // a plan of an empty project: the values that a provider computes are unknown
 )
 
-// plan is everything that would be made.
+// plan has all planned resources.
 type plan struct {
 	t         *testing.T
 	stage     stage
 	locations map[string]string // of datasets that exist; others are in europe-west3
 	module    *module
 	instances []instance
-	failed    []string // preconditions and validations that do not hold, in words
+	failed    []string // messages of preconditions and validations that fail
 }
 
-// planned works terraform/ out with variables over their defaults, as after an apply.
+// planned evaluates terraform/ as after an apply. vars replace the defaults of variables.
 func planned(t *testing.T, vars map[string]cty.Value) *plan {
 	t.Helper()
 	p := &plan{t: t}
@@ -83,8 +83,8 @@ func planned(t *testing.T, vars map[string]cty.Value) *plan {
 	return p
 }
 
-// withGuard is the plan of the NBA pipeline with a guard in front of its last phase: its alerts
-// are all that there are.
+// withGuard is the plan of the NBA pipeline with a guard in front of its last phase. It has every
+// alert.
 func withGuard(t *testing.T) *plan {
 	t.Helper()
 	const service = "    service: nba-phase4-precompute-processors\n"
@@ -99,7 +99,7 @@ func withGuard(t *testing.T) *plan {
 	return planned(t, map[string]cty.Value{"pipeline_file": cty.StringVal(file)})
 }
 
-// evaluate works a folder out with variables over their defaults.
+// evaluate evaluates a folder. vars replace the defaults of variables.
 func (p *plan) evaluate(dir string, vars map[string]cty.Value) error {
 	all := given()
 	maps.Copy(all, vars)
@@ -122,7 +122,7 @@ func (p *plan) all(kind string) []instance {
 	return out
 }
 
-// some is all, of which there must be some: no loop over nothing proves anything.
+// some is all, and fails the test if there are none: a loop over nothing would check nothing.
 func (p *plan) some(kind string) []instance {
 	p.t.Helper()
 	out := p.all(kind)
@@ -142,10 +142,10 @@ func (p *plan) local(name string) cty.Value {
 	return v
 }
 
-// at returns what stands at a path of attribute names and list positions.
+// at returns the value at a path of attribute names and list positions.
 func (i instance) at(path ...string) cty.Value { return at(i.value, path...) }
 
-// text returns the string there, "" where there is none.
+// text returns the string at a path, "" if there is none.
 func (i instance) text(path ...string) string { return text(i.value, path...) }
 
 func at(v cty.Value, path ...string) cty.Value {
@@ -183,7 +183,7 @@ func text(v cty.Value, path ...string) string {
 	return v.AsString()
 }
 
-// module is one folder of HCL, its expressions worked out when they are asked for.
+// module is one folder of HCL. Its expressions are evaluated on demand.
 type module struct {
 	plan   *plan
 	dir    string
@@ -194,7 +194,7 @@ type module struct {
 	blocks   map[string]*hclsyntax.Block // by what expressions call them
 	locals   map[string]hclsyntax.Expression
 	memo     map[string]cty.Value
-	asked    map[string]bool // being worked out: asking again is a cycle
+	asked    map[string]bool // under evaluation: a second request is a cycle
 }
 
 // load reads a folder and checks the variables that it is given.
@@ -253,7 +253,7 @@ func (m *module) add(b *hclsyntax.Block) error {
 	return nil
 }
 
-// setVariables takes the values given, defaults otherwise, and tries their validations.
+// setVariables sets variables to the given values, or to their defaults, and runs their validations.
 func (m *module) setVariables(vars map[string]cty.Value) error {
 	for name := range vars {
 		if m.blocks["variable."+name] == nil {
@@ -292,13 +292,13 @@ func (m *module) setVariables(vars map[string]cty.Value) error {
 	return nil
 }
 
-// condition notes in the plan what a validation or a precondition has against it.
+// condition evaluates a validation or a precondition, and adds its message to the plan if it fails.
 func (m *module) condition(b *hclsyntax.Block, scope map[string]cty.Value) error {
 	v, err := m.eval(b.Body.Attributes["condition"].Expr, scope)
 	if err != nil {
 		return err
 	}
-	if !v.IsKnown() || v.True() { // Terraform tries an unknown condition again in the apply
+	if !v.IsKnown() || v.True() { // Terraform evaluates an unknown condition again in the apply
 		return nil
 	}
 	why, err := m.eval(b.Body.Attributes["error_message"].Expr, scope)
@@ -308,7 +308,7 @@ func (m *module) condition(b *hclsyntax.Block, scope map[string]cty.Value) error
 	return err
 }
 
-// names returns what follows a prefix in the names of blocks, sorted.
+// names returns the names of the blocks with a prefix, without the prefix, sorted.
 func (m *module) names(prefix string) []string {
 	var out []string
 	for name := range m.blocks {
@@ -320,7 +320,7 @@ func (m *module) names(prefix string) []string {
 	return out
 }
 
-// everything works out every resource, module and output, asked for or not.
+// everything evaluates every resource, module and output.
 func (m *module) everything() error {
 	for _, name := range slices.Sorted(maps.Keys(m.locals)) {
 		if _, err := m.local(name); err != nil {
@@ -347,7 +347,7 @@ func (m *module) everything() error {
 	return nil
 }
 
-// once keeps what work makes of a name.
+// once calls work once for a name, and keeps its result.
 func (m *module) once(name string, work func() (cty.Value, error)) (cty.Value, error) {
 	if v, ok := m.memo[name]; ok {
 		return v, nil

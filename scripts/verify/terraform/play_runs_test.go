@@ -91,7 +91,7 @@ func (w *play) report(name string, period pipeline.Period, id, status string) {
 	}
 }
 
-// message is one to a function's subscription.
+// message makes a message to a function's subscription.
 func (w *play) message(function string, data []byte) *push {
 	w.messages++
 	m := &push{function: function, id: fmt.Sprint("m", w.messages), data: data, sent: w.Now(), due: w.Now(), backoff: 10 * time.Second, subscription: "phasegate-" + function + "-" + function}
@@ -101,7 +101,7 @@ func (w *play) message(function string, data []byte) *push {
 	return m
 }
 
-// deliverAndRetry pushes a message; one that is refused is redelivered.
+// deliverAndRetry pushes a message. A refused message is redelivered.
 func (w *play) deliverAndRetry(m *push) {
 	rr := httptest.NewRecorder()
 	h := serve.Handler(m.function, func(context.Context) (*app.App, error) { return w.App, nil })
@@ -110,7 +110,7 @@ func (w *play) deliverAndRetry(m *push) {
 	w.answered(m, rr.Code)
 }
 
-// answered measures an answer as the platform does.
+// answered records an answer in the metrics and logs, as the platform does.
 func (w *play) answered(m *push, code int) {
 	e := requested("phasegate-"+m.function, code)
 	e.at = w.Now()

@@ -21,9 +21,9 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// play is a deployment of the NBA pipeline that is lived through on a clock of its own: the
-// functions on the memory store, what they log, and what the platform would measure. Processors run
-// three times a day, before the deployment, too, when another orchestrator hands over.
+// play simulates a deployment of the NBA pipeline on a clock of its own: the functions on the memory
+// store, their log lines, and the platform's metrics. Processors run three times a day. They also run
+// before the deployment, when another orchestrator hands over.
 type play struct {
 	*recorder
 	plan    *plan
@@ -40,7 +40,7 @@ type play struct {
 	messages int
 }
 
-// night is what goes wrong, on the night of 2026-02-03 if it has one.
+// night has the faults of the night of 2026-02-03.
 type night struct {
 	failed, silent, backfilled string // processors
 	idle                       bool   // the next phase does nothing
@@ -159,8 +159,8 @@ func (w *play) fill(r *rec.Reconciler) {
 	}
 }
 
-// job does what the scheduler asks for. Health and the nightly job read tables, so their parts are
-// put together here as the functions do it.
+// job runs a scheduled job. Health and the nightly job read tables, so job calls their parts here as
+// the functions do.
 func (w *play) job(s pipeline.Schedule) {
 	data := []byte(`{"job":"` + s.Job + `"}`)
 	m := w.message(s.Function, data)
@@ -174,7 +174,7 @@ func (w *play) job(s pipeline.Schedule) {
 		s := players[badDay]
 		w.App.Warehouse = warehouse.New("test", doubled(w.t, int(s.Surplus)))
 		w.deliverAndRetry(m)
-		if s.Surplus > 0 { // which the sweep has removed
+		if s.Surplus > 0 { // the sweep has removed these rows
 			s.Rows, s.Surplus = s.Rows-s.Surplus, 0
 			players[badDay] = s
 		}
@@ -190,7 +190,7 @@ func (w *play) job(s pipeline.Schedule) {
 		}
 		w.keep("phasegate-" + s.Function)
 		w.answered(m, code)
-		w.refused = slices.DeleteFunc(w.refused, func(x *push) bool { return x == m }) // the next one is due soon enough
+		w.refused = slices.DeleteFunc(w.refused, func(x *push) bool { return x == m }) // it is not redelivered: the next scheduled one follows
 	default:
 		w.t.Fatalf("job %s", s.Job)
 	}
@@ -221,7 +221,7 @@ func (w *play) reconciled() error {
 	return w.Heartbeat(ctx, "reconcile", wire.JobNightly)
 }
 
-// live lets the time pass, from four weeks before the deployment on.
+// live plays all events, from four weeks before the deployment on.
 func (w *play) live() {
 	cal := w.Pipeline.Calendar
 	order := w.Pipeline.Transitions[0].Order
@@ -283,7 +283,7 @@ type event struct {
 	do func()
 }
 
-// retry delivers what is due again, and measures how long it has been waiting.
+// retry redelivers the messages that are due, and records the age of all waiting ones.
 func (w *play) retry() {
 	waiting := w.refused
 	w.refused = nil
@@ -298,7 +298,7 @@ func (w *play) retry() {
 	}
 }
 
-// mend is what people have done about the bad night by its evening.
+// mend is the repair of the bad night, which operators have done by its evening.
 func (w *play) mend() {
 	for _, name := range []string{w.wrong.failed, w.wrong.silent} {
 		if name != "" {

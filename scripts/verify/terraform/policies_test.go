@@ -12,8 +12,8 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// What is critical pages somebody, the rest goes where it is read by day; what has no channel
-// of its own goes to the mail address, and so does that Slack takes no messages.
+// Critical alerts go to the pager, the others to Slack or tickets. An alert without a channel of its
+// own goes to the mail address. The alert on failed Slack messages also goes there.
 func TestF38_EveryAlertReachesSomebodyWhoCanAct(t *testing.T) {
 	const email, slack = "projects/" + project + "/notificationChannels/email", "projects/" + project + "/notificationChannels/slack"
 	const pager, tickets = "projects/" + project + "/notificationChannels/1", "projects/" + project + "/notificationChannels/2"
@@ -57,7 +57,8 @@ func TestF38_EveryAlertReachesSomebodyWhoCanAct(t *testing.T) {
 	}
 }
 
-// Monitoring charges by condition, and a project may have some 500 log metrics.
+// The number of alerts is limited, because Monitoring charges for each condition, and a project may have
+// some 500 log metrics.
 func TestAlerts_StayFew(t *testing.T) {
 	type counts struct{ policies, conditions, metrics int }
 	for name, tc := range map[string]struct {
@@ -65,7 +66,7 @@ func TestAlerts_StayFew(t *testing.T) {
 		limit counts
 	}{
 		"nba":    {"../../../shared/pipeline/nba.yaml", counts{25, 30, 12}},
-		"retail": {"../../dev/demo/retail.yaml", counts{26, 32, 12}}, // a phase of processors more
+		"retail": {"../../dev/demo/retail.yaml", counts{26, 32, 12}}, // one more phase of processors
 	} {
 		t.Run(name, func(t *testing.T) {
 			file, err := filepath.Abs(tc.file)
@@ -85,7 +86,7 @@ func TestAlerts_StayFew(t *testing.T) {
 	}
 }
 
-// Names of the alerts on errors are made from the pipeline's own.
+// The names of alerts on errors come from the names of the pipeline.
 func TestAlerts_AreNamedAfterThePipeline(t *testing.T) {
 	for name, tc := range map[string]struct {
 		file, prefix string
@@ -122,14 +123,14 @@ var (
 	groupedBy   = regexp.MustCompile(`(?:sum|max) by \(([a-z_, ]+)\)`)
 )
 
-// An alert's text names the period, the mode, the check: labels that a log match extracts or
-// that the query groups by. No other label has a value.
+// An alert's text names labels such as the period, the mode and the check. Only labels that a log match
+// extracts or that the query groups by have a value.
 func TestAlerts_TextsNameLabelsThatHaveValues(t *testing.T) {
 	named := map[string]bool{}
 	for key, policy := range policies(t, withGuard(t)) {
 		content := policy.text("documentation", "0", "content")
 		if regexp.MustCompile(`\b(PERIOD|MODE|SERVICE|TABLE)\b`).MatchString(content) {
-			t.Errorf("%s has a word to be replaced by hand:\n%s", key, content)
+			t.Errorf("%s has a placeholder that a reader would have to replace:\n%s", key, content)
 		}
 		for _, m := range placeholder.FindAllStringSubmatch(content, -1) {
 			named[m[2]] = true
@@ -180,23 +181,23 @@ func checkPolicy(t *testing.T, key string, policy instance) {
 		matched := text(c, "condition_matched_log", "0", "filter") != ""
 		query := text(c, "condition_prometheus_query_language", "0", "query")
 		if matched == (query != "") {
-			t.Errorf("%s: a log match and a query, or neither", key)
+			t.Errorf("%s: want either a log match or a query", key)
 		}
 		if matched && len(all) > 1 {
-			t.Errorf("%s: a log match stands alone in its policy", key)
+			t.Errorf("%s: a log match must be the only condition of its policy", key)
 		}
-		// The platform wants a rate limit of a log match, and of nothing else.
+		// The platform requires a rate limit for a log match, and for no other condition.
 		if limit := policy.text("alert_strategy", "0", "notification_rate_limit", "0", "period"); (limit != "") != matched {
 			t.Errorf("%s: rate limit %q", key, limit)
 		}
 		if query != "" && text(c, "condition_prometheus_query_language", "0", "disable_metric_validation") != "true" {
-			t.Errorf("%s cannot be made before its metric has a value", key)
+			t.Errorf("%s cannot be created before its metric has a value", key)
 		}
 	}
 }
 
-// The metrics that queries read: the platform's by name, with what each is about, and
-// counted events, which must be planned.
+// The metrics that queries read: those of the platform by name, with their resource types, and
+// those of counted events, which must be planned.
 var (
 	metricForm = regexp.MustCompile(`([a-z_]+_googleapis_com:[a-z0-9_]+)\{([^}]*)\}(\[[0-9]+s\])?`)
 	platforms  = map[string]string{
@@ -206,7 +207,7 @@ var (
 		"pubsub_googleapis_com:subscription_push_request_count":         "pubsub_subscription",
 	}
 	labelForm = regexp.MustCompile(`([a-z_]+)(?:!=|=~|=)"`)
-	labelsOf  = map[string][]string{ // that queries may select by, beside a counted event's own
+	labelsOf  = map[string][]string{ // that queries may select by, besides a counted event's own
 		"cloud_run_revision":  {"service_name", "response_code_class"},
 		"pubsub_subscription": {"subscription_id", "response_class"},
 	}
@@ -284,8 +285,8 @@ func TestF37_QueriesReadMetricsThatExistAndCountsAreCounts(t *testing.T) {
 	}
 }
 
-// What is said about cycles opens an incident a cycle: one that has been open for hours
-// does not hide the next.
+// Alerts on cycles open one incident for each cycle, so that an open incident does not hide the next
+// cycle.
 func TestAlerts_CountPerCycle(t *testing.T) {
 	p := planned(t, nil)
 	policies := policies(t, p)
@@ -316,7 +317,7 @@ func TestAlerts_CountPerCycle(t *testing.T) {
 	}
 }
 
-// Pages of docs/how-to/runbooks and alerts stand for each other.
+// Each alert has one page in docs/how-to/runbooks, and each page has an alert.
 func TestRunbooks_MatchAlertsOneToOne(t *testing.T) {
 	p := withGuard(t)
 	pages := map[string]bool{}
@@ -344,11 +345,11 @@ func TestRunbooks_MatchAlertsOneToOne(t *testing.T) {
 		for _, heading := range []string{"## Meaning\n", "## Look\n", "## Repair\n", "## Prevent\n", "## Escalate\n"} {
 			_, after, ok := strings.Cut(rest, heading)
 			if !ok {
-				t.Errorf("%s: no %q after what comes before it", file, heading)
+				t.Errorf("%s: no heading %q in its order", file, heading)
 				break
 			}
 			if section, _, _ := strings.Cut(after, "\n## "); len(strings.TrimSpace(section)) < 20 {
-				t.Errorf("%s: %q says nothing", file, heading)
+				t.Errorf("%s: section %q is empty", file, heading)
 			}
 			rest = after
 		}

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A small evaluator of PromQL: what the alerts' queries use, and nothing else. Monitoring counts
-// a metric of kind DELTA exactly: increase() is the sum of the points in its window.
+// This is a small evaluator of the part of PromQL that the alerts' queries use. Monitoring counts a
+// metric of kind DELTA exactly: increase() is the sum of the points in its window.
 // https://docs.cloud.google.com/monitoring/promql
 
 // point is a value of a time series: a count of one moment, or a gauge.
@@ -54,7 +54,7 @@ type element struct {
 
 type expression func(metrics, time.Time) vector
 
-// promql parses a query. It panics, with what it does not know.
+// promql parses a query. It panics at syntax that it does not know.
 func promql(query string) expression {
 	p := &promParser{tokens: promToken.FindAllString(query, -1)}
 	if rest := strings.TrimSpace(promToken.ReplaceAllString(query, "")); rest != "" {

@@ -30,7 +30,7 @@ import (
 	"github.com/phasegate/phasegate/shared/wire"
 )
 
-// recorder runs the functions and keeps what they log, as the platform would, and what
+// recorder runs the functions, and keeps their log lines, as the platform does, and the fields that
 // they write.
 type recorder struct {
 	*apptest.World
@@ -50,7 +50,7 @@ func record(t *testing.T) *recorder {
 	return r
 }
 
-// rebuild makes the engine anew on the recording store, with other readiness checks.
+// rebuild makes a new engine on the recording store, with other readiness checks.
 func (r *recorder) rebuild(check cycle.Check) {
 	c := r.Engine.Config
 	r.App.Store, c.Store, r.Notifier.Store = r.written, r.written, r.written
@@ -60,7 +60,7 @@ func (r *recorder) rebuild(check cycle.Check) {
 	r.App.Engine = cycle.New(c)
 }
 
-// deliver posts a message to a function and keeps what it logs.
+// deliver posts a message to a function and keeps its log lines.
 func (r *recorder) deliver(function string, data []byte) int {
 	r.t.Helper()
 	r.sent++
@@ -75,7 +75,7 @@ func (r *recorder) deliver(function string, data []byte) int {
 	return rec.Code
 }
 
-// keep takes what was logged since the last time as a service's.
+// keep adds the log lines since the last call as entries of a service.
 func (r *recorder) keep(service string) {
 	for _, line := range r.Logs.Drain() {
 		e := logged(service, line)
@@ -84,8 +84,8 @@ func (r *recorder) keep(service string) {
 	}
 }
 
-// processed is a processor's run under its lock, in a container of its own; meanwhile
-// happens while it is at work.
+// processed is a processor's run under its lock, in a container of its own. It calls meanwhile
+// during the run.
 func (r *recorder) processed(date string, meanwhile func(*lease.Lease)) {
 	r.t.Helper()
 	locks := lease.New(r.Locks.Config)
@@ -174,7 +174,7 @@ func (r *recorder) nightly() {
 	r.deliver("reconcile", []byte(`{"job":"nightly"}`))
 }
 
-// good is a night on which everything goes well: nothing in it may set off an alert.
+// good is a night on which everything goes well: none of its log lines may fire an alert.
 func good(t *testing.T) *recorder {
 	r := record(t)
 	order := r.Pipeline.Transitions[0].Order
@@ -195,9 +195,9 @@ func good(t *testing.T) *recorder {
 	}
 	r.complete(morning, order[2:]...)
 	if code := r.relay(); code != http.StatusNoContent || len(r.PubSub.Messages()) != 3*len(upcoming)+len(order)+1 { // and the completion of the run
-		t.Fatalf("the good night is none: relay answered %d, %d messages", code, len(r.PubSub.Messages()))
+		t.Fatalf("the good night has a fault: relay answered %d, %d messages", code, len(r.PubSub.Messages()))
 	}
-	// Copies of one message: another worker has it, which is expected and no fault.
+	// Copies of a message are refused while another worker handles it. That is no fault.
 	held, err := r.Locks.Acquire(t.Context(), lease.Key{Class: "PhasegateNightly", Period: r.Pipeline.Calendar.At(r.Now())}, "message-other")
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +210,7 @@ func good(t *testing.T) *recorder {
 	if err := held.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// A drill sets off no alert: a message to people is all that comes of it.
+	// A drill fires no alert: it only sends a notification.
 	if code := r.deliver("health", []byte(`{"job":"health","date":"2000-01-01"}`)); code != http.StatusNoContent {
 		t.Fatalf("the drill: %d", code)
 	}
@@ -222,7 +222,7 @@ func good(t *testing.T) *recorder {
 	return r
 }
 
-// deliveredTo posts deliveries to a guard in front of a service, and keeps what it logs.
+// deliveredTo posts deliveries to a guard in front of a service, and keeps its log lines.
 func (r *recorder) deliveredTo(service http.HandlerFunc, ttl time.Duration, data ...string) {
 	r.t.Helper()
 	up := httptest.NewServer(service)
@@ -253,7 +253,8 @@ func (r *recorder) reused() store.Doc {
 	return snap.Docs[0]
 }
 
-// takenOver has another guard take the claim of a run, and returns once its guard has noticed.
+// takenOver lets another guard take over the claim of a run. It returns when the first guard has
+// logged the loss.
 func (r *recorder) takenOver() {
 	noticed := make(chan struct{})
 	log := r.App.Log
@@ -267,7 +268,7 @@ func (r *recorder) takenOver() {
 	r.App.Log = log
 }
 
-// noticing says when a lost claim is logged.
+// noticing closes lost when a lost claim is logged.
 type noticing struct {
 	slog.Handler
 	lost chan struct{}

@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/store"
 )
 
-// writes notes which fields of which collections are written, and which of them are
+// writes records which fields of which collections are written, and which of them are
 // wide: maps, lists and stored messages.
 type writes struct {
 	store.Store

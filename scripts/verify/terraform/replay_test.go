@@ -10,13 +10,13 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// firing is when an alert has sent a notification.
+// firing is a notification of an alert.
 type firing struct {
 	key, title, labels string
 	at                 time.Time
 }
 
-// fired evaluates every condition of every alert over the whole time, each minute.
+// fired evaluates every condition of every alert for each minute of the play.
 func (w *play) fired() (out []firing) {
 	slices.SortStableFunc(w.entries, func(a, b entry) int { return a.at.Compare(b.at) })
 	for _, m := range w.plan.some("google_logging_metric") {
@@ -66,7 +66,7 @@ func (w *play) fired() (out []firing) {
 	return out
 }
 
-// firedQuery opens an incident for each set of labels that a query has returned for so long.
+// firedQuery opens an incident for each set of labels that a query has returned for the time lasting.
 func (w *play) firedQuery(key, title, query string, lasting time.Duration) (out []firing) {
 	e := promql(query)
 	began, open := map[string]time.Time{}, map[string]bool{}
@@ -130,7 +130,7 @@ func (w *play) show(name string) []string {
 	return pages
 }
 
-// Nothing fires in the first 72 hours after a deployment, at whatever time of day, in a good week, or
+// No alert fires in the first 72 hours after a deployment at any time of day, in a good week, or
 // when the clock changes.
 func TestReplay_NothingFiresWhenNothingIsWrong(t *testing.T) {
 	p := planned(t, nil)
@@ -160,9 +160,9 @@ func TestReplay_NothingFiresWhenNothingIsWrong(t *testing.T) {
 	}
 }
 
-// Each bad night fires the alerts that are about it, and no others. By the evening a person has
-// mended it. What is late at the deadline of 10:00 is also a check of health, and a finding of the
-// nightly job at 10:30.
+// Each bad night fires the alerts on its fault, and no others. By the evening operators have repaired
+// it. A cycle that is late at its deadline of 10:00 also fails a check of health, and is a finding of
+// the nightly job at 10:30.
 func TestReplay_BadNightsFireWhatTheyShould(t *testing.T) {
 	p := planned(t, nil)
 	for name, tc := range map[string]struct {
@@ -175,7 +175,7 @@ func TestReplay_BadNightsFireWhatTheyShould(t *testing.T) {
 		"a critical processor fails":          {night{failed: "player_game_summary"}, []string{"cycle-overdue", "findings-left", "health-failing"}},
 		"a critical processor never reports":  {night{silent: "player_game_summary"}, []string{"cycle-overdue", "findings-left", "health-failing"}},
 		"an optional processor never reports": {night{silent: "team_defense_game_summary"}, []string{"findings-left", "health-failing"}},
-		// The nightly job repairs it, and the hand-over is as late as that.
+		// The nightly job repairs it, so the hand-over is late.
 		"rows without a report":            {night{backfilled: "player_game_summary"}, []string{"cycle-overdue", "hand-over-latency/critical-900s", "hand-over-latency/warn-300s", "health-failing"}},
 		"the data is not ready until noon": {night{unready: true}, []string{"cycle-blocked", "cycle-overdue", "findings-left", "hand-over-latency/critical-900s", "hand-over-latency/warn-300s", "health-failing"}},
 

@@ -12,8 +12,8 @@ import (
 	"github.com/phasegate/phasegate/shared/pipeline"
 )
 
-// phasectl pipeline diff names the resources that a pipeline file makes. It has to name those that
-// Terraform plans.
+// phasectl pipeline diff names the resources of a pipeline file. They must be those that Terraform
+// plans.
 func TestResources_OfADefinitionAreThoseThatTerraformPlans(t *testing.T) {
 	retail, err := filepath.Abs("../../dev/demo/retail.yaml")
 	if err != nil {

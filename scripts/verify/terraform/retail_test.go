@@ -8,7 +8,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// What is deployed follows from the pipeline file, whatever it is about.
+// Terraform deploys the topics and jobs of the pipeline file, for any pipeline.
 func TestTerraform_PlansHourlyPipeline(t *testing.T) {
 	file, err := filepath.Abs("../../dev/demo/retail.yaml")
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse"
 )
 
-// roles is every role that is granted, and on what.
+// roles are all roles that Terraform grants, by the kind of binding.
 var roles = map[string][]string{
 	"google_cloud_run_v2_service_iam_member":  {"roles/run.invoker", "roles/run.viewer"},
 	"google_pubsub_topic_iam_member":          {"roles/pubsub.publisher"},
@@ -35,7 +35,7 @@ func TestRights_AreOnlyThoseListed(t *testing.T) {
 	inEveryVariant(t, func(t *testing.T, p *plan) {
 		for _, i := range p.instances {
 			if strings.Contains(i.value.GoString(), "allUsers") || strings.Contains(i.value.GoString(), "allAuthenticatedUsers") {
-				t.Errorf("%s is for everybody", i.address)
+				t.Errorf("%s is public", i.address)
 			}
 			if !strings.Contains(i.kind, "_iam_") || i.kind == "google_project_iam_custom_role" {
 				continue
@@ -122,7 +122,7 @@ func TestHealth_SeesEachDeadLetterSubscription(t *testing.T) {
 	})
 }
 
-// Of two bindings of one identity to one role the end of either is the end of both.
+// No binding exists twice: Terraform would remove the right of both when it removes one.
 func TestRights_EachIsGrantedOnce(t *testing.T) {
 	inEveryVariant(t, func(t *testing.T, p *plan) {
 		granted := map[string]string{}
@@ -143,8 +143,8 @@ func TestRights_EachIsGrantedOnce(t *testing.T) {
 	})
 }
 
-// A function publishes to what it hands over to and to its own dead letters, and in
-// shadow to nothing at all.
+// A function may publish to the topics of its hand-overs and to its own dead-letter topics. In
+// shadow it may not publish.
 func TestRights_ShadowMayNotPublish(t *testing.T) {
 	publishers := func(vars map[string]cty.Value) map[string]int {
 		out := map[string]int{}
@@ -157,7 +157,7 @@ func TestRights_ShadowMayNotPublish(t *testing.T) {
 	}
 	got := publishers(nil)
 	want := map[string]int{"nba-phase4-trigger": 2, "nba-phase3-analytics-complete-dead-letter": 1, "phasegate-reconcile-dead-letter": 1,
-		"phasegate-sweep": 1, "phasegate-sweep-dead-letter": 1, "phasegate-health-dead-letter": 1} // reconciliation asks for sweeps
+		"phasegate-sweep": 1, "phasegate-sweep-dead-letter": 1, "phasegate-health-dead-letter": 1} // reconciliation triggers sweeps
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("active: %v, want %v", got, want)
 	}
@@ -166,8 +166,8 @@ func TestRights_ShadowMayNotPublish(t *testing.T) {
 	}
 }
 
-// A function asks the warehouse and reads the datasets of the checks, no others; it
-// writes to none. What the statements name is what it may read.
+// A function may query the warehouse and read the datasets that the statements of the checks name. It
+// may read no others, and write to none.
 func TestF17_TheFunctionsMayReadWhatTheChecksRead(t *testing.T) {
 	p := planned(t, nil)
 	got := map[string]int{}
@@ -189,7 +189,7 @@ func TestF17_TheFunctionsMayReadWhatTheChecksRead(t *testing.T) {
 		}
 	}
 	if asks != 4 {
-		t.Errorf("%d functions may ask, want 4", asks)
+		t.Errorf("%d functions may run queries, want 4", asks)
 	}
 	def, err := pipeline.Parse(pipeline.Default())
 	if err != nil {
@@ -198,12 +198,12 @@ func TestF17_TheFunctionsMayReadWhatTheChecksRead(t *testing.T) {
 	checks := def.Transitions[0].Checks
 	for _, named := range regexp.MustCompile(`\b(nba_[a-z]+)\.`).FindAllStringSubmatch(fmt.Sprint(checks.Tables, checks.All, checks.Expected), -1) {
 		if got["roles/bigquery.dataViewer "+named[1]] == 0 {
-			t.Errorf("a statement reads %s, and nobody may", named[1])
+			t.Errorf("a statement reads dataset %s, and no function may read it", named[1])
 		}
 	}
 }
 
-// Every write would fail at night if what it stages were elsewhere than the tables.
+// The staging dataset must be in the location of the tables; otherwise every write would fail.
 func TestDatasets_AreWhereTheTablesAre(t *testing.T) {
 	for name, tc := range map[string]struct {
 		locations map[string]string
@@ -233,10 +233,10 @@ func TestDatasets_AreWhereTheTablesAre(t *testing.T) {
 	}
 }
 
-// The sweep writes into the datasets of the tables that it may remove duplicates from, and
-// into its quarantine: no others, and in shadow nothing.
+// The sweep may write to the datasets of the tables whose duplicates it may remove, and to its
+// archive. In shadow it may write to none.
 func TestRights_SweepWritesOnlyListedDatasets(t *testing.T) {
-	// Of the pipeline's tables and of the quarantine.
+	// The datasets of the pipeline's tables and the archive.
 	editors := func(vars map[string]cty.Value) (out []string) {
 		for _, m := range planned(t, vars).some("google_bigquery_dataset_iam_member") {
 			if m.name == "sweeps" {
@@ -284,7 +284,8 @@ func TestRights_SweepWritesOnlyListedDatasets(t *testing.T) {
 	}
 }
 
-// Processors that take our locks get what that needs, and no table of anybody's.
+// Processors that take our locks get the rights for locks, staging, jobs and reports, and no right to a
+// table.
 func TestRights_ProcessorsGetLocksStagingJobsAndReports(t *testing.T) {
 	const account = "phase3@my-project.iam.gserviceaccount.com"
 	p := planned(t, map[string]cty.Value{"prefix": cty.StringVal("dev-"), "processors": cty.SetVal([]cty.Value{cty.StringVal(account)})})
@@ -311,7 +312,7 @@ func TestRights_ProcessorsGetLocksStagingJobsAndReports(t *testing.T) {
 	}
 }
 
-// named are the attributes by which two environments would meet in one project.
+// named are the attributes whose values two environments in one project must not share.
 var named = []string{"name", "role_id", "account_id", "dataset_id", "secret_id", "display_name", "collection"}
 
 func TestEnvironments_ShareNoName(t *testing.T) {
@@ -353,7 +354,7 @@ func TestSlackToken_IsInNoTerraformState(t *testing.T) {
 	found := 0
 	for name, b := range p.module.blocks {
 		if strings.HasPrefix(name, "variable.") {
-			continue // what validations look at is kept nowhere
+			continue // validations do not store the values that they read
 		}
 		walkAttributes(b.Body, func(attribute *hclsyntax.Attribute) {
 			for _, tr := range attribute.Expr.Variables() {

@@ -12,8 +12,8 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// The files of terraform/tests are for terraform test, which needs the provider. Their
-// runs hold here as well: every assertion is worked out, every refusal expected.
+// The files of terraform/tests are for terraform test, which needs the provider. This test evaluates
+// their runs without it: every assertion must hold, and every expected refusal must happen.
 func TestTerraformTest_FilesHold(t *testing.T) {
 	t.Chdir(root)
 	files, err := filepath.Glob("tests/*.tftest.hcl")
@@ -48,8 +48,8 @@ func TestTerraformTest_FilesHold(t *testing.T) {
 	}
 }
 
-// In the first plan of an empty project Terraform has to know every key of for_each, every
-// count and the number of dynamic blocks, although what the provider computes is unknown.
+// In the first plan of an empty project, the values that the provider computes are unknown. Terraform
+// must still know every key of for_each, every count and the number of dynamic blocks.
 func TestFirstPlan_KnowsWhichInstancesItMakes(t *testing.T) {
 	for name, vars := range variants(t) {
 		t.Run(name, func(t *testing.T) {
@@ -69,7 +69,8 @@ func TestFirstPlan_KnowsWhichInstancesItMakes(t *testing.T) {
 	}
 }
 
-// What Terraform refuses, because it is known only after an apply, the evaluator refuses as well.
+// Terraform refuses keys and conditions that are unknown until the apply. The evaluator must refuse
+// them, too.
 func TestEvaluator_RefusesUnknownKeysAndConditions(t *testing.T) {
 	for name, tc := range map[string]struct {
 		stage       stage
@@ -144,7 +145,7 @@ func literals(t *testing.T, b *hclsyntax.Block) map[string]cty.Value {
 	return out
 }
 
-// hold works one run out and returns how much it asserts and expects to be refused.
+// hold evaluates one run, and returns its numbers of assertions and of expected refusals.
 func hold(t *testing.T, run *hclsyntax.Block, vars map[string]cty.Value) (asserted, refused int) {
 	t.Helper()
 	dir := "."

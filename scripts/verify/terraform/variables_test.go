@@ -19,9 +19,9 @@ func scheduled(old, cron string) string {
 	return strings.NewReplacer(old, `"`+cron+`"`, `deadline: "+1d 10:00"`, "").Replace(string(pipeline.Default()))
 }
 
-// Intervals are told from cron expressions in HCL. Each must be as long as the longest
-// regular pause, by the parser that the definition is validated with; a clock that is
-// set back once a year makes it an hour longer.
+// The HCL computes intervals from cron expressions. Each must be as long as the longest regular pause
+// that the parser of the pipeline definition finds. The day on which the clock is set back makes that
+// pause an hour longer.
 func TestHeartbeatWindows_FollowSchedules(t *testing.T) {
 	for cron, known := range map[string]bool{
 		"*/5 * * * *": true, "*/1 * * * *": true, "*/7 * * * *": true, "17 */6 * * *": true, "5 * * * *": true, "30 6 * * *": true, "0 3 * * 1": true, " */5  *   * * * ": true,
@@ -75,7 +75,7 @@ func TestHeartbeatAbsence_IsNotToldBeforeTheFirstRun(t *testing.T) {
 				found = true
 				duration, err := time.ParseDuration(text(c, "condition_prometheus_query_language", "0", "duration"))
 				if interval := seconds(t, text(p.local("interval"), job)); err != nil || duration < interval+5*time.Minute || duration > 84600*time.Second {
-					t.Errorf("%s %s: told after %v, its runs are %v apart: %v", job, cron, duration, interval, err)
+					t.Errorf("%s %s: the alert fires after %v, the runs are %v apart: %v", job, cron, duration, interval, err)
 				}
 			}
 			if found != watched {
@@ -94,7 +94,7 @@ func seconds(t *testing.T, s string) time.Duration {
 	return d
 }
 
-// Durations of the definition are read twice: here by Terraform's expressions.
+// Terraform's expressions parse the durations of the definition as Go does.
 func TestDurations_AreEqualInTerraformAndGo(t *testing.T) {
 	for _, d := range []string{"90s", "5m", "1h30m", "2h", "1h1m1s", "0h10s"} {
 		changed := strings.Replace(string(pipeline.Default()), "warn: 5m, critical: 15m", "warn: "+d+", critical: 23h", 1)
@@ -149,7 +149,7 @@ func TestVariables_AreDescribedTypedAndValidated(t *testing.T) {
 	}
 }
 
-// tryPlan loads the root module alone: what validations say of its variables.
+// tryPlan loads only the root module, and runs the validations of its variables.
 func tryPlan(t *testing.T, vars map[string]cty.Value) (*plan, error) {
 	t.Helper()
 	all := given()
@@ -161,7 +161,7 @@ func tryPlan(t *testing.T, vars map[string]cty.Value) (*plan, error) {
 	return p, err
 }
 
-// The example is one that works.
+// The example file sets only variables that exist.
 func TestExample_SetsOnlyExistingVariables(t *testing.T) {
 	b, err := os.ReadFile(root + "/terraform.tfvars.example")
 	if err != nil {
@@ -179,8 +179,8 @@ func TestExample_SetsOnlyExistingVariables(t *testing.T) {
 	}
 }
 
-// Costs and resources of an environment are found by its labels: the provider puts them on all
-// that takes labels, and these two kinds name them otherwise.
+// Users find the costs and resources of an environment by its labels. The provider sets them on all
+// resources with labels. These two kinds have user_labels instead.
 func TestLabels_NameThePipelineAndTheEnvironment(t *testing.T) {
 	for prefix, environment := range map[string]string{"": "production", "dev-": "dev"} {
 		p := planned(t, map[string]cty.Value{"prefix": cty.StringVal(prefix), "slack_channel": cty.StringVal("#a"), "slack_token": cty.StringVal("x")})
@@ -219,7 +219,7 @@ func TestLabels_NameThePipelineAndTheEnvironment(t *testing.T) {
 	}
 }
 
-// Backups are an option, and so is the protection of a database that is created here.
+// Backups are optional, and so is the delete protection of a database that Terraform creates.
 func TestDatabase_BackupAndProtection(t *testing.T) {
 	location := cty.StringVal("nam5")
 	for name, tc := range map[string]struct {
@@ -227,7 +227,7 @@ func TestDatabase_BackupAndProtection(t *testing.T) {
 		retention, protection string
 	}{
 		"exists":             {nil, "", ""},
-		"exists_with_backup": {map[string]cty.Value{"backup_weeks": cty.NumberIntVal(14)}, "8467200s", ""}, // the most that there is
+		"exists_with_backup": {map[string]cty.Value{"backup_weeks": cty.NumberIntVal(14)}, "8467200s", ""}, // the longest retention
 		"created":            {map[string]cty.Value{"database_location": location}, "", "DELETE_PROTECTION_ENABLED"},
 		"unprotected": {map[string]cty.Value{"database_location": location, "database_delete_protection": cty.False, "backup_weeks": cty.NumberIntVal(1)},
 			"604800s", "DELETE_PROTECTION_DISABLED"},

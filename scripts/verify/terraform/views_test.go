@@ -15,8 +15,8 @@ import (
 	"github.com/phasegate/phasegate/shared/warehouse/warehousetest"
 )
 
-// views are the statements of docs/how-to/adopt.md that show our events in place of the tables of the
-// orchestrator before.
+// views are the statements of docs/how-to/adopt.md that replace the tables of the previous
+// orchestrator by our events.
 func views(t *testing.T) []string {
 	t.Helper()
 	b, err := os.ReadFile("../../../docs/how-to/adopt.md")
@@ -32,7 +32,7 @@ func views(t *testing.T) []string {
 	return statements[:3]
 }
 
-// The views read fields that the events have.
+// The views only read fields that the events have.
 func TestAdoptingViews_ReadFieldsThatEventsHave(t *testing.T) {
 	_, _, all := recordings(t)
 	for _, statement := range views(t) {

@@ -86,7 +86,7 @@ func TestDeliver_RedeliversAfterTheAckDeadlineWhateverTheLateAnswerIs(t *testing
 	}
 }
 
-// Who fails for good is dead-lettered after the attempts of the policy: 15 hours and a half.
+// A message that always fails is dead-lettered after the attempts of the policy: 15 hours and a half.
 func TestDeliver_DeadLettersAfterTheLastAttempt(t *testing.T) {
 	var last time.Duration
 	outcomes := pushtest.Transition.Deliver(at(1), func(d pushtest.Delivery) pushtest.Answer {

@@ -361,7 +361,7 @@ func TestSerial_WorksOneDeliveryOfAProcessorAtATime(t *testing.T) {
 	if got := <-again; got != 503 {
 		t.Errorf("a run that was skipped: %d", got)
 	}
-	// It may still have a lock of its own: ours lasts as long as a claim.
+	// The service may still have a lock of its own: the guard's lock lasts as long as a claim.
 	if held := b.locks(); fmt.Sprint(held) != "[guard_MarginProcessor_2026-02-03]" {
 		t.Errorf("locks after a failure: %v", held)
 	}

@@ -91,7 +91,7 @@ func TestRetry_StopsAfterDefaultTimeWithoutDeadline(t *testing.T) {
 			t.Errorf("error %v, want the last failure", err)
 		}
 		if took := time.Since(start); took < patience || took > patience+lastPause {
-			t.Errorf("gave up after %v", took)
+			t.Errorf("ended after %v", took)
 		}
 	})
 }
