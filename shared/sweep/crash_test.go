@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +76,48 @@ func TestF31_ACrashAfterEachStep(t *testing.T) {
 		}
 		w.want("nba_analytics.player_game_summary", before)
 	})
+}
+
+// A sweep is interrupted before each of its changes. The same command can follow at once: no lock is left,
+// the removal is completed and recorded, and it can be undone.
+func TestSweep_InterruptedIsCompletedByTheNext(t *testing.T) {
+	lives := withScores(t, scores, twice()...).process()
+	lives.sweep(order(all))
+	for n := 1; n <= lives.writes; n++ {
+		t.Run(fmt.Sprint("before_change_", n), func(t *testing.T) {
+			t.Parallel()
+			w := withScores(t, scores, twice()...)
+			before := w.json("nba_analytics.player_game_summary")
+			p := w.process()
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			p.stops, p.stop = n, stop
+			r, err := p.Run(ctx, order(all))
+			if ctx.Err() == nil {
+				t.Fatalf("it was not interrupted: %d changes", p.writes)
+			}
+			if err == nil && len(w.json("nba_analytics.player_game_summary")) == len(before) && r.Unknown() != 1 {
+				t.Errorf("nothing was removed, and the report says %+v", r.Tables[0])
+			}
+			next := w.process()
+			if got := next.sweep(order(all)); got.State != Removed && got.State != Clean {
+				t.Errorf("the next sweep: %+v", got)
+			}
+			w.want("nba_analytics.player_game_summary", append(before[:3:3], before[4]))
+			listed, err := next.List(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := slices.IndexFunc(listed, func(l Listed) bool { return l.State == "applied" })
+			if last < 0 {
+				t.Fatalf("no removal is recorded: %s", w.states())
+			}
+			if _, err := next.Undo(t.Context(), listed[last].ID, "ada", ""); err != nil {
+				t.Error(err)
+			}
+			w.want("nba_analytics.player_game_summary", before)
+		})
+	}
 }
 
 // diesAt makes a process die right after the request to the warehouse that has a word in it.

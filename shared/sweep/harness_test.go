@@ -139,6 +139,8 @@ type process struct {
 	writes int // calls that change something
 	dies   int // right after so many of them, before the answer arrives; 0: never
 	dead   bool
+	stops  int // right before so many of them stop is called; 0: never
+	stop   func()
 	before map[string]func() // by what a request to the warehouse says, once
 	answer func(r *http.Request, answer map[string]any)
 	quota  func(body []byte) bool // whether BigQuery answers that a quota is used up, which passes
@@ -203,6 +205,9 @@ func (p *process) call(changes bool, do func()) error {
 	}
 	if changes {
 		p.writes++
+		if p.writes == p.stops {
+			p.stop()
+		}
 	}
 	p.dead = p.dies > 0 && p.writes >= p.dies
 	do()
