@@ -208,11 +208,11 @@ func (s *simulation) periodWritten() {
 			switch run := s.family.byKey[key]; {
 			case known && old == value:
 			case known:
-				s.fail("run %s has changed on record", id)
+				s.fail("the record of run %s has changed", id)
 			case run == nil:
 				s.fail("run %s was never reported", id)
 			case run.processor != group:
-				s.fail("run %s of %q is on record under %q", key, run.processor, group)
+				s.fail("run %s of %q is recorded under %q", key, run.processor, group)
 			default:
 				s.books.runs[id] = value
 				s.books.recorded = withoutBare(append(s.books.recorded, run))

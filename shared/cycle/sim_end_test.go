@@ -52,13 +52,13 @@ func (s *simulation) nothingLost() {
 	for _, m := range s.messages {
 		kept := s.doc(store.Ref{Collection: "quarantine", ID: m.envelope.MessageID}).Exists
 		if kept != m.hopeless {
-			s.fail("%s: hopeless %t, in quarantine %t", m.envelope.Data, m.hopeless, kept)
+			s.fail("%s: invalid %t, in quarantine %t", m.envelope.Data, m.hopeless, kept)
 		}
 		if m.hopeless {
 			continue
 		}
 		if !slices.ContainsFunc(m.as, s.onRecord) {
-			s.fail("%s is not on record", m.envelope.Data)
+			s.fail("%s is not recorded", m.envelope.Data)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func (s *simulation) batchWritten(th *simThread, w store.Write, commit []store.W
 	if b.holder != "" && b.holder != old.holder {
 		owner := s.holder(b.holder)
 		if owner == nil {
-			s.fail("%s is claimed by %q, who is nobody", b.id, b.holder)
+			s.fail("%s is claimed by %q, which is no thread", b.id, b.holder)
 			return
 		}
 		owner.claim = b

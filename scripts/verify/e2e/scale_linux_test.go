@@ -117,7 +117,7 @@ func TestScale_OnePeriodOnFiveInstances(t *testing.T) {
 	for i, p := range processes {
 		peaks[i] = p.peak(t)
 	}
-	t.Logf("%d completions with %d names each within %s: handed over %.1f s after the last, %d batches, %d deliveries came again", n, *scaleNamed,
+	t.Logf("%d completions with %d names each within %s: handed over %.1f s after the last, %d batches, %d redeliveries", n, *scaleNamed,
 		last.Sub(began).Round(time.Second), handedOver.Seconds(), len(batches), again.Load())
 	t.Logf("memory of the instances %v MB; %d documents read and %d written, %d commits refused; the busiest document %s: %d commits, %.2f a second",
 		peaks, counts.Read, counts.Written, counts.Aborted, most[strings.Index(most, "/documents/"):], counts.Commits[most], rate)

@@ -136,10 +136,10 @@ func goFile(path, content string) ([]text, error) {
 	return texts, nil
 }
 
-// fails reports whether a call is one of Error, Errorf, Fatal and Fatalf with a message.
+// fails reports whether a call is one of Error, Errorf, Fatal, Fatalf, and fail of a simulation, with a message.
 func fails(call *ast.CallExpr) bool {
 	method, ok := call.Fun.(*ast.SelectorExpr)
-	return ok && len(call.Args) > 0 && slices.Contains([]string{"Error", "Errorf", "Fatal", "Fatalf"}, method.Sel.Name)
+	return ok && len(call.Args) > 0 && slices.Contains([]string{"Error", "Errorf", "Fatal", "Fatalf", "fail"}, method.Sel.Name)
 }
 
 // prose leaves out the lines of a comment that are an example or a diagram.

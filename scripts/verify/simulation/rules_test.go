@@ -68,7 +68,7 @@ func (w *world) nothingLost() {
 	}
 	for _, r := range w.runs {
 		if r.reported && r.processor[0] != 'c' && !recorded[r.execution] {
-			w.fail("the report of %s about %s is not on record", r.execution, r.period)
+			w.fail("the report of %s about %s is not recorded", r.execution, r.period)
 		}
 	}
 	for _, m := range w.messages {
