@@ -110,13 +110,16 @@ func (p *Platform) URL(identity string) string {
 	return strings.Replace(p.url, "://", "://"+identity+"@", 1)
 }
 
-// Running are the statements of jobs that have not ended, in no order. BigQuery bills them,
-// also if no client waits for them any more.
+// Running are the statements of jobs that have not ended and were not cancelled, in no order. BigQuery
+// bills them, also if no client waits for them any more. A cancelled job ends soon after the answer.
 func (p *Platform) Running() (out []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, job := range p.jobs {
-		if !job.ended() {
+		select {
+		case <-job.done:
+		case <-job.cancelled:
+		default:
 			out = append(out, job.statement)
 		}
 	}
