@@ -148,7 +148,7 @@ func TestNightly_ReportsFailedReads(t *testing.T) {
 	}
 }
 
-func TestF29_TheRelayNamesLocksThatNobodyGaveBack(t *testing.T) {
+func TestF29_TheRelayNamesLocksThatWereNotReleased(t *testing.T) {
 	w := apptest.New(t, now)
 	for _, period := range []pipeline.Period{"2026-02-02", "2026-02-03"} {
 		got, err := w.Locks.Acquire(t.Context(), lease.Key{Class: "PlayerGameSummaryProcessor", Period: period}, "run-1")

@@ -10,7 +10,7 @@ import (
 	"github.com/phasegate/phasegate/shared/notify/notifytest"
 )
 
-func TestShadowed_NotifiesNobody(t *testing.T) {
+func TestShadowed_SendsNoNotification(t *testing.T) {
 	w, slack := apptest.New(t, time.Date(2026, 2, 4, 11, 5, 0, 0, time.UTC)), notifytest.New(t)
 	w.Notifier.Slack = slack.Channel
 	n := notify.Notification{Subject: "quarantine_transition", State: "waiting", Severity: notify.Warning, Title: "one waits"}

@@ -299,7 +299,7 @@ func TestF08_AProcessorThatArrivesDuringTheChecksDoesNotTriggerAgain(t *testing.
 	}
 }
 
-func TestF58_TheRelayFindsWhatNobodyPublished(t *testing.T) {
+func TestF58_TheRelayFindsUnpublishedMessages(t *testing.T) {
 	w := newWorld(t, "memory")
 	w.ready() // recorded, and every handler died before it could decide
 	if err := w.engine.Relay(context.Background(), w.tr, "relay", nil); err != nil {

@@ -232,7 +232,7 @@ func TestEvaluation_IsTheSameWithAnyPartOfTheSummary(t *testing.T) {
 	}
 }
 
-func TestEvaluation_RefusesASummaryThatSomebodyBroke(t *testing.T) {
+func TestEvaluation_RefusesADamagedSummary(t *testing.T) {
 	for name, field := range map[string]store.Field{
 		"no_map": store.F("x", "handed"), "no_text": store.F(int64(1), "handed", "overnight"), "no_json": store.F("{", "handed", "overnight"),
 	} {

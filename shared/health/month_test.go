@@ -21,7 +21,7 @@ const settled = 2
 
 // Thirty days, three of them without games, are evaluated 24 times each: no evaluation raises
 // a false alarm.
-func TestAMonthInWhichNothingIsWrongCallsNobody(t *testing.T) {
+func TestAMonthInWhichNothingIsWrongRaisesNoAlarm(t *testing.T) {
 	m := newMonth(t, "2026-02-01")
 	looks := 0
 	for d := range 30 {

@@ -114,26 +114,31 @@ func TestPubSub_StreamsToClients(t *testing.T) {
 	}
 }
 
-// The servers do not wait for the calls that they serve, so a call may end after both are closed.
+// Neither server waits for its calls, so a call may end or begin after Close.
 func TestPubSub_CallThatOutlivesTheServerParksNothing(t *testing.T) {
 	t.Parallel()
 	s, err := servePubSub(0, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const topic, name = "projects/test/topics/t", "projects/test/subscriptions/s"
+	const topic, used, parked = "projects/test/topics/t", "projects/test/subscriptions/used", "projects/test/subscriptions/parked"
 	if _, err := s.CreateTopic(t.Context(), &pubsubpb.Topic{Name: topic}); err != nil {
 		t.Fatal(err)
 	}
 	info := &grpc.UnaryServerInfo{FullMethod: "/google.pubsub.v1.Subscriber/CreateSubscription"}
-	_, err = s.administer(t.Context(), &pubsubpb.Subscription{Name: name, Topic: topic}, info, func(ctx context.Context, req any) (any, error) {
-		return s.CreateSubscription(ctx, req.(*pubsubpb.Subscription))
-	})
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range []string{used, parked} {
+		_, err = s.administer(t.Context(), &pubsubpb.Subscription{Name: name, Topic: topic}, info, func(ctx context.Context, req any) (any, error) {
+			return s.CreateSubscription(ctx, req.(*pubsubpb.Subscription))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	done := s.use(name) // as Pull does
+	done := s.use(used) // as Pull does
 	s.Close()
-	done()        // would close what Close has closed
-	s.use(name)() // would start a subscription after Close
+	done() // a second stop of the subscription would panic in the library
+	s.use(parked)
+	if s.subscriptions[parked].parked == nil {
+		t.Error("a call after Close started a subscription, and no later call stops it")
+	}
 }

@@ -14,7 +14,7 @@ import (
 
 // Critical alerts go to the pager, the others to Slack or tickets. An alert without a channel of its
 // own goes to the mail address. The alert on failed Slack messages also goes there.
-func TestF38_EveryAlertReachesSomebodyWhoCanAct(t *testing.T) {
+func TestF38_EveryAlertReachesAPersonWhoCanAct(t *testing.T) {
 	const email, slack = "projects/" + project + "/notificationChannels/email", "projects/" + project + "/notificationChannels/slack"
 	const pager, tickets = "projects/" + project + "/notificationChannels/1", "projects/" + project + "/notificationChannels/2"
 	withSlack := map[string]cty.Value{"slack_channel": cty.StringVal("#alerts"), "slack_token": cty.StringVal("xoxb-secret")}
